@@ -1,0 +1,200 @@
+"""Type stubs of the Rust extension. Checked against the binary by `mypy.stubtest`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+__version__: str
+
+def simd() -> str:
+    """Names the instruction set the decoder uses on this machine."""
+
+def locate_toml(text: str) -> dict[str, tuple[int, int]]:
+    """Maps each path of a TOML document (`steps[1].aggregate.views`) to its 1-based (line, column).
+
+    Raises `ConfigError` with the position when the text is not TOML.
+    """
+
+def describe(spec: bytes) -> dict[str, Any]:
+    """Checks a pipeline description and says what it needs and gives.
+
+    Keys: `problems` (list of `{path, message, hint, text, start, end}`; `text`, `start`, `end` are None
+    without a caret), `undeclared` (field paths whose type the result depends on and nobody declared, each
+    `{path, used_at}`), `columns` (the result's `[name, type]` pairs, empty while there are problems), `fields`
+    (the `[path, type]` pairs the decoder extracts), `needs_keys`, `needs_headers` (record parts the steps use),
+    `combine` (`"local"` or `"none"`), `windowed` (bool), `emit` (`"final"`, `"updates"` or None),
+    `retracts` (bool: rows may carry `retracted`), `plan` (the text of `streamcore explain`).
+    """
+
+def infer_types(raw: Raw, paths: Sequence[str]) -> dict[str, str]:
+    """Guesses the type of each field path from a sample of records (`string` where none has a value)."""
+
+def encode_checkpoint(header: bytes, lanes: Sequence[tuple[int, bytes]]) -> bytes:
+    """One checkpoint file: magic, version, `header` (JSON of the caller's), lane states, checksums."""
+
+def decode_checkpoint(data: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:
+    """Undoes `encode_checkpoint`. Raises `StateError` that says which part is damaged or unknown."""
+
+@final
+class Raw:
+    """Undecoded records of one or more lanes, in offset order within each lane."""
+
+    @staticmethod
+    def from_records(
+        lane: int,
+        topic: str,
+        records: Sequence[tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]] | None, int | None, int]],
+    ) -> Raw:
+        """From `(value, key, headers, timestamp_ms, offset)` tuples; offsets rise."""
+
+    @staticmethod
+    def from_messages(
+        messages: Sequence[Any],
+        next_offsets: Mapping[tuple[str, int], int],
+        *,
+        keys: bool,
+        headers: bool,
+    ) -> tuple[Raw, dict[tuple[str, int], int], int, list[Any]]:
+        """From confluent_kafka messages: `(raw, positions, refetched, errors)`.
+
+        Messages of partitions not in `next_offsets`, or below the expected offset, are left out and counted in
+        `refetched`. `positions` are the next offsets of the partitions that had messages. `errors` are the
+        messages that carry an error. Keys and headers are taken along when asked for; those of late and refused
+        records are looked up afterwards in any case (the batch keeps the messages until it is pushed).
+        """
+
+    @staticmethod
+    def from_lines(lane: int, topic: str, data: bytes, base: int) -> Raw:
+        """From newline-separated records; a record's offset is `base` plus its place in `data`."""
+
+    def add(self, other: Raw) -> None:
+        """Takes the batches of `other`, which is empty afterwards. Their lanes must not occur here yet."""
+
+    def __len__(self) -> int: ...
+    @property
+    def byte_len(self) -> int:
+        """Bytes of all values."""
+
+@final
+class LineReader:
+    """Reads an NDJSON file in large pieces, straight into a `Raw`, with the GIL released."""
+
+    def __new__(cls, path: str, lane: int, topic: str, position: int = 0) -> LineReader: ...
+    def read(self, bytes_max: int) -> Raw | None:
+        """The next whole lines (at least one, though it be longer than `bytes_max`), or None at the end."""
+    @property
+    def position(self) -> int:
+        """Byte after the last line read."""
+
+@final
+class Generator:
+    """Seeded clickstream events, the reference event of the benchmarks.
+
+    `lanes` lanes, keyed by user: user `u` is always in lane `murmur2(u) % lanes`.
+    """
+
+    def __new__(
+        cls,
+        name: str = "clickstream",
+        *,
+        seed: int = 1,
+        lanes: int = 1,
+        start_ms: int = 1_790_000_000_000,
+        events_per_second: float = 20_000.0,
+        out_of_order_ms: int = 0,
+        duplicate_rate: float = 0.0,
+        position: int = 0,
+    ) -> Generator: ...
+    def read(self, count: int) -> Raw:
+        """The next `count` events; event time grows by `1000 / events_per_second` ms an event."""
+    @property
+    def position(self) -> int:
+        """Events made so far, of all lanes."""
+    @property
+    def event_time_ms(self) -> int:
+        """Event time of the next event, before disorder."""
+
+@final
+class Batch:
+    """Rows of one output as Arrow: `result`, `late`, `future` or `rejected`."""
+
+    @property
+    def output(self) -> str: ...
+    @property
+    def num_rows(self) -> int: ...
+    @property
+    def column_names(self) -> list[str]: ...
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
+    def __arrow_c_schema__(self) -> object: ...
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+    def __len__(self) -> int: ...
+    def select(self, columns: Sequence[str]) -> Batch:
+        """The named columns in that order. Raises `ConfigError` for a name that is not there."""
+    def slice(self, start: int, length: int) -> Batch: ...
+    def to_rows(self) -> list[dict[str, Any]]:
+        """Python values; timestamps are aware `datetime`s in UTC."""
+    def to_json(
+        self, *, columns: Sequence[str] | None = None, timestamp_format: str = "iso", skip_null_rows: bool = False
+    ) -> list[bytes]:
+        """One compact JSON object a row. `timestamp_format`: `iso` (milliseconds, `Z`) or `epoch_ms`."""
+    def headers(self, row: int) -> list[tuple[str, bytes | None]]:
+        """The original record's headers (outputs other than windowed results)."""
+
+@final
+class Sealed:
+    """What an epoch leaves behind when it is sealed."""
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch, from 1."""
+    @property
+    def outputs(self) -> list[Batch]: ...
+    @property
+    def digest(self) -> int:
+        """Digest of all state; equal state, equal digest."""
+
+@final
+class Pipeline:
+    """The engine: lanes, their steps, and the combine stage.
+
+    One thread at a time. Every call that computes releases the GIL. Times are ms since the epoch (UTC).
+    """
+
+    def __new__(cls, spec: bytes) -> Pipeline:
+        """Raises `ConfigError` listing every mistake."""
+    def assign(self, lanes: Sequence[int]) -> None:
+        """Adds empty lanes. A push to a lane that was not assigned is an error."""
+    def revoke(self, lanes: Sequence[int]) -> None:
+        """Drops lanes and their state."""
+    def push(self, raw: Raw, now_ms: int) -> list[Batch]:
+        """Runs the records through their lanes. `raw` is empty afterwards."""
+    def advance(self, now_ms: int, caught_up: Sequence[int]) -> list[Batch]:
+        """Tells the time, and which lanes have read everything readable: idle logic, windows that close by it."""
+    def end(self) -> list[Batch]:
+        """The bounded input is over: watermark +infinity, every window closes. Lanes keep their clocks."""
+    def seal(self) -> Sealed:
+        """Ends the epoch: rows of `updates` windows leave, ledgers are checked, digest is brought up to date."""
+    def committed(self) -> None:
+        """The sealed epoch is durable: its undo log is dropped."""
+    def rollback(self) -> None:
+        """State goes back to the last commit; so do the ledgers."""
+    def save(self) -> list[tuple[int, bytes]]:
+        """Sealed state of each lane; lane -1 is the combine stage."""
+    def restore(self, lanes: Sequence[tuple[int, bytes]]) -> None:
+        """Takes saved state, assigning its lanes. Raises `StateError` when it is damaged or of another pipeline."""
+    def paused(self) -> list[int]:
+        """Lanes too far ahead of the slowest (`max_lead`): read no more of them for now."""
+    def ledger(self) -> dict[int, dict[str, int]]:
+        """Per lane: read, applied, filtered, duplicate, late, future, rejected, tombstone, and the sub-counts
+        no_window, late_windows. Lane -1: late_after_combine."""
+    def clocks(self) -> dict[int, dict[str, int | bool | None]]:
+        """Per lane: max_event_time_ms, watermark_ms, idle. Lane -1: watermark_ms of the combine stage."""
+    @property
+    def epoch(self) -> int:
+        """The epoch being filled, from 1."""
+    @property
+    def state_bytes(self) -> int: ...
+    @property
+    def open_windows(self) -> int: ...
+    @property
+    def fingerprint(self) -> str:
+        """Of the description: saved state of another fingerprint is refused."""

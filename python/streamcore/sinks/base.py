@@ -1,0 +1,53 @@
+"""What every sink does for the runner.
+
+Per epoch the runner calls `write` for each batch of the sink's output, then `flush` once, and after the
+checkpoint is durable `committed`. `write` may buffer; `flush` returns only when everything written since
+the last flush is durable, or raises `SinkError`. After a rollback the runner calls `discard`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from streamcore import _core
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Version:
+    """Orders writes of one pipeline: idempotent sinks keep the row with the higher version."""
+
+    generation: int
+    """State generation: grows when state is reset."""
+    epoch: int
+    sequence: int
+    """Number of the batch in its epoch."""
+
+    def __str__(self) -> str:
+        """Fixed width, so that versions compare as text."""
+        return f"{self.generation:010d}-{self.epoch:015d}-{self.sequence:010d}"
+
+
+class Sink(Protocol):
+    """Takes batches of one output of a pipeline."""
+
+    output: str
+    """`result`, `late`, `future` or `rejected`."""
+
+    def open(self) -> None:
+        """Connects and checks that writing will work. Raises `SinkError`, or `ConfigError` when it never can."""
+
+    def write(self, batch: _core.Batch, version: Version) -> None:
+        """Takes a batch of this epoch."""
+
+    def flush(self) -> None:
+        """Makes everything written durable."""
+
+    def committed(self, epoch: int) -> None:
+        """The checkpoint of `epoch` is durable: publish what had to wait for it."""
+
+    def discard(self) -> None:
+        """The epoch was rolled back: drop what is buffered."""
+
+    def close(self) -> None:
+        """Lets go of connections. Safe to call twice, and after a failed `open`."""

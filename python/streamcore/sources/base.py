@@ -1,0 +1,73 @@
+"""What every source gives the runner: raw batches and positions.
+
+The runner calls, in this order: `open`, then `poll` and `position` in turns, `seek` after a rollback,
+`committed` after each commit, `close` at the end. A source never decodes and never touches the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from streamcore import _core
+
+Position = int
+"""The next offset to read (Kafka), byte (files) or record number (others)."""
+
+
+@dataclass(slots=True)
+class Polled:
+    """What one `poll` brought."""
+
+    raw: _core.Raw | None = None
+    """Records, or None when there were none."""
+    caught_up: tuple[int, ...] = ()
+    """Lanes that have read everything readable at this moment."""
+    ended: bool = False
+    """True once every lane has reached the end of a bounded read; nothing will follow."""
+    refetched: int = 0
+    """Messages fetched again after a seek and left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where to begin each lane."""
+
+    positions: Mapping[int, Position] = field(default_factory=dict)
+    """From a checkpoint: wins over everything else."""
+    default: str = "earliest"
+    """For lanes without one: `earliest`, `latest`, or an ISO time or `-2h` (Kafka only)."""
+    stop: str | None = None
+    """None (unbounded), `end` (the end offsets at open), or a time."""
+
+
+class Source(Protocol):
+    """A replayable sequence of records, in lanes."""
+
+    bounded: bool
+    """True when the input ends by itself (files, iterables, generated counts, `stop = "end"`)."""
+
+    def open(self, start: Start) -> list[int]:
+        """Connects, places every lane, and returns the lanes. Raises `SourceError` or `FencedError`."""
+
+    def poll(self, timeout_s: float) -> Polled:
+        """The next records, waiting at most `timeout_s`. Raises `SourceError`."""
+
+    def positions(self) -> dict[int, Position]:
+        """The next position of each lane: everything before was handed out by `poll`."""
+
+    def seek(self, positions: Mapping[int, Position]) -> None:
+        """Goes back to these positions after a rollback."""
+
+    def pause(self, lanes: list[int]) -> None:
+        """Hands out records of all lanes but these until the next call (max_lead)."""
+
+    def committed(self, positions: Mapping[int, Position]) -> None:
+        """The epoch that ends at these positions is durable (Kafka: commit the group's offsets)."""
+
+    def describe(self) -> dict[str, object]:
+        """Facts that identify the input, kept in the checkpoint and compared on restart (topic, lanes, files)."""
+
+    def close(self) -> None:
+        """Leaves. Safe to call twice, and after a failed `open`."""

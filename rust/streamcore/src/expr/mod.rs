@@ -1,0 +1,1 @@
+//! The expression language of `filter`, `select`, `where`, group keys and aggregates.

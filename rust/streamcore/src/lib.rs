@@ -1,0 +1,7 @@
+//! The streamcore engine.
+#![warn(missing_docs)]
+pub mod batch;
+pub mod error;
+pub mod expr;
+pub mod raw;
+pub mod spec;

@@ -1,0 +1,253 @@
+//! A batch of undecoded records of one lane: bytes end to end, with positions and times.
+//!
+//! Sources fill it (through the binding), `decode` reads it, and refused or late records are
+//! copied out of it. Invariants: offsets rise strictly; the value bytes are followed by
+//! [`PADDING`] zero bytes, so that wide loads may read past the last value.
+
+use crate::batch::Bytes;
+use crate::error::{Error, ErrorKind, Result};
+use std::sync::Arc;
+
+/// Zero bytes behind the values.
+pub const PADDING: usize = 64;
+
+/// Most value bytes in one batch; spans are 32-bit.
+pub const BATCH_BYTES_MAX: usize = (1 << 31) - 1;
+
+/// One record header: name and value (`None`: a null value, which Kafka allows).
+pub type Header = (String, Option<Vec<u8>>);
+
+/// Where a value lies in the batch's bytes; `start == u32::MAX`: a null value (tombstone).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    start: u32,
+    len: u32,
+}
+
+const NULL: Span = Span { start: u32::MAX, len: 0 };
+
+/// Undecoded records of one lane, in offset order.
+#[derive(Debug, Clone, Default)]
+pub struct RawBatch {
+    /// The lane: the input partition's number.
+    pub lane: i32,
+    /// Topic, file path or name of the source, for dead letters and `_topic`.
+    pub topic: Arc<str>,
+    /// Value bytes, then [`PADDING`] zeros once sealed.
+    data: Vec<u8>,
+    /// One span a record.
+    values: Vec<Span>,
+    /// Position of each record, rising.
+    offsets: Vec<i64>,
+    /// Record timestamps, ms since the epoch; empty when the source has none.
+    timestamps_ms: Vec<i64>,
+    /// Record keys with a presence flag; empty when the plan needs none.
+    keys: Bytes,
+    key_present: Vec<bool>,
+    /// Headers of each record; empty when the plan needs none.
+    headers: Vec<Vec<Header>>,
+}
+
+impl RawBatch {
+    /// An empty batch of `lane`, with room for `records` records of `bytes` bytes together.
+    #[must_use]
+    pub fn new(lane: i32, topic: Arc<str>, records: usize, bytes: usize) -> Self {
+        Self {
+            lane,
+            topic,
+            data: Vec::with_capacity(bytes + PADDING),
+            values: Vec::with_capacity(records),
+            offsets: Vec::with_capacity(records),
+            ..Self::default()
+        }
+    }
+
+    /// A batch over lines already end to end in `data`, split at `\n` (a trailing `\r` is dropped,
+    /// empty lines are skipped); the offset of a line is `base` plus its first byte's place.
+    pub fn from_lines(lane: i32, topic: Arc<str>, data: Vec<u8>, base: i64) -> Result<Self> {
+        check_len(data.len())?;
+        let estimate = data.len() / 128 + 1;
+        let mut batch = Self::new(lane, topic, estimate, 0);
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', &data).chain(std::iter::once(data.len())) {
+            let stop = if end > start && data[end - 1] == b'\r' { end - 1 } else { end };
+            if stop > start {
+                batch.values.push(Span { start: start as u32, len: (stop - start) as u32 });
+                batch.offsets.push(base + start as i64);
+            }
+            start = end + 1;
+        }
+        batch.data = data;
+        Ok(batch)
+    }
+
+    /// Appends a record. `timestamp_ms`: the record's own time, for all records of a batch or none.
+    pub fn push(&mut self, value: Option<&[u8]>, offset: i64, timestamp_ms: Option<i64>) -> Result<()> {
+        let span = match value {
+            None => NULL,
+            Some(value) => {
+                check_len(self.data.len() + value.len())?;
+                let start = self.data.len() as u32;
+                self.data.extend_from_slice(value);
+                Span { start, len: value.len() as u32 }
+            }
+        };
+        self.values.push(span);
+        self.offsets.push(offset);
+        if let Some(time) = timestamp_ms {
+            self.timestamps_ms.resize(self.values.len() - 1, time);
+            self.timestamps_ms.push(time);
+        }
+        Ok(())
+    }
+
+    /// Adds the key of the record just pushed. Once called, it is called for every record.
+    pub fn push_key(&mut self, key: Option<&[u8]>) {
+        self.keys.push(key.unwrap_or_default());
+        self.key_present.push(key.is_some());
+    }
+
+    /// Adds the headers of the record just pushed. Once called, it is called for every record.
+    pub fn push_headers(&mut self, headers: Vec<Header>) {
+        self.headers.push(headers);
+    }
+
+    /// Adds the padding. The binding calls it once, when the batch is complete.
+    pub fn seal(&mut self) {
+        self.data.extend_from_slice(&[0; PADDING]);
+    }
+
+    /// Number of records.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// True when there is no record.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// Bytes of all values.
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Value of record `row`; `None` is a tombstone.
+    #[must_use]
+    #[inline]
+    pub fn value(&self, row: usize) -> Option<&[u8]> {
+        let span = self.values[row];
+        (span != NULL).then(|| &self.data[span.start as usize..(span.start + span.len) as usize])
+    }
+
+    /// All value bytes with the padding; values are slices of it.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// Position of record `row`.
+    #[must_use]
+    pub fn offset(&self, row: usize) -> i64 {
+        self.offsets[row]
+    }
+
+    /// Timestamp of record `row`, ms.
+    #[must_use]
+    pub fn timestamp_ms(&self, row: usize) -> Option<i64> {
+        self.timestamps_ms.get(row).copied()
+    }
+
+    /// Key of record `row`; `None` is a null key, or that keys were not taken along.
+    #[must_use]
+    pub fn key(&self, row: usize) -> Option<&[u8]> {
+        self.key_present.get(row).copied().unwrap_or(false).then(|| self.keys.get(row))
+    }
+
+    /// True when keys were taken along.
+    #[must_use]
+    pub fn has_keys(&self) -> bool {
+        !self.key_present.is_empty()
+    }
+
+    /// True when headers were taken along.
+    #[must_use]
+    pub fn has_headers(&self) -> bool {
+        !self.headers.is_empty()
+    }
+
+    /// Headers of record `row`.
+    #[must_use]
+    pub fn headers(&self, row: usize) -> &[Header] {
+        self.headers.get(row).map_or(&[], Vec::as_slice)
+    }
+
+    /// Replaces keys and headers of one row; the binding fills them in for the few refused rows
+    /// of a batch that was built without them.
+    pub fn record(&self, row: usize) -> Record<'_> {
+        Record {
+            topic: &self.topic,
+            partition: self.lane,
+            offset: self.offset(row),
+            timestamp_ms: self.timestamp_ms(row),
+            key: self.key(row),
+            value: self.value(row),
+            headers: self.headers(row),
+        }
+    }
+}
+
+fn check_len(bytes: usize) -> Result<()> {
+    if bytes > BATCH_BYTES_MAX {
+        return Err(Error::new(
+            ErrorKind::Limit,
+            format!("a batch holds at most {BATCH_BYTES_MAX} bytes of values; poll fewer records at a time"),
+        ));
+    }
+    Ok(())
+}
+
+/// One record of a batch, borrowed.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    /// Topic, path or source name.
+    pub topic: &'a str,
+    /// Partition (the lane).
+    pub partition: i32,
+    /// Position.
+    pub offset: i64,
+    /// Record timestamp, ms.
+    pub timestamp_ms: Option<i64>,
+    /// Key.
+    pub key: Option<&'a [u8]>,
+    /// Value.
+    pub value: Option<&'a [u8]>,
+    /// Headers.
+    pub headers: &'a [Header],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_split_and_placed() {
+        let batch = RawBatch::from_lines(0, "f".into(), b"{}\r\n\n{\"a\":1}".to_vec(), 100).expect("small");
+        assert_eq!(batch.len(), 2);
+        assert_eq!((batch.value(0), batch.offset(0)), (Some(&b"{}"[..]), 100));
+        assert_eq!((batch.value(1), batch.offset(1)), (Some(&b"{\"a\":1}"[..]), 105));
+    }
+
+    #[test]
+    fn a_null_value_is_not_an_empty_one() {
+        let mut batch = RawBatch::new(3, "t".into(), 2, 0);
+        batch.push(None, 1, Some(5)).expect("small");
+        batch.push(Some(b""), 2, Some(6)).expect("small");
+        assert_eq!(batch.value(0), None);
+        assert_eq!(batch.value(1), Some(&b""[..]));
+        assert_eq!(batch.timestamp_ms(1), Some(6));
+    }
+}

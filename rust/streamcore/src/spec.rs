@@ -1,0 +1,295 @@
+//! The description of a pipeline, as Python hands it over: JSON with every default filled in.
+//!
+//! `config.py` has read the file, replaced variables and turned durations into milliseconds; this
+//! file gives the shape, `plan.rs` checks the meaning and finds all mistakes at once.
+
+use crate::error::{Error, Problem, Result};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// A whole pipeline: where records come from, and the steps in the order they run.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// The source.
+    pub source: SourceSpec,
+    /// The steps, in the order written.
+    #[serde(default)]
+    pub steps: Vec<StepSpec>,
+    /// How lanes' windows meet.
+    #[serde(default)]
+    pub combine: CombineSpec,
+    /// Bounds.
+    #[serde(default)]
+    pub limits: LimitsSpec,
+}
+
+impl Spec {
+    /// Reads the JSON that Python writes.
+    pub fn from_json(text: &[u8]) -> Result<Self> {
+        serde_json::from_slice(text).map_err(|error| {
+            Error::config(vec![Problem::new("pipeline", format!("the engine cannot read the description: {error}"))])
+        })
+    }
+}
+
+/// How record values are read, and the clock they drive.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSpec {
+    /// `json` (one object a record) or `raw` (values are opaque).
+    #[serde(default)]
+    pub format: FormatSpec,
+    /// Field that holds the event time; absent: the record's own timestamp.
+    #[serde(default)]
+    pub event_time: Option<String>,
+    /// How a number in `event_time` counts; text is always ISO-8601 with a zone.
+    #[serde(default)]
+    pub event_time_unit: TimeUnitSpec,
+    /// Condition that a record must meet to be seen at all, also by the clock.
+    #[serde(default, rename = "where")]
+    pub where_: Option<ExpressionSpec>,
+    /// How far behind the newest event a record may arrive, ms; absent: unbounded, windows close
+    /// at the end of the input.
+    #[serde(default)]
+    pub out_of_orderness_ms: Option<i64>,
+    /// A caught-up lane with no record for this long is idle, ms.
+    #[serde(default = "default_idle_timeout_ms")]
+    pub idle_timeout_ms: i64,
+    /// What the clock does while all lanes are idle.
+    #[serde(default)]
+    pub on_idle: OnIdleSpec,
+    /// An event time further than this ahead of its record's timestamp is `future`, ms; absent: no bound.
+    #[serde(default)]
+    pub max_future_skew_ms: Option<i64>,
+    /// How far a lane's clock may run ahead of the slowest active lane, ms; absent: no bound.
+    #[serde(default)]
+    pub max_lead_ms: Option<i64>,
+    /// The field that is the record key.
+    #[serde(default)]
+    pub keyed_by: Option<String>,
+    /// Declared types, by field path.
+    #[serde(default)]
+    pub schema: BTreeMap<String, String>,
+}
+
+const fn default_idle_timeout_ms() -> i64 {
+    30_000
+}
+
+/// Value formats.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FormatSpec {
+    /// One JSON object a record.
+    #[default]
+    Json,
+    /// Values are opaque bytes; only record parts (`_key`, `_timestamp`, ...) can be used.
+    Raw,
+}
+
+/// Units of a numeric event time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TimeUnitSpec {
+    /// ISO-8601 text with a zone; a number is refused.
+    #[default]
+    Iso,
+    /// Seconds.
+    S,
+    /// Milliseconds.
+    Ms,
+    /// Microseconds.
+    Us,
+    /// Nanoseconds.
+    Ns,
+}
+
+/// The clock while all lanes are idle.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnIdleSpec {
+    /// It runs with the wall clock from where it stood.
+    #[default]
+    Advance,
+    /// It stands still.
+    Hold,
+}
+
+/// An expression and the values of its `$parameters`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpressionSpec {
+    /// The text.
+    pub text: String,
+    /// Values of `$name`.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, serde_json::Value>,
+}
+
+/// A named expression: an output column, a group key or an aggregate.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NamedSpec {
+    /// The column's name.
+    pub name: String,
+    /// The expression or aggregate call.
+    pub text: String,
+    /// Values of `$name`.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, serde_json::Value>,
+}
+
+/// One step; `path` in problems is `steps[i]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "verb", rename_all = "snake_case", deny_unknown_fields)]
+pub enum StepSpec {
+    /// Keeps the rows for which the condition is true.
+    Filter {
+        /// The condition.
+        condition: ExpressionSpec,
+    },
+    /// Replaces the columns.
+    Select {
+        /// The new columns, in order.
+        columns: Vec<NamedSpec>,
+    },
+    /// Drops records whose field was seen before.
+    Dedupe {
+        /// The field compared.
+        field: String,
+        /// How long an id is remembered past its event time, ms.
+        within_ms: i64,
+    },
+    /// Groups and aggregates per window.
+    Window(WindowSpec),
+}
+
+/// A window step.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowSpec {
+    /// The kind with its lengths.
+    pub kind: WindowKindSpec,
+    /// Group keys.
+    #[serde(default)]
+    pub by: Vec<NamedSpec>,
+    /// Aggregate columns.
+    pub aggregates: Vec<NamedSpec>,
+    /// When rows leave.
+    #[serde(default)]
+    pub emit: EmitSpec,
+    /// How long past its end a window still takes records, ms.
+    #[serde(default)]
+    pub allowed_lateness_ms: i64,
+    /// What a null group key means.
+    #[serde(default)]
+    pub null_keys: NullKeysSpec,
+}
+
+/// Window kinds; all times in ms.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum WindowKindSpec {
+    /// `[start, start + size)`, one after the other.
+    Tumbling {
+        /// Length.
+        size_ms: i64,
+        /// Shift of the alignment from the epoch.
+        #[serde(default)]
+        offset_ms: i64,
+        /// No window starts earlier.
+        #[serde(default)]
+        min_start_ms: Option<i64>,
+    },
+    /// `[start, start + size)`, one every `slide`.
+    Hopping {
+        /// Length.
+        size_ms: i64,
+        /// Distance between starts.
+        slide_ms: i64,
+        /// Shift of the alignment from the epoch.
+        #[serde(default)]
+        offset_ms: i64,
+        /// No window starts earlier.
+        #[serde(default)]
+        min_start_ms: Option<i64>,
+    },
+    /// Events no further apart than `gap`.
+    Session {
+        /// The largest silence inside a session.
+        gap_ms: i64,
+        /// Whether two events exactly `gap` apart are one session.
+        #[serde(default = "default_true")]
+        gap_inclusive: bool,
+    },
+}
+
+const fn default_true() -> bool {
+    true
+}
+
+/// When result rows leave.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EmitSpec {
+    /// One row a window, when it closes.
+    #[default]
+    Final,
+    /// Changed rows at each commit, and the last at the close.
+    Updates,
+}
+
+/// What a null group key means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NullKeysSpec {
+    /// A group of its own.
+    #[default]
+    Group,
+    /// The row counts as filtered.
+    Drop,
+    /// The row is a dead letter `KEY_NULL`.
+    Reject,
+}
+
+/// How lanes' windows meet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CombineSpec {
+    /// `none` where the group key is the record key, else `local`.
+    #[default]
+    Auto,
+    /// Merge in this process, at the minimum watermark.
+    Local,
+    /// Each lane's windows are final by themselves.
+    None,
+}
+
+/// Bounds on what a pipeline may use.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsSpec {
+    /// Largest record value, bytes.
+    pub record_bytes_max: u64,
+    /// Longest group key, bytes.
+    pub key_bytes_max: u64,
+    /// Deepest nesting of a JSON value.
+    pub depth_max: u32,
+    /// Most state of all lanes together, bytes.
+    pub state_bytes_max: u64,
+    /// Threads used inside one call; 0: as many as the machine has.
+    pub threads_max: usize,
+}
+
+impl Default for LimitsSpec {
+    fn default() -> Self {
+        Self {
+            record_bytes_max: 16 << 20,
+            key_bytes_max: 4096,
+            depth_max: 64,
+            state_bytes_max: 4 << 30,
+            threads_max: 0,
+        }
+    }
+}
