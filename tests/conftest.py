@@ -1,0 +1,31 @@
+"""Fixtures every test may use: real servers, started once a session when the first test asks for one."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers.kafka import KafkaServer
+from tests.servers.redis import RedisServer
+
+
+@pytest.fixture(scope="session")
+def kafka_server() -> Iterator[KafkaServer]:
+    """A real Kafka broker, shared: use topic and group names of your own (`unique`)."""
+    with KafkaServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A real Redis, shared: use keys of your own (`unique`)."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name no other test uses."""
+    return f"t-{uuid.uuid4().hex[:12]}"

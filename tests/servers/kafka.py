@@ -1,0 +1,171 @@
+"""A real Apache Kafka broker: one KRaft node on free loopback ports, its data in a temporary folder.
+
+The jars come from Maven (coordinates in `kafka.xml`) into `~/.cache/streamcore/kafka-<version>`, once a machine.
+Two client listeners: `bootstrap_servers` without login and `sasl_bootstrap_servers` (SCRAM-SHA-512, `USER`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from tests.servers.ports import free_ports
+from tests.servers.process import ServerError, ServerProcess
+
+POM = Path(__file__).with_name("kafka.xml")
+VERSION = re.findall(r"<kafka.version>(.+?)<", POM.read_text())[0]
+COPY_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+INSTALL_TIMEOUT_S = 600.0
+START_TIMEOUT_S = 60.0
+USER = ("alice", "correct-horse-battery")
+JVM_OPTIONS = ("-Xms256m", "-Xmx768m", "-XX:+UseSerialGC")
+
+PROPERTIES = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,SASL:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "sasl.enabled.mechanisms": "SCRAM-SHA-512",
+    "listener.name.sasl.scram-sha-512.sasl.jaas.config": (
+        "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+    ),
+    "num.partitions": "4",
+    "offsets.topic.num.partitions": "4",
+    "offsets.topic.replication.factor": "1",
+    "transaction.state.log.num.partitions": "4",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    # A test that forgot to create its topic must fail, not get one with default settings.
+    "auto.create.topics.enable": "false",
+    # Event times of tests lie in the past: retention by time would delete fresh records.
+    "log.retention.ms": "-1",
+    "group.initial.rebalance.delay.ms": "0",
+    # So that a killed member's seat is free again in test time.
+    "group.min.session.timeout.ms": "1000",
+}
+
+
+def libraries() -> Path:
+    """The folder of the broker's jars, fetched first if need be. Raises `ServerError` with the line to type."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamcore"
+    folder = cache / f"kafka-{VERSION}"
+    if folder.is_dir():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "kafka.lock").open("w") as lock:  # two test sessions may start at once
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.is_dir():
+            _fetch(folder)
+    return folder
+
+
+def _fetch(folder: Path) -> None:
+    maven = shutil.which("mvn")
+    if maven is None:
+        raise ServerError("Kafka's jars are fetched by Maven, which is missing: apt-get install maven")
+    partial = Path(tempfile.mkdtemp(prefix="kafka-", dir=folder.parent))
+    try:
+        command = [maven, "-q", "-B", "-f", str(POM), COPY_GOAL, f"-DoutputDirectory={partial}"]
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False
+        )
+        if done.returncode != 0:
+            raise ServerError(f"Maven could not fetch Kafka {VERSION}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def java() -> str:
+    """The Java program. Raises `ServerError` with the line to type."""
+    program = shutil.which("java")
+    if program is None:
+        raise ServerError("Java (17 or newer) is missing: apt-get install openjdk-17-jre-headless")
+    return program
+
+
+class KafkaServer:
+    """Starts on construction, which takes a few seconds."""
+
+    def __init__(
+        self, *, properties: Mapping[str, str] | None = None, jvm_options: Sequence[str] = JVM_OPTIONS
+    ) -> None:
+        self._java = [java(), "-cp", f"{libraries()}/*"]
+        self._jvm_options = list(jvm_options)
+        self.directory = Path(tempfile.mkdtemp(prefix="streamcore-kafka-"))
+        self.port, self.sasl_port, controller = free_ports(3)
+        self._write_properties(controller, properties or {})
+        self._format()
+        self.start()
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def sasl_bootstrap_servers(self) -> str:
+        return f"127.0.0.1:{self.sasl_port}"
+
+    def _write_properties(self, controller: int, extra: Mapping[str, str]) -> None:
+        listeners = f"PLAINTEXT://127.0.0.1:{self.port},SASL://127.0.0.1:{self.sasl_port}"
+        settings = {
+            **PROPERTIES,
+            "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+            "listeners": f"{listeners},CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": listeners,
+            "log.dirs": str(self.directory / "data"),
+            **extra,
+        }
+        self._properties = self.directory / "server.properties"
+        self._properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+
+    def _format(self) -> None:
+        user, password = USER
+        scram = f"SCRAM-SHA-512=[name={user},password={password}]"
+        identity = "c3RyZWFtY29yZS10ZXN0cw"  # any 16 bytes in base64; a folder's data belong to one cluster
+        options = ["-t", identity, "-c", str(self._properties), "--add-scram", scram]
+        command = [*self._java[:1], "-XX:TieredStopAtLevel=1", *self._java[1:]]
+        command += ["kafka.tools.StorageTool", "format", *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)
+        if done.returncode != 0:
+            raise ServerError(f"Kafka's storage could not be formatted:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+    def start(self) -> None:
+        """Starts the broker on the data it has; also after `process.kill()`."""
+        command = [*self._java[:1], *self._jvm_options, *self._java[1:], "kafka.Kafka", str(self._properties)]
+        self.process = ServerProcess(command, self.directory / "kafka.log", cwd=self.directory)
+        self.process.wait_until(self._answers, "Kafka", START_TIMEOUT_S)
+
+    def _answers(self) -> bool:
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import AdminClient
+
+        silent = {"log_level": 0, "socket.connection.setup.timeout.ms": 1000}
+        try:
+            client = AdminClient({"bootstrap.servers": self.bootstrap_servers, **silent})
+            return bool(client.list_topics(timeout=1.0).brokers)
+        except KafkaException:
+            return False
+
+    def stop(self) -> None:
+        # Nothing of a throw-away broker is worth its orderly shutdown of several seconds.
+        self.process.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def __enter__(self) -> KafkaServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
