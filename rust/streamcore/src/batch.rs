@@ -125,6 +125,18 @@ impl Bytes {
         self.data.len() + 4 * self.ends.len()
     }
 
+    /// One past the last byte of each value in [`data`](Self::data).
+    #[must_use]
+    pub fn ends(&self) -> &[u32] {
+        &self.ends
+    }
+
+    /// All values' bytes, end to end.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+
     /// Values in order.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).map(|row| self.get(row))
@@ -160,6 +172,12 @@ impl Validity {
     #[must_use]
     pub fn no_nulls(&self) -> bool {
         self.valid.is_empty()
+    }
+
+    /// One flag a value, or nothing at all when no value is null.
+    #[must_use]
+    pub fn flags(&self) -> &[bool] {
+        &self.valid
     }
 
     /// Records the value numbered `len` (the values before it) as present or null.
