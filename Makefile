@@ -1,0 +1,77 @@
+# The verbs of this repository. `make demo` and `make test` are enough to start with.
+# Everything lands in .venv, target/ and .cache/; nothing outside this folder is changed.
+
+PYTHON ?= python3
+VENV ?= .venv
+BENCH_VENV ?= .venv-bench
+BIN := $(VENV)/bin
+SOURCES := python tests bench examples
+
+export STREAMCORE_STATE_DIR ?= .streamcore
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-rust test-python test-integration example bench docs lint fmt clean need-rust need-python
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+need-rust:
+	@command -v cargo >/dev/null || { echo "error: no Rust here; get it with: curl -sSf https://sh.rustup.rs | sh" >&2; exit 1; }
+
+need-python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "error: Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
+
+# The tools and libraries at the versions of the lock file; renewed when the lock changes.
+$(VENV)/.locked: requirements-dev.lock | need-python
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.lock
+	@touch $@
+
+build: $(VENV)/.locked | need-rust ## compile the engine and install the package into .venv
+	$(BIN)/maturin develop --release --locked --quiet
+
+demo: build ## windows over a generated clickstream, in this terminal, without a broker
+	$(BIN)/streamcore demo $(ARGS)
+
+test: test-rust test-python ## the whole suite, real Kafka and Redis included
+
+test-rust: need-rust ## the engine's own tests
+	cargo test --workspace --locked --quiet
+
+test-python: build ## everything pytest runs; integration tests start their own servers
+	STREAMCORE_TEST_SERVERS=required $(BIN)/python -m pytest $(ARGS)
+
+test-integration: build ## only the tests against real servers
+	STREAMCORE_TEST_SERVERS=required $(BIN)/python -m pytest -m integration $(ARGS)
+
+example: build ## the clickstream service with real Kafka and Redis: send traffic, ask, stop
+	$(BIN)/python examples/clickstream/example.py $(ARGS)
+
+$(BENCH_VENV)/.locked: bench/peers/requirements.txt requirements-dev.lock | need-python
+	$(PYTHON) -m venv $(BENCH_VENV)
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement bench/peers/requirements.txt
+	@touch $@
+
+bench: build $(BENCH_VENV)/.locked ## against the rivals, side by side; writes bench/results/
+	$(BIN)/python bench/python/run.py --rivals $(BENCH_VENV)/bin/python $(ARGS)
+
+docs: build ## write docs/pipeline-toml.md from the configuration models
+	$(BIN)/python -m streamcore.config.document docs/pipeline-toml.md
+
+lint: build ## formatting, clippy pedantic, ruff, mypy strict, the stub against the binary
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/python -m mypy.stubtest streamcore._core --ignore-disjoint-bases
+
+fmt: $(VENV)/.locked ## format Rust and Python
+	cargo fmt --all
+	$(BIN)/ruff check --fix --quiet $(SOURCES)
+	$(BIN)/ruff format --quiet $(SOURCES)
+
+clean: ## remove what the verbs made
+	rm -rf target $(VENV) $(BENCH_VENV) .cache .streamcore dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -f python/streamcore/*.so
