@@ -1,0 +1,78 @@
+"""The typed, validated description of a pipeline, and its loading.
+
+Before it: a file or the builder. After it: the engine, sources and sinks.
+Invariant: whatever passes here is complete and consistent; nothing later fills in a default.
+"""
+
+from streamcore.config.connections import Connection, KafkaConnection, RedisConnection
+from streamcore.config.delivery import appending_sinks, choose_delivery, kafka_connection, sink_mode
+from streamcore.config.durations import format_duration, parse_duration, parse_instant, resolve_position
+from streamcore.config.engine import engine_json, engine_spec
+from streamcore.config.models import LimitsConfig, PipelineConfig, TestConfig
+from streamcore.config.sinks import (
+    ConsoleSinkConfig,
+    DeadLettersConfig,
+    KafkaSinkConfig,
+    MemorySinkConfig,
+    ParquetSinkConfig,
+    RedisSinkConfig,
+    SinkConfig,
+)
+from streamcore.config.sources import (
+    FilesSourceConfig,
+    GenerateSourceConfig,
+    KafkaSourceConfig,
+    MemorySourceConfig,
+    RecordsSourceConfig,
+    SourceConfig,
+)
+from streamcore.config.steps import (
+    DedupeStep,
+    FilterStep,
+    HoppingStep,
+    SelectStep,
+    SessionStep,
+    StepConfig,
+    TumblingStep,
+    WindowStep,
+)
+
+__all__ = [
+    "Connection",
+    "ConsoleSinkConfig",
+    "DeadLettersConfig",
+    "DedupeStep",
+    "FilesSourceConfig",
+    "FilterStep",
+    "GenerateSourceConfig",
+    "HoppingStep",
+    "KafkaConnection",
+    "KafkaSinkConfig",
+    "KafkaSourceConfig",
+    "LimitsConfig",
+    "MemorySinkConfig",
+    "MemorySourceConfig",
+    "ParquetSinkConfig",
+    "PipelineConfig",
+    "RecordsSourceConfig",
+    "RedisConnection",
+    "RedisSinkConfig",
+    "SelectStep",
+    "SessionStep",
+    "SinkConfig",
+    "SourceConfig",
+    "StepConfig",
+    "TestConfig",
+    "TumblingStep",
+    "WindowStep",
+    "appending_sinks",
+    "choose_delivery",
+    "engine_json",
+    "engine_spec",
+    "format_duration",
+    "kafka_connection",
+    "parse_duration",
+    "parse_instant",
+    "resolve_position",
+    "sink_mode",
+]

@@ -1,0 +1,113 @@
+"""Owns how brokers and stores are reached: `[kafka]` and `[connections.NAME]`.
+
+Before it: values from the file or the environment. After it: the Kafka and Redis clients.
+Invariant: a password is a `SecretStr` and is never part of a repr, an error or a dump.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from streamcore.config.base import Model, setting
+from streamcore.config.durations import PositiveDuration
+
+OWNED_OPTIONS = frozenset(
+    {"bootstrap.servers", "group.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset"}
+    | {"enable.idempotence", "acks", "isolation.level", "group.instance.id", "transactional.id", "partitioner"}
+)
+"""Client settings that the delivery promise rests on: `options` may not set them."""
+
+
+def check_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Refuses raw client settings that streamcore sets itself. Raises `ValueError`."""
+    owned = sorted(OWNED_OPTIONS & set(options))
+    if owned:
+        raise ValueError(f"{', '.join(owned)} is set by streamcore and cannot be an option")
+    return options
+
+
+class KafkaConnection(Model):
+    """How a Kafka cluster is reached. Also used for sources, sinks and dead letters that name no other connection."""
+
+    type: Literal["kafka"] = setting("kafka", "Kind of connection.")
+    bootstrap_servers: str = setting(
+        "localhost:9092", "Comma-separated `host:port` list. Environment: `KAFKA_BOOTSTRAP_SERVERS`.", min_length=1
+    )
+    security_protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = setting(
+        "plaintext", "Wire protection and login. Environment: `KAFKA_SECURITY_PROTOCOL`."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "GSSAPI", "OAUTHBEARER"] | None = setting(
+        None, "Login method. Environment: `KAFKA_SASL_MECHANISM`."
+    )
+    sasl_username: str | None = setting(None, "User name. Environment: `KAFKA_SASL_USERNAME`.")
+    sasl_password: SecretStr | None = setting(
+        None, "Password; write `${NAME}` or `${file:/path}`. Environment: `KAFKA_SASL_PASSWORD`."
+    )
+    ssl_ca_location: str | None = setting(None, "File of the certificate authority; default: the system's.")
+    ssl_certificate_location: str | None = setting(None, "File of the client certificate.")
+    ssl_key_location: str | None = setting(None, "File of the client key.")
+    ssl_key_password: SecretStr | None = setting(None, "Password of the client key.")
+    insecure: bool = setting(False, "Allow a login whose password crosses the network in the clear.")
+    connect_timeout: PositiveDuration = setting(
+        10_000, "How long to wait for a broker before giving up with exit code 4."
+    )
+    session_timeout: PositiveDuration = setting(
+        10_000, "How long the broker keeps the seat of a worker that died; a restart waits for it at most this long."
+    )
+    options: dict[str, Any] = setting({}, "Raw client settings (librdkafka names) for what has no key here.")
+
+    @field_validator("security_protocol", mode="before")
+    @classmethod
+    def _lower(cls, value: Any) -> Any:
+        return value.lower() if isinstance(value, str) else value
+
+    @field_validator("sasl_mechanism", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper().replace("_", "-") if isinstance(value, str) else value
+
+    @field_validator("options")
+    @classmethod
+    def _not_ours(cls, options: dict[str, Any]) -> dict[str, Any]:
+        return check_options(options)
+
+    @model_validator(mode="after")
+    def _login_is_whole(self) -> KafkaConnection:
+        sasl = self.security_protocol.startswith("sasl_")
+        if sasl and self.sasl_mechanism is None:
+            raise ValueError(f"security_protocol {self.security_protocol} needs sasl_mechanism")
+        if not sasl and self.sasl_mechanism is not None:
+            raise ValueError('sasl_mechanism needs security_protocol = "sasl_ssl" (or "sasl_plaintext")')
+        if self.sasl_mechanism == "PLAIN" and self.security_protocol == "sasl_plaintext" and not self.insecure:
+            raise ValueError(
+                'PLAIN over sasl_plaintext sends the password in the clear; use security_protocol = "sasl_ssl", '
+                "or set insecure = true if the network is yours"
+            )
+        return self
+
+
+class RedisConnection(Model):
+    """How a Redis server is reached."""
+
+    type: Literal["redis"] = setting("redis", "Kind of connection.")
+    url: SecretStr = setting(
+        ..., "`redis://[[user]:password@]host[:port][/db]`, `rediss://` for TLS, `unix://` for a socket."
+    )
+    connect_timeout: PositiveDuration = setting(5_000, "How long to wait for the server before giving up.")
+
+    @field_validator("url")
+    @classmethod
+    def _scheme(cls, url: SecretStr) -> SecretStr:
+        return check_redis_url(url)
+
+
+def check_redis_url(url: SecretStr) -> SecretStr:
+    """Refuses a URL that is no Redis URL, without showing it. Raises `ValueError`."""
+    if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("a Redis URL starts with redis://, rediss:// or unix://")
+    return url
+
+
+Connection = Annotated[KafkaConnection | RedisConnection, Field(discriminator="type")]

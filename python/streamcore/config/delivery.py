@@ -1,0 +1,78 @@
+"""Owns what a pipeline promises about each record, worked out from its source and sinks.
+
+Before it: a validated configuration. After it: the runner prints and keeps the promise.
+Invariant: nothing downgrades silently; an explicit promise that cannot be kept is a `ConfigError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from streamcore.config.connections import Connection, KafkaConnection
+from streamcore.config.models import Delivery, PipelineConfig
+from streamcore.config.sinks import KafkaSinkConfig, SinkConfig
+from streamcore.errors import ConfigError, Problem
+
+REPLAYABLE = frozenset({"kafka", "files", "generate", "memory"})
+"""Sources that can be read again from a position."""
+
+
+def sink_mode(config: PipelineConfig, sink: KafkaSinkConfig) -> Literal["upsert", "append"]:
+    """The mode of a Kafka sink when the default is filled in."""
+    if sink.mode is not None:
+        return sink.mode
+    return "upsert" if sink.output == "result" and config.window is not None else "append"
+
+
+def kafka_connection(config: PipelineConfig, name: str | None) -> KafkaConnection:
+    """The connection called `name`, or `[kafka]`. Raises `ConfigError`."""
+    if name is None:
+        return config.kafka
+    connection: Connection | None = config.connections.get(name)
+    if isinstance(connection, KafkaConnection):
+        return connection
+    raise ConfigError(f'there is no Kafka connection called {name}; add [connections.{name}] with type = "kafka"')
+
+
+def appending_sinks(config: PipelineConfig) -> list[str]:
+    """Paths of the sinks that cannot take a row twice without showing it twice."""
+    return [f"sinks[{index}]" for index, sink in enumerate(config.sinks) if _appends(config, sink)]
+
+
+def _appends(config: PipelineConfig, sink: SinkConfig) -> bool:
+    if isinstance(sink, KafkaSinkConfig):
+        return sink_mode(config, sink) == "append"
+    return sink.type in ("console", "memory")
+
+
+def choose_delivery(config: PipelineConfig, *, appends: Sequence[str] = ()) -> Delivery:
+    """The promise that holds: the one stated, or else the strongest that source and sinks allow.
+
+    `appends` names sinks outside the configuration that append. A run without a name keeps nothing, so it
+    is `at_least_once`. Raises `ConfigError` when the stated promise cannot be kept.
+    """
+    obstacles = _obstacles(config, appends)
+    if config.delivery is None:
+        return "at_least_once" if obstacles else "effectively_once"
+    if config.delivery == "exactly_once":
+        problem = Problem(
+            "delivery",
+            "exactly_once is not built yet",
+            hint='use delivery = "effectively_once" with sinks that replace rows (Kafka upsert, Redis, Parquet)',
+        )
+        raise ConfigError("the delivery asked for cannot be kept", [problem])
+    if config.delivery == "effectively_once" and obstacles:
+        hint = 'use delivery = "at_least_once", or leave the key out to get the strongest that is possible'
+        problems = [Problem("delivery", f"effectively_once cannot be kept: {what}", hint=hint) for what in obstacles]
+        raise ConfigError("the delivery asked for cannot be kept", problems)
+    return config.delivery
+
+
+def _obstacles(config: PipelineConfig, appends: Sequence[str]) -> list[str]:
+    found = [f"{sink} appends, so rows may come twice after a crash" for sink in [*appending_sinks(config), *appends]]
+    if config.source.type not in REPLAYABLE:
+        found.insert(0, f"a source of type {config.source.type} cannot be read again after a crash")
+    if config.name is None:
+        found.insert(0, "a run without a name keeps no state")
+    return found

@@ -1,0 +1,162 @@
+"""Owns how lengths and points of time are written: `"5s"`, `"1h30m"`, `"-2h"`, `"2026-01-01T00:00:00Z"`.
+
+Before it: text from a pipeline file or a Python argument. After it: int milliseconds, the only form the rest knows.
+Invariant: `parse_duration(format_duration(n)) == n`, and no number without a unit is ever accepted.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+DURATION_MAX_MS = 36_525 * MILLISECONDS["d"]
+"""A hundred years: sums of a few durations and a timestamp stay far inside int64."""
+
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_WHOLE = re.compile(r"(-?)((?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+)")
+_PATTERN = r"^(\d+(\.\d+)?(ms|s|m|h|d|w))+$"
+
+
+def parse_duration(value: str | timedelta, *, signed: bool = False) -> int:
+    """Milliseconds of `"500ms"`, `"5s"`, `"1h30m"`, `"7d"`, `"1w"` or a `timedelta`.
+
+    Raises `ValueError` with a sentence that says what to write instead.
+
+    >>> parse_duration("1h30m")
+    5400000
+    """
+    if isinstance(value, timedelta):
+        milliseconds = _whole(value / timedelta(milliseconds=1), str(value))
+    elif isinstance(value, (int, float)):
+        raise ValueError(_bare_number(value))
+    elif isinstance(value, str):
+        milliseconds = _parse_text(value.strip())
+    else:
+        raise ValueError(f'a duration is text such as "5s", not {type(value).__name__}')
+    if milliseconds < 0 and not signed:
+        raise ValueError(f"a duration cannot be negative: {value}")
+    if abs(milliseconds) > DURATION_MAX_MS:
+        raise ValueError(f"{value} is longer than a hundred years")
+    return milliseconds
+
+
+def format_duration(milliseconds: int) -> str:
+    """The shortest text for a duration, in one unit: `90000` is `"90s"`, `60000` is `"1m"`."""
+    for unit in ("d", "h", "m", "s"):
+        if milliseconds and milliseconds % MILLISECONDS[unit] == 0:
+            return f"{milliseconds // MILLISECONDS[unit]}{unit}"
+    return f"{milliseconds}ms" if milliseconds else "0s"
+
+
+def parse_instant(value: str | datetime) -> int:
+    """Milliseconds since the epoch of an ISO-8601 time with a zone. Raises `ValueError`.
+
+    >>> parse_instant("1970-01-01T00:00:01Z")
+    1000
+    """
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f'"{value}" is no time; write it as "2026-01-01T00:00:00Z"') from None
+    if not isinstance(value, datetime):
+        raise ValueError('a time is text such as "2026-01-01T00:00:00Z"')
+    if value.tzinfo is None:
+        raise ValueError(f'{value.isoformat()} has no zone; add "Z" for UTC')
+    # In whole microseconds, as a float of seconds would round.
+    return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+def format_instant(milliseconds: int) -> str:
+    """ISO-8601 in UTC with milliseconds."""
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def check_position(value: str) -> str:
+    """A place in a log to start or stop at: a word, `-2h` (before now) or an ISO time. Raises `ValueError`."""
+    if not isinstance(value, str):
+        raise ValueError('write "earliest", "latest", "-2h" or "2026-01-01T00:00:00Z"')
+    if value in ("earliest", "latest", "end"):
+        return value
+    resolve_position(value, now_ms=0)
+    return value
+
+
+def resolve_position(value: str, *, now_ms: int) -> int:
+    """Milliseconds since the epoch of `-2h` or an ISO time. Raises `ValueError`."""
+    if value.startswith("-"):
+        return now_ms + parse_duration(value, signed=True)
+    try:
+        return parse_instant(value)
+    except ValueError as error:
+        if value[:1].isdigit():
+            raise
+        raise ValueError(f'"{value}" is not "earliest", "latest", "-2h" or an ISO time') from error
+
+
+def _parse_text(text: str) -> int:
+    match = _WHOLE.fullmatch(text)
+    if match is None:
+        if re.fullmatch(r"-?\d+(\.\d+)?", text):
+            raise ValueError(_bare_number(text))
+        if re.fullmatch(r"\d+(mo|months?|y|years?)", text):
+            raise ValueError(f'"{text}" has no fixed length; write it in days, as "30d"')
+        raise ValueError(f'"{text}" is no duration; write a number and one of ms s m h d w, as "5s" or "1h30m"')
+    milliseconds = sum(float(number) * MILLISECONDS[unit] for number, unit in _PART.findall(match[2]))
+    return _whole(-milliseconds if match[1] else milliseconds, text)
+
+
+def _whole(milliseconds: float, text: str) -> int:
+    if abs(milliseconds - round(milliseconds)) > 1e-6:
+        raise ValueError(f"{text} is not a whole number of milliseconds")
+    return round(milliseconds)
+
+
+def _bare_number(value: object) -> str:
+    return f'a duration needs a unit: write "{value}s" or "{value}ms" instead of {value}'
+
+
+def _duration(value: Any) -> int:
+    return parse_duration(value)
+
+
+def _positive(value: Any) -> int:
+    milliseconds = parse_duration(value)
+    if milliseconds == 0:
+        raise ValueError("must be longer than zero")
+    return milliseconds
+
+
+def _signed(value: Any) -> int:
+    return parse_duration(value, signed=True)
+
+
+_AS_TEXT = PlainSerializer(format_duration, return_type=str)
+_SCHEMA = WithJsonSchema({"type": "string", "pattern": _PATTERN, "examples": ["5s", "1m", "500ms"]})
+
+Duration = Annotated[int, BeforeValidator(_duration), _AS_TEXT, _SCHEMA]
+"""Milliseconds, zero or more; written as `"5s"` or a `timedelta`."""
+
+PositiveDuration = Annotated[int, BeforeValidator(_positive), _AS_TEXT, _SCHEMA]
+"""Milliseconds, more than zero."""
+
+SignedDuration = Annotated[
+    int, BeforeValidator(_signed), _AS_TEXT, WithJsonSchema({"type": "string", "pattern": "^-?" + _PATTERN[1:]})
+]
+"""Milliseconds, also negative."""
+
+Instant = Annotated[
+    int,
+    BeforeValidator(parse_instant),
+    PlainSerializer(format_instant, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+"""Milliseconds since the epoch; written as an ISO-8601 time with a zone."""
+
+LogPosition = Annotated[str, BeforeValidator(check_position)]
+"""`earliest`, `latest`, an ISO time, or `-2h`: that long before now."""

@@ -1,0 +1,101 @@
+"""Owns the translation of a configuration into the description the engine reads.
+
+Before it: a validated configuration. After it: `rust/streamcore/src/spec.rs` reads the JSON.
+Invariant: every key of the description is written out, so the engine's own defaults never matter.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from streamcore.config.models import LimitsConfig, PipelineConfig
+from streamcore.config.sources import SourceConfig
+from streamcore.config.steps import (
+    DedupeStep,
+    FilterStep,
+    HoppingStep,
+    SelectStep,
+    SessionStep,
+    StepConfig,
+    TumblingStep,
+    WindowStep,
+)
+
+
+def engine_spec(config: PipelineConfig) -> dict[str, Any]:
+    """The engine's description of the pipeline, as plain JSON values."""
+    return {
+        "source": _source(config.source),
+        "steps": [_step(step) for step in config.steps],
+        "combine": config.combine,
+        "limits": _limits(config.limits),
+    }
+
+
+def engine_json(config: PipelineConfig) -> bytes:
+    """The description as `_core.Pipeline` and `_core.describe` take it."""
+    return json.dumps(engine_spec(config), ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _source(source: SourceConfig) -> dict[str, Any]:
+    return {
+        "format": source.format,
+        "event_time": source.event_time,
+        "event_time_unit": source.event_time_unit,
+        "where": None if source.where is None else {"text": source.where, "parameters": {}},
+        "out_of_orderness_ms": source.out_of_orderness_ms,
+        "idle_timeout_ms": source.idle_timeout,
+        "on_idle": source.on_idle,
+        "max_future_skew_ms": source.max_future_skew,
+        "max_lead_ms": source.max_lead,
+        "keyed_by": source.keyed_by,
+        "schema": source.types,
+    }
+
+
+def _step(step: StepConfig) -> dict[str, Any]:
+    if isinstance(step, FilterStep):
+        return {"verb": "filter", "condition": {"text": step.filter, "parameters": step.parameters}}
+    if isinstance(step, SelectStep):
+        return {"verb": "select", "columns": _named(step.select, step.parameters)}
+    if isinstance(step, DedupeStep):
+        return {"verb": "dedupe", "field": step.dedupe, "within_ms": step.within}
+    return {
+        "verb": "window",
+        "kind": _window_kind(step),
+        "by": _named(step.by, step.parameters),
+        "aggregates": _named(step.aggregate, step.parameters),
+        "emit": step.emit,
+        "allowed_lateness_ms": step.allowed_lateness,
+        "null_keys": step.null_keys,
+    }
+
+
+def _window_kind(step: WindowStep) -> dict[str, Any]:
+    if isinstance(step, SessionStep):
+        return {"type": "session", "gap_ms": step.gap, "gap_inclusive": step.gap_inclusive}
+    assert isinstance(step, (TumblingStep, HoppingStep)), "the three kinds of window are all there are"
+    kind = {
+        "type": step.window,
+        "size_ms": step.size,
+        "offset_ms": step.offset,
+        "min_start_ms": step.min_start,
+    }
+    if isinstance(step, HoppingStep):
+        kind["slide_ms"] = step.slide
+    return kind
+
+
+def _named(expressions: dict[str, str], parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"name": name, "text": text, "parameters": parameters} for name, text in expressions.items()]
+
+
+def _limits(limits: LimitsConfig) -> dict[str, int]:
+    return {
+        "record_bytes_max": limits.max_record_bytes,
+        "key_bytes_max": limits.max_key_bytes,
+        "depth_max": limits.max_depth,
+        "state_bytes_max": limits.max_state_bytes,
+        "threads_max": limits.threads,
+    }

@@ -1,0 +1,102 @@
+"""Owns the whole pipeline description: the one model behind the pipeline file and the Python builder.
+
+Before it: `load.py` (from a file) or `pipeline.py` (from Python). After it: `engine.py` makes the engine's JSON of it,
+`assemble.py` builds sources and sinks from it.
+Invariant: equal configurations mean the same run; nothing in here is read from the environment.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator
+
+from streamcore.config.base import Model, setting
+from streamcore.config.connections import Connection, KafkaConnection
+from streamcore.config.durations import PositiveDuration, format_instant, parse_instant
+from streamcore.config.sinks import DeadLettersConfig, SinkConfig
+from streamcore.config.sources import SourceConfig
+from streamcore.config.steps import StepConfig, WindowStep
+
+Delivery = Literal["exactly_once", "effectively_once", "at_least_once"]
+Combine = Literal["auto", "local", "none"]
+
+
+class LimitsConfig(Model):
+    """Bounds on what a pipeline may use."""
+
+    max_record_bytes: int = setting(
+        16 << 20, "Largest record value; a larger one is a dead letter.", unit="bytes", ge=1
+    )
+    max_key_bytes: int = setting(
+        4096, "Longest group key; a record with a longer one is a dead letter.", unit="bytes", ge=1
+    )
+    max_depth: int = setting(
+        64, "Deepest nesting of a record; a deeper one is a dead letter.", unit="levels", ge=1, le=512
+    )
+    max_state_bytes: int = setting(
+        4 << 30, "Most memory for windows and ids; beyond it the run stops.", unit="bytes", ge=1
+    )
+    threads: int = setting(0, "Threads the engine uses; 0: as many as the machine has.", unit="threads", ge=0, le=1024)
+
+
+def _plain(value: Any) -> Any:
+    """TOML's own times become the text a record would carry."""
+    if isinstance(value, datetime):
+        return format_instant(parse_instant(value))
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+Rows = Annotated[tuple[dict[str, Any], ...], BeforeValidator(_plain)]
+
+
+class TestConfig(Model):
+    """A test of the pipeline, run by `streamcore test`; only the columns given are compared."""
+
+    __test__ = False  # pytest would collect it by its name
+
+    name: str = setting(..., "What is tested.", min_length=1)
+    input: Rows = setting(..., "Records, in order.")
+    expect: Rows | None = setting(None, "Result rows.")
+    expect_late: Rows | None = setting(None, "Rows of the output `late`.")
+    expect_rejected: Rows | None = setting(None, "Rows of the output `rejected`.")
+    ledger: dict[str, int] = setting({}, "Counts that must come out, as `{ duplicate = 1 }`.")
+
+
+class PipelineConfig(Model):
+    """A pipeline: one source, steps, sinks."""
+
+    name: str | None = setting(
+        None,
+        "Names the consumer group and the state. Without it a run is ephemeral: nothing is committed.",
+        max_length=100,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+    )
+    delivery: Delivery | None = setting(None, "Unset: the strongest that source and sinks allow, printed at start.")
+    commit_interval: PositiveDuration = setting(1_000, "How often results, state and positions are made durable.")
+    combine: Combine = setting(
+        "auto", "How the windows of several lanes meet: `auto` merges unless the group key is the record key."
+    )
+    auto_create_topics: bool = setting(True, "Create missing topics where the rights allow.")
+    state_dir: str | None = setting(
+        None, "Folder of checkpoints; unset: `.streamcore`. Environment: `STREAMCORE_STATE_DIR`.", min_length=1
+    )
+    instance_id: str | None = setting(None, "Names this worker. Environment: `STREAMCORE_INSTANCE_ID`.", min_length=1)
+    kafka: KafkaConnection = setting(KafkaConnection(), "The Kafka cluster that is used where no other is named.")
+    connections: dict[str, Connection] = setting({}, "Other servers, by name.")
+    source: SourceConfig = setting(..., "Where records come from.")
+    steps: tuple[StepConfig, ...] = setting((), "What happens to them, in this order.")
+    sinks: tuple[SinkConfig, ...] = setting((), "Where rows go.")
+    dead_letters: DeadLettersConfig | None = setting(None, "Where refused records go.")
+    limits: LimitsConfig = setting(LimitsConfig(), "Bounds.")
+    tests: tuple[TestConfig, ...] = setting((), "Tests of the pipeline.")
+
+    @property
+    def window(self) -> WindowStep | None:
+        """The window step, if there is one."""
+        return next((step for step in self.steps if isinstance(step, WindowStep)), None)

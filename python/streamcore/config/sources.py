@@ -1,0 +1,141 @@
+"""Owns `[source]`: where records come from, how they are read, and the clock they drive.
+
+Before it: connections. After it: steps, and the sources that read what is described here.
+Invariant: one word means one thing in every source.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator
+
+from streamcore.config.base import Model, setting
+from streamcore.config.connections import check_options
+from streamcore.config.durations import Duration, LogPosition, PositiveDuration, format_duration, parse_duration
+
+OUT_OF_ORDERNESS_DEFAULT_MS = 5_000
+"""For sources without an end."""
+
+Unbounded = Literal["unbounded"]
+
+
+def _out_of_orderness(value: Any) -> int | str | None:
+    return value if value is None or value == "unbounded" else parse_duration(value)
+
+
+OutOfOrderness = Annotated[
+    int | Unbounded | None,
+    BeforeValidator(_out_of_orderness),
+    PlainSerializer(lambda value: format_duration(value) if isinstance(value, int) else value),
+    WithJsonSchema({"type": "string", "examples": ["5s", "unbounded"]}),
+]
+
+
+class SourceBase(Model):
+    """Keys that every source has."""
+
+    closes_at_end: ClassVar[bool] = False
+    """Whether `out_of_orderness` is `"unbounded"` where nothing is said: the whole input is at hand, so none is lost."""
+
+    format: Literal["json", "raw"] = setting(
+        "json", "`json`: one JSON object a record. `raw`: opaque bytes, only record parts can be used."
+    )
+    types: dict[str, str] = setting(
+        {}, 'Types of fields by their path, as `"payload.page_id" = "string"`.', alias="schema"
+    )
+    event_time: str | None = setting(None, "Field that holds the event time; unset: the record's own timestamp.")
+    event_time_unit: Literal["iso", "s", "ms", "us", "ns"] = setting(
+        "iso", "`iso`: text with a zone; otherwise the unit a number counts since 1970."
+    )
+    where: str | None = setting(None, "Condition a record must meet to be seen at all, also by the clock.")
+    out_of_orderness: OutOfOrderness = setting(
+        None,
+        'How far behind the newest event a record may arrive; `"unbounded"`: windows close at the end of the input. '
+        'Unset: `"5s"`, and `"unbounded"` for files and records.',
+    )
+    idle_timeout: PositiveDuration = setting(
+        30_000, "A lane that has read everything and got nothing for this long does not hold the others back."
+    )
+    on_idle: Literal["advance", "hold"] = setting(
+        "advance", "While nothing comes at all: the clock runs on with the wall clock, or stands still."
+    )
+    max_future_skew: Duration = setting(
+        3_600_000, "An event further ahead of its record's timestamp than this goes to the output `future`."
+    )
+    max_lead: PositiveDuration = setting(
+        600_000, "How far, in event time, one lane may run ahead of the slowest before it is paused."
+    )
+    keyed_by: str | None = setting(None, "Field that is the record key: grouping by it needs no combine stage.")
+
+    @property
+    def out_of_orderness_ms(self) -> int | None:
+        """What holds when defaults are filled in; None: unbounded."""
+        if self.out_of_orderness is None:
+            return None if self.closes_at_end else OUT_OF_ORDERNESS_DEFAULT_MS
+        return None if self.out_of_orderness == "unbounded" else self.out_of_orderness
+
+
+class KafkaSourceConfig(SourceBase):
+    """A Kafka topic; one lane a partition."""
+
+    type: Literal["kafka"] = setting("kafka", "Kind of source.")
+    topic: str = setting(..., "Topic to read.", min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")
+    connection: str | None = setting(None, "Name of a `[connections.NAME]`; unset: `[kafka]`.")
+    group_id: str | None = setting(None, "Consumer group; unset: the pipeline's name.", min_length=1)
+    start: LogPosition = setting(
+        "earliest", "Where a new pipeline begins: `earliest`, `latest`, an ISO time, or `-2h` (before now)."
+    )
+    poll_records_max: int = setting(10_000, "Most records taken by one poll.", unit="records", ge=1, le=1_000_000)
+    poll_timeout: PositiveDuration = setting(50, "How long one poll waits for records.")
+    options: dict[str, Any] = setting({}, "Raw consumer settings (librdkafka names).")
+
+    @field_validator("options")
+    @classmethod
+    def _not_ours(cls, options: dict[str, Any]) -> dict[str, Any]:
+        return check_options(options)
+
+
+class FilesSourceConfig(SourceBase):
+    """Files with one record a line; one lane a file, in the order of their names."""
+
+    closes_at_end: ClassVar[bool] = True
+
+    type: Literal["files"] = setting("files", "Kind of source.")
+    path: str = setting(..., "File or glob, as `clicks/*.jsonl`.", min_length=1)
+    piece_bytes: int = setting(8 << 20, "How much of a file is read at once.", unit="bytes", ge=4096, le=1 << 30)
+
+
+class GenerateSourceConfig(SourceBase):
+    """Events made up from a seed: for demos, tests and benchmarks."""
+
+    type: Literal["generate"] = setting("generate", "Kind of source.")
+    generator: Literal["clickstream"] = setting("clickstream", "What is made.")
+    rate: float = setting(0.0, "Events per second of wall time; 0: as fast as possible.", unit="events/s", ge=0)
+    count: int | None = setting(None, "Events in all; unset: no end.", unit="events", ge=0)
+    seed: int = setting(1, "Same seed, same events.", ge=0, le=2**63 - 1)
+    speed: float = setting(1.0, "Event time that passes per wall time.", gt=0)
+    lanes: int = setting(1, "Lanes the events are spread over, by user.", unit="lanes", ge=1, le=1024)
+    out_of_order: Duration = setting(0, "How far back an event's time may be moved.")
+    duplicate_rate: float = setting(0.0, "Share of events that repeat an earlier one.", ge=0, le=1)
+
+
+class RecordsSourceConfig(SourceBase):
+    """An iterable handed over in Python (`sc.records`); it rides in the pipeline object."""
+
+    closes_at_end: ClassVar[bool] = True
+
+    type: Literal["records"] = setting("records", "Kind of source.")
+
+
+class MemorySourceConfig(SourceBase):
+    """A topic of the in-process log."""
+
+    type: Literal["memory"] = setting("memory", "Kind of source.")
+    topic: str = setting(..., "Topic of `streamcore.memory`.", min_length=1)
+
+
+SourceConfig = Annotated[
+    KafkaSourceConfig | FilesSourceConfig | GenerateSourceConfig | RecordsSourceConfig | MemorySourceConfig,
+    Field(discriminator="type"),
+]

@@ -1,0 +1,176 @@
+"""Owns `[[steps]]`: what happens to the records, in the order written.
+
+Before it: the source. After it: the sinks. The meaning of expressions is the engine's; here they are text.
+Invariant: a step has exactly one verb (`filter`, `select`, `dedupe` or `window`), and the verb decides its other keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+from streamcore.config.base import Model, setting
+from streamcore.config.durations import Duration, Instant, PositiveDuration, SignedDuration
+
+VERBS = ("filter", "select", "dedupe", "window")
+WINDOWS = ("tumbling", "hopping", "session")
+
+Expression = Annotated[str, Field(min_length=1)]
+
+
+def column_name(expression: str) -> str:
+    """The column a group key gets where none is given: the last part of the path.
+
+    >>> column_name("payload.page_id")
+    'page_id'
+    """
+    return expression.strip().rsplit(".", 1)[-1].strip("`\"' ")
+
+
+def _group_keys(value: Any) -> Any:
+    """Turns `"a.b"` and `["a.b", "c"]` into `{"b": "a.b", "c": "c"}`."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, (list, tuple)):
+        return value
+    named: dict[str, Any] = {}
+    for expression in value:
+        if not isinstance(expression, str):
+            raise ValueError('group keys are text, as by = ["payload.page_id"] or by = { page = "payload.page_id" }')
+        name = column_name(expression)
+        if name in named:
+            raise ValueError(
+                f"{named[name]} and {expression} would both be the column {name}; "
+                f'name them, as by = {{ {name} = "{named[name]}", {name}_2 = "{expression}" }}'
+            )
+        named[name] = expression
+    return named
+
+
+class StepBase(Model):
+    """Keys that every step has."""
+
+    name: str | None = setting(None, "Name shown in plans and errors.", min_length=1)
+
+
+class Parameterised(StepBase):
+    """A step with expressions, which may hold `$parameters`."""
+
+    parameters: dict[str, Any] = setting({}, "Values of the `$name` in the expressions: bool, number, text, or a list.")
+
+
+class FilterStep(Parameterised):
+    """Keeps the rows for which the condition is true."""
+
+    filter: Expression = setting(..., "The condition.")
+
+
+class SelectStep(Parameterised):
+    """Replaces the columns."""
+
+    select: dict[str, Expression] = setting(..., "The new columns in order: name and expression.", min_length=1)
+
+
+class DedupeStep(StepBase):
+    """Drops records whose field was seen before."""
+
+    dedupe: str = setting(..., "Field that identifies an event.", min_length=1)
+    within: PositiveDuration = setting(..., "How long past its event time an id is remembered.")
+    method: Literal["exact"] = setting("exact", "How ids are kept: 128-bit fingerprints, nothing dropped by guess.")
+
+
+class WindowStep(Parameterised):
+    """Groups and aggregates per window; the keys that every kind of window has."""
+
+    by: Annotated[dict[str, Expression], BeforeValidator(_group_keys)] = setting(
+        {}, 'Group keys: a list of fields, or names with expressions, as `{ page = "payload.page_id" }`.'
+    )
+    aggregate: dict[str, Expression] = setting(
+        ..., "Result columns: name and call, as `count() where status >= 500`.", min_length=1
+    )
+    emit: Literal["final", "updates"] = setting(
+        "final", "`final`: one row when a window closes. `updates`: changed rows at each commit, then the final one."
+    )
+    allowed_lateness: Duration = setting(0, "How long past its end a window still takes records.")
+    null_keys: Literal["group", "drop", "reject"] = setting(
+        "group", "A null group key is a group of its own, dropped, or a dead letter."
+    )
+
+
+class TumblingStep(WindowStep):
+    """Windows of one length, one after the other."""
+
+    window: Literal["tumbling"] = setting("tumbling", "Kind of window.")
+    size: PositiveDuration = setting(..., "Length.")
+    offset: SignedDuration = setting(0, "Shift of the alignment from 1970-01-01T00:00:00Z.")
+    min_start: Instant | None = setting(None, "No window starts earlier than this time.")
+
+
+class HoppingStep(WindowStep):
+    """Windows of one length, one every `slide`; they overlap, or leave gaps."""
+
+    window: Literal["hopping"] = setting("hopping", "Kind of window.")
+    size: PositiveDuration = setting(..., "Length.")
+    slide: PositiveDuration = setting(..., "Distance between two starts.")
+    offset: SignedDuration = setting(0, "Shift of the alignment from 1970-01-01T00:00:00Z.")
+    min_start: Instant | None = setting(None, "No window starts earlier than this time.")
+
+
+class SessionStep(WindowStep):
+    """Events no further apart than a gap."""
+
+    window: Literal["session"] = setting("session", "Kind of window.")
+    gap: PositiveDuration = setting(..., "The largest silence inside a session.")
+    gap_inclusive: bool = setting(True, "Whether two events exactly a gap apart are one session.")
+
+
+STEP_MODELS: Mapping[str, type[StepBase]] = {
+    "filter": FilterStep,
+    "select": SelectStep,
+    "dedupe": DedupeStep,
+    "tumbling": TumblingStep,
+    "hopping": HoppingStep,
+    "session": SessionStep,
+}
+"""By verb, and for windows by kind."""
+
+
+def _tag(value: Any) -> str:
+    """Which model reads a step. Raises `PydanticCustomError` where that cannot be told."""
+    if isinstance(value, StepBase):
+        return next(tag for tag, model in STEP_MODELS.items() if type(value) is model)
+    if not isinstance(value, Mapping):
+        raise PydanticCustomError("step_type", "a step is a table with one verb: {verbs}", {"verbs": ", ".join(VERBS)})
+    verbs = [verb for verb in VERBS if verb in value]
+    if len(verbs) != 1:
+        found = f"has {' and '.join(verbs)}; split it into {len(verbs)} steps" if verbs else "has no verb"
+        raise PydanticCustomError(
+            "step_verb",
+            "a step has exactly one verb ({verbs}); this one {found}",
+            {"verbs": ", ".join(VERBS), "found": found},
+        )
+    if verbs[0] != "window":
+        return verbs[0]
+    if value["window"] not in WINDOWS:
+        raise PydanticCustomError("window_kind", "window is one of {kinds}", {"kinds": ", ".join(WINDOWS)})
+    return str(value["window"])
+
+
+def _readable(value: Any) -> Any:
+    _tag(value)
+    return value
+
+
+StepConfig = Annotated[
+    Annotated[FilterStep, Tag("filter")]
+    | Annotated[SelectStep, Tag("select")]
+    | Annotated[DedupeStep, Tag("dedupe")]
+    | Annotated[TumblingStep, Tag("tumbling")]
+    | Annotated[HoppingStep, Tag("hopping")]
+    | Annotated[SessionStep, Tag("session")],
+    Discriminator(_tag),
+    BeforeValidator(_readable),
+]
