@@ -92,13 +92,24 @@ class SourceError(Error):
 
 
 class SinkError(Error):
-    """Writing failed; nothing of the unfinished epoch counts as written."""
+    """Writing failed; nothing of the unfinished epoch counts as written.
+
+    The runner goes back and tries a `retriable` failure again, a bounded number of times.
+    """
+
+    def __init__(self, message: str, *, retriable: bool = True) -> None:
+        super().__init__(message)
+        self.retriable = retriable
 
 
 class StateError(Error):
     """Saved state is damaged, of another pipeline, or of a newer version."""
 
     exit_code = 6
+
+
+class LateRowsWarning(UserWarning):
+    """A bounded read left rows out because they came after their window had closed."""
 
 
 class FencedError(Error):

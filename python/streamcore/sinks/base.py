@@ -7,8 +7,9 @@ the last flush is durable, or raises `SinkError`. After a rollback the runner ca
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from streamcore import _core
 
@@ -51,3 +52,17 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Lets go of connections. Safe to call twice, and after a failed `open`."""
+
+
+@runtime_checkable
+class Publisher(Protocol):
+    """A sink whose files appear only after the checkpoint that lists them (Parquet)."""
+
+    folder: str
+    """Names the sink in the checkpoint."""
+
+    def pending(self) -> list[str]:
+        """Files flushed in this epoch, to be listed in its checkpoint and published by `committed`."""
+
+    def recover(self, listed: Collection[str]) -> None:
+        """After a restart: publishes the files the checkpoint lists, deletes unpublished ones it does not."""

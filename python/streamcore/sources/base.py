@@ -24,6 +24,8 @@ class Polled:
     """Records, or None when there were none."""
     caught_up: tuple[int, ...] = ()
     """Lanes that have read everything readable at this moment."""
+    lanes_added: tuple[int, ...] = ()
+    """Lanes that were not there at `open`; `raw` may hold their first records."""
     ended: bool = False
     """True once every lane has reached the end of a bounded read; nothing will follow."""
     refetched: int = 0
@@ -40,6 +42,8 @@ class Start:
     """For lanes without one: `earliest`, `latest`, or an ISO time or `-2h` (Kafka only)."""
     stop: str | None = None
     """None (unbounded), `end` (the end offsets at open), or a time."""
+    previous: Mapping[str, object] = field(default_factory=dict)
+    """What `describe` said when the checkpoint was written; empty without one."""
 
 
 class Source(Protocol):

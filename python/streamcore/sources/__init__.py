@@ -1,0 +1,1 @@
+"""Where records come from. One file a source; `base.py` is what the runner asks of each."""
