@@ -1,0 +1,104 @@
+"""Owns the commit: the one cut through engine, outputs, checkpoint and source.
+
+Before it: the runner, between two pushes, when nothing is in flight. After it: the next epoch.
+Invariant: a checkpoint never names a position whose rows are not durable. A crash at any point repeats rows of the
+last epoch at most, with versions that are not lower than before.
+"""
+
+from __future__ import annotations
+
+from streamcore import _core
+from streamcore.checkpoint import Checkpoint, Header
+from streamcore.outputs import Outputs
+from streamcore.report import Ledgers, add_ledgers
+from streamcore.sources.base import Position, Source
+
+
+class Committer:
+    """Commits epochs, and goes back to the last committed one."""
+
+    def __init__(
+        self,
+        *,
+        engine: _core.Pipeline,
+        source: Source,
+        outputs: Outputs,
+        checkpoint: Checkpoint | None,
+        origin: Header,
+    ) -> None:
+        """`origin` is the header the run starts from; `checkpoint` is None for an ephemeral run."""
+        self._engine = engine
+        self._source = source
+        self._outputs = outputs
+        self._checkpoint = checkpoint
+        self._header = origin
+        self._ledger_restored = engine.ledger()
+        self._ledger_before = origin.ledger
+        self._positions = source.positions()
+
+    @property
+    def header(self) -> Header:
+        """Of the last committed epoch."""
+        return self._header
+
+    @property
+    def positions(self) -> dict[int, Position]:
+        """Where the last committed epoch ends."""
+        return self._positions
+
+    def ledger(self) -> Ledgers:
+        """Counts of each lane in this run."""
+        return add_ledgers(self._engine.ledger(), self._ledger_restored, -1)
+
+    def commit(self, *, ended: bool) -> None:
+        """Makes the epoch durable.
+
+        1. Seal the epoch in the engine: its last rows, its digest.
+        2. Write those rows.
+        3. Flush sinks and dead letters: every row of the epoch is durable.
+        4. Write the checkpoint: state, positions, files to publish. From here on the epoch counts.
+        5. Let the engine forget how to go back.
+        6. Let sinks publish what waited for the checkpoint.
+        7. Tell the source (Kafka: the group's offsets, which serve monitoring; the checkpoint wins over them).
+
+        Raises `SinkError` from steps 2 and 3: `rollback` then restores the last epoch. Anything raised later is not
+        retried: the epoch is durable, and a restart finishes steps 6 and 7.
+        """
+        positions = self._source.positions()
+        # 1
+        sealed = self._engine.seal()
+        # 2
+        self._outputs.write(sealed.outputs, epoch=sealed.epoch)
+        # 3
+        self._outputs.flush()
+        # 4
+        self._header = self._next_header(sealed, positions, ended=ended)
+        if self._checkpoint is not None:
+            self._checkpoint.write(self._header, self._engine.save())
+        # 5
+        self._engine.committed()
+        self._positions = positions
+        # 6
+        self._outputs.committed(sealed.epoch)
+        # 7
+        self._source.committed(positions)
+
+    def rollback(self) -> None:
+        """Puts engine, outputs and source back to the end of the last committed epoch."""
+        self._engine.rollback()
+        self._outputs.discard()
+        self._source.seek(self._positions)
+
+    def _next_header(self, sealed: _core.Sealed, positions: dict[int, Position], *, ended: bool) -> Header:
+        return Header(
+            pipeline=self._header.pipeline,
+            fingerprint=self._engine.fingerprint,
+            generation=self._header.generation,
+            epoch=sealed.epoch,
+            digest=sealed.digest,
+            positions=positions,
+            source=self._source.describe(),
+            files=self._outputs.pending(),
+            ended=ended,
+            ledger=add_ledgers(self._ledger_before, self.ledger()),
+        )

@@ -1,0 +1,102 @@
+"""Owns the numbers of a run: what is shown while it runs and what is left at the end.
+
+Before it: the runner, which fills it. After it: progress, `Run.report`, the report file.
+Invariant: a lane's ledger balances: `read = applied + filtered + duplicate + late + future + rejected + tombstone`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+COMBINE_LANE = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Where records went, each counted once, by the first stage that took it out."""
+
+    read: int = 0
+    applied: int = 0
+    filtered: int = 0
+    duplicate: int = 0
+    late: int = 0
+    future: int = 0
+    rejected: int = 0
+    tombstone: int = 0
+    no_window: int = 0
+    """Part of `filtered`: between hopping windows."""
+    late_windows: int = 0
+    """Windows that records missed which were in time for another."""
+    late_after_combine: int = 0
+    """Rows of windows that were forgotten already when the lanes met."""
+
+    @classmethod
+    def total(cls, lanes: Mapping[int, Mapping[str, int]]) -> Ledger:
+        """The sum over lanes."""
+        return cls(**{item.name: sum(lane.get(item.name, 0) for lane in lanes.values()) for item in fields(cls)})
+
+
+Ledgers = dict[int, dict[str, int]]
+
+
+def add_ledgers(left: Mapping[int, Mapping[str, int]], right: Mapping[int, Mapping[str, int]], sign: int = 1) -> Ledgers:
+    """`left + sign * right`, lane by lane and count by count."""
+    return {
+        lane: {
+            name: left.get(lane, {}).get(name, 0) + sign * right.get(lane, {}).get(name, 0)
+            for name in sorted({*left.get(lane, {}), *right.get(lane, {})})
+        }
+        for lane in sorted({*left, *right})
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A run so far."""
+
+    name: str | None = None
+    delivery: str = "at_least_once"
+    state: str = "starting"
+    """`starting`, `running`, `stopped` (asked to), `ended` (the input is over) or `failed`."""
+    elapsed_s: float = 0.0
+    epoch: int = 0
+    """Epochs committed since the state began."""
+    retries: int = 0
+    """Epochs that were rolled back and tried again."""
+    refetched: int = 0
+    """Messages that came twice after a seek, and were left out."""
+    rows: dict[str, int] = field(default_factory=dict)
+    """Rows of each output."""
+    watermark_ms: int | None = None
+    """Event time before which everything is final; None before the first record."""
+    open_windows: int = 0
+    state_bytes: int = 0
+    lanes: Ledgers = field(default_factory=dict)
+    """Ledger of each lane in this run; lane -1 is where lanes meet."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """All lanes together."""
+        return Ledger.total(self.lanes)
+
+    @property
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        content = asdict(self)
+        content["elapsed_s"] = round(self.elapsed_s, 3)
+        content["ledger"] = asdict(self.ledger)
+        content["lanes"] = {str(lane): counts for lane, counts in self.lanes.items()}
+        return content
+
+
+def watermark(clocks: Mapping[int, Mapping[str, int | bool | None]]) -> int | None:
+    """The watermark results depend on: where lanes meet, or else the slowest active lane."""
+    if COMBINE_LANE in clocks:
+        value = clocks[COMBINE_LANE].get("watermark_ms")
+        return None if value is None else int(value)
+    active = [lane["watermark_ms"] for lane in clocks.values() if not lane.get("idle")]
+    known = [int(value) for value in active if value is not None]
+    return min(known) if known and len(known) == len(active) else None

@@ -1,0 +1,236 @@
+"""Owns the loop: poll, push, write, commit. One thread, nobody calls back.
+
+Before it: `assemble.py`, which opened everything. After it: the report of the run.
+Invariant: between two rounds nothing is in flight, so an epoch can be cut there and a stop leaves nothing half done.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from streamcore import _core
+from streamcore.clock import Clock
+from streamcore.commit import Committer
+from streamcore.errors import SinkError
+from streamcore.outputs import Outputs, Undelivered
+from streamcore.report import Report, watermark
+from streamcore.sources.base import Polled, Source
+
+POLL_TIMEOUT_S = 0.05
+"""Also how long a stop may go unnoticed while nothing arrives."""
+
+ADVANCE_INTERVAL_S = 0.25
+"""How often the engine is told the time; windows that close by idleness may be late by this."""
+
+COMMIT_SHARE = 10
+"""The next commit is no sooner than this many times the last one's duration."""
+
+EPOCH_BYTES_MAX = 256 << 20
+EPOCH_RECORDS_MAX = 2_000_000
+"""A longer epoch is committed before its time: they bound the undo log and what sources and sinks keep of an epoch."""
+
+RETRIES_MAX = 6
+RETRY_DELAY_S = 0.25
+RETRY_DELAY_MAX_S = 8.0
+"""A failed epoch is tried again this often, with delays doubling up to the largest: about 15 s in all."""
+
+Observer = Callable[[Report], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When to commit and when to stop."""
+
+    commit_interval_ms: int
+    run_for_ms: int | None = None
+    """Wall time after which the run stops; None: no limit."""
+    report_interval_s: float = 1.0
+    pauses_lanes: bool = True
+    """Whether lanes that run ahead are held back; without a clock before the end of the input there is no ahead."""
+
+
+class Runner:
+    """One execution of a pipeline, from opened parts to a report."""
+
+    def __init__(
+        self,
+        *,
+        engine: _core.Pipeline,
+        source: Source,
+        outputs: Outputs,
+        committer: Committer,
+        clock: Clock,
+        pace: Pace,
+        observe_rejected: Callable[[int, int], None],
+        report: Report,
+    ) -> None:
+        """`observe_rejected(read, rejected)` is told the counts of every push and may raise `ErrorRateError`."""
+        self._engine = engine
+        self._source = source
+        self._outputs = outputs
+        self._committer = committer
+        self._clock = clock
+        self._pace = pace
+        self._observe_rejected = observe_rejected
+        self._first_report = report
+        self._stopping = threading.Event()
+        self._commit_wanted = threading.Event()
+        self._observers: list[Observer] = []
+        self._paused: list[int] = []
+        self._ended = False
+        self._failures = 0
+        self._retries = 0
+        self._refetched = 0
+        self._epoch_bytes = 0
+        self._epoch_records = 0
+        self._started_s = self._commit_due_s = self._advance_due_s = self._report_due_s = clock.monotonic_s()
+
+    def observe(self, observer: Observer) -> None:
+        """Calls `observer` with a report about once a second, from the runner's thread."""
+        self._observers.append(observer)
+
+    def stop(self) -> None:
+        """Asks the loop to finish the epoch and return. From any thread; windows stay open."""
+        self._stopping.set()
+
+    def request_commit(self) -> None:
+        """Asks for a commit as soon as the round is over. From any thread."""
+        self._commit_wanted.set()
+
+    @property
+    def stopping(self) -> threading.Event:
+        """Set once the run was asked to stop."""
+        return self._stopping
+
+    def run(self) -> Report:
+        """Runs until the input ends, the time is over or `stop` is called. Raises what made it fail."""
+        self._started_s = self._clock.monotonic_s()
+        self._schedule_commit(duration_s=0.0)
+        try:
+            while not self._ended and not self._should_stop():
+                self._attempt_round()
+            if not self._ended:
+                self._commit(ended=False)
+        except Undelivered:
+            # Whoever took the rows has left: the next start of a named run hands this epoch out again.
+            self._committer.rollback()
+        return self.report("ended" if self._ended else "stopped")
+
+    def report(self, state: str = "running") -> Report:
+        """The run so far. From the runner's thread only."""
+        return Report(
+            name=self._first_report.name,
+            delivery=self._first_report.delivery,
+            state=state,
+            elapsed_s=self._clock.monotonic_s() - self._started_s,
+            epoch=self._committer.header.epoch,
+            retries=self._retries,
+            refetched=self._refetched,
+            rows=self._outputs.rows,
+            watermark_ms=watermark(self._engine.clocks()),
+            open_windows=self._engine.open_windows,
+            state_bytes=self._engine.state_bytes,
+            lanes=self._committer.ledger(),
+        )
+
+    def _round(self) -> None:
+        polled = self._source.poll(POLL_TIMEOUT_S)
+        self._push(polled)
+        self._advance(polled)
+        self._hold_back()
+        if polled.ended:
+            self._end_input()
+        elif self._commit_is_due():
+            self._commit(ended=False)
+        self._tell()
+
+    def _push(self, polled: Polled) -> None:
+        self._refetched += polled.refetched
+        if polled.lanes_added:
+            self._engine.assign(polled.lanes_added)
+        if polled.raw is None:
+            return
+        records = len(polled.raw)
+        self._epoch_records += records
+        self._epoch_bytes += polled.raw.byte_len
+        batches = self._engine.push(polled.raw, self._clock.wall_ms())
+        rejected = sum(batch.num_rows for batch in batches if batch.output == "rejected")
+        self._outputs.write(batches, epoch=self._engine.epoch)
+        self._observe_rejected(records, rejected)
+
+    def _advance(self, polled: Polled) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s < self._advance_due_s:
+            return
+        self._advance_due_s = now_s + ADVANCE_INTERVAL_S
+        batches = self._engine.advance(self._clock.wall_ms(), polled.caught_up)
+        self._outputs.write(batches, epoch=self._engine.epoch)
+
+    def _hold_back(self) -> None:
+        if not self._pace.pauses_lanes:
+            return
+        paused = self._engine.paused()
+        if paused != self._paused:
+            self._source.pause(paused)
+            self._paused = paused
+
+    def _end_input(self) -> None:
+        """No more will come: every window closes where the input is bounded, and stays open where a time was set."""
+        if self._source.bounded:
+            self._outputs.write(self._engine.end(), epoch=self._engine.epoch)
+        self._commit(ended=self._source.bounded)
+        self._ended = True
+
+    def _commit(self, *, ended: bool) -> None:
+        started_s = self._clock.monotonic_s()
+        self._commit_wanted.clear()
+        self._committer.commit(ended=ended)
+        self._failures = 0
+        self._schedule_commit(duration_s=self._clock.monotonic_s() - started_s)
+
+    def _schedule_commit(self, *, duration_s: float) -> None:
+        wait_s = max(self._pace.commit_interval_ms / 1_000, COMMIT_SHARE * duration_s)
+        self._commit_due_s = self._clock.monotonic_s() + wait_s
+        self._epoch_bytes = self._epoch_records = 0
+
+    def _commit_is_due(self) -> bool:
+        return (
+            self._clock.monotonic_s() >= self._commit_due_s
+            or self._epoch_bytes >= EPOCH_BYTES_MAX
+            or self._epoch_records >= EPOCH_RECORDS_MAX
+            or self._commit_wanted.is_set()
+        )
+
+    def _should_stop(self) -> bool:
+        limit_ms = self._pace.run_for_ms
+        over = limit_ms is not None and self._clock.monotonic_s() - self._started_s >= limit_ms / 1_000
+        return over or self._stopping.is_set()
+
+    def _attempt_round(self) -> None:
+        try:
+            self._round()
+        except SinkError as error:
+            self._failures += 1
+            if not error.retriable or self._failures > RETRIES_MAX:
+                raise
+            self._roll_back()
+
+    def _roll_back(self) -> None:
+        self._retries += 1
+        self._committer.rollback()
+        self._source.pause([])
+        self._paused = []
+        self._schedule_commit(duration_s=0.0)
+        delay_s = min(RETRY_DELAY_S * 2 ** (self._failures - 1), RETRY_DELAY_MAX_S)
+        self._clock.wait(self._stopping, delay_s)
+
+    def _tell(self) -> None:
+        now_s = self._clock.monotonic_s()
+        if not self._observers or now_s < self._report_due_s:
+            return
+        self._report_due_s = now_s + self._pace.report_interval_s
+        report = self.report()
+        for observer in self._observers:
+            observer(report)

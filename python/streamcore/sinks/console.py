@@ -1,0 +1,153 @@
+"""Owns rows on standard output: one JSON object a line, or a live table of the newest rows.
+
+Before it: the runner. After it: a person, or the next program of a shell pipe.
+Invariant: standard output carries rows and nothing else; a row appears once its epoch is flushed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from typing import TYPE_CHECKING, Any, TextIO
+
+from streamcore import _core
+from streamcore.config import ConsoleSinkConfig
+from streamcore.errors import SinkError
+from streamcore.sinks.base import Version
+
+if TYPE_CHECKING:
+    from rich.live import Live
+    from rich.table import Table
+
+TABLE_ROWS_MAX = 15
+"""Newest rows shown."""
+
+CELL_CHARACTERS_MAX = 40
+
+
+class JsonLinesSink:
+    """One compact JSON object a row."""
+
+    def __init__(self, config: ConsoleSinkConfig, file: TextIO | None = None) -> None:
+        self.output = config.output
+        self._columns = config.columns
+        self._timestamp_format = config.timestamp_format
+        self._file = file or sys.stdout
+        self._lines: list[bytes] = []
+
+    def open(self) -> None:
+        """Nothing to connect."""
+
+    def write(self, batch: _core.Batch, version: Version) -> None:
+        """Keeps the rows until the flush."""
+        self._lines += batch.to_json(columns=self._columns, timestamp_format=self._timestamp_format)
+
+    def flush(self) -> None:
+        """Prints the rows. `BrokenPipeError` passes: nobody reads any more, which is no mistake."""
+        if not self._lines:
+            return
+        try:
+            self._file.write(b"\n".join([*self._lines, b""]).decode())
+            self._file.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise SinkError(f"standard output: cannot be written: {error.strerror}", retriable=False) from error
+        self._lines.clear()
+
+    def committed(self, epoch: int) -> None:
+        """Nothing waits for the checkpoint."""
+
+    def discard(self) -> None:
+        """Forgets the rolled back rows."""
+        self._lines.clear()
+
+    def close(self) -> None:
+        """Standard output stays open."""
+
+
+class TableSink:
+    """The newest rows as a live table; the line under it tells how the run is doing."""
+
+    def __init__(self, config: ConsoleSinkConfig, file: TextIO | None = None) -> None:
+        self.output = config.output
+        self._columns = config.columns
+        self._file = file or sys.stdout
+        self._live: Live | None = None
+        self._pending: list[dict[str, Any]] = []
+        self._rows: deque[dict[str, Any]] = deque(maxlen=TABLE_ROWS_MAX)
+        self._names: list[str] = []
+        self._caption = "waiting for the first rows"
+
+    def open(self) -> None:
+        """Takes over the bottom of the terminal."""
+        from rich.console import Console
+        from rich.live import Live
+
+        self._live = Live(get_renderable=self._table, console=Console(file=self._file), refresh_per_second=4)
+        self._live.start()
+
+    def write(self, batch: _core.Batch, version: Version) -> None:
+        """Keeps the last rows until the flush."""
+        selected = batch.select(self._columns) if self._columns else batch
+        self._names = selected.column_names
+        last = selected.slice(max(0, batch.num_rows - TABLE_ROWS_MAX), min(batch.num_rows, TABLE_ROWS_MAX))
+        self._pending = [*self._pending, *last.to_rows()][-TABLE_ROWS_MAX:]
+
+    def flush(self) -> None:
+        """Shows the rows."""
+        self._rows.extend(self._pending)
+        self._pending = []
+        if self._live is not None:
+            self._live.refresh()
+
+    def committed(self, epoch: int) -> None:
+        """Nothing waits for the checkpoint."""
+
+    def discard(self) -> None:
+        """Forgets the rolled back rows."""
+        self._pending = []
+
+    def close(self) -> None:
+        """Leaves the last table on the screen."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def tell(self, text: str) -> None:
+        """Shows `text` under the table."""
+        self._caption = text
+
+    def _table(self) -> Table:
+        from rich.table import Table
+
+        table = Table(caption=self._caption, caption_justify="left")
+        for name in self._names:
+            table.add_column(name, no_wrap=True)
+        for row in reversed(self._rows):
+            table.add_row(*(cell_text(row[name]) for name in self._names))
+        return table
+
+
+def console_sink(config: ConsoleSinkConfig, file: TextIO | None = None) -> JsonLinesSink | TableSink:
+    """The sink for a format; without one, a table on a terminal and JSON lines elsewhere."""
+    terminal = (file or sys.stdout).isatty()
+    if config.format == "jsonl" or not terminal:
+        return JsonLinesSink(config, file)
+    return TableSink(config, file)
+
+
+def cell_text(value: Any) -> str:
+    """A value as a table shows it: times to the second, control characters made visible."""
+    from datetime import datetime
+
+    from rich.markup import escape
+
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    text = "".join(character if character.isprintable() else "�" for character in str(value))
+    return escape(text if len(text) <= CELL_CHARACTERS_MAX else text[: CELL_CHARACTERS_MAX - 1] + "…")

@@ -1,0 +1,137 @@
+"""Owns reading files of newline-separated records; one lane a file.
+
+Before it: `_core.LineReader`, which reads whole lines in large pieces. After it: the runner.
+Invariant: a file keeps its lane for the life of the state, also when other files appear or are read to their end.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from streamcore import _core
+from streamcore.config import FilesSourceConfig
+from streamcore.errors import SourceError, StateError
+from streamcore.sources.base import Polled, Position, Start
+
+LANES_AT_ONCE = max(2, os.cpu_count() or 1)
+"""Files read in one poll, a piece of each: enough for every core, so memory stays bounded."""
+
+HEAD_BYTES_MAX = 4096
+"""How much of a file's beginning identifies it."""
+
+
+class FilesSource:
+    """Reads all files of a pattern to their end."""
+
+    bounded = True
+
+    def __init__(self, config: FilesSourceConfig) -> None:
+        self._pattern = config.path
+        self._piece_bytes = config.piece_bytes
+        self._files: list[str] = []
+        self._heads: list[tuple[int, str]] = []
+        self._readers: dict[int, _core.LineReader] = {}
+        self._ended: set[int] = set()
+        self._held: frozenset[int] = frozenset()
+        self._next_lane = 0
+
+    def open(self, start: Start) -> list[int]:
+        """Finds the files: those of the checkpoint in their old lanes, new ones behind them, in order of name."""
+        known: Any = start.previous.get("files", [])
+        found = sorted(path for path in glob.glob(self._pattern, recursive=True) if Path(path).is_file())
+        new = [path for path in found if path not in {entry["path"] for entry in known}]
+        for entry in known:
+            _check_same(entry)
+        self._files = [entry["path"] for entry in known] + new
+        if not self._files:
+            raise SourceError(f"no file matches {self._pattern}; check the path and the folder you started in")
+        self._heads = [_head(path) for path in self._files]
+        self._readers = {lane: self._reader(lane, start.positions.get(lane, 0)) for lane in range(len(self._files))}
+        return list(self._readers)
+
+    def poll(self, timeout_s: float) -> Polled:
+        """A piece of each of the next few files."""
+        raw: _core.Raw | None = None
+        for lane in self._next_lanes():
+            part = self._read(lane)
+            if part is None:
+                self._ended.add(lane)
+            elif raw is None:
+                raw = part
+            else:
+                raw.add(part)
+        return Polled(raw, caught_up=tuple(sorted(self._ended)), ended=len(self._ended) == len(self._readers))
+
+    def positions(self) -> dict[int, Position]:
+        """The next byte of each file."""
+        return {lane: reader.position for lane, reader in self._readers.items()}
+
+    def seek(self, positions: Mapping[int, Position]) -> None:
+        """Goes back to these bytes."""
+        for lane, position in positions.items():
+            self._readers[lane] = self._reader(lane, position)
+            self._ended.discard(lane)
+
+    def pause(self, lanes: list[int]) -> None:
+        """Holds these lanes back until the next call, unless only files already at their end are behind them."""
+        unfinished = set(self._readers) - self._ended
+        self._held = frozenset(lanes) if unfinished - set(lanes) else frozenset()
+
+    def committed(self, positions: Mapping[int, Position]) -> None:
+        """Nobody else needs to know."""
+
+    def describe(self) -> dict[str, object]:
+        """The files by lane, each with the digest of its beginning."""
+        files = [
+            {"path": path, "head_bytes": size, "head": digest}
+            for path, (size, digest) in zip(self._files, self._heads, strict=True)
+        ]
+        return {"type": "files", "files": files}
+
+    def close(self) -> None:
+        """Lets go of the files."""
+        self._readers = {}
+
+    def _next_lanes(self) -> Sequence[int]:
+        count = len(self._readers)
+        order = [(self._next_lane + step) % count for step in range(count)]
+        lanes = [lane for lane in order if lane not in self._ended and lane not in self._held][:LANES_AT_ONCE]
+        if lanes:
+            self._next_lane = (lanes[-1] + 1) % count
+        return lanes
+
+    def _reader(self, lane: int, position: Position) -> _core.LineReader:
+        path = self._files[lane]
+        try:
+            return _core.LineReader(path, lane, path, position)
+        except OSError as error:
+            raise SourceError(f"{path}: cannot be opened: {error.strerror}") from error
+
+    def _read(self, lane: int) -> _core.Raw | None:
+        try:
+            return self._readers[lane].read(self._piece_bytes)
+        except OSError as error:
+            raise SourceError(f"{self._files[lane]}: cannot be read: {error.strerror}") from error
+
+
+def _head(path: str, head_bytes: int = HEAD_BYTES_MAX) -> tuple[int, str]:
+    try:
+        with open(path, "rb") as file:
+            beginning = file.read(head_bytes)
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be opened: {error.strerror}") from error
+    return len(beginning), hashlib.sha256(beginning).hexdigest()[:16]
+
+
+def _check_same(entry: Mapping[str, Any]) -> None:
+    """Raises `StateError` when a file of the checkpoint is another one now."""
+    if _head(entry["path"], entry["head_bytes"]) != (entry["head_bytes"], entry["head"]):
+        raise StateError(
+            f"{entry['path']} is not the file that was read before: its first {entry['head_bytes']} bytes differ; "
+            "put the old one back, or give the pipeline a new name so that it starts afresh"
+        )

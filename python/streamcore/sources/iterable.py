@@ -1,0 +1,145 @@
+"""Owns reading a Python iterable (`sc.records`); a lane is a record's `partition`.
+
+Before it: the caller's iterable. After it: the runner.
+Invariant: records since the last commit are kept, so a rolled back epoch can be read again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from streamcore import _core
+from streamcore.errors import SourceError
+from streamcore.sources.base import Polled, Position, Start
+
+POLL_RECORDS_MAX = 10_000
+"""Most records of one poll."""
+
+TOPIC = "records"
+"""What `_topic` is for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record with its parts, where a value alone is not enough."""
+
+    value: bytes | str | Mapping[str, Any] | None
+    """Bytes as they are; text as UTF-8; a mapping as JSON; None is a tombstone."""
+    key: bytes | str | None = None
+    headers: Sequence[tuple[str, bytes | None]] | None = None
+    timestamp_ms: int | None = None
+    """Milliseconds since the epoch."""
+    partition: int = 0
+    offset: int | None = None
+    """Unset: the place in its partition."""
+
+
+_Parts = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]] | None, int | None, int]
+
+
+class RecordsSource:
+    """Reads an iterable once, in order."""
+
+    bounded = True
+
+    def __init__(self, records: Iterable[Any]) -> None:
+        """`records` holds bytes, text, mappings or `Record`s; a sequence may be read by several runs."""
+        self._iterator: Iterator[Any] = iter(records)
+        self._known_partitions = _partitions(records) if isinstance(records, Sequence) else frozenset({0})
+        self._next_offsets: dict[int, int] = {}
+        self._given_offsets: defaultdict[int, int] = defaultdict(int)
+        """Offset of the next record taken from the iterator, by partition; ahead of `_next_offsets` after a rollback."""
+        self._kept: list[tuple[int, _Parts]] = []
+        """Since the last commit, in order."""
+        self._replayed = 0
+        """How many of `_kept` have been handed out."""
+        self._exhausted = False
+
+    def open(self, start: Start) -> list[int]:
+        """The partitions that are known beforehand; others join when their first record comes."""
+        if start.positions:
+            raise SourceError("an iterable cannot be read from a position; give the run no name, or use files or Kafka")
+        lanes = sorted(self._known_partitions)
+        self._next_offsets = dict.fromkeys(lanes, 0)
+        return lanes
+
+    def poll(self, timeout_s: float) -> Polled:
+        """The next records."""
+        portion = self._kept[self._replayed : self._replayed + POLL_RECORDS_MAX]
+        if not portion:
+            portion = [self._parts(item) for item in itertools.islice(self._iterator, POLL_RECORDS_MAX)]
+            self._exhausted = not portion
+            self._kept += portion
+        self._replayed += len(portion)
+        added = tuple(sorted({lane for lane, _ in portion} - set(self._next_offsets)))
+        by_lane: defaultdict[int, list[_Parts]] = defaultdict(list)
+        for lane, parts in portion:
+            by_lane[lane].append(parts)
+            self._next_offsets[lane] = parts[-1] + 1
+        raw: _core.Raw | None = None
+        for lane, records in sorted(by_lane.items()):
+            part = _core.Raw.from_records(lane, TOPIC, records)
+            if raw is None:
+                raw = part
+            else:
+                raw.add(part)
+        ended = self._exhausted and self._replayed == len(self._kept)
+        return Polled(raw, tuple(self._next_offsets) if ended else (), lanes_added=added, ended=ended)
+
+    def positions(self) -> dict[int, Position]:
+        """The next offset of each partition."""
+        return dict(self._next_offsets)
+
+    def seek(self, positions: Mapping[int, Position]) -> None:
+        """Goes back to the last commit: everything kept is handed out again."""
+        self._replayed = 0
+        self._next_offsets.update(positions)
+
+    def pause(self, lanes: list[int]) -> None:
+        """Nothing: the order of an iterable is the order of its records, so no lane can be read without the others."""
+
+    def committed(self, positions: Mapping[int, Position]) -> None:
+        """Forgets what a rollback no longer needs."""
+        del self._kept[: self._replayed]
+        self._replayed = 0
+
+    def describe(self) -> dict[str, object]:
+        """Nothing tells one iterable from another."""
+        return {"type": "records"}
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _parts(self, item: Any) -> tuple[int, _Parts]:
+        record = item if isinstance(item, Record) else Record(item)
+        lane = record.partition
+        offset = self._given_offsets[lane] if record.offset is None else record.offset
+        self._given_offsets[lane] = offset + 1
+        key = record.key.encode() if isinstance(record.key, str) else record.key
+        return lane, (encode_value(record.value), key, record.headers, record.timestamp_ms, offset)
+
+
+def encode_value(value: Any) -> bytes | None:
+    """The bytes of a record's value. Raises `SourceError` for what is no record."""
+    if value is None or isinstance(value, bytes):
+        return value
+    if isinstance(value, str):
+        return value.encode()
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if isinstance(value, Mapping):
+        import orjson
+
+        try:
+            return orjson.dumps(dict(value))
+        except TypeError as error:
+            raise SourceError(f"a record cannot be written as JSON: {error}") from error
+    raise SourceError(f"a record is bytes, text, a mapping or sc.Record, not {type(value).__name__}")
+
+
+def _partitions(records: Sequence[Any]) -> frozenset[int]:
+    return frozenset(item.partition if isinstance(item, Record) else 0 for item in records) or frozenset({0})
