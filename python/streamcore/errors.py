@@ -94,12 +94,18 @@ class SourceError(Error):
 class SinkError(Error):
     """Writing failed; nothing of the unfinished epoch counts as written.
 
-    The runner goes back and tries a `retriable` failure again, a bounded number of times.
+    The runner goes back and tries a `retriable` failure again, a bounded number of times. `unreachable` tells
+    a server that did not answer, or refused the login, when the sink was opened.
     """
 
-    def __init__(self, message: str, *, retriable: bool = True) -> None:
+    def __init__(self, message: str, *, retriable: bool = True, unreachable: bool = False) -> None:
         super().__init__(message)
         self.retriable = retriable
+        self.unreachable = unreachable
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        return 4 if self.unreachable else 1
 
 
 class StateError(Error):

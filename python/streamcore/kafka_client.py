@@ -1,0 +1,274 @@
+"""Owns the way to a Kafka cluster: client settings, quixstreams' `Application`, and the admin calls.
+
+Before it: `[kafka]` and `[connections.NAME]`. After it: the Kafka source, sink, dead letters and `streamcore topics`.
+Invariant: every call has a deadline, and no message of ours repeats a password.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from streamcore.config import KafkaConnection, format_duration
+from streamcore.errors import ConfigError, Problem, SinkError, SourceError
+from streamcore.topics import REPLICATION_MAX, TopicPlan
+
+if TYPE_CHECKING:
+    from quixstreams import Application
+
+REQUEST_TIMEOUT_S = 10.0
+"""One admin request to a cluster that was reachable a moment ago."""
+
+PROBE_INTERVAL_S = 1.0
+"""How often a first contact looks whether it was refused rather than unanswered."""
+
+log = logging.getLogger("streamcore.kafka")
+
+# What these clients log goes through our errors and warnings instead; an application that wants their own
+# lines configures the loggers or the root logger.
+for _name in ("quixstreams", "streamcore.kafka.librdkafka"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
+
+
+def client_settings(connection: KafkaConnection) -> dict[str, Any]:
+    """librdkafka's settings for reaching a cluster, secrets in the clear: for clients only, never for a message."""
+    password, key_password = connection.sasl_password, connection.ssl_key_password
+    named = {
+        "bootstrap.servers": connection.bootstrap_servers,
+        "security.protocol": connection.security_protocol,
+        "sasl.mechanism": connection.sasl_mechanism,
+        "sasl.username": connection.sasl_username,
+        "sasl.password": password and password.get_secret_value(),
+        "ssl.ca.location": connection.ssl_ca_location,
+        "ssl.certificate.location": connection.ssl_certificate_location,
+        "ssl.key.location": connection.ssl_key_location,
+        "ssl.key.password": key_password and key_password.get_secret_value(),
+    }
+    return {name: value for name, value in named.items() if value is not None} | connection.options
+
+
+def application(
+    connection: KafkaConnection,
+    *,
+    group: str,
+    consumer: Mapping[str, Any] | None = None,
+    producer: Mapping[str, Any] | None = None,
+) -> Application:
+    """quixstreams' entry point, used for its consumer and producer only; connects to nothing yet."""
+    with warnings.catch_warnings():
+        # Authlib, which quixstreams' schema registry client imports, announces its move away from httpx.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from quixstreams import Application
+        from quixstreams.kafka import ConnectionConfig
+    settings = client_settings(connection)
+    known = ConnectionConfig.from_librdkafka_dict(settings, ignore_extras=True)
+    rest = {name: value for name, value in settings.items() if name in connection.options}
+    return Application(
+        broker_address=known,
+        consumer_group=group,
+        # Start offsets are always explicit: an offset that is gone must be an error, never a silent jump.
+        auto_offset_reset="error",
+        consumer_extra_config={**rest, **(consumer or {})},
+        producer_extra_config={**rest, **(producer or {})},
+        loglevel=None,  # None leaves the logging of the embedding program alone
+        auto_create_topics=False,
+        use_changelog_topics=False,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as the cluster describes it."""
+
+    name: str
+    topic_id: str
+    """Changes when a topic is deleted and made again under the same name."""
+    partitions: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member of a consumer group."""
+
+    member_id: str
+    client_id: str
+    host: str
+
+    def __str__(self) -> str:
+        return f"{self.client_id} at {self.host.lstrip('/')}"
+
+
+class Cluster:
+    """Admin calls to one cluster. Raises `error`, with `unreachable` set where nobody answers or the login fails."""
+
+    def __init__(self, connection: KafkaConnection, *, error: type[SourceError] | type[SinkError] = SourceError) -> None:
+        from confluent_kafka.admin import AdminClient
+
+        self._connection = connection
+        self._error = error
+        self._seen: dict[int, str] = {}
+        settings = {**client_settings(connection), "error_cb": self._note}
+        self._admin = AdminClient(settings, logger=logging.getLogger("streamcore.kafka.librdkafka"))
+        self._brokers = 0
+
+    def _note(self, error: Any) -> None:
+        self._seen[error.code()] = error.str()
+
+    def connect(self) -> None:
+        """First contact: returns once a broker has answered, at most `connect_timeout` later."""
+        from confluent_kafka import KafkaException
+
+        deadline = time.monotonic() + self._connection.connect_timeout / 1000
+        while True:
+            patience = max(0.1, min(PROBE_INTERVAL_S, deadline - time.monotonic()))
+            try:
+                self._brokers = len(self._admin.describe_cluster(request_timeout=patience).result().nodes)
+            except KafkaException:
+                self._admin.poll(0)
+                refusal = self._refusal()
+                if refusal is not None:
+                    raise self._error(refusal, unreachable=True) from None
+                if time.monotonic() >= deadline:
+                    raise self._error(self._silence(), unreachable=True) from None
+            else:
+                return
+
+    def _refusal(self) -> str | None:
+        """Why trying on is pointless, if it is."""
+        from confluent_kafka import KafkaError
+
+        where, user = self._connection.bootstrap_servers, self._connection.sasl_username
+        for code in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):  # noqa: SLF001
+            if code in self._seen:
+                return (
+                    f"Kafka at {where} refused the login of {user!r} ({self._connection.sasl_mechanism}): "
+                    "check sasl_username, sasl_password and sasl_mechanism"
+                )
+        if KafkaError._SSL in self._seen:  # noqa: SLF001
+            return f"Kafka at {where}: TLS failed ({_bare(self._seen[KafkaError._SSL])}): check the ssl_ keys"  # noqa: SLF001
+        return None
+
+    def _silence(self) -> str:
+        from confluent_kafka import KafkaError
+
+        codes = (KafkaError._RESOLVE, KafkaError._TRANSPORT)  # noqa: SLF001
+        why = next((f" ({_bare(self._seen[code])})" for code in codes if code in self._seen), "")
+        waited = format_duration(self._connection.connect_timeout)
+        return (
+            f"Kafka at {self._connection.bootstrap_servers} gave no answer within {waited}{why}: "
+            "start the broker, or set bootstrap_servers in [kafka] or KAFKA_BOOTSTRAP_SERVERS"
+        )
+
+    def _result(self, future: Future[Any], doing: str) -> Any:
+        from confluent_kafka import KafkaException
+
+        try:
+            return future.result()
+        except KafkaException as error:
+            reason = error.args[0].str()
+            raise self._error(f"Kafka at {self._connection.bootstrap_servers}: {doing}: {reason}") from error
+
+    def topic(self, name: str) -> Topic | None:
+        """The topic, or None when there is none. Never creates one, whatever the broker's `auto.create` says."""
+        from confluent_kafka import KafkaError, KafkaException, TopicCollection
+
+        future = self._admin.describe_topics(TopicCollection([name]), request_timeout=REQUEST_TIMEOUT_S)[name]
+        try:
+            described = future.result()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return None
+            reason = error.args[0].str()
+            raise self._error(f"topic {name} cannot be described: {reason}; is DESCRIBE allowed?") from error
+        partitions = tuple(sorted(info.id for info in described.partitions))
+        return Topic(name, str(described.topic_id), partitions)
+
+    def create_topic(self, plan: TopicPlan) -> None:
+        """Creates a topic and waits until it can be described. Raises `ConfigError` where that is not allowed."""
+        from confluent_kafka import KafkaError, KafkaException
+        from confluent_kafka.admin import NewTopic
+
+        replication = min(REPLICATION_MAX, max(1, self._brokers))
+        partitions = -1 if plan.partitions is None else plan.partitions
+        new = NewTopic(
+            plan.name, num_partitions=partitions, replication_factor=replication, config=dict(plan.settings)
+        )
+        try:
+            self._admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_S)[plan.name].result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise missing_topic(plan, self._connection, error.args[0].str()) from error
+        deadline = time.monotonic() + REQUEST_TIMEOUT_S
+        while self.topic(plan.name) is None:
+            if time.monotonic() > deadline:
+                raise self._error(f"topic {plan.name} was created but is not there after {REQUEST_TIMEOUT_S:.0f} s")
+            time.sleep(0.05)
+
+    def ensure_topic(self, plan: TopicPlan, *, create: bool) -> Topic:
+        """The topic, created first if it is missing and `create` allows it. Raises `ConfigError` if it stays missing."""
+        topic = self.topic(plan.name)
+        if topic is not None:
+            return topic
+        if not create:
+            raise missing_topic(plan, self._connection, "it does not exist, and auto_create_topics is off")
+        self.create_topic(plan)
+        log.warning("created topic %s (%s)", plan.name, plan.role)
+        created = self.topic(plan.name)
+        if created is None:
+            raise self._error(f"topic {plan.name} vanished while it was being created")
+        return created
+
+    def members(self, group: str) -> list[Member]:
+        """Members of a consumer group, dead ones included until their session times out."""
+        future = self._admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S)[group]
+        described = self._result(future, f"group {group} cannot be described")
+        return [Member(member.member_id, member.client_id, member.host) for member in described.members]
+
+    def offsets(self, topic: str, lanes: Iterable[int], at: str | int) -> dict[int, int]:
+        """For each lane the `earliest` offset, the `latest` readable one (the last stable offset), or the first
+        whose record is as late as `at` ms (-1 where there is none).
+        """
+        futures = self.offsets_later(topic, lanes, at)
+        doing = f"offsets of topic {topic} cannot be listed"
+        return {lane: self._result(future, doing).offset for lane, future in futures.items()}
+
+    def offsets_later(self, topic: str, lanes: Iterable[int], at: str | int) -> dict[int, Future[Any]]:
+        """`offsets` without waiting: futures of objects with an `.offset`."""
+        from confluent_kafka import IsolationLevel, TopicPartition
+        from confluent_kafka.admin import OffsetSpec
+
+        spec = {"earliest": OffsetSpec.earliest, "latest": OffsetSpec.latest}.get(str(at))
+        wanted = spec() if spec is not None else OffsetSpec.for_timestamp(int(at))
+        futures = self._admin.list_offsets(
+            {TopicPartition(topic, lane): wanted for lane in lanes},
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=REQUEST_TIMEOUT_S,
+        )
+        return {part.partition: future for part, future in futures.items()}
+
+
+def missing_topic(plan: TopicPlan, connection: KafkaConnection, reason: str) -> ConfigError:
+    """The error for a topic that is not there and cannot be made."""
+    message = f"topic {plan.name} ({plan.role}) cannot be used at {connection.bootstrap_servers}: {reason}"
+    problem = Problem("kafka", message, hint="create it with the rights it takes: streamcore topics create FILE")
+    return ConfigError("a topic is missing", [problem])
+
+
+def _bare(text: str) -> str:
+    """librdkafka's message without the broker thread's name in front and the timing behind."""
+    head, _, tail = text.partition(": ")
+    return (tail if "/" in head and tail else text).partition(" (after ")[0]
+
+
+def partition_list(topic: str, positions: Mapping[int, int] | Sequence[int]) -> list[Any]:
+    """`TopicPartition` objects of lanes, with offsets where `positions` has them."""
+    from confluent_kafka import TopicPartition
+
+    if isinstance(positions, Mapping):
+        return [TopicPartition(topic, lane, offset) for lane, offset in positions.items()]
+    return [TopicPartition(topic, lane) for lane in positions]

@@ -1,0 +1,79 @@
+"""Owns which Kafka topics a pipeline needs and how each is made.
+
+Before it: a validated configuration. After it: `streamcore topics`, and the source, sinks and dead letters, which
+make sure of their own topic when they open.
+Invariant: a topic is described here and nowhere else, so the command and the run create the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from streamcore.config import (
+    DeadLettersConfig,
+    KafkaConnection,
+    KafkaSinkConfig,
+    KafkaSourceConfig,
+    PipelineConfig,
+    kafka_connection,
+    sink_mode,
+)
+from streamcore.errors import ConfigError
+
+REPLICATION_MAX = 3
+"""Copies of a topic where the cluster has that many brokers: one may be lost while another restarts."""
+
+DEAD_LETTER_RETENTION_MS = 7 * 86_400_000
+"""Dead letters hold user data: long enough for somebody to look after a week-end, not for ever."""
+
+MESSAGE_BYTES_MAX = 20 << 20
+"""Largest record of a dead-letter topic: the default of `max_record_bytes`, key and headers fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPlan:
+    """A topic as it should be where it has to be created."""
+
+    name: str
+    role: Literal["input", "output", "dead letters"]
+    partitions: int | None
+    """None: as many as the cluster's default says (inputs belong to somebody else)."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Topic settings of the broker."""
+
+
+def input_topic(source: KafkaSourceConfig) -> TopicPlan:
+    """The topic a source reads."""
+    return TopicPlan(source.topic, "input", None)
+
+
+def output_topic(sink: KafkaSinkConfig, mode: Literal["upsert", "append"]) -> TopicPlan:
+    """The topic a sink writes; compacted where a later row replaces an earlier one."""
+    settings = {"cleanup.policy": "compact"} if mode == "upsert" else {}
+    return TopicPlan(sink.topic, "output", sink.partitions, settings)
+
+
+def dead_letter_topic(config: DeadLettersConfig, pipeline_name: str | None) -> TopicPlan:
+    """The topic of refused records. Raises `ConfigError` when it has no name."""
+    name = config.topic or (f"{pipeline_name}.dead-letters" if pipeline_name else None)
+    if name is None:
+        raise ConfigError("dead_letters has no topic: give it one, or give the pipeline a name")
+    settings = {"retention.ms": str(DEAD_LETTER_RETENTION_MS), "max.message.bytes": str(MESSAGE_BYTES_MAX)}
+    return TopicPlan(name, "dead letters", 1, settings)
+
+
+def topic_plans(config: PipelineConfig) -> list[tuple[KafkaConnection, TopicPlan]]:
+    """Every topic of a pipeline with the cluster it belongs to, inputs first."""
+    plans: list[tuple[KafkaConnection, TopicPlan]] = []
+    if isinstance(config.source, KafkaSourceConfig):
+        plans.append((kafka_connection(config, config.source.connection), input_topic(config.source)))
+    for sink in config.sinks:
+        if isinstance(sink, KafkaSinkConfig):
+            plan = output_topic(sink, sink_mode(config, sink))
+            plans.append((kafka_connection(config, sink.connection), plan))
+    letters = config.dead_letters
+    if letters is not None and letters.kind == "kafka":
+        plans.append((kafka_connection(config, letters.connection), dead_letter_topic(letters, config.name)))
+    return plans
