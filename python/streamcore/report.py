@@ -7,7 +7,7 @@ Invariant: a lane's ledger balances: `read = applied + filtered + duplicate + la
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 COMBINE_LANE = -1
@@ -82,6 +82,10 @@ class Report:
         return Ledger.total(self.lanes)
 
     @property
+
+    def failed(self) -> Report:
+        """The same numbers, of a run that broke off."""
+        return replace(self, state="failed")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

@@ -7,6 +7,7 @@ Invariant: between two rounds nothing is in flight, so an epoch can be cut there
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -65,8 +66,12 @@ class Runner:
         pace: Pace,
         observe_rejected: Callable[[int, int], None],
         report: Report,
+        stopping: threading.Event,
     ) -> None:
-        """`observe_rejected(read, rejected)` is told the counts of every push and may raise `ErrorRateError`."""
+        """`observe_rejected(read, rejected)` is told the counts of every push and may raise `ErrorRateError`.
+
+        Setting `stopping`, from any thread, asks the loop to finish the epoch and return; windows stay open.
+        """
         self._engine = engine
         self._source = source
         self._outputs = outputs
@@ -75,8 +80,8 @@ class Runner:
         self._pace = pace
         self._observe_rejected = observe_rejected
         self._first_report = report
-        self._stopping = threading.Event()
-        self._commit_wanted = threading.Event()
+        self._stopping = stopping
+        self._commit_requests: deque[threading.Event] = deque()
         self._observers: list[Observer] = []
         self._paused: list[int] = []
         self._ended = False
@@ -91,21 +96,14 @@ class Runner:
         """Calls `observer` with a report about once a second, from the runner's thread."""
         self._observers.append(observer)
 
-    def stop(self) -> None:
-        """Asks the loop to finish the epoch and return. From any thread; windows stay open."""
-        self._stopping.set()
-
-    def request_commit(self) -> None:
-        """Asks for a commit as soon as the round is over. From any thread."""
-        self._commit_wanted.set()
-
-    @property
-    def stopping(self) -> threading.Event:
-        """Set once the run was asked to stop."""
-        return self._stopping
+    def request_commit(self) -> threading.Event:
+        """Asks for a commit as soon as the round is over, and gives what is set then. From any thread."""
+        done = threading.Event()
+        self._commit_requests.append(done)
+        return done
 
     def run(self) -> Report:
-        """Runs until the input ends, the time is over or `stop` is called. Raises what made it fail."""
+        """Runs until the input ends, the time is over or `stopping` is set. Raises what made it fail."""
         self._started_s = self._clock.monotonic_s()
         self._schedule_commit(duration_s=0.0)
         try:
@@ -185,9 +183,12 @@ class Runner:
 
     def _commit(self, *, ended: bool) -> None:
         started_s = self._clock.monotonic_s()
-        self._commit_wanted.clear()
+        requests = list(self._commit_requests)
         self._committer.commit(ended=ended)
         self._failures = 0
+        for done in requests:
+            self._commit_requests.remove(done)
+            done.set()
         self._schedule_commit(duration_s=self._clock.monotonic_s() - started_s)
 
     def _schedule_commit(self, *, duration_s: float) -> None:
@@ -200,7 +201,7 @@ class Runner:
             self._clock.monotonic_s() >= self._commit_due_s
             or self._epoch_bytes >= EPOCH_BYTES_MAX
             or self._epoch_records >= EPOCH_RECORDS_MAX
-            or self._commit_wanted.is_set()
+            or bool(self._commit_requests)
         )
 
     def _should_stop(self) -> bool:

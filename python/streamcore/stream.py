@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import Self
 
 from streamcore import _core
 from streamcore.outputs import Undelivered
 from streamcore.sinks.base import Version
+from streamcore.tables import Batch
 
 QUEUE_BATCHES_MAX = 64
 """A full queue makes the runner wait, and the runner then reads no more."""
@@ -97,13 +99,16 @@ class StreamSink:
             self._takers = 0
             self._changed.notify_all()
 
-    def take(self) -> _core.Batch | None:
-        """The next batch, or None at the end of the run; taking it says that the one before has arrived."""
+    def take(self, left: threading.Event) -> _core.Batch | None:
+        """The next batch, or None at the end of the run; taking it says that the one before has arrived.
+
+        A taker that sets `left` gets None, too.
+        """
         with self._changed:
             self._taken = None
             self._changed.notify_all()
-            while not self._queue:
-                if self._closed:
+            while not self._queue or left.is_set():
+                if self._closed or left.is_set():
                     return None
                 self._changed.wait(WAIT_S)
             taken = self._queue.popleft()
@@ -115,3 +120,41 @@ class StreamSink:
         if self._takers == 0 and self._stopping.is_set():
             raise Undelivered
         self._changed.wait(WAIT_S)
+
+
+class BatchStream:
+    """An iterator over batches, made by `Run.stream`. Closing it, or dropping it, leaves the rest for the next one."""
+
+    def __init__(self, sink: StreamSink, outputs: Collection[str], *, at_end: Callable[[], None]) -> None:
+        """`at_end` raises what made the run fail, if it failed."""
+        self._sink = sink
+        self._at_end = at_end
+        self._left = threading.Event()
+        sink.subscribe(outputs)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = self.next_or_none()
+        if batch is None:
+            raise StopIteration
+        return batch
+
+    def next_or_none(self) -> Batch | None:
+        """The next batch, or None at the end. Raises what made the run fail."""
+        batch = self._sink.take(self._left)
+        if batch is not None:
+            return Batch(batch)
+        self.close()
+        self._at_end()
+        return None
+
+    def close(self) -> None:
+        """Leaves. Safe to call twice."""
+        if not self._left.is_set():
+            self._left.set()
+            self._sink.unsubscribe()
+
+    def __del__(self) -> None:
+        self.close()

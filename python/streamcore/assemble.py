@@ -1,0 +1,290 @@
+"""Owns the building of a run: from a configuration to an opened source, engine, sinks and checkpoint.
+
+Before it: a pipeline and the options of one run. After it: `runner.py` loops over what is opened here.
+Invariant: whatever fails on the way, everything opened so far is closed again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from streamcore import _core
+from streamcore.checkpoint import Checkpoint, Header, Saved, check_fit, state_folder
+from streamcore.clock import Clock
+from streamcore.commit import Committer
+from streamcore.config import (
+    ConsoleSinkConfig,
+    DeadLettersConfig,
+    FilesSourceConfig,
+    GenerateSourceConfig,
+    KafkaSinkConfig,
+    KafkaSourceConfig,
+    MemorySinkConfig,
+    MemorySourceConfig,
+    ParquetSinkConfig,
+    PipelineConfig,
+    RedisSinkConfig,
+    SinkConfig,
+    choose_delivery,
+    engine_json,
+    kafka_connection,
+    sink_mode,
+)
+from streamcore.config.check import check, describe, raise_problems
+from streamcore.errors import ConfigError, StateError
+from streamcore.inference import describe_types, infer_types
+from streamcore.options import RunOptions
+from streamcore.outputs import DeadLetters, Outputs
+from streamcore.report import Report
+from streamcore.runner import Pace, Runner
+from streamcore.sinks.base import Sink
+from streamcore.sources.base import Source, Start
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A checked pipeline with the options of one run applied: everything that can be known without connecting."""
+
+    config: PipelineConfig
+    options: RunOptions
+    delivery: str
+    description: dict[str, Any]
+    """What the engine says about it (see `_core.describe`)."""
+    records: Iterable[Any] | None = None
+    """Of `sc.records`."""
+    sinks: tuple[Sink, ...] = ()
+    """Sinks that are not in the configuration."""
+
+    @property
+    def keys(self) -> list[str]:
+        """Columns that tell result rows of windows apart."""
+        window = self.config.window
+        bounds = ["window_start", "window_end"]
+        return [*window.by, *bounds] if window is not None else []
+
+
+@dataclass(slots=True)
+class Assembled:
+    """An opened run. `close` lets go of everything, also after a failure."""
+
+    runner: Runner
+    notes: list[str]
+    """What a person should know at the start."""
+    closing: ExitStack = field(repr=False)
+
+    def close(self) -> None:
+        self.closing.close()
+
+
+def make_plan(
+    config: PipelineConfig,
+    options: RunOptions,
+    *,
+    records: Iterable[Any] | None = None,
+    sinks: Sequence[Sink] = (),
+    appends: Sequence[str] = (),
+) -> Plan:
+    """Checks everything that needs no connection. Raises `ConfigError` with all mistakes.
+
+    `appends` names takers of rows that are not in the configuration and cannot replace a row they got before.
+    """
+    options.checked_positions()
+    config = options.applied_to(config)
+    raise_problems(check(config))
+    delivery = choose_delivery(config, appends=appends)
+    if isinstance(config.source, GenerateSourceConfig) and options.stop and config.source.count is None:
+        raise ConfigError('stop = "end": this generator has no end; give it a count, or use --for')
+    if not isinstance(config.source, KafkaSourceConfig) and options.stop not in (None, "end"):
+        raise ConfigError(f'stop = "{options.stop}": only a Kafka source can stop at a time')
+    return Plan(config, options, delivery, describe(config), records, tuple(sinks))
+
+
+def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[Sink] = ()) -> Assembled:
+    """Opens everything, in the order: checkpoint, source, engine, sinks. `own_sinks` are the run's own.
+
+    Raises `FencedError`, `StateError`, `SourceError`, `SinkError`, `ConfigError`.
+    """
+    with ExitStack() as stack:
+        config = plan.config
+        checkpoint, saved = _open_checkpoint(plan, stack)
+        source = build_source(plan, clock)
+        stack.callback(source.close)
+        lanes = source.open(_start(plan, saved))
+        notes = [f"delivery: {plan.delivery}" if config.name else "ephemeral run: no state is kept; give it a name"]
+        if plan.description["undeclared"]:
+            types = infer_types(source, [field["path"] for field in plan.description["undeclared"]], stopping)
+            notes.append(describe_types(types))
+            config = _with_types(config, types)
+        engine, origin = _engine(config, source, lanes, saved, clock)
+        dead_letters = build_dead_letters(config)
+        sinks = [*(build_sink(config, sink) for sink in config.sinks), *plan.sinks, *own_sinks]
+        outputs = Outputs(sinks, dead_letters, generation=origin.generation)
+        stack.callback(outputs.close)
+        outputs.open(origin.files)
+        committer = Committer(
+            engine=engine, source=source, outputs=outputs, checkpoint=checkpoint, origin=origin
+        )
+        runner = Runner(
+            engine=engine,
+            source=source,
+            outputs=outputs,
+            committer=committer,
+            clock=clock,
+            pace=_pace(config, plan.options),
+            observe_rejected=_breaker(config, dead_letters),
+            report=Report(name=config.name, delivery=plan.delivery),
+            stopping=stopping,
+        )
+        return Assembled(runner, notes, stack.pop_all())
+
+
+def build_source(plan: Plan, clock: Clock) -> Source:
+    """The source of a configuration, not yet opened."""
+    config, options, source = plan.config, plan.options, plan.config.source
+    if isinstance(source, KafkaSourceConfig):
+        from streamcore.sources.kafka import KafkaSource
+
+        whole_records = not plan.description["windowed"]
+        return KafkaSource(
+            kafka_connection(config, source.connection),
+            source,
+            group=(source.group_id or config.name) if config.name else None,
+            stop=options.stop,
+            own_all_partitions=plan.description["combine"] == "local",
+            keys=whole_records or plan.description["needs_keys"],
+            headers=whole_records or plan.description["needs_headers"],
+            instance_id=config.instance_id,
+        )
+    if isinstance(source, FilesSourceConfig):
+        from streamcore.sources.files import FilesSource
+
+        return FilesSource(source)
+    if isinstance(source, GenerateSourceConfig):
+        from streamcore.sources.generator import GeneratorSource
+
+        return GeneratorSource(source, clock)
+    if isinstance(source, MemorySourceConfig):
+        from streamcore.memory_log import default_log
+        from streamcore.sources.memory import MemorySource
+
+        return MemorySource(source, default_log, stop=options.stop)
+    from streamcore.sources.iterable import RecordsSource
+
+    if plan.records is None:
+        raise ConfigError('a source of type "records" needs its iterable; build the pipeline with sc.records(iterable)')
+    return RecordsSource(plan.records)
+
+
+def build_sink(config: PipelineConfig, sink: SinkConfig) -> Sink:
+    """The sink of one `[[sinks]]` table, not yet opened."""
+    if isinstance(sink, KafkaSinkConfig):
+        from streamcore.sinks.kafka import KafkaSink
+
+        return KafkaSink(kafka_connection(config, sink.connection), sink, pipeline=config, mode=sink_mode(config, sink))
+    if isinstance(sink, RedisSinkConfig):
+        from streamcore.sinks.redis import RedisSink
+
+        return RedisSink(sink, pipeline=config)
+    if isinstance(sink, ParquetSinkConfig):
+        from streamcore.sinks.parquet import ParquetSink
+
+        return ParquetSink(sink)
+    if isinstance(sink, MemorySinkConfig):
+        from streamcore.memory_log import default_log
+        from streamcore.sinks.memory import MemorySink
+
+        return MemorySink(sink, default_log)
+    assert isinstance(sink, ConsoleSinkConfig), "the five kinds of sink are all there are"
+    from streamcore.sinks.console import console_sink
+
+    return console_sink(sink)
+
+
+def build_dead_letters(config: PipelineConfig) -> DeadLetters | None:
+    """Where refused records go; an ephemeral run that says nothing only counts them."""
+    settings = config.dead_letters
+    if settings is None:
+        if config.name is None:
+            return None
+        settings = default_dead_letters(config)
+    from streamcore.dead_letters import open_dead_letters
+
+    return open_dead_letters(config, settings)
+
+
+def default_dead_letters(config: PipelineConfig) -> DeadLettersConfig:
+    """For a named run that says nothing: the topic `<name>.dead-letters` beside a topic, else a file in its folder."""
+    if isinstance(config.source, KafkaSourceConfig):
+        return DeadLettersConfig()
+    return DeadLettersConfig(path=str(_folder(config) / "dead-letters.jsonl"))
+
+
+def _folder(config: PipelineConfig) -> Path:
+    assert config.name is not None, "only a named run keeps state"
+    return state_folder(config.state_dir, config.name, os.environ)
+
+
+def _open_checkpoint(plan: Plan, stack: ExitStack) -> tuple[Checkpoint | None, Saved | None]:
+    if plan.config.name is None:
+        return None, None
+    checkpoint = Checkpoint(_folder(plan.config))
+    stack.callback(checkpoint.close)
+    checkpoint.open()
+    saved = checkpoint.read(pipeline=plan.config.name)
+    if saved is not None and plan.options.start is not None:
+        raise StateError(
+            f"{checkpoint.path} says where to go on, so start = {plan.options.start!r} cannot hold; leave start out, "
+            "or give the run another name to read the data again"
+        )
+    return checkpoint, saved
+
+
+def _start(plan: Plan, saved: Saved | None) -> Start:
+    source = plan.config.source
+    default = source.start if isinstance(source, KafkaSourceConfig) else "earliest"
+    return Start(
+        positions=saved.header.positions if saved is not None else {},
+        default=plan.options.start or default,
+        stop=plan.options.stop,
+        previous=saved.header.source if saved is not None else {},
+    )
+
+
+def _engine(
+    config: PipelineConfig, source: Source, lanes: Sequence[int], saved: Saved | None, clock: Clock
+) -> tuple[_core.Pipeline, Header]:
+    engine = _core.Pipeline(engine_json(config))
+    if saved is None:
+        engine.assign(lanes)
+        generation = clock.wall_ms() // 1_000
+        return engine, Header(config.name or "", engine.fingerprint, generation, epoch=0, digest=0, positions={})
+    check_fit(saved.header, fingerprint=engine.fingerprint, source=source.describe(), lanes=lanes)
+    engine.restore(saved.lanes)
+    engine.assign([lane for lane in lanes if lane not in saved.header.positions])
+    return engine, saved.header
+
+
+def _with_types(config: PipelineConfig, types: dict[str, str]) -> PipelineConfig:
+    source = config.source.model_copy(update={"types": {**config.source.types, **types}})
+    return config.model_copy(update={"source": source})
+
+
+def _pace(config: PipelineConfig, options: RunOptions) -> Pace:
+    return Pace(
+        commit_interval_ms=config.commit_interval,
+        run_for_ms=options.run_for_ms,
+        pauses_lanes=config.source.out_of_orderness_ms is not None,
+    )
+
+
+def _breaker(config: PipelineConfig, dead_letters: DeadLetters | None) -> Callable[[int, int], None]:
+    from streamcore.dead_letters import ErrorRate
+
+    settings = config.dead_letters or DeadLettersConfig()
+    return ErrorRate(settings.error_rate_max, settings.error_rate_window).count
