@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,14 @@ REQUEST_TIMEOUT_S = 10.0
 PROBE_INTERVAL_S = 1.0
 """How often a first contact looks whether it was refused rather than unanswered."""
 
+RETRY_INTERVAL_S = 0.1
+
+SETTLING = frozenset(
+    {"COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR", "NOT_LEADER_FOR_PARTITION"}
+    | {"LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART"}
+)
+"""Answers of a cluster that has just made a topic or its first group; they pass within a second or so."""
+
 log = logging.getLogger("streamcore.kafka")
 
 # What these clients log goes through our errors and warnings instead; an application that wants their own
@@ -36,7 +44,7 @@ for _name in ("quixstreams", "streamcore.kafka.librdkafka"):
 
 
 def client_settings(connection: KafkaConnection) -> dict[str, Any]:
-    """librdkafka's settings for reaching a cluster, secrets in the clear: for clients only, never for a message."""
+    """Librdkafka's settings for reaching a cluster, secrets in the clear: for clients only, never for a message."""
     password, key_password = connection.sasl_password, connection.ssl_key_password
     named = {
         "bootstrap.servers": connection.bootstrap_servers,
@@ -59,10 +67,10 @@ def application(
     consumer: Mapping[str, Any] | None = None,
     producer: Mapping[str, Any] | None = None,
 ) -> Application:
-    """quixstreams' entry point, used for its consumer and producer only; connects to nothing yet."""
-    with warnings.catch_warnings():
-        # Authlib, which quixstreams' schema registry client imports, announces its move away from httpx.
-        warnings.simplefilter("ignore", DeprecationWarning)
+    """Quixstreams' entry point, used for its consumer and producer only; connects to nothing yet."""
+    # Authlib, which quixstreams' schema registry client imports, announces its move away from httpx and
+    # puts a filter of its own before everybody else's: only recording keeps it quiet.
+    with warnings.catch_warnings(record=True):
         from quixstreams import Application
         from quixstreams.kafka import ConnectionConfig
     settings = client_settings(connection)
@@ -106,7 +114,7 @@ class Member:
 class Cluster:
     """Admin calls to one cluster. Raises `error`, with `unreachable` set where nobody answers or the login fails."""
 
-    def __init__(self, connection: KafkaConnection, *, error: type[SourceError] | type[SinkError] = SourceError) -> None:
+    def __init__(self, connection: KafkaConnection, *, error: type[SourceError | SinkError] = SourceError) -> None:
         from confluent_kafka.admin import AdminClient
 
         self._connection = connection
@@ -164,14 +172,22 @@ class Cluster:
             "start the broker, or set bootstrap_servers in [kafka] or KAFKA_BOOTSTRAP_SERVERS"
         )
 
-    def _result(self, future: Future[Any], doing: str) -> Any:
+    def _retried(self, ask: Callable[[], list[Future[Any]]], doing: str) -> list[Any]:
+        """The answers to `ask`, asked again while the cluster is still settling (a new topic, a first group)."""
         from confluent_kafka import KafkaException
 
-        try:
-            return future.result()
-        except KafkaException as error:
-            reason = error.args[0].str()
-            raise self._error(f"Kafka at {self._connection.bootstrap_servers}: {doing}: {reason}") from error
+        deadline = time.monotonic() + REQUEST_TIMEOUT_S
+        while True:
+            try:
+                return [future.result() for future in ask()]
+            except KafkaException as error:
+                if error.args[0].name() not in SETTLING or time.monotonic() > deadline:
+                    raise self._failed(doing, error) from error
+                time.sleep(RETRY_INTERVAL_S)
+
+    def _failed(self, doing: str, error: Exception) -> Exception:
+        reason = error.args[0]
+        return self._error(f"Kafka at {self._connection.bootstrap_servers}: {doing}: {reason.str()} ({reason.name()})")
 
     def topic(self, name: str) -> Topic | None:
         """The topic, or None when there is none. Never creates one, whatever the broker's `auto.create` says."""
@@ -183,8 +199,7 @@ class Cluster:
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
-            reason = error.args[0].str()
-            raise self._error(f"topic {name} cannot be described: {reason}; is DESCRIBE allowed?") from error
+            raise self._failed(f"topic {name} cannot be described", error) from error
         partitions = tuple(sorted(info.id for info in described.partitions))
         return Topic(name, str(described.topic_id), partitions)
 
@@ -195,9 +210,7 @@ class Cluster:
 
         replication = min(REPLICATION_MAX, max(1, self._brokers))
         partitions = -1 if plan.partitions is None else plan.partitions
-        new = NewTopic(
-            plan.name, num_partitions=partitions, replication_factor=replication, config=dict(plan.settings)
-        )
+        new = NewTopic(plan.name, num_partitions=partitions, replication_factor=replication, config=dict(plan.settings))
         try:
             self._admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_S)[plan.name].result()
         except KafkaException as error:
@@ -207,7 +220,7 @@ class Cluster:
         while self.topic(plan.name) is None:
             if time.monotonic() > deadline:
                 raise self._error(f"topic {plan.name} was created but is not there after {REQUEST_TIMEOUT_S:.0f} s")
-            time.sleep(0.05)
+            time.sleep(RETRY_INTERVAL_S)
 
     def ensure_topic(self, plan: TopicPlan, *, create: bool) -> Topic:
         """The topic, created first if it is missing and `create` allows it. Raises `ConfigError` if it stays missing."""
@@ -225,17 +238,26 @@ class Cluster:
 
     def members(self, group: str) -> list[Member]:
         """Members of a consumer group, dead ones included until their session times out."""
-        future = self._admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S)[group]
-        described = self._result(future, f"group {group} cannot be described")
+
+        def ask() -> list[Future[Any]]:
+            return list(self._admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S).values())
+
+        (described,) = self._retried(ask, f"group {group} cannot be described")
         return [Member(member.member_id, member.client_id, member.host) for member in described.members]
 
     def offsets(self, topic: str, lanes: Iterable[int], at: str | int) -> dict[int, int]:
-        """For each lane the `earliest` offset, the `latest` readable one (the last stable offset), or the first
-        whose record is as late as `at` ms (-1 where there is none).
+        """For each lane the `earliest` offset, the `latest` readable one, or the first at or after `at` ms.
+
+        The latest readable one is the last stable offset. -1: no record is as late as `at`.
         """
-        futures = self.offsets_later(topic, lanes, at)
-        doing = f"offsets of topic {topic} cannot be listed"
-        return {lane: self._result(future, doing).offset for lane, future in futures.items()}
+        wanted = list(lanes)
+
+        def ask() -> list[Future[Any]]:
+            futures = self.offsets_later(topic, wanted, at)
+            return [futures[lane] for lane in wanted]
+
+        found = self._retried(ask, f"offsets of topic {topic} cannot be listed")
+        return {lane: result.offset for lane, result in zip(wanted, found, strict=True)}
 
     def offsets_later(self, topic: str, lanes: Iterable[int], at: str | int) -> dict[int, Future[Any]]:
         """`offsets` without waiting: futures of objects with an `.offset`."""
@@ -260,7 +282,7 @@ def missing_topic(plan: TopicPlan, connection: KafkaConnection, reason: str) -> 
 
 
 def _bare(text: str) -> str:
-    """librdkafka's message without the broker thread's name in front and the timing behind."""
+    """Librdkafka's message without the broker thread's name in front and the timing behind."""
     head, _, tail = text.partition(": ")
     return (tail if "/" in head and tail else text).partition(" (after ")[0]
 

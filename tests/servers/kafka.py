@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from tests.servers.ports import free_ports
 from tests.servers.process import ServerError, ServerProcess
@@ -162,7 +163,7 @@ class KafkaServer:
         self.process.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def __enter__(self) -> KafkaServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -57,7 +57,7 @@ class ServerProcess:
                 stderr=subprocess.STDOUT,
                 env=None if env is None else {**os.environ, **env},
                 cwd=cwd,
-                preexec_fn=die_with_parent(),
+                preexec_fn=die_with_parent(),  # noqa: PLW1509 - it only calls prctl, whose handle is taken before
             )
 
     @property

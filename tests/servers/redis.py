@@ -10,6 +10,7 @@ import socket
 import tempfile
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from tests.servers.ports import free_ports
 from tests.servers.process import ServerError, ServerProcess
@@ -56,7 +57,7 @@ class RedisServer:
         self.process.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def __enter__(self) -> RedisServer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -1,0 +1,363 @@
+"""Owns reading one Kafka topic, one lane a partition, through quixstreams' consumer in whole batches.
+
+Before it: the broker. After it: the runner, which gets a `Raw` without a Python object per record of ours.
+Invariant: `positions` says exactly what `poll` handed out; whatever the client does, the next record handed out of a
+lane is the one at its position, or, where the log has holes, the first after it.
+
+One thread only: seeking or pausing beside a running `consume` may lose records. The parts: `kafka_positions.py`
+(where lanes begin and end), `kafka_group.py` (the seat in the group), `kafka_ends.py` (what is read to its end).
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from streamcore import _core
+from streamcore.config import KafkaConnection, KafkaSourceConfig
+from streamcore.errors import SourceError
+from streamcore.kafka_client import Cluster, Topic, application, log, partition_list
+from streamcore.sources.base import Polled, Start
+from streamcore.sources.kafka_ends import EndWatch
+from streamcore.sources.kafka_group import JOIN_TIMEOUT_S, Seat, wait_for_free_group
+from streamcore.sources.kafka_positions import check_same_topic, start_positions, stop_positions
+from streamcore.topics import input_topic
+
+if TYPE_CHECKING:
+    from quixstreams.kafka import Consumer
+
+FETCH_SETTINGS = {
+    # A fetch of many megabytes costs the broker little more than one of a few kilobytes.
+    "max.partition.fetch.bytes": 8 << 20,
+    "fetch.max.bytes": 64 << 20,
+    # What the client may hold ahead of us, of all lanes: bounds memory, and covers the time of one push.
+    "queued.max.messages.kbytes": 128 << 10,
+    "queued.min.messages": 200_000,
+    # Answers come as soon as there is anything; a quiet topic is asked again after this.
+    "fetch.wait.max.ms": 100,
+    # A full queue is looked at again after this; the default of a second starves a fast reader.
+    "fetch.queue.backoff.ms": 20,
+    # A batch damaged on disk must stop the lane, not be decoded.
+    "check.crcs": True,
+}
+"""Read settings sized for throughput; `options` of the source may set others."""
+
+CLOSE_COMMIT_TIMEOUT_S = 5.0
+CONSUME_FAILURES_MAX = 5
+OUTAGE_MAX_S = 120.0
+"""How long no broker may answer before the run ends with exit code 4; until then it waits for one to come back."""
+
+PAUSED_WAIT_S = 0.02
+SEEK_TRIES_MAX = 100
+SEEK_RETRY_S = 0.02
+
+
+class KafkaSource:
+    """A topic; see `sources/base.py` for the contract.
+
+    With a `group` the source takes a seat in it and commits positions there after each checkpoint; without, it
+    reads by itself under a throw-away name and leaves nothing behind.
+    """
+
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        source: KafkaSourceConfig,
+        *,
+        group: str | None,
+        stop: str | None = None,
+        keys: bool = False,
+        headers: bool = False,
+        instance_id: str | None = None,
+        create_topic: bool = True,
+    ) -> None:
+        self.bounded = stop in ("end", "latest")
+        self._connection = connection
+        self._source = source
+        self._group = group
+        self._stop = stop
+        self._keys = keys
+        self._headers = headers
+        self._instance_id = instance_id
+        self._create_topic = create_topic
+        self._consumer: Consumer | None = None
+        self._seat: Seat | None = None
+        self._next: dict[tuple[str, int], int] = {}
+        """Per (topic, partition) the next offset to hand out: the form `Raw.from_messages` takes."""
+        self._stops: dict[int, int] = {}
+        self._done: set[int] = set()
+        """Lanes of a bounded read that have reached their stop."""
+        self._held: set[int] = set()
+        """Lanes the runner asked to hold back."""
+        self._paused: set[int] = set()
+        """Lanes the consumer was told to pause: those held back or done."""
+        self._committed: dict[int, int] = {}
+        self._consume_failures = 0
+
+    def open(self, start: Start) -> list[int]:
+        """Finds the topic, takes the seat and places every lane."""
+        cluster = Cluster(self._connection)
+        cluster.connect()
+        plan = input_topic(self._source)
+        self._topic = cluster.ensure_topic(plan, create=self._create_topic)
+        check_same_topic(self._topic, start.previous)
+        if self._group is not None:
+            wait_for_free_group(cluster, self._group, self._connection.session_timeout)
+        self._consumer = self._new_consumer()
+        self._place(cluster, start)
+        self._ends = EndWatch(lambda lanes: cluster.offsets_later(self._topic.name, lanes, "latest"))
+        if self._group is None:
+            self._consumer.assign(partition_list(self._topic.name, self.positions()))
+        else:
+            self._join(self._consumer, self._group)
+        self._apply_pauses()
+        return list(self._topic.partitions)
+
+    def _new_consumer(self) -> Consumer:
+        group = self._group or f"streamcore-ephemeral-{uuid.uuid4().hex}"
+        session_ms = self._connection.session_timeout
+        settings = {
+            **FETCH_SETTINGS,
+            **self._source.options,
+            "client.id": f"streamcore-{self._instance_id}" if self._instance_id else "streamcore",
+            "session.timeout.ms": session_ms,
+            "heartbeat.interval.ms": max(1, min(3_000, session_ms // 3)),
+            "partition.assignment.strategy": "cooperative-sticky",
+            "isolation.level": "read_committed",
+            "allow.auto.create.topics": False,
+        }
+        return application(self._connection, group=group, consumer=settings).get_consumer(auto_commit_enable=False)
+
+    def _place(self, cluster: Cluster, start: Start) -> None:
+        known = dict(start.positions)
+        lanes = self._topic.partitions
+        if self._group is not None and len(known) < len(lanes):
+            known = self._committed_offsets() | known
+        now_ms = time.time_ns() // 1_000_000
+        positions = start_positions(cluster, self._topic, known, start.default, now_ms)
+        self._next = {(self._topic.name, lane): offset for lane, offset in positions.items()}
+        self._stops = stop_positions(cluster, self._topic, self._stop, now_ms)
+        self._mark_done()
+
+    def _committed_offsets(self) -> dict[int, int]:
+        """The group's offsets. With `read_committed` the broker answers only once a pending transaction is decided."""
+        from confluent_kafka import KafkaException
+
+        parts = partition_list(self._topic.name, self._topic.partitions)
+        try:
+            found = self._reader.committed(parts, timeout=self._connection.connect_timeout / 1000)
+        except KafkaException as error:
+            reason = error.args[0].str()
+            raise SourceError(f"offsets of group {self._group} cannot be read: {reason}") from error
+        return {part.partition: part.offset for part in found if part.offset >= 0}
+
+    def _join(self, consumer: Consumer, group: str) -> None:
+        """Waits until all partitions are ours; a poll that brings records goes back to where it began."""
+        self._seat = Seat(consumer, self._topic.name, group, self.positions)
+        self._seat.join()
+        deadline = time.monotonic() + JOIN_TIMEOUT_S
+        while self._seat.owned != set(self._topic.partitions):
+            if self._consume(self._source.poll_timeout / 1000):
+                self.seek(self.positions())
+            self._seat.check()
+            if time.monotonic() > deadline:
+                raise SourceError(
+                    f"group {group} gave this worker only partitions {sorted(self._seat.owned)} of {self._topic.name} "
+                    f"within {JOIN_TIMEOUT_S:.0f} s: another member joined at the same time, or READ is not allowed"
+                )
+
+    @property
+    def _reader(self) -> Consumer:
+        if self._consumer is None:
+            raise SourceError("the Kafka source is not open")
+        return self._consumer
+
+    def poll(self, timeout_s: float) -> Polled:
+        """The next records, at most `poll_records_max`."""
+        messages = self._consume(min(timeout_s, self._source.poll_timeout / 1000))
+        if self._seat is not None:
+            self._seat.check()
+        polled = Polled()
+        if messages:
+            self._take(messages, polled)
+        else:
+            self._watch_outage()
+        self._skip_markers()
+        self._mark_done()
+        self._apply_pauses()
+        polled.caught_up = self._caught_up()
+        polled.ended = self._stop is not None and len(self._done) == len(self._topic.partitions)
+        return polled
+
+    def _consume(self, timeout_s: float) -> list[Any]:
+        """One `consume`, which must not wait long: until it returns, no signal is served.
+
+        With every lane paused it would wait for nothing, so the waiting is done outside.
+        """
+        if self._paused and len(self._paused) == len(self._next):
+            time.sleep(min(timeout_s, PAUSED_WAIT_S))
+            timeout_s = 0.0
+        try:
+            messages = self._reader.consume(self._source.poll_records_max, timeout_s)
+        except Exception as error:
+            self._consume_failures += 1
+            if self._consume_failures > CONSUME_FAILURES_MAX:
+                raise SourceError(
+                    f"reading {self._topic.name} failed {self._consume_failures} times: {error}"
+                ) from error
+            log.warning("reading %s failed (%s); going back to the last position", self._topic.name, error)
+            self.seek(self.positions())
+            return []
+        self._consume_failures = 0
+        return messages
+
+    def _take(self, messages: list[Any], polled: Polled) -> None:
+        raw, moved, refetched, errors = self._read(messages)
+        for message in errors:
+            self._check_error(message.error(), message.partition())
+        past = {part[1] for part, offset in moved.items() if offset > self._stops.get(part[1], offset)}
+        if past:
+            # The batch runs over the stop of these lanes: what lies behind it belongs to a later run.
+            inside = [message for message in messages if not self._is_behind_stop(message)]
+            raw, moved, refetched, _ = self._read(inside)
+            moved |= {(self._topic.name, lane): self._stops[lane] for lane in past}
+        self._next |= moved
+        self._mark_done()
+        polled.refetched = refetched
+        polled.raw = raw if len(raw) else None
+
+    def _read(self, messages: list[Any]) -> tuple[_core.Raw, dict[tuple[str, int], int], int, list[Any]]:
+        readable = {part: offset for part, offset in self._next.items() if part[1] not in self._done}
+        return _core.Raw.from_messages(messages, readable, keys=self._keys, headers=self._headers)
+
+    def _is_behind_stop(self, message: Any) -> bool:
+        return message.error() is None and message.offset() >= self._stops[message.partition()]
+
+    def _check_error(self, error: Any, lane: int | None) -> None:
+        """Errors that come in place of a record: those that pass by themselves are left to the client."""
+        from confluent_kafka import KafkaError
+
+        gone = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001
+        where = f"partition {lane} of {self._topic.name}" if lane is not None and lane >= 0 else self._topic.name
+        if error.code() in gone:
+            position = self._next.get((self._topic.name, lane if lane is not None else -1))
+            raise SourceError(
+                f"the record at position {position} of {where} is no longer there: retention deleted it before it "
+                "was read, or the topic was cut; move the pipeline's state away to begin anew"
+            )
+        if error.retriable() or error.code() == KafkaError._TRANSPORT:  # noqa: SLF001
+            log.warning("%s: %s", where, error.str())
+            return
+        raise SourceError(f"{where} cannot be read: {error.str()}")
+
+    def _watch_outage(self) -> None:
+        from quixstreams.kafka.exceptions import KafkaBrokerUnavailableError
+
+        try:
+            self._reader.raise_if_broker_unavailable(OUTAGE_MAX_S)
+        except KafkaBrokerUnavailableError:
+            raise SourceError(
+                f"Kafka at {self._connection.bootstrap_servers} has not answered for {OUTAGE_MAX_S:.0f} s: "
+                "restart the run once the broker is back; it goes on from its last checkpoint",
+                unreachable=True,
+            ) from None
+
+    def _caught_up(self) -> tuple[int, ...]:
+        """Lanes with nothing left to read; one that is held back has only been told to wait."""
+        done = tuple(sorted(self._done))
+        silent = [lane for lane in self._topic.partitions if lane not in self._paused and lane not in self._done]
+        positions = {lane: self._next[self._topic.name, lane] for lane in silent}
+        return done + self._ends.caught_up(positions, time.monotonic())
+
+    def _skip_markers(self) -> None:
+        """Control records and holes move the consumer's position but bring no message: they are read too."""
+        lanes = [lane for lane in self._topic.partitions if lane not in self._paused | self._done]
+        for part in self._reader.position(partition_list(self._topic.name, lanes)):
+            position = min(part.offset, self._stops.get(part.partition, part.offset))
+            key = (self._topic.name, part.partition)
+            self._next[key] = max(self._next[key], position)
+
+    def _mark_done(self) -> None:
+        self._done = {lane for lane, stop in self._stops.items() if self._next[self._topic.name, lane] >= stop}
+
+    def positions(self) -> dict[int, int]:
+        """The next offset of each lane."""
+        return {lane: offset for (_, lane), offset in self._next.items()}
+
+    def seek(self, positions: Mapping[int, int]) -> None:
+        """Goes back; lanes whose stop lies ahead again are read on."""
+        self._next |= {(self._topic.name, lane): offset for lane, offset in positions.items()}
+        self._mark_done()
+        owned = set(positions) if self._seat is None else self._seat.owned & set(positions)
+        for part in partition_list(self._topic.name, {lane: positions[lane] for lane in sorted(owned)}):
+            self._seek(part)
+        self._apply_pauses()
+
+    def _seek(self, part: Any) -> None:
+        from confluent_kafka import KafkaException
+
+        for _ in range(SEEK_TRIES_MAX):
+            try:
+                self._reader.seek(part)
+            except KafkaException as error:
+                failure = error
+                time.sleep(SEEK_RETRY_S)  # refused until the partition's fetcher, just assigned, has started
+            else:
+                return
+        raise SourceError(f"cannot go back to {part.offset} of {self._topic.name}: {failure}") from failure
+
+    def pause(self, lanes: list[int]) -> None:
+        """Holds these lanes back until the next call."""
+        self._held = set(lanes)
+        self._apply_pauses()
+
+    def _apply_pauses(self) -> None:
+        wanted = self._held | self._done
+        for change, lanes in (
+            (self._reader.pause, wanted - self._paused),
+            (self._reader.resume, self._paused - wanted),
+        ):
+            if lanes:
+                change(partition_list(self._topic.name, sorted(lanes)))
+        self._paused = wanted
+
+    def committed(self, positions: Mapping[int, int]) -> None:
+        """Tells the group where we are; the checkpoint is the truth, so nobody waits for the answer."""
+        if self._seat is None or self._seat.fenced:
+            return
+        moved = {lane: offset for lane, offset in positions.items() if self._committed.get(lane) != offset}
+        if moved:
+            self._reader.commit(offsets=partition_list(self._topic.name, moved), asynchronous=True)
+            self._committed |= moved
+
+    def describe(self) -> dict[str, object]:
+        """The topic, its identity and its size."""
+        topic: Topic = self._topic
+        return {
+            "type": "kafka",
+            "topic": topic.name,
+            "topic_id": topic.topic_id,
+            "partitions": len(topic.partitions),
+        }
+
+    def close(self) -> None:
+        """Leaves the group at once, so that a successor need not wait for the seat."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is None:
+            return
+        if self._seat is not None:
+            self._seat.leave()
+            if self._committed and not self._seat.fenced:
+                self._commit_now(consumer)
+        consumer.close()  # type: ignore[no-untyped-call]
+
+    def _commit_now(self, consumer: Consumer) -> None:
+        from confluent_kafka import KafkaException
+
+        try:
+            consumer.commit(offsets=partition_list(self._topic.name, self._committed), asynchronous=False)
+        except KafkaException as error:
+            # The checkpoint holds the same positions; only tools that watch the group see older ones.
+            log.warning("the group's offsets could not be committed at the end: %s", error.args[0].str())

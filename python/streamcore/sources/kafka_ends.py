@@ -1,0 +1,49 @@
+"""Owns the knowledge of which lanes of a topic have nothing left to read, as their broker says.
+
+Before it: positions after a poll. After it: idle lanes and the end of a bounded read.
+Invariant: a lane counts as read to its end only on the broker's word, not older than `FRESH_S`: during an outage
+nobody knows, and no window may close by idleness.
+
+librdkafka's end-of-partition events are not used: with batch `consume` they move the consumer's position one past
+the end, and a later resume starts there, behind a record that was never read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any
+
+ASK_INTERVAL_S = 1.0
+FRESH_S = 5.0
+
+Ask = Callable[[list[int]], Mapping[int, "Future[Any]"]]
+
+
+class EndWatch:
+    """Asks for the last stable offsets of silent lanes, without ever waiting for the answer."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._asked_s = float("-inf")
+        self._waiting: dict[int, Future[Any]] = {}
+        self._ends: dict[int, tuple[int, float]] = {}
+        """Per lane the last stable offset, and when it was asked for."""
+
+    def caught_up(self, positions: Mapping[int, int], now_s: float) -> tuple[int, ...]:
+        """Those of the lanes in `positions` that had read everything readable when last heard of."""
+        self._collect()
+        if not self._waiting and positions and now_s - self._asked_s >= ASK_INTERVAL_S:
+            self._asked_s = now_s
+            self._waiting = dict(self._ask(sorted(positions)))
+        return tuple(sorted(lane for lane, position in positions.items() if self._at_end(lane, position, now_s)))
+
+    def _at_end(self, lane: int, position: int, now_s: float) -> bool:
+        end, asked_s = self._ends.get(lane, (-1, float("-inf")))
+        return now_s - asked_s <= FRESH_S and position >= end
+
+    def _collect(self) -> None:
+        for lane in [lane for lane, future in self._waiting.items() if future.done()]:
+            future = self._waiting.pop(lane)
+            if future.exception() is None:
+                self._ends[lane] = (future.result().offset, self._asked_s)

@@ -1,0 +1,127 @@
+"""Owns a Kafka source's seat in its consumer group: one live member that has all partitions.
+
+Before it: the group's name and where each lane starts. After it: `kafka.py`, which polls the seated consumer.
+Invariant: callbacks never raise, since an exception inside one destroys messages whose positions have moved;
+they note what happened, and `check` raises it after the poll.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from streamcore.config import format_duration
+from streamcore.errors import Error, FencedError, SourceError, StateError
+from streamcore.kafka_client import Cluster, log, partition_list
+
+if TYPE_CHECKING:
+    from quixstreams.kafka import Consumer
+
+SEAT_MARGIN_S = 2.0
+"""The broker looks for dead members in its own time, a little after their session has ended."""
+
+SEAT_INTERVAL_S = 0.25
+JOIN_TIMEOUT_S = 60.0
+"""A first join waits for the broker's initial rebalance delay and for a rebalance under way."""
+
+
+def wait_for_free_group(cluster: Cluster, group: str, session_timeout_ms: int) -> None:
+    """Returns once the group has no member. A member that outlives the session timeout is alive: `FencedError`.
+
+    A killed worker cannot be told from a live one by looking once: the broker lists it until its session ends.
+    """
+    deadline = time.monotonic() + session_timeout_ms / 1000 + SEAT_MARGIN_S
+    told = False
+    while members := cluster.members(group):
+        names = ", ".join(str(member) for member in members)
+        if time.monotonic() > deadline:
+            raise FencedError(
+                f"group {group} has another live member ({names}); this pipeline needs all partitions to itself: "
+                "stop the other worker, or set another group_id"
+            )
+        if not told:
+            told = True
+            log.warning(
+                "group %s still lists %s; waiting up to %s for a dead one to be dropped",
+                group,
+                names,
+                format_duration(session_timeout_ms),
+            )
+        time.sleep(SEAT_INTERVAL_S)
+
+
+class Seat:
+    """Membership of one consumer in one group, for all partitions of one topic."""
+
+    def __init__(self, consumer: Consumer, topic: str, group: str, positions: Callable[[], dict[int, int]]) -> None:
+        self._consumer = consumer
+        self._topic = topic
+        self._group = group
+        self._positions = positions
+        """The next offset of every lane, asked for when partitions are assigned."""
+        self._failure: Error | None = None
+        self._leaving = False
+        self.owned: set[int] = set()
+        """Partitions assigned to us now."""
+
+    def join(self) -> None:
+        """Starts the join; it goes on inside the consumer's polls."""
+        self._consumer.subscribe(
+            [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def check(self) -> None:
+        """Raises what a callback noted since the last time: `FencedError`, `StateError` or `SourceError`."""
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def fenced(self) -> bool:
+        """True once the partitions are somebody else's: nothing may be committed any more."""
+        return self._failure is not None
+
+    def leave(self) -> None:
+        """What the group does from now on is no failure: we are closing."""
+        self._leaving = True
+
+    def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
+        try:
+            positions = self._positions()
+            lanes = {part.partition for part in partitions}
+            strange = lanes - positions.keys()
+            if strange:
+                self._note(
+                    StateError(
+                        f"topic {self._topic} now has partitions {sorted(strange)}, which it did not have at the start: "
+                        "keys have moved between partitions, so state kept per partition no longer fits them"
+                    )
+                )
+                lanes -= strange
+            # The consumer is told where to start in the same call: it never fetches from anywhere else.
+            consumer.incremental_assign(partition_list(self._topic, {lane: positions[lane] for lane in lanes}))
+            self.owned |= lanes
+        except Exception as error:  # noqa: BLE001 - see the invariant
+            self._note(SourceError(f"partitions of {self._topic} could not be taken over: {error}"))
+
+    def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
+        del consumer
+        self._gone(partitions, "another member joined")
+
+    def _on_lost(self, consumer: Any, partitions: list[Any]) -> None:
+        del consumer
+        self._gone(partitions, "this worker was silent for longer than session_timeout, and its seat was given up")
+
+    def _gone(self, partitions: list[Any], why: str) -> None:
+        lanes = sorted(part.partition for part in partitions)
+        self.owned -= set(lanes)
+        if not self._leaving and lanes:
+            self._note(
+                FencedError(
+                    f"group {self._group} took partitions {lanes} of {self._topic} away: {why}; restart to go on"
+                )
+            )
+
+    def _note(self, failure: Error) -> None:
+        if self._failure is None:
+            self._failure = failure

@@ -1,0 +1,94 @@
+"""Owns where each lane of a topic begins and, in a bounded read, where it ends.
+
+Before it: the checkpoint, the group's committed offsets, and what the user asked for. After it: `kafka.py`.
+Invariant: every lane starts at an explicit offset that the broker still has; a lost range is an error, not a jump.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from streamcore.config import resolve_position
+from streamcore.errors import ConfigError, SourceError, StateError
+from streamcore.kafka_client import Cluster, Topic
+
+
+def check_same_topic(topic: Topic, previous: Mapping[str, object]) -> None:
+    """Compares the topic with the one a checkpoint was written for. Raises `StateError`."""
+    if not previous:
+        return
+    if previous.get("topic") != topic.name:
+        raise StateError(
+            f"the checkpoint was written for topic {previous.get('topic')}, not {topic.name}: "
+            "give the pipeline another name, or put the topic back"
+        )
+    if previous.get("topic_id") != topic.topic_id:
+        raise StateError(
+            f"topic {topic.name} was deleted and made again since the checkpoint, so its positions mean nothing: "
+            "move the checkpoint away to begin anew"
+        )
+    if previous.get("partitions") != len(topic.partitions):
+        raise StateError(
+            f"topic {topic.name} has {len(topic.partitions)} partitions and had {previous.get('partitions')} at the "
+            "checkpoint: keys have moved between partitions, so state kept per partition no longer fits them"
+        )
+
+
+def start_positions(
+    cluster: Cluster, topic: Topic, known: Mapping[int, int], default: str, now_ms: int
+) -> dict[int, int]:
+    """The first offset of every lane: `known` where there is one, else by `default`. Raises `SourceError`."""
+    lanes = topic.partitions
+    earliest = cluster.offsets(topic.name, lanes, "earliest")
+    latest = cluster.offsets(topic.name, lanes, "latest")
+    for lane, position in known.items():
+        _check_still_there(topic.name, lane, position, earliest[lane], latest[lane])
+    missing = [lane for lane in lanes if lane not in known]
+    if not missing or default == "earliest":
+        first = earliest
+    elif default in ("latest", "end"):
+        first = latest
+    else:
+        first = _offsets_at(cluster, topic.name, missing, _instant(default, now_ms), latest)
+    return {lane: known[lane] if lane in known else first[lane] for lane in lanes}
+
+
+def stop_positions(cluster: Cluster, topic: Topic, stop: str | None, now_ms: int) -> dict[int, int]:
+    """The offset each lane of a bounded read ends before; empty when it is not bounded."""
+    if stop is None:
+        return {}
+    latest = cluster.offsets(topic.name, topic.partitions, "latest")
+    if stop in ("end", "latest"):
+        return latest
+    at_ms = _instant(stop, now_ms)
+    if at_ms > now_ms:
+        raise ConfigError(f"stop = {stop!r} lies in the future: use --for to run for a length of time")
+    return _offsets_at(cluster, topic.name, topic.partitions, at_ms, latest)
+
+
+def _instant(position: str, now_ms: int) -> int:
+    try:
+        return resolve_position(position, now_ms=now_ms)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _offsets_at(
+    cluster: Cluster, topic: str, lanes: Iterable[int], at_ms: int, latest: Mapping[int, int]
+) -> dict[int, int]:
+    """Where records of `at_ms` or later begin; the end where there are none."""
+    found = cluster.offsets(topic, lanes, at_ms)
+    return {lane: offset if offset >= 0 else latest[lane] for lane, offset in found.items()}
+
+
+def _check_still_there(topic: str, lane: int, position: int, earliest: int, latest: int) -> None:
+    if position < earliest:
+        raise SourceError(
+            f"records {position} to {earliest - 1} of partition {lane} of {topic} were deleted before they were read "
+            "(retention is shorter than the time this pipeline was away): move its state away to begin anew"
+        )
+    if position > latest:
+        raise SourceError(
+            f"partition {lane} of {topic} ends at {latest}, before the position {position} this pipeline had reached: "
+            "the topic was cut or made again; move the pipeline's state away to begin anew"
+        )

@@ -1,0 +1,132 @@
+"""What the Kafka tests share: topics, records, sources, and reading a topic back with a plain consumer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from streamcore.config import KafkaConnection, KafkaSourceConfig
+from streamcore.sources.base import Polled, Start
+from streamcore.sources.kafka import KafkaSource
+from tests.servers.kafka import KafkaServer
+
+TIMEOUT_S = 30.0
+
+
+def connection(server: KafkaServer, **settings: Any) -> KafkaConnection:
+    return KafkaConnection(**{"bootstrap_servers": server.bootstrap_servers, **settings})
+
+
+def create_topic(server: KafkaServer, name: str, partitions: int = 1, **settings: str) -> str:
+    admin = AdminClient({"bootstrap.servers": server.bootstrap_servers})
+    config = {key.replace("_", "."): value for key, value in settings.items()}
+    admin.create_topics([NewTopic(name, num_partitions=partitions, config=config)])[name].result()
+    return name
+
+
+def produce(server: KafkaServer, topic: str, values: Iterable[bytes | None], partition: int = 0, **fields: Any) -> None:
+    producer = Producer({"bootstrap.servers": server.bootstrap_servers, "linger.ms": 5})
+    for value in values:
+        producer.produce(topic, value=value, partition=partition, **fields)
+        producer.poll(0)
+    assert producer.flush(TIMEOUT_S) == 0
+
+
+def transaction(server: KafkaServer, topic: str, values: Iterable[bytes], *, commit: bool) -> None:
+    """Writes values to partition 0 in one transaction; its marker takes an offset of its own."""
+    producer = open_transaction(server, topic, values)
+    if commit:
+        producer.commit_transaction(TIMEOUT_S)
+    else:
+        producer.abort_transaction(TIMEOUT_S)
+
+
+def open_transaction(server: KafkaServer, topic: str, values: Iterable[bytes]) -> Producer:
+    producer = Producer({"bootstrap.servers": server.bootstrap_servers, "transactional.id": f"{topic}-transaction"})
+    producer.init_transactions(TIMEOUT_S)
+    producer.begin_transaction()
+    for value in values:
+        producer.produce(topic, value=value, partition=0)
+    assert producer.flush(TIMEOUT_S) == 0
+    return producer
+
+
+def read_topic(server: KafkaServer, topic: str) -> list[Any]:
+    """Every committed message of a topic up to its end, by a reader of its own."""
+    settings = {"bootstrap.servers": server.bootstrap_servers, "group.id": f"read-{time.monotonic_ns()}"}
+    consumer = Consumer(
+        {**settings, "enable.auto.commit": False, "auto.offset.reset": "earliest", "enable.partition.eof": True}
+    )
+    partitions = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+    found: list[Any] = []
+    ended: set[int] = set()
+    deadline = time.monotonic() + TIMEOUT_S
+    while len(ended) < len(partitions):
+        assert time.monotonic() < deadline, f"{topic} was not read to its end in time"
+        for message in consumer.consume(10_000, 0.1):
+            if message.error() is None:
+                found.append(message)
+            else:
+                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+                ended.add(message.partition())
+    consumer.close()
+    return found
+
+
+def committed_offsets(server: KafkaServer, group: str, topic: str, partitions: int) -> dict[int, int]:
+    consumer = Consumer({"bootstrap.servers": server.bootstrap_servers, "group.id": group})
+    parts = consumer.committed([TopicPartition(topic, lane) for lane in range(partitions)], timeout=TIMEOUT_S)
+    consumer.close()
+    return {part.partition: part.offset for part in parts}
+
+
+@contextmanager
+def opened(server: KafkaServer, topic: str, start: Start | None = None, **options: Any) -> Iterator[KafkaSource]:
+    """An open source of a topic; settings of the `[source]` go in `source`, of `[kafka]` in `kafka`."""
+    source = make_source(server, topic, **options)
+    try:
+        source.open(start or Start())
+        yield source
+    finally:
+        source.close()
+
+
+def make_source(server: KafkaServer, topic: str, **options: Any) -> KafkaSource:
+    config = KafkaSourceConfig(topic=topic, **options.pop("source", {}))
+    return KafkaSource(connection(server, **options.pop("kafka", {})), config, **{"group": None, **options})
+
+
+def poll_until(source: KafkaSource, done: Callable[[list[Polled]], bool]) -> list[Polled]:
+    """Polls until `done` of everything polled; returns that."""
+    polled: list[Polled] = []
+    deadline = time.monotonic() + TIMEOUT_S
+    while not done(polled):
+        assert time.monotonic() < deadline, f"not reached in time; positions {source.positions()}"
+        polled.append(source.poll(0.05))
+    return polled
+
+
+def ended(polled: list[Polled]) -> bool:
+    return bool(polled) and polled[-1].ended
+
+
+def caught_up(*lanes: int) -> Callable[[list[Polled]], bool]:
+    return lambda polled: bool(polled) and polled[-1].caught_up == lanes
+
+
+def records(count: int) -> Callable[[list[Polled]], bool]:
+    return lambda polled: record_count(polled) >= count
+
+
+def record_count(polled: Iterable[Polled]) -> int:
+    return sum(len(one.raw) for one in polled if one.raw is not None)
+
+
+def byte_count(polled: Iterable[Polled]) -> int:
+    return sum(one.raw.byte_len for one in polled if one.raw is not None)
