@@ -31,12 +31,14 @@ from streamcore.config import (
     PipelineConfig,
     RedisSinkConfig,
     SinkConfig,
+    check,
     choose_delivery,
+    describe,
     engine_json,
     kafka_connection,
+    problems_error,
     sink_mode,
 )
-from streamcore.config.check import check, describe, raise_problems
 from streamcore.errors import ConfigError, StateError
 from streamcore.inference import describe_types, infer_types
 from streamcore.options import RunOptions
@@ -96,7 +98,9 @@ def make_plan(
     """
     options.checked_positions()
     config = options.applied_to(config)
-    raise_problems(check(config))
+    problems = check(config)
+    if problems:
+        raise problems_error(problems)
     delivery = choose_delivery(config, appends=appends)
     if isinstance(config.source, GenerateSourceConfig) and options.stop and config.source.count is None:
         raise ConfigError('stop = "end": this generator has no end; give it a count, or use --for')
@@ -156,10 +160,10 @@ def build_source(plan: Plan, clock: Clock) -> Source:
             source,
             group=(source.group_id or config.name) if config.name else None,
             stop=options.stop,
-            own_all_partitions=plan.description["combine"] == "local",
             keys=whole_records or plan.description["needs_keys"],
             headers=whole_records or plan.description["needs_headers"],
             instance_id=config.instance_id,
+            create_topic=config.auto_create_topics,
         )
     if isinstance(source, FilesSourceConfig):
         from streamcore.sources.files import FilesSource

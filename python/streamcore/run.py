@@ -252,7 +252,7 @@ def collect(pipeline: Pipeline, *, clock: Clock | None = None, **options: Any) -
     """
     config = pipeline.config.model_copy(update={"name": None, "delivery": None, "sinks": (), "dead_letters": None})
     result = CollectSink()
-    plan = make_plan(config, RunOptions(**options), records=pipeline.records, sinks=[result])
+    plan = make_plan(config, RunOptions(**options), records=pipeline.inputs, sinks=[result])
     _require_end(plan)
     run = Run(plan, clock=clock or SystemClock())
     try:
@@ -270,7 +270,7 @@ def _plan(pipeline: Pipeline, options: RunOptions, viewers: Sequence[Sink]) -> P
     return make_plan(
         pipeline.config,
         options,
-        records=pipeline.records,
+        records=pipeline.inputs,
         sinks=[*pipeline.extra_sinks, *viewers],
         appends=appends,
     )

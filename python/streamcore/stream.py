@@ -105,9 +105,11 @@ class StreamSink:
         A taker that sets `left` gets None, too.
         """
         with self._changed:
+            if left.is_set():
+                return None
             self._taken = None
             self._changed.notify_all()
-            while not self._queue or left.is_set():
+            while not self._queue:
                 if self._closed or left.is_set():
                     return None
                 self._changed.wait(WAIT_S)

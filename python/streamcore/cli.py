@@ -1,0 +1,87 @@
+"""Owns the command `streamcore`: its parser, the choice of the command, and what the shell gets back.
+
+Before it: the shell. After it: `commands/`, one file each.
+Invariant: data goes to standard output, everything else to standard error; every error has its exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+COMMANDS = ("run", "demo", "check", "test", "explain", "init", "topics", "doctor", "config")
+
+EXAMPLES = """examples:
+  streamcore demo --for 8s
+  streamcore init my-pipeline.toml
+  streamcore run my-pipeline.toml --for 30s
+
+exit codes: 0 ok, 1 failed, 2 usage, 3 configuration, 4 broker unreachable or login refused,
+5 too many refused records, 6 saved state refused, 7 another worker owns the data, 130 interrupted"""
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+
+
+class VersionAction(argparse.Action):
+    """Prints the versions; what they take to find out is imported only then."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **rest: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show versions and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from streamcore.versions import version_line
+
+        print(version_line())
+        parser.exit()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="streamcore",
+        description="Turns streams of events into exact, continuously updated tables.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action=VersionAction)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name in COMMANDS:
+        importlib.import_module(f"streamcore.commands.{name}").add_parser(subparsers)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    parsed = build_parser().parse_args(arguments)
+    try:
+        return int(parsed.run(parsed))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output is gone. Python would complain once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    except Exception as error:
+        from streamcore.errors import Error
+
+        if not isinstance(error, Error):
+            raise
+        print(error_text(str(error)), file=sys.stderr)
+        return error.exit_code
+
+
+def error_text(message: str) -> str:
+    """`error:` with what happened, then `hint:` with what to do: the part of the first line after its semicolon."""
+    head, *rest = message.splitlines() or [""]
+    what, _, hint = head.partition("; ")
+    lines = [f"error: {what}", *rest]
+    return "\n".join([*lines, f"hint: {hint}"] if hint else lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Owns `streamcore run`: a pipeline file, or a pipeline object in a Python file, until it ends or is stopped.
+
+Before it: `cli.py`. After it: `execution.py`.
+Invariant: the flags change how the pipeline runs, never what it computes (`--set` does, and is said to).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from streamcore.commands import Subparsers, add_command
+from streamcore.commands.execution import OUTPUTS, Execution, execute
+
+if TYPE_CHECKING:
+    from streamcore.pipeline import Pipeline
+
+EXAMPLES = """
+streamcore run page_counts.toml
+streamcore run page_counts.toml --stop end --output jsonl
+streamcore run pipeline.py:pages --for 30s --set kafka.bootstrap_servers=broker:9092
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Declares the command."""
+    parser = add_command(subparsers, "run", run, summary="run a pipeline", examples=EXAMPLES)
+    parser.add_argument("target", metavar="FILE", help="pipeline file, or module.py:name of a pipeline in Python")
+    add_run_options(parser)
+    parser.add_argument("--start", metavar="T", help="where to begin without a checkpoint: earliest, latest, time, -2h")
+    parser.add_argument("--stop", metavar="T", help="'end': what is there now, then close all windows; or a time")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of the file; may be repeated"
+    )
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Flags that `demo` has as well."""
+    parser.add_argument("--for", dest="for_", metavar="DURATION", help="stop after this much wall time, as 30s")
+    parser.add_argument("--output", choices=OUTPUTS, help="print result rows (default where there is no sink)")
+    parser.add_argument("--report", metavar="FILE", type=Path, help="write the final report to this file, as JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command."""
+    pipeline = load_target(arguments.target, arguments.set)
+    return execute(
+        Execution(
+            pipeline,
+            options={"for_": arguments.for_, "start": arguments.start, "stop": arguments.stop},
+            output=arguments.output,
+            report_path=arguments.report,
+        )
+    )
+
+
+def load_target(target: str, overrides: list[str]) -> Pipeline:
+    """The pipeline of `FILE` or `module.py:name`. Raises `ConfigError`."""
+    from streamcore.errors import ConfigError
+    from streamcore.pipeline import Pipeline, load
+
+    path, separator, name = target.rpartition(":")
+    if not separator or not path.endswith(".py"):
+        return load(target, overrides)
+    if overrides:
+        raise ConfigError("--set changes keys of a pipeline file; a pipeline in Python is changed in Python")
+    found: Any = getattr(_module(Path(path)), name, None)
+    if not isinstance(found, Pipeline):
+        raise ConfigError(f"{path} has no pipeline called {name}; the part after the colon names a sc.Pipeline")
+    return found
+
+
+def _module(path: Path) -> Any:
+    import importlib.util
+    import sys
+
+    from streamcore.errors import ConfigError
+
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ConfigError(f"{path} is not there; name the Python file and the pipeline in it, as pipeline.py:pages")
+    module = importlib.util.module_from_spec(spec)
+    # Beside the file, as `python file.py` would have it.
+    sys.path.insert(0, str(path.resolve().parent))
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,173 @@
+"""Owns how a run tells on standard error how it is doing: for a person on a terminal, for a program elsewhere.
+
+Before it: reports of the runner, about one a second. After it: standard error, and the file of `--report`.
+Invariant: standard output is never touched.
+
+Elsewhere a line is `{"progress": {...}}`, and the last one `{"report": {..., "ledger": {...}}}`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from streamcore.report import Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
+
+
+class Progress(Protocol):
+    """Takes reports."""
+
+    def update(self, report: Report) -> None:
+        """The run so far; called from the run's thread."""
+
+    def finish(self, report: Report) -> None:
+        """The last report."""
+
+
+class JsonProgress:
+    """One JSON line a report."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self._rate = Rate()
+
+    def update(self, report: Report) -> None:
+        """Writes a progress line."""
+        ledger = report.ledger
+        self._write(
+            "progress",
+            {
+                "elapsed_s": round(report.elapsed_s, 3),
+                "records": ledger.read,
+                "records_per_second": round(self._rate.update(report)),
+                "result_rows": report.rows.get("result", 0),
+                "watermark": time_text(report.watermark_ms),
+                "open_windows": report.open_windows,
+                "late": ledger.late,
+                "duplicate": ledger.duplicate,
+                "rejected": ledger.rejected,
+                "epoch": report.epoch,
+            },
+        )
+
+    def finish(self, report: Report) -> None:
+        """Writes the report line."""
+        self._write("report", report.to_dict())
+
+    def _write(self, kind: str, content: dict[str, object]) -> None:
+        self._file.write(json.dumps({kind: content}, separators=(",", ":")) + "\n")
+        self._file.flush()
+
+
+class TerminalProgress:
+    """One line that is redrawn, and a summary at the end."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rate = Rate()
+        self._status: Status | None = None
+
+    def update(self, report: Report) -> None:
+        """Redraws the line."""
+        text = progress_text(report, self._rate.update(report))
+        if self._status is None:
+            self._status = self._console.status(text)
+            self._status.start()
+        self._status.update(text)
+
+    def finish(self, report: Report) -> None:
+        """Replaces the line by the summary."""
+        if self._status is not None:
+            self._status.stop()
+        self._console.print(summary_text(report), highlight=False)
+
+
+class CaptionProgress:
+    """The line under a live table, which owns the terminal while it is up; the summary comes below it."""
+
+    def __init__(self, tell: Callable[[str], None], console: Console) -> None:
+        """`tell` puts a text under the table."""
+        self._tell = tell
+        self._console = console
+        self._rate = Rate()
+
+    def update(self, report: Report) -> None:
+        """Changes the line."""
+        self._tell(progress_text(report, self._rate.update(report)))
+
+    def finish(self, report: Report) -> None:
+        """Prints the summary; the table has been closed."""
+        self._console.print(summary_text(report), highlight=False)
+
+
+class Rate:
+    """Records per second between one report and the next."""
+
+    def __init__(self) -> None:
+        self._records = 0
+        self._elapsed_s = 0.0
+
+    def update(self, report: Report) -> float:
+        """The rate since the last call; 0 when no time has passed."""
+        records, elapsed_s = report.ledger.read, report.elapsed_s
+        seconds = elapsed_s - self._elapsed_s
+        rate = (records - self._records) / seconds if seconds > 0 else 0.0
+        self._records, self._elapsed_s = records, elapsed_s
+        return rate
+
+
+def progress_text(report: Report, records_per_second: float) -> str:
+    """A run in one line."""
+    ledger = report.ledger
+    parts = [
+        f"{ledger.read:,} records",
+        f"{records_per_second:,.0f}/s",
+        f"watermark {time_text(report.watermark_ms) or '-'}",
+        f"{report.open_windows:,} open windows",
+    ]
+    parts += [f"{count:,} {name}" for name, count in _exceptions(report)]
+    return " · ".join(parts)
+
+
+def summary_text(report: Report) -> str:
+    """A finished run in one or two lines."""
+    rows = report.rows.get("result", 0)
+    seconds = max(report.elapsed_s, 0.001)
+    ledger = report.ledger
+    lines = [
+        f"{report.state}: {ledger.read:,} records in {report.elapsed_s:.1f} s ({ledger.read / seconds:,.0f}/s), "
+        f"{rows:,} result rows, {report.open_windows:,} windows open"
+    ]
+    left_out = [f"{count:,} {name}" for name, count in _exceptions(report)]
+    if left_out:
+        lines.append(f"left out: {', '.join(left_out)}")
+    return "\n".join(lines)
+
+
+def time_text(milliseconds: int | None) -> str | None:
+    """A time as ISO-8601 in UTC; None, and what no calendar holds, as it is."""
+    if milliseconds is None:
+        return None
+    try:
+        moment = datetime.fromtimestamp(milliseconds / 1_000, UTC)
+    except (OverflowError, ValueError, OSError):
+        return f"{milliseconds} ms"
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _exceptions(report: Report) -> list[tuple[str, int]]:
+    ledger = report.ledger
+    counts = [
+        ("duplicate", ledger.duplicate),
+        ("late", ledger.late + ledger.late_after_combine),
+        ("future", ledger.future),
+        ("rejected", ledger.rejected),
+        ("retries", report.retries),
+    ]
+    return [(name, count) for name, count in counts if count]
