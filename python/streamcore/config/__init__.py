@@ -4,11 +4,14 @@ Before it: a file or the builder. After it: the engine, sources and sinks.
 Invariant: whatever passes here is complete and consistent; nothing later fills in a default.
 """
 
+from streamcore.config.checks import check, describe, problems_error
 from streamcore.config.connections import Connection, KafkaConnection, RedisConnection
-from streamcore.config.delivery import appending_sinks, choose_delivery, kafka_connection, sink_mode
+from streamcore.config.delivery import appending_sinks, choose_delivery, sink_mode
 from streamcore.config.durations import format_duration, parse_duration, parse_instant, resolve_position
 from streamcore.config.engine import engine_json, engine_spec
+from streamcore.config.loading import load
 from streamcore.config.models import LimitsConfig, PipelineConfig, TestConfig
+from streamcore.config.servers import kafka_connection, redis_connection
 from streamcore.config.sinks import (
     ConsoleSinkConfig,
     DeadLettersConfig,
@@ -36,6 +39,7 @@ from streamcore.config.steps import (
     TumblingStep,
     WindowStep,
 )
+from streamcore.config.toml_text import to_toml
 
 __all__ = [
     "Connection",
@@ -66,13 +70,19 @@ __all__ = [
     "TumblingStep",
     "WindowStep",
     "appending_sinks",
+    "check",
     "choose_delivery",
+    "describe",
     "engine_json",
     "engine_spec",
     "format_duration",
     "kafka_connection",
+    "load",
     "parse_duration",
     "parse_instant",
+    "problems_error",
+    "redis_connection",
     "resolve_position",
     "sink_mode",
+    "to_toml",
 ]

@@ -22,13 +22,12 @@ class Model(BaseModel):
         validate_by_alias=True,
         validate_by_name=True,
         serialize_by_alias=True,
-        use_attribute_docstrings=False,
     )
 
 
 def setting(default: Any, description: str, *, unit: str | None = None, alias: str | None = None, **rules: Any) -> Any:
     """One key of a table: `...` as default makes it required; `unit` is shown in `docs/pipeline-toml.md`."""
-    extra = {"unit": unit} if unit is not None else None
+    extra: dict[str, Any] | None = {"unit": unit} if unit is not None else None
     return Field(default, description=description, alias=alias, json_schema_extra=extra, **rules)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from streamcore.config.connections import Connection, KafkaConnection
 from streamcore.config.models import Delivery, PipelineConfig
 from streamcore.config.sinks import KafkaSinkConfig, SinkConfig
 from streamcore.errors import ConfigError, Problem
@@ -23,16 +22,6 @@ def sink_mode(config: PipelineConfig, sink: KafkaSinkConfig) -> Literal["upsert"
     if sink.mode is not None:
         return sink.mode
     return "upsert" if sink.output == "result" and config.window is not None else "append"
-
-
-def kafka_connection(config: PipelineConfig, name: str | None) -> KafkaConnection:
-    """The connection called `name`, or `[kafka]`. Raises `ConfigError`."""
-    if name is None:
-        return config.kafka
-    connection: Connection | None = config.connections.get(name)
-    if isinstance(connection, KafkaConnection):
-        return connection
-    raise ConfigError(f'there is no Kafka connection called {name}; add [connections.{name}] with type = "kafka"')
 
 
 def appending_sinks(config: PipelineConfig) -> list[str]:

@@ -19,7 +19,6 @@ from streamcore.config.steps import (
     SessionStep,
     StepConfig,
     TumblingStep,
-    WindowStep,
 )
 
 
@@ -72,11 +71,10 @@ def _step(step: StepConfig) -> dict[str, Any]:
     }
 
 
-def _window_kind(step: WindowStep) -> dict[str, Any]:
+def _window_kind(step: TumblingStep | HoppingStep | SessionStep) -> dict[str, Any]:
     if isinstance(step, SessionStep):
         return {"type": "session", "gap_ms": step.gap, "gap_inclusive": step.gap_inclusive}
-    assert isinstance(step, (TumblingStep, HoppingStep)), "the three kinds of window are all there are"
-    kind = {
+    kind: dict[str, Any] = {
         "type": step.window,
         "size_ms": step.size,
         "offset_ms": step.offset,

@@ -1,6 +1,6 @@
 """Owns the whole pipeline description: the one model behind the pipeline file and the Python builder.
 
-Before it: `load.py` (from a file) or `pipeline.py` (from Python). After it: `engine.py` makes the engine's JSON of it,
+Before it: `loading.py` (from a file) or `pipeline.py` (from Python). After it: `engine.py` makes the engine's JSON of it,
 `assemble.py` builds sources and sinks from it.
 Invariant: equal configurations mean the same run; nothing in here is read from the environment.
 """

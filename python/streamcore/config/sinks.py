@@ -112,7 +112,7 @@ class MemorySinkConfig(SinkBase):
     """A topic of the in-process log."""
 
     type: Literal["memory"] = setting("memory", "Kind of sink.")
-    topic: str = setting(..., "Topic of `streamcore.memory`.", min_length=1)
+    topic: str = setting(..., "Topic of the in-process log.", min_length=1)
 
 
 SinkConfig = Annotated[

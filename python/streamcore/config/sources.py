@@ -132,7 +132,7 @@ class MemorySourceConfig(SourceBase):
     """A topic of the in-process log."""
 
     type: Literal["memory"] = setting("memory", "Kind of source.")
-    topic: str = setting(..., "Topic of `streamcore.memory`.", min_length=1)
+    topic: str = setting(..., "Topic of the in-process log.", min_length=1)
 
 
 SourceConfig = Annotated[

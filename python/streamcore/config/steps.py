@@ -39,7 +39,7 @@ def _group_keys(value: Any) -> Any:
     named: dict[str, Any] = {}
     for expression in value:
         if not isinstance(expression, str):
-            raise ValueError('group keys are text, as by = ["payload.page_id"] or by = { page = "payload.page_id" }')
+            raise ValueError('group keys are text, as by = ["payload.page_id"] or by = { page = "payload.page_id" }')  # noqa: TRY004 - pydantic collects ValueErrors
         name = column_name(expression)
         if name in named:
             raise ValueError(

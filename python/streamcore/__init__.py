@@ -1,0 +1,114 @@
+"""streamcore turns streams of events into exact, continuously updated tables.
+
+>>> import streamcore as sc
+>>> views = (
+...     sc.records([{"page": "home", "at": "2026-01-01T00:00:10Z"}], event_time="at", schema={"page": "string"})
+...     .window(sc.tumbling("1m"), by="page")
+...     .agg(views=sc.count())
+... )
+>>> views.collect().to_polars()["views"].to_list()
+[1]
+
+Everything is imported when it is first used, so importing this package is cheap and has no side effects.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from streamcore._core import __version__
+    from streamcore.aggregates import approx_distinct, count, count_distinct, first, last, max, mean, min, sum  # noqa: A004
+    from streamcore.builders import files, generate, kafka, load, memory, records
+    from streamcore.config import KafkaConnection, RedisConnection
+    from streamcore.errors import (
+        ConfigError,
+        DecodeError,
+        Error,
+        ErrorRateError,
+        ExpressionError,
+        FencedError,
+        LateRowsWarning,
+        LedgerError,
+        Problem,
+        SinkError,
+        SourceError,
+        StateError,
+    )
+    from streamcore.pipeline import Pipeline
+    from streamcore.run import Run
+    from streamcore.sources.iterable import Record
+    from streamcore.tables import Batch, Table
+    from streamcore.windows import hopping, session, tumbling
+
+_HOMES = {
+    "_core": ("__version__",),
+    "aggregates": ("approx_distinct", "count", "count_distinct", "first", "last", "max", "mean", "min", "sum"),
+    "builders": ("files", "generate", "kafka", "load", "memory", "records"),
+    "config": ("KafkaConnection", "RedisConnection"),
+    "errors": (
+        *("ConfigError", "DecodeError", "Error", "ErrorRateError", "ExpressionError", "FencedError"),
+        *("LateRowsWarning", "LedgerError", "Problem", "SinkError", "SourceError", "StateError"),
+    ),
+    "pipeline": ("Pipeline",),
+    "run": ("Run",),
+    "sources.iterable": ("Record",),
+    "tables": ("Batch", "Table"),
+    "windows": ("hopping", "session", "tumbling"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Batch",
+    "ConfigError",
+    "DecodeError",
+    "Error",
+    "ErrorRateError",
+    "ExpressionError",
+    "FencedError",
+    "KafkaConnection",
+    "LateRowsWarning",
+    "LedgerError",
+    "Pipeline",
+    "Problem",
+    "Record",
+    "RedisConnection",
+    "Run",
+    "SinkError",
+    "SourceError",
+    "StateError",
+    "Table",
+    "__version__",
+    "approx_distinct",
+    "count",
+    "count_distinct",
+    "files",
+    "first",
+    "generate",
+    "hopping",
+    "kafka",
+    "last",
+    "load",
+    "max",
+    "mean",
+    "memory",
+    "min",
+    "records",
+    "session",
+    "sum",
+    "tumbling",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'streamcore' has no attribute '{name}'")
+    value = getattr(import_module(f"streamcore.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,68 @@
+"""Owns the text of `streamcore explain`: the engine's plan between the source and the sinks.
+
+Before it: a checked configuration. After it: a person reads it.
+Invariant: no secret and nothing that needs a connection is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from streamcore.config.checks import describe, engine_problems, problems_error
+from streamcore.config.delivery import choose_delivery, sink_mode
+from streamcore.config.durations import format_duration
+from streamcore.config.models import PipelineConfig
+from streamcore.config.redact import redact_url
+from streamcore.config.servers import kafka_connection, redis_connection
+from streamcore.config.sinks import KafkaSinkConfig, MemorySinkConfig, ParquetSinkConfig, RedisSinkConfig, SinkConfig
+from streamcore.config.sources import FilesSourceConfig, GenerateSourceConfig, KafkaSourceConfig, MemorySourceConfig
+
+
+def explain(config: PipelineConfig, *, python_sinks: Sequence[str] = ()) -> str:
+    """The plan, one line a stage. Raises `ConfigError` with every mistake of the steps."""
+    description = describe(config)
+    problems = engine_problems(description)
+    if problems:
+        raise problems_error(problems)
+    delivery = choose_delivery(config, appends=python_sinks)
+    state = (
+        f"committed every {format_duration(config.commit_interval)}" if config.name else "ephemeral: nothing is kept"
+    )
+    lines = [f"pipeline {config.name or '(no name)'}: {delivery}, {state}", f"source {_source(config)}"]
+    lines += description["plan"].rstrip("\n").splitlines()
+    lines += [f"sink {_sink(config, sink)}" for sink in config.sinks]
+    lines += [f"sink {name}" for name in python_sinks]
+    undeclared = [field["path"] for field in description["undeclared"]]
+    if undeclared:
+        lines.append(f"types not declared: {', '.join(undeclared)} (a named run needs them; an ephemeral one guesses)")
+    return "\n".join(lines) + "\n"
+
+
+def _source(config: PipelineConfig) -> str:
+    source = config.source
+    bound = source.out_of_orderness_ms
+    time = f"event time {source.event_time or 'of the record'}, out of order by "
+    time += "any amount: windows close at the end" if bound is None else f"up to {format_duration(bound)}"
+    if isinstance(source, KafkaSourceConfig):
+        servers = kafka_connection(config, source.connection).bootstrap_servers
+        return f"kafka topic {source.topic} at {servers}, from {source.start}; {time}"
+    if isinstance(source, FilesSourceConfig):
+        return f"files {source.path}; {time}"
+    if isinstance(source, GenerateSourceConfig):
+        pace = f"{source.rate:g} events/s" if source.rate else "as fast as possible"
+        return f"generate {source.generator}, {pace}, seed {source.seed}; {time}"
+    return f"{source.type}{f' {source.topic}' if isinstance(source, MemorySourceConfig) else ''}; {time}"
+
+
+def _sink(config: PipelineConfig, sink: SinkConfig) -> str:
+    if isinstance(sink, KafkaSinkConfig):
+        place = f"kafka topic {sink.topic} at {kafka_connection(config, sink.connection).bootstrap_servers}"
+        place += f", {sink_mode(config, sink)}"
+    elif isinstance(sink, RedisSinkConfig):
+        url = redact_url(redis_connection(config, sink).url.get_secret_value())
+        place = f"redis {url}, key {sink.key_template}"
+    elif isinstance(sink, ParquetSinkConfig):
+        place = f"parquet folder {sink.path}"
+    else:
+        place = f"memory topic {sink.topic}" if isinstance(sink, MemorySinkConfig) else "console"
+    return f"{place}, output {sink.output}"

@@ -1,0 +1,304 @@
+"""Owns the builder: an immutable description that grows by steps and sinks, and starts runs.
+
+Before it: `builders.py` gives a pipeline its source. After it: `run.py` executes it.
+Invariant: a pipeline does nothing and holds no connection; every method gives a new one or raises at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
+
+from pydantic import ValidationError
+
+from streamcore.config import KafkaConnection, PipelineConfig, RedisConnection, to_toml
+from streamcore.config.checks import check_meaning, problems_error
+from streamcore.config.environment import fill_from_environment
+from streamcore.config.plan import explain
+from streamcore.config.problems import problems_of
+from streamcore.errors import ConfigError
+from streamcore.sinks.base import Sink
+from streamcore.windows import Window
+
+if TYPE_CHECKING:
+    from streamcore.report import Report
+    from streamcore.run import Run
+    from streamcore.tables import Table
+
+
+class SinkKeys(TypedDict, total=False):
+    """Keywords that every `.sink_...` takes."""
+
+    name: str
+    output: Literal["result", "late", "future", "rejected"]
+    columns: Sequence[str]
+    timestamp_format: Literal["iso", "epoch_ms"]
+
+
+class RunKeys(TypedDict, total=False):
+    """Keywords of `.start` and `.run`."""
+
+    name: str
+    delivery: Literal["exactly_once", "effectively_once", "at_least_once"]
+    commit_interval: str | timedelta
+    combine: Literal["auto", "local", "none"]
+    instance_id: str
+    start: str
+    stop: str
+    for_: str | timedelta
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Pipeline:
+    """A source, steps and sinks. Made by `sc.kafka`, `sc.files`, ... or `sc.load`.
+
+    >>> import streamcore as sc
+    >>> views = sc.files("clicks/*.jsonl", event_time="timestamp").window(sc.tumbling("1m")).agg(views=sc.count())
+    >>> print(views.to_toml())
+    [source]
+    type = "files"
+    event_time = "timestamp"
+    path = "clicks/*.jsonl"
+    <BLANKLINE>
+    [[steps]]
+    window = "tumbling"
+    size = "1m"
+    <BLANKLINE>
+    [steps.aggregate]
+    views = "count()"
+    <BLANKLINE>
+    """
+
+    config: PipelineConfig
+    """The description; also what `streamcore.config.load` gives."""
+    inputs: Iterable[Any] | None = field(default=None, compare=False)
+    """The records of `sc.records`."""
+    extra_sinks: tuple[Sink, ...] = ()
+    """Sinks that are Python objects."""
+
+    def filter(self, condition: str, /, **parameters: Any) -> Pipeline:
+        """Keeps the rows for which `condition` is true; `parameters` are its `$names`.
+
+        Raises `ExpressionError` with a caret under the mistake.
+        """
+        return self._step({"filter": condition}, parameters)
+
+    def select(self, columns: Mapping[str, str] | None = None, /, **more: Any) -> Pipeline:
+        """Replaces the columns: `.select(page="payload.page_id")`.
+
+        With a mapping, the keywords are the parameters of its expressions: `.select({"x": "a * $n"}, n=2)`.
+        """
+        return self._step({"select": more if columns is None else dict(columns)}, {} if columns is None else more)
+
+    def dedupe(self, by: str, /, *, within: str | timedelta, method: Literal["exact"] = "exact") -> Pipeline:
+        """Drops records whose field `by` was seen before; an id is remembered for `within` past its event time."""
+        return self._step({"dedupe": by, "within": within, "method": method}, {})
+
+    def window(
+        self,
+        kind: Window,
+        *,
+        by: str | Sequence[str] | Mapping[str, str] = (),
+        emit: Literal["final", "updates"] = "final",
+        allowed_lateness: str | timedelta = "0s",
+        null_keys: Literal["group", "drop", "reject"] = "group",
+    ) -> Windowed:
+        """Groups by window and by the fields `by` (a mapping renames them); `.agg(...)` says what is computed."""
+        if not isinstance(kind, Window):
+            raise ConfigError('the first argument of window is sc.tumbling("1m"), sc.hopping(...) or sc.session(...)')
+        keys: dict[str, Any] = {"emit": emit, "allowed_lateness": allowed_lateness, "null_keys": null_keys}
+        if by:
+            keys["by"] = by
+        return Windowed(self, {**kind.keys, **keys})
+
+    def sink_kafka(
+        self,
+        topic: str,
+        *,
+        key: Sequence[str] | None = None,
+        mode: Literal["upsert", "append"] | None = None,
+        key_format: Literal["json", "string"] = "json",
+        connection: str | KafkaConnection | None = None,
+        partitions: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        **keys: Unpack[SinkKeys],
+    ) -> Pipeline:
+        """Writes rows to a topic as JSON objects; see `docs/pipeline-toml.md` for the keys."""
+        connections, name = self._connected(connection)
+        own = {"topic": topic, "key": key, "mode": mode, "connection": name, "partitions": partitions}
+        return self._sink("kafka", {**own, "key_format": key_format, "options": options}, keys, connections)
+
+    def sink_redis(
+        self,
+        key_template: str,
+        *,
+        url: str | None = None,
+        connection: str | RedisConnection | None = None,
+        value: str | None = None,
+        ttl: str | timedelta | None = None,
+        batch_rows: int | None = None,
+        **keys: Unpack[SinkKeys],
+    ) -> Pipeline:
+        """Keeps one Redis key a row, as `"page:{page_id}:{window_end:epoch_s}"`; older rows never replace newer ones."""
+        connections, name = self._connected(connection)
+        own = {"key_template": key_template, "url": url, "connection": name, "value": value, "ttl": ttl}
+        return self._sink("redis", {**own, "batch_rows": batch_rows}, keys, connections)
+
+    def sink_parquet(self, path: str | os.PathLike[str], **keys: Unpack[SinkKeys]) -> Pipeline:
+        """Writes Parquet files into the folder `path`; a file appears when its rows are durable."""
+        return self._sink("parquet", {"path": os.fspath(path)}, keys)
+
+    def sink_console(
+        self,
+        *,
+        format: Literal["table", "jsonl"] | None = None,  # noqa: A002 - named like the key
+        **keys: Unpack[SinkKeys],
+    ) -> Pipeline:
+        """Shows rows on the terminal: a live table, or one JSON object a line."""
+        return self._sink("console", {"format": format}, keys)
+
+    def sink_memory(self, topic: str, **keys: Unpack[SinkKeys]) -> Pipeline:
+        """Appends rows to a topic of the in-process log."""
+        return self._sink("memory", {"topic": topic}, keys)
+
+    def sink(self, sink: Sink) -> Pipeline:
+        """Adds a sink of your own: any object with the methods of `streamcore.sinks.base.Sink`."""
+        return replace(self, extra_sinks=(*self.extra_sinks, sink))
+
+    def dead_letters(
+        self,
+        topic: str | None = None,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        connection: str | KafkaConnection | None = None,
+        error_rate_max: float | None = None,
+        error_rate_window: int | None = None,
+    ) -> Pipeline:
+        """Sends refused records to a topic, or to a file when `path` is given."""
+        connections, name = self._connected(connection)
+        keys: dict[str, Any] = {"topic": topic, "path": None if path is None else os.fspath(path), "connection": name}
+        keys |= {"error_rate_max": error_rate_max, "error_rate_window": error_rate_window}
+        return self._changed(dead_letters=_given(keys), **connections)
+
+    def configure(self, **keys: Any) -> Pipeline:
+        """Sets keys of the top of a pipeline file: `name`, `commit_interval`, `limits={...}`, `tests=[...]`."""
+        return self._changed(**keys)
+
+    def start(self, **options: Unpack[RunKeys]) -> Run:
+        """Starts a run in a thread of its own.
+
+        `name` makes it durable: state and positions are kept under it, and a later run goes on. Without one the
+        run is ephemeral. `start`: `"earliest"`, `"latest"`, an ISO time or `"-2h"`. `stop`: `"end"` or a time.
+        `for_` is wall time. Raises `ConfigError`, `SourceError`, `StateError` or `FencedError`.
+        """
+        from streamcore.run import start
+
+        return start(self._ready(), **options)
+
+    def run(self, **options: Unpack[RunKeys]) -> Report:
+        """Starts a run and waits for its end; takes what `start` takes."""
+        return self.start(**options).wait()
+
+    def collect(self) -> Table:
+        """All result rows of a bounded input. Warns with `LateRowsWarning` when rows came too late."""
+        from streamcore.run import collect
+
+        return collect(self._ready())
+
+    def explain(self) -> str:
+        """The plan as text: source, steps, combine stage, sinks, delivery."""
+        return explain(self._ready().config, python_sinks=[type(sink).__name__ for sink in self.extra_sinks])
+
+    def to_toml(self) -> str:
+        """The pipeline file that `sc.load` reads back to an equal pipeline; passwords become `${VARIABLES}`.
+
+        Raises `ConfigError` when the pipeline holds Python objects: records, or sinks of your own.
+        """
+        if self.config.source.type == "records":
+            raise ConfigError("records live in Python and have no place in a file; use sc.files or sc.memory")
+        if self.extra_sinks:
+            raise ConfigError("sinks of your own live in Python and have no place in a file")
+        return to_toml(self.config)
+
+    def __repr__(self) -> str:
+        verbs = [next(iter(step.model_dump(exclude_unset=True))) for step in self.config.steps]
+        parts = [self.config.source.type, *verbs, *(f"sink_{sink.type}" for sink in self.config.sinks)]
+        return f"<Pipeline {' > '.join(parts)}; .explain() shows the plan, .run() or .collect() executes it>"
+
+    def _ready(self) -> Pipeline:
+        """With what the environment says about keys that nobody set."""
+        return replace(self, config=fill_from_environment(self.config, os.environ))
+
+    def _step(self, keys: Mapping[str, Any], parameters: Mapping[str, Any]) -> Pipeline:
+        return replace(self, config=_with_step(self.config, keys, parameters))
+
+    def _sink(
+        self, kind: str, own: Mapping[str, Any], shared: SinkKeys, connections: Mapping[str, Any] | None = None
+    ) -> Pipeline:
+        sink = {"type": kind, **_given(own), **_given(shared)}
+        return self._changed(sinks=(*self.config.sinks, sink), **(connections or {}))
+
+    def _connected(
+        self, connection: str | KafkaConnection | RedisConnection | None
+    ) -> tuple[dict[str, Any], str | None]:
+        """What makes the pipeline know the connection, and the connection's name (None: `[kafka]`)."""
+        if connection is None or isinstance(connection, str):
+            return {}, connection
+        if connection == self.config.kafka:
+            return {}, None
+        known = self.config.connections
+        name = next((name for name, other in known.items() if other == connection), None)
+        if name is not None:
+            return {}, name
+        name = next(name for index in range(len(known) + 1) if (name := f"{connection.type}_{index + 1}") not in known)
+        return {"connections": {**known, name: connection}}, name
+
+    def _changed(self, **changes: Any) -> Pipeline:
+        return replace(self, config=validated(self.config, changes))
+
+
+@dataclass(frozen=True, slots=True)
+class Windowed:
+    """A window that waits for `.agg(...)`."""
+
+    pipeline: Pipeline
+    keys: Mapping[str, Any]
+
+    def agg(self, aggregates: Mapping[str, str] | None = None, /, **more: Any) -> Pipeline:
+        """Names the result columns: `.agg(views=sc.count(), slow="count() where payload.dwell_ms > 30000")`.
+
+        With a mapping, the keywords are the parameters of its expressions.
+        """
+        columns = more if aggregates is None else dict(aggregates)
+        parameters = {} if aggregates is None else more
+        config = _with_step(self.pipeline.config, {**self.keys, "aggregate": columns}, parameters)
+        return replace(self.pipeline, config=config)
+
+    def __repr__(self) -> str:
+        return f"<{self.keys['window']} window; .agg(views=sc.count()) says what is computed>"
+
+
+def validated(config: PipelineConfig | None, changes: Mapping[str, Any]) -> PipelineConfig:
+    """`config` with `changes`. Raises `ConfigError` or `ExpressionError` with every mistake."""
+    known = {} if config is None else {name: getattr(config, name) for name in config.model_fields_set}
+    document = {**known, **changes}
+    try:
+        changed = PipelineConfig.model_validate(document)
+    except ValidationError as error:
+        raise problems_error(problems_of(error, document)) from None
+    problems = check_meaning(changed)
+    if problems:
+        raise problems_error(problems)
+    return changed
+
+
+def _with_step(config: PipelineConfig, keys: Mapping[str, Any], parameters: Mapping[str, Any]) -> PipelineConfig:
+    step = {**keys, "parameters": dict(parameters)} if parameters else dict(keys)
+    return validated(config, {"steps": (*config.steps, step)})
+
+
+def _given(keys: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in keys.items() if value is not None}

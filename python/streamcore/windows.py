@@ -1,0 +1,65 @@
+"""Owns the kinds of windows of the builder.
+
+Before it: the caller. After it: `.window(...)`.
+Invariant: lengths are checked here, so a mistake is raised where it was made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from streamcore.config import parse_duration, parse_instant
+from streamcore.errors import ConfigError, Problem
+
+Length = str | timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A kind of window with its lengths, as `sc.tumbling("1m")` makes it."""
+
+    keys: Mapping[str, Any]
+    """The keys a pipeline file would have for it."""
+
+
+def tumbling(size: Length, *, offset: Length = "0s", min_start: str | datetime | None = None) -> Window:
+    """Windows of `size`, one after the other, aligned to 1970-01-01T00:00:00Z plus `offset`.
+
+    No window starts before `min_start`. Raises `ConfigError` for what is no length of time.
+    """
+    return _window("tumbling", size=size, offset=offset, min_start=min_start)
+
+
+def hopping(size: Length, *, slide: Length, offset: Length = "0s", min_start: str | datetime | None = None) -> Window:
+    """Windows of `size`, one every `slide`; any positive slide will do. Raises `ConfigError`."""
+    return _window("hopping", size=size, slide=slide, offset=offset, min_start=min_start)
+
+
+def session(gap: Length, *, gap_inclusive: bool = True) -> Window:
+    """Events no further than `gap` apart; two exactly `gap` apart are one session if `gap_inclusive`.
+
+    Raises `ConfigError`.
+    """
+    return _window("session", gap=gap, gap_inclusive=gap_inclusive)
+
+
+def _window(kind: str, **values: Any) -> Window:
+    for name, value in values.items():
+        if name == "min_start" and value is not None:
+            _check(kind, name, value, parse_instant)
+        elif name == "offset":
+            _check(kind, name, value, lambda text: parse_duration(text, signed=True))
+        elif name in ("size", "slide", "gap"):
+            _check(kind, name, value, parse_duration)
+    return Window({"window": kind, **{name: value for name, value in values.items() if value is not None}})
+
+
+def _check(kind: str, name: str, value: object, parse: Callable[[Any], int]) -> None:
+    try:
+        parse(value)
+    except ValueError as error:
+        message, _, hint = str(error).partition("; ")
+        raise ConfigError(f"{kind} window", [Problem(name, message, hint=hint or None)]) from None
