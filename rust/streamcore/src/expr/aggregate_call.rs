@@ -1,0 +1,71 @@
+//! An aggregate as written: `count() where status >= 500`.
+//!
+//! `window` gives the function its meaning; here its arguments and condition become expressions.
+//! Invariant: names, arity and argument types of aggregates are not judged here, so that the list of
+//! aggregates stands in one place.
+
+use super::lexer::Span;
+use super::types::Checker;
+use super::{Condition, Expression, Parameters, Scope, functions, parse, problems};
+use crate::error::Problem;
+
+/// A call of an aggregate function over rows.
+///
+/// ```
+/// use streamcore::batch::DataType;
+/// use streamcore::expr::{AggregateCall, Field, Scope};
+///
+/// struct Status;
+/// impl Scope for Status {
+///     fn resolve(&mut self, _: &Field, _: Option<DataType>) -> Result<(usize, DataType), String> {
+///         Ok((0, DataType::Int64))
+///     }
+/// }
+///
+/// let call = AggregateCall::compile("sum(status * 2) where status >= 500", &Default::default(), &mut Status, "views");
+/// let call = call.unwrap();
+/// assert_eq!(call.function, "sum");
+/// assert_eq!(call.arguments[0].data_type(), DataType::Int64);
+/// assert!(call.condition.is_some());
+/// ```
+#[derive(Debug, Clone)]
+pub struct AggregateCall {
+    /// The function's name as written.
+    pub function: String,
+    /// Bytes of the text that hold the name: first, and one past the last.
+    pub function_span: (usize, usize),
+    /// The arguments.
+    pub arguments: Vec<Expression>,
+    /// Bytes of the text that hold each argument.
+    pub argument_spans: Vec<(usize, usize)>,
+    /// Only rows for which this is true count.
+    pub condition: Option<Condition>,
+}
+
+impl AggregateCall {
+    /// Reads and checks `text`. Every type mistake is reported at once, with `path` and a caret.
+    pub fn compile(
+        text: &str,
+        parameters: &Parameters,
+        scope: &mut dyn Scope,
+        path: &str,
+    ) -> Result<Self, Vec<Problem>> {
+        let call = parse::aggregate(text).map_err(|mistake| vec![mistake.into_problem(path, text)])?;
+        let mut checker = Checker::new(parameters, scope);
+        let hint = functions::aggregate_hint(&call.function);
+        // The condition says more about a field's type than being counted does.
+        let condition = call.condition.as_ref().map(|condition| checker.condition(condition));
+        let arguments: Vec<_> = call.arguments.iter().map(|argument| checker.check(argument, hint)).collect();
+        if !checker.mistakes.is_empty() {
+            return Err(problems(checker.mistakes, path, text));
+        }
+        let bytes = |span: Span| (span.start, span.end);
+        Ok(Self {
+            function: call.function,
+            function_span: bytes(call.function_span),
+            arguments: arguments.into_iter().flatten().map(Expression::from_typed).collect(),
+            argument_spans: call.arguments.iter().map(|argument| bytes(argument.span)).collect(),
+            condition: condition.flatten().map(Condition::from_typed),
+        })
+    }
+}
