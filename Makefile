@@ -10,7 +10,7 @@ SOURCES := python tests bench examples
 export STREAMCORE_STATE_DIR ?= .streamcore
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python test-integration example bench docs lint fmt clean need-rust need-python
+.PHONY: help build demo test test-rust test-python test-integration servers example bench docs lint fmt clean need-rust need-python
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,13 +39,16 @@ test: test-rust test-python ## the whole suite, real Kafka and Redis included
 test-rust: need-rust ## the engine's own tests
 	cargo test --workspace --locked --quiet
 
-test-python: build ## everything pytest runs; integration tests start their own servers
-	STREAMCORE_TEST_SERVERS=required $(BIN)/python -m pytest $(ARGS)
+test-python: build servers ## everything pytest runs; integration tests start and stop their own servers
+	$(BIN)/python -m pytest $(ARGS)
 
-test-integration: build ## only the tests against real servers
-	STREAMCORE_TEST_SERVERS=required $(BIN)/python -m pytest -m integration $(ARGS)
+test-integration: build servers ## only the tests against real servers
+	$(BIN)/python -m pytest tests/integration $(ARGS)
 
-example: build ## the clickstream service with real Kafka and Redis: send traffic, ask, stop
+servers: $(VENV)/.locked ## get Kafka's jars and redis-server, or say how
+	@scripts/install-servers.sh $(BIN)/python
+
+example: build servers ## the clickstream service with real Kafka and Redis: send traffic, ask, stop
 	$(BIN)/python examples/clickstream/example.py $(ARGS)
 
 $(BENCH_VENV)/.locked: bench/peers/requirements.txt requirements-dev.lock | need-python
@@ -53,7 +56,7 @@ $(BENCH_VENV)/.locked: bench/peers/requirements.txt requirements-dev.lock | need
 	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement bench/peers/requirements.txt
 	@touch $@
 
-bench: build $(BENCH_VENV)/.locked ## against the rivals, side by side; writes bench/results/
+bench: build servers $(BENCH_VENV)/.locked ## against the rivals, side by side; writes bench/results/
 	$(BIN)/python bench/python/run.py --rivals $(BENCH_VENV)/bin/python $(ARGS)
 
 docs: build ## write docs/pipeline-toml.md from the configuration models

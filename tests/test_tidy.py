@@ -1,0 +1,344 @@
+"""Holds the shape of the repository that docs/architecture.md describes, by reading its own sources.
+
+Each test names what is out of shape and where; the tables below are the rules. A new module finds its
+place in one of them, or the tests fail.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.tidy import python, rust, tree
+
+FILE_LINES_MAX = 500
+FUNCTION_LINES_MAX = 70
+FILE_BYTES_MAX = 1_000_000
+
+ENGINE = Path("rust/streamcore/src")
+BINDING = Path("rust/streamcore-python/src")
+
+# The engine, from the bottom up: a module uses those above it in this list, never its own row.
+ENGINE_LAYERS = (
+    {"error", "partition", "time_text"},
+    {"batch", "codec", "spec"},
+    {"raw", "state", "metrics", "watermark"},
+    {"expr", "generate", "encode", "checkpoint", "dedupe"},
+    {"decode", "window", "infer"},
+    {"plan"},
+    {"lane"},
+    {"combine"},
+    {"pipeline"},
+)
+# Steps are wired by plan and lane and know nothing of each other.
+STEPS = {"dedupe", "expr", "window"}
+
+# The package, from the bottom up: a module imports from its own row and the rows above it.
+PACKAGE_LAYERS = (
+    {"_core", "errors", "clock", "signals", "versions", "aggregates", "report"},
+    {"config"},
+    {"checkpoint", "kafka_client", "memory_log", "options", "tables", "topics", "windows"},
+    {"dead_letters", "inference", "outputs", "progress", "sinks", "sources", "stream", "views"},
+    {"commit", "runner"},
+    {"assemble"},
+    {"run"},
+    {"pipeline", "builders"},
+    {"cli", "commands", "testing"},
+)
+
+# Third-party modules and the only files that may name them. All but pydantic are imported inside the functions that
+# need them; the configuration models are themselves imported late.
+HOMES = {
+    "confluent_kafka": ("kafka_client", "sources.kafka", "sinks.kafka", "dead_letters", "versions"),
+    "orjson": ("sources.iterable", "testing"),
+    "polars": ("run", "sinks.parquet", "tables", "views"),
+    "pyarrow": ("sinks.arrow", "tables"),
+    "pydantic": ("config", "options", "pipeline"),
+    "pydantic_core": ("config",),
+    "quixstreams": ("kafka_client", "sources.kafka", "sinks.kafka", "dead_letters"),
+    "redis": ("sinks.redis",),
+    "rich": ("commands.execution", "progress", "sinks.console"),
+}
+LATE = {"pydantic", "pydantic_core"}
+
+# Declarations and thin shells without behaviour of their own; what they declare is tested where it is used.
+WITHOUT_TEST = {"streamcore.__main__", "streamcore.sinks.base", "streamcore.sources.base"}
+RUST_WITHOUT_TEST = {"rust/streamcore/src/lib.rs"}
+
+BANNED = re.compile(r"\b(?:todo|unimplemented)!|\bNotImplementedError\b|\b(?:TO" r"DO|FIX" r"ME|XX" r"X)\b")
+# Paths of somebody's machine, and hosts of package registries: both belong in that machine's settings.
+PRIVATE = re.compile(
+    r"(?<![\w.])/(?:wo" r"rk|ro" r"ot|ho" r"me/\w+|Us" r"ers/\w+)/|(?<![\w.])/t" r"mp/\w"
+    r"|\bpypi\.(?:org|python)|\bfiles\.pythonhosted|\bcrates\.io(?!-index)|\bproxy\.golang|\brepo\d*\.maven|\bregistry\.npm"
+)
+
+CLIPPY_BANS = {
+    "std::time::SystemTime::now",
+    "std::time::Instant::now",
+    "std::env::var",
+    "std::collections::HashMap",
+    "std::collections::HashSet",
+    "std::collections::hash_map::RandomState",
+}
+
+
+def sources() -> list[Path]:
+    return [path for path in tree.files() if path.suffix in {".rs", ".py"}]
+
+
+def rust_files(folder: Path) -> list[Path]:
+    return tree.below(str(folder), ".rs")
+
+
+def short(module: str) -> str:
+    """`config.models` for `streamcore.config.models`; `streamcore` itself stays."""
+    return module.removeprefix("streamcore.")
+
+
+def is_at_home(module: str, homes: tuple[str, ...]) -> bool:
+    return any(module == home or module.startswith((f"{home}.", f"{home}_")) for home in homes)
+
+
+# --- lengths
+
+
+def test_no_file_is_too_long() -> None:
+    lines = {path: tree.text(path).count("\n") for path in sources()}
+    assert {str(path): count for path, count in lines.items() if count > FILE_LINES_MAX} == {}
+
+
+def test_no_function_is_too_long() -> None:
+    names = []
+    for path in sources():
+        functions: list[python.Function] | list[rust.Function]
+        functions = python.functions(path) if path.suffix == ".py" else rust.functions(rust.code(path))
+        for function in functions:
+            if function.lines > FUNCTION_LINES_MAX:
+                names.append(f"{path}:{function.line} {function.name}: {function.lines} lines")
+    assert names == []
+
+
+def test_no_file_is_too_big() -> None:
+    sizes = {str(path): (tree.ROOT / path).stat().st_size for path in tree.files()}
+    assert {path: size for path, size in sizes.items() if size > FILE_BYTES_MAX} == {}
+
+
+# --- openings
+
+
+def test_every_source_file_opens_with_its_documentation() -> None:
+    bare = [str(path) for path in sources() if path.suffix == ".rs" and not tree.text(path).startswith("//!")]
+    for path in sources():
+        if path.suffix == ".py" and path.read_bytes().strip() and not python.docstring(path):
+            bare.append(str(path))
+    assert bare == []
+
+
+# --- directions
+
+
+def test_engine_modules_use_only_what_lies_below_them() -> None:
+    rank = {name: row for row, names in enumerate(ENGINE_LAYERS) for name in names}
+    wrong = []
+    for path in rust_files(ENGINE):
+        module = rust.module_of(path, ENGINE)
+        if module in {"lib", "main"}:
+            continue
+        assert module in rank, f"{path}: give `{module}` a row in ENGINE_LAYERS"
+        for used in rust.crate_uses(rust.without_tests(rust.code(path))) - {module}:
+            if rank.get(used, len(ENGINE_LAYERS)) >= rank[module]:
+                wrong.append(f"{path} uses crate::{used}")
+            if {module, used} <= STEPS:
+                wrong.append(f"{path}: steps never use each other, {module} uses {used}")
+    assert wrong == []
+
+
+def test_the_engine_knows_nothing_of_python_and_the_world() -> None:
+    manifest = tomllib.loads(tree.text(ENGINE.parent / "Cargo.toml"))
+    assert not {"pyo3", "tokio", "rustls", "numpy", "rdkafka"} & set(manifest["dependencies"])
+    named = [str(path) for path in rust_files(ENGINE) if re.search(r"\bpyo3::|\btokio::", rust.code(path))]
+    assert named == []
+
+
+def test_package_modules_import_only_what_lies_below_them() -> None:
+    rank = {name: row for row, names in enumerate(PACKAGE_LAYERS) for name in names}
+    modules = python.modules()
+    wrong = []
+    for module, path in modules.items():
+        if module in {"streamcore", "streamcore.__main__"}:
+            continue
+        own = short(module).split(".")[0]
+        assert own in rank, f"{path}: give `{own}` a row in PACKAGE_LAYERS"
+        for used in python.imports(path):
+            if used.module not in modules or used.module == "streamcore":
+                continue
+            other = short(used.module).split(".")[0]
+            if rank.get(other, len(PACKAGE_LAYERS)) > rank[own] or {own, other} == {"sources", "sinks"}:
+                wrong.append(f"{path}:{used.line} imports {used.module}")
+    assert wrong == []
+
+
+def test_third_party_modules_stay_in_their_files() -> None:
+    wrong = []
+    for module, path in python.modules().items():
+        for used in python.imports(path):
+            root = used.module.split(".")[0]
+            if root in sys.stdlib_module_names or root in {"streamcore", "__future__"}:
+                continue
+            assert root in HOMES, f"{path}:{used.line}: name the files that may import `{root}` in HOMES"
+            if not is_at_home(short(module), HOMES[root]):
+                wrong.append(f"{path}:{used.line} imports {used.module}")
+            elif not used.lazy and root not in LATE:
+                wrong.append(f"{path}:{used.line} imports {used.module} outside a function")
+    assert wrong == []
+
+
+def test_homes_name_no_file_that_is_gone() -> None:
+    used = {
+        (used.module.split(".")[0], short(module))
+        for module, path in python.modules().items()
+        for used in python.imports(path)
+    }
+    idle = [
+        f"{root}: {home}"
+        for root, homes in HOMES.items()
+        for home in homes
+        if not any(name == root and is_at_home(module, (home,)) for name, module in used)
+    ]
+    assert idle == []
+
+
+@pytest.mark.parametrize("statement", ["import streamcore", "from streamcore.cli import main; main(['--help'])"])
+def test_start_up_loads_nothing_heavy(statement: str) -> None:
+    heavy = sorted({*HOMES, "numpy", "fastapi", "uvicorn"})
+    program = f"""
+import sys
+try:
+    {statement}
+except SystemExit as end:
+    assert end.code in (None, 0)
+print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False, text=True)
+    assert (done.returncode, done.stderr) == (0, "[]\n")
+
+
+# --- nothing dead, nothing untested
+
+
+@pytest.mark.parametrize("folder", [ENGINE, BINDING])
+def test_every_rust_file_is_declared(folder: Path) -> None:
+    declared = {folder / "lib.rs"}
+    for path in rust_files(folder):
+        home = path.parent if path.name in {"lib.rs", "mod.rs"} else path.with_suffix("")
+        for name in rust.submodules(rust.code(path)):
+            declared |= {home / f"{name}.rs", home / name / "mod.rs"}
+    assert [str(path) for path in rust_files(folder) if path not in declared] == []
+
+
+def test_every_python_module_is_used() -> None:
+    modules = python.modules()
+    used = {"streamcore", "streamcore.__main__"}
+    for module, path in modules.items():
+        named = {entry.module for entry in python.imports(path)} | python.strings(path)
+        used |= {name for name in named if name != module}
+    project = tomllib.loads(tree.text(Path("pyproject.toml")))["project"]
+    used |= {entry.split(":")[0] for entry in project["scripts"].values()}
+    commands = {f"streamcore.commands.{name}" for name in python.strings(modules["streamcore.cli"])}
+    public = {"streamcore.testing"}
+    assert sorted(set(modules) - used - commands - public) == []
+
+
+def test_every_python_module_has_a_test() -> None:
+    tests = [path for path in tree.below("tests", ".py") if path.name.startswith("test_")]
+    stems = {path.stem.removeprefix("test_") for path in tests}
+    imported = {entry.module for path in tests for entry in python.imports(path)}
+    bare = []
+    for module, path in python.modules().items():
+        names = short(module).split(".")
+        has_own = {names[-1], "_".join(names), "_".join(reversed(names))} & stems
+        if path.name != "__init__.py" and not has_own and module not in imported | WITHOUT_TEST:
+            bare.append(str(path))
+    assert bare == []
+
+
+def test_every_engine_module_has_a_test() -> None:
+    suites = {path.stem for path in tree.below("rust/streamcore/tests", ".rs")}
+    bare = []
+    for path in rust_files(ENGINE):
+        neighbours = [other for other in rust_files(ENGINE) if other.parent == path.parent and "test" in other.stem]
+        inside = "#[cfg(test)]" in tree.text(path)
+        named = {path.stem, rust.module_of(path, ENGINE)} & suites
+        if not (inside or neighbours or named or str(path) in RUST_WITHOUT_TEST):
+            bare.append(str(path))
+    assert bare == []
+
+
+# --- what must not be in the sources
+
+
+def test_nothing_is_left_unfinished() -> None:
+    found = [
+        f"{path}:{number}: {line.strip()}"
+        for path in sources()
+        for number, line in enumerate(tree.text(path).splitlines(), 1)
+        if BANNED.search(line) and path != Path("tests/test_tidy.py")
+    ]
+    assert found == []
+
+
+def test_no_path_of_a_machine_and_no_registry() -> None:
+    found = []
+    for path in tree.files():
+        if path.suffix in {".png", ".lock"} or path == Path("tests/test_tidy.py"):
+            continue
+        for number, line in enumerate(tree.text(path).splitlines(), 1):
+            if PRIVATE.search(line):
+                found.append(f"{path}:{number}: {line.strip()[:120]}")
+    assert found == []
+
+
+def test_clippy_bans_clock_environment_and_chance_in_the_engine() -> None:
+    bans = tomllib.loads(tree.text(ENGINE.parent / "clippy.toml"))
+    entries = bans["disallowed-methods"] + bans["disallowed-types"]
+    assert {entry["path"] for entry in entries} >= CLIPPY_BANS
+    assert all(entry["reason"] for entry in entries)
+
+
+def test_unsafe_is_forbidden_and_unwrap_noticed() -> None:
+    lints = tomllib.loads(tree.text(Path("Cargo.toml")))["workspace"]["lints"]
+    assert lints["rust"]["unsafe_code"] == "forbid"
+    assert lints["clippy"]["unwrap_used"] == "warn"
+    for crate in (ENGINE, BINDING):
+        assert tomllib.loads(tree.text(crate.parent / "Cargo.toml"))["lints"] == {"workspace": True}
+
+
+# --- the scanners themselves, on text where the answer is known
+
+
+def test_rust_scanner_sees_through_literals_and_comments() -> None:
+    source = rust.blank(
+        'fn a() { "}"; \'{\'; r#"}"}"#; /* } /* } */ } */ // }\n}\nfn declared();\nfn c<\'a>(x: [u8; 2]) -> &\'a str {\n\n}\n'
+    )
+    assert [(found.name, found.line, found.lines) for found in rust.functions(source)] == [("a", 1, 2), ("c", 4, 3)]
+
+
+def test_rust_scanner_reads_uses_and_drops_tests() -> None:
+    source = rust.blank(
+        "use crate::raw::RawBatch;\nuse crate::{batch::{Batch, Column}, error, spec as s};\n"
+        "mod inner;\n#[cfg(test)]\nmod tests { use crate::pipeline::Pipeline; }\n"
+    )
+    assert rust.crate_uses(rust.without_tests(source)) == {"raw", "batch", "error", "spec"}
+    assert rust.submodules(source) == ["inner"]
+
+
+def test_python_scanner_tells_lazy_from_eager() -> None:
+    module = ast.parse("import a\nif TYPE_CHECKING:\n    import never\ndef f():\n    from b import c\n")
+    found = {(entry.module, entry.lazy) for entry in python._imports(module, lazy=False)}
+    assert found == {("a", False), ("b", True), ("b.c", True)}
