@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from streamcore._core import __version__
     from streamcore.aggregates import approx_distinct, count, count_distinct, first, last, max, mean, min, sum  # noqa: A004
-    from streamcore.builders import files, generate, kafka, load, memory, records
+    from streamcore.builders import files, generate, kafka, memory, records
     from streamcore.config import KafkaConnection, RedisConnection
     from streamcore.errors import (
         ConfigError,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         SourceError,
         StateError,
     )
-    from streamcore.pipeline import Pipeline
+    from streamcore.pipeline import Pipeline, load
     from streamcore.run import Run
     from streamcore.sources.iterable import Record
     from streamcore.tables import Batch, Table
@@ -45,13 +45,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "_core": ("__version__",),
     "aggregates": ("approx_distinct", "count", "count_distinct", "first", "last", "max", "mean", "min", "sum"),
-    "builders": ("files", "generate", "kafka", "load", "memory", "records"),
+    "builders": ("files", "generate", "kafka", "memory", "records"),
     "config": ("KafkaConnection", "RedisConnection"),
     "errors": (
         *("ConfigError", "DecodeError", "Error", "ErrorRateError", "ExpressionError", "FencedError"),
         *("LateRowsWarning", "LedgerError", "Problem", "SinkError", "SourceError", "StateError"),
     ),
-    "pipeline": ("Pipeline",),
+    "pipeline": ("Pipeline", "load"),
     "run": ("Run",),
     "sources.iterable": ("Record",),
     "tables": ("Batch", "Table"),

@@ -39,6 +39,7 @@ from streamcore.config import (
     problems_error,
     sink_mode,
 )
+from streamcore.config.environment import fill_from_environment
 from streamcore.errors import ConfigError, StateError
 from streamcore.inference import describe_types, infer_types
 from streamcore.options import RunOptions
@@ -97,7 +98,7 @@ def make_plan(
     `appends` names takers of rows that are not in the configuration and cannot replace a row they got before.
     """
     options.checked_positions()
-    config = options.applied_to(config)
+    config = options.applied_to(fill_from_environment(config, os.environ))
     problems = check(config)
     if problems:
         raise problems_error(problems)
@@ -131,9 +132,7 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
         outputs = Outputs(sinks, dead_letters, generation=origin.generation)
         stack.callback(outputs.close)
         outputs.open(origin.files)
-        committer = Committer(
-            engine=engine, source=source, outputs=outputs, checkpoint=checkpoint, origin=origin
-        )
+        committer = Committer(engine=engine, source=source, outputs=outputs, checkpoint=checkpoint, origin=origin)
         runner = Runner(
             engine=engine,
             source=source,

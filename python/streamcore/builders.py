@@ -1,4 +1,4 @@
-"""Owns the functions that begin a pipeline: one a source, and `load` for a file.
+"""Owns the functions that begin a pipeline, one a source.
 
 Before it: the caller. After it: `pipeline.py`, which adds steps and sinks.
 Invariant: nothing is opened, read or connected here.
@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import Any, Literal, TypedDict, Unpack
 
 from streamcore.config import KafkaConnection
-from streamcore.config import load as load_config
 from streamcore.pipeline import Pipeline, validated
 
 
@@ -87,14 +86,6 @@ def records(iterable: Iterable[Any], **keys: Unpack[SourceKeys]) -> Pipeline:
 def memory(topic: str, **keys: Unpack[SourceKeys]) -> Pipeline:
     """Reads a topic of the in-process log. Raises `ConfigError`."""
     return _begin("memory", {"topic": topic}, keys, {})
-
-
-def load(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Pipeline:
-    """The pipeline in a TOML file; `overrides` are `a.b=value` as `--set` takes them.
-
-    Raises `ConfigError` with every mistake, each with its line and column.
-    """
-    return Pipeline(load_config(path, overrides))
 
 
 def _begin(kind: str, own: Mapping[str, Any], shared: SourceKeys, rest: Mapping[str, Any]) -> Pipeline:

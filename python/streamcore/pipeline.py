@@ -1,6 +1,6 @@
 """Owns the builder: an immutable description that grows by steps and sinks, and starts runs.
 
-Before it: `builders.py` gives a pipeline its source. After it: `run.py` executes it.
+Before it: `builders.py` gives a pipeline its source, or `load` reads a file. After it: `run.py` executes it.
 Invariant: a pipeline does nothing and holds no connection; every method gives a new one or raises at once.
 """
 
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 from pydantic import ValidationError
 
 from streamcore.config import KafkaConnection, PipelineConfig, RedisConnection, to_toml
+from streamcore.config import load as load_config
 from streamcore.config.checks import check_meaning, problems_error
 from streamcore.config.environment import fill_from_environment
 from streamcore.config.plan import explain
@@ -196,21 +197,25 @@ class Pipeline:
         """
         from streamcore.run import start
 
-        return start(self._ready(), **options)
+        return start(self, **options)
 
     def run(self, **options: Unpack[RunKeys]) -> Report:
         """Starts a run and waits for its end; takes what `start` takes."""
         return self.start(**options).wait()
 
-    def collect(self) -> Table:
-        """All result rows of a bounded input. Warns with `LateRowsWarning` when rows came too late."""
+    def collect(self, **options: Unpack[RunKeys]) -> Table:
+        """All result rows of an input that ends, or of one cut with `stop="end"`; sinks are not written.
+
+        Warns with `LateRowsWarning` when rows came too late. Raises `ConfigError` for an input without end.
+        """
         from streamcore.run import collect
 
-        return collect(self._ready())
+        return collect(self, **options)
 
     def explain(self) -> str:
         """The plan as text: source, steps, combine stage, sinks, delivery."""
-        return explain(self._ready().config, python_sinks=[type(sink).__name__ for sink in self.extra_sinks])
+        config = fill_from_environment(self.config, os.environ)
+        return explain(config, python_sinks=[type(sink).__name__ for sink in self.extra_sinks])
 
     def to_toml(self) -> str:
         """The pipeline file that `sc.load` reads back to an equal pipeline; passwords become `${VARIABLES}`.
@@ -227,10 +232,6 @@ class Pipeline:
         verbs = [next(iter(step.model_dump(exclude_unset=True))) for step in self.config.steps]
         parts = [self.config.source.type, *verbs, *(f"sink_{sink.type}" for sink in self.config.sinks)]
         return f"<Pipeline {' > '.join(parts)}; .explain() shows the plan, .run() or .collect() executes it>"
-
-    def _ready(self) -> Pipeline:
-        """With what the environment says about keys that nobody set."""
-        return replace(self, config=fill_from_environment(self.config, os.environ))
 
     def _step(self, keys: Mapping[str, Any], parameters: Mapping[str, Any]) -> Pipeline:
         return replace(self, config=_with_step(self.config, keys, parameters))
@@ -279,6 +280,14 @@ class Windowed:
 
     def __repr__(self) -> str:
         return f"<{self.keys['window']} window; .agg(views=sc.count()) says what is computed>"
+
+
+def load(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Pipeline:
+    """The pipeline in a TOML file; `overrides` are `a.b=value` as `--set` takes them.
+
+    Raises `ConfigError` with every mistake, each with its line and column.
+    """
+    return Pipeline(load_config(path, overrides))
 
 
 def validated(config: PipelineConfig | None, changes: Mapping[str, Any]) -> PipelineConfig:
