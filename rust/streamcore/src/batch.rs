@@ -310,6 +310,14 @@ impl Column {
         }
     }
 
+    /// The values at `rows`, in that order.
+    #[must_use]
+    pub fn gather(&self, rows: &[u32]) -> Self {
+        let mut gathered = Self::new(self.data_type);
+        rows.iter().for_each(|row| gathered.push(self.get(*row as usize)));
+        gathered
+    }
+
     /// Shortens to `len` values.
     pub fn truncate(&mut self, len: usize) {
         self.validity.truncate(len);
@@ -353,8 +361,6 @@ pub struct Batch {
     pub rejects: Vec<Reject>,
     /// Records without a value.
     pub tombstones: Vec<u32>,
-    /// Records removed by the source's `where` (before the clock), see `Ledger::filtered`.
-    pub unselected: u64,
 }
 
 impl Batch {

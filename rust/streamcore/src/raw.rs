@@ -17,6 +17,25 @@ pub const BATCH_BYTES_MAX: usize = (1 << 31) - 1;
 /// One record header: name and value (`None`: a null value, which Kafka allows).
 pub type Header = (String, Option<Vec<u8>>);
 
+/// A part of a record other than the fields of its value, as expressions name it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// `_key`.
+    Key,
+    /// `_value`.
+    Value,
+    /// `_topic`.
+    Topic,
+    /// `_partition`.
+    Partition,
+    /// `_offset`.
+    Offset,
+    /// `_timestamp`: the record's own, not the event time.
+    Timestamp,
+    /// `_headers['name']`: the last header of that name, as text.
+    Header(String),
+}
+
 /// Where a value lies in the batch's bytes; `start == u32::MAX`: a null value (tombstone).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Span {
@@ -25,6 +44,9 @@ struct Span {
 }
 
 const NULL: Span = Span { start: u32::MAX, len: 0 };
+
+/// In the place of a record's timestamp: it has none. No record is of that time.
+const NO_TIMESTAMP: i64 = i64::MIN;
 
 /// Undecoded records of one lane, in offset order.
 #[derive(Debug, Clone, Default)]
@@ -81,7 +103,7 @@ impl RawBatch {
         Ok(batch)
     }
 
-    /// Appends a record. `timestamp_ms`: the record's own time, for all records of a batch or none.
+    /// Appends a record. `timestamp_ms`: the record's own time, where it has one.
     pub fn push(&mut self, value: Option<&[u8]>, offset: i64, timestamp_ms: Option<i64>) -> Result<()> {
         let span = match value {
             None => NULL,
@@ -94,9 +116,9 @@ impl RawBatch {
         };
         self.values.push(span);
         self.offsets.push(offset);
-        if let Some(time) = timestamp_ms {
-            self.timestamps_ms.resize(self.values.len() - 1, time);
-            self.timestamps_ms.push(time);
+        if timestamp_ms.is_some() || !self.timestamps_ms.is_empty() {
+            self.timestamps_ms.resize(self.values.len() - 1, NO_TIMESTAMP);
+            self.timestamps_ms.push(timestamp_ms.unwrap_or(NO_TIMESTAMP));
         }
         Ok(())
     }
@@ -143,10 +165,14 @@ impl RawBatch {
         (span != NULL).then(|| &self.data[span.start as usize..(span.start + span.len) as usize])
     }
 
-    /// All value bytes with the padding; values are slices of it.
+    /// The bytes from the first to the last value of `rows`, with whatever lies between them.
     #[must_use]
-    pub fn data(&self) -> &[u8] {
-        &self.data
+    pub fn bytes_of(&self, rows: std::ops::Range<usize>) -> &[u8] {
+        let present = || self.values[rows.clone()].iter().filter(|span| **span != NULL);
+        match (present().next(), present().next_back()) {
+            (Some(first), Some(last)) => &self.data[first.start as usize..(last.start + last.len) as usize],
+            _ => &[],
+        }
     }
 
     /// Position of record `row`.
@@ -158,7 +184,7 @@ impl RawBatch {
     /// Timestamp of record `row`, ms.
     #[must_use]
     pub fn timestamp_ms(&self, row: usize) -> Option<i64> {
-        self.timestamps_ms.get(row).copied()
+        self.timestamps_ms.get(row).copied().filter(|time| *time != NO_TIMESTAMP)
     }
 
     /// Key of record `row`; `None` is a null key, or that keys were not taken along.
@@ -185,8 +211,8 @@ impl RawBatch {
         self.headers.get(row).map_or(&[], Vec::as_slice)
     }
 
-    /// Replaces keys and headers of one row; the binding fills them in for the few refused rows
-    /// of a batch that was built without them.
+    /// Record `row` with all its parts.
+    #[must_use]
     pub fn record(&self, row: usize) -> Record<'_> {
         Record {
             topic: &self.topic,
@@ -249,5 +275,14 @@ mod tests {
         assert_eq!(batch.value(0), None);
         assert_eq!(batch.value(1), Some(&b""[..]));
         assert_eq!(batch.timestamp_ms(1), Some(6));
+    }
+
+    #[test]
+    fn some_records_may_lack_a_timestamp() {
+        let mut batch = RawBatch::new(0, "t".into(), 3, 0);
+        for (offset, time) in [(0, None), (1, Some(7)), (2, None)] {
+            batch.push(Some(b"x"), offset, time).expect("small");
+        }
+        assert_eq!([0, 1, 2].map(|row| batch.timestamp_ms(row)), [None, Some(7), None]);
     }
 }

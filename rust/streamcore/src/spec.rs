@@ -4,11 +4,11 @@
 //! file gives the shape, `plan.rs` checks the meaning and finds all mistakes at once.
 
 use crate::error::{Error, Problem, Result};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A whole pipeline: where records come from, and the steps in the order they run.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
     /// The source.
@@ -34,7 +34,7 @@ impl Spec {
 }
 
 /// How record values are read, and the clock they drive.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSpec {
     /// `json` (one object a record) or `raw` (values are opaque).
@@ -78,7 +78,7 @@ const fn default_idle_timeout_ms() -> i64 {
 }
 
 /// Value formats.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FormatSpec {
     /// One JSON object a record.
@@ -89,7 +89,7 @@ pub enum FormatSpec {
 }
 
 /// Units of a numeric event time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TimeUnitSpec {
     /// ISO-8601 text with a zone; a number is refused.
@@ -106,7 +106,7 @@ pub enum TimeUnitSpec {
 }
 
 /// The clock while all lanes are idle.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnIdleSpec {
     /// It runs with the wall clock from where it stood.
@@ -117,7 +117,7 @@ pub enum OnIdleSpec {
 }
 
 /// An expression and the values of its `$parameters`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExpressionSpec {
     /// The text.
@@ -128,7 +128,7 @@ pub struct ExpressionSpec {
 }
 
 /// A named expression: an output column, a group key or an aggregate.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct NamedSpec {
     /// The column's name.
@@ -141,7 +141,7 @@ pub struct NamedSpec {
 }
 
 /// One step; `path` in problems is `steps[i]`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(tag = "verb", rename_all = "snake_case", deny_unknown_fields)]
 pub enum StepSpec {
     /// Keeps the rows for which the condition is true.
@@ -166,7 +166,7 @@ pub enum StepSpec {
 }
 
 /// A window step.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct WindowSpec {
     /// The kind with its lengths.
@@ -188,7 +188,7 @@ pub struct WindowSpec {
 }
 
 /// Window kinds; all times in ms.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 pub enum WindowKindSpec {
     /// `[start, start + size)`, one after the other.
@@ -230,7 +230,7 @@ const fn default_true() -> bool {
 }
 
 /// When result rows leave.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EmitSpec {
     /// One row a window, when it closes.
@@ -241,7 +241,7 @@ pub enum EmitSpec {
 }
 
 /// What a null group key means.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NullKeysSpec {
     /// A group of its own.
@@ -254,7 +254,7 @@ pub enum NullKeysSpec {
 }
 
 /// How lanes' windows meet.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CombineSpec {
     /// `none` where the group key is the record key, else `local`.
@@ -267,7 +267,7 @@ pub enum CombineSpec {
 }
 
 /// Bounds on what a pipeline may use.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsSpec {
     /// Largest record value, bytes.

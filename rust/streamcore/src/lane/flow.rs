@@ -1,0 +1,376 @@
+//! The way of one decoded batch through a lane's steps.
+//!
+//! Rows are never moved: a row that leaves is no longer kept, and the ledger says where it went.
+//! Invariant: `kept` rows are exactly those not counted in the ledger yet.
+
+use super::{LaneOutput, LaneWindows, Left, LeftRow};
+use crate::batch::{Batch, Bytes, Column, Scalar};
+use crate::dedupe::{Dedupe, Judged};
+use crate::error::{Reject, RejectKind};
+use crate::expr::{Condition, Expression};
+use crate::plan::{Output, Plan, Step, WindowStep};
+use crate::raw::RawBatch;
+use crate::spec::NullKeysSpec;
+use crate::watermark::WATERMARK_MIN;
+use crate::window::aggregate::{Function, Input, Order};
+use crate::window::{Arrivals, Outcome};
+use std::borrow::Cow;
+
+/// One batch on its way.
+pub struct Flow<'f> {
+    lane: &'f mut super::Lane,
+    plan: &'f Plan,
+    raw: &'f RawBatch,
+    batch: &'f Batch,
+    now_ms: i64,
+    output: &'f mut LaneOutput,
+    /// Columns the next step sees.
+    columns: Cow<'f, [Column]>,
+    /// Rows still on their way.
+    kept: Vec<bool>,
+    /// The clock before each row.
+    watermarks_ms: Vec<i64>,
+}
+
+impl<'f> Flow<'f> {
+    pub fn new(
+        lane: &'f mut super::Lane,
+        plan: &'f Plan,
+        raw: &'f RawBatch,
+        batch: &'f Batch,
+        now_ms: i64,
+        output: &'f mut LaneOutput,
+    ) -> Self {
+        let columns = Cow::Borrowed(&batch.columns[..]);
+        Self { lane, plan, raw, batch, now_ms, output, columns, kept: vec![true; batch.len()], watermarks_ms: vec![] }
+    }
+
+    /// Takes the batch through.
+    pub fn run(mut self) {
+        let batch = self.batch;
+        self.lane.ledger.read += (batch.len() + batch.rejects.len() + batch.tombstones.len()) as u64;
+        self.lane.ledger.tombstone += batch.tombstones.len() as u64;
+        for reject in &batch.rejects {
+            self.count_rejected(reject.clone());
+        }
+        if let Some(condition) = &self.plan.where_ {
+            self.filter(condition);
+        }
+        self.tell_time();
+        let mut dedupe = 0;
+        for step in &self.plan.steps {
+            match step {
+                Step::Filter(condition) => self.filter(condition),
+                Step::Select(columns) => self.select(columns),
+                Step::Dedupe { id, field, .. } => {
+                    self.dedupe(dedupe, id, field);
+                    dedupe += 1;
+                }
+                Step::Window(window) => return self.window(window),
+            }
+        }
+        self.leave_as_rows();
+    }
+
+    fn count_rejected(&mut self, reject: Reject) {
+        self.lane.ledger.rejected += 1;
+        let left = Left::Rejected { reason: reject.kind.as_str(), detail: reject.detail, at: reject.at };
+        self.output.left.push(LeftRow { raw_row: reject.row, left });
+    }
+
+    /// Refuses row `row` of the batch.
+    fn reject(&mut self, row: usize, kind: RejectKind, detail: String) {
+        self.kept[row] = false;
+        self.count_rejected(Reject::new(self.batch.raw_rows[row], kind, 0, detail));
+    }
+
+    fn late(&mut self, row: usize, reason: &'static str, over_at_ms: i64) {
+        self.kept[row] = false;
+        self.lane.ledger.late += 1;
+        let lateness_ms = self.watermarks_ms[row] - over_at_ms + 1;
+        let left = Left::Late { reason, event_time_ms: self.batch.event_times_ms[row], lateness_ms };
+        self.output.left.push(LeftRow { raw_row: self.batch.raw_rows[row], left });
+    }
+
+    /// Judges every row with the clock before it, then moves the clock.
+    fn tell_time(&mut self) {
+        self.watermarks_ms.reserve(self.batch.len());
+        let skew = self.plan.clock.max_future_skew_ms;
+        for row in 0..self.batch.len() {
+            let time_ms = self.batch.event_times_ms[row];
+            self.watermarks_ms.push(self.lane.clock.watermark_ms());
+            if !self.kept[row] {
+                continue;
+            }
+            let ahead_ms = skew.map_or(0, |_| time_ms - self.record_time_ms(row));
+            if skew.is_some_and(|skew| ahead_ms > skew) {
+                self.kept[row] = false;
+                self.lane.ledger.future += 1;
+                let left = Left::Future { event_time_ms: time_ms, ahead_ms };
+                self.output.left.push(LeftRow { raw_row: self.batch.raw_rows[row], left });
+            } else {
+                self.lane.clock.observe(time_ms);
+            }
+        }
+    }
+
+    /// What an event time is compared with to tell the future.
+    #[inline]
+    fn record_time_ms(&self, row: usize) -> i64 {
+        let record = self.raw.timestamp_ms(self.batch.raw_rows[row] as usize);
+        record.filter(|_| !self.plan.clock.time_is_record_time).unwrap_or(self.now_ms)
+    }
+
+    fn filter(&mut self, condition: &Condition) {
+        let before = self.kept.clone();
+        let overflowed = condition.retain(&self.columns, &mut self.kept);
+        self.reject_overflowed(&overflowed, &before);
+        let gone = before.iter().zip(&self.kept).filter(|(before, after)| **before && !**after).count();
+        let rejected = overflowed.iter().filter(|row| before[**row as usize]).count();
+        self.lane.ledger.filtered += (gone - rejected) as u64;
+    }
+
+    /// Refuses the rows of `overflowed` that `kept` holds.
+    fn reject_overflowed(&mut self, overflowed: &[u32], kept: &[bool]) {
+        for row in overflowed.iter().map(|row| *row as usize) {
+            if kept[row] {
+                self.reject(row, RejectKind::NumberRange, "arithmetic in an expression overflowed".to_owned());
+            }
+        }
+    }
+
+    /// Evaluates over all rows, refusing kept rows that overflow.
+    fn evaluate(&mut self, expression: &Expression) -> Column {
+        let evaluated = expression.evaluate(&self.columns, self.batch.len());
+        let column = evaluated.column.into_owned();
+        let kept = if evaluated.overflowed.is_empty() { Vec::new() } else { self.kept.clone() };
+        self.reject_overflowed(&evaluated.overflowed, &kept);
+        column
+    }
+
+    fn select(&mut self, expressions: &[Expression]) {
+        let columns: Vec<Column> = expressions.iter().map(|expression| self.evaluate(expression)).collect();
+        self.columns = Cow::Owned(columns);
+    }
+
+    fn dedupe(&mut self, number: usize, id: &Expression, field: &str) {
+        let ids = match id.as_column() {
+            Some(_) => None,
+            None => Some(self.evaluate(id)),
+        };
+        let columns = std::mem::take(&mut self.columns);
+        let ids = ids.as_ref().or_else(|| id.as_column().map(|place| &columns[place]));
+        let mut scratch = Vec::new();
+        if let Some(ids) = ids {
+            for row in 0..self.batch.len() {
+                if self.kept[row] {
+                    self.dedupe_row(number, ids, row, field, &mut scratch);
+                }
+            }
+        }
+        self.columns = columns;
+    }
+
+    fn dedupe_row(&mut self, number: usize, ids: &Column, row: usize, field: &str, scratch: &mut Vec<u8>) {
+        let id = match ids.get(row) {
+            Scalar::Null => {
+                let detail = format!("{field}, which dedupe compares, is absent or null");
+                return self.reject(row, RejectKind::MissingField, detail);
+            }
+            Scalar::Bytes(bytes) => bytes,
+            other => {
+                scratch.clear();
+                fixed_bytes(other, scratch);
+                &scratch[..]
+            }
+        };
+        let (time_ms, watermark_ms) = (self.batch.event_times_ms[row], self.watermarks_ms[row]);
+        let dedupe: &mut Dedupe = &mut self.lane.dedupes[number];
+        match dedupe.judge(id, time_ms, watermark_ms) {
+            Judged::New => {}
+            Judged::Duplicate => {
+                self.kept[row] = false;
+                self.lane.ledger.duplicate += 1;
+            }
+            Judged::BeyondHorizon => {
+                let over_at_ms = dedupe.forgotten_at(time_ms);
+                self.late(row, "DEDUPE_HORIZON", over_at_ms);
+            }
+        }
+    }
+
+    fn window(mut self, window: &WindowStep) {
+        let keys = self.borrow_or_evaluate(window.keys.iter());
+        let arguments: Vec<Option<Place>> =
+            window.inputs.iter().map(|(argument, _)| argument.as_ref().map(|argument| self.place(argument))).collect();
+        let conditions: Vec<Option<Vec<bool>>> =
+            window.inputs.iter().map(|(_, condition)| condition.as_ref().map(|it| self.mask(it))).collect();
+        let columns = std::mem::take(&mut self.columns);
+        let key_columns: Vec<&Column> = keys.iter().map(|place| place.column(&columns)).collect();
+        let (rows, key_bytes, watermarks_ms) = self.group(window, &key_columns);
+        let inputs: Vec<Input<'_>> = arguments
+            .iter()
+            .zip(&conditions)
+            .map(|(argument, condition)| Input {
+                argument: argument.as_ref().map(|place| place.column(&columns)),
+                condition: condition.as_deref(),
+            })
+            .collect();
+        let offsets = self.offsets(window);
+        let order = Order { event_times_ms: &self.batch.event_times_ms, partition: self.raw.lane, offsets: &offsets };
+        let arrivals =
+            Arrivals { rows: &rows, keys: &key_bytes, watermarks_ms: &watermarks_ms, inputs: &inputs, order: &order };
+        let outcomes = self.count(&arrivals);
+        self.account(&rows, &outcomes);
+    }
+
+    /// Offsets by row where an aggregate orders by them.
+    fn offsets(&self, window: &WindowStep) -> Vec<i64> {
+        let ordered = |function| matches!(function, Function::First | Function::Last);
+        if !window.plan.aggregates.iter().any(|aggregate| ordered(aggregate.function)) {
+            return Vec::new();
+        }
+        self.batch.raw_rows.iter().map(|row| self.raw.offset(*row as usize)).collect()
+    }
+
+    /// The kept rows with their group keys and clocks; rows with a key that may not be go.
+    fn group(&mut self, window: &WindowStep, columns: &[&Column]) -> (Vec<u32>, Bytes, Vec<i64>) {
+        let (mut rows, mut keys, mut watermarks_ms) = (Vec::with_capacity(self.batch.len()), Bytes::default(), vec![]);
+        watermarks_ms.reserve(self.batch.len());
+        let key_bytes_max = self.plan.limits.key_bytes_max as usize;
+        for row in 0..self.batch.len() {
+            if !self.kept[row] {
+                continue;
+            }
+            let mut any_null = false;
+            keys.push_with(|out| any_null = window.plan.key.encode(columns, row, out));
+            let len = keys.get(keys.len() - 1).len();
+            if (any_null && window.null_keys != NullKeysSpec::Group) || len > key_bytes_max {
+                keys.truncate(keys.len() - 1);
+                self.refuse_key(row, any_null && window.null_keys != NullKeysSpec::Group, window.null_keys);
+                continue;
+            }
+            rows.push(row as u32);
+            watermarks_ms.push(self.watermarks_ms[row]);
+        }
+        (rows, keys, watermarks_ms)
+    }
+
+    fn refuse_key(&mut self, row: usize, null: bool, null_keys: NullKeysSpec) {
+        if null && null_keys == NullKeysSpec::Drop {
+            self.kept[row] = false;
+            self.lane.ledger.filtered += 1;
+        } else if null {
+            let detail = "a group key column is null, and null_keys = \"reject\"".to_owned();
+            self.reject(row, RejectKind::KeyNull, detail);
+        } else {
+            let limit = self.plan.limits.key_bytes_max;
+            let detail = format!("the group key is longer than limits.max_key_bytes = {limit}");
+            self.reject(row, RejectKind::KeyTooLong, detail);
+        }
+    }
+
+    fn count(&mut self, arrivals: &Arrivals<'_>) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(arrivals.rows.len());
+        match self.lane.windows.as_mut() {
+            Some(LaneWindows::Own(windows)) => windows.apply(arrivals, &mut outcomes),
+            Some(LaneWindows::Partial { partial, judge: None }) => partial.apply(arrivals, &mut outcomes),
+            Some(LaneWindows::Partial { partial, judge: Some(judge) }) => {
+                judge.apply(&Arrivals { inputs: &[], ..*arrivals }, &mut outcomes);
+                let (mut rows, mut keys) = (Vec::new(), Bytes::default());
+                for (place, _) in outcomes.iter().enumerate().filter(|(_, it)| matches!(it, Outcome::Applied(_))) {
+                    rows.push(arrivals.rows[place]);
+                    keys.push(arrivals.keys.get(place));
+                }
+                // They have been judged: here every piece is taken.
+                let watermarks_ms = vec![WATERMARK_MIN; rows.len()];
+                let judged = Arrivals { rows: &rows, keys: &keys, watermarks_ms: &watermarks_ms, ..*arrivals };
+                partial.apply(&judged, &mut Vec::new());
+            }
+            None => {}
+        }
+        outcomes
+    }
+
+    fn account(&mut self, rows: &[u32], outcomes: &[Outcome]) {
+        for (row, outcome) in rows.iter().zip(outcomes) {
+            match outcome {
+                Outcome::Applied(missed) => {
+                    self.lane.ledger.applied += 1;
+                    self.lane.ledger.late_windows += missed;
+                }
+                Outcome::Late(over_at_ms) => self.late(*row as usize, "WINDOW", *over_at_ms),
+                Outcome::NoWindow => {
+                    self.lane.ledger.filtered += 1;
+                    self.lane.ledger.no_window += 1;
+                }
+            }
+        }
+    }
+
+    /// Where the values of `expression` are: among the columns, or computed now.
+    fn place(&mut self, expression: &Expression) -> Place {
+        match expression.as_column() {
+            Some(place) => Place::Column(place),
+            None => Place::Computed(self.evaluate(expression)),
+        }
+    }
+
+    fn borrow_or_evaluate<'e>(&mut self, expressions: impl Iterator<Item = &'e Expression>) -> Vec<Place> {
+        expressions.map(|expression| self.place(expression)).collect()
+    }
+
+    /// The rows an aggregate's condition holds for.
+    fn mask(&mut self, condition: &Condition) -> Vec<bool> {
+        let mut mask = vec![true; self.batch.len()];
+        let overflowed = condition.retain(&self.columns, &mut mask);
+        let kept = if overflowed.is_empty() { Vec::new() } else { self.kept.clone() };
+        self.reject_overflowed(&overflowed, &kept);
+        mask
+    }
+
+    /// Without a window, the kept rows are the result.
+    fn leave_as_rows(self) {
+        let rows: Vec<u32> = (0..self.batch.len() as u32).filter(|row| self.kept[*row as usize]).collect();
+        self.lane.ledger.applied += rows.len() as u64;
+        if rows.is_empty() {
+            return;
+        }
+        match &self.plan.output {
+            Output::Records => {
+                self.output.records.extend(rows.iter().map(|row| self.batch.raw_rows[*row as usize]));
+            }
+            Output::Rows(_) | Output::Windows(_) => {
+                self.output.rows.push(self.columns.iter().map(|column| column.gather(&rows)).collect());
+            }
+        }
+    }
+}
+
+/// Values of an expression over a batch.
+enum Place {
+    /// One of the batch's columns.
+    Column(usize),
+    /// A column of its own.
+    Computed(Column),
+}
+
+impl Place {
+    fn column<'c>(&'c self, columns: &'c [Column]) -> &'c Column {
+        match self {
+            Self::Column(place) => &columns[*place],
+            Self::Computed(column) => column,
+        }
+    }
+}
+
+/// A fixed-width id as bytes; `Null` and `Bytes` are the caller's.
+fn fixed_bytes(value: Scalar<'_>, out: &mut Vec<u8>) {
+    match value {
+        Scalar::Bool(value) => out.push(u8::from(value)),
+        Scalar::Int64(value) => out.extend_from_slice(&value.to_le_bytes()),
+        Scalar::Float64(value) => out.extend_from_slice(&(value + 0.0).to_bits().to_le_bytes()),
+        Scalar::Decimal(value) => out.extend_from_slice(&value.to_le_bytes()),
+        Scalar::Null | Scalar::Bytes(_) => {}
+    }
+}

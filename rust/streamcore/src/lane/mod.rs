@@ -1,0 +1,299 @@
+//! One lane: the state of one input partition, and the steps in their order.
+//!
+//! `decode` comes before; `combine` and `pipeline` after. A lane sees its records in offset order,
+//! alone, so it needs no locks. Invariant: its ledger balances after every call.
+
+mod flow;
+
+use crate::batch::{Batch, Column};
+use crate::codec::{Reader, Write};
+use crate::dedupe::Dedupe;
+use crate::error::{Error, Result};
+use crate::metrics::Ledger;
+use crate::plan::{Plan, Step};
+use crate::raw::RawBatch;
+use crate::watermark::Clock;
+use crate::window::rows::ResultRows;
+use crate::window::session::SessionWindows;
+use crate::window::{WindowKind, WindowPlan, Windows};
+use flow::Flow;
+use std::sync::Arc;
+
+/// Why a record left before the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Left {
+    /// Too late; by how much more lateness allowed it would have been in time, ms.
+    Late {
+        /// `WINDOW` or `DEDUPE_HORIZON`.
+        reason: &'static str,
+        /// Event time, ms.
+        event_time_ms: i64,
+        /// The missing allowance, ms.
+        lateness_ms: i64,
+    },
+    /// Event time too far ahead, ms.
+    Future {
+        /// Event time, ms.
+        event_time_ms: i64,
+        /// Distance to the record's timestamp, ms.
+        ahead_ms: i64,
+    },
+    /// Refused.
+    Rejected {
+        /// The class.
+        reason: &'static str,
+        /// What was wrong; quotes no payload.
+        detail: String,
+        /// Byte in the value.
+        at: u32,
+    },
+}
+
+/// A record that left before the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftRow {
+    /// Row in the raw batch.
+    pub raw_row: u32,
+    /// Why.
+    pub left: Left,
+}
+
+/// What one push brought out of a lane.
+#[derive(Debug, Default)]
+pub struct LaneOutput {
+    /// Rows of windows that fired here.
+    pub windows: Option<ResultRows>,
+    /// Columns of the rows that reached the end (`Output::Rows`), batch by batch.
+    pub rows: Vec<Vec<Column>>,
+    /// Raw rows that reached the end (`Output::Records`).
+    pub records: Vec<u32>,
+    /// Records that left before.
+    pub left: Vec<LeftRow>,
+}
+
+/// Windows of a lane.
+#[derive(Debug)]
+enum LaneWindows {
+    /// The group key is the record key: they fire here.
+    Own(Windows),
+    /// They are merged in `combine`. `partial` holds what was not handed over yet, and is empty
+    /// between epochs; `judge` remembers the lane's sessions without values, to tell late records.
+    Partial { partial: Windows, judge: Option<SessionWindows> },
+}
+
+/// The state of one input partition.
+#[derive(Debug)]
+pub struct Lane {
+    /// The partition's number.
+    pub id: i32,
+    /// Event-time clock.
+    pub clock: Clock,
+    /// Where its records went.
+    pub ledger: Ledger,
+    /// One a `dedupe` step, in step order.
+    dedupes: Vec<Dedupe>,
+    /// The window step's.
+    windows: Option<LaneWindows>,
+    /// Clock and ledger at the last commit.
+    committed: (Clock, Ledger),
+}
+
+impl Lane {
+    /// A lane that has seen nothing.
+    #[must_use]
+    pub fn new(id: i32, plan: &Plan) -> Self {
+        let clock = Clock::new(plan.clock.out_of_orderness_ms);
+        let (mut dedupes, mut windows) = (Vec::new(), None);
+        for step in &plan.steps {
+            match step {
+                Step::Dedupe { within_ms, .. } => dedupes.push(Dedupe::new(*within_ms)),
+                Step::Window(window) => windows = Some(LaneWindows::new(&window.plan, plan.combine)),
+                Step::Filter(_) | Step::Select(_) => {}
+            }
+        }
+        Self { id, committed: (clock.clone(), Ledger::default()), clock, ledger: Ledger::default(), dedupes, windows }
+    }
+
+    /// Runs decoded records through the steps, and fires the lane's own windows.
+    pub fn apply(&mut self, plan: &Plan, raw: &RawBatch, batches: Vec<Batch>, now_ms: i64) -> Result<LaneOutput> {
+        let mut output = LaneOutput::default();
+        self.clock.arrived(now_ms);
+        for batch in batches {
+            Flow::new(self, plan, raw, &batch, now_ms, &mut output).run();
+        }
+        self.advance(plan, &mut output)?;
+        Ok(output)
+    }
+
+    /// Fires and forgets what is over at the clock.
+    pub fn advance(&mut self, plan: &Plan, output: &mut LaneOutput) -> Result<()> {
+        let watermark_ms = self.clock.watermark_ms();
+        for dedupe in &mut self.dedupes {
+            dedupe.forget(watermark_ms);
+        }
+        match &mut self.windows {
+            Some(LaneWindows::Own(windows)) => {
+                let rows = output.windows.get_or_insert_with(|| ResultRows::new(window_plan(plan)));
+                windows.fire(watermark_ms, watermark_ms, rows)?;
+            }
+            Some(LaneWindows::Partial { judge: Some(judge), .. }) => judge.forget(watermark_ms),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Appends the rows of the lane's own open windows at the end of the input.
+    pub fn end(&mut self, rows: &mut ResultRows) -> Result<()> {
+        match &mut self.windows {
+            Some(LaneWindows::Own(windows)) => windows.fire_at_end(rows),
+            _ => Ok(()),
+        }
+    }
+
+    /// Windows to be merged in `combine`, if that is where this lane's go.
+    pub fn partial(&mut self) -> Option<&mut Windows> {
+        match &mut self.windows {
+            Some(LaneWindows::Partial { partial, .. }) => Some(partial),
+            _ => None,
+        }
+    }
+
+    /// The watermark from which on a window not handed over yet is over.
+    #[must_use]
+    pub fn partial_fires_ms(&self) -> Option<i64> {
+        match &self.windows {
+            Some(LaneWindows::Partial { partial, .. }) => partial.next_fire_ms(),
+            _ => None,
+        }
+    }
+
+    /// Ends the epoch: own windows' changed rows leave, the ledger is checked. Gives the digest.
+    pub fn seal(&mut self, rows: Option<&mut ResultRows>) -> Result<u64> {
+        self.ledger.check(self.id)?;
+        let mut digest = 0_u64;
+        for dedupe in &mut self.dedupes {
+            digest = digest.rotate_left(7).wrapping_add(dedupe.seal());
+        }
+        let windows = match (&mut self.windows, rows) {
+            (Some(LaneWindows::Own(windows)), Some(rows)) => windows.seal(rows)?,
+            (Some(LaneWindows::Partial { judge: Some(judge), .. }), _) => judge.seal(),
+            _ => 0,
+        };
+        let mut plain = Vec::new();
+        self.clock.encode(&mut plain);
+        self.ledger.encode(&mut plain);
+        Ok(digest.rotate_left(7).wrapping_add(windows) ^ xxhash_rust::xxh3::xxh3_64(&plain))
+    }
+
+    /// Keeps the epoch.
+    pub fn commit(&mut self) {
+        self.committed = (self.clock.clone(), self.ledger);
+        self.dedupes.iter_mut().for_each(Dedupe::commit);
+        match &mut self.windows {
+            Some(LaneWindows::Own(windows)) => windows.commit(),
+            Some(LaneWindows::Partial { judge: Some(judge), .. }) => judge.commit(),
+            _ => {}
+        }
+    }
+
+    /// Takes the epoch back.
+    pub fn rollback(&mut self) {
+        (self.clock, self.ledger) = self.committed.clone();
+        self.dedupes.iter_mut().for_each(Dedupe::rollback);
+        match &mut self.windows {
+            Some(LaneWindows::Own(windows)) => windows.rollback(),
+            Some(LaneWindows::Partial { partial, judge }) => {
+                partial.rollback();
+                if let Some(judge) = judge {
+                    judge.rollback();
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Appends the sealed state.
+    pub fn save(&self, out: &mut Vec<u8>) {
+        self.clock.encode(out);
+        self.ledger.encode(out);
+        out.put_varint(self.dedupes.len() as u64);
+        self.dedupes.iter().for_each(|dedupe| dedupe.save(out));
+        match &self.windows {
+            Some(LaneWindows::Own(windows)) => windows.save(out),
+            Some(LaneWindows::Partial { judge: Some(judge), .. }) => judge.save(out),
+            _ => {}
+        }
+    }
+
+    /// Reads what `save` wrote, into a new lane of the same plan.
+    pub fn load(&mut self, plan: &Plan, saved: &mut Reader<'_>) -> Result<()> {
+        self.clock = Clock::decode(plan.clock.out_of_orderness_ms, saved)?;
+        self.ledger = Ledger::decode(saved)?;
+        if saved.varint()? != self.dedupes.len() as u64 {
+            return Err(Error::state("saved state has other dedupe steps; it is of another pipeline"));
+        }
+        for dedupe in &mut self.dedupes {
+            dedupe.load(saved)?;
+        }
+        match &mut self.windows {
+            Some(LaneWindows::Own(windows)) => windows.load(saved)?,
+            Some(LaneWindows::Partial { judge: Some(judge), .. }) => judge.load(saved)?,
+            _ => {}
+        }
+        self.committed = (self.clock.clone(), self.ledger);
+        Ok(())
+    }
+
+    /// Windows of the lane's own that are open.
+    #[must_use]
+    pub fn open_windows(&self) -> usize {
+        match &self.windows {
+            Some(LaneWindows::Own(windows)) => windows.open_windows(),
+            _ => 0,
+        }
+    }
+
+    /// Bytes of state, roughly.
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        let windows = match &self.windows {
+            Some(LaneWindows::Own(windows)) => windows.byte_len(),
+            Some(LaneWindows::Partial { partial, judge }) => {
+                partial.byte_len() + judge.as_ref().map_or(0, SessionWindows::byte_len)
+            }
+            None => 0,
+        };
+        windows + self.dedupes.iter().map(Dedupe::byte_len).sum::<usize>()
+    }
+}
+
+impl LaneWindows {
+    fn new(plan: &Arc<WindowPlan>, combine: bool) -> Self {
+        if !combine {
+            return Self::Own(Windows::new(plan));
+        }
+        let judge = match &plan.kind {
+            WindowKind::Aligned(_) => None,
+            WindowKind::Session(gaps) => Some(SessionWindows::new(without_values(plan), *gaps)),
+        };
+        Self::Partial { partial: Windows::new(plan), judge }
+    }
+}
+
+/// The same windows without aggregates.
+fn without_values(plan: &WindowPlan) -> Arc<WindowPlan> {
+    let (aggregates, names) = (Vec::new(), Vec::new());
+    Arc::new(WindowPlan { kind: plan.kind.clone(), key: plan.key.clone(), aggregates, names, updates: false })
+}
+
+/// The plan of the window step.
+///
+/// # Panics
+/// When there is none; only lanes with windows ask.
+fn window_plan(plan: &Plan) -> &WindowPlan {
+    let windows = plan.steps.iter().find_map(|step| match step {
+        Step::Window(window) => Some(&window.plan),
+        _ => None,
+    });
+    windows.expect("a lane has windows only where the plan has a window step")
+}

@@ -1,0 +1,112 @@
+//! The plan as text, for `streamcore explain`.
+//!
+//! One line a stage, in the order a record meets them. Invariant: what it says is read off the plan
+//! that runs; only the text of expressions comes from the description.
+
+use super::{Output, Plan, Step};
+use crate::spec::{NamedSpec, Spec, StepSpec};
+use crate::window::WindowKind;
+use std::fmt::{self, Display, Formatter};
+
+/// A plan with the description it was made from, to be displayed.
+pub struct Explained<'p> {
+    plan: &'p Plan,
+    spec: &'p Spec,
+}
+
+impl Plan {
+    /// The plan as text; `spec` is the description it was made from.
+    #[must_use]
+    pub fn explain<'p>(&'p self, spec: &'p Spec) -> Explained<'p> {
+        Explained { plan: self, spec }
+    }
+}
+
+impl Display for Explained<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let plan = self.plan;
+        plan.decode_lines(f)?;
+        plan.clock_line(f)?;
+        for (step, spec) in plan.steps.iter().zip(&self.spec.steps) {
+            step_line(step, spec, f)?;
+        }
+        plan.result_lines(f)
+    }
+}
+
+impl Plan {
+    fn result_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if matches!(self.output, Output::Windows(_)) {
+            let combine = if self.combine {
+                "merge all lanes' windows in this process, fire at the minimum watermark"
+            } else {
+                "each lane's windows are final (the group key is the record key)"
+            };
+            writeln!(f, "combine  {combine}")?;
+        }
+        let columns = match &self.output {
+            Output::Windows(columns) | Output::Rows(columns) => {
+                columns.iter().map(|(name, data_type)| format!("{name} {data_type}")).collect::<Vec<_>>().join(", ")
+            }
+            Output::Records => "the records that remain: key, value and headers as they came".to_owned(),
+        };
+        write!(f, "result   {columns}")
+    }
+
+    fn decode_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let decode = &self.decode;
+        let fields = decode.fields.iter().map(|field| format!("{} {}", field.path, field.data_type));
+        let parts = decode.parts.iter().map(|(part, data_type)| format!("{part} {data_type}"));
+        let columns: Vec<String> = fields.chain(parts).collect();
+        let columns = if columns.is_empty() { "no columns".to_owned() } else { columns.join(", ") };
+        writeln!(f, "decode   {:?}, whole record validated; columns: {columns}", decode.format)?;
+        if let Some(field) = &decode.keyed_by {
+            writeln!(f, "key      must equal {}", field.path)?;
+        }
+        if self.where_.is_some() {
+            writeln!(f, "where    removes records before the clock")?;
+        }
+        Ok(())
+    }
+
+    fn clock_line(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let time = self.decode.event_time.as_ref().map_or("the record timestamp", |field| &field.path);
+        let bound = self
+            .clock
+            .out_of_orderness_ms
+            .map_or("unbounded: windows close at the end of the input".to_owned(), |bound| format!("{bound} ms"));
+        writeln!(f, "clock    event time {time}, out of orderness {bound}")
+    }
+}
+
+fn step_line(step: &Step, spec: &StepSpec, f: &mut Formatter<'_>) -> fmt::Result {
+    match (step, spec) {
+        (Step::Filter(_), StepSpec::Filter { condition }) => writeln!(f, "filter   {}", condition.text),
+        (Step::Select(_), StepSpec::Select { columns }) => writeln!(f, "select   {}", texts(columns)),
+        (Step::Dedupe { field, within_ms, .. }, _) => {
+            writeln!(f, "dedupe   {field}, exact, remembered {within_ms} ms past its event time, per partition")
+        }
+        (Step::Window(window), StepSpec::Window(spec)) => {
+            let kind = match &window.plan.kind {
+                WindowKind::Aligned(aligned) if aligned.size_ms == aligned.slide_ms => {
+                    format!("tumbling {} ms", aligned.size_ms)
+                }
+                WindowKind::Aligned(aligned) => format!("hopping {} ms every {} ms", aligned.size_ms, aligned.slide_ms),
+                WindowKind::Session(gaps) => format!("session, gap {} ms", gaps.gap_ms),
+            };
+            let emit = if window.plan.updates { "updates at each commit" } else { "one final row a window" };
+            let by = if spec.by.is_empty() { "nothing (one group)".to_owned() } else { texts(&spec.by) };
+            writeln!(f, "window   {kind}, by {by}, {emit}; {}", texts(&spec.aggregates))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `name = text` of each, the name left out where it says nothing new.
+fn texts(columns: &[NamedSpec]) -> String {
+    let text = |column: &NamedSpec| {
+        let last = column.text.rsplit('.').next().unwrap_or_default();
+        if last == column.name { column.text.clone() } else { format!("{} = {}", column.name, column.text) }
+    };
+    columns.iter().map(text).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,143 @@
+//! The names an expression can use at one point of the pipeline, and the types they have.
+//!
+//! `plan/mod.rs` compiles every expression twice: the first pass gathers which fields are used and
+//! what their surroundings suggest, the second resolves them to columns with fixed types.
+//! Invariant: in the second pass no new column appears.
+
+use crate::batch::DataType;
+use crate::decode::FieldPlan;
+use crate::expr::{Field, Scope, did_you_mean, split_path};
+use crate::raw::Part;
+use std::collections::BTreeMap;
+
+/// A field whose type the result depends on and nobody declared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undeclared {
+    /// The field.
+    pub path: String,
+    /// Where it is used, as a path into the pipeline file.
+    pub used_at: String,
+}
+
+/// What the first pass learned about a field.
+#[derive(Debug, Clone, Default)]
+struct Uses {
+    /// The first type suggested by a comparison or the like.
+    suggested: Option<DataType>,
+    /// Used where any scalar will do.
+    any_scalar: bool,
+    /// First use where the type shows in the result.
+    shows_at: Option<String>,
+}
+
+/// Columns visible to expressions.
+#[derive(Debug)]
+pub struct Columns {
+    declared: BTreeMap<String, DataType>,
+    /// Values have no fields (`format = "raw"`).
+    opaque: bool,
+    uses: BTreeMap<String, Uses>,
+    /// Fields, the first columns.
+    pub fields: Vec<FieldPlan>,
+    /// Record parts, after them.
+    pub parts: Vec<(Part, DataType)>,
+    /// After a `select`: its columns hide the record.
+    selected: Option<Vec<(String, DataType)>>,
+    /// Where the expression being compiled stands.
+    pub used_at: String,
+    second_pass: bool,
+}
+
+impl Columns {
+    /// No columns yet; `declared` are the types of `[source.schema]`.
+    pub fn new(declared: BTreeMap<String, DataType>, opaque: bool) -> Self {
+        Self {
+            declared,
+            opaque,
+            uses: BTreeMap::new(),
+            fields: Vec::new(),
+            parts: Vec::new(),
+            selected: None,
+            used_at: String::new(),
+            second_pass: false,
+        }
+    }
+
+    /// Ends the first pass: every field gets its type.
+    pub fn settle(&mut self) -> Vec<Undeclared> {
+        let mut undeclared = Vec::new();
+        for (path, uses) in &self.uses {
+            let data_type = match (self.declared.get(path), uses.suggested, &uses.shows_at) {
+                (Some(data_type), ..) => *data_type,
+                (None, Some(data_type), _) => data_type,
+                (None, None, Some(used_at)) => {
+                    undeclared.push(Undeclared { path: path.clone(), used_at: used_at.clone() });
+                    DataType::String
+                }
+                (None, None, None) => DataType::Scalar,
+            };
+            self.fields.push(FieldPlan { path: path.clone(), segments: split_path(path), data_type });
+        }
+        self.selected = None;
+        self.second_pass = true;
+        undeclared
+    }
+
+    /// From here on only these columns are visible.
+    pub fn select(&mut self, columns: Vec<(String, DataType)>) {
+        self.selected = Some(columns);
+    }
+
+    fn part(&mut self, part: &Part) -> (usize, DataType) {
+        let data_type = self.declared.get(&part.to_string()).copied().unwrap_or(match part {
+            Part::Key | Part::Topic | Part::Header(_) => DataType::String,
+            Part::Value => DataType::Binary,
+            Part::Partition | Part::Offset => DataType::Int64,
+            Part::Timestamp => DataType::Timestamp,
+        });
+        let place = self.parts.iter().position(|(known, _)| known == part).unwrap_or_else(|| {
+            self.parts.push((part.clone(), data_type));
+            self.parts.len() - 1
+        });
+        (self.fields.len() + place, data_type)
+    }
+
+    /// First pass: notes the use; the type is only a guess.
+    fn note(&mut self, path: &str, hint: Option<DataType>) -> (usize, DataType) {
+        let uses = self.uses.entry(path.to_owned()).or_default();
+        match hint {
+            Some(DataType::Scalar) => uses.any_scalar = true,
+            Some(data_type) => uses.suggested = uses.suggested.or(Some(data_type)),
+            None => {
+                uses.shows_at.get_or_insert_with(|| self.used_at.clone());
+            }
+        }
+        (0, self.declared.get(path).copied().or(hint).unwrap_or(DataType::String))
+    }
+}
+
+impl Scope for Columns {
+    fn resolve(&mut self, field: &Field, hint: Option<DataType>) -> Result<(usize, DataType), String> {
+        if let Some(selected) = &self.selected {
+            let name = field.to_string();
+            let found = selected.iter().position(|(known, _)| *known == name);
+            return found.map(|place| (place, selected[place].1)).ok_or_else(|| {
+                let names = selected.iter().map(|(known, _)| known.as_str());
+                let near = did_you_mean(&name, names).map(|near| format!("; did you mean {near}?"));
+                format!("after `select` there is no column {name}{}", near.unwrap_or_default())
+            });
+        }
+        match field {
+            Field::Part(part) => Ok(self.part(part)),
+            Field::Path(path) if self.opaque => {
+                Err(format!("{path} is a field of the value, and with format = \"raw\" values have no fields"))
+            }
+            Field::Path(path) if self.second_pass => {
+                let place = self.fields.iter().position(|field| field.path == *path);
+                let place = place.ok_or_else(|| format!("{path} was not seen in the first pass"))?;
+                Ok((place, self.fields[place].data_type))
+            }
+            Field::Path(path) => Ok(self.note(path, hint)),
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! Tumbling and hopping windows: accumulators per key in buckets of event time.
+//!
+//! A bucket is a slice (see `assign.rs`); a window is the merge of the slices it covers. Rows leave
+//! when the watermark passes a window's end, or at a commit with `updates`. Invariant: a bucket
+//! stays until the last window it feeds is over at the purge watermark.
+
+use super::aggregate::Accumulators;
+use super::assign::{Aligned, Assigned};
+use super::rows::{ResultRows, RowOf};
+use super::{Arrivals, Outcome, WindowPlan, no_accumulators};
+use crate::codec::{Reader, Write};
+use crate::error::{Error, Result};
+use crate::state::{BucketKey, Buckets, Slots, StateTable, key_hash};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Open (and, in the combine stage, fired) windows of one plan.
+#[derive(Debug)]
+pub struct AlignedWindows {
+    plan: Arc<WindowPlan>,
+    windows: Aligned,
+    /// Accumulators by slice and key.
+    slices: Buckets<Accumulators>,
+    /// Rows already written, by window and key; only where a window can have more than one.
+    revisions: Buckets<Revisions>,
+    /// Watermark of the last fire: windows over at it have left.
+    fired_ms: i64,
+    /// Watermark of the last purge: buckets whose windows are all over at it are gone.
+    purged_ms: i64,
+    /// Times the input ended; rows of a window that fires again count on from there.
+    ends: u32,
+    /// `fired_ms`, `purged_ms` and `ends` at the last commit.
+    committed: (i64, i64, u32),
+    /// The watermark from which on some window is over, or `None`. Kept up to date by every change.
+    next_fire_ms: Option<i64>,
+    /// Rows counted per bucket since it was taken; tells how many a dropped partial held.
+    row_counts: BTreeMap<BucketKey, u64>,
+}
+
+/// Rows written per key.
+#[derive(Debug, Clone, Default)]
+struct Revisions {
+    counts: Vec<u32>,
+}
+
+impl Slots for Revisions {
+    fn push_empty(&mut self) {
+        self.counts.push(0);
+    }
+    fn truncate(&mut self, len: usize) {
+        self.counts.truncate(len);
+    }
+    fn mark(&self, slot: u32, out: &mut Vec<u8>) {
+        self.encode(slot, out);
+    }
+    fn restore(&mut self, slot: u32, mark: &mut Reader<'_>) {
+        self.decode(slot, mark).expect("a mark holds what encode wrote");
+    }
+    fn digest(&self, slot: u32) -> u64 {
+        u64::from(self.counts[slot as usize])
+    }
+    fn encode(&self, slot: u32, out: &mut Vec<u8>) {
+        out.put_varint(u64::from(self.counts[slot as usize]));
+    }
+    fn decode(&mut self, slot: u32, saved: &mut Reader<'_>) -> Result<()> {
+        self.counts[slot as usize] = saved.varint()? as u32;
+        Ok(())
+    }
+    fn byte_len(&self) -> usize {
+        self.counts.len() * 4
+    }
+}
+
+const fn window_bucket(start_ms: i64) -> BucketKey {
+    BucketKey { time: start_ms, since: 0 }
+}
+
+impl AlignedWindows {
+    /// No windows yet.
+    #[must_use]
+    pub fn new(plan: Arc<WindowPlan>, windows: Aligned) -> Self {
+        Self {
+            slices: Buckets::new(no_accumulators(&plan)),
+            revisions: Buckets::new(Revisions::default()),
+            plan,
+            windows,
+            fired_ms: i64::MIN,
+            purged_ms: i64::MIN,
+            ends: 0,
+            committed: (i64::MIN, i64::MIN, 0),
+            next_fire_ms: None,
+            row_counts: BTreeMap::new(),
+        }
+    }
+
+    /// See [`super::Windows::apply`].
+    pub fn apply(&mut self, arrivals: &Arrivals<'_>, outcomes: &mut Vec<Outcome>) {
+        for (bucket, chosen) in self.sort_into_buckets(arrivals, outcomes) {
+            self.count(bucket, arrivals, &chosen);
+        }
+    }
+
+    /// Judges every row and groups the accepted ones by bucket; entries are places in `arrivals`.
+    fn sort_into_buckets(&self, arrivals: &Arrivals<'_>, outcomes: &mut Vec<Outcome>) -> Vec<(BucketKey, Vec<u32>)> {
+        let mut buckets: Vec<(BucketKey, Vec<u32>)> = Vec::new();
+        let mut current = 0;
+        for (place, (row, watermark_ms)) in arrivals.rows.iter().zip(arrivals.watermarks_ms).enumerate() {
+            let time_ms = arrivals.order.event_times_ms[*row as usize];
+            match self.windows.assign(time_ms, *watermark_ms) {
+                Assigned::NoWindow => outcomes.push(Outcome::NoWindow),
+                Assigned::Late(over_at_ms) => outcomes.push(Outcome::Late(over_at_ms)),
+                Assigned::Bucket(bucket, missed) => {
+                    outcomes.push(Outcome::Applied(missed));
+                    if buckets.get(current).is_none_or(|(key, _)| *key != bucket) {
+                        current = buckets.iter().position(|(key, _)| *key == bucket).unwrap_or_else(|| {
+                            buckets.push((bucket, Vec::new()));
+                            buckets.len() - 1
+                        });
+                    }
+                    buckets[current].1.push(place as u32);
+                }
+            }
+        }
+        buckets
+    }
+
+    fn count(&mut self, bucket: BucketKey, arrivals: &Arrivals<'_>, places: &[u32]) {
+        self.note_open(bucket);
+        *self.row_counts.entry(bucket).or_default() += places.len() as u64;
+        let table = self.slices.bucket(bucket);
+        let (mut slots, mut rows) = (Vec::with_capacity(places.len()), Vec::with_capacity(places.len()));
+        for place in places {
+            let key = arrivals.keys.get(*place as usize);
+            slots.push(table.slot_for_update(key_hash(key), key).0);
+            rows.push(arrivals.rows[*place as usize]);
+        }
+        table.slots_mut().update(&slots, &rows, arrivals.inputs, arrivals.order);
+    }
+
+    /// Keeps `next_fire_ms` right when `bucket` gets rows.
+    fn note_open(&mut self, bucket: BucketKey) {
+        if let Some(start) = self.windows.next_window(bucket, self.fired_ms) {
+            let over_at = self.windows.over_at(start);
+            self.next_fire_ms = Some(self.next_fire_ms.map_or(over_at, |next| next.min(over_at)));
+        }
+    }
+
+    fn find_next_fire(&mut self) {
+        let opens = self.slices.iter().filter_map(|(key, _)| self.windows.next_window(key, self.fired_ms));
+        self.next_fire_ms = opens.min().map(|start| self.windows.over_at(start));
+    }
+
+    /// See [`super::Windows::next_fire_ms`].
+    #[must_use]
+    pub fn next_fire_ms(&self) -> Option<i64> {
+        self.next_fire_ms
+    }
+
+    /// See [`super::Windows::fire`].
+    pub fn fire(&mut self, watermark_ms: i64, purge_ms: i64, out: &mut ResultRows) -> Result<()> {
+        if self.next_fire_ms.is_some_and(|next| next <= watermark_ms) {
+            for start in self.unfired(watermark_ms) {
+                self.emit(start, None, true, out)?;
+            }
+            self.fired_ms = watermark_ms;
+            self.find_next_fire();
+        }
+        self.fired_ms = self.fired_ms.max(watermark_ms);
+        self.purge(purge_ms);
+        Ok(())
+    }
+
+    /// Starts of the windows with rows that are over at `watermark_ms` and have not left.
+    fn unfired(&self, watermark_ms: i64) -> BTreeSet<i64> {
+        let over = |start: &i64| self.windows.over_at(*start) <= watermark_ms;
+        let left = |start: &i64| self.windows.over_at(*start) <= self.fired_ms;
+        self.slices.iter().flat_map(|(key, _)| self.windows.windows_of(key).skip_while(left).take_while(over)).collect()
+    }
+
+    /// See [`super::Windows::fire_at_end`].
+    pub fn fire_at_end(&mut self, out: &mut ResultRows) -> Result<()> {
+        for start in self.unfired(i64::MAX) {
+            self.emit(start, None, true, out)?;
+        }
+        self.ends += 1;
+        Ok(())
+    }
+
+    fn purge(&mut self, purge_ms: i64) {
+        if purge_ms <= self.purged_ms {
+            return;
+        }
+        self.purged_ms = purge_ms;
+        let over = |start: i64| self.windows.over_at(start) <= purge_ms;
+        let ended = |(key, _): &(BucketKey, _)| key.time <= purge_ms;
+        let slices = self.slices.iter().take_while(|(key, _)| key.time <= purge_ms);
+        let gone: Vec<BucketKey> =
+            slices.map(|(key, _)| key).filter(|key| over(self.windows.last_window(*key))).collect();
+        let revisions: Vec<BucketKey> =
+            self.revisions.iter().take_while(ended).map(|(key, _)| key).filter(|key| over(key.time)).collect();
+        gone.into_iter().for_each(|key| self.slices.drop_bucket(key));
+        revisions.into_iter().for_each(|key| self.revisions.drop_bucket(key));
+    }
+
+    /// Appends the rows of the window at `start_ms`: of `keys`, or of all its keys, in key order.
+    fn emit(
+        &mut self,
+        start_ms: i64,
+        keys: Option<&BTreeSet<Vec<u8>>>,
+        is_final: bool,
+        out: &mut ResultRows,
+    ) -> Result<()> {
+        let merged = self.merge_slices(start_ms, keys);
+        let Some(table) = merged.as_ref().or_else(|| parts(&self.slices, &self.windows, start_ms).next()) else {
+            return Ok(());
+        };
+        let mut slots: Vec<u32> = (0..table.len() as u32).collect();
+        if let Some(keys) = keys {
+            slots.retain(|slot| keys.contains(table.key(*slot)));
+        }
+        slots.sort_unstable_by(|left, right| table.key(*left).cmp(table.key(*right)));
+        let counted = self.plan.updates || keys.is_some() || self.revisions.get(window_bucket(start_ms)).is_some();
+        let end_ms = self.windows.end(start_ms);
+        for slot in slots {
+            let key = table.key(slot);
+            let revision = if counted { next_revision(self.revisions.bucket(window_bucket(start_ms)), key) } else { 0 };
+            let row = RowOf { start_ms, end_ms, revision: revision + i64::from(self.ends), is_final };
+            out.push(&self.plan, key, table.slots(), slot, row)?;
+        }
+        Ok(())
+    }
+
+    /// One table of all slices of the window at `start_ms`; `None` when it has fewer than two.
+    fn merge_slices(&self, start_ms: i64, keys: Option<&BTreeSet<Vec<u8>>>) -> Option<StateTable<Accumulators>> {
+        parts(&self.slices, &self.windows, start_ms).nth(1)?;
+        let mut merged = StateTable::new(no_accumulators(&self.plan));
+        for part in parts(&self.slices, &self.windows, start_ms) {
+            match keys {
+                None => (0..part.len() as u32).for_each(|slot| merge_slot(&mut merged, part, slot)),
+                Some(keys) => keys
+                    .iter()
+                    .filter_map(|key| part.find(key_hash(key), key))
+                    .for_each(|slot| merge_slot(&mut merged, part, slot)),
+            }
+        }
+        Some(merged)
+    }
+
+    /// See [`super::Windows::absorb`].
+    pub fn absorb(&mut self, other: &mut Self, out: &mut ResultRows) -> Result<u64> {
+        let mut too_late = 0;
+        let mut reopened: BTreeMap<i64, BTreeSet<Vec<u8>>> = BTreeMap::new();
+        let row_counts = std::mem::take(&mut other.row_counts);
+        other.next_fire_ms = None;
+        for (bucket, table) in other.slices.take() {
+            if self.windows.over_at(self.windows.last_window(bucket)) <= self.purged_ms {
+                too_late += row_counts.get(&bucket).copied().unwrap_or_default();
+                continue;
+            }
+            self.note_reopened(bucket, &table, &mut reopened);
+            self.note_open(bucket);
+            if self.slices.get(bucket).is_none() {
+                self.slices.adopt(bucket, table);
+                continue;
+            }
+            let mine = self.slices.bucket(bucket);
+            (0..table.len() as u32).for_each(|slot| merge_slot(mine, &table, slot));
+        }
+        for (start, keys) in reopened {
+            self.emit(start, Some(&keys), true, out)?;
+        }
+        Ok(too_late)
+    }
+
+    /// Notes the fired windows that `table` adds to; their earlier rows count as revisions.
+    fn note_reopened(
+        &mut self,
+        bucket: BucketKey,
+        table: &StateTable<Accumulators>,
+        reopened: &mut BTreeMap<i64, BTreeSet<Vec<u8>>>,
+    ) {
+        let fired: Vec<i64> = self
+            .windows
+            .windows_of(bucket)
+            .take_while(|start| self.windows.over_at(*start) <= self.fired_ms)
+            .filter(|start| self.windows.over_at(*start) > self.purged_ms)
+            .collect();
+        for start in fired {
+            for slot in 0..table.len() as u32 {
+                let key = table.key(slot);
+                let hash = key_hash(key);
+                let mut feeding = parts(&self.slices, &self.windows, start);
+                let written = feeding.any(|part| part.find(hash, key).is_some());
+                if written && !reopened.get(&start).is_some_and(|keys| keys.contains(key)) {
+                    note_written(self.revisions.bucket(window_bucket(start)), key);
+                }
+                reopened.entry(start).or_default().insert(key.to_vec());
+            }
+        }
+    }
+
+    /// See [`super::Windows::seal`].
+    pub fn seal(&mut self, out: &mut ResultRows) -> Result<u64> {
+        if self.plan.updates {
+            for (start, keys) in self.changed() {
+                self.emit(start, Some(&keys), false, out)?;
+            }
+        }
+        let revisions = self.revisions.seal();
+        Ok(self.slices.seal().wrapping_add(revisions.rotate_left(1)))
+    }
+
+    /// Keys changed since the last commit, by open window.
+    fn changed(&self) -> BTreeMap<i64, BTreeSet<Vec<u8>>> {
+        let mut changed: BTreeMap<i64, BTreeSet<Vec<u8>>> = BTreeMap::new();
+        for (bucket, table) in self.slices.iter() {
+            let keys: Vec<&[u8]> = table.dirty().map(|slot| table.key(slot)).collect();
+            if keys.is_empty() {
+                continue;
+            }
+            for start in self.windows.windows_of(bucket).filter(|start| self.windows.over_at(*start) > self.fired_ms) {
+                changed.entry(start).or_default().extend(keys.iter().map(|key| key.to_vec()));
+            }
+        }
+        changed
+    }
+
+    /// See [`super::Windows::commit`].
+    pub fn commit(&mut self) {
+        self.slices.commit();
+        self.revisions.commit();
+        self.row_counts.clear();
+        self.committed = (self.fired_ms, self.purged_ms, self.ends);
+    }
+
+    /// See [`super::Windows::rollback`].
+    pub fn rollback(&mut self) {
+        self.slices.rollback();
+        self.revisions.rollback();
+        self.row_counts.clear();
+        (self.fired_ms, self.purged_ms, self.ends) = self.committed;
+        self.find_next_fire();
+    }
+
+    /// See [`super::Windows::save`].
+    pub fn save(&self, out: &mut Vec<u8>) {
+        out.put_i64(self.fired_ms);
+        out.put_i64(self.purged_ms);
+        out.put_varint(u64::from(self.ends));
+        self.slices.encode(out);
+        self.revisions.encode(out);
+    }
+
+    /// See [`super::Windows::load`].
+    pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
+        self.fired_ms = saved.i64()?;
+        self.purged_ms = saved.i64()?;
+        self.ends = saved.varint()? as u32;
+        self.slices.decode(saved)?;
+        self.revisions.decode(saved)?;
+        let keys = self.slices.iter().flat_map(|(_, table)| (0..table.len() as u32).map(|slot| table.key(slot)));
+        if !keys.into_iter().all(|key| self.plan.key.is_valid(key)) {
+            return Err(Error::state("saved windows hold a key of other columns; the state is of another pipeline"));
+        }
+        self.committed = (self.fired_ms, self.purged_ms, self.ends);
+        self.find_next_fire();
+        Ok(())
+    }
+
+    /// See [`super::Windows::open_windows`].
+    #[must_use]
+    pub fn open_windows(&self) -> usize {
+        self.unfired(i64::MAX).len()
+    }
+
+    /// See [`super::Windows::byte_len`].
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        self.slices.byte_len() + self.revisions.byte_len()
+    }
+}
+
+/// Tables of the slices that feed the window at `start_ms`.
+fn parts<'a>(
+    slices: &'a Buckets<Accumulators>,
+    windows: &Aligned,
+    start_ms: i64,
+) -> impl Iterator<Item = &'a StateTable<Accumulators>> {
+    let feeds = move |(key, _): &(BucketKey, _)| key.since <= start_ms;
+    slices.range(start_ms, windows.end(start_ms)).filter(feeds).map(|(_, table)| table)
+}
+
+fn merge_slot(into: &mut StateTable<Accumulators>, from: &StateTable<Accumulators>, slot: u32) {
+    let key = from.key(slot);
+    let (mine, _) = into.slot_for_update(key_hash(key), key);
+    into.slots_mut().merge(mine, from.slots(), slot);
+}
+
+/// Counts one more row of `key`; gives how many came before.
+fn next_revision(table: &mut StateTable<Revisions>, key: &[u8]) -> i64 {
+    let (slot, _) = table.slot_for_update(key_hash(key), key);
+    let count = &mut table.slots_mut().counts[slot as usize];
+    *count += 1;
+    i64::from(*count - 1)
+}
+
+/// Makes sure the row that `key` has been written with is counted.
+fn note_written(table: &mut StateTable<Revisions>, key: &[u8]) {
+    let (slot, new) = table.slot_for_update(key_hash(key), key);
+    if new {
+        table.slots_mut().counts[slot as usize] = 1;
+    }
+}
