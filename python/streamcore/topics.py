@@ -74,6 +74,8 @@ def topic_plans(config: PipelineConfig) -> list[tuple[KafkaConnection, TopicPlan
             plan = output_topic(sink, sink_mode(config, sink))
             plans.append((kafka_connection(config, sink.connection), plan))
     letters = config.dead_letters
+    if letters is None and config.name is not None and isinstance(config.source, KafkaSourceConfig):
+        letters = DeadLettersConfig()
     if letters is not None and letters.kind == "kafka":
         plans.append((kafka_connection(config, letters.connection), dead_letter_topic(letters, config.name)))
     return plans
