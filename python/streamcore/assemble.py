@@ -19,7 +19,6 @@ from streamcore.checkpoint import Checkpoint, Header, Saved, check_fit, state_fo
 from streamcore.clock import Clock
 from streamcore.commit import Committer
 from streamcore.config import (
-    ConsoleSinkConfig,
     DeadLettersConfig,
     FilesSourceConfig,
     GenerateSourceConfig,
@@ -82,6 +81,7 @@ class Assembled:
     closing: ExitStack = field(repr=False)
 
     def close(self) -> None:
+        """Closes outputs, source and checkpoint, in this order."""
         self.closing.close()
 
 
@@ -140,7 +140,7 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
             committer=committer,
             clock=clock,
             pace=_pace(config, plan.options),
-            observe_rejected=_breaker(config, dead_letters),
+            observe_rejected=_breaker(config),
             report=Report(name=config.name, delivery=plan.delivery),
             stopping=stopping,
         )
@@ -203,7 +203,6 @@ def build_sink(config: PipelineConfig, sink: SinkConfig) -> Sink:
         from streamcore.sinks.memory import MemorySink
 
         return MemorySink(sink, default_log)
-    assert isinstance(sink, ConsoleSinkConfig), "the five kinds of sink are all there are"
     from streamcore.sinks.console import console_sink
 
     return console_sink(sink)
@@ -229,8 +228,7 @@ def default_dead_letters(config: PipelineConfig) -> DeadLettersConfig:
 
 
 def _folder(config: PipelineConfig) -> Path:
-    assert config.name is not None, "only a named run keeps state"
-    return state_folder(config.state_dir, config.name, os.environ)
+    return state_folder(config.state_dir, config.name or "", os.environ)
 
 
 def _open_checkpoint(plan: Plan, stack: ExitStack) -> tuple[Checkpoint | None, Saved | None]:
@@ -286,7 +284,7 @@ def _pace(config: PipelineConfig, options: RunOptions) -> Pace:
     )
 
 
-def _breaker(config: PipelineConfig, dead_letters: DeadLetters | None) -> Callable[[int, int], None]:
+def _breaker(config: PipelineConfig) -> Callable[[int, int], None]:
     from streamcore.dead_letters import ErrorRate
 
     settings = config.dead_letters or DeadLettersConfig()

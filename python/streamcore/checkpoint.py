@@ -150,7 +150,7 @@ class Checkpoint:
     def _replace(self, data: bytes) -> None:
         new, previous = self.folder / "checkpoint.new", self.folder / "checkpoint.previous"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(new, flags, 0o600), "wb") as file:
+        with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -163,7 +163,7 @@ class Checkpoint:
                 # Some file systems have no second names; the older epoch is a convenience, the newer one is not.
                 if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
                     raise
-        os.replace(new, self.path)
+        new.replace(self.path)
         fsync_folder(self.folder)
 
     def _damaged(self, reason: str) -> str:

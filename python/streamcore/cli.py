@@ -15,13 +15,13 @@ from typing import Any
 
 COMMANDS = ("run", "demo", "check", "test", "explain", "init", "topics", "doctor", "config")
 
-EXAMPLES = """examples:
+EPILOG = """exit codes: 0 ok, 1 failed, 2 usage, 3 configuration, 4 broker unreachable or login refused,
+5 too many refused records, 6 saved state refused, 7 another worker owns the data, 130 interrupted
+
+examples:
   streamcore demo --for 8s
   streamcore init my-pipeline.toml
-  streamcore run my-pipeline.toml --for 30s
-
-exit codes: 0 ok, 1 failed, 2 usage, 3 configuration, 4 broker unreachable or login refused,
-5 too many refused records, 6 saved state refused, 7 another worker owns the data, 130 interrupted"""
+  streamcore run my-pipeline.toml --for 30s"""
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -34,6 +34,7 @@ class VersionAction(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help="show versions and exit")
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """Prints one line."""
         from streamcore.versions import version_line
 
         print(version_line())
@@ -45,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="streamcore",
         description="Turns streams of events into exact, continuously updated tables.",
-        epilog=EXAMPLES,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=VersionAction)

@@ -31,12 +31,15 @@ class SystemClock:
         self._wall_ms = 0
 
     def monotonic_s(self) -> float:
+        """Seconds from an arbitrary start."""
         return time.monotonic()
 
     def wall_ms(self) -> int:
+        """Milliseconds since the epoch."""
         # A clock set back must not turn waiting time negative: it stands still until it has caught up.
         self._wall_ms = max(self._wall_ms, time.time_ns() // 1_000_000)
         return self._wall_ms
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
+        """Waits, and says whether `event` is set."""
         return event.wait(seconds)

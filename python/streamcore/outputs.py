@@ -15,7 +15,7 @@ from streamcore.errors import SinkError
 from streamcore.sinks.base import Publisher, Sink, Version
 
 
-class Undelivered(SinkError):
+class UndeliveredError(SinkError):
     """Rows of this epoch were asked for in Python, and whoever asked is gone."""
 
     def __init__(self) -> None:

@@ -141,8 +141,10 @@ def summary_text(report: Report) -> str:
     seconds = max(report.elapsed_s, 0.001)
     ledger = report.ledger
     lines = [
-        f"{report.state}: {ledger.read:,} records in {report.elapsed_s:.1f} s ({ledger.read / seconds:,.0f}/s), "
-        f"{rows:,} result rows, {report.open_windows:,} windows open"
+        (
+            f"{report.state}: {ledger.read:,} records in {report.elapsed_s:.1f} s ({ledger.read / seconds:,.0f}/s), "
+            f"{rows:,} result rows, {report.open_windows:,} windows open"
+        )
     ]
     left_out = [f"{count:,} {name}" for name, count in _exceptions(report)]
     if left_out:

@@ -41,7 +41,9 @@ class Ledger:
 Ledgers = dict[int, dict[str, int]]
 
 
-def add_ledgers(left: Mapping[int, Mapping[str, int]], right: Mapping[int, Mapping[str, int]], sign: int = 1) -> Ledgers:
+def add_ledgers(
+    left: Mapping[int, Mapping[str, int]], right: Mapping[int, Mapping[str, int]], sign: int = 1
+) -> Ledgers:
     """`left + sign * right`, lane by lane and count by count."""
     return {
         lane: {
@@ -80,8 +82,6 @@ class Report:
     def ledger(self) -> Ledger:
         """All lanes together."""
         return Ledger.total(self.lanes)
-
-    @property
 
     def failed(self) -> Report:
         """The same numbers, of a run that broke off."""

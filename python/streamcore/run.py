@@ -27,7 +27,7 @@ from streamcore.tables import Batch, Table, empty_schema, html_table
 from streamcore.views import View
 
 if TYPE_CHECKING:
-    import polars
+    import polars as pl
 
     from streamcore.pipeline import Pipeline
 
@@ -107,7 +107,7 @@ class Run:
         finally:
             stream.close()
 
-    def query(self, where: Mapping[str, Any] | None = None) -> polars.DataFrame:
+    def query(self, where: Mapping[str, Any] | None = None) -> pl.DataFrame:
         """The newest committed row of each key and window whose columns equal `where`, as a polars frame.
 
         Looks at the newest 100,000 result rows. Needs a window; unknown columns are a `ConfigError`.
@@ -118,9 +118,9 @@ class Run:
             raise ConfigError("query needs a pipeline with a window: only its rows have keys")
         frame = self._view.query(where or {})
         if frame is None:
-            import polars
+            import polars as pl
 
-            return polars.DataFrame(empty_schema(self._plan.description["columns"]).empty_table())
+            return pl.DataFrame(empty_schema(self._plan.description["columns"]).empty_table())
         return frame
 
     def checkpoint(self) -> Report:
@@ -187,7 +187,7 @@ class Run:
     def _main(self) -> None:
         atexit.register(self.close)
         try:
-            own = [self._stream, *([self._view] if self._view is not None else [])]
+            own: list[Sink] = [self._stream, *([self._view] if self._view is not None else [])]
             assembled = assemble(self._plan, clock=self._clock, stopping=self._stopping, own_sinks=own)
             try:
                 self._runner = assembled.runner

@@ -15,7 +15,7 @@ from streamcore import _core
 from streamcore.clock import Clock
 from streamcore.commit import Committer
 from streamcore.errors import SinkError
-from streamcore.outputs import Outputs, Undelivered
+from streamcore.outputs import Outputs, UndeliveredError
 from streamcore.report import Report, watermark
 from streamcore.sources.base import Polled, Source
 
@@ -111,7 +111,7 @@ class Runner:
                 self._attempt_round()
             if not self._ended:
                 self._commit(ended=False)
-        except Undelivered:
+        except UndeliveredError:
             # Whoever took the rows has left: the next start of a named run hands this epoch out again.
             self._committer.rollback()
         return self.report("ended" if self._ended else "stopped")

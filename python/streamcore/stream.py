@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from typing import Self
 
 from streamcore import _core
-from streamcore.outputs import Undelivered
+from streamcore.outputs import UndeliveredError
 from streamcore.sinks.base import Version
 from streamcore.tables import Batch
 
@@ -120,7 +120,7 @@ class StreamSink:
 
     def _wait_for_taker(self) -> None:
         if self._takers == 0 and self._stopping.is_set():
-            raise Undelivered
+            raise UndeliveredError
         self._changed.wait(WAIT_S)
 
 

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 from streamcore import _core
 
 if TYPE_CHECKING:
-    import pandas
-    import polars
-    import pyarrow
+    import polars as pl
+    import pyarrow as pa
 
 PREVIEW_ROWS = 10
 """Rows shown by `repr` in a notebook."""
@@ -35,10 +34,12 @@ class Batch:
 
     @property
     def num_rows(self) -> int:
+        """How many rows there are."""
         return self._batch.num_rows
 
     @property
     def column_names(self) -> list[str]:
+        """Names of the columns, in order."""
         return self._batch.column_names
 
     def __len__(self) -> int:
@@ -57,19 +58,19 @@ class Batch:
         """One dict a row; times are `datetime`s in UTC."""
         return self._batch.to_rows()
 
-    def to_polars(self) -> polars.DataFrame:
+    def to_polars(self) -> pl.DataFrame:
         """A polars frame over the same memory."""
-        import polars
+        import polars as pl
 
-        return polars.DataFrame(self)
+        return pl.DataFrame(self)
 
-    def to_arrow(self) -> pyarrow.RecordBatch:
+    def to_arrow(self) -> pa.RecordBatch:
         """A pyarrow batch over the same memory."""
-        import pyarrow
+        import pyarrow as pa
 
-        return pyarrow.record_batch(self)
+        return pa.record_batch(self)
 
-    def to_pandas(self) -> pandas.DataFrame:
+    def to_pandas(self) -> Any:
         """A pandas frame; needs pandas to be installed."""
         return self.to_arrow().to_pandas()
 
@@ -82,17 +83,19 @@ class Table:
 
     __slots__ = ("_batches", "_schema")
 
-    def __init__(self, batches: Sequence[_core.Batch], schema: pyarrow.Schema) -> None:
+    def __init__(self, batches: Sequence[_core.Batch], schema: pa.Schema) -> None:
         """`schema` is what an empty table has."""
         self._batches = tuple(batches)
         self._schema = schema
 
     @property
     def num_rows(self) -> int:
+        """How many rows there are."""
         return sum(batch.num_rows for batch in self._batches)
 
     @property
     def column_names(self) -> list[str]:
+        """Names of the columns, in order."""
         return self._batches[0].column_names if self._batches else list(self._schema.names)
 
     @property
@@ -118,20 +121,20 @@ class Table:
         """One dict a row; times are `datetime`s in UTC."""
         return list(self)
 
-    def to_arrow(self) -> pyarrow.Table:
+    def to_arrow(self) -> pa.Table:
         """A pyarrow table over the same memory."""
-        import pyarrow
+        import pyarrow as pa
 
-        batches = [pyarrow.record_batch(batch) for batch in self._batches]
-        return pyarrow.Table.from_batches(batches, schema=self._schema_of_batches())
+        batches = [pa.record_batch(batch) for batch in self._batches]
+        return pa.Table.from_batches(batches, schema=self._schema_of_batches())
 
-    def to_polars(self) -> polars.DataFrame:
+    def to_polars(self) -> pl.DataFrame:
         """A polars frame over the same memory."""
-        import polars
+        import polars as pl
 
-        return polars.DataFrame(self)
+        return pl.DataFrame(self)
 
-    def to_pandas(self) -> pandas.DataFrame:
+    def to_pandas(self) -> Any:
         """A pandas frame; needs pandas to be installed."""
         return self.to_arrow().to_pandas()
 
@@ -151,10 +154,10 @@ class Table:
     def _repr_html_(self) -> str:
         return html_table(self.column_names, self.head(), self.num_rows)
 
-    def _schema_of_batches(self) -> pyarrow.Schema:
-        import pyarrow
+    def _schema_of_batches(self) -> pa.Schema:
+        import pyarrow as pa
 
-        return pyarrow.schema(self._batches[0]) if self._batches else self._schema
+        return pa.schema(self._batches[0]) if self._batches else self._schema
 
 
 def html_table(columns: Sequence[str], rows: Sequence[dict[str, Any]], total: int) -> str:
@@ -168,23 +171,23 @@ def html_table(columns: Sequence[str], rows: Sequence[dict[str, Any]], total: in
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><small>{total} rows</small>"
 
 
-def empty_schema(columns: Sequence[Sequence[str]]) -> pyarrow.Schema:
+def empty_schema(columns: Sequence[Sequence[str]]) -> pa.Schema:
     """The Arrow schema of `describe()["columns"]`, the way the engine lays them out."""
-    import pyarrow
+    import pyarrow as pa
 
     known = {
-        "bool": pyarrow.bool_(),
-        "int64": pyarrow.int64(),
-        "float64": pyarrow.float64(),
-        "string": pyarrow.string(),
-        "binary": pyarrow.binary(),
-        "timestamp": pyarrow.timestamp("ms", tz="UTC"),
+        "bool": pa.bool_(),
+        "int64": pa.int64(),
+        "float64": pa.float64(),
+        "string": pa.string(),
+        "binary": pa.binary(),
+        "timestamp": pa.timestamp("ms", tz="UTC"),
     }
 
-    def arrow_type(name: str) -> pyarrow.DataType:
+    def arrow_type(name: str) -> pa.DataType:
         if name.startswith("decimal("):
             precision, scale = (int(part) for part in name[len("decimal(") : -1].split(","))
-            return pyarrow.decimal128(precision, scale)
+            return pa.decimal128(precision, scale)
         return known[name]
 
-    return pyarrow.schema([pyarrow.field(name, arrow_type(kind)) for name, kind in columns])
+    return pa.schema([pa.field(name, arrow_type(kind)) for name, kind in columns])

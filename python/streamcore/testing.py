@@ -40,9 +40,11 @@ class ManualClock:
         self._monotonic_s = 0.0
 
     def monotonic_s(self) -> float:
+        """Seconds from an arbitrary start."""
         return self._monotonic_s
 
     def wall_ms(self) -> int:
+        """Milliseconds since the epoch."""
         return self._wall_ms
 
     def wait(self, event: threading.Event, seconds: float) -> bool:

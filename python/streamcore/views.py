@@ -16,7 +16,7 @@ from streamcore.errors import ConfigError
 from streamcore.sinks.base import Version
 
 if TYPE_CHECKING:
-    import polars
+    import polars as pl
 
 VIEW_ROWS_MAX = 100_000
 """Rows kept; whole batches of older ones are forgotten first."""
@@ -62,9 +62,9 @@ class View:
     def close(self) -> None:
         """The rows stay readable after the run."""
 
-    def query(self, where: Mapping[str, Any]) -> polars.DataFrame | None:
+    def query(self, where: Mapping[str, Any]) -> pl.DataFrame | None:
         """The newest row of each key whose columns equal `where`, or None while there are no rows at all."""
-        import polars
+        import polars as pl
 
         with self._lock:
             batches = list(self._kept)
@@ -74,9 +74,9 @@ class View:
         if unknown:
             known = ", ".join(batches[0].column_names)
             raise ConfigError(f"the result has no column {', '.join(unknown)}; its columns are {known}")
-        frame = polars.concat([polars.DataFrame(batch) for batch in batches], rechunk=False)
-        frame = frame.filter(*[polars.col(name).eq_missing(polars.lit(value)) for name, value in where.items()])
+        frame = pl.concat([pl.DataFrame(batch) for batch in batches], rechunk=False)
+        frame = frame.filter(*[pl.col(name).eq_missing(pl.lit(value)) for name, value in where.items()])
         frame = frame.unique(subset=self._keys, keep="last", maintain_order=True)
         if "retracted" in frame.columns:
-            frame = frame.filter(~polars.col("retracted").fill_null(value=False)).drop("retracted")
+            frame = frame.filter(~pl.col("retracted").fill_null(value=False)).drop("retracted")
         return frame

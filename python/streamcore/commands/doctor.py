@@ -96,11 +96,12 @@ def _foreign_distribution() -> Finding:
 def _engine() -> Finding:
     from streamcore import testing
     from streamcore.config import GenerateSourceConfig, PipelineConfig
+    from streamcore.sources.iterable import Record
 
     def count_five() -> int:
         config = PipelineConfig(source=GenerateSourceConfig(format="raw", count=5))
         with testing.start(config) as run:
-            run.push([testing.Record(b"x", timestamp_ms=testing.START_MS) for _ in range(5)])
+            run.push([Record(b"x", timestamp_ms=testing.START_MS) for _ in range(5)])
             return run.ledger.applied
 
     return _tried("engine", count_five, wanted=5)

@@ -57,8 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def load_target(target: str, overrides: list[str]) -> Pipeline:
     """The pipeline of `FILE` or `module.py:name`. Raises `ConfigError`."""
+    from streamcore.builders import load
     from streamcore.errors import ConfigError
-    from streamcore.pipeline import Pipeline, load
+    from streamcore.pipeline import Pipeline
 
     path, separator, name = target.rpartition(":")
     if not separator or not path.endswith(".py"):

@@ -73,7 +73,9 @@ def run_test(config: PipelineConfig, test: TestConfig) -> list[str]:
         for name, count in test.ledger.items():
             found = getattr(pipeline.ledger, name, None)
             if found != count:
-                differences.append(f"ledger.{name}: expected {count}, got {'no such count' if found is None else found}")
+                differences.append(
+                    f"ledger.{name}: expected {count}, got {'no such count' if found is None else found}"
+                )
     return differences
 
 

@@ -12,7 +12,7 @@ from streamcore import _core
 from streamcore.sinks.base import Version
 
 if TYPE_CHECKING:
-    import pyarrow
+    import pyarrow as pa
 
 
 class ArrowStreamSink:
@@ -20,11 +20,11 @@ class ArrowStreamSink:
 
     output = "result"
 
-    def __init__(self, file: BinaryIO, schema: pyarrow.Schema) -> None:
+    def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
         """`schema` is written where no row ever comes."""
         self._file = file
         self._schema = schema
-        self._writer: pyarrow.RecordBatchStreamWriter | None = None
+        self._writer: pa.RecordBatchStreamWriter | None = None
         self._pending: list[_core.Batch] = []
 
     def open(self) -> None:
@@ -36,10 +36,10 @@ class ArrowStreamSink:
 
     def flush(self) -> None:
         """Writes the batches."""
-        import pyarrow
+        import pyarrow as pa
 
         for batch in self._pending:
-            record_batch = pyarrow.record_batch(batch)
+            record_batch = pa.record_batch(batch)
             self._writer_for(record_batch.schema).write_batch(record_batch)
         if self._pending:
             self._file.flush()
@@ -58,9 +58,9 @@ class ArrowStreamSink:
             self._writer_for(self._schema).close()
             self._file.flush()
 
-    def _writer_for(self, schema: pyarrow.Schema) -> pyarrow.RecordBatchStreamWriter:
-        import pyarrow
+    def _writer_for(self, schema: pa.Schema) -> pa.RecordBatchStreamWriter:
+        import pyarrow as pa
 
         if self._writer is None:
-            self._writer = pyarrow.ipc.new_stream(self._file, schema)
+            self._writer = pa.ipc.new_stream(self._file, schema)
         return self._writer

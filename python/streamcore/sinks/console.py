@@ -29,7 +29,7 @@ class JsonLinesSink:
     """One compact JSON object a row."""
 
     def __init__(self, config: ConsoleSinkConfig, file: TextIO | None = None) -> None:
-        self.output = config.output
+        self.output: str = config.output
         self._columns = config.columns
         self._timestamp_format = config.timestamp_format
         self._file = file or sys.stdout
@@ -70,7 +70,7 @@ class TableSink:
     """The newest rows as a live table; the line under it tells how the run is doing."""
 
     def __init__(self, config: ConsoleSinkConfig, file: TextIO | None = None) -> None:
-        self.output = config.output
+        self.output: str = config.output
         self._columns = config.columns
         self._file = file or sys.stdout
         self._live: Live | None = None

@@ -47,7 +47,7 @@ class MemorySink:
     """Appends each row as a JSON object to a topic of the in-process log."""
 
     def __init__(self, config: MemorySinkConfig, log: MemoryLog) -> None:
-        self.output = config.output
+        self.output: str = config.output
         self._topic = config.topic
         self._columns = config.columns
         self._timestamp_format = config.timestamp_format

@@ -29,7 +29,7 @@ class ParquetSink:
     """Writes one file an epoch, or several when it is long."""
 
     def __init__(self, config: ParquetSinkConfig) -> None:
-        self.output = config.output
+        self.output: str = config.output
         self.folder = config.path
         self._path = Path(config.path)
         self._columns = config.columns
@@ -88,13 +88,11 @@ class ParquetSink:
     def _write_file(self) -> None:
         if self._first_version is None:
             return
-        import polars
+        import polars as pl
 
         version = self._first_version
-        name = (
-            f"{self.output}-g{version.generation:010d}-e{version.epoch:015d}-s{version.sequence:010d}.parquet"
-        )
-        frame = polars.concat([polars.DataFrame(batch) for batch in self._buffered], rechunk=False)
+        name = f"{self.output}-g{version.generation:010d}-e{version.epoch:015d}-s{version.sequence:010d}.parquet"
+        frame = pl.concat([pl.DataFrame(batch) for batch in self._buffered], rechunk=False)
         try:
             with self._unfinished(name).open("wb") as file:
                 frame.write_parquet(file)

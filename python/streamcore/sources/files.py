@@ -43,7 +43,9 @@ class FilesSource:
     def open(self, start: Start) -> list[int]:
         """Finds the files: those of the checkpoint in their old lanes, new ones behind them, in order of name."""
         known: Any = start.previous.get("files", [])
-        found = sorted(path for path in glob.glob(self._pattern, recursive=True) if Path(path).is_file())
+        # Not `Path.glob`, which takes no absolute patterns.
+        matches = glob.glob(self._pattern, recursive=True)  # noqa: PTH207
+        found = sorted(path for path in matches if Path(path).is_file())
         new = [path for path in found if path not in {entry["path"] for entry in known}]
         for entry in known:
             _check_same(entry)
@@ -121,7 +123,7 @@ class FilesSource:
 
 def _head(path: str, head_bytes: int = HEAD_BYTES_MAX) -> tuple[int, str]:
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             beginning = file.read(head_bytes)
     except OSError as error:
         raise SourceError(f"{path}: cannot be opened: {error.strerror}") from error
