@@ -154,11 +154,11 @@ class Cluster:
         for code in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):  # noqa: SLF001
             if code in self._seen:
                 return (
-                    f"Kafka at {where} refused the login of {user!r} ({self._connection.sasl_mechanism}): "
+                    f"Kafka at {where} refused the login of {user!r} ({self._connection.sasl_mechanism}); "
                     "check sasl_username, sasl_password and sasl_mechanism"
                 )
         if KafkaError._SSL in self._seen:  # noqa: SLF001
-            return f"Kafka at {where}: TLS failed ({_bare(self._seen[KafkaError._SSL])}): check the ssl_ keys"  # noqa: SLF001
+            return f"Kafka at {where}: TLS failed ({_bare(self._seen[KafkaError._SSL])}); check the ssl_ keys"  # noqa: SLF001
         return None
 
     def _silence(self) -> str:
@@ -168,7 +168,7 @@ class Cluster:
         why = next((f" ({_bare(self._seen[code])})" for code in codes if code in self._seen), "")
         waited = format_duration(self._connection.connect_timeout)
         return (
-            f"Kafka at {self._connection.bootstrap_servers} gave no answer within {waited}{why}: "
+            f"Kafka at {self._connection.bootstrap_servers} gave no answer within {waited}{why}; "
             "start the broker, or set bootstrap_servers in [kafka] or KAFKA_BOOTSTRAP_SERVERS"
         )
 

@@ -59,7 +59,7 @@ def dead_letter_topic(config: DeadLettersConfig, pipeline_name: str | None) -> T
     """The topic of refused records. Raises `ConfigError` when it has no name."""
     name = config.topic or (f"{pipeline_name}.dead-letters" if pipeline_name else None)
     if name is None:
-        raise ConfigError("dead_letters has no topic: give it one, or give the pipeline a name")
+        raise ConfigError("dead_letters has no topic; give it one, or give the pipeline a name")
     settings = {"retention.ms": str(DEAD_LETTER_RETENTION_MS), "max.message.bytes": str(MESSAGE_BYTES_MAX)}
     return TopicPlan(name, "dead letters", 1, settings)
 

@@ -89,7 +89,7 @@ class RedisSink:
         try:
             import redis
         except ModuleNotFoundError:
-            raise ConfigError('a Redis sink needs the Redis client: pip install "streamcore-engine[redis]"') from None
+            raise ConfigError('a Redis sink needs the Redis client; pip install "streamcore-engine[redis]"') from None
         try:
             self._client = redis.Redis.from_url(
                 self._server.url.get_secret_value(),
@@ -99,11 +99,11 @@ class RedisSink:
             )
             self._client.ping()
         except redis.AuthenticationError:
-            raise SinkError(f"Redis at {self._where} refused the login: check the url", unreachable=True) from None
+            raise SinkError(f"Redis at {self._where} refused the login; check the url", unreachable=True) from None
         except (redis.RedisError, OSError) as error:
             waited = format_duration(self._server.connect_timeout)
             raise SinkError(
-                f"Redis at {self._where} gave no answer within {waited} ({_reason(error)}): "
+                f"Redis at {self._where} gave no answer within {waited} ({_reason(error)}); "
                 "start the server, or set url in the sink or REDIS_URL",
                 unreachable=True,
             ) from None
@@ -168,7 +168,7 @@ class RedisSink:
     def _failed(self, error: Exception) -> Error:
         if "WRONGTYPE" in str(error):
             return SinkError(
-                f"a key of {self._template.template!r} in Redis at {self._where} holds something that is no hash: "
+                f"a key of {self._template.template!r} in Redis at {self._where} holds something that is no hash; "
                 "choose another key_template, or delete those keys",
                 retriable=False,
             )

@@ -259,7 +259,7 @@ class KafkaSource:
             self._reader.raise_if_broker_unavailable(OUTAGE_MAX_S)
         except KafkaBrokerUnavailableError:
             raise SourceError(
-                f"Kafka at {self._connection.bootstrap_servers} has not answered for {OUTAGE_MAX_S:.0f} s: "
+                f"Kafka at {self._connection.bootstrap_servers} has not answered for {OUTAGE_MAX_S:.0f} s; "
                 "restart the run once the broker is back; it goes on from its last checkpoint",
                 unreachable=True,
             ) from None

@@ -37,7 +37,7 @@ def wait_for_free_group(cluster: Cluster, group: str, session_timeout_ms: int) -
         names = ", ".join(str(member) for member in members)
         if time.monotonic() > deadline:
             raise FencedError(
-                f"group {group} has another live member ({names}); this pipeline needs all partitions to itself: "
+                f"group {group} has another live member ({names}) and this pipeline needs all partitions to itself; "
                 "stop the other worker, or set another group_id"
             )
         if not told:

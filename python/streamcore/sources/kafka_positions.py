@@ -19,18 +19,19 @@ def check_same_topic(topic: Topic, previous: Mapping[str, object]) -> None:
         return
     if previous.get("topic") != topic.name:
         raise StateError(
-            f"the checkpoint was written for topic {previous.get('topic')}, not {topic.name}: "
+            f"the checkpoint was written for topic {previous.get('topic')}, not {topic.name}; "
             "give the pipeline another name, or put the topic back"
         )
     if previous.get("topic_id") != topic.topic_id:
         raise StateError(
-            f"topic {topic.name} was deleted and made again since the checkpoint, so its positions mean nothing: "
+            f"topic {topic.name} was deleted and made again since the checkpoint, so its positions mean nothing; "
             "move the checkpoint away to begin anew"
         )
     if previous.get("partitions") != len(topic.partitions):
         raise StateError(
             f"topic {topic.name} has {len(topic.partitions)} partitions and had {previous.get('partitions')} at the "
-            "checkpoint: keys have moved between partitions, so state kept per partition no longer fits them"
+            "checkpoint, so keys have moved and the state kept per partition no longer fits; "
+            "move the checkpoint away to begin anew, or make a topic of the old size"
         )
 
 
@@ -62,7 +63,7 @@ def stop_positions(cluster: Cluster, topic: Topic, stop: str | None, now_ms: int
         return latest
     at_ms = _instant(stop, now_ms)
     if at_ms > now_ms:
-        raise ConfigError(f"stop = {stop!r} lies in the future: use --for to run for a length of time")
+        raise ConfigError(f"stop = {stop!r} lies in the future; use --for to run for a length of time")
     return _offsets_at(cluster, topic.name, topic.partitions, at_ms, latest)
 
 
@@ -85,7 +86,7 @@ def _check_still_there(topic: str, lane: int, position: int, earliest: int, late
     if position < earliest:
         raise SourceError(
             f"records {position} to {earliest - 1} of partition {lane} of {topic} were deleted before they were read "
-            "(retention is shorter than the time this pipeline was away): move its state away to begin anew"
+            "(retention is shorter than the time this pipeline was away); move its state away to begin anew"
         )
     if position > latest:
         raise SourceError(

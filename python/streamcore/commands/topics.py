@@ -1,0 +1,86 @@
+"""Owns `streamcore topics`: which Kafka topics a pipeline needs, and making those that are missing.
+
+Before it: `cli.py`. After it: `topics.py` says what they are, `kafka_client.py` asks and makes.
+Invariant: a topic that exists is never changed, only said to be other than planned.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from streamcore.commands import Subparsers, add_command
+
+if TYPE_CHECKING:
+    from streamcore.config import KafkaConnection
+    from streamcore.kafka_client import Cluster, Topic
+    from streamcore.topics import TopicPlan
+
+EXAMPLES = """
+streamcore topics plan page_counts.toml
+streamcore topics create page_counts.toml
+streamcore topics create page_counts.toml --set kafka.bootstrap_servers=broker:9092
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Declares the command."""
+    summary = "show or create the Kafka topics of a pipeline"
+    parser = add_command(subparsers, "topics", run, summary=summary, examples=EXAMPLES)
+    parser.add_argument("action", choices=("plan", "create"), help="plan: only show; create: make what is missing")
+    parser.add_argument("target", metavar="FILE", help="pipeline file, or module.py:name of a pipeline in Python")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of the file; may be repeated"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command: one line a topic."""
+    import os
+
+    from streamcore.commands.run import load_target
+    from streamcore.config.environment import fill_from_environment
+    from streamcore.topics import topic_plans
+
+    pipeline = load_target(arguments.target, arguments.set)
+    plans = topic_plans(fill_from_environment(pipeline.config, os.environ))
+    for line in _lines(plans, create=arguments.action == "create"):
+        print(line, flush=True)
+    return 0
+
+
+def _lines(plans: list[tuple[KafkaConnection, TopicPlan]], *, create: bool) -> Iterator[str]:
+    from streamcore.kafka_client import Cluster
+
+    clusters: list[tuple[KafkaConnection, Cluster]] = []  # connections hold dicts, so they are no keys
+    if not plans:
+        yield "this pipeline uses no Kafka topic"
+    for connection, plan in plans:
+        cluster = next((cluster for known, cluster in clusters if known == connection), None)
+        if cluster is None:
+            cluster = Cluster(connection)
+            cluster.connect()
+            clusters.append((connection, cluster))
+        yield f"{plan.name}  {plan.role}  {_state(cluster, plan, create=create)}"
+
+
+def _state(cluster: Cluster, plan: TopicPlan, *, create: bool) -> str:
+    topic = cluster.topic(plan.name)
+    if topic is not None:
+        return _existing(topic, plan)
+    if create:
+        cluster.create_topic(plan)
+        return f"created: {_wanted(plan)}"
+    return f"missing; would be created: {_wanted(plan)}"
+
+
+def _existing(topic: Topic, plan: TopicPlan) -> str:
+    count = len(topic.partitions)
+    planned = plan.partitions is not None and plan.partitions != count
+    return f"exists: {count} partitions{f' (a new one would have {plan.partitions})' if planned else ''}"
+
+
+def _wanted(plan: TopicPlan) -> str:
+    partitions = "partitions as the broker's default" if plan.partitions is None else f"{plan.partitions} partitions"
+    return ", ".join([partitions, *(f"{name}={value}" for name, value in plan.settings.items())])
