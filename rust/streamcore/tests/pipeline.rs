@@ -1,0 +1,368 @@
+//! The whole engine against a naive model: however the input is cut into pushes and lanes, saved,
+//! restored or rolled back, the last row of every window is what counting all events by hand gives.
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Int64Type, TimestampMillisecondType};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use streamcore::pipeline::{OutputBatch, OutputKind, Pipeline};
+use streamcore::raw::RawBatch;
+use streamcore::spec::Spec;
+
+/// An event as the tests see it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Event {
+    lane: i32,
+    key: u8,
+    time_ms: i64,
+    value: i64,
+    id: u8,
+}
+
+/// Last row of each (key, start, end): count, sum and revision.
+type Rows = BTreeMap<(String, i64, i64), (i64, i64, i64)>;
+
+fn spec(steps: &str, out_of_orderness: &str, extra: &str) -> Spec {
+    let text = format!(
+        r#"{{"source":{{"event_time":"t","event_time_unit":"ms","out_of_orderness_ms":{out_of_orderness},
+        "schema":{{"k":"string","v":"int64"}}{extra}}},"steps":[{steps}]}}"#
+    );
+    Spec::from_json(text.as_bytes()).expect("a description")
+}
+
+fn window(kind: &str, rest: &str) -> String {
+    format!(
+        r#"{{"verb":"window","kind":{{{kind}}},"by":[{{"name":"k","text":"k"}}],
+        "aggregates":[{{"name":"n","text":"count()"}},{{"name":"s","text":"sum(v)"}}]{rest}}}"#
+    )
+}
+
+/// Builds one raw batch a lane; offsets go on from `offsets`.
+fn raws(events: &[Event], offsets: &mut BTreeMap<i32, i64>) -> Vec<RawBatch> {
+    let mut batches: BTreeMap<i32, RawBatch> = BTreeMap::new();
+    for event in events {
+        let batch = batches.entry(event.lane).or_insert_with(|| RawBatch::new(event.lane, "t".into(), 8, 256));
+        let Event { key, time_ms, value, id, .. } = event;
+        let json = format!(r#"{{"t":{time_ms},"k":"k{key}","v":{value},"id":"{id}","x":[{{}},null]}}"#);
+        let offset = offsets.entry(event.lane).or_default();
+        batch.push(Some(json.as_bytes()), *offset, Some(*time_ms)).expect("small");
+        batch.push_key(Some(format!("k{key}").as_bytes()));
+        *offset += 1;
+    }
+    batches.into_values().collect()
+}
+
+fn collect(outputs: &[OutputBatch], rows: &mut Rows) {
+    for output in outputs.iter().filter(|output| output.kind == OutputKind::Result) {
+        let batch = &output.batch;
+        let keys = batch.column_by_name("k").expect("k").as_string::<i32>();
+        let time = |name| batch.column_by_name(name).expect("bound").as_primitive::<TimestampMillisecondType>();
+        let number = |name| batch.column_by_name(name).expect("number").as_primitive::<Int64Type>();
+        let (starts, ends) = (time("window_start"), time("window_end"));
+        let (counts, sums, revisions) = (number("n"), number("s"), number("revision"));
+        for row in 0..batch.num_rows() {
+            let key = (keys.value(row).to_owned(), starts.value(row), ends.value(row));
+            let value = (counts.value(row), sums.value(row), revisions.value(row));
+            if let Some(before) = rows.insert(key, value) {
+                assert!(before.2 < value.2, "revisions rise: {before:?} then {value:?}");
+            }
+        }
+    }
+}
+
+/// How a run is disturbed.
+#[derive(Debug, Clone)]
+struct Course {
+    cuts: Vec<usize>,
+    threads: usize,
+    /// Before which push state is saved and loaded into a new pipeline.
+    restart_at: Option<usize>,
+    /// Which push is done, rolled back and done again.
+    redo_at: Option<usize>,
+}
+
+fn course() -> impl Strategy<Value = Course> {
+    let cuts = proptest::collection::vec(1_usize..30, 1..12);
+    (cuts, 1_usize..3, proptest::option::of(0_usize..6), proptest::option::of(0_usize..6))
+        .prop_map(|(cuts, threads, restart_at, redo_at)| Course { cuts, threads, restart_at, redo_at })
+}
+
+fn start(spec: &Spec, threads: usize) -> Pipeline {
+    let mut pipeline = Pipeline::new(spec, threads).expect("a plan");
+    pipeline.assign(&[0, 1, 2]);
+    pipeline
+}
+
+fn commit(pipeline: &mut Pipeline, rows: &mut Rows) -> u64 {
+    let sealed = pipeline.seal().expect("balanced");
+    collect(&sealed.outputs, rows);
+    pipeline.committed();
+    sealed.digest
+}
+
+fn run(spec: &Spec, events: &[Event], course: &Course) -> (Rows, Vec<u64>) {
+    let mut pipeline = start(spec, course.threads);
+    let (mut rows, mut offsets) = (Rows::new(), BTreeMap::new());
+    let mut rest = events;
+    for (number, cut) in course.cuts.iter().cycle().enumerate() {
+        if rest.is_empty() {
+            break;
+        }
+        let (part, after) = rest.split_at((*cut).min(rest.len()));
+        rest = after;
+        if course.restart_at == Some(number) {
+            let digest = commit(&mut pipeline, &mut rows);
+            let saved = pipeline.save();
+            let mut fresh = Pipeline::new(spec, course.threads).expect("a plan");
+            fresh.restore(&saved).expect("whole");
+            assert_eq!(commit(&mut fresh, &mut Rows::new()), digest, "loaded state is the saved state");
+            pipeline = fresh;
+        }
+        if course.redo_at == Some(number) {
+            commit(&mut pipeline, &mut rows);
+            let before = pipeline.save();
+            pipeline.push(&raws(part, &mut offsets.clone()), 0).expect("a push");
+            pipeline.seal().expect("balanced");
+            pipeline.rollback();
+            assert_eq!(pipeline.save(), before, "undo is the identity");
+        }
+        collect(&pipeline.push(&raws(part, &mut offsets), 0).expect("a push"), &mut rows);
+        if number % 3 == 2 {
+            commit(&mut pipeline, &mut rows);
+        }
+    }
+    collect(&pipeline.end().expect("an end"), &mut rows);
+    commit(&mut pipeline, &mut rows);
+    let ledger = pipeline.ledgers().fold([0; 4], |mut sum, (_, ledger)| {
+        sum[0] += ledger.applied;
+        sum[1] += ledger.late;
+        sum[2] += ledger.late_windows;
+        sum[3] += ledger.duplicate;
+        sum
+    });
+    (rows, ledger.to_vec())
+}
+
+/// Aligned windows by hand.
+fn aligned_by_hand(events: &[Event], size: i64, slide: i64, bound: i64, lateness: i64) -> (Rows, Vec<u64>) {
+    let mut clocks: BTreeMap<i32, i64> = BTreeMap::new();
+    let mut rows = Rows::new();
+    let mut ledger = [0; 4];
+    for event in events {
+        let watermark = clocks.get(&event.lane).map_or(i64::MIN, |max| max - bound - 1);
+        let starts: Vec<i64> = (event.time_ms - size + 1..=event.time_ms).filter(|start| start % slide == 0).collect();
+        let open: Vec<i64> = starts.iter().copied().filter(|start| start + size - 1 + lateness > watermark).collect();
+        for start in &open {
+            let row = rows.entry((format!("k{}", event.key), *start, start + size)).or_default();
+            row.0 += 1;
+            row.1 += event.value;
+        }
+        if !open.is_empty() {
+            ledger[0] += 1;
+            ledger[2] += (starts.len() - open.len()) as u64;
+        } else if !starts.is_empty() {
+            ledger[1] += 1;
+        }
+        let max = clocks.entry(event.lane).or_insert(event.time_ms);
+        *max = (*max).max(event.time_ms);
+    }
+    (rows, ledger.to_vec())
+}
+
+fn sessions_by_hand(events: &[Event], gap: i64) -> Rows {
+    let mut keys: BTreeMap<u8, Vec<Event>> = BTreeMap::new();
+    for event in events {
+        keys.entry(event.key).or_default().push(*event);
+    }
+    let mut rows = Rows::new();
+    for (key, mut events) in keys {
+        events.sort_by_key(|event| event.time_ms);
+        for session in events.chunk_by(|left, right| right.time_ms - left.time_ms < gap) {
+            let (first, last) = (session[0].time_ms, session[session.len() - 1].time_ms);
+            let sum = session.iter().map(|event| event.value).sum();
+            rows.insert((format!("k{key}"), first, last + gap), (session.len() as i64, sum, 0));
+        }
+    }
+    rows
+}
+
+fn without_revisions(rows: &Rows) -> BTreeMap<(String, i64, i64), (i64, i64)> {
+    rows.iter().map(|(key, row)| (key.clone(), (row.0, row.1))).collect()
+}
+
+/// Events of three lanes whose times drift on, some of them far behind.
+fn events(behind_max: i64) -> impl Strategy<Value = Vec<Event>> {
+    let event = (0_i32..3, 0_u8..4, 0_i64..4, 0_i64..=behind_max, -5_i64..6, 0_u8..40);
+    proptest::collection::vec(event, 0..150).prop_map(|raw| {
+        let mut now = 0;
+        let place = |(lane, key, step, behind, value, id): (i32, u8, i64, i64, i64, u8)| {
+            now += step;
+            Event { lane, key, time_ms: now - behind, value, id }
+        };
+        raw.into_iter().map(place).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn aligned_windows_agree_with_counting_by_hand(
+        events in events(40), course in course(), size in 1_i64..25, slide in 1_i64..25,
+        bound in 0_i64..15, lateness in 0_i64..12, updates in any::<bool>(),
+    ) {
+        let emit = if updates { "updates" } else { "final" };
+        let rest = format!(r#","allowed_lateness_ms":{lateness},"emit":"{emit}""#);
+        let kind = format!(r#""type":"hopping","size_ms":{size},"slide_ms":{slide}"#);
+        let spec = spec(&window(&kind, &rest), &bound.to_string(), "");
+        let (rows, ledger) = run(&spec, &events, &course);
+        let (expected, expected_ledger) = aligned_by_hand(&events, size, slide, bound, lateness);
+        prop_assert_eq!(without_revisions(&rows), without_revisions(&expected));
+        prop_assert_eq!(ledger, expected_ledger);
+    }
+
+    #[test]
+    fn keyed_lanes_agree_with_counting_by_hand(
+        events in events(40), course in course(), size in 1_i64..25, slide in 1_i64..25,
+        bound in 0_i64..15, updates in any::<bool>(),
+    ) {
+        // Keyed by k: a key lives in one lane, which closes its windows by itself.
+        let events: Vec<Event> =
+            events.into_iter().map(|event| Event { lane: i32::from(event.key) % 3, ..event }).collect();
+        let emit = if updates { "updates" } else { "final" };
+        let kind = format!(r#""type":"hopping","size_ms":{size},"slide_ms":{slide}"#);
+        let steps = window(&kind, &format!(r#","emit":"{emit}""#));
+        let spec = spec(&steps, &bound.to_string(), r#","keyed_by":"k""#);
+        prop_assert!(!Pipeline::new(&spec, 1).expect("a plan").plan().combine);
+        let (rows, ledger) = run(&spec, &events, &course);
+        let (expected, expected_ledger) = aligned_by_hand(&events, size, slide, bound, 0);
+        prop_assert_eq!(without_revisions(&rows), without_revisions(&expected));
+        prop_assert_eq!(ledger, expected_ledger);
+    }
+
+    #[test]
+    fn sessions_do_not_depend_on_order_within_the_bound(
+        events in events(10), course in course(), gap in 1_i64..15, keyed in any::<bool>(),
+    ) {
+        let events: Vec<Event> = match keyed {
+            true => events.into_iter().map(|event| Event { lane: i32::from(event.key) % 3, ..event }).collect(),
+            false => events,
+        };
+        let kind = format!(r#""type":"session","gap_ms":{gap},"gap_inclusive":false"#);
+        let spec = spec(&window(&kind, ""), "10", if keyed { r#","keyed_by":"k""# } else { "" });
+        let (rows, ledger) = run(&spec, &events, &course);
+        prop_assert_eq!(without_revisions(&rows), without_revisions(&sessions_by_hand(&events, gap)));
+        prop_assert_eq!(ledger[0], events.len() as u64);
+    }
+
+    #[test]
+    fn duplicates_are_dropped_once_per_lane_within_the_horizon(events in events(10), course in course()) {
+        let dedupe = r#"{"verb":"dedupe","field":"id","within_ms":100000},"#;
+        let steps = format!("{dedupe}{}", window(r#""type":"tumbling","size_ms":10"#, ""));
+        let (rows, ledger) = run(&spec(&steps, "10", ""), &events, &course);
+        let mut seen = std::collections::BTreeSet::new();
+        let fresh: Vec<Event> = events.iter().copied().filter(|event| seen.insert((event.lane, event.id))).collect();
+        // The clock also moves for duplicates, but within the bound nothing is late either way.
+        let (expected, _) = aligned_by_hand(&fresh, 10, 10, 10, 0);
+        prop_assert_eq!(without_revisions(&rows), without_revisions(&expected));
+        prop_assert_eq!(ledger[3], (events.len() - fresh.len()) as u64);
+    }
+
+    #[test]
+    fn lanes_do_not_change_the_result_of_input_within_the_bound(
+        events in events(10), left in course(), right in course(), size in 1_i64..25, slide in 1_i64..25,
+    ) {
+        let kind = format!(r#""type":"hopping","size_ms":{size},"slide_ms":{slide}"#);
+        let spec = spec(&window(&kind, ""), "10", "");
+        let one: Vec<Event> = events.iter().map(|event| Event { lane: 0, ..*event }).collect();
+        let (left, right) = (run(&spec, &one, &left).0, run(&spec, &events, &right).0);
+        prop_assert_eq!(without_revisions(&left), without_revisions(&right));
+    }
+}
+
+#[test]
+fn a_returning_idle_lane_reopens_a_fired_window() {
+    let spec = spec(&window(r#""type":"tumbling","size_ms":10"#, ""), "0", r#","idle_timeout_ms":100"#);
+    let mut pipeline = start(&spec, 1);
+    let mut offsets = BTreeMap::new();
+    let event = |lane, time_ms| Event { lane, key: 0, time_ms, value: 1, id: 0 };
+    let mut rows = Rows::new();
+    collect(&pipeline.push(&raws(&[event(0, 1), event(1, 2)], &mut offsets), 0).expect("a push"), &mut rows);
+    collect(&pipeline.advance(0, &[2]).expect("time"), &mut rows);
+    collect(&pipeline.advance(50, &[1, 2]).expect("time"), &mut rows);
+    collect(&pipeline.push(&raws(&[event(0, 25)], &mut offsets), 120).expect("a push"), &mut rows);
+    collect(&pipeline.advance(130, &[1, 2]).expect("time"), &mut rows);
+    assert_eq!(rows.get(&("k0".into(), 0, 10)), Some(&(2, 2, 0)), "lanes 1 and 2 are idle: the window fires");
+    collect(&pipeline.push(&raws(&[event(1, 3)], &mut offsets), 140).expect("a push"), &mut rows);
+    collect(&pipeline.push(&raws(&[event(1, 30)], &mut offsets), 150).expect("a push"), &mut rows);
+    assert_eq!(rows.get(&("k0".into(), 0, 10)), Some(&(3, 3, 1)), "lane 1 came back in time for its own clock");
+    assert_eq!(pipeline.combine().expect("merged").late_after_combine(), 0);
+}
+
+#[test]
+fn all_idle_clocks_run_with_the_wall_clock_and_close_windows() {
+    let spec = spec(&window(r#""type":"tumbling","size_ms":1000"#, ""), "0", r#","idle_timeout_ms":100"#);
+    let mut pipeline = start(&spec, 1);
+    let event = Event { lane: 0, key: 0, time_ms: 10, value: 1, id: 0 };
+    let mut rows = Rows::new();
+    collect(&pipeline.push(&raws(&[event], &mut BTreeMap::new()), 5_000).expect("a push"), &mut rows);
+    for now in [5_001, 5_500, 5_980] {
+        collect(&pipeline.advance(now, &[0, 1, 2]).expect("time"), &mut rows);
+        assert!(rows.is_empty(), "not over at {now}");
+    }
+    // The clock stood at 9 when the record came at 5,000; the window is over at 999.
+    collect(&pipeline.advance(5_990, &[0, 1, 2]).expect("time"), &mut rows);
+    assert_eq!(rows.len(), 1);
+}
+
+#[test]
+fn state_of_another_pipeline_is_refused_and_damage_is_noticed() {
+    let tumbling = spec(&window(r#""type":"tumbling","size_ms":10"#, ""), "0", "");
+    let hopping = spec(&window(r#""type":"hopping","size_ms":10,"slide_ms":5"#, ""), "0", "");
+    let mut pipeline = start(&tumbling, 1);
+    let event = Event { lane: 0, key: 0, time_ms: 10, value: 1, id: 0 };
+    pipeline.push(&raws(&[event], &mut BTreeMap::new()), 0).expect("a push");
+    commit(&mut pipeline, &mut Rows::new());
+    let saved = pipeline.save();
+    let error = Pipeline::new(&hopping, 1).expect("a plan").restore(&saved).expect_err("another plan");
+    assert!(error.message.contains("another pipeline"), "{error}");
+    for (id, bytes) in &saved {
+        for len in 0..bytes.len() {
+            let cut = vec![(*id, bytes[..len].to_vec())];
+            Pipeline::new(&tumbling, 1).expect("a plan").restore(&cut).expect_err("cut short");
+        }
+    }
+}
+
+#[test]
+fn bad_records_leave_and_the_next_good_one_is_counted() {
+    let spec = spec(&window(r#""type":"tumbling","size_ms":10"#, ""), "0", r#","max_future_skew_ms":1000"#);
+    let mut pipeline = start(&spec, 1);
+    let deep = format!(r#"{{"t":1,"k":"a","v":1,"x":{}}}"#, "[".repeat(100_000));
+    let values: Vec<(Option<&[u8]>, &str)> = vec![
+        (Some(b"nonsense"), "DECODE_SYNTAX"),
+        (Some(b"{\"t\":1,\"k\":\"\xff\"}"), "DECODE_UTF8"),
+        (Some(deep.as_bytes()), "DEPTH_LIMIT"),
+        (Some(br#"{"k":"a","v":1}"#), "MISSING_FIELD"),
+        (Some(br#"{"t":"yesterday","k":"a","v":1}"#), "BAD_TIMESTAMP"),
+        (Some(br#"{"t":1,"k":7,"v":1}"#), "TYPE_MISMATCH"),
+        (Some(br#"{"t":1,"k":"a","v":9223372036854775808}"#), "NUMBER_RANGE"),
+        (Some(br#"{"t":1,"k":"a","k":"b","v":1}"#), "DUP_FIELD"),
+        (None, "tombstone"),
+        (Some(br#"{"t":5000,"k":"a","v":1}"#), "future"),
+        (Some(br#"{"t":1,"k":"a","v":1}"#), "applied"),
+    ];
+    let mut raw = RawBatch::new(0, "t".into(), 16, 1024);
+    for (offset, (value, _)) in values.iter().enumerate() {
+        raw.push(*value, offset as i64, Some(0)).expect("small");
+    }
+    let outputs = pipeline.push(&[raw], 0).expect("a push");
+    let rejected = outputs.iter().find(|output| output.kind == OutputKind::Rejected).expect("dead letters");
+    let reasons = rejected.batch.column_by_name("reason").expect("reason").as_string::<i32>();
+    let found: Vec<&str> = reasons.iter().flatten().collect();
+    let expected: Vec<&str> = values[..8].iter().map(|(_, reason)| *reason).collect();
+    assert_eq!(found, expected);
+    let ledger = *pipeline.ledgers().next().expect("lane 0").1;
+    assert_eq!((ledger.read, ledger.rejected, ledger.tombstone, ledger.future, ledger.applied), (11, 8, 1, 1, 1));
+    pipeline.seal().expect("the ledger balances");
+}
