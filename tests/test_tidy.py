@@ -71,11 +71,13 @@ LATE = {"pydantic", "pydantic_core"}
 WITHOUT_TEST = {"streamcore.__main__", "streamcore.sinks.base", "streamcore.sources.base"}
 RUST_WITHOUT_TEST = {"rust/streamcore/src/lib.rs"}
 
-BANNED = re.compile(r"\b(?:todo|unimplemented)!|\bNotImplementedError\b|\b(?:TO" r"DO|FIX" r"ME|XX" r"X)\b")
+# One letter of each word stands in brackets, so that the patterns do not find themselves.
+BANNED = re.compile(r"\b(?:tod[o]|unimplemente[d])!|\bNotImplementedErro[r]\b|\b(?:TOD[O]|FIXM[E]|XX[X])\b")
 # Paths of somebody's machine, and hosts of package registries: both belong in that machine's settings.
 PRIVATE = re.compile(
-    r"(?<![\w.])/(?:wo" r"rk|ro" r"ot|ho" r"me/\w+|Us" r"ers/\w+)/|(?<![\w.])/t" r"mp/\w"
-    r"|\bpypi\.(?:org|python)|\bfiles\.pythonhosted|\bcrates\.io(?!-index)|\bproxy\.golang|\brepo\d*\.maven|\bregistry\.npm"
+    r"(?<![\w.])/(?:wor[k]|roo[t]|hom[e]/\w+|User[s]/\w+)/|(?<![\w.])/tm[p]/\w"
+    r"|\bpyp[i]\.(?:org|python)|\bfiles\.pythonhoste[d]|\bcrates\.i[o](?!-index)|\bproxy\.golan[g]"
+    r"|\brepo\d*\.mave[n]|\bregistry\.np[m]"
 )
 
 CLIPPY_BANS = {
@@ -288,7 +290,7 @@ def test_nothing_is_left_unfinished() -> None:
         f"{path}:{number}: {line.strip()}"
         for path in sources()
         for number, line in enumerate(tree.text(path).splitlines(), 1)
-        if BANNED.search(line) and path != Path("tests/test_tidy.py")
+        if BANNED.search(line)
     ]
     assert found == []
 
@@ -296,7 +298,7 @@ def test_nothing_is_left_unfinished() -> None:
 def test_no_path_of_a_machine_and_no_registry() -> None:
     found = []
     for path in tree.files():
-        if path.suffix in {".png", ".lock"} or path == Path("tests/test_tidy.py"):
+        if path.suffix in {".png", ".lock"}:
             continue
         for number, line in enumerate(tree.text(path).splitlines(), 1):
             if PRIVATE.search(line):

@@ -144,7 +144,9 @@ def _closing(case: Case) -> tuple[int | None, int]:
     watermark = case.spec.get("watermark") or {"policy": "none"}
     lateness = case.spec.get("lateness") or {}
     is_session = case.spec["window"]["kind"] == "session"
-    rule = lateness.get("session_close_rule" if is_session else "close_rule", SESSION_RULE if is_session else WINDOW_RULE)
+    rule = lateness.get(
+        "session_close_rule" if is_session else "close_rule", SESSION_RULE if is_session else WINDOW_RULE
+    )
     if watermark["policy"] == "none" or rule == "never":
         return None, 0
     allowed = int(lateness.get("allowed", 0))

@@ -69,7 +69,9 @@ def checker() -> Callable[[dict[str, Any], list[dict[str, Any]], list[dict[str, 
 def expected(folder: Path) -> list[dict[str, Any]]:
     textbook = folder / "expected_textbook.jsonl"
     path = textbook if textbook.exists() else folder / "expected.jsonl"
-    return [json.loads(line, parse_float=Decimal) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    return [
+        json.loads(line, parse_float=Decimal) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()
+    ]
 
 
 def differences(folder: Path, *, batch: int, restart: bool = False) -> list[str]:

@@ -80,7 +80,9 @@ def functions(path: Path) -> list[Function]:
 
 def strings(path: Path) -> set[str]:
     """Every text constant: a module may be named by one (lazy exports, entry points)."""
-    return {node.value for node in ast.walk(tree(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {
+        node.value for node in ast.walk(tree(path)) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
 
 
 def docstring(path: Path) -> str | None:

@@ -1,0 +1,171 @@
+"""Runs a model's job through the engine on a schedule of pushes, commits, restarts and rollbacks.
+
+`model.py` says what a job and a record are; the tests compare. Invariant: rows of an epoch count only once it
+is committed, as the runner's sinks see it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from streamcore import _core
+from tests.property.model import Event, Garbage, Job, Record, Row
+
+Action = Literal["push", "commit", "restart", "rollback"]
+
+LEDGER_CLASSES = ("applied", "filtered", "duplicate", "late", "future", "rejected", "tombstone")
+
+
+@dataclass(frozen=True)
+class Step:
+    """Push up to `records` records, then do `action`."""
+
+    records: int
+    action: Action = "push"
+
+
+@dataclass
+class Outcome:
+    rows: list[Row] = field(default_factory=list)
+    """Committed result rows in the order they left."""
+    late: list[tuple[int, str]] = field(default_factory=list)
+    ledgers: dict[int, dict[str, int]] = field(default_factory=dict)
+    digest: int = 0
+
+
+def describe(job: Job, *, emit: str = "final", combine: str = "auto") -> bytes:
+    window = job.window
+    kind: dict[str, Any] = {"type": window.kind}
+    if window.kind == "session":
+        kind |= {"gap_ms": window.size, "gap_inclusive": window.inclusive}
+    else:
+        kind |= {"size_ms": window.size, "offset_ms": window.offset}
+        if window.kind == "hopping":
+            kind["slide_ms"] = window.slide
+    aggregates = {
+        "events": "count()",
+        "values": "count(value)",
+        "total": "sum(value)",
+        "least": "min(value)",
+        "most": "max(value)",
+        "idents": "count_distinct(ident)",
+        "weight": "sum(weight)",
+    }
+    steps: list[dict[str, Any]] = []
+    if job.within is not None:
+        steps.append({"verb": "dedupe", "field": "ident", "within_ms": job.within})
+    steps.append(
+        {
+            "verb": "window",
+            "kind": kind,
+            "by": [{"name": "key", "text": "key"}],
+            "aggregates": [{"name": name, "text": text} for name, text in aggregates.items()],
+            "emit": emit,
+            "allowed_lateness_ms": job.lateness,
+        }
+    )
+    source = {
+        "event_time": "time",
+        "event_time_unit": "ms",
+        "out_of_orderness_ms": job.out_of_orderness,
+        "schema": {"key": "string", "ident": "string", "value": "int64", "weight": "float64"},
+    }
+    return json.dumps({"source": source, "steps": steps, "combine": combine}).encode()
+
+
+def value_of(record: Record) -> bytes | None:
+    content = record.content
+    if isinstance(content, Event):
+        fields = {name: getattr(content, name) for name in ("time", "key", "ident", "value", "weight")}
+        return json.dumps(fields).encode()
+    return b"{garbage" if isinstance(content, Garbage) else None
+
+
+def run(spec: bytes, records: Sequence[Record], schedule: Sequence[Step] = ()) -> Outcome:
+    """The whole input by `schedule`, then in one push what is left, then the end."""
+    return _Driver(spec, records).run(schedule)
+
+
+class _Driver:
+    """Keeps what a runner keeps: the last checkpoint, its position, and the rows not yet committed."""
+
+    def __init__(self, spec: bytes, records: Sequence[Record]) -> None:
+        self._spec = spec
+        self._records = records
+        self._lanes = sorted({record.lane for record in records})
+        self._pipeline = _core.Pipeline(spec)
+        self._pipeline.assign(self._lanes)
+        self._position = 0
+        self._pending: list[_core.Batch] = []
+        self._outcome = Outcome()
+        self._checkpoint: tuple[int, list[tuple[int, bytes]]] | None = None
+
+    def run(self, schedule: Sequence[Step]) -> Outcome:
+        for step in [*schedule, Step(len(self._records))]:
+            self._push(step.records)
+            getattr(self, f"_{step.action}", lambda: None)() if step.action != "push" else None
+        while self._position < len(self._records):
+            self._push(len(self._records))
+        self._pending += self._pipeline.end()
+        self._commit()
+        self._outcome.ledgers = self._pipeline.ledger()
+        return self._outcome
+
+    def _push(self, count: int) -> None:
+        chosen = range(self._position, min(self._position + count, len(self._records)))
+        raw: _core.Raw | None = None
+        for lane in self._lanes:
+            rows = [
+                (value_of(self._records[at]), None, None, None, at) for at in chosen if self._records[at].lane == lane
+            ]
+            if rows:
+                part = _core.Raw.from_records(lane, "input", rows)
+                if raw is None:
+                    raw = part
+                else:
+                    raw.add(part)
+        if raw is not None:
+            self._pending += self._pipeline.push(raw, 0)
+        self._position = max(self._position, chosen.stop)
+
+    def _commit(self) -> None:
+        sealed = self._pipeline.seal()
+        self._pending += sealed.outputs
+        self._outcome.digest = sealed.digest
+        self._outcome.rows += rows_of(self._pending)
+        self._outcome.late += late_of(self._pending)
+        self._pending = []
+        self._pipeline.committed()
+        self._checkpoint = (self._position, self._pipeline.save())
+
+    def _rollback(self) -> None:
+        self._pipeline.rollback()
+        self._pending = []
+        self._position = self._checkpoint[0] if self._checkpoint else 0
+
+    def _restart(self) -> None:
+        self._pending = []
+        self._pipeline = _core.Pipeline(self._spec)
+        if self._checkpoint is None:
+            self._pipeline.assign(self._lanes)
+            self._position = 0
+        else:
+            self._position = self._checkpoint[0]
+            self._pipeline.restore(self._checkpoint[1])
+
+
+def rows_of(batches: Iterable[_core.Batch]) -> list[Row]:
+    results = (batch for batch in batches if batch.output == "result")
+    return [json.loads(row) for batch in results for row in batch.to_json(timestamp_format="epoch_ms")]
+
+
+def late_of(batches: Iterable[_core.Batch]) -> list[tuple[int, str]]:
+    found = []
+    for batch in batches:
+        if batch.output == "late":
+            for row in batch.to_rows():
+                found.append((row["_partition"], json.loads(row["_value"])["ident"]))
+    return found
