@@ -18,7 +18,8 @@ DURATION_MAX_MS = 36_525 * MILLISECONDS["d"]
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _WHOLE = re.compile(r"(-?)((?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+)")
-_PATTERN = r"^(\d+(\.\d+)?(ms|s|m|h|d|w))+$"
+_PATTERN = r"^((\d+(\.\d+)?(ms|s|m|h|d|w))+|.*\$\{.*)$"
+"""Of an editor's schema, which sees variables before they are replaced."""
 
 
 def parse_duration(value: object, *, signed: bool = False) -> int:
@@ -77,7 +78,7 @@ def format_instant(milliseconds: int) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def check_position(value: str) -> str:
+def check_position(value: object) -> str:
     """A place in a log to start or stop at: a word, `-2h` (before now) or an ISO time. Raises `ValueError`."""
     if not isinstance(value, str):
         raise ValueError('write "earliest", "latest", "-2h" or "2026-01-01T00:00:00Z"')  # noqa: TRY004 - pydantic collects ValueErrors
@@ -121,6 +122,12 @@ def _bare_number(value: object) -> str:
     return f'a duration needs a unit: write "{value}s" or "{value}ms" instead of {value}'
 
 
+def _start(value: Any) -> str:
+    if value == "end":
+        raise ValueError('"end" is a place to stop at; to skip what is there, start at "latest"')
+    return check_position(value)
+
+
 def _duration(value: Any) -> int:
     return parse_duration(value)
 
@@ -146,7 +153,10 @@ PositiveDuration = Annotated[int, BeforeValidator(_positive), _AS_TEXT, _SCHEMA]
 """Milliseconds, more than zero."""
 
 SignedDuration = Annotated[
-    int, BeforeValidator(_signed), _AS_TEXT, WithJsonSchema({"type": "string", "pattern": "^-?" + _PATTERN[1:]})
+    int,
+    BeforeValidator(_signed),
+    _AS_TEXT,
+    WithJsonSchema({"type": "string", "pattern": _PATTERN.replace("^(", "^(-?", 1)}),
 ]
 """Milliseconds, also negative."""
 
@@ -158,5 +168,5 @@ Instant = Annotated[
 ]
 """Milliseconds since the epoch; written as an ISO-8601 time with a zone."""
 
-LogPosition = Annotated[str, BeforeValidator(check_position)]
+LogPosition = Annotated[str, BeforeValidator(_start)]
 """`earliest`, `latest`, an ISO time, or `-2h`: that long before now."""

@@ -108,6 +108,9 @@ def parse(document: Document, *, types_required: bool | None = None) -> Pipeline
         problems += _problems_of_the_rest(document.values, error)
     else:
         problems += check(config, types_required=types_required)
+        if config.source.type == "records":
+            hint = 'use type = "files" with path'
+            problems.append(Problem("source.type", "records live in Python; a file cannot hold them", hint=hint))
     if config is None or problems:
         raise problems_error(locate(problems, document), file=document.file)
     return config
@@ -148,9 +151,7 @@ def _repair(values: dict[str, Any], path: Path, *, known: bool) -> None:
 
 def locate(problems: Collection[Problem], document: Document) -> list[Problem]:
     """The problems with line and column, in the order of the file. Those from elsewhere come first."""
-    from streamcore import _core
-
-    positions = {_plain(path): place for path, place in _core.locate_toml(document.text).items()}
+    positions = positions_of(document.text)
     overridden = {_plain(format_path(path)) for path in document.overridden}
     filled = {_plain(format_path(path)): name for path, name in document.environment.items()}
     located = []
@@ -164,6 +165,13 @@ def locate(problems: Collection[Problem], document: Document) -> list[Problem]:
             line, column = _position(path, positions)
             located.append(replace(problem, line=line, column=column))
     return sorted(located, key=lambda problem: (problem.line or 0, problem.column or 0))
+
+
+def positions_of(text: str) -> dict[str, tuple[int, int]]:
+    """Line and column of every key of a TOML document, by its path without quotes."""
+    from streamcore import _core
+
+    return {_plain(path): place for path, place in _core.locate_toml(text).items()}
 
 
 def _plain(path: str) -> str:

@@ -137,7 +137,8 @@ def _close_choice(path: Path, document: Any) -> str | None:
 
 
 def _types_at(path: Path) -> list[str]:
-    return list({"source": SOURCES, "sinks": SINKS}.get(str(path[0]), CONNECTIONS))
+    families = {"source": SOURCES, "sinks": SINKS}
+    return [kind for kind in families.get(str(path[0]), CONNECTIONS) if kind != "records"]
 
 
 def _unknown_type(path: Path, document: Any) -> tuple[str, str | None]:

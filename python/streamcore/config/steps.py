@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from streamcore.config.base import Model, setting
@@ -50,6 +50,22 @@ def _group_keys(value: Any) -> Any:
     return named
 
 
+GroupKeys = Annotated[
+    dict[str, Expression],
+    BeforeValidator(_group_keys),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": "string", "minLength": 1}},
+                {"type": "object", "additionalProperties": {"type": "string", "minLength": 1}},
+            ]
+        }
+    ),
+]
+"""Expressions by column name; a list of fields is named by their last parts."""
+
+
 class StepBase(Model):
     """Keys that every step has."""
 
@@ -85,7 +101,7 @@ class DedupeStep(StepBase):
 class WindowStep(Parameterised):
     """Groups and aggregates per window; the keys that every kind of window has."""
 
-    by: Annotated[dict[str, Expression], BeforeValidator(_group_keys)] = setting(
+    by: GroupKeys = setting(
         {}, 'Group keys: a list of fields, or names with expressions, as `{ page = "payload.page_id" }`.'
     )
     aggregate: dict[str, Expression] = setting(

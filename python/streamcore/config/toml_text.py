@@ -22,7 +22,7 @@ from streamcore.config.sinks import DeadLettersConfig
 from streamcore.config.steps import VERBS, WindowStep, column_name
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
-_LEADING = ("name", "type", *VERBS)
+LEADING = ("name", "type", *VERBS)
 """What a table is comes first in it."""
 _CONTROL = {index: f"\\u{index:04x}" for index in (*range(32), 127)}
 
@@ -47,7 +47,7 @@ def _written(model: BaseModel, *, tagged: bool = True) -> dict[str, Any]:
             written[key] = _written_value(value, values[key])
     if isinstance(model, WindowStep) and "by" in written:
         written["by"] = _shortest_keys(model.by)
-    return {key: written[key] for key in sorted(written, key=lambda key: key not in _LEADING)}
+    return {key: written[key] for key in sorted(written, key=lambda key: key not in LEADING)}
 
 
 def _written_value(value: Any, dumped: Any) -> Any:
@@ -95,7 +95,7 @@ def _header(path: Path) -> str:
 
 
 def _key(name: str) -> str:
-    return name if _BARE.fullmatch(name) else _quote(name)
+    return name if _BARE.fullmatch(name) else quote(name)
 
 
 def _value(value: Any, path: Path) -> str:  # noqa: PLR0911 - one case a type
@@ -106,7 +106,7 @@ def _value(value: Any, path: Path) -> str:  # noqa: PLR0911 - one case a type
     if isinstance(value, str):
         if path[-2:-1] == ("options",) and is_secret_key(str(path[-1])):
             return _secret(value, path)
-        return _quote(value if is_expression(path) else value.replace("$", "$$"))
+        return quote(value if is_expression(path) else value.replace("$", "$$"))
     if isinstance(value, float):
         return _float(value)
     if isinstance(value, (int, date, time)):
@@ -126,15 +126,16 @@ def _inline(items: Iterable[tuple[str, Any, Path]]) -> str:
     return "{ " + ", ".join(pairs) + " }" if pairs else "{}"
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
+    """A TOML basic string."""
     return '"' + json.dumps(text, ensure_ascii=False)[1:-1].translate(_CONTROL) + '"'
 
 
 def _secret(text: str, path: Path) -> str:
     """A URL without a login is no secret; anything else is named, not written."""
     if "://" in text and redact_url(text) == text:
-        return _quote(text.replace("$", "$$"))
-    return _quote(f"${{{secret_variable(path)}}}")
+        return quote(text.replace("$", "$$"))
+    return quote(f"${{{secret_variable(path)}}}")
 
 
 def secret_variable(path: Path) -> str:

@@ -1,0 +1,43 @@
+"""Owns the guess of types from the first records of a pipeline's source, for `streamcore check --write-schema`.
+
+Before it: a configuration without mistakes. After it: the file gets the types.
+Invariant: nothing is committed and no group is joined.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streamcore.config import PipelineConfig
+
+POLL_TIMEOUT_S = 0.1
+
+
+def sample_types(config: PipelineConfig) -> dict[str, str]:
+    """Types of the fields that nobody declared. Raises `SourceError`, or `ConfigError` where there is no record."""
+    from streamcore import _core
+    from streamcore.assemble import build_source, make_plan
+    from streamcore.clock import SystemClock
+    from streamcore.config import describe
+    from streamcore.errors import ConfigError
+    from streamcore.options import RunOptions
+    from streamcore.sources.base import Start
+
+    paths = [field["path"] for field in describe(config)["undeclared"]]
+    if not paths:
+        return {}
+    anonymous = config.model_copy(update={"name": None, "delivery": None, "sinks": (), "dead_letters": None})
+    stop = "end" if config.source.type in ("kafka", "memory") else None
+    source = build_source(make_plan(anonymous, RunOptions(stop=stop)), SystemClock())
+    try:
+        source.open(Start(stop=stop))
+        ended = False
+        while not ended:
+            polled = source.poll(POLL_TIMEOUT_S)
+            if polled.raw is not None and len(polled.raw) > 0:
+                return _core.infer_types(polled.raw, paths)
+            ended = polled.ended
+        raise ConfigError(f"the source has no record to guess types from; declare {', '.join(paths)} by hand")
+    finally:
+        source.close()

@@ -1,0 +1,90 @@
+"""Owns what is allowed but worth a word: the warnings of `streamcore check`.
+
+Before it: a configuration without mistakes. After it: a person decides.
+Invariant: an advice never stops a run.
+"""
+
+from __future__ import annotations
+
+import stat
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path as FilePath
+from typing import Any
+
+from streamcore.config.delivery import appending_sinks, choose_delivery
+from streamcore.config.durations import format_duration
+from streamcore.config.loading import Document
+from streamcore.config.models import PipelineConfig
+from streamcore.config.paths import Path, format_path
+from streamcore.config.redact import is_secret_key, redact_url
+from streamcore.config.sources import KafkaSourceConfig
+from streamcore.config.steps import DedupeStep, HoppingStep, SessionStep, TumblingStep
+from streamcore.errors import Problem
+
+
+def advice(config: PipelineConfig, document: Document) -> list[Problem]:
+    """Everything worth a word, as problems without a line."""
+    return [*_secrets(document), *_dedupe(config), *_delivery(config)]
+
+
+def _secrets(document: Document) -> Iterator[Problem]:
+    found = [path for path, text in _texts(tomllib.loads(document.text)) if _is_secret(path, text)]
+    for path in found:
+        hint = 'write "${NAME}" or "${file:/path}", and set it where the pipeline runs'
+        yield Problem(format_path(path), "a secret is written in the file", hint=hint)
+    if found and FilePath(document.file).stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        yield Problem(document.file, "others can read this file with a secret in it", hint=f"chmod 600 {document.file}")
+
+
+def _texts(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if (*path, key) != ("tests",):
+                yield from _texts(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _texts(item, (*path, index))
+    elif isinstance(value, str):
+        yield path, value
+
+
+def _is_secret(path: Path, text: str) -> bool:
+    if "${" in text or path[:2] == ("source", "schema"):
+        return False
+    return is_secret_key(str(path[-1])) or redact_url(text) != text
+
+
+def _dedupe(config: PipelineConfig) -> Iterator[Problem]:
+    for index, step in enumerate(config.steps):
+        if not isinstance(step, DedupeStep):
+            continue
+        path = f"steps[{index}].within"
+        open_ms = _open_ms(config)
+        if open_ms is not None and step.within < open_ms:
+            message = (
+                f"ids are forgotten before a window closes ({format_duration(open_ms)}): a late copy may count twice"
+            )
+            yield Problem(path, message, hint=f'within = "{format_duration(open_ms)}" or more')
+        if isinstance(config.source, KafkaSourceConfig) and config.source.keyed_by is None:
+            message = "copies are found only within one partition"
+            yield Problem(path, message, hint="have the producer give copies the same key, and say so with keyed_by")
+
+
+def _open_ms(config: PipelineConfig) -> int | None:
+    """How long a window stays open in event time, or None where nobody can say."""
+    step, bound = config.window, config.source.out_of_orderness_ms
+    if step is None or bound is None:
+        return None
+    if isinstance(step, SessionStep):
+        return step.gap + step.allowed_lateness + bound
+    return step.size + step.allowed_lateness + bound if isinstance(step, (TumblingStep, HoppingStep)) else None
+
+
+def _delivery(config: PipelineConfig) -> Iterator[Problem]:
+    if config.name is None or config.delivery is not None or choose_delivery(config) != "at_least_once":
+        return
+    sinks = appending_sinks(config)
+    if sinks:
+        hint = 'sinks that replace rows (Kafka upsert, Redis, Parquet) make it effectively_once; or state delivery = "at_least_once"'
+        yield Problem("delivery", f"at_least_once, because {', '.join(sinks)} cannot replace a row", hint=hint)
