@@ -57,7 +57,7 @@ impl Batch {
     }
 
     fn schema(&self) -> Result<FFI_ArrowSchema, Failure> {
-        FFI_ArrowSchema::try_from(self.rows.schema_ref().as_ref()).map_err(|error| internal(&error))
+        Ok(FFI_ArrowSchema::try_from(self.rows.schema_ref().as_ref())?)
     }
 }
 
@@ -125,7 +125,7 @@ impl Batch {
     /// The named columns in that order. Raises `ConfigError` for a name that is not there.
     fn select(&self, py: Python<'_>, columns: Vec<String>) -> PyResult<Self> {
         held(py, || {
-            let rows = self.rows.project(&self.positions(Some(columns))?).map_err(|error| internal(&error))?;
+            let rows = self.rows.project(&self.positions(Some(columns))?)?;
             Ok(Self { output: self.output, rows, headers: self.headers.clone(), headers_start: self.headers_start })
         })
     }
@@ -186,8 +186,4 @@ fn time_format(name: &str) -> Result<TimeFormat, Failure> {
             Err(Error::config(vec![problem.hint("use \"iso\" or \"epoch_ms\"")]).into())
         }
     }
-}
-
-fn internal(error: &arrow_schema::ArrowError) -> Failure {
-    Failure::Misuse(format!("internal error in the Arrow export: {error}; please report it"))
 }

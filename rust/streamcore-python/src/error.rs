@@ -3,6 +3,7 @@
 //! All other files of this crate return [`Failure`]s. Invariant: this is the only file that knows
 //! the exception classes of `streamcore.errors`, and no panic leaves [`enter`] or [`held`].
 
+use arrow_schema::ArrowError;
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyDict};
 use std::any::Any;
@@ -28,6 +29,13 @@ pub enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Engine(error)
+    }
+}
+
+impl From<ArrowError> for Failure {
+    /// Arrow refuses only what the engine put together wrongly.
+    fn from(error: ArrowError) -> Self {
+        Self::Misuse(format!("internal error in the Arrow export: {error}; please report it"))
     }
 }
 

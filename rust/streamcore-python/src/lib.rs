@@ -6,9 +6,11 @@
 
 mod arrow;
 mod checkpoint;
+mod describe;
 mod error;
 mod files;
 mod generate;
+mod pipeline;
 mod raw;
 mod rows;
 mod toml;
@@ -43,11 +45,14 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(simd, module)?)?;
     module.add_function(wrap_pyfunction!(toml::locate_toml, module)?)?;
+    module.add_function(wrap_pyfunction!(describe::describe, module)?)?;
     module.add_function(wrap_pyfunction!(raw::infer_types, module)?)?;
     module.add_function(wrap_pyfunction!(checkpoint::encode_checkpoint, module)?)?;
     module.add_function(wrap_pyfunction!(checkpoint::decode_checkpoint, module)?)?;
     module.add_class::<raw::Raw>()?;
     module.add_class::<files::LineReader>()?;
     module.add_class::<generate::Generator>()?;
-    module.add_class::<arrow::Batch>()
+    module.add_class::<arrow::Batch>()?;
+    module.add_class::<pipeline::Sealed>()?;
+    module.add_class::<pipeline::Pipeline>()
 }

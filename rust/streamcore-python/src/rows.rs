@@ -5,7 +5,7 @@
 
 use crate::error::Failure;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMillisecondType};
+use arrow_array::types::{Decimal128Type, Float64Type, Int64Type, TimestampMillisecondType};
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
 use pyo3::IntoPyObjectExt;
@@ -60,7 +60,6 @@ impl<'py> Writer<'py> {
         }
         match array.data_type() {
             DataType::Boolean => array.as_boolean().value(row).into_bound_py_any(py),
-            DataType::Int32 => array.as_primitive::<Int32Type>().value(row).into_bound_py_any(py),
             DataType::Int64 => array.as_primitive::<Int64Type>().value(row).into_bound_py_any(py),
             DataType::Float64 => array.as_primitive::<Float64Type>().value(row).into_bound_py_any(py),
             DataType::Utf8 => array.as_string::<i32>().value(row).into_bound_py_any(py),

@@ -5,7 +5,7 @@
 
 use crate::time_text::write_iso;
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Decimal128Type, Float64Type, Int32Type, Int64Type, TimestampMillisecondType};
+use arrow_array::types::{Decimal128Type, Float64Type, Int64Type, TimestampMillisecondType};
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
 use std::io::Write as _;
@@ -70,7 +70,6 @@ fn write_value(out: &mut Vec<u8>, array: &dyn Array, row: usize, time: TimeForma
     }
     match array.data_type() {
         DataType::Boolean => out.extend_from_slice(if array.as_boolean().value(row) { b"true" } else { b"false" }),
-        DataType::Int32 => write_json(out, &array.as_primitive::<Int32Type>().value(row)),
         DataType::Int64 => write_json(out, &array.as_primitive::<Int64Type>().value(row)),
         // serde_json writes the shortest text that reads back, and null for what is not finite.
         DataType::Float64 => write_json(out, &array.as_primitive::<Float64Type>().value(row)),

@@ -7,7 +7,7 @@ use crate::batch::{Column, DataType, Values};
 use crate::lane::{Left, LeftRow};
 use crate::raw::RawBatch;
 use arrow_array::{
-    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int32Array, Int64Array, RecordBatch,
+    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, RecordBatch,
     StringArray, TimestampMillisecondArray,
 };
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
@@ -74,23 +74,35 @@ pub fn batch_of(names: &[(String, DataType)], columns: Vec<Column>) -> RecordBat
     RecordBatch::try_new(schema, arrays).expect("columns of one length and the declared types")
 }
 
-/// Columns of whole records: `_key _value _topic _partition _offset _timestamp`.
+/// The columns of whole records.
+pub const RECORD_COLUMNS: [(&str, DataType); 6] = [
+    ("_key", DataType::Binary),
+    ("_value", DataType::Binary),
+    ("_topic", DataType::String),
+    ("_partition", DataType::Int64),
+    ("_offset", DataType::Int64),
+    ("_timestamp", DataType::Timestamp),
+];
+
+/// [`RECORD_COLUMNS`] of `rows`.
 fn record_columns(raw: &RawBatch, rows: &[u32]) -> Vec<(Field, ArrayRef)> {
     let indexes = || rows.iter().map(|row| *row as usize);
     let key = BinaryArray::from_iter(indexes().map(|row| raw.key(row)));
     let value = BinaryArray::from_iter(indexes().map(|row| raw.value(row)));
     let topic = StringArray::from_iter_values(indexes().map(|_| &*raw.topic));
-    let partition = Int32Array::from_iter_values(indexes().map(|_| raw.lane));
+    let partition = Int64Array::from_iter_values(indexes().map(|_| i64::from(raw.lane)));
     let offset = Int64Array::from_iter_values(indexes().map(|row| raw.offset(row)));
     let timestamp = TimestampMillisecondArray::from_iter(indexes().map(|row| raw.timestamp_ms(row)));
-    vec![
-        (Field::new("_key", ArrowType::Binary, true), Arc::new(key)),
-        (Field::new("_value", ArrowType::Binary, true), Arc::new(value)),
-        (Field::new("_topic", ArrowType::Utf8, false), Arc::new(topic)),
-        (Field::new("_partition", ArrowType::Int32, false), Arc::new(partition)),
-        (Field::new("_offset", ArrowType::Int64, false), Arc::new(offset)),
-        (Field::new("_timestamp", timestamp_type(), true), Arc::new(timestamp.with_timezone("UTC"))),
-    ]
+    let arrays: [ArrayRef; 6] = [
+        Arc::new(key),
+        Arc::new(value),
+        Arc::new(topic),
+        Arc::new(partition),
+        Arc::new(offset),
+        Arc::new(timestamp.with_timezone("UTC")),
+    ];
+    let fields = RECORD_COLUMNS.iter().map(|(name, data_type)| Field::new(*name, arrow_type(*data_type), true));
+    fields.zip(arrays).collect()
 }
 
 fn assemble(columns: Vec<(Field, ArrayRef)>) -> RecordBatch {

@@ -1,0 +1,262 @@
+//! `Pipeline`: the engine's pipeline, called by one thread at a time.
+//!
+//! `raw.rs` comes before, `arrow.rs` after. Invariant: every call that computes runs without the
+//! GIL; after a panic inside, the pipeline refuses every further call.
+
+use crate::arrow::Batch;
+use crate::error::{Failure, enter, held, lock};
+use crate::raw::{Contents, Raw};
+use arrow_array::{ArrayRef, BinaryArray, RecordBatch};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyDict};
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::sync::{Arc, Mutex};
+use streamcore::pipeline::{self, COMBINE_LANE, OutputBatch};
+use streamcore::spec::Spec;
+use streamcore::watermark::WATERMARK_MIN;
+
+/// The engine: lanes, their steps, and the combine stage.
+#[pyclass(frozen, module = "streamcore._core")]
+pub struct Pipeline(Mutex<pipeline::Pipeline>);
+
+/// What an epoch leaves behind when it is sealed.
+#[pyclass(frozen, module = "streamcore._core")]
+pub struct Sealed {
+    epoch: u64,
+    outputs: Vec<Py<Batch>>,
+    digest: u64,
+}
+
+impl Pipeline {
+    /// Runs `call` on the engine without the GIL.
+    fn run<T: Send>(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(&mut pipeline::Pipeline) -> Result<T, Failure> + Send,
+    ) -> PyResult<T> {
+        enter(py, || call(&mut *lock(&self.0, "the pipeline")?))
+    }
+}
+
+#[pymethods]
+impl Pipeline {
+    /// Raises `ConfigError` listing every mistake.
+    #[new]
+    fn new(py: Python<'_>, spec: &[u8]) -> PyResult<Self> {
+        enter(py, || {
+            let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+            Ok(Self(Mutex::new(pipeline::Pipeline::new(&Spec::from_json(spec)?, threads)?)))
+        })
+    }
+
+    /// Adds empty lanes. A push to a lane that was not assigned is an error.
+    fn assign(&self, py: Python<'_>, lanes: Vec<i32>) -> PyResult<()> {
+        self.run(py, move |engine| {
+            engine.assign(&lanes);
+            Ok(())
+        })
+    }
+
+    /// Drops lanes and their state.
+    fn revoke(&self, py: Python<'_>, lanes: Vec<i32>) -> PyResult<()> {
+        self.run(py, move |engine| {
+            engine.revoke(&lanes);
+            Ok(())
+        })
+    }
+
+    /// Runs the records through their lanes. `raw` is empty afterwards.
+    fn push(&self, py: Python<'_>, raw: &Raw, now_ms: i64) -> PyResult<Vec<Batch>> {
+        let (contents, outputs) = self.run(py, |engine| {
+            let contents = raw.take()?;
+            let outputs = engine.push(&contents.batches, now_ms)?;
+            Ok((contents, outputs))
+        })?;
+        let complete = |output| held(py, || complete(py, output, &contents));
+        outputs.into_iter().map(|output| complete(output).map(batch)).collect()
+    }
+
+    /// Tells the time, and which lanes have read everything readable: idle logic, windows that close by it.
+    fn advance(&self, py: Python<'_>, now_ms: i64, caught_up: Vec<i32>) -> PyResult<Vec<Batch>> {
+        let outputs = self.run(py, move |engine| Ok(engine.advance(now_ms, &caught_up)?))?;
+        Ok(outputs.into_iter().map(batch).collect())
+    }
+
+    /// The bounded input is over: watermark +infinity, every window closes. Lanes keep their clocks.
+    fn end(&self, py: Python<'_>) -> PyResult<Vec<Batch>> {
+        let outputs = self.run(py, |engine| Ok(engine.end()?))?;
+        Ok(outputs.into_iter().map(batch).collect())
+    }
+
+    /// Ends the epoch: rows of `updates` windows leave, ledgers are checked, digest is brought up to date.
+    fn seal(&self, py: Python<'_>) -> PyResult<Sealed> {
+        let sealed = self.run(py, |engine| Ok(engine.seal()?))?;
+        let outputs = sealed.outputs.into_iter().map(|output| Py::new(py, batch(output)));
+        Ok(Sealed { epoch: sealed.epoch, outputs: outputs.collect::<PyResult<_>>()?, digest: sealed.digest })
+    }
+
+    /// The sealed epoch is durable: its undo log is dropped.
+    fn committed(&self, py: Python<'_>) -> PyResult<()> {
+        self.run(py, |engine| {
+            engine.committed();
+            Ok(())
+        })
+    }
+
+    /// State goes back to the last commit; so do the ledgers.
+    fn rollback(&self, py: Python<'_>) -> PyResult<()> {
+        self.run(py, |engine| {
+            engine.rollback();
+            Ok(())
+        })
+    }
+
+    /// Sealed state of each lane; lane -1 is the combine stage.
+    fn save<'py>(&self, py: Python<'py>) -> PyResult<Vec<(i32, Bound<'py, PyBytes>)>> {
+        let saved = self.run(py, |engine| Ok(engine.save()))?;
+        Ok(saved.into_iter().map(|(lane, state)| (lane, PyBytes::new(py, &state))).collect())
+    }
+
+    /// Takes saved state, assigning its lanes. Raises `StateError` when it is damaged or of another pipeline.
+    fn restore(&self, py: Python<'_>, lanes: Vec<(i32, PyBackedBytes)>) -> PyResult<()> {
+        self.run(py, move |engine| {
+            let lanes: Vec<(i32, Vec<u8>)> = lanes.iter().map(|(lane, state)| (*lane, state.to_vec())).collect();
+            Ok(engine.restore(&lanes)?)
+        })
+    }
+
+    /// Lanes too far ahead of the slowest (`max_lead`): read no more of them for now.
+    fn paused(&self, py: Python<'_>) -> PyResult<Vec<i32>> {
+        self.run(py, |engine| Ok(engine.paused()))
+    }
+
+    /// Per lane the counters of the conservation ledger. Lane -1: `late_after_combine`.
+    fn ledger(&self, py: Python<'_>) -> PyResult<BTreeMap<i32, BTreeMap<&'static str, u64>>> {
+        self.run(py, |engine| {
+            let mut ledgers: BTreeMap<i32, BTreeMap<&'static str, u64>> =
+                engine.ledgers().map(|(lane, ledger)| (lane, ledger.entries().into_iter().collect())).collect();
+            if let Some(combine) = engine.combine() {
+                let counters = [("late_after_combine", combine.late_after_combine())];
+                ledgers.insert(COMBINE_LANE, counters.into_iter().collect());
+            }
+            Ok(ledgers)
+        })
+    }
+
+    /// Per lane: `max_event_time_ms`, `watermark_ms`, `idle`. Lane -1: `watermark_ms` of the combine stage.
+    fn clocks<'py>(&self, py: Python<'py>) -> PyResult<BTreeMap<i32, Bound<'py, PyDict>>> {
+        let (lanes, combined) = self.run(py, |engine| {
+            let (now_ms, idle_timeout_ms) = (engine.now_ms(), engine.plan().clock.idle_timeout_ms);
+            let lanes = engine.lanes().map(|lane| (lane.id, Reading::of(&lane.clock, now_ms, idle_timeout_ms)));
+            let combined = engine.combine().map(|combine| told(combine.watermark_ms()));
+            Ok((lanes.collect::<Vec<_>>(), combined))
+        })?;
+        let mut clocks = BTreeMap::new();
+        for (lane, reading) in lanes {
+            let clock = PyDict::new(py);
+            clock.set_item("max_event_time_ms", reading.max_event_time_ms)?;
+            clock.set_item("watermark_ms", reading.watermark_ms)?;
+            clock.set_item("idle", reading.idle)?;
+            clocks.insert(lane, clock);
+        }
+        if let Some(watermark_ms) = combined {
+            let clock = PyDict::new(py);
+            clock.set_item("watermark_ms", watermark_ms)?;
+            clocks.insert(COMBINE_LANE, clock);
+        }
+        Ok(clocks)
+    }
+
+    /// The epoch being filled, from 1.
+    #[getter]
+    fn epoch(&self, py: Python<'_>) -> PyResult<u64> {
+        self.run(py, |engine| Ok(engine.epoch()))
+    }
+
+    #[getter]
+    fn state_bytes(&self, py: Python<'_>) -> PyResult<u64> {
+        self.run(py, |engine| Ok(engine.state_bytes()))
+    }
+
+    #[getter]
+    fn open_windows(&self, py: Python<'_>) -> PyResult<usize> {
+        self.run(py, |engine| Ok(engine.open_windows()))
+    }
+
+    /// Of the description: saved state of another fingerprint is refused.
+    #[getter]
+    fn fingerprint(&self, py: Python<'_>) -> PyResult<String> {
+        self.run(py, |engine| Ok(format!("{:016x}", engine.plan().fingerprint)))
+    }
+}
+
+#[pymethods]
+impl Sealed {
+    /// Number of the epoch, from 1.
+    #[getter]
+    fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    #[getter]
+    fn outputs(&self, py: Python<'_>) -> Vec<Py<Batch>> {
+        self.outputs.iter().map(|output| output.clone_ref(py)).collect()
+    }
+
+    /// Digest of all state; equal state, equal digest.
+    #[getter]
+    fn digest(&self) -> u64 {
+        self.digest
+    }
+}
+
+/// What a lane's clock shows.
+struct Reading {
+    max_event_time_ms: Option<i64>,
+    watermark_ms: Option<i64>,
+    idle: bool,
+}
+
+impl Reading {
+    fn of(clock: &streamcore::watermark::Clock, now_ms: i64, idle_timeout_ms: i64) -> Self {
+        Self {
+            max_event_time_ms: clock.max_event_time_ms(),
+            watermark_ms: told(clock.watermark_ms()),
+            idle: clock.is_idle(now_ms, idle_timeout_ms),
+        }
+    }
+}
+
+/// A watermark that is not the one before any record.
+fn told(watermark_ms: i64) -> Option<i64> {
+    (watermark_ms != WATERMARK_MIN).then_some(watermark_ms)
+}
+
+fn batch(output: OutputBatch) -> Batch {
+    Batch::new(output.kind.as_str(), output.batch, output.headers)
+}
+
+/// Adds keys and headers to rows that are records, where the raw batch was built without them: the
+/// messages behind it have them.
+fn complete(py: Python<'_>, mut output: OutputBatch, contents: &Contents) -> Result<OutputBatch, Failure> {
+    let Some((lane, _)) = output.source_rows.first() else { return Ok(output) };
+    let raw = contents.batches.iter().find(|batch| batch.lane == *lane);
+    let (Some(raw), Some(origin)) = (raw, contents.origins.get(lane)) else { return Ok(output) };
+    if raw.has_keys() && raw.has_headers() {
+        return Ok(output);
+    }
+    let parts = output.source_rows.iter().map(|(_, row)| origin.parts(py, *row)).collect::<PyResult<Vec<_>>>()?;
+    let (keys, headers): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+    output.batch = with_column(&output.batch, "_key", Arc::new(BinaryArray::from_iter(keys)))?;
+    output.headers = headers;
+    Ok(output)
+}
+
+fn with_column(rows: &RecordBatch, name: &str, column: ArrayRef) -> Result<RecordBatch, Failure> {
+    let Ok(place) = rows.schema_ref().index_of(name) else { return Ok(rows.clone()) };
+    let mut columns = rows.columns().to_vec();
+    columns[place] = column;
+    Ok(RecordBatch::try_new(rows.schema(), columns)?)
+}
