@@ -3,7 +3,7 @@
 //! `pipeline` hands over what the lanes gathered whenever a window could fire and at the end of
 //! every epoch. Lateness was judged in the lanes, so nothing is dropped here that a lane accepted,
 //! except partials of windows that are over for every lane. Invariant: rows handed over = rows
-//! merged + `late_after_combine`.
+//! merged + rows too late.
 
 use crate::codec::{Reader, Write};
 use crate::error::Result;
@@ -20,8 +20,8 @@ pub struct Combine {
     /// Minimum watermark the stage last fired at, ms; never falls.
     watermark_ms: i64,
     /// Rows in partials that came when their windows were gone for good.
-    late_after_combine: u64,
-    /// `watermark_ms` and `late_after_combine` at the last commit.
+    too_late: u64,
+    /// `watermark_ms` and `too_late` at the last commit.
     committed: (i64, u64),
 }
 
@@ -29,7 +29,7 @@ impl Combine {
     /// Nothing merged yet.
     #[must_use]
     pub fn new(plan: &Arc<WindowPlan>) -> Self {
-        Self { windows: Windows::new(plan), watermark_ms: i64::MIN, late_after_combine: 0, committed: (i64::MIN, 0) }
+        Self { windows: Windows::new(plan), watermark_ms: i64::MIN, too_late: 0, committed: (i64::MIN, 0) }
     }
 
     /// Merges what `lanes` hold and fires, if a window is over at `minimum`.
@@ -53,7 +53,7 @@ impl Combine {
     pub fn take<'l>(&mut self, lanes: impl Iterator<Item = &'l mut Lane>, rows: &mut ResultRows) -> Result<()> {
         for lane in lanes {
             if let Some(partial) = lane.partial() {
-                self.late_after_combine += self.windows.absorb(partial, rows)?;
+                self.too_late += self.windows.absorb(partial, rows)?;
             }
         }
         Ok(())
@@ -71,28 +71,28 @@ impl Combine {
 
     /// Keeps the epoch.
     pub fn commit(&mut self) {
-        self.committed = (self.watermark_ms, self.late_after_combine);
+        self.committed = (self.watermark_ms, self.too_late);
         self.windows.commit();
     }
 
     /// Takes the epoch back.
     pub fn rollback(&mut self) {
-        (self.watermark_ms, self.late_after_combine) = self.committed;
+        (self.watermark_ms, self.too_late) = self.committed;
         self.windows.rollback();
     }
 
     /// Appends the sealed state.
     pub fn save(&self, out: &mut Vec<u8>) {
         out.put_i64(self.watermark_ms);
-        out.put_varint(self.late_after_combine);
+        out.put_varint(self.too_late);
         self.windows.save(out);
     }
 
     /// Reads what `save` wrote.
     pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
         self.watermark_ms = saved.i64()?;
-        self.late_after_combine = saved.varint()?;
-        self.committed = (self.watermark_ms, self.late_after_combine);
+        self.too_late = saved.varint()?;
+        self.committed = (self.watermark_ms, self.too_late);
         self.windows.load(saved)
     }
 
@@ -102,10 +102,10 @@ impl Combine {
         self.watermark_ms
     }
 
-    /// See the field.
+    /// Rows of partials that came when their windows were gone for good.
     #[must_use]
     pub fn late_after_combine(&self) -> u64 {
-        self.late_after_combine
+        self.too_late
     }
 
     /// Windows with merged rows that have not fired.

@@ -286,7 +286,7 @@ mod tests {
         fn undo_is_the_identity_and_saving_keeps_everything(events in events(), at in 0_usize..200) {
             let at = at.min(events.len());
             let mut dedupe = Dedupe::new(400);
-            let mut apply = |dedupe: &mut Dedupe, part: &[(u8, i64, i64)]| {
+            let apply = |dedupe: &mut Dedupe, part: &[(u8, i64, i64)]| {
                 let judged: Vec<_> = part.iter().map(|(id, time, wm)| dedupe.judge(&[*id], *time, *wm)).collect();
                 if let Some(last) = part.last() {
                     dedupe.forget(last.2);

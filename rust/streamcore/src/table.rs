@@ -7,8 +7,8 @@ use crate::batch::{Column, DataType, Values};
 use crate::lane::{Left, LeftRow};
 use crate::raw::RawBatch;
 use arrow_array::{
-    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, RecordBatch,
-    StringArray, TimestampMillisecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray,
+    TimestampMillisecondArray,
 };
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::{DataType as ArrowType, Field, Schema, TimeUnit};
@@ -87,12 +87,12 @@ pub const RECORD_COLUMNS: [(&str, DataType); 6] = [
 /// [`RECORD_COLUMNS`] of `rows`.
 fn record_columns(raw: &RawBatch, rows: &[u32]) -> Vec<(Field, ArrayRef)> {
     let indexes = || rows.iter().map(|row| *row as usize);
-    let key = BinaryArray::from_iter(indexes().map(|row| raw.key(row)));
-    let value = BinaryArray::from_iter(indexes().map(|row| raw.value(row)));
+    let key: BinaryArray = indexes().map(|row| raw.key(row)).collect();
+    let value: BinaryArray = indexes().map(|row| raw.value(row)).collect();
     let topic = StringArray::from_iter_values(indexes().map(|_| &*raw.topic));
     let partition = Int64Array::from_iter_values(indexes().map(|_| i64::from(raw.lane)));
     let offset = Int64Array::from_iter_values(indexes().map(|row| raw.offset(row)));
-    let timestamp = TimestampMillisecondArray::from_iter(indexes().map(|row| raw.timestamp_ms(row)));
+    let timestamp: TimestampMillisecondArray = indexes().map(|row| raw.timestamp_ms(row)).collect();
     let arrays: [ArrayRef; 6] = [
         Arc::new(key),
         Arc::new(value),

@@ -244,9 +244,10 @@ proptest! {
     fn sessions_do_not_depend_on_order_within_the_bound(
         events in events(10), course in course(), gap in 1_i64..15, keyed in any::<bool>(),
     ) {
-        let events: Vec<Event> = match keyed {
-            true => events.into_iter().map(|event| Event { lane: i32::from(event.key) % 3, ..event }).collect(),
-            false => events,
+        let events: Vec<Event> = if keyed {
+            events.into_iter().map(|event| Event { lane: i32::from(event.key) % 3, ..event }).collect()
+        } else {
+            events
         };
         let kind = format!(r#""type":"session","gap_ms":{gap},"gap_inclusive":false"#);
         let spec = spec(&window(&kind, ""), "10", if keyed { r#","keyed_by":"k""# } else { "" });

@@ -78,7 +78,7 @@ enum LaneWindows {
     Own(Windows),
     /// They are merged in `combine`. `partial` holds what was not handed over yet, and is empty
     /// between epochs; `judge` remembers the lane's sessions without values, to tell late records.
-    Partial { partial: Windows, judge: Option<SessionWindows> },
+    Partial { partial: Windows, judge: Option<Box<SessionWindows>> },
 }
 
 /// The state of one input partition.
@@ -259,7 +259,7 @@ impl Lane {
         let windows = match &self.windows {
             Some(LaneWindows::Own(windows)) => windows.byte_len(),
             Some(LaneWindows::Partial { partial, judge }) => {
-                partial.byte_len() + judge.as_ref().map_or(0, SessionWindows::byte_len)
+                partial.byte_len() + judge.as_ref().map_or(0, |judge| judge.byte_len())
             }
             None => 0,
         };
@@ -274,7 +274,7 @@ impl LaneWindows {
         }
         let judge = match &plan.kind {
             WindowKind::Aligned(_) => None,
-            WindowKind::Session(gaps) => Some(SessionWindows::new(without_values(plan), *gaps)),
+            WindowKind::Session(gaps) => Some(Box::new(SessionWindows::new(without_values(plan), *gaps))),
         };
         Self::Partial { partial: Windows::new(plan), judge }
     }

@@ -27,6 +27,9 @@ const WINDOW_COLUMNS: [(&str, DataType); 2] =
     [("window_start", DataType::Timestamp), ("window_end", DataType::Timestamp)];
 const EMISSION_COLUMNS: [(&str, DataType); 2] = [("revision", DataType::Int64), ("is_final", DataType::Bool)];
 
+/// An aggregate with its argument and condition.
+type Aggregate = (AggregatePlan, (Option<Expression>, Option<Condition>));
+
 /// The compiled part of a plan.
 pub struct Compiled {
     pub where_: Option<Condition>,
@@ -156,12 +159,7 @@ impl<'c> Compiler<'c> {
         Some(Step::Window(WindowStep { plan: Arc::new(plan), keys, inputs, null_keys: window.null_keys }))
     }
 
-    #[expect(clippy::type_complexity, reason = "the three parts of an aggregate, taken apart by the caller")]
-    fn aggregate(
-        &mut self,
-        named: &NamedSpec,
-        at: &str,
-    ) -> Option<(AggregatePlan, (Option<Expression>, Option<Condition>))> {
+    fn aggregate(&mut self, named: &NamedSpec, at: &str) -> Option<Aggregate> {
         let at = format!("{at}.aggregate.{}", named.name);
         at.clone_into(&mut self.columns.used_at);
         let compiled = AggregateCall::compile(&named.text, &named.parameters, self.columns, &at);
@@ -248,11 +246,7 @@ fn undecided(at: &str, name: &str) -> Problem {
         .hint(format!("declare it in [source.schema]: \"{name}\" = \"string\""))
 }
 
-fn result_columns(
-    window: &WindowSpec,
-    key_types: &[DataType],
-    aggregates: &[(AggregatePlan, (Option<Expression>, Option<Condition>))],
-) -> Vec<(String, DataType)> {
+fn result_columns(window: &WindowSpec, key_types: &[DataType], aggregates: &[Aggregate]) -> Vec<(String, DataType)> {
     let keys = window.by.iter().zip(key_types).map(|(key, data_type)| (key.name.clone(), *data_type));
     let fixed = |columns: [(&'static str, DataType); 2]| columns.map(|(name, data_type)| (name.to_owned(), data_type));
     let values = window.aggregates.iter().zip(aggregates).map(|(named, (plan, _))| (named.name.clone(), plan.output));
@@ -261,12 +255,12 @@ fn result_columns(
 
 /// Whether lanes' windows must be merged: there is a window, and its key is not the record key.
 pub fn needs_combine(spec: &Spec, problems: &mut Vec<Problem>) -> bool {
-    let windows = spec.steps.iter().filter_map(|step| match step {
+    let mut windows = spec.steps.iter().filter_map(|step| match step {
         StepSpec::Window(window) => Some(window),
         _ => None,
     });
     let is_record_key = |text: &str| text == "_key" || spec.source.keyed_by.as_deref() == Some(text);
-    let Some(window) = windows.last() else { return false };
+    let Some(window) = windows.next_back() else { return false };
     let keyed = window.by.iter().any(|key| is_record_key(key.text.trim()));
     match spec.combine {
         CombineSpec::Auto => !keyed,

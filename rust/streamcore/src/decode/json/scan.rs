@@ -148,12 +148,16 @@ impl<'a> Scanner<'a> {
     pub fn next_key(&mut self, first: bool) -> Scan<Option<Value>> {
         let byte = self.peek_token()?;
         if byte == b'}' && first {
-            return self.close();
+            self.close();
+            return Ok(None);
         }
         if !first {
             match byte {
                 b',' => self.at += 1,
-                b'}' => return self.close(),
+                b'}' => {
+                    self.close();
+                    return Ok(None);
+                }
                 _ => return Err(self.fault("expected `,` or `}`")),
             }
             self.peek_token()?;
@@ -166,10 +170,9 @@ impl<'a> Scanner<'a> {
         Ok(Some(key))
     }
 
-    fn close<T>(&mut self) -> Scan<Option<T>> {
+    fn close(&mut self) {
         self.at += 1;
         self.depth -= 1;
-        Ok(None)
     }
 
     /// Passes one value of any kind, checking all of it.
@@ -205,16 +208,14 @@ impl<'a> Scanner<'a> {
         let mut value_next = true;
         loop {
             if value_next {
-                match self.peek_token()? {
-                    open @ (b'{' | b'[') => {
-                        self.known_open()?;
-                        objects = (objects << 1) | u128::from(open == b'{');
-                        value_next = self.enter_nested(open == b'{')?;
-                    }
-                    _ => {
-                        self.skip_value()?;
-                        value_next = false;
-                    }
+                let open = self.peek_token()?;
+                if matches!(open, b'{' | b'[') {
+                    self.known_open()?;
+                    objects = (objects << 1) | u128::from(open == b'{');
+                    value_next = self.enter_nested(open == b'{')?;
+                } else {
+                    self.skip_value()?;
+                    value_next = false;
                 }
             } else {
                 let in_object = objects & 1 == 1;
@@ -394,8 +395,8 @@ fn plain_text_len(text: &[u8]) -> usize {
         let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
         // The classic zero-byte trick; a borrow can only set flags above the lowest true one.
         let zero = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes & HIGHS;
-        let quote = zero(word ^ (ONES * b'"' as u64));
-        let backslash = zero(word ^ (ONES * b'\\' as u64));
+        let quote = zero(word ^ (ONES * u64::from(b'"')));
+        let backslash = zero(word ^ (ONES * u64::from(b'\\')));
         let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
         let stop = quote | backslash | control;
         if stop != 0 {
