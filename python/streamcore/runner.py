@@ -223,9 +223,9 @@ class Runner:
         self._committer.rollback()
         self._source.pause([])
         self._paused = []
-        self._schedule_commit(duration_s=0.0)
         delay_s = min(RETRY_DELAY_S * 2 ** (self._failures - 1), RETRY_DELAY_MAX_S)
         self._clock.wait(self._stopping, delay_s)
+        self._schedule_commit(duration_s=0.0)
 
     def _tell(self) -> None:
         now_s = self._clock.monotonic_s()

@@ -37,11 +37,11 @@ class ManualClock:
 
     def __init__(self, wall_ms: int = START_MS) -> None:
         self._wall_ms = wall_ms
-        self._monotonic_s = 0.0
+        self._monotonic_ms = 0
 
     def monotonic_s(self) -> float:
         """Seconds from an arbitrary start."""
-        return self._monotonic_s
+        return self._monotonic_ms / 1_000
 
     def wall_ms(self) -> int:
         """Milliseconds since the epoch."""
@@ -55,7 +55,7 @@ class ManualClock:
     def advance(self, milliseconds: int) -> None:
         """Moves both clocks on."""
         self._wall_ms += milliseconds
-        self._monotonic_s += milliseconds / 1_000
+        self._monotonic_ms += milliseconds
 
 
 class TestRun:

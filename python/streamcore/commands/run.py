@@ -57,9 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def load_target(target: str, overrides: list[str]) -> Pipeline:
     """The pipeline of `FILE` or `module.py:name`. Raises `ConfigError`."""
-    from streamcore.builders import load
     from streamcore.errors import ConfigError
-    from streamcore.pipeline import Pipeline
+    from streamcore.pipeline import Pipeline, load
 
     path, separator, name = target.rpartition(":")
     if not separator or not path.endswith(".py"):

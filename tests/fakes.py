@@ -1,0 +1,188 @@
+"""Stand-ins for the parts around the runner, which note in one list what is done to them, in order.
+
+The real engine is used wherever its answers matter; these are for the order of things and for failures at will.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from streamcore import _core
+from streamcore.errors import SinkError
+from streamcore.sinks.base import Version
+from streamcore.sources.base import Polled, Start
+
+Log = list[str]
+
+
+@dataclass
+class FakeBatch:
+    """As much of a batch as routing looks at."""
+
+    output: str = "result"
+    rows: list[Any] = field(default_factory=lambda: [1])
+
+    @property
+    def num_rows(self) -> int:
+        return len(self.rows)
+
+    def slice(self, start: int, length: int) -> FakeBatch:
+        return FakeBatch(self.output, self.rows[start : start + length])
+
+    def to_rows(self) -> list[Any]:
+        return self.rows
+
+
+def batch(output: str = "result", rows: Sequence[Any] = (1,)) -> _core.Batch:
+    return cast("_core.Batch", FakeBatch(output, list(rows)))
+
+
+@dataclass
+class FakeSealed:
+    epoch: int
+    outputs: list[_core.Batch]
+    digest: int = 7
+
+
+class FakeEngine:
+    """Counts records; every push gives one row with the count so far."""
+
+    fingerprint = "f" * 16
+    open_windows = 2
+    state_bytes = 100
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.epoch = 1
+        self.count = 0
+        self.count_committed = 0
+        self.ahead: list[int] = []
+        self.lanes: list[int] = []
+
+    def assign(self, lanes: Sequence[int]) -> None:
+        self.lanes += lanes
+
+    def push(self, raw: _core.Raw, now_ms: int) -> list[_core.Batch]:
+        self.count += len(raw)
+        self.log.append(f"push {len(raw)}")
+        return [batch(rows=[self.count])]
+
+    def advance(self, now_ms: int, caught_up: Sequence[int]) -> list[_core.Batch]:
+        self.log.append(f"advance {now_ms} {list(caught_up)}")
+        return []
+
+    def end(self) -> list[_core.Batch]:
+        self.log.append("end")
+        return [batch(rows=["closed"])]
+
+    def seal(self) -> FakeSealed:
+        self.log.append("seal")
+        return FakeSealed(self.epoch, [batch(rows=["sealed"])])
+
+    def committed(self) -> None:
+        self.log.append("engine committed")
+        self.count_committed = self.count
+        self.epoch += 1
+
+    def rollback(self) -> None:
+        self.log.append("engine rollback")
+        self.count = self.count_committed
+
+    def save(self) -> list[tuple[int, bytes]]:
+        self.log.append("save")
+        return [(0, b"state")]
+
+    def paused(self) -> list[int]:
+        return self.ahead
+
+    def ledger(self) -> dict[int, dict[str, int]]:
+        return {0: {"read": self.count, "applied": self.count}}
+
+    def clocks(self) -> dict[int, dict[str, int | bool | None]]:
+        return {0: {"watermark_ms": 5, "idle": False}}
+
+
+def engine(fake: FakeEngine) -> _core.Pipeline:
+    return cast("_core.Pipeline", fake)
+
+
+class FakeSource:
+    """Hands out one record a poll, `total` of them (None: for ever)."""
+
+    def __init__(self, log: Log, *, total: int | None = None, bounded: bool = True) -> None:
+        self.bounded = bounded
+        self.log = log
+        self.total = total
+        self.position = 0
+        self.lanes_added: dict[int, tuple[int, ...]] = {}
+        """By position: lanes that join there."""
+
+    def open(self, start: Start) -> list[int]:
+        self.position = start.positions.get(0, 0)
+        return [0]
+
+    def poll(self, timeout_s: float) -> Polled:
+        if self.total is not None and self.position >= self.total:
+            return Polled(caught_up=(0,), ended=True)
+        added = self.lanes_added.get(self.position, ())
+        raw = _core.Raw.from_records(0, "topic", [(b"{}", None, None, 0, self.position)])
+        self.position += 1
+        return Polled(raw, lanes_added=added)
+
+    def positions(self) -> dict[int, int]:
+        return {0: self.position}
+
+    def seek(self, positions: Mapping[int, int]) -> None:
+        self.log.append(f"seek {dict(positions)}")
+        self.position = positions[0]
+
+    def pause(self, lanes: list[int]) -> None:
+        self.log.append(f"pause {lanes}")
+
+    def committed(self, positions: Mapping[int, int]) -> None:
+        self.log.append(f"source committed {dict(positions)}")
+
+    def describe(self) -> dict[str, object]:
+        return {"type": "fake"}
+
+    def close(self) -> None:
+        self.log.append("source close")
+
+
+class FakeSink:
+    """Takes rows; `failures` are raised by the next flushes, one each."""
+
+    def __init__(self, log: Log, *, output: str = "result", failures: Sequence[SinkError] = ()) -> None:
+        self.output = output
+        self.log = log
+        self.failures = list(failures)
+        self.versions: list[Version] = []
+        self.buffered: list[Any] = []
+        self.rows: list[Any] = []
+
+    def open(self) -> None:
+        self.log.append("sink open")
+
+    def write(self, batch: _core.Batch, version: Version) -> None:
+        self.log.append(f"write {batch.to_rows()}")
+        self.versions.append(version)
+        self.buffered += batch.to_rows()
+
+    def flush(self) -> None:
+        self.log.append("flush")
+        if self.failures:
+            raise self.failures.pop(0)
+
+    def committed(self, epoch: int) -> None:
+        self.log.append(f"sink committed {epoch}")
+        self.rows += self.buffered
+        self.buffered = []
+
+    def discard(self) -> None:
+        self.log.append("discard")
+        self.buffered = []
+
+    def close(self) -> None:
+        self.log.append("sink close")

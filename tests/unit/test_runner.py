@@ -1,0 +1,259 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from streamcore import runner as runner_module
+from streamcore.checkpoint import Header
+from streamcore.commit import Committer
+from streamcore.errors import ErrorRateError, SinkError
+from streamcore.outputs import Outputs, UndeliveredError
+from streamcore.report import Report
+from streamcore.runner import COMMIT_SHARE, RETRIES_MAX, Pace, Runner
+from streamcore.sources.base import Polled
+from streamcore.testing import ManualClock
+from tests.fakes import FakeEngine, FakeSink, FakeSource, Log, engine
+
+POLL_MS = 100
+"""What one poll takes by the manual clock."""
+
+
+class TickingSource(FakeSource):
+    """Every poll takes `POLL_MS`."""
+
+    clock: ManualClock
+    before_poll: Callable[[], None] = staticmethod(lambda: None)
+
+    def poll(self, timeout_s: float) -> Polled:
+        self.before_poll()
+        self.clock.advance(POLL_MS)
+        return super().poll(timeout_s)
+
+
+class Parts:
+    """A runner over fakes. `pace` in ms."""
+
+    def __init__(
+        self,
+        *,
+        total: int | None = None,
+        bounded: bool = True,
+        failures: list[SinkError] | None = None,
+        interval_ms: int = 1_000,
+        run_for_ms: int | None = None,
+        pauses_lanes: bool = True,
+        observe: Callable[[int, int], None] = lambda _read, _rejected: None,
+    ) -> None:
+        self.log: Log = []
+        self.clock = ManualClock()
+        self.engine = FakeEngine(self.log)
+        self.source = TickingSource(self.log, total=total, bounded=bounded)
+        self.source.clock = self.clock
+        self.sink = FakeSink(self.log, failures=failures or [])
+        self.stopping = threading.Event()
+        outputs = Outputs([self.sink], None, generation=1)
+        committer = Committer(
+            engine=engine(self.engine),
+            source=self.source,
+            outputs=outputs,
+            checkpoint=None,
+            origin=Header("", "", 1, epoch=0, digest=0, positions={}),
+        )
+        self.runner = Runner(
+            engine=engine(self.engine),
+            source=self.source,
+            outputs=outputs,
+            committer=committer,
+            clock=self.clock,
+            pace=Pace(interval_ms, run_for_ms, pauses_lanes=pauses_lanes),
+            observe_rejected=observe,
+            report=Report(name="job", delivery="effectively_once"),
+            stopping=self.stopping,
+        )
+
+
+def test_a_bounded_input_closes_its_windows_and_is_committed() -> None:
+    parts = Parts(total=3)
+    report = parts.runner.run()
+    assert parts.sink.rows == [1, 2, 3, "closed", "sealed"]
+    assert parts.log[-8:] == [
+        "end",
+        "write ['closed']",
+        "seal",
+        "write ['sealed']",
+        "flush",
+        "engine committed",
+        "sink committed 1",
+        "source committed {0: 3}",
+    ]
+    assert (report.state, report.ledger.read, report.epoch, report.rows) == ("ended", 3, 1, {"result": 5})
+    assert (report.name, report.delivery, report.watermark_ms, report.open_windows) == ("job", "effectively_once", 5, 2)
+
+
+def test_the_end_at_a_time_leaves_windows_open() -> None:
+    parts = Parts(total=3, bounded=False)
+    assert parts.runner.run().state == "ended"
+    assert "end" not in parts.log
+    assert parts.sink.rows == [1, 2, 3, "sealed"]
+
+
+def test_commits_come_at_the_interval() -> None:
+    parts = Parts(total=25, interval_ms=1_000)
+    parts.runner.run()
+    committed = [entry for entry in parts.log if entry.startswith("source committed")]
+    assert committed == ["source committed {0: 10}", "source committed {0: 20}", "source committed {0: 25}"]
+
+
+def test_a_slow_commit_spaces_out_the_next() -> None:
+    parts = Parts(total=40, interval_ms=300)
+    flush = parts.sink.flush
+
+    def slow() -> None:
+        parts.clock.advance(200)
+        flush()
+
+    parts.sink.flush = slow  # type: ignore[method-assign]
+    parts.runner.run()
+    committed = [entry for entry in parts.log if entry.startswith("source committed")]
+    assert committed[0] == "source committed {0: 3}"
+    assert committed[1] == f"source committed {{0: {3 + COMMIT_SHARE * 200 // POLL_MS}}}"
+
+
+@pytest.mark.parametrize("bound", ["EPOCH_BYTES_MAX", "EPOCH_RECORDS_MAX"])
+def test_a_long_epoch_is_cut(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = 4 * len(b"{}") if bound == "EPOCH_BYTES_MAX" else 4
+    monkeypatch.setattr(runner_module, bound, limit)
+    parts = Parts(total=8, interval_ms=1_000_000)
+    parts.runner.run()
+    committed = [entry for entry in parts.log if entry.startswith("source committed")]
+    assert committed == ["source committed {0: 4}", "source committed {0: 8}", "source committed {0: 8}"]
+
+
+def test_a_failed_epoch_is_rolled_back_and_tried_again() -> None:
+    parts = Parts(total=3, failures=[SinkError("away"), SinkError("still away")])
+    report = parts.runner.run()
+    assert parts.sink.rows == [1, 2, 3, "closed", "sealed"]
+    assert (report.retries, report.ledger.read, report.rows) == (2, 3, {"result": 5})
+    assert parts.log.count("engine rollback") == 2
+
+
+def test_retries_wait_longer_each_time_and_are_bounded() -> None:
+    parts = Parts(total=1, failures=[SinkError("away")] * (RETRIES_MAX + 1))
+    with pytest.raises(SinkError, match="away"):
+        parts.runner.run()
+    assert parts.log.count("engine rollback") == RETRIES_MAX
+    polls_s = (RETRIES_MAX + 1) * 2 * POLL_MS / 1_000
+    assert parts.clock.monotonic_s() == pytest.approx(polls_s + 0.25 + 0.5 + 1 + 2 + 4 + 8)
+
+
+def test_a_success_forgets_earlier_failures() -> None:
+    failures = [SinkError("away")] * RETRIES_MAX
+    parts = Parts(total=30, failures=failures, interval_ms=1_000)
+    write = parts.sink.committed
+
+    def fail_again(epoch: int) -> None:
+        write(epoch)
+        if epoch == 1:
+            parts.sink.failures = [SinkError("away")] * RETRIES_MAX
+
+    parts.sink.committed = fail_again  # type: ignore[method-assign]
+    assert parts.runner.run().retries == 2 * RETRIES_MAX
+
+
+def test_what_cannot_be_retried_is_raised_at_once() -> None:
+    parts = Parts(total=1, failures=[SinkError("never", retriable=False)])
+    with pytest.raises(SinkError, match="never"):
+        parts.runner.run()
+    assert "engine rollback" not in parts.log
+
+
+def test_a_stop_finishes_the_epoch_and_leaves_windows_open() -> None:
+    parts = Parts(interval_ms=1_000_000)
+    parts.source.before_poll = lambda: parts.stopping.set() if parts.source.position == 4 else None
+    report = parts.runner.run()
+    assert (report.state, parts.sink.rows) == ("stopped", [1, 2, 3, 4, 5, "sealed"])
+    assert "end" not in parts.log
+
+
+def test_rows_nobody_took_are_not_committed_at_a_stop() -> None:
+    parts = Parts(failures=[UndeliveredError()], interval_ms=1_000_000)
+    parts.source.before_poll = lambda: parts.stopping.set() if parts.source.position == 4 else None
+    report = parts.runner.run()
+    assert (report.state, report.ledger.read, parts.sink.rows, parts.engine.count) == ("stopped", 0, [], 0)
+
+
+def test_the_time_to_run_is_kept() -> None:
+    parts = Parts(run_for_ms=1_500)
+    report = parts.runner.run()
+    assert (report.state, report.elapsed_s, report.ledger.read) == ("stopped", 1.5, 15)
+
+
+def test_a_commit_on_request() -> None:
+    parts = Parts(total=5, interval_ms=1_000_000)
+    done: list[threading.Event] = []
+    parts.source.before_poll = lambda: done.append(parts.runner.request_commit()) if not done else None
+    parts.runner.run()
+    assert parts.log.index("source committed {0: 1}") < parts.log.index("write [2]")
+    assert done[0].is_set()
+
+
+def test_the_engine_is_told_the_time() -> None:
+    parts = Parts(total=10)
+    start_ms = parts.clock.wall_ms()
+    parts.runner.run()
+    told = [entry for entry in parts.log if entry.startswith("advance")]
+    assert told[:3] == [f"advance {start_ms + ms} []" for ms in (100, 400, 700)]
+    assert told[-1].endswith(" [0]") or len(told) == 4
+
+
+def test_lanes_that_run_ahead_are_held_back_and_let_go() -> None:
+    parts = Parts(total=6)
+    parts.source.before_poll = lambda: parts.engine.__setattr__("ahead", [1] if parts.source.position in (2, 3) else [])
+    parts.runner.run()
+    assert [entry for entry in parts.log if entry.startswith("pause")] == ["pause [1]", "pause []"]
+
+
+def test_without_a_clock_before_the_end_nothing_is_held_back() -> None:
+    parts = Parts(total=3, pauses_lanes=False)
+    parts.engine.ahead = [0]
+    parts.runner.run()
+    assert "pause [0]" not in parts.log
+
+
+def test_a_rollback_lets_held_lanes_go() -> None:
+    parts = Parts(total=3, failures=[SinkError("away")])
+    parts.engine.ahead = [1]
+    parts.runner.run()
+    assert [entry for entry in parts.log if entry.startswith("pause")] == ["pause [1]", "pause []", "pause [1]"]
+
+
+def test_lanes_that_join_are_assigned_before_their_records() -> None:
+    parts = Parts(total=3)
+    parts.source.lanes_added = {1: (7,)}
+    parts.runner.run()
+    assert parts.engine.lanes == [7]
+
+
+def test_the_breaker_sees_every_push() -> None:
+    seen: list[tuple[int, int]] = []
+
+    def observe(read: int, rejected: int) -> None:
+        seen.append((read, rejected))
+        if len(seen) == 2:
+            raise ErrorRateError("DLQ_STORM")
+
+    parts = Parts(total=5, observe=observe)
+    with pytest.raises(ErrorRateError):
+        parts.runner.run()
+    assert seen == [(1, 0), (1, 0)]
+
+
+def test_reports_come_about_once_a_second() -> None:
+    parts = Parts(total=25)
+    reports: list[Report] = []
+    parts.runner.observe(reports.append)
+    parts.runner.run()
+    assert [report.ledger.read for report in reports] == [1, 11, 21]
+    assert {report.state for report in reports} == {"running"}
