@@ -1,0 +1,30 @@
+"""Worker: streamcore over a file. Argument: `{"path", "events"}`; prints `{"seconds", "events", "rows", "version"}`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+import streamcore as sc
+from streamcore import _core
+
+
+def main() -> None:
+    arguments = json.loads(sys.argv[1])
+    began = time.perf_counter()
+    table = (
+        sc.files(arguments["path"], event_time="timestamp", schema={"payload.page_id": "string"})
+        .window(sc.tumbling("1m"), by="payload.page_id")
+        .agg(views=sc.count())
+        .collect()
+    )
+    frame = table.to_polars()
+    seconds = time.perf_counter() - began
+    starts = frame["window_start"].dt.epoch("ms")
+    rows = list(zip(frame["page_id"].to_list(), starts.to_list(), frame["views"].to_list(), strict=True))
+    print(json.dumps({"seconds": seconds, "events": arguments["events"], "rows": rows, "version": _core.__version__}))
+
+
+if __name__ == "__main__":
+    main()
