@@ -2,7 +2,8 @@
 //!
 //! Called after the whole record was validated. Invariant: on a refusal the column is unchanged.
 
-use super::json::scan::{Kind, Value, unescape};
+use super::json::scan::{Kind, Value};
+use super::json::text::unescape;
 use super::time::parse_iso;
 use crate::batch::{Column, DataType, Scalar, Values};
 use crate::error::RejectKind;

@@ -189,7 +189,7 @@ impl Decoder {
         let declared = found[place].filter(|value| value.kind != Kind::Null).map(|located| {
             let text = &value[located.start as usize..located.end as usize];
             if located.kind == Kind::EscapedText {
-                json::scan::unescape(text, &mut unescaped);
+                json::text::unescape(text, &mut unescaped);
                 return &unescaped[..];
             }
             text

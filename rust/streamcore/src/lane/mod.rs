@@ -121,6 +121,8 @@ impl Lane {
         for batch in batches {
             Flow::new(self, plan, raw, &batch, now_ms, &mut output).run();
         }
+        // In the order they came, whichever step they left at.
+        output.left.sort_by_key(|row| row.raw_row);
         self.advance(plan, &mut output)?;
         Ok(output)
     }

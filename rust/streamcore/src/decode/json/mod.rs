@@ -5,9 +5,11 @@
 //! `locate` accepts is valid JSON to its last byte.
 
 pub mod scan;
+pub mod text;
 
 use crate::error::RejectKind;
-use scan::{Fault, Kind, Scan, Scanner, Value, unescape};
+use scan::{Fault, Kind, Scan, Scanner, Value};
+use text::unescape;
 
 /// Most fields a pipeline can want from one object; `plan.rs` refuses more.
 pub const CHILDREN_MAX: usize = 512;
