@@ -43,19 +43,29 @@ if TYPE_CHECKING:
     from streamcore.windows import hopping, session, tumbling
 
 _HOMES = {
-    "_core": ("__version__",),
-    "aggregates": ("approx_distinct", "count", "count_distinct", "first", "last", "max", "mean", "min", "sum"),
-    "builders": ("files", "generate", "kafka", "memory", "records"),
-    "config": ("KafkaConnection", "RedisConnection"),
-    "errors": (
+    "streamcore._core": ("__version__",),
+    "streamcore.aggregates": (
+        "approx_distinct",
+        "count",
+        "count_distinct",
+        "first",
+        "last",
+        "max",
+        "mean",
+        "min",
+        "sum",
+    ),
+    "streamcore.builders": ("files", "generate", "kafka", "memory", "records"),
+    "streamcore.config": ("KafkaConnection", "RedisConnection"),
+    "streamcore.errors": (
         *("ConfigError", "DecodeError", "Error", "ErrorRateError", "ExpressionError", "FencedError"),
         *("LateRowsWarning", "LedgerError", "Problem", "SinkError", "SourceError", "StateError"),
     ),
-    "pipeline": ("Pipeline", "load"),
-    "run": ("Run",),
-    "sources.iterable": ("Record",),
-    "tables": ("Batch", "Table"),
-    "windows": ("hopping", "session", "tumbling"),
+    "streamcore.pipeline": ("Pipeline", "load"),
+    "streamcore.run": ("Run",),
+    "streamcore.sources.iterable": ("Record",),
+    "streamcore.tables": ("Batch", "Table"),
+    "streamcore.windows": ("hopping", "session", "tumbling"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -105,7 +115,7 @@ def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'streamcore' has no attribute '{name}'")
-    value = getattr(import_module(f"streamcore.{home}"), name)
+    value = getattr(import_module(home), name)
     globals()[name] = value
     return value
 

@@ -12,7 +12,8 @@ from datetime import timedelta
 from typing import Any, Literal, TypedDict, Unpack
 
 from streamcore.config import KafkaConnection
-from streamcore.pipeline import Pipeline, validated
+from streamcore.config.validation import validated
+from streamcore.pipeline import Pipeline
 
 
 class SourceKeys(TypedDict, total=False):

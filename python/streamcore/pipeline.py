@@ -12,14 +12,11 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-from pydantic import ValidationError
-
 from streamcore.config import KafkaConnection, PipelineConfig, RedisConnection, to_toml
 from streamcore.config import load as load_config
-from streamcore.config.checks import check_meaning, problems_error
 from streamcore.config.environment import fill_from_environment
 from streamcore.config.plan import explain
-from streamcore.config.problems import problems_of
+from streamcore.config.validation import validated
 from streamcore.errors import ConfigError
 from streamcore.sinks.base import Sink
 from streamcore.windows import Window
@@ -288,20 +285,6 @@ def load(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Pipelin
     Raises `ConfigError` with every mistake, each with its line and column.
     """
     return Pipeline(load_config(path, overrides))
-
-
-def validated(config: PipelineConfig | None, changes: Mapping[str, Any]) -> PipelineConfig:
-    """`config` with `changes`. Raises `ConfigError` or `ExpressionError` with every mistake."""
-    known = {} if config is None else {name: getattr(config, name) for name in config.model_fields_set}
-    document = {**known, **changes}
-    try:
-        changed = PipelineConfig.model_validate(document)
-    except ValidationError as error:
-        raise problems_error(problems_of(error, document)) from None
-    problems = check_meaning(changed)
-    if problems:
-        raise problems_error(problems)
-    return changed
 
 
 def _with_step(config: PipelineConfig, keys: Mapping[str, Any], parameters: Mapping[str, Any]) -> PipelineConfig:

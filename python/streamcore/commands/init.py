@@ -103,10 +103,11 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command."""
     from streamcore.config.schema import json_schema
+    from streamcore.config.validation import validated
 
     file = Path(arguments.file)
     name = arguments.name or file.stem.replace("_", "-")
-    _check_name(name)
+    validated(None, {"name": name, "source": {"type": "generate"}})
     text = TEMPLATE.format(schema=SCHEMA_NAME, file=file, name=name)
     schema = file.with_name(SCHEMA_NAME)
     _write(file, text, force=arguments.force)
@@ -116,22 +117,6 @@ def run(arguments: argparse.Namespace) -> int:
     for command in ("test", "run"):
         print(f"  streamcore {command} {file}", file=sys.stderr)
     return 0
-
-
-def _check_name(name: str) -> None:
-    from pydantic import ValidationError
-
-    from streamcore.config import PipelineConfig
-    from streamcore.config.problems import problems_of
-    from streamcore.errors import ConfigError
-
-    document = {"name": name, "source": {"type": "generate"}}
-    try:
-        PipelineConfig.model_validate(document)
-    except ValidationError as error:
-        raise ConfigError(
-            f'"{name}" cannot name a pipeline; say another with --name', problems_of(error, document)
-        ) from None
 
 
 def _write(file: Path, text: str, *, force: bool) -> None:

@@ -1,14 +1,12 @@
 """Owns `docs/pipeline-toml.md`: every key of a pipeline file with its type, default and meaning.
 
-Before it: the models and their schema. After it: the committed page, which a test compares.
-`python -m streamcore.config.reference FILE` writes it. Invariant: nothing is said here that the models do not say.
+Before it: the models and their schema. After it: `streamcore config reference`, and the committed page, which a test compares.
+Invariant: nothing is said here that the models do not say.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from streamcore.config.base import Model, unit_of
@@ -24,7 +22,7 @@ from streamcore.config.toml_text import LEADING
 
 HEAD = """# The pipeline file
 
-Every key, its type, default and meaning. Written by `python -m streamcore.config.reference docs/pipeline-toml.md`.
+Every key, its type, default and meaning. Written by `streamcore config reference`.
 
 - A duration is text: a number and one of `ms s m h d w`, as `"500ms"`, `"5s"`, `"1h30m"`.
 - A key that has no default and is not required is unset unless it is written.
@@ -137,16 +135,3 @@ def _environment() -> str:
     lines.append('| `REDIS_URL` | `url` of every sink with `type = "redis"` that has neither `url` nor `connection` |')
     lines += ["", "Each also as `NAME_FILE`: the path of a file that holds the value, as mounted secrets do."]
     return "\n".join(lines) + "\n"
-
-
-def main(arguments: list[str]) -> int:
-    """Writes the page to the file named, or prints it."""
-    if arguments:
-        Path(arguments[0]).write_text(reference(), encoding="utf-8")
-    else:
-        sys.stdout.write(reference())
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

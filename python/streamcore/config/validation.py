@@ -1,0 +1,30 @@
+"""Owns the door from plain values to models: validated, or a `ConfigError` that lists every mistake.
+
+Before it: keyword arguments of the builder, or values from elsewhere. After it: `PipelineConfig`.
+Invariant: pydantic's own exception never leaves the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from streamcore.config.checks import check_meaning, problems_error
+from streamcore.config.models import PipelineConfig
+from streamcore.config.problems import problems_of
+
+
+def validated(config: PipelineConfig | None, changes: Mapping[str, Any]) -> PipelineConfig:
+    """`config` (or nothing) with `changes`. Raises `ConfigError` or `ExpressionError` with every mistake."""
+    known = {} if config is None else {name: getattr(config, name) for name in config.model_fields_set}
+    document = {**known, **changes}
+    try:
+        changed = PipelineConfig.model_validate(document)
+    except ValidationError as error:
+        raise problems_error(problems_of(error, document)) from None
+    problems = check_meaning(changed)
+    if problems:
+        raise problems_error(problems)
+    return changed
