@@ -151,7 +151,7 @@ class KafkaDeadLetters:
             self._too_large.clear()
         raise SinkError(
             f"topic {self._plan.name} refuses the dead letter of {letter.topic}[{letter.partition}] offset "
-            f"{letter.offset} even without its value: raise max.message.bytes of the topic",
+            f"{letter.offset} even without its value; raise max.message.bytes of the topic",
             retriable=False,
         )
 
@@ -264,7 +264,7 @@ class ErrorRate:
         if self._read >= self._window and self._rejected > self._share_max * self._read:
             raise ErrorRateError(
                 f"DLQ_STORM: {self._rejected} of the last {self._read} records were refused, more than the "
-                f"{self._share_max:.0%} that dead_letters.error_rate_max allows: compare [source.schema] and event_time "
+                f"{self._share_max:.0%} that dead_letters.error_rate_max allows; compare [source.schema] and event_time "
                 "with the records in the dead letters"
             )
 

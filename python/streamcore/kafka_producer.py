@@ -92,7 +92,7 @@ class Delivery:
             report(error.args[0], None)
             self._raise_failure()
         except BufferError:
-            raise SinkError(f"topic {topic} takes no records: the queue stayed full; is the broker up?") from None
+            raise SinkError(f"topic {topic} takes no records: the queue stayed full; see that the broker is up") from None
 
     def flush(self) -> None:
         """Returns when everything sent is acknowledged. Raises `SinkError`, at the latest after the delivery timeout."""

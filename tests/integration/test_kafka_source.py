@@ -28,8 +28,6 @@ from tests.integration.kafka_tools import (
 from tests.servers.kafka import USER, KafkaServer
 from tests.servers.ports import free_ports
 
-pytestmark = pytest.mark.integration
-
 HOUR_MS = 3_600_000
 
 

@@ -94,7 +94,7 @@ class KafkaSink:
     def _text(self, value: object) -> bytes:
         if value is None:
             raise SinkError(
-                f"a row for topic {self._config.topic} has a null in its key column {self._key[0]}, which has no text: "
+                f"a row for topic {self._config.topic} has a null in its key column {self._key[0]}, which has no text; "
                 'use key_format = "json", or null_keys = "drop" or "reject" in the window',
                 retriable=False,
             )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamcore import _core
 from streamcore.config import KafkaConnection, KafkaSourceConfig
-from streamcore.errors import SourceError
+from streamcore.errors import FencedError, SourceError
 from streamcore.kafka_client import Cluster, Topic, application, log, partition_list
 from streamcore.sources.base import Polled, Start
 from streamcore.sources.kafka_ends import EndWatch
@@ -39,6 +39,8 @@ FETCH_SETTINGS = {
     "fetch.wait.max.ms": 100,
     # A full queue is looked at again after this; the default of a second starves a fast reader.
     "fetch.queue.backoff.ms": 20,
+    # A broker that comes back is noticed within this; the default waits up to ten seconds.
+    "reconnect.backoff.max.ms": 1_000,
     # A batch damaged on disk must stop the lane, not be decoded.
     "check.crcs": True,
 }
@@ -155,10 +157,10 @@ class KafkaSource:
 
     def _join(self, consumer: Consumer, group: str) -> None:
         """Waits until all partitions are ours; a poll that brings records goes back to where it began."""
-        self._seat = Seat(consumer, self._topic.name, group, self.positions)
+        self._seat = Seat(consumer, self._topic.name, group, self._connection.session_timeout, self.positions)
         self._seat.join()
         deadline = time.monotonic() + JOIN_TIMEOUT_S
-        while self._seat.owned != set(self._topic.partitions):
+        while not self._seat.whole:
             if self._consume(self._source.poll_timeout / 1000):
                 self.seek(self.positions())
             self._seat.check()
@@ -178,7 +180,7 @@ class KafkaSource:
         """The next records, at most `poll_records_max`."""
         messages = self._consume(min(timeout_s, self._source.poll_timeout / 1000))
         if self._seat is not None:
-            self._seat.check()
+            self._check_seat(self._seat)
         polled = Polled()
         if messages:
             self._take(messages, polled)
@@ -199,6 +201,8 @@ class KafkaSource:
         if self._paused and len(self._paused) == len(self._next):
             time.sleep(min(timeout_s, PAUSED_WAIT_S))
             timeout_s = 0.0
+        if self._seat is not None:
+            self._seat.polling()
         try:
             messages = self._reader.consume(self._source.poll_records_max, timeout_s)
         except Exception as error:
@@ -210,8 +214,27 @@ class KafkaSource:
             log.warning("reading %s failed (%s); going back to the last position", self._topic.name, error)
             self.seek(self.positions())
             return []
-        self._consume_failures = 0
+        if messages:
+            self._consume_failures = 0
         return messages
+
+    def _check_seat(self, seat: Seat) -> None:
+        """After an outage the work goes on only if the group's offsets are where we left them."""
+        seat.check()
+        if seat.regained:
+            found = self._committed_offsets()
+            if any(found.get(lane) != offset for lane, offset in self._committed.items()):
+                raise FencedError(
+                    f"another worker read {self._topic.name} in group {self._group} while this one had lost its seat; "
+                    "restart to go on"
+                )
+            log.warning("group %s: joined again; nobody else had read meanwhile", self._group)
+            seat.lost_s = None
+        elif seat.lost_s is not None and time.monotonic() - seat.lost_s > OUTAGE_MAX_S:
+            raise FencedError(
+                f"group {self._group} has given back only partitions {sorted(seat.owned)} of {self._topic.name} "
+                f"{OUTAGE_MAX_S:.0f} s after the broker was away; stop its other members, or restart"
+            )
 
     def _take(self, messages: list[Any], polled: Polled) -> None:
         raw, moved, refetched, errors = self._read(messages)
@@ -267,7 +290,7 @@ class KafkaSource:
     def _caught_up(self) -> tuple[int, ...]:
         """Lanes with nothing left to read; one that is held back has only been told to wait."""
         done = tuple(sorted(self._done))
-        silent = [lane for lane in self._topic.partitions if lane not in self._paused and lane not in self._done]
+        silent = [lane for lane in self._readable_lanes() if lane not in self._paused and lane not in self._done]
         positions = {lane: self._next[self._topic.name, lane] for lane in silent}
         return done + self._ends.caught_up(positions, time.monotonic())
 
@@ -290,8 +313,8 @@ class KafkaSource:
         """Goes back; lanes whose stop lies ahead again are read on."""
         self._next |= {(self._topic.name, lane): offset for lane, offset in positions.items()}
         self._mark_done()
-        owned = set(positions) if self._seat is None else self._seat.owned & set(positions)
-        for part in partition_list(self._topic.name, {lane: positions[lane] for lane in sorted(owned)}):
+        lanes = [lane for lane in self._readable_lanes() if lane in positions]
+        for part in partition_list(self._topic.name, {lane: positions[lane] for lane in lanes}):
             self._seek(part)
         self._apply_pauses()
 
@@ -308,24 +331,26 @@ class KafkaSource:
                 return
         raise SourceError(f"cannot go back to {part.offset} of {self._topic.name}: {failure}") from failure
 
+    def _readable_lanes(self) -> list[int]:
+        """Lanes that the group gives us now: all but those lost in an outage."""
+        return [lane for lane in self._topic.partitions if self._seat is None or lane in self._seat.owned]
+
     def pause(self, lanes: list[int]) -> None:
         """Holds these lanes back until the next call."""
         self._held = set(lanes)
         self._apply_pauses()
 
     def _apply_pauses(self) -> None:
-        wanted = self._held | self._done
-        for change, lanes in (
-            (self._reader.pause, wanted - self._paused),
-            (self._reader.resume, self._paused - wanted),
-        ):
+        readable = set(self._readable_lanes())  # a lane that was lost comes back unpaused
+        wanted, paused = (self._held | self._done) & readable, self._paused & readable
+        for change, lanes in ((self._reader.pause, wanted - paused), (self._reader.resume, paused - wanted)):
             if lanes:
                 change(partition_list(self._topic.name, sorted(lanes)))
         self._paused = wanted
 
     def committed(self, positions: Mapping[int, int]) -> None:
         """Tells the group where we are; the checkpoint is the truth, so nobody waits for the answer."""
-        if self._seat is None or self._seat.fenced:
+        if self._seat is None or not self._seat.whole or self._seat.lost_s is not None:
             return
         moved = {lane: offset for lane, offset in positions.items() if self._committed.get(lane) != offset}
         if moved:
@@ -348,9 +373,9 @@ class KafkaSource:
         if consumer is None:
             return
         if self._seat is not None:
-            self._seat.leave()
-            if self._committed and not self._seat.fenced:
+            if self._committed and self._seat.whole and self._seat.lost_s is None:
                 self._commit_now(consumer)
+            self._seat.leave()
         consumer.close()  # type: ignore[no-untyped-call]
 
     def _commit_now(self, consumer: Consumer) -> None:

@@ -52,9 +52,23 @@ def wait_for_free_group(cluster: Cluster, group: str, session_timeout_ms: int) -
 
 
 class Seat:
-    """Membership of one consumer in one group, for all partitions of one topic."""
+    """Membership of one consumer in one group, for all partitions of one topic.
 
-    def __init__(self, consumer: Consumer, topic: str, group: str, positions: Callable[[], dict[int, int]]) -> None:
+    Partitions go in three ways. Revoked: another member joined; the run is over. Lost after this process was
+    silent: a successor may have them; the run is over. Lost while it kept polling: the broker was away; the client
+    joins again by itself, and `regained` asks the owner of this seat to make sure that nobody worked meanwhile.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        topic: str,
+        group: str,
+        session_timeout_ms: int,
+        positions: Callable[[], dict[int, int]],
+    ) -> None:
+        self._session_timeout_s = session_timeout_ms / 1000
+        self._polled_s = time.monotonic()
         self._consumer = consumer
         self._topic = topic
         self._group = group
@@ -64,6 +78,8 @@ class Seat:
         self._leaving = False
         self.owned: set[int] = set()
         """Partitions assigned to us now."""
+        self.lost_s: float | None = None
+        """When the seat was lost to an outage (monotonic), until it is regained."""
 
     def join(self) -> None:
         """Starts the join; it goes on inside the consumer's polls."""
@@ -76,10 +92,19 @@ class Seat:
         if self._failure is not None:
             raise self._failure
 
+    def polling(self) -> None:
+        """Says that this process is alive; called before each poll."""
+        self._polled_s = time.monotonic()
+
     @property
-    def fenced(self) -> bool:
-        """True once the partitions are somebody else's: nothing may be committed any more."""
-        return self._failure is not None
+    def whole(self) -> bool:
+        """True while every partition is ours: only then may anything be committed."""
+        return self._failure is None and self.owned == self._positions().keys()
+
+    @property
+    def regained(self) -> bool:
+        """True when everything is ours again after an outage, and nobody has looked yet who worked meanwhile."""
+        return self.lost_s is not None and self.whole
 
     def leave(self) -> None:
         """What the group does from now on is no failure: we are closing."""
@@ -110,7 +135,13 @@ class Seat:
 
     def _on_lost(self, consumer: Any, partitions: list[Any]) -> None:
         del consumer
-        self._gone(partitions, "this worker was silent for longer than session_timeout, and its seat was given up")
+        if self._leaving or time.monotonic() - self._polled_s > self._session_timeout_s:
+            self._gone(partitions, "this worker was silent for longer than session_timeout")
+            return
+        self.owned -= {part.partition for part in partitions}
+        if self.lost_s is None:
+            self.lost_s = time.monotonic()
+            log.warning("group %s: no word from its broker; joining again when there is", self._group)
 
     def _gone(self, partitions: list[Any], why: str) -> None:
         lanes = sorted(part.partition for part in partitions)

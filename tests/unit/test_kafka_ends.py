@@ -1,0 +1,76 @@
+"""When a lane counts as read to its end: only on the broker's word, and only while that is fresh."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from types import SimpleNamespace
+from typing import Any
+
+from streamcore.sources.kafka_ends import ASK_INTERVAL_S, FRESH_S, EndWatch
+
+
+class Broker:
+    """Answers when told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[int]] = []
+        self.open: dict[int, Future[Any]] = {}
+
+    def ask(self, lanes: list[int]) -> dict[int, Future[Any]]:
+        self.asked.append(lanes)
+        self.open = {lane: Future() for lane in lanes}
+        return self.open
+
+    def answer(self, **ends: int) -> None:
+        for lane, end in ends.items():
+            self.open[int(lane[1:])].set_result(SimpleNamespace(offset=end))
+
+
+def test_a_lane_is_at_its_end_once_the_broker_says_so() -> None:
+    broker = Broker()
+    watch = EndWatch(broker.ask)
+    assert watch.caught_up({0: 10, 1: 5}, 0.0) == ()
+    broker.answer(_0=10, _1=6)
+    assert watch.caught_up({0: 10, 1: 5}, 0.1) == (0,)
+    assert watch.caught_up({0: 10, 1: 6}, 0.1) == (0, 1)
+    assert broker.asked == [[0, 1]]
+
+
+def test_questions_are_asked_at_intervals_and_one_at_a_time() -> None:
+    broker = Broker()
+    watch = EndWatch(broker.ask)
+    for tenth in range(100):
+        watch.caught_up({0: 0}, tenth / 10)
+    assert len(broker.asked) == 1  # no answer yet
+    broker.answer(_0=0)
+    for tenth in range(100, 130):
+        watch.caught_up({0: 0}, tenth / 10)
+    assert len(broker.asked) == 2
+    assert ASK_INTERVAL_S <= 1.0
+
+
+def test_an_old_answer_means_nothing() -> None:
+    broker = Broker()
+    watch = EndWatch(broker.ask)
+    watch.caught_up({0: 3}, 0.0)
+    broker.answer(_0=3)
+    assert watch.caught_up({0: 3}, FRESH_S - 0.1) == (0,)
+    # The next question is open from here on: during an outage nobody answers it.
+    assert watch.caught_up({0: 3}, FRESH_S + 0.1) == ()
+
+
+def test_a_failed_question_is_no_answer() -> None:
+    broker = Broker()
+    watch = EndWatch(broker.ask)
+    watch.caught_up({0: 3}, 0.0)
+    broker.open[0].set_exception(RuntimeError("broker gone"))
+    assert watch.caught_up({0: 3}, 0.5) == ()
+    assert watch.caught_up({0: 3}, ASK_INTERVAL_S) == ()
+    broker.answer(_0=3)
+    assert watch.caught_up({0: 3}, ASK_INTERVAL_S + 0.1) == (0,)
+
+
+def test_nothing_is_asked_about_lanes_that_are_busy() -> None:
+    broker = Broker()
+    assert EndWatch(broker.ask).caught_up({}, 0.0) == ()
+    assert broker.asked == []
