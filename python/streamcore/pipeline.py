@@ -16,6 +16,7 @@ from streamcore.config import KafkaConnection, PipelineConfig, RedisConnection, 
 from streamcore.config import load as load_config
 from streamcore.config.environment import fill_from_environment
 from streamcore.config.plan import explain
+from streamcore.config.steps import tag_of
 from streamcore.config.validation import validated
 from streamcore.errors import ConfigError
 from streamcore.sinks.base import Sink
@@ -226,8 +227,8 @@ class Pipeline:
         return to_toml(self.config)
 
     def __repr__(self) -> str:
-        verbs = [next(iter(step.model_dump(exclude_unset=True))) for step in self.config.steps]
-        parts = [self.config.source.type, *verbs, *(f"sink_{sink.type}" for sink in self.config.sinks)]
+        steps = [tag_of(step) for step in self.config.steps]
+        parts = [self.config.source.type, *steps, *(f"sink_{sink.type}" for sink in self.config.sinks)]
         return f"<Pipeline {' > '.join(parts)}; .explain() shows the plan, .run() or .collect() executes it>"
 
     def _step(self, keys: Mapping[str, Any], parameters: Mapping[str, Any]) -> Pipeline:

@@ -11,14 +11,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from streamcore.config.delivery import choose_delivery, sink_mode
-from streamcore.config.durations import format_duration
+from streamcore.config.delivery import choose_delivery
 from streamcore.config.engine import engine_json
 from streamcore.config.models import PipelineConfig
 from streamcore.config.paths import format_path
 from streamcore.config.servers import connection_problems
 from streamcore.config.sinks import KafkaSinkConfig, RedisSinkConfig, SinkConfig
-from streamcore.config.steps import DedupeStep, WindowStep
 from streamcore.config.suggest import did_you_mean, listed
 from streamcore.errors import ConfigError, ExpressionError, Problem
 
@@ -42,16 +40,13 @@ def check(config: PipelineConfig, *, types_required: bool | None = None) -> list
 
 def check_meaning(config: PipelineConfig, *, types_required: bool = False) -> list[Problem]:
     """Every mistake that does not depend on how the pipeline will be run."""
-    found = step_problems(config)
-    if found:
-        return found + connection_problems(config)
     description = describe(config)
     found = engine_problems(description)
     if not found:
         found = column_problems(config, description)
         if types_required:
             found += undeclared_problems(description)
-    return found + connection_problems(config)
+    return found + connection_problems(config) + _shared_test_names(config)
 
 
 def problems_error(problems: list[Problem], *, file: str | None = None) -> ConfigError:
@@ -59,31 +54,6 @@ def problems_error(problems: list[Problem], *, file: str | None = None) -> Confi
     count = "a mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
     kind = ExpressionError if any(problem.start is not None for problem in problems) else ConfigError
     return kind(f"the pipeline has {count}", problems, file=file)
-
-
-def step_problems(config: PipelineConfig) -> list[Problem]:
-    """What is wrong between steps, and between tests, whatever their expressions say."""
-    problems: list[Problem] = []
-    window: int | None = None
-    for index, step in enumerate(config.steps):
-        if window is not None:
-            hint = f"filter with `where` inside the aggregates, or move it before steps[{window}]"
-            problems.append(Problem(f"steps[{index}]", "nothing can follow a window yet", hint=hint))
-        elif isinstance(step, WindowStep):
-            window = index
-    return problems + _short_dedupe(config, config.source.out_of_orderness_ms or 0) + _shared_test_names(config)
-
-
-def _short_dedupe(config: PipelineConfig, out_of_orderness_ms: int) -> list[Problem]:
-    return [
-        Problem(
-            f"steps[{index}].within",
-            f"is shorter than out_of_orderness ({format_duration(out_of_orderness_ms)}): copies would be missed",
-            hint=f'write within = "{format_duration(max(out_of_orderness_ms * 2, 60_000))}" or more',
-        )
-        for index, step in enumerate(config.steps)
-        if isinstance(step, DedupeStep) and step.within < out_of_orderness_ms
-    ]
 
 
 def engine_problems(description: Mapping[str, Any]) -> list[Problem]:
@@ -121,9 +91,6 @@ def column_problems(config: PipelineConfig, description: Mapping[str, Any]) -> l
     for index, sink in enumerate(config.sinks):
         if sink.output == "result" and columns:
             problems += _sink_columns(f"sinks[{index}]", sink, columns)
-        if isinstance(sink, KafkaSinkConfig) and sink_mode(config, sink) == "append" and description["retracts"]:
-            hint = 'use mode = "upsert", or emit = "final"'
-            problems.append(Problem(f"sinks[{index}].mode", "an append sink cannot take back session rows", hint=hint))
     return problems
 
 

@@ -6,6 +6,7 @@ Invariant: a step has exactly one verb (`filter`, `select`, `dedupe` or `window`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -21,13 +22,22 @@ WINDOWS = ("tumbling", "hopping", "session")
 Expression = Annotated[str, Field(min_length=1)]
 
 
-def column_name(expression: str) -> str:
-    """The column a group key gets where none is given: the last part of the path.
+_LAST_PART = re.compile(
+    r"""(?:`(?P<quoted>[^`]*)`|_headers\[(?P<mark>['"])(?P<header>.*)(?P=mark)\]|(?P<bare>[^.`]*))$"""
+)
 
-    >>> column_name("payload.page_id")
-    'page_id'
+
+def column_name(expression: str) -> str:
+    """The column a group key gets where none is given: the last part of the path, without the `_` of record parts.
+
+    >>> column_name("payload.page_id"), column_name("_key"), column_name("_headers['tenant']"), column_name("a.`b.c`")
+    ('page_id', 'key', 'tenant', 'b.c')
     """
-    return expression.strip().rsplit(".", 1)[-1].strip("`\"' ")
+    found = _LAST_PART.search(expression.strip())
+    if found is None:
+        return expression.strip()
+    name = found["quoted"] if found["quoted"] is not None else found["header"]
+    return name if name is not None else found["bare"].strip().lstrip("_")
 
 
 def _group_keys(value: Any) -> Any:
@@ -154,10 +164,15 @@ STEP_MODELS: Mapping[str, type[StepBase]] = {
 """By verb, and for windows by kind."""
 
 
+def tag_of(step: StepBase) -> str:
+    """The verb of a step; for windows, the kind."""
+    return next(tag for tag, model in STEP_MODELS.items() if type(step) is model)
+
+
 def _tag(value: Any) -> str:
     """Which model reads a step. Raises `PydanticCustomError` where that cannot be told."""
     if isinstance(value, StepBase):
-        return next(tag for tag, model in STEP_MODELS.items() if type(value) is model)
+        return tag_of(value)
     if not isinstance(value, Mapping):
         raise PydanticCustomError("step_type", "a step is a table with one verb: {verbs}", {"verbs": ", ".join(VERBS)})
     verbs = [verb for verb in VERBS if verb in value]
