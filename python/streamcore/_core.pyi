@@ -3,6 +3,22 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, final
 
+__all__ = [
+    "Batch",
+    "Generator",
+    "LineReader",
+    "Pipeline",
+    "Raw",
+    "Sealed",
+    "__version__",
+    "decode_checkpoint",
+    "describe",
+    "encode_checkpoint",
+    "infer_types",
+    "locate_toml",
+    "simd",
+]
+
 __version__: str
 
 def simd() -> str:
@@ -42,7 +58,9 @@ class Raw:
     def from_records(
         lane: int,
         topic: str,
-        records: Sequence[tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]] | None, int | None, int]],
+        records: Sequence[
+            tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]] | None, int | None, int]
+        ],
     ) -> Raw:
         """From `(value, key, headers, timestamp_ms, offset)` tuples; offsets rise."""
 
@@ -89,7 +107,8 @@ class LineReader:
 class Generator:
     """Seeded clickstream events, the reference event of the benchmarks.
 
-    `lanes` lanes, keyed by user: user `u` is always in lane `murmur2(u) % lanes`.
+    `lanes` lanes, keyed by user: user `u` is always in lane `murmur2(u) % lanes`. `start_ms` defaults to
+    1,790,000,000,000 (2026-09-21T14:13:20Z).
     """
 
     def __new__(
@@ -98,7 +117,7 @@ class Generator:
         *,
         seed: int = 1,
         lanes: int = 1,
-        start_ms: int = 1_790_000_000_000,
+        start_ms: int = ...,
         events_per_second: float = 20_000.0,
         out_of_order_ms: int = 0,
         duplicate_rate: float = 0.0,
@@ -135,7 +154,10 @@ class Batch:
     def to_json(
         self, *, columns: Sequence[str] | None = None, timestamp_format: str = "iso", skip_null_rows: bool = False
     ) -> list[bytes]:
-        """One compact JSON object a row. `timestamp_format`: `iso` (milliseconds, `Z`) or `epoch_ms`."""
+        """One compact JSON object a row. `timestamp_format`: `iso` (milliseconds, `Z`) or `epoch_ms`.
+
+        Binary values are base64 text. `skip_null_rows` leaves out rows of which every column is null.
+        """
     def headers(self, row: int) -> list[tuple[str, bytes | None]]:
         """The original record's headers (outputs other than windowed results)."""
 
@@ -184,8 +206,11 @@ class Pipeline:
     def paused(self) -> list[int]:
         """Lanes too far ahead of the slowest (`max_lead`): read no more of them for now."""
     def ledger(self) -> dict[int, dict[str, int]]:
-        """Per lane: read, applied, filtered, duplicate, late, future, rejected, tombstone, and the sub-counts
-        no_window, late_windows. Lane -1: late_after_combine."""
+        """The conservation ledger of each lane.
+
+        Counters: read, applied, filtered, duplicate, late, future, rejected, tombstone, and the sub-counts
+        no_window, late_windows. Lane -1: late_after_combine.
+        """
     def clocks(self) -> dict[int, dict[str, int | bool | None]]:
         """Per lane: max_event_time_ms, watermark_ms, idle. Lane -1: watermark_ms of the combine stage."""
     @property

@@ -1,0 +1,176 @@
+"""The engine's door: errors by class, one thread at a time, keys and headers of records that come back."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from streamcore import _core
+from streamcore.errors import ConfigError, Error, ExpressionError, StateError
+from tests.unit.test_raw import Message
+
+NOW_MS = 1_790_000_000_000
+
+
+def count_spec(**window: Any) -> bytes:
+    step = {
+        "verb": "window",
+        "kind": {"type": "tumbling", "size_ms": 60_000},
+        "by": [{"name": "page", "text": "page"}],
+        "aggregates": [{"name": "views", "text": "count()"}],
+        **window,
+    }
+    source = {"event_time": "at", "event_time_unit": "ms", "out_of_orderness_ms": 0, "schema": {"page": "string"}}
+    return json.dumps({"source": source, "steps": [step]}).encode()
+
+
+def clicks(*times_ms: int, lane: int = 0, offset: int = 0) -> _core.Raw:
+    lines = [json.dumps({"at": at, "page": "home"}).encode() for at in times_ms]
+    records = [(line, b"k", None, NOW_MS, offset + place) for place, line in enumerate(lines)]
+    return _core.Raw.from_records(lane, "clicks", records)
+
+
+def test_rows_leave_when_the_clock_passes_the_window() -> None:
+    pipeline = _core.Pipeline(count_spec())
+    pipeline.assign([0])
+    assert pipeline.push(clicks(0, 1, 59_999), NOW_MS) == []
+    (batch,) = pipeline.push(clicks(60_000, offset=3), NOW_MS)
+    assert [(row["page"], row["views"]) for row in batch.to_rows()] == [("home", 3)]
+    assert pipeline.ledger()[0]["applied"] == 4
+    assert pipeline.clocks()[0] == {"max_event_time_ms": 60_000, "watermark_ms": 59_999, "idle": False}
+    (rest,) = pipeline.end()
+    assert rest.to_rows()[0]["views"] == 1
+
+
+def test_a_clock_before_any_record_shows_nothing() -> None:
+    pipeline = _core.Pipeline(count_spec())
+    pipeline.assign([2])
+    assert pipeline.clocks()[2]["watermark_ms"] is None
+    assert pipeline.clocks()[-1] == {"watermark_ms": None}
+
+
+def test_every_mistake_is_a_problem_with_its_caret() -> None:
+    spec = count_spec(aggregates=[{"name": "a", "text": "sum(1 +)"}, {"name": "b", "text": "nope(page)"}])
+    described = _core.describe(spec)
+    assert len(described["problems"]) == 2
+    assert all(problem["text"] and problem["start"] is not None for problem in described["problems"])
+    assert described["columns"] == []
+    with pytest.raises(ExpressionError) as caught:
+        _core.Pipeline(spec)
+    assert [problem.message for problem in caught.value.problems] == [
+        problem["message"] for problem in described["problems"]
+    ]
+
+
+def test_a_description_that_cannot_be_read_is_a_problem() -> None:
+    assert "cannot read" in _core.describe(b'{"source":')["problems"][0]["message"]
+    with pytest.raises(ConfigError, match="cannot read"):
+        _core.Pipeline(b'{"source":{},"stepps":[]}')
+
+
+def test_a_raw_batch_is_pushed_once() -> None:
+    pipeline = _core.Pipeline(count_spec())
+    pipeline.assign([0])
+    raw = clicks(1)
+    pipeline.push(raw, NOW_MS)
+    assert len(raw) == 0
+    with pytest.raises(Error, match="pushed already"):
+        pipeline.push(raw, NOW_MS)
+    with pytest.raises(Error, match="pushed already"):
+        raw.add(clicks(2))
+
+
+def test_a_lane_must_be_assigned() -> None:
+    pipeline = _core.Pipeline(count_spec())
+    with pytest.raises(Error, match="lane 5 is not assigned"):
+        pipeline.push(clicks(1, lane=5), NOW_MS)
+
+
+def test_state_survives_saving_and_rolling_back() -> None:
+    pipeline = _core.Pipeline(count_spec())
+    pipeline.assign([0])
+    pipeline.push(clicks(1, 2), NOW_MS)
+    sealed = pipeline.seal()
+    assert (sealed.epoch, pipeline.epoch, pipeline.open_windows) == (1, 1, 1)
+    saved = pipeline.save()
+    pipeline.committed()
+    pipeline.push(clicks(3, offset=2), NOW_MS)
+    pipeline.rollback()
+    assert pipeline.ledger()[0]["read"] == 2
+    assert pipeline.seal().digest == sealed.digest
+    other = _core.Pipeline(count_spec())
+    other.restore(saved)
+    assert (other.epoch, other.seal().digest, other.fingerprint) == (2, sealed.digest, pipeline.fingerprint)
+    (batch,) = other.end()
+    assert batch.to_rows()[0]["views"] == 2
+
+
+def test_state_of_another_pipeline_is_refused() -> None:
+    pipeline = _core.Pipeline(count_spec())
+    pipeline.assign([0])
+    pipeline.seal()
+    other = _core.Pipeline(count_spec(kind={"type": "tumbling", "size_ms": 1000}))
+    with pytest.raises(StateError, match="another pipeline"):
+        other.restore(pipeline.save())
+    with pytest.raises(StateError):
+        other.restore([(0, b"\x00")])
+
+
+def test_updates_leave_at_the_seal() -> None:
+    pipeline = _core.Pipeline(count_spec(emit="updates"))
+    pipeline.assign([0])
+    pipeline.push(clicks(1, 2), NOW_MS)
+    outputs = pipeline.seal().outputs
+    assert [row["views"] for batch in outputs for row in batch.to_rows()] == [2]
+
+
+@pytest.mark.parametrize("keys", [False, True])
+@pytest.mark.parametrize("headers", [False, True])
+def test_refused_records_keep_key_and_headers_of_their_message(keys: bool, headers: bool) -> None:
+    pipeline = _core.Pipeline(count_spec())
+    pipeline.assign([0, 1])
+    good, bad = b'{"at":1790000000000,"page":"x"}', b"nonsense"
+    messages = [Message(0, good), Message(1, bad), Message(7, bad, partition=1), Message(2, good)]
+    raw, *_ = _core.Raw.from_messages(messages, {("t", 0): 0, ("t", 1): 0}, keys=keys, headers=headers)
+    batches = pipeline.push(raw, NOW_MS)
+    assert [batch.output for batch in batches] == ["rejected", "rejected"]
+    for batch, offset in zip(batches, (1, 7), strict=True):
+        (row,) = batch.to_rows()
+        assert (row["_key"], row["_value"], row["_offset"]) == (b"k", bad, offset)
+        assert batch.headers(0) == [("h", b"1"), ("none", None)]
+
+
+def test_two_threads_at_once_are_told() -> None:
+    pipeline = _core.Pipeline(count_spec())
+    pipeline.assign(range(4))
+    lines = b"\n".join(b'{"at":%d,"page":"p%d"}' % (at, at % 1000) for at in range(200_000))
+    done = threading.Event()
+    failures: list[Exception] = []
+
+    def ask() -> None:
+        while not done.is_set():
+            try:
+                pipeline.ledger()
+            except Error as error:
+                failures.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        for _ in range(50):
+            other = _core.Raw.from_lines(0, "f", lines, 0)
+            try:
+                pipeline.push(other, NOW_MS)
+            except Error as error:
+                failures.append(error)
+            if failures:
+                break
+    finally:
+        done.set()
+        asking.join()
+    assert failures, "one of the two must have been refused"
+    assert all("in use by another thread" in str(error) for error in failures)
+    assert pipeline.ledger()[0]["read"] >= 0
