@@ -207,7 +207,8 @@ fn part_errors(messages: Bound<'_, PyList>) -> PyResult<Parted<'_>> {
     }
     let py = messages.py();
     let errors = list_of(&every(&messages, "error")?)?;
-    if errors.call_method1("count", (py.None(),))?.extract::<usize>()? == messages.len() {
+    // By identity: a `KafkaError` cannot be compared with `None`, it fails with an exception half set.
+    if errors.iter().all(|error| error.is_none()) {
         return Ok((messages, Vec::new()));
     }
     let all = messages.iter().zip(&errors);
