@@ -106,13 +106,21 @@ class _Driver:
     def run(self, schedule: Sequence[Step]) -> Outcome:
         for step in [*schedule, Step(len(self._records))]:
             self._push(step.records)
-            getattr(self, f"_{step.action}", lambda: None)() if step.action != "push" else None
+            self._act(step.action)
         while self._position < len(self._records):
             self._push(len(self._records))
         self._pending += self._pipeline.end()
         self._commit()
         self._outcome.ledgers = self._pipeline.ledger()
         return self._outcome
+
+    def _act(self, action: Action) -> None:
+        if action == "commit":
+            self._commit()
+        elif action == "restart":
+            self._restart()
+        elif action == "rollback":
+            self._rollback()
 
     def _push(self, count: int) -> None:
         chosen = range(self._position, min(self._position + count, len(self._records)))

@@ -9,18 +9,28 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.property import harness, model, strategies
 from tests.property.harness import LEDGER_CLASSES, Step
-from tests.property.model import Event, Job, Record, Row
+from tests.property.model import Event, Job, Record, Row, Window
 from tests.property.strategies import arrivals, cuts, jobs, schedules, session, windows
 
 settings.register_profile("streamcore", deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("streamcore")
 
 one_lane = arrivals(lanes_max=1)
+
+
+def at(*times: int) -> list[Record]:
+    """One lane, one key, these event times in this order."""
+    return [Record(0, Event(time, "k", str(place), None, 0.5)) for place, time in enumerate(times)]
+
+
+# The second event puts the clock on the first session's end; the third touches what is over by then, and is in time
+# for a session of its own. What is over stays over, also when all three come in one batch.
+OVER_BEFORE_TOUCHED = (Job(Window("session", 2, inclusive=False), 2), at(0, 4, 1))
 
 
 def columns(rows: list[Row]) -> list[Row]:
@@ -33,6 +43,7 @@ def sorted_rows(rows: list[Row]) -> list[Row]:
 
 
 @given(jobs(), one_lane)
+@example(*OVER_BEFORE_TOUCHED)
 def test_one_lane_answers_as_the_model_does(job: Job, records: list[Record]) -> None:
     answer, outcome = model.run(job, records), harness.run(harness.describe(job), records)
     assert columns(outcome.rows) == answer.rows
@@ -59,6 +70,7 @@ def test_the_ledger_says_what_became_of_each_record(job: Job, records: list[Reco
 
 
 @given(jobs(), arrivals(), cuts)
+@example(*OVER_BEFORE_TOUCHED, [Step(1), Step(1)])
 def test_batch_cuts_change_no_byte(job: Job, records: list[Record], schedule: list[Step]) -> None:
     spec = harness.describe(job)
     whole, cut = harness.run(spec, records), harness.run(spec, records, schedule)
@@ -109,7 +121,7 @@ def test_the_number_of_lanes_changes_nothing(
     assert columns(alone.rows) == model.run(job, records).rows
 
 
-@given(jobs(), one_lane, schedules)
+@given(jobs(st.one_of(strategies.tumbling, strategies.hopping)), arrivals(), schedules)
 def test_updates_end_where_final_does(job: Job, records: list[Record], schedule: list[Step]) -> None:
     final = harness.run(harness.describe(job), records)
     updates = harness.run(harness.describe(job, emit="updates"), records, schedule)
