@@ -1,15 +1,18 @@
 """Owns the base class of every configuration model and the reading of one.
 
-Before it: nothing of the package. After it: the models of connections, sources, steps and sinks.
+Before it: `redact.py`. After it: the models of connections, sources, steps and sinks.
 Invariant: a model is frozen, refuses unknown keys, and never shows a value it refused, because it may be a secret.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
+
+from streamcore.config.redact import redacted
 
 
 class Model(BaseModel):
@@ -23,6 +26,11 @@ class Model(BaseModel):
         validate_by_name=True,
         serialize_by_alias=True,
     )
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Passwords are hidden by their type; raw client settings by their name."""
+        for name, value in super().__repr_args__():
+            yield name, redacted(value) if isinstance(value, dict) else value
 
 
 def setting(default: Any, description: str, *, unit: str | None = None, alias: str | None = None, **rules: Any) -> Any:

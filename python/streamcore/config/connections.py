@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, SecretStr, field_validator, model_validator
 
 from streamcore.config.base import Model, setting
 from streamcore.config.durations import PositiveDuration
+from streamcore.config.redact import redacted
 
 OWNED_OPTIONS = frozenset(
     {"bootstrap.servers", "group.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset"}
@@ -20,12 +21,15 @@ OWNED_OPTIONS = frozenset(
 """Client settings that the delivery promise rests on: `options` may not set them."""
 
 
-def check_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Refuses raw client settings that streamcore sets itself. Raises `ValueError`."""
+def _not_ours(options: dict[str, Any]) -> dict[str, Any]:
     owned = sorted(OWNED_OPTIONS & set(options))
     if owned:
         raise ValueError(f"{', '.join(owned)} is set by streamcore and cannot be an option")
     return options
+
+
+Options = Annotated[dict[str, Any], AfterValidator(_not_ours), PlainSerializer(redacted, when_used="json")]
+"""Raw client settings, which may hold secrets: as JSON they are blotted out."""
 
 
 class KafkaConnection(Model):
@@ -56,7 +60,7 @@ class KafkaConnection(Model):
     session_timeout: PositiveDuration = setting(
         10_000, "How long the broker keeps the seat of a worker that died; a restart waits for it at most this long."
     )
-    options: dict[str, Any] = setting({}, "Raw client settings (librdkafka names) for what has no key here.")
+    options: Options = setting({}, "Raw client settings (librdkafka names) for what has no key here.")
 
     @field_validator("security_protocol", mode="before")
     @classmethod
@@ -67,11 +71,6 @@ class KafkaConnection(Model):
     @classmethod
     def _upper(cls, value: Any) -> Any:
         return value.upper().replace("_", "-") if isinstance(value, str) else value
-
-    @field_validator("options")
-    @classmethod
-    def _not_ours(cls, options: dict[str, Any]) -> dict[str, Any]:
-        return check_options(options)
 
     @model_validator(mode="after")
     def _login_is_whole(self) -> KafkaConnection:

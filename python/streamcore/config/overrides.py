@@ -50,7 +50,7 @@ def _value(text: str) -> Any:
 
 def _refuse_secret(path: Path, text: str) -> None:
     names = [part for part in path if isinstance(part, str)]
-    if any(is_secret_key(name) for name in names) or redact_url(text) != text:
+    if is_secret_key(".".join(names)) or redact_url(text) != text:
         raise ValueError(
             "a secret on the command line is visible in the process list; "
             'write "${NAME}" or "${file:/path}" in the file instead'

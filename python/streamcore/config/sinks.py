@@ -6,12 +6,12 @@ Invariant: every row of every output either reaches each sink named for it or fa
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from streamcore.config.base import Model, setting
-from streamcore.config.connections import check_options, check_redis_url
+from streamcore.config.connections import Options, check_redis_url
 from streamcore.config.durations import PositiveDuration
 
 Output = Literal["result", "late", "future", "rejected"]
@@ -49,12 +49,7 @@ class KafkaSinkConfig(SinkBase):
     partitions: int = setting(
         4, "Partitions of the topic where it has to be created.", unit="partitions", ge=1, le=10_000
     )
-    options: dict[str, Any] = setting({}, "Raw producer settings (librdkafka names).")
-
-    @field_validator("options")
-    @classmethod
-    def _not_ours(cls, options: dict[str, Any]) -> dict[str, Any]:
-        return check_options(options)
+    options: Options = setting({}, "Raw producer settings (librdkafka names).")
 
     @model_validator(mode="after")
     def _one_column_as_string(self) -> KafkaSinkConfig:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema
 
 from streamcore.config.base import Model, setting
-from streamcore.config.connections import check_options
+from streamcore.config.connections import Options
 from streamcore.config.durations import Duration, LogPosition, PositiveDuration, format_duration, parse_duration
 
 OUT_OF_ORDERNESS_DEFAULT_MS = 5_000
@@ -88,12 +88,7 @@ class KafkaSourceConfig(SourceBase):
     )
     poll_records_max: int = setting(10_000, "Most records taken by one poll.", unit="records", ge=1, le=1_000_000)
     poll_timeout: PositiveDuration = setting(50, "How long one poll waits for records.")
-    options: dict[str, Any] = setting({}, "Raw consumer settings (librdkafka names).")
-
-    @field_validator("options")
-    @classmethod
-    def _not_ours(cls, options: dict[str, Any]) -> dict[str, Any]:
-        return check_options(options)
+    options: Options = setting({}, "Raw consumer settings (librdkafka names).")
 
 
 class FilesSourceConfig(SourceBase):

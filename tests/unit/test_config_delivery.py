@@ -1,0 +1,72 @@
+"""The promise that holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streamcore.config import KafkaSinkConfig, PipelineConfig, choose_delivery, sink_mode
+from streamcore.errors import ConfigError
+
+WINDOW = {"window": "tumbling", "size": "1m", "aggregate": {"n": "count()"}}
+UPSERT = {"type": "kafka", "topic": "o"}
+REDIS = {"type": "redis", "key_template": "k"}
+PARQUET = {"type": "parquet", "path": "p"}
+LATE = {"type": "kafka", "topic": "late", "output": "late"}
+CONSOLE = {"type": "console"}
+
+
+def config(**keys: Any) -> PipelineConfig:
+    return PipelineConfig.model_validate(
+        {"name": "p", "source": {"type": "kafka", "topic": "t"}, "steps": [WINDOW], **keys}
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"sinks": [UPSERT, REDIS, PARQUET]}, "effectively_once"),
+        ({"sinks": []}, "effectively_once"),
+        ({"sinks": [UPSERT, LATE]}, "at_least_once"),
+        ({"sinks": [CONSOLE]}, "at_least_once"),
+        ({"sinks": [UPSERT], "steps": []}, "at_least_once"),
+        ({"sinks": [UPSERT], "name": None}, "at_least_once"),
+        ({"sinks": [UPSERT], "source": {"type": "records"}}, "at_least_once"),
+        ({"sinks": [CONSOLE], "delivery": "at_least_once"}, "at_least_once"),
+        ({"sinks": [UPSERT], "delivery": "at_least_once"}, "at_least_once"),
+        ({"sinks": [UPSERT], "delivery": "effectively_once"}, "effectively_once"),
+    ],
+)
+def test_unstated_is_the_strongest_and_stated_is_kept(keys: dict[str, Any], expected: str) -> None:
+    assert choose_delivery(config(**keys)) == expected
+
+
+def test_sinks_outside_the_configuration_count() -> None:
+    assert choose_delivery(config(), appends=["run.stream()"]) == "at_least_once"
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"delivery": "exactly_once"}, "not built yet"),
+        ({"delivery": "effectively_once", "sinks": [UPSERT, CONSOLE]}, r"sinks\[1\] appends"),
+        ({"delivery": "effectively_once", "name": None}, "without a name"),
+        ({"delivery": "effectively_once", "source": {"type": "records"}}, "cannot be read again"),
+    ],
+)
+def test_a_promise_that_cannot_be_kept_is_refused(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        choose_delivery(config(**keys))
+    assert caught.value.exit_code == 3
+
+
+def test_the_mode_of_a_kafka_sink() -> None:
+    def mode(windowed: bool, **keys: str) -> str:  # noqa: FBT001 - read in the calls below
+        pipeline = config() if windowed else config(steps=[])
+        return sink_mode(pipeline, KafkaSinkConfig.model_validate({"topic": "o", **keys}))
+
+    assert mode(True) == "upsert"
+    assert mode(False) == "append"
+    assert mode(True, output="late") == "append"
+    assert mode(True, mode="append") == "append"

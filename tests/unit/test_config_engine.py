@@ -1,0 +1,95 @@
+"""The description the engine reads."""
+
+from __future__ import annotations
+
+from streamcore import _core
+from streamcore.config import PipelineConfig, engine_json, engine_spec
+
+CONFIG = PipelineConfig.model_validate(
+    {
+        "source": {
+            "type": "kafka",
+            "topic": "t",
+            "event_time": "at",
+            "where": "a == 1",
+            "schema": {"a": "int64"},
+            "max_future_skew": "0s",
+        },
+        "steps": [
+            {"filter": "a > $n", "parameters": {"n": 1}},
+            {"select": {"a": "a + 1", "b": "'x'"}},
+            {
+                "window": "hopping",
+                "size": "1m",
+                "slide": "10s",
+                "offset": "-1s",
+                "min_start": "2026-01-01T00:00:00Z",
+                "by": ["b"],
+                "aggregate": {"n": "count()"},
+                "emit": "updates",
+                "allowed_lateness": "5s",
+                "null_keys": "drop",
+            },
+        ],
+        "combine": "local",
+        "limits": {"threads": 2},
+    }
+)
+
+
+def test_every_key_of_the_engine_is_written_out() -> None:
+    spec = engine_spec(CONFIG)
+    assert spec["source"] == {
+        "format": "json",
+        "event_time": "at",
+        "event_time_unit": "iso",
+        "where": {"text": "a == 1", "parameters": {}},
+        "out_of_orderness_ms": 5_000,
+        "idle_timeout_ms": 30_000,
+        "on_idle": "advance",
+        "max_future_skew_ms": 0,
+        "max_lead_ms": 600_000,
+        "keyed_by": None,
+        "schema": {"a": "int64"},
+    }
+    assert spec["steps"][0] == {"verb": "filter", "condition": {"text": "a > $n", "parameters": {"n": 1}}}
+    assert spec["steps"][2] == {
+        "verb": "window",
+        "kind": {
+            "type": "hopping",
+            "size_ms": 60_000,
+            "slide_ms": 10_000,
+            "offset_ms": -1_000,
+            "min_start_ms": 1_767_225_600_000,
+        },
+        "by": [{"name": "b", "text": "b", "parameters": {}}],
+        "aggregates": [{"name": "n", "text": "count()", "parameters": {}}],
+        "emit": "updates",
+        "allowed_lateness_ms": 5_000,
+        "null_keys": "drop",
+    }
+    assert spec["combine"] == "local"
+    assert spec["limits"]["threads_max"] == 2
+
+
+def test_the_engine_takes_it() -> None:
+    described = _core.describe(engine_json(CONFIG))
+    assert described["problems"] == []
+    assert [name for name, _ in described["columns"]][:4] == ["b", "window_start", "window_end", "n"]
+
+
+def test_sessions_and_dedupe() -> None:
+    config = PipelineConfig.model_validate(
+        {
+            "source": {"type": "files", "path": "x"},
+            "steps": [
+                {"dedupe": "id", "within": "10m"},
+                {"window": "session", "gap": "30s", "gap_inclusive": False, "aggregate": {"n": "count()"}},
+            ],
+        }
+    )
+    spec = engine_spec(config)
+    assert spec["source"]["out_of_orderness_ms"] is None
+    assert spec["steps"][0] == {"verb": "dedupe", "field": "id", "within_ms": 600_000}
+    assert spec["steps"][1]["kind"] == {"type": "session", "gap_ms": 30_000, "gap_inclusive": False}
+    assert _core.describe(engine_json(config))["problems"] == []
