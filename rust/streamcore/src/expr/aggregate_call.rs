@@ -69,3 +69,35 @@ impl AggregateCall {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::DataType;
+    use crate::expr::Field;
+
+    /// Gives every field the suggested type.
+    struct Suggested(Vec<(String, Option<DataType>)>);
+
+    impl Scope for Suggested {
+        fn resolve(&mut self, field: &Field, hint: Option<DataType>) -> Result<(usize, DataType), String> {
+            self.0.push((field.to_string(), hint));
+            Ok((0, hint.unwrap_or(DataType::String)))
+        }
+    }
+
+    #[test]
+    fn the_condition_is_asked_before_the_arguments() {
+        let mut scope = Suggested(Vec::new());
+        let call = AggregateCall::compile("count(a) where b > 1", &Parameters::new(), &mut scope, "views").unwrap();
+        assert_eq!(call.arguments[0].data_type(), DataType::Scalar);
+        assert_eq!(scope.0, [("b".into(), Some(DataType::Float64)), ("a".into(), Some(DataType::Scalar))]);
+    }
+
+    #[test]
+    fn an_unknown_aggregate_is_left_to_the_window() {
+        let call =
+            AggregateCall::compile("median(a)", &Parameters::new(), &mut Suggested(Vec::new()), "views").unwrap();
+        assert_eq!((call.function.as_str(), call.argument_spans), ("median", vec![(7, 8)]));
+    }
+}

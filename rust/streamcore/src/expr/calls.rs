@@ -9,21 +9,15 @@ use super::lexer::{Mistake, Span};
 use super::operators::mismatch;
 use super::text::TextFunction;
 use super::time::TimeUnit;
-use super::tree::{Comparison, Kind, Literal, Node};
+use super::tree::{Comparison, Kind, Literal, Name, Node};
 use super::typed::{NumberFunction, Operation, Typed};
 use super::types::{Checker, declare, is_number};
 use crate::batch::DataType;
 
 impl Checker<'_> {
-    pub fn call(
-        &mut self,
-        node: &Node,
-        name: &str,
-        name_span: Span,
-        arguments: &[Node],
-        hint: Option<DataType>,
-    ) -> Option<Typed> {
-        let Some(signature) = functions::find(name) else { return self.unknown_function(name, name_span) };
+    pub fn call(&mut self, node: &Node, name: &Name, arguments: &[Node], hint: Option<DataType>) -> Option<Typed> {
+        let Some(signature) = functions::find(&name.text) else { return self.unknown_function(&name.text, name.span) };
+        let name = signature.name;
         if !signature.arguments.contains(&arguments.len()) {
             let message = format!("`{name}` takes {}, not {}", takes(signature), arguments.len());
             return self.refuse(Mistake::new(node.span, message).hint(format!("write `{}`", signature.usage)));
@@ -214,5 +208,19 @@ fn takes(signature: &Signature) -> String {
         usize::MAX => format!("{least} or more arguments"),
         _ if least == most => format!("{least} {noun}"),
         _ => format!("{least} to {most} {noun}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arity_is_told_in_words() {
+        let words = |name: &str| takes(functions::find(name).unwrap());
+        assert_eq!(words("lower"), "1 argument");
+        assert_eq!(words("if"), "3 arguments");
+        assert_eq!(words("substring"), "2 to 3 arguments");
+        assert_eq!(words("coalesce"), "1 or more arguments");
     }
 }

@@ -228,3 +228,52 @@ fn select(chosen: &[bool], then: &Value<'_>, otherwise: &Value<'_>, flags: Vec<b
     };
     column(data_type, values, flags)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Scalar;
+
+    /// Every pair of true, false and null.
+    fn pairs() -> [Column; 2] {
+        let all = [Scalar::Bool(true), Scalar::Bool(false), Scalar::Null];
+        let mut columns = [Column::new(DataType::Bool), Column::new(DataType::Bool)];
+        for left in all {
+            for right in all {
+                columns[0].push(left);
+                columns[1].push(right);
+            }
+        }
+        columns
+    }
+
+    fn three_valued(operation: Operation) -> String {
+        let typed = Typed { operation, data_type: DataType::Bool };
+        let column = typed.evaluate(&pairs(), 9).value.into_column(DataType::Bool, 9).into_owned();
+        let letter = |row| match column.get(row) {
+            Scalar::Bool(true) => 't',
+            Scalar::Bool(false) => 'f',
+            _ => '-',
+        };
+        (0..9).map(letter).collect()
+    }
+
+    fn operand(index: usize) -> Typed {
+        Typed { operation: Operation::Column(index), data_type: DataType::Bool }
+    }
+
+    #[test]
+    fn logic_is_three_valued() {
+        let logic = |decisive| Operation::Logic { decisive, operands: vec![operand(0), operand(1)] };
+        assert_eq!(three_valued(logic(false)), "tf-fff-f-");
+        assert_eq!(three_valued(logic(true)), "ttttf-t--");
+        assert_eq!(three_valued(Operation::Not(Box::new(operand(0)))), "ffftt t---".replace(' ', ""));
+        assert_eq!(three_valued(Operation::Coalesce(vec![operand(0), operand(1)])), "tttffftf-");
+    }
+
+    #[test]
+    fn a_null_condition_counts_as_false() {
+        let [condition, then, otherwise] = [operand(0), operand(0), operand(1)].map(Box::new);
+        assert_eq!(three_valued(Operation::If { condition, then, otherwise }), "ttttf-tf-");
+    }
+}

@@ -285,3 +285,34 @@ fn arithmetic_mismatch(operator: Operator, nodes: [&Node; 2], types: [DataType; 
     };
     (message, hint)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decimal(precision: u8, scale: u8) -> DataType {
+        DataType::Decimal { precision, scale }
+    }
+
+    #[test]
+    fn a_decimal_result_has_room_for_every_result() {
+        let result = |operator, left, right| result_type(operator, left, right).map(|(_, data_type)| data_type);
+        assert_eq!(result(Operator::Add, decimal(10, 2), decimal(8, 3)), Some(decimal(12, 3)));
+        assert_eq!(result(Operator::Subtract, DataType::Int64, decimal(10, 2)), Some(decimal(22, 2)));
+        assert_eq!(result(Operator::Multiply, decimal(10, 2), decimal(8, 3)), Some(decimal(18, 5)));
+        assert_eq!(result(Operator::Multiply, decimal(38, 2), decimal(38, 2)), Some(decimal(38, 4)));
+        assert_eq!(result(Operator::Multiply, decimal(38, 20), decimal(38, 20)), None);
+        assert_eq!(result(Operator::Divide, decimal(10, 2), DataType::Int64), Some(DataType::Float64));
+        assert_eq!(result(Operator::Modulo, decimal(10, 2), DataType::Int64), None);
+    }
+
+    #[test]
+    fn an_element_that_no_value_equals_is_left_out() {
+        let element = |value, precision, scale| Typed::constant(Constant::Decimal(value), decimal(precision, scale));
+        assert!(matches!(element_as(&element(15, 2, 1), decimal(10, 2)), Element::Same(Constant::Decimal(150))));
+        assert!(matches!(element_as(&element(15, 2, 1), decimal(10, 0)), Element::Unequal));
+        let text = Typed::constant(Constant::Bytes(b"a"[..].into()), DataType::String);
+        assert!(matches!(element_as(&text, DataType::Int64), Element::Unlike));
+        assert!(matches!(element_as(&text, DataType::Binary), Element::Same(_)));
+    }
+}

@@ -7,7 +7,7 @@ use super::DEPTH_MAX;
 use super::field::{Field, KEYWORDS, PARTS, join_path};
 use super::lexer::{self, Mistake, Span, Token};
 use super::suggest::did_you_mean;
-use super::tree::{Comparison, Kind, Literal, Node, Operator, too_deep};
+use super::tree::{Comparison, Kind, Literal, Name, Node, Operator, too_deep};
 use crate::raw::Part;
 
 type Parsed<T> = Result<T, Mistake>;
@@ -110,8 +110,12 @@ impl Parser {
         found
     }
 
-    fn word_follows(&self, word: &str) -> bool {
-        matches!(self.tokens.get(self.at + 1), Some((Token::Name(found), _)) if found == word)
+    /// Takes `not in`, which is `not` and no operator if `in` does not follow.
+    fn not_in(&mut self) -> bool {
+        let is = |at: usize, word: &str| matches!(self.tokens.get(at), Some((Token::Name(name), _)) if name == word);
+        let found = is(self.at, "not") && is(self.at + 1, "in");
+        self.at += if found { 2 } else { 0 };
+        found
     }
 
     /// The mistake of finding this token where `expected` should be.
@@ -204,15 +208,14 @@ impl Parser {
             Kind::IsNull { value, negated }
         } else if self.word("in") {
             Kind::In { value, list: Box::new(self.list()?), negated: false }
-        } else if self.word_follows("in") && self.word("not") {
-            self.at += 1;
+        } else if self.not_in() {
             Kind::In { value, list: Box::new(self.list()?), negated: true }
         } else {
             return Ok(*value);
         };
         let node = Node::new(kind, start.to(self.last_span()))?;
         let again = self.span();
-        if self.one_of(&Comparison::ALL).is_some() || self.word("in") || self.word("is") || self.word_follows("in") {
+        if self.one_of(&Comparison::ALL).is_some() || self.word("in") || self.word("is") || self.not_in() {
             let hint = "join two comparisons with `and`, or put one in parentheses";
             return Err(Mistake::new(again, "comparisons cannot be chained").hint(hint));
         }
@@ -363,9 +366,9 @@ impl Parser {
         if !matches!(self.tokens[self.at + 1].0, Token::Symbol("(")) || KEYWORDS.contains(&name.as_str()) {
             return self.field().map(Kind::Field);
         }
-        let name_span = self.span();
+        let name = Name { text: name, span: self.span() };
         self.at += 2;
-        Ok(Kind::Call { name, name_span, arguments: self.arguments(")")? })
+        Ok(Kind::Call { name, arguments: self.arguments(")")? })
     }
 
     /// A path or record part; the next token is a name.
@@ -446,5 +449,50 @@ fn misplaced_keyword(name: &str, keyword: &str, span: Span) -> Mistake {
     } else {
         Mistake::new(span, format!("`{name}` is not a word of the language"))
             .hint(format!("write `{keyword}`; {quoted}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spans(node: &Node) -> (usize, usize) {
+        (node.span.start, node.span.end)
+    }
+
+    #[test]
+    fn a_span_covers_its_parentheses() {
+        let node = expression(" (a + b) * c ").unwrap();
+        assert_eq!(spans(&node), (1, 12));
+        let Kind::Arithmetic { left, right, .. } = &node.kind else { panic!("{node}") };
+        assert_eq!((spans(left), spans(right)), ((1, 8), (11, 12)));
+    }
+
+    #[test]
+    fn keywords_are_names_after_a_point_and_in_backquotes() {
+        let path = |text: &str| expression(text).map(|node| node.to_string()).ok();
+        assert_eq!(path("payload.in").as_deref(), Some("payload.in"));
+        assert_eq!(path("`in` in [1]").as_deref(), Some("`in` in [1]"));
+        assert_eq!(path("payload . `a b`").as_deref(), Some("payload.`a b`"));
+        assert_eq!(path("is == 1"), None);
+    }
+
+    #[test]
+    fn nesting_is_bounded_whatever_opens_it() {
+        for (open, middle, close) in [("(", "a", ")"), ("-", "a", ""), ("not ", "a", ""), ("f(", "a", ")")] {
+            let nested = |depth| format!("{}{middle}{}", open.repeat(depth), close.repeat(depth));
+            assert!(expression(&nested(DEPTH_MAX - 1)).is_ok(), "{open}");
+            let refused = expression(&nested(DEPTH_MAX + 1)).unwrap_err();
+            assert_eq!(refused, too_deep(refused.span), "{open}");
+        }
+    }
+
+    #[test]
+    fn an_aggregate_keeps_its_places() {
+        let call = aggregate("sum(a, b * 2) where a is not null").unwrap();
+        assert_eq!((call.function_span.start, call.function_span.end), (0, 3));
+        assert_eq!(call.arguments.iter().map(spans).collect::<Vec<_>>(), [(4, 5), (7, 12)]);
+        assert_eq!(call.condition.unwrap().to_string(), "a is not null");
+        assert_eq!(aggregate("count() where where > 1").unwrap().condition.unwrap().to_string(), "where > 1");
     }
 }

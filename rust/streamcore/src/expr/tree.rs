@@ -22,6 +22,19 @@ impl PartialEq for Node {
     }
 }
 
+/// A function's name with its place, which does not count for equality either.
+#[derive(Debug, Clone)]
+pub(super) struct Name {
+    pub text: String,
+    pub span: Span,
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
 /// What a node is.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Kind {
@@ -37,7 +50,7 @@ pub(super) enum Kind {
     Arithmetic { operator: Operator, left: Box<Node>, right: Box<Node> },
     In { value: Box<Node>, list: Box<Node>, negated: bool },
     IsNull { value: Box<Node>, negated: bool },
-    Call { name: String, name_span: Span, arguments: Vec<Node> },
+    Call { name: Name, arguments: Vec<Node> },
 }
 
 /// A literal value.
@@ -189,7 +202,7 @@ impl Node {
             Kind::Parameter(name) => write!(f, "${name}"),
             Kind::Field(field) => write!(f, "{field}"),
             Kind::List(elements) => write_list(f, "[", elements, "]"),
-            Kind::Call { name, arguments, .. } => write_list(f, &format!("{name}("), arguments, ")"),
+            Kind::Call { name, arguments } => write_list(f, &format!("{}(", name.text), arguments, ")"),
             Kind::Negate(operand) => {
                 f.write_char('-')?;
                 // `-5` is a literal, so the negation of 5 keeps its parentheses.
@@ -276,5 +289,107 @@ impl fmt::Display for Literal {
             Self::Float(written) => f.write_str(written),
             Self::String(text) => field::write_string(f, text),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expr::parse;
+    use crate::raw::Part;
+    use proptest::prelude::*;
+
+    fn node(kind: Kind) -> Node {
+        Node::new(kind, Span { start: 0, end: 0 }).unwrap()
+    }
+
+    fn boxed(node: Node) -> Box<Node> {
+        Box::new(node)
+    }
+
+    fn leaves() -> impl Strategy<Value = Kind> {
+        let paths = ["a", "payload.page_id", "`in`.x", "`a b`"].map(|path| Kind::Field(Field::Path(path.into())));
+        let parts = [Part::Key, Part::Header("it's".into())].map(|part| Kind::Field(Field::Part(part)));
+        prop_oneof![
+            prop::sample::select(paths.to_vec()),
+            prop::sample::select(parts.to_vec()),
+            any::<i64>().prop_map(|value| Kind::Literal(Literal::Int64(value))),
+            prop::sample::select(vec!["0.5", "1.50", "-2e3"])
+                .prop_map(|text| Kind::Literal(Literal::Float(text.into()))),
+            any::<bool>().prop_map(|value| Kind::Literal(Literal::Bool(value))),
+            "[ -~\u{0}-\u{20}é漢\u{85}]{0,5}".prop_map(|text| Kind::Literal(Literal::String(text))),
+            Just(Kind::Literal(Literal::Null)),
+            Just(Kind::Parameter("limit".into())),
+        ]
+    }
+
+    fn operations(inner: impl Strategy<Value = Node> + Clone + 'static) -> impl Strategy<Value = Kind> {
+        let one = inner.clone().prop_map(boxed);
+        let two = || (one.clone(), one.clone());
+        let many = prop::collection::vec(inner.clone(), 2..4);
+        let list = prop_oneof![
+            prop::collection::vec(inner, 0..3).prop_map(|nodes| node(Kind::List(nodes))),
+            Just(node(Kind::Parameter("list".into()))),
+        ];
+        let name = Name { text: "lower".into(), span: Span { start: 0, end: 0 } };
+        prop_oneof![
+            one.clone().prop_map(Kind::Negate),
+            one.clone().prop_map(Kind::Not),
+            many.clone().prop_map(Kind::And),
+            many.clone().prop_map(Kind::Or),
+            many.prop_map(move |arguments| Kind::Call { name: name.clone(), arguments }),
+            (prop::sample::select(Comparison::ALL.to_vec()), two())
+                .prop_map(|((comparison, _), (left, right))| Kind::Compare { comparison, left, right }),
+            (prop::sample::select(Operator::ALL.to_vec()), two())
+                .prop_map(|((operator, _), (left, right))| Kind::Arithmetic { operator, left, right }),
+            (one.clone(), list.prop_map(boxed), any::<bool>()).prop_map(|(value, list, negated)| Kind::In {
+                value,
+                list,
+                negated
+            }),
+            (one, any::<bool>()).prop_map(|(value, negated)| Kind::IsNull { value, negated }),
+        ]
+    }
+
+    fn trees() -> impl Strategy<Value = Node> {
+        leaves().prop_map(node).prop_recursive(6, 60, 3, |inner| operations(inner).prop_map(node))
+    }
+
+    proptest! {
+        #[test]
+        fn a_printed_tree_reads_back(tree in trees()) {
+            let text = tree.to_string();
+            let parsed = parse::expression(&text).map_err(|mistake| TestCaseError::fail(format!("{text}: {mistake:?}")))?;
+            prop_assert_eq!(&parsed, &tree, "{}", text);
+            prop_assert_eq!(parsed.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn only_the_parentheses_that_matter_are_printed() {
+        let printed = |text: &str| parse::expression(text).unwrap().to_string();
+        assert_eq!(printed("((a)+(b*c))"), "a + b * c");
+        assert_eq!(printed("(a+b)*c"), "(a + b) * c");
+        assert_eq!(printed("a-(b-c)"), "a - (b - c)");
+        assert_eq!(printed("(a and b) or not (c or a)"), "a and b or not (c or a)");
+        assert_eq!(printed("-(5) - -5"), "-(5) - -5");
+        assert_eq!(printed("not ((a in [1,'x']) == true)"), "not (a in [1, 'x']) == true");
+    }
+
+    #[test]
+    fn an_excerpt_fits_a_line() {
+        let long = parse::expression(&format!("concat('{}')", "é".repeat(100))).unwrap();
+        assert_eq!(long.excerpt().chars().count(), 48);
+        assert!(long.excerpt().ends_with("..."));
+    }
+
+    #[test]
+    fn depth_is_that_of_the_longest_path() {
+        let mut deep = node(Kind::Parameter("p".into()));
+        for _ in 1..DEPTH_MAX {
+            deep = node(Kind::Not(boxed(deep)));
+        }
+        assert!(Node::new(Kind::Not(boxed(deep.clone())), deep.span).is_err());
+        assert!(Node::new(Kind::And(vec![deep.clone(), deep.clone()]), deep.span).is_err());
     }
 }

@@ -201,3 +201,36 @@ impl Set {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_sorted_and_has_each_element_once() {
+        let numbers = [3, 1, 3].map(Constant::Int64).to_vec();
+        assert_eq!(Set::new(DataType::Timestamp, numbers), Set::Int64(vec![1, 3]));
+        let floats = [0.5, -1.0, 0.5].map(Constant::Float64).to_vec();
+        assert_eq!(Set::new(DataType::Float64, floats), Set::Float64(vec![-1.0, 0.5]));
+    }
+
+    #[test]
+    fn a_constant_survives_a_column() {
+        for (constant, data_type) in [
+            (Constant::Null, DataType::String),
+            (Constant::Bytes(b"x"[..].into()), DataType::String),
+            (Constant::Decimal(5), DataType::Decimal { precision: 3, scale: 2 }),
+        ] {
+            let column = constant.to_column(data_type, 2);
+            assert_eq!((column.len(), column.data_type), (2, data_type));
+            assert_eq!(Constant::from_scalar(column.get(1)), constant);
+        }
+    }
+
+    #[test]
+    fn a_value_is_converted_only_to_another_type() {
+        let number = || Typed::constant(Constant::Int64(1), DataType::Int64);
+        assert!(number().converted(DataType::Int64).as_constant().is_some());
+        assert!(matches!(number().converted(DataType::Float64).operation, Operation::Convert(_)));
+    }
+}

@@ -49,7 +49,7 @@ impl<'c> Checker<'c> {
                 let value = Box::new(self.check(value, Some(DataType::Scalar))?);
                 Some(bool_of(Operation::IsNull { value, negated: *negated }))
             }
-            Kind::Call { name, name_span, arguments } => self.call(node, name, *name_span, arguments, hint),
+            Kind::Call { name, arguments } => self.call(node, name, arguments, hint),
         };
         self.fold(node, typed?)
     }
@@ -161,7 +161,17 @@ impl<'c> Checker<'c> {
                 }
             }
         }
-        if failed { None } else { checked.into_iter().collect() }
+        if failed {
+            return None;
+        }
+        let mut operands = checked.into_iter().collect::<Option<Vec<_>>>()?;
+        // A field asked for without a suggestion is asked for again, now that the others are known.
+        let other =
+            operands.iter().skip(1).map(|operand| operand.data_type).find(|other| *other != operands[0].data_type);
+        if let (Kind::Field(_), None, Some(other)) = (&nodes[0].kind, suggested, other) {
+            operands[0] = self.check(nodes[0], Some(other))?;
+        }
+        Some(operands)
     }
 
     /// Brings operands to one type, or says which two do not go together.
@@ -219,7 +229,7 @@ impl<'c> Checker<'c> {
                 Literal::String(_) => DataType::String,
             },
             Kind::Negate(_) | Kind::Arithmetic { .. } => DataType::Float64,
-            Kind::Call { name, .. } => functions::find(name)?.result?,
+            Kind::Call { name, .. } => functions::find(&name.text)?.result?,
             Kind::Field(_) | Kind::List(_) => return None,
             _ => DataType::Bool,
         };
