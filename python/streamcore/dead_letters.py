@@ -119,6 +119,7 @@ class KafkaDeadLetters:
         cluster = Cluster(self._connection, error=SinkError)
         cluster.connect()
         cluster.ensure_topic(self._plan, create=self._create_topic)
+        self._delivery.open()
 
     def write(self, batch: _core.Batch) -> None:
         """Queues the letters."""
@@ -157,8 +158,8 @@ class KafkaDeadLetters:
 
     def discard(self) -> None:
         """Drops what is queued."""
-        self._too_large.clear()
         self._delivery.discard()
+        self._too_large.clear()
 
     def close(self) -> None:
         """Lets go of the connection."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,19 @@ def application(
     )
 
 
+@contextmanager
+def creating_client(connection: KafkaConnection) -> Iterator[None]:
+    """Around the making of a client: settings that librdkafka refuses become a `ConfigError`."""
+    from confluent_kafka import KafkaException
+
+    try:
+        yield
+    except KafkaException as error:
+        message = f"the client for {connection.bootstrap_servers} cannot be made: {error.args[0].str()}"
+        problem = Problem("kafka", message, hint="look at the options and ssl_ keys of the connection, source or sink")
+        raise ConfigError("Kafka settings are refused", [problem]) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Topic:
     """A topic as the cluster describes it."""
@@ -121,7 +135,8 @@ class Cluster:
         self._error = error
         self._seen: dict[int, str] = {}
         settings = {**client_settings(connection), "error_cb": self._note}
-        self._admin = AdminClient(settings, logger=logging.getLogger("streamcore.kafka.librdkafka"))
+        with creating_client(connection):
+            self._admin = AdminClient(settings, logger=logging.getLogger("streamcore.kafka.librdkafka"))
         self._brokers = 0
 
     def _note(self, error: Any) -> None:

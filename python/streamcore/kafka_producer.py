@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from streamcore.config import KafkaConnection
 from streamcore.errors import SinkError
-from streamcore.kafka_client import application
+from streamcore.kafka_client import application, creating_client
 from streamcore.topics import MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ class Delivery:
         self._settings = {**PRODUCER_SETTINGS, **(options or {})}
         self._producer: Producer | None = None
         self._failure: SinkError | None = None
+
+    def open(self) -> None:
+        """Makes the client, which connects by itself. Raises `ConfigError` when its settings are refused."""
+        self._open_producer()
 
     def send(
         self,
@@ -92,7 +96,9 @@ class Delivery:
             report(error.args[0], None)
             self._raise_failure()
         except BufferError:
-            raise SinkError(f"topic {topic} takes no records: the queue stayed full; see that the broker is up") from None
+            raise SinkError(
+                f"topic {topic} takes no records: the queue stayed full; see that the broker is up"
+            ) from None
 
     def flush(self) -> None:
         """Returns when everything sent is acknowledged. Raises `SinkError`, at the latest after the delivery timeout."""
@@ -104,11 +110,11 @@ class Delivery:
 
     def discard(self) -> None:
         """Forgets what was sent. A new producer follows, so that nothing queued here can overtake what it writes."""
-        self._failure = None
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.purge()  # type: ignore[no-untyped-call]
             producer.flush(FLUSH_MARGIN_S)
+        self._failure = None  # the purge reports each record as failed
 
     def close(self) -> None:
         """Lets go of the connection; what was not flushed is dropped."""
@@ -117,7 +123,10 @@ class Delivery:
     def _open_producer(self) -> Producer:
         if self._producer is None:
             settings = {**self._settings, "client.id": "streamcore"}
-            self._producer = application(self._connection, group="streamcore", producer=settings).get_producer()
+            with creating_client(self._connection):
+                producer = application(self._connection, group="streamcore", producer=settings).get_producer()
+                len(producer)  # quixstreams makes the client at its first use
+            self._producer = producer
         return self._producer
 
     def _refused(self, topic: str, error: Any) -> SinkError:

@@ -225,6 +225,17 @@ def test_no_broker_is_one_line_and_exit_code_4(kafka_server: KafkaServer, unique
     assert "KAFKA_BOOTSTRAP_SERVERS" in text
 
 
+@pytest.mark.parametrize("place", ["source", "kafka"])
+def test_settings_that_the_client_refuses_are_a_configuration_error(
+    kafka_server: KafkaServer, unique: str, place: str
+) -> None:
+    create_topic(kafka_server, unique)
+    settings = {place: {"options": {"no.such.setting": 1}}}
+    with pytest.raises(ConfigError, match=r'No such configuration property: "no.such.setting"') as error:
+        make_source(kafka_server, unique, **settings).open(Start())
+    assert error.value.exit_code == 3
+
+
 def login(server: KafkaServer, password: str) -> dict[str, str]:
     return {
         "bootstrap_servers": server.sasl_bootstrap_servers,

@@ -52,6 +52,7 @@ class KafkaSink:
         cluster = Cluster(self._connection, error=SinkError)
         cluster.connect()
         cluster.ensure_topic(self._plan, create=self._create_topic)
+        self._delivery.open()
 
     def write(self, batch: _core.Batch, version: Version) -> None:
         """Queues the rows."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from streamcore import _core
 from streamcore.config import KafkaConnection, KafkaSourceConfig
 from streamcore.errors import FencedError, SourceError
-from streamcore.kafka_client import Cluster, Topic, application, log, partition_list
+from streamcore.kafka_client import Cluster, Topic, application, creating_client, log, partition_list
 from streamcore.sources.base import Polled, Start
 from streamcore.sources.kafka_ends import EndWatch
 from streamcore.sources.kafka_group import JOIN_TIMEOUT_S, Seat, wait_for_free_group
@@ -130,7 +130,12 @@ class KafkaSource:
             "isolation.level": "read_committed",
             "allow.auto.create.topics": False,
         }
-        return application(self._connection, group=group, consumer=settings).get_consumer(auto_commit_enable=False)
+        with creating_client(self._connection):
+            consumer = application(self._connection, group=group, consumer=settings).get_consumer(
+                auto_commit_enable=False
+            )
+            consumer.assignment()  # quixstreams makes the client at its first use
+        return consumer
 
     def _place(self, cluster: Cluster, start: Start) -> None:
         known = dict(start.positions)
