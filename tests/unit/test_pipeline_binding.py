@@ -71,6 +71,16 @@ def test_a_description_that_cannot_be_read_is_a_problem() -> None:
         _core.Pipeline(b'{"source":{},"stepps":[]}')
 
 
+def test_float_parameters_arrive_to_the_last_digit() -> None:
+    number = -3.2628244670573113e-156
+    condition = {"text": "x == $number", "parameters": {"number": number}}
+    spec = {"source": {"schema": {"x": "float64"}}, "steps": [{"verb": "filter", "condition": condition}]}
+    pipeline = _core.Pipeline(json.dumps(spec).encode())
+    pipeline.assign([0])
+    pipeline.push(_core.Raw.from_records(0, "t", [(json.dumps({"x": number}).encode(), None, None, NOW_MS, 0)]), NOW_MS)
+    assert pipeline.ledger()[0]["applied"] == 1
+
+
 def test_a_raw_batch_is_pushed_once() -> None:
     pipeline = _core.Pipeline(count_spec())
     pipeline.assign([0])
