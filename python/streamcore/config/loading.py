@@ -210,10 +210,11 @@ def _parse_toml(text: str, file: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         message = str(error)
         found = _TOML_POSITION.search(message)
-        line, column = (int(found[1]), int(found[2])) if found is not None and found[1] else (_last_line(text), 1)
+        line, column = (int(found[1]), int(found[2])) if found is not None and found[1] else _end(text)
         problem = Problem("toml", _TOML_POSITION.sub("", message), line=line, column=column)
         raise ConfigError("this is not TOML", [problem], file=file) from None
 
 
-def _last_line(text: str) -> int:
-    return text.count("\n") + 1
+def _end(text: str) -> tuple[int, int]:
+    lines = text.split("\n")
+    return len(lines), len(lines[-1]) + 1

@@ -168,12 +168,11 @@ def _owner(name: str, table: Path) -> str | None:
         return f"{name} belongs to a step with {' or '.join(_verb(tag) for tag in owners)}"
     if owners:
         return f"{name} belongs to type = {' or '.join(listed([tag]) for tag in owners)}"
-    if not table or name in keys_of(PipelineConfig):
-        homes = [home for home, model in _TABLES.items() if name in keys_of(model)]
-        if name in keys_of(PipelineConfig):
-            return f"{name} belongs to the top of the file, above every [table]"
-        return f"{name} belongs to [{homes[0]}]" if homes else None
-    return None
+    if table and name in keys_of(PipelineConfig):
+        return f"{name} belongs to the top of the file, above every [table]"
+    homes = ["source"] if not table and any(name in keys_of(model) for model in SOURCES.values()) else []
+    homes += [home for home, model in _TABLES.items() if not table and name in keys_of(model)]
+    return f"{name} belongs to [{homes[0]}]" if homes else None
 
 
 def _verb(tag: str) -> str:

@@ -177,12 +177,9 @@ def _tag(value: Any) -> str:
         raise PydanticCustomError("step_type", "a step is a table with one verb: {verbs}", {"verbs": ", ".join(VERBS)})
     verbs = [verb for verb in VERBS if verb in value]
     if len(verbs) != 1:
-        found = f"has {' and '.join(verbs)}; split it into {len(verbs)} steps" if verbs else "has no verb"
-        raise PydanticCustomError(
-            "step_verb",
-            "a step has exactly one verb ({verbs}); this one {found}",
-            {"verbs": ", ".join(VERBS), "found": found},
-        )
+        found = f"{' and '.join(verbs)}; split it into {len(verbs)} steps" if verbs else "none"
+        message = "a step has exactly one verb ({verbs}), and this one has {found}"
+        raise PydanticCustomError("step_verb", message, {"verbs": ", ".join(VERBS), "found": found})
     if verbs[0] != "window":
         return verbs[0]
     if value["window"] not in WINDOWS:
