@@ -132,6 +132,8 @@ def progress_text(report: Report, records_per_second: float) -> str:
         f"{report.open_windows:,} open windows",
     ]
     parts += [f"{count:,} {name}" for name, count in _exceptions(report)]
+    if report.retries:
+        parts.append(f"{report.retries:,} epochs tried again")
     return " · ".join(parts)
 
 
@@ -140,12 +142,10 @@ def summary_text(report: Report) -> str:
     rows = report.rows.get("result", 0)
     seconds = max(report.elapsed_s, 0.001)
     ledger = report.ledger
-    lines = [
-        (
-            f"{report.state}: {ledger.read:,} records in {report.elapsed_s:.1f} s ({ledger.read / seconds:,.0f}/s), "
-            f"{rows:,} result rows, {report.open_windows:,} windows open"
-        )
-    ]
+    # At the end of a bounded input every window has left; what the engine keeps is for records that may come later.
+    windows = f", {report.open_windows:,} windows open" if report.state != "ended" and report.open_windows else ""
+    speed = f"{ledger.read:,} records in {report.elapsed_s:.1f} s ({ledger.read / seconds:,.0f}/s)"
+    lines = [f"{report.state}: {speed}, {rows:,} result rows{windows}"]
     left_out = [f"{count:,} {name}" for name, count in _exceptions(report)]
     if left_out:
         lines.append(f"left out: {', '.join(left_out)}")
@@ -170,6 +170,5 @@ def _exceptions(report: Report) -> list[tuple[str, int]]:
         ("late", ledger.late + ledger.late_after_combine),
         ("future", ledger.future),
         ("rejected", ledger.rejected),
-        ("retries", report.retries),
     ]
     return [(name, count) for name, count in counts if count]

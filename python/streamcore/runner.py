@@ -176,9 +176,11 @@ class Runner:
 
     def _end_input(self) -> None:
         """No more will come: every window closes where the input is bounded, and stays open where a time was set."""
-        if self._source.bounded:
+        nothing_new = self._committer.header.ended and self._epoch_records == 0
+        if self._source.bounded and not nothing_new:
             self._outputs.write(self._engine.end(), epoch=self._engine.epoch)
-        self._commit(ended=self._source.bounded)
+        if not nothing_new:
+            self._commit(ended=self._source.bounded)
         self._ended = True
 
     def _commit(self, *, ended: bool) -> None:

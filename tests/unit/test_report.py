@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from streamcore.report import Ledger, Report, add_ledgers, watermark
+
+LANES = {0: {"read": 5, "applied": 3, "late": 2}, 1: {"read": 1, "rejected": 1}, -1: {"late_after_combine": 4}}
+
+
+def test_lanes_add_up() -> None:
+    assert Report(lanes=LANES).ledger == Ledger(read=6, applied=3, late=2, rejected=1, late_after_combine=4)
+
+
+def test_ledgers_are_added_and_taken_apart_lane_by_lane() -> None:
+    more = {0: {"read": 1}, 2: {"read": 7}}
+    total = add_ledgers(LANES, more)
+    assert total[0] == {"read": 6, "applied": 3, "late": 2}
+    assert total[2] == {"read": 7}
+    back = add_ledgers(total, more, -1)
+    assert {lane: back[lane] for lane in LANES} == LANES
+
+
+def test_a_report_is_plain_json() -> None:
+    written = json.loads(json.dumps(Report(name="job", lanes=LANES, elapsed_s=1.23456).to_dict()))
+    assert (written["name"], written["elapsed_s"], written["ledger"]["read"]) == ("job", 1.235, 6)
+    assert written["lanes"]["-1"] == {"late_after_combine": 4}
+
+
+def test_a_failed_run_keeps_its_numbers() -> None:
+    report = Report(name="job", state="running", lanes=LANES).failed()
+    assert (report.state, report.lanes) == ("failed", LANES)
+
+
+@pytest.mark.parametrize(
+    ("clocks", "expected"),
+    [
+        ({}, None),
+        ({0: {"watermark_ms": 5, "idle": False}, 1: {"watermark_ms": 3, "idle": False}}, 3),
+        ({0: {"watermark_ms": 5, "idle": False}, 1: {"watermark_ms": 3, "idle": True}}, 5),
+        ({0: {"watermark_ms": 5, "idle": False}, 1: {"watermark_ms": None, "idle": False}}, None),
+        ({0: {"watermark_ms": 5, "idle": False}, -1: {"watermark_ms": 2}}, 2),
+        ({0: {"watermark_ms": 5, "idle": False}, -1: {"watermark_ms": None}}, None),
+    ],
+)
+def test_the_watermark_is_that_of_the_results(
+    clocks: dict[int, dict[str, int | bool | None]], expected: int | None
+) -> None:
+    assert watermark(clocks) == expected

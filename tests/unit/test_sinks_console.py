@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import io
+import json
+from typing import TextIO
+
+import pytest
+
+from streamcore.config import ConsoleSinkConfig
+from streamcore.errors import SinkError
+from streamcore.sinks.base import Version
+from streamcore.sinks.console import TABLE_ROWS_MAX, JsonLinesSink, TableSink, cell_text, console_sink
+from tests.batches import pages
+
+VERSION = Version(1, 1, 0)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_json_lines_appear_at_the_flush() -> None:
+    file = io.StringIO()
+    sink = JsonLinesSink(ConsoleSinkConfig(columns=("views", "page")), file)
+    sink.write(pages(3, 4), VERSION)
+    assert file.getvalue() == ""
+    sink.flush()
+    sink.flush()
+    assert [json.loads(line) for line in file.getvalue().splitlines()] == [
+        {"views": 3, "page": "p0"},
+        {"views": 4, "page": "p1"},
+    ]
+
+
+def test_times_are_written_as_asked_for() -> None:
+    file = io.StringIO()
+    sink = JsonLinesSink(ConsoleSinkConfig(columns=("at",), timestamp_format="epoch_ms"), file)
+    sink.write(pages(3), VERSION)
+    sink.flush()
+    assert file.getvalue() == '{"at":1767225600000}\n'
+
+
+def test_rolled_back_rows_are_never_printed() -> None:
+    file = io.StringIO()
+    sink = JsonLinesSink(ConsoleSinkConfig(), file)
+    sink.write(pages(3), VERSION)
+    sink.discard()
+    sink.flush()
+    assert file.getvalue() == ""
+
+
+@pytest.mark.parametrize(("failure", "seen"), [(BrokenPipeError(), BrokenPipeError), (OSError(28, "full"), SinkError)])
+def test_a_closed_pipe_is_told_from_a_failure(failure: OSError, seen: type[Exception]) -> None:
+    class Refusing(io.StringIO):
+        def write(self, text: str) -> int:
+            raise failure
+
+    sink = JsonLinesSink(ConsoleSinkConfig(), Refusing())
+    sink.write(pages(3), VERSION)
+    with pytest.raises(seen):
+        sink.flush()
+
+
+def test_the_table_shows_the_newest_rows_and_how_the_run_is_doing() -> None:
+    terminal = Terminal()
+    sink = TableSink(ConsoleSinkConfig(), terminal)
+    sink.open()
+    sink.write(pages(*range(1_000, 1_000 + TABLE_ROWS_MAX + 5)), VERSION)
+    sink.tell("20,000 records")
+    sink.flush()
+    sink.close()
+    sink.close()
+    shown = terminal.getvalue()
+    assert "1019" in shown
+    assert "1005" in shown
+    assert "1004" not in shown
+    assert "2026-01-01 00:00:00" in shown
+    assert "20,000 records" in shown
+
+
+def test_a_rolled_back_table_row_is_not_shown() -> None:
+    terminal = Terminal()
+    sink = TableSink(ConsoleSinkConfig(), terminal)
+    sink.open()
+    sink.write(pages(7_777), VERSION)
+    sink.discard()
+    sink.flush()
+    sink.close()
+    assert "7777" not in terminal.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("style", "file", "kind"),
+    [
+        (None, Terminal(), TableSink),
+        ("table", Terminal(), TableSink),
+        ("jsonl", Terminal(), JsonLinesSink),
+        (None, io.StringIO(), JsonLinesSink),
+        ("table", io.StringIO(), JsonLinesSink),
+    ],
+)
+def test_the_form_depends_on_the_terminal(style: str | None, file: TextIO, kind: type) -> None:
+    assert type(console_sink(ConsoleSinkConfig.model_validate({"format": style}), file)) is kind
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0.1 + 0.2, "0.3"),
+        ("a\x1b[31mb\nc", "a�[31mb�c"),
+        ("x" * 50, "x" * 39 + "…"),
+        ("[bold]", "\\[bold]"),
+        (True, "True"),
+    ],
+)
+def test_cells_cannot_move_the_cursor(value: object, text: str) -> None:
+    assert cell_text(value) == text

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from streamcore.config import ParquetSinkConfig
+from streamcore.errors import SinkError
+from streamcore.sinks import parquet
+from streamcore.sinks.base import Publisher, Version
+from streamcore.sinks.parquet import ParquetSink
+from tests.batches import pages
+
+NAME = "result-g0000000005-e000000000000001-s0000000000.parquet"
+
+
+@pytest.fixture
+def sink(tmp_path: Path) -> ParquetSink:
+    opened = ParquetSink(ParquetSinkConfig(path=str(tmp_path / "out")))
+    opened.open()
+    return opened
+
+
+def files(sink: ParquetSink) -> list[str]:
+    return sorted(path.name for path in Path(sink.folder).iterdir())
+
+
+def test_a_file_appears_with_the_commit(sink: ParquetSink) -> None:
+    assert isinstance(sink, Publisher)
+    sink.write(pages(1), Version(5, 1, 0))
+    sink.write(pages(2, 3), Version(5, 1, 1))
+    assert sink.pending() == []
+    sink.flush()
+    assert (sink.pending(), files(sink)) == ([NAME], [f".{NAME}.unfinished"])
+    sink.committed(1)
+    assert (sink.pending(), files(sink)) == ([], [NAME])
+    assert pl.read_parquet(Path(sink.folder) / NAME)["views"].to_list() == [1, 2, 3]
+
+
+def test_only_the_chosen_columns_are_written(tmp_path: Path) -> None:
+    sink = ParquetSink(ParquetSinkConfig(path=str(tmp_path), columns=("views",)))
+    sink.write(pages(1), Version(5, 1, 0))
+    sink.flush()
+    sink.committed(1)
+    assert pl.read_parquet(tmp_path / NAME).columns == ["views"]
+
+
+def test_an_epoch_without_rows_makes_no_file(sink: ParquetSink) -> None:
+    sink.flush()
+    sink.committed(1)
+    assert files(sink) == []
+
+
+def test_a_long_epoch_is_cut_into_files(sink: ParquetSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "FILE_ROWS_MAX", 2)
+    for sequence in range(3):
+        sink.write(pages(1, 2), Version(5, 1, sequence))
+    sink.flush()
+    assert len(sink.pending()) == 3
+    sink.committed(1)
+    assert pl.read_parquet(sink.folder).height == 6
+
+
+def test_a_rolled_back_epoch_leaves_nothing(sink: ParquetSink) -> None:
+    sink.write(pages(1), Version(5, 1, 0))
+    sink.flush()
+    sink.write(pages(2), Version(5, 1, 1))
+    sink.discard()
+    assert (sink.pending(), files(sink)) == ([], [])
+    sink.flush()
+    assert files(sink) == []
+
+
+@pytest.mark.parametrize(("listed", "left"), [([NAME], [NAME]), ([], [])])
+def test_after_a_crash_the_checkpoint_decides(sink: ParquetSink, listed: list[str], left: list[str]) -> None:
+    sink.write(pages(1), Version(5, 1, 0))
+    sink.flush()
+    after = ParquetSink(ParquetSinkConfig(path=sink.folder))
+    after.open()
+    after.recover(listed)
+    assert files(after) == left
+
+
+def test_unfinished_files_of_another_output_are_not_touched(sink: ParquetSink) -> None:
+    other = Path(sink.folder) / f".late{NAME.removeprefix('result')}.unfinished"
+    other.write_bytes(b"")
+    sink.recover([])
+    assert files(sink) == [other.name]
+
+
+def test_published_files_stay_when_the_checkpoint_lists_them_again(sink: ParquetSink) -> None:
+    sink.write(pages(1), Version(5, 1, 0))
+    sink.flush()
+    sink.committed(1)
+    sink.recover([NAME])
+    assert files(sink) == [NAME]
+
+
+def test_a_folder_that_cannot_be_made_is_not_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    sink = ParquetSink(ParquetSinkConfig(path=str(tmp_path / "file" / "out")))
+    with pytest.raises(SinkError, match="cannot be made") as caught:
+        sink.open()
+    assert not caught.value.retriable
+
+
+def test_a_failed_write_can_be_retried(sink: ParquetSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(parquet.os, "fsync", full)
+    sink.write(pages(1), Version(5, 1, 0))
+    with pytest.raises(SinkError, match="No space left") as caught:
+        sink.flush()
+    assert caught.value.retriable
+    sink.discard()
+    monkeypatch.undo()
+    sink.write(pages(4), Version(5, 1, 0))
+    sink.flush()
+    sink.committed(1)
+    assert pl.read_parquet(sink.folder)["views"].to_list() == [4]
