@@ -60,7 +60,7 @@ bench: build servers $(BENCH_VENV)/.locked ## against the rivals, side by side; 
 	$(BIN)/python bench/python/run.py --rivals $(BENCH_VENV)/bin/python $(ARGS)
 
 docs: build ## write docs/pipeline-toml.md from the configuration models
-	$(BIN)/python -m streamcore.config.document docs/pipeline-toml.md
+	$(BIN)/streamcore config reference > docs/pipeline-toml.md
 
 lint: build ## formatting, clippy pedantic, ruff, mypy strict, the stub against the binary
 	cargo fmt --all --check
