@@ -2,7 +2,8 @@
 //!
 //! `pipeline` hands over what the lanes gathered whenever a window could fire and at the end of
 //! every epoch. Lateness was judged in the lanes, so nothing is dropped here that a lane accepted,
-//! except partials of windows that are over for every lane. Invariant: rows handed over = rows
+//! except partials of windows that are over for every lane. A session waits for the open sessions of
+//! other lanes that it will become one with, unless their lane is idle. Invariant: rows handed over = rows
 //! merged + rows too late.
 
 use crate::codec::{Reader, Write};
@@ -10,7 +11,9 @@ use crate::error::Result;
 use crate::lane::Lane;
 use crate::watermark::Minimum;
 use crate::window::rows::ResultRows;
+use crate::window::session::{Closed, SessionWindows};
 use crate::window::{WindowPlan, Windows};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// State of the combine stage.
@@ -32,36 +35,57 @@ impl Combine {
         Self { windows: Windows::new(plan), watermark_ms: i64::MIN, too_late: 0, committed: (i64::MIN, 0) }
     }
 
-    /// Merges what `lanes` hold and fires, if a window is over at `minimum`.
-    pub fn advance<'l>(
+    /// Merges what `lanes` hold, where a window could be over, and fires at `minimum`. `idle` tells
+    /// the lanes that nothing waits for.
+    pub fn advance(
         &mut self,
-        lanes: impl Iterator<Item = &'l mut Lane>,
+        lanes: &mut BTreeMap<i32, Lane>,
+        idle: impl Fn(&Lane) -> bool,
         minimum: Minimum,
         rows: &mut ResultRows,
     ) -> Result<()> {
-        let mut lanes: Vec<&mut Lane> = lanes.collect();
         self.watermark_ms = self.watermark_ms.max(minimum.active_ms);
-        let partials = lanes.iter().filter_map(|lane| lane.partial_fires_ms());
+        let partials = lanes.values().filter_map(Lane::partial_fires_ms);
         let next = partials.chain(self.windows.next_fire_ms()).min();
-        if next.is_some_and(|next| next <= self.watermark_ms) {
-            self.take(lanes.iter_mut().map(|lane| &mut **lane), rows)?;
+        let sessions = matches!(self.windows, Windows::Session(_));
+        if sessions || next.is_some_and(|next| next <= self.watermark_ms) {
+            self.take(lanes, rows)?;
         }
-        self.windows.fire(self.watermark_ms, minimum.all_ms.min(self.watermark_ms), rows)
+        match &mut self.windows {
+            Windows::Aligned(windows) => windows.fire(self.watermark_ms, minimum.all_ms.min(self.watermark_ms), rows),
+            Windows::Session(windows) => {
+                let waiting: Vec<&SessionWindows> =
+                    lanes.values().filter(|lane| !idle(lane)).filter_map(Lane::open_sessions).collect();
+                let awaited = |closed: &Closed| waiting.iter().any(|open| open.awaits(closed));
+                windows.fire(self.watermark_ms, awaited, rows)
+            }
+        }
     }
 
     /// Merges what `lanes` hold.
-    pub fn take<'l>(&mut self, lanes: impl Iterator<Item = &'l mut Lane>, rows: &mut ResultRows) -> Result<()> {
-        for lane in lanes {
-            if let Some(partial) = lane.partial() {
-                self.too_late += self.windows.absorb(partial, rows)?;
+    pub fn take(&mut self, lanes: &mut BTreeMap<i32, Lane>, rows: &mut ResultRows) -> Result<()> {
+        for lane in lanes.values_mut() {
+            match &mut self.windows {
+                Windows::Aligned(windows) => {
+                    if let Some(partial) = lane.partial() {
+                        self.too_late += windows.absorb(partial, rows)?;
+                    }
+                }
+                Windows::Session(windows) => windows.merge(lane.take_closed()),
             }
         }
         Ok(())
     }
 
-    /// Appends the rows of all open windows at the end of the input.
-    pub fn end(&mut self, rows: &mut ResultRows) -> Result<()> {
-        self.windows.fire_at_end(rows)
+    /// Appends the rows of all open windows at the end of the input; they stay.
+    pub fn end(&mut self, lanes: &BTreeMap<i32, Lane>, rows: &mut ResultRows) -> Result<()> {
+        match &mut self.windows {
+            Windows::Aligned(windows) => windows.fire_at_end(rows),
+            Windows::Session(windows) => {
+                let open = lanes.values().filter_map(Lane::open_sessions).flat_map(SessionWindows::open);
+                windows.fire_at_end(open.collect(), rows)
+            }
+        }
     }
 
     /// Ends the epoch: changed rows leave. Gives the digest.

@@ -199,7 +199,9 @@ impl Pipeline {
     fn advance_combine(&mut self) -> Result<Option<OutputBatch>> {
         let (minimum, rows) = (self.minimum(), self.result_rows());
         let (Some(combine), Some(mut rows)) = (&mut self.combine, rows) else { return Ok(None) };
-        combine.advance(self.lanes.values_mut(), minimum, &mut rows)?;
+        let (now_ms, timeout_ms) = (self.now_ms, self.plan.clock.idle_timeout_ms);
+        let idle = |lane: &Lane| !minimum.all_idle && lane.clock.is_idle(now_ms, timeout_ms);
+        combine.advance(&mut self.lanes, idle, minimum, &mut rows)?;
         Ok(self.batch_rows(Some(rows)))
     }
 
@@ -211,8 +213,8 @@ impl Pipeline {
             lane.end(&mut rows)?;
         }
         if let Some(combine) = &mut self.combine {
-            combine.take(self.lanes.values_mut(), &mut rows)?;
-            combine.end(&mut rows)?;
+            combine.take(&mut self.lanes, &mut rows)?;
+            combine.end(&self.lanes, &mut rows)?;
         }
         Ok(self.batch_rows(Some(rows)).into_iter().collect())
     }
@@ -221,7 +223,7 @@ impl Pipeline {
     pub fn seal(&mut self) -> Result<Sealed> {
         let mut rows = self.result_rows();
         if let (Some(combine), Some(rows)) = (&mut self.combine, &mut rows) {
-            combine.take(self.lanes.values_mut(), rows)?;
+            combine.take(&mut self.lanes, rows)?;
         }
         let mut digest = 0_u64;
         for lane in self.lanes.values_mut() {
@@ -364,7 +366,8 @@ impl Pipeline {
         (lanes + self.combine.as_ref().map_or(0, Combine::byte_len)) as u64
     }
 
-    /// Windows that have rows and have not fired.
+    /// Windows that have rows and have not fired. One that rows of several lanes wait to be merged
+    /// in counts once a lane until then.
     #[must_use]
     pub fn open_windows(&self) -> usize {
         let lanes: usize = self.lanes.values().map(Lane::open_windows).sum();

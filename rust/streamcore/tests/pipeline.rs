@@ -257,6 +257,19 @@ proptest! {
     }
 
     #[test]
+    fn sessions_do_not_depend_on_cuts_even_beyond_the_bound(
+        events in events(40), left in course(), right in course(), gap in 1_i64..15, inclusive in any::<bool>(),
+        bound in 0_i64..15, lateness in 0_i64..6,
+    ) {
+        let kind = format!(r#""type":"session","gap_ms":{gap},"gap_inclusive":{inclusive}"#);
+        let rest = format!(r#","allowed_lateness_ms":{lateness}"#);
+        let spec = spec(&window(&kind, &rest), &bound.to_string(), "");
+        let (left, right) = (run(&spec, &events, &left), run(&spec, &events, &right));
+        prop_assert_eq!(&left.0, &right.0);
+        prop_assert_eq!(left.1, right.1);
+    }
+
+    #[test]
     fn duplicates_are_dropped_once_per_lane_within_the_horizon(events in events(10), course in course()) {
         let dedupe = r#"{"verb":"dedupe","field":"id","within_ms":100000},"#;
         let steps = format!("{dedupe}{}", window(r#""type":"tumbling","size_ms":10"#, ""));

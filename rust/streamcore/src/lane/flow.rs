@@ -11,7 +11,6 @@ use crate::expr::{Condition, Expression};
 use crate::plan::{Output, Plan, Step, WindowStep};
 use crate::raw::RawBatch;
 use crate::spec::NullKeysSpec;
-use crate::watermark::WATERMARK_MIN;
 use crate::window::aggregate::{Function, Input, Order};
 use crate::window::{Arrivals, Outcome};
 use std::borrow::Cow;
@@ -274,19 +273,8 @@ impl<'f> Flow<'f> {
         let mut outcomes = Vec::with_capacity(arrivals.rows.len());
         match self.lane.windows.as_mut() {
             Some(LaneWindows::Own(windows)) => windows.apply(arrivals, &mut outcomes),
-            Some(LaneWindows::Partial { partial, judge: None }) => partial.apply(arrivals, &mut outcomes),
-            Some(LaneWindows::Partial { partial, judge: Some(judge) }) => {
-                judge.apply(&Arrivals { inputs: &[], ..*arrivals }, &mut outcomes);
-                let (mut rows, mut keys) = (Vec::new(), Bytes::default());
-                for (place, _) in outcomes.iter().enumerate().filter(|(_, it)| matches!(it, Outcome::Applied(_))) {
-                    rows.push(arrivals.rows[place]);
-                    keys.push(arrivals.keys.get(place));
-                }
-                // They have been judged: here every piece is taken.
-                let watermarks_ms = vec![WATERMARK_MIN; rows.len()];
-                let judged = Arrivals { rows: &rows, keys: &keys, watermarks_ms: &watermarks_ms, ..*arrivals };
-                partial.apply(&judged, &mut Vec::new());
-            }
+            Some(LaneWindows::Partial(partial)) => partial.apply(arrivals, &mut outcomes),
+            Some(LaneWindows::Sessions { open, .. }) => open.apply(arrivals, &mut outcomes),
             None => {}
         }
         outcomes

@@ -14,7 +14,8 @@ use crate::plan::{Plan, Step};
 use crate::raw::RawBatch;
 use crate::watermark::Clock;
 use crate::window::rows::ResultRows;
-use crate::window::session::SessionWindows;
+use crate::window::session::{Closed, SessionWindows};
+use crate::window::state::AlignedWindows;
 use crate::window::{WindowKind, WindowPlan, Windows};
 use flow::Flow;
 use std::sync::Arc;
@@ -75,10 +76,12 @@ pub struct LaneOutput {
 #[derive(Debug)]
 enum LaneWindows {
     /// The group key is the record key: they fire here.
-    Own(Windows),
-    /// They are merged in `combine`. `partial` holds what was not handed over yet, and is empty
-    /// between epochs; `judge` remembers the lane's sessions without values, to tell late records.
-    Partial { partial: Windows, judge: Option<Box<SessionWindows>> },
+    Own(Box<Windows>),
+    /// They are merged in `combine`; here is what was not handed over yet. Empty between epochs.
+    Partial(Box<AlignedWindows>),
+    /// Closed ones are merged in `combine`; `closed` was not handed over yet and is empty between
+    /// epochs.
+    Sessions { open: Box<SessionWindows>, closed: Vec<Closed> },
 }
 
 /// The state of one input partition.
@@ -138,7 +141,7 @@ impl Lane {
                 let rows = output.windows.get_or_insert_with(|| ResultRows::new(window_plan(plan)));
                 windows.fire(watermark_ms, watermark_ms, rows)?;
             }
-            Some(LaneWindows::Partial { judge: Some(judge), .. }) => judge.forget(watermark_ms),
+            Some(LaneWindows::Sessions { open, closed }) => closed.append(&mut open.close(watermark_ms, |_| false)),
             _ => {}
         }
         Ok(())
@@ -153,9 +156,26 @@ impl Lane {
     }
 
     /// Windows to be merged in `combine`, if that is where this lane's go.
-    pub fn partial(&mut self) -> Option<&mut Windows> {
+    pub fn partial(&mut self) -> Option<&mut AlignedWindows> {
         match &mut self.windows {
-            Some(LaneWindows::Partial { partial, .. }) => Some(partial),
+            Some(LaneWindows::Partial(partial)) => Some(partial),
+            _ => None,
+        }
+    }
+
+    /// Takes the sessions that closed and are to be merged in `combine`.
+    pub fn take_closed(&mut self) -> Vec<Closed> {
+        match &mut self.windows {
+            Some(LaneWindows::Sessions { closed, .. }) => std::mem::take(closed),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The open sessions that will be merged in `combine`.
+    #[must_use]
+    pub fn open_sessions(&self) -> Option<&SessionWindows> {
+        match &self.windows {
+            Some(LaneWindows::Sessions { open, .. }) => Some(open),
             _ => None,
         }
     }
@@ -164,7 +184,7 @@ impl Lane {
     #[must_use]
     pub fn partial_fires_ms(&self) -> Option<i64> {
         match &self.windows {
-            Some(LaneWindows::Partial { partial, .. }) => partial.next_fire_ms(),
+            Some(LaneWindows::Partial(partial)) => partial.next_fire_ms(),
             _ => None,
         }
     }
@@ -178,7 +198,7 @@ impl Lane {
         }
         let windows = match (&mut self.windows, rows) {
             (Some(LaneWindows::Own(windows)), Some(rows)) => windows.seal(rows)?,
-            (Some(LaneWindows::Partial { judge: Some(judge), .. }), _) => judge.seal(),
+            (Some(LaneWindows::Sessions { open, .. }), _) => open.seal(),
             _ => 0,
         };
         let mut plain = Vec::new();
@@ -193,7 +213,7 @@ impl Lane {
         self.dedupes.iter_mut().for_each(Dedupe::commit);
         match &mut self.windows {
             Some(LaneWindows::Own(windows)) => windows.commit(),
-            Some(LaneWindows::Partial { judge: Some(judge), .. }) => judge.commit(),
+            Some(LaneWindows::Sessions { open, .. }) => open.commit(),
             _ => {}
         }
     }
@@ -204,11 +224,10 @@ impl Lane {
         self.dedupes.iter_mut().for_each(Dedupe::rollback);
         match &mut self.windows {
             Some(LaneWindows::Own(windows)) => windows.rollback(),
-            Some(LaneWindows::Partial { partial, judge }) => {
-                partial.rollback();
-                if let Some(judge) = judge {
-                    judge.rollback();
-                }
+            Some(LaneWindows::Partial(partial)) => partial.rollback(),
+            Some(LaneWindows::Sessions { open, closed }) => {
+                open.rollback();
+                closed.clear();
             }
             None => {}
         }
@@ -222,7 +241,7 @@ impl Lane {
         self.dedupes.iter().for_each(|dedupe| dedupe.save(out));
         match &self.windows {
             Some(LaneWindows::Own(windows)) => windows.save(out),
-            Some(LaneWindows::Partial { judge: Some(judge), .. }) => judge.save(out),
+            Some(LaneWindows::Sessions { open, .. }) => open.save(out),
             _ => {}
         }
     }
@@ -239,19 +258,21 @@ impl Lane {
         }
         match &mut self.windows {
             Some(LaneWindows::Own(windows)) => windows.load(saved)?,
-            Some(LaneWindows::Partial { judge: Some(judge), .. }) => judge.load(saved)?,
+            Some(LaneWindows::Sessions { open, .. }) => open.load(saved)?,
             _ => {}
         }
         self.committed = (self.clock.clone(), self.ledger);
         Ok(())
     }
 
-    /// Windows of the lane's own that are open.
+    /// Windows that have rows here and are not over.
     #[must_use]
     pub fn open_windows(&self) -> usize {
         match &self.windows {
             Some(LaneWindows::Own(windows)) => windows.open_windows(),
-            _ => 0,
+            Some(LaneWindows::Partial(partial)) => partial.open_windows(),
+            Some(LaneWindows::Sessions { open, .. }) => open.open_windows(),
+            None => 0,
         }
     }
 
@@ -260,9 +281,8 @@ impl Lane {
     pub fn byte_len(&self) -> usize {
         let windows = match &self.windows {
             Some(LaneWindows::Own(windows)) => windows.byte_len(),
-            Some(LaneWindows::Partial { partial, judge }) => {
-                partial.byte_len() + judge.as_ref().map_or(0, |judge| judge.byte_len())
-            }
+            Some(LaneWindows::Partial(partial)) => partial.byte_len(),
+            Some(LaneWindows::Sessions { open, .. }) => open.byte_len(),
             None => 0,
         };
         windows + self.dedupes.iter().map(Dedupe::byte_len).sum::<usize>()
@@ -272,20 +292,15 @@ impl Lane {
 impl LaneWindows {
     fn new(plan: &Arc<WindowPlan>, combine: bool) -> Self {
         if !combine {
-            return Self::Own(Windows::new(plan));
+            return Self::Own(Box::new(Windows::new(plan)));
         }
-        let judge = match &plan.kind {
-            WindowKind::Aligned(_) => None,
-            WindowKind::Session(gaps) => Some(Box::new(SessionWindows::new(without_values(plan), *gaps))),
-        };
-        Self::Partial { partial: Windows::new(plan), judge }
+        match &plan.kind {
+            WindowKind::Aligned(aligned) => Self::Partial(Box::new(AlignedWindows::new(plan.clone(), aligned.clone()))),
+            WindowKind::Session(gaps) => {
+                Self::Sessions { open: Box::new(SessionWindows::new(plan.clone(), *gaps)), closed: Vec::new() }
+            }
+        }
     }
-}
-
-/// The same windows without aggregates.
-fn without_values(plan: &WindowPlan) -> Arc<WindowPlan> {
-    let (aggregates, names) = (Vec::new(), Vec::new());
-    Arc::new(WindowPlan { kind: plan.kind.clone(), key: plan.key.clone(), aggregates, names, updates: false })
 }
 
 /// The plan of the window step.

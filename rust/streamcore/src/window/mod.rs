@@ -73,7 +73,7 @@ pub enum Outcome {
     NoWindow,
 }
 
-/// Window state of a lane, or of the combine stage.
+/// Window state of a lane whose windows are its own, or of the combine stage.
 #[derive(Debug)]
 pub enum Windows {
     /// Tumbling and hopping.
@@ -114,7 +114,7 @@ impl Windows {
     pub fn fire(&mut self, watermark_ms: i64, purge_ms: i64, out: &mut ResultRows) -> Result<()> {
         match self {
             Self::Aligned(windows) => windows.fire(watermark_ms, purge_ms, out),
-            Self::Session(windows) => windows.fire(watermark_ms, purge_ms, out),
+            Self::Session(windows) => windows.fire(watermark_ms, |_| false, out),
         }
     }
 
@@ -122,17 +122,7 @@ impl Windows {
     pub fn fire_at_end(&mut self, out: &mut ResultRows) -> Result<()> {
         match self {
             Self::Aligned(windows) => windows.fire_at_end(out),
-            Self::Session(windows) => windows.fire_at_end(out),
-        }
-    }
-
-    /// Merges another lane's windows of the same plan, appending rows for windows that had fired;
-    /// gives the number of rows that came too late to be merged.
-    pub fn absorb(&mut self, other: &mut Self, out: &mut ResultRows) -> Result<u64> {
-        match (self, other) {
-            (Self::Aligned(mine), Self::Aligned(theirs)) => mine.absorb(theirs, out),
-            (Self::Session(mine), Self::Session(theirs)) => mine.absorb(theirs, out),
-            _ => Ok(0),
+            Self::Session(windows) => windows.fire_at_end(Vec::new(), out),
         }
     }
 

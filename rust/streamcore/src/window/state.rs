@@ -29,6 +29,8 @@ pub struct AlignedWindows {
     purged_ms: i64,
     /// Times the input ended; rows of a window that fires again count on from there.
     ends: u32,
+    /// The input ended in this epoch: every row has left as a final one.
+    ended: bool,
     /// `fired_ms`, `purged_ms` and `ends` at the last commit.
     committed: (i64, i64, u32),
     /// The watermark from which on some window is over, or `None`. Kept up to date by every change.
@@ -87,6 +89,7 @@ impl AlignedWindows {
             fired_ms: i64::MIN,
             purged_ms: i64::MIN,
             ends: 0,
+            ended: false,
             committed: (i64::MIN, i64::MIN, 0),
             next_fire_ms: None,
             row_counts: BTreeMap::new(),
@@ -183,6 +186,7 @@ impl AlignedWindows {
             self.emit(start, None, true, out)?;
         }
         self.ends += 1;
+        self.ended = true;
         Ok(())
     }
 
@@ -246,7 +250,8 @@ impl AlignedWindows {
         Some(merged)
     }
 
-    /// See [`super::Windows::absorb`].
+    /// Merges another lane's windows of the same plan, appending rows for windows that had fired;
+    /// gives the number of rows that came too late to be merged.
     pub fn absorb(&mut self, other: &mut Self, out: &mut ResultRows) -> Result<u64> {
         let mut too_late = 0;
         let mut reopened: BTreeMap<i64, BTreeSet<Vec<u8>>> = BTreeMap::new();
@@ -301,7 +306,7 @@ impl AlignedWindows {
 
     /// See [`super::Windows::seal`].
     pub fn seal(&mut self, out: &mut ResultRows) -> Result<u64> {
-        if self.plan.updates {
+        if self.plan.updates && !self.ended {
             for (start, keys) in self.changed() {
                 self.emit(start, Some(&keys), false, out)?;
             }
@@ -330,6 +335,7 @@ impl AlignedWindows {
         self.slices.commit();
         self.revisions.commit();
         self.row_counts.clear();
+        self.ended = false;
         self.committed = (self.fired_ms, self.purged_ms, self.ends);
     }
 
@@ -338,6 +344,7 @@ impl AlignedWindows {
         self.slices.rollback();
         self.revisions.rollback();
         self.row_counts.clear();
+        self.ended = false;
         (self.fired_ms, self.purged_ms, self.ends) = self.committed;
         self.find_next_fire();
     }
