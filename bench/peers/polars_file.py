@@ -8,7 +8,10 @@ import time
 
 import polars as pl
 
-SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {"timestamp": pl.String, "payload": pl.Struct({"page_id": pl.String})}
+SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "timestamp": pl.String,
+    "payload": pl.Struct({"page_id": pl.String}),
+}
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """Reads the fenced examples of a Markdown page, in order, with what they are said to print.
 
 Conventions: a fence with a file name after its language is that file; a `text` fence directly after a `python`
-fence is its output; in a `console` fence, lines after a `$ command` are its output. A line `...` in an output
-stands for any lines. An HTML comment `<!-- needs: NAME -->` anywhere says what the page wants to be running.
+fence is its output; in a `console` fence, lines after a `$ command` are its output, or with `# exit N` behind the
+command what it says on standard error. A line `...` in an output stands for any lines. An HTML comment `<!-- needs: NAME -->` anywhere says what the page wants to be running.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Example:
 class Command:
     line: str
     output: str
+    exit_code: int
 
 
 def read(path: Path) -> list[Example]:
@@ -58,7 +59,9 @@ def commands(body: str) -> list[Command]:
     found = []
     for part in parts:
         line, _, output = part.partition("\n")
-        found.append(Command(line.split(" #")[0].strip(), output))
+        line, _, remark = line.partition("  # ")
+        code = re.fullmatch(r"exit (\d+)", remark)
+        found.append(Command(line.strip(), output, int(code[1]) if code else 0))
     return found
 
 

@@ -82,8 +82,9 @@ def test_the_examples_of_a_page_run(page: Path, folder: Path, request: pytest.Fi
             _run_python(example, names, place)
         elif example.language == "console":
             _run_console(example, place)
-        elif example.language == "toml" and example.file is not None:
-            _streamcore(["check", example.file], place)
+        elif example.language == "toml" and example.file is None:
+            (folder / "snippet.toml").write_text(example.body, encoding="utf-8")
+            _streamcore(["check", "snippet.toml"], place)
         else:
             assert example.language in DATA | {"text"}, f"{place}: how is a `{example.language}` example held to?"
 
@@ -103,7 +104,7 @@ def _run_console(example: examples.Example, place: str) -> None:
             _check_make(arguments, place)
             continue
         assert program == "streamcore", f"{place}: `{program}` is not run by this test"
-        printed = _streamcore(arguments, place)
+        printed = _streamcore(arguments, place, exit_code=command.exit_code)
         if command.output.strip():
             assert examples.matches(command.output, printed), f"{place}: `{command.line}` printed:\n{printed}"
 
@@ -114,7 +115,8 @@ def _check_make(arguments: list[str], place: str) -> None:
     assert re.search(rf"^{re.escape(arguments[0])}:", makefile, re.MULTILINE), f"{place}: make has no {arguments[0]}"
 
 
-def _streamcore(arguments: list[str], place: str) -> str:
+def _streamcore(arguments: list[str], place: str, exit_code: int = 0) -> str:
+    """What it writes: to standard output, or where it is meant to fail to standard error."""
     done = subprocess.run(
         [sys.executable, "-m", "streamcore", *arguments],
         capture_output=True,
@@ -124,8 +126,8 @@ def _streamcore(arguments: list[str], place: str) -> str:
         text=True,
         timeout=COMMAND_TIMEOUT_S,
     )
-    assert done.returncode == 0, f"{place}: exit {done.returncode}\n{done.stdout}{done.stderr}"
-    return done.stdout
+    assert done.returncode == exit_code, f"{place}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stderr if exit_code else done.stdout
 
 
 @pytest.mark.parametrize(

@@ -64,3 +64,12 @@ def test_a_wrong_variable_is_named_and_not_shown() -> None:
     assert "canary" not in str(caught.value)
     with pytest.raises(ConfigError, match="cannot read"):
         fill_from_environment(config, {"KAFKA_SASL_PASSWORD_FILE": "/no/such/file"})
+
+
+def test_durations_that_were_set_survive_filling() -> None:
+    """A set `commit_interval` was refused as a bare number once any variable filled a key."""
+    kafka = {"connect_timeout": "3s"}
+    config = PipelineConfig.model_validate({"source": SOURCE, "commit_interval": "500ms", "kafka": kafka})
+    filled = fill_from_environment(config, {"KAFKA_BOOTSTRAP_SERVERS": "env:1", "STREAMCORE_STATE_DIR": "state"})
+    assert (filled.commit_interval, filled.kafka.connect_timeout, filled.state_dir) == (500, 3000, "state")
+    assert filled.kafka.bootstrap_servers == "env:1"

@@ -49,7 +49,7 @@ def apply_environment(
 
 def fill_from_environment(config: PipelineConfig, environ: Mapping[str, str]) -> PipelineConfig:
     """The configuration with keys that nobody set taken from the environment. Raises `ConfigError`."""
-    given = config.model_dump(include={"kafka", "state_dir", "instance_id"}, exclude_unset=True)
+    given = config.model_dump(include={"kafka", "state_dir", "instance_id", "commit_interval"}, exclude_unset=True)
     sinks = [sink.model_dump(exclude_unset=True) | {"type": sink.type} for sink in config.sinks]
     filled, origins, problems = apply_environment({**given, "sinks": sinks}, environ)
     if problems:
@@ -57,7 +57,8 @@ def fill_from_environment(config: PipelineConfig, environ: Mapping[str, str]) ->
     if not origins:
         return config
     changed = {str(path[0]) for path in origins}
-    rest = {name: getattr(config, name) for name in config.model_fields_set - changed}
+    # Models stand as they are; a plain duration goes back in as the text it is validated from.
+    rest = {name: given.get(name, getattr(config, name)) for name in config.model_fields_set - changed}
     try:
         return PipelineConfig.model_validate({**rest, **{name: filled[name] for name in changed}})
     except ValidationError as error:
