@@ -215,7 +215,8 @@ class Run:
         except KeyboardInterrupt:
             self.stop()
             raise
-        self._raise_failure()
+        if self._runner is None:
+            self._raise_failure()
 
     def _remember(self, report: Report) -> None:
         self._report = report
