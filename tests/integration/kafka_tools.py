@@ -30,7 +30,8 @@ def create_topic(server: KafkaServer, name: str, partitions: int = 1, **settings
 
 
 def produce(server: KafkaServer, topic: str, values: Iterable[bytes | None], partition: int = 0, **fields: Any) -> None:
-    producer = Producer({"bootstrap.servers": server.bootstrap_servers, "linger.ms": 5})
+    settings = {"bootstrap.servers": server.bootstrap_servers, "linger.ms": 5, "message.max.bytes": 8 << 20}
+    producer = Producer(settings)
     for value in values:
         producer.produce(topic, value=value, partition=partition, **fields)
         producer.poll(0)
