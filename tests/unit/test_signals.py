@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from typing import cast
+
+import pytest
+
+from streamcore.run import Run
+from streamcore.signals import StopOnSignal
+
+
+class FakeRun:
+    stops = 0
+
+    def stop(self) -> None:
+        self.stops += 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_stops_the_run(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    run = FakeRun()
+    with StopOnSignal() as signals:
+        signals.watch(cast("Run", run))
+        os.kill(os.getpid(), number)
+        assert (run.stops, signals.received) == (1, number)
+    assert signal.getsignal(number) is before
+
+
+def test_before_there_is_a_run_a_signal_interrupts() -> None:
+    with pytest.raises(KeyboardInterrupt), StopOnSignal():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+PROGRAM = """
+import os, signal
+from streamcore.signals import StopOnSignal
+class Run:
+    def stop(self): print("asked", flush=True)
+with StopOnSignal() as signals:
+    signals.watch(Run())
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("never", flush=True)
+"""
+
+
+def test_the_second_signal_forces() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (128 + signal.SIGTERM, b"asked\n")
