@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from datetime import UTC, datetime
 from typing import TextIO
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from streamcore.config import ConsoleSinkConfig
 from streamcore.errors import SinkError
 from streamcore.sinks.base import Version
-from streamcore.sinks.console import TABLE_ROWS_MAX, JsonLinesSink, TableSink, cell_text, console_sink
+from streamcore.sinks.console import TABLE_ROWS_MAX, JsonLinesSink, TableSink, cell_text, console_sink, newest
 from tests.batches import pages
 
 VERSION = Version(1, 1, 0)
@@ -77,6 +78,34 @@ def test_the_table_shows_the_newest_rows_and_how_the_run_is_doing() -> None:
     assert "1004" not in shown
     assert "2026-01-01 00:00:00" in shown
     assert "20,000 records" in shown
+
+
+def row(minute: int, views: int | None) -> dict[str, object]:
+    return {"page": "p", "window_end": datetime(2026, 1, 1, 0, minute, tzinfo=UTC), "views": views}
+
+
+def test_of_windows_the_newest_and_of_those_the_largest_come_first() -> None:
+    rows = [row(1, 900), row(2, 5), row(2, None), row(2, 7)]
+    shown = newest(rows, list(rows[0]))
+    assert [(found["window_end"].minute, found["views"]) for found in shown] == [(2, 7), (2, 5), (2, None), (1, 900)]
+    many = newest([row(1, views) for views in range(100)], list(rows[0]))
+    assert [found["views"] for found in many] == list(range(99, 99 - TABLE_ROWS_MAX, -1))
+
+
+def test_other_rows_come_newest_first() -> None:
+    rows = [{"n": number} for number in range(TABLE_ROWS_MAX + 2)]
+    assert newest(rows, ["n"]) == rows[:1:-1]
+    assert newest([], []) == []
+
+
+def test_rows_of_earlier_flushes_stay_until_newer_ones_push_them_out() -> None:
+    terminal = Terminal()
+    sink = TableSink(ConsoleSinkConfig(), terminal)
+    for views in (range(100, 110), range(200, 210)):
+        sink.write(pages(*views[:5]), VERSION)
+        sink.write(pages(*views[5:]), VERSION)
+        sink.flush()
+    assert [shown["views"] for shown in sink._rows] == [*range(209, 199, -1), *range(109, 104, -1)]
 
 
 def test_a_rolled_back_table_row_is_not_shown() -> None:

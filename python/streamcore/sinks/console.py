@@ -6,8 +6,10 @@ Invariant: standard output carries rows and nothing else; a row appears once its
 
 from __future__ import annotations
 
+import heapq
 import sys
-from collections import deque
+from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 from streamcore import _core
@@ -22,7 +24,12 @@ if TYPE_CHECKING:
 TABLE_ROWS_MAX = 15
 """Newest rows shown."""
 
+TABLE_ROWS_LOOKED_AT = 10_000
+"""Of one batch; a table is for looking at, so a very large one is not worth a wait."""
+
 CELL_CHARACTERS_MAX = 40
+
+Row = dict[str, Any]
 
 
 class JsonLinesSink:
@@ -67,15 +74,19 @@ class JsonLinesSink:
 
 
 class TableSink:
-    """The newest rows as a live table; the line under it tells how the run is doing."""
+    """The newest rows as a live table; the line under it tells how the run is doing.
+
+    Of windows, the largest rows of the newest ones are shown, by the first number behind `window_end`.
+    """
 
     def __init__(self, config: ConsoleSinkConfig, file: TextIO | None = None) -> None:
         self.output: str = config.output
         self._columns = config.columns
         self._file = file or sys.stdout
         self._live: Live | None = None
-        self._pending: list[dict[str, Any]] = []
-        self._rows: deque[dict[str, Any]] = deque(maxlen=TABLE_ROWS_MAX)
+        self._pending: list[Row] = []
+        self._rows: list[Row] = []
+        """Shown now, the newest first."""
         self._names: list[str] = []
         self._caption = "waiting for the first rows"
 
@@ -88,15 +99,16 @@ class TableSink:
         self._live.start()
 
     def write(self, batch: _core.Batch, version: Version) -> None:
-        """Keeps the last rows until the flush."""
+        """Keeps the newest rows until the flush."""
         selected = batch.select(self._columns) if self._columns else batch
         self._names = selected.column_names
-        last = selected.slice(max(0, batch.num_rows - TABLE_ROWS_MAX), min(batch.num_rows, TABLE_ROWS_MAX))
-        self._pending = [*self._pending, *last.to_rows()][-TABLE_ROWS_MAX:]
+        looked_at = min(batch.num_rows, TABLE_ROWS_LOOKED_AT)
+        last = selected.slice(batch.num_rows - looked_at, looked_at)
+        self._pending = newest([*reversed(self._pending), *last.to_rows()], self._names)
 
     def flush(self) -> None:
         """Shows the rows."""
-        self._rows.extend(self._pending)
+        self._rows = newest([*reversed(self._rows), *reversed(self._pending)], self._names)
         self._pending = []
         if self._live is not None:
             self._live.refresh()
@@ -124,9 +136,22 @@ class TableSink:
         table = Table(caption=self._caption, caption_justify="left")
         for name in self._names:
             table.add_column(name, no_wrap=True)
-        for row in reversed(self._rows):
+        for row in self._rows:
             table.add_row(*(cell_text(row[name]) for name in self._names))
         return table
+
+
+def newest(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
+    """At most `TABLE_ROWS_MAX` of `rows`, which come oldest first: the newest first, of a window the largest first."""
+    if not rows or "window_end" not in names:
+        return list(reversed(rows[-TABLE_ROWS_MAX:]))
+    measures = [name for name in names[names.index("window_end") + 1 :] if isinstance(rows[-1][name], (int, float))]
+
+    def rank(row: Row) -> tuple[datetime, float]:
+        value = row[measures[0]] if measures else None
+        return row["window_end"], value if isinstance(value, (int, float)) else 0
+
+    return heapq.nlargest(TABLE_ROWS_MAX, reversed(rows), key=rank)
 
 
 def console_sink(config: ConsoleSinkConfig, file: TextIO | None = None) -> JsonLinesSink | TableSink:
@@ -139,8 +164,6 @@ def console_sink(config: ConsoleSinkConfig, file: TextIO | None = None) -> JsonL
 
 def cell_text(value: Any) -> str:
     """A value as a table shows it: times to the second, control characters made visible."""
-    from datetime import datetime
-
     from rich.markup import escape
 
     if value is None:
