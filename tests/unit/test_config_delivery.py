@@ -62,7 +62,7 @@ def test_a_promise_that_cannot_be_kept_is_refused(keys: dict[str, Any], message:
 
 
 def test_the_mode_of_a_kafka_sink() -> None:
-    def mode(windowed: bool, **keys: str) -> str:  # noqa: FBT001 - read in the calls below
+    def mode(windowed: bool, **keys: str) -> str:
         pipeline = config() if windowed else config(steps=[])
         return sink_mode(pipeline, KafkaSinkConfig.model_validate({"topic": "o", **keys}))
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streamcore.config.paths import format_path, is_expression, parse_path
 
-KEYS = st.text(st.characters(blacklist_characters='"', blacklist_categories=("Cs",)), min_size=1)
+KEYS = st.text(st.characters(exclude_characters='"', exclude_categories=["Cs"]), min_size=1)
 
 
 @given(st.lists(st.one_of(KEYS, st.integers(0, 99)), max_size=5), KEYS)
@@ -19,7 +19,7 @@ def test_a_path_is_read_as_it_was_written(rest: list[str | int], first: str) -> 
 
 @pytest.mark.parametrize("text", ["", "a..b", "a.", "[0].a", "a b", "a[x]", "a]"])
 def test_refuses_what_is_no_path(text: str) -> None:
-    with pytest.raises(ValueError, match="path|dot"):
+    with pytest.raises(ValueError, match=r"path|dot"):
         parse_path(text)
 
 

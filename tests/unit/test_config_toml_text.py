@@ -13,7 +13,7 @@ from streamcore.config import PipelineConfig, format_duration, to_toml
 from streamcore.config.toml_text import quote
 from streamcore.config.variables import Expansion, expand
 
-TEXT = st.text(st.characters(blacklist_categories=("Cs",)), min_size=1, max_size=12)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 NAMES = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)
 DURATIONS = st.integers(1, 10**10).map(format_duration)
 SCALARS = st.one_of(st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), TEXT)
@@ -57,7 +57,9 @@ STEPS = st.one_of(
     table({"window": st.just("session"), "gap": DURATIONS, "aggregate": EXPRESSIONS}, **WINDOW_KEYS),
 )
 SINKS = st.one_of(
-    table({"type": st.just("kafka"), "topic": NAMES}, key=st.lists(TEXT, min_size=1, max_size=2), partitions=st.just(7)),
+    table(
+        {"type": st.just("kafka"), "topic": NAMES}, key=st.lists(TEXT, min_size=1, max_size=2), partitions=st.just(7)
+    ),
     table({"type": st.just("redis"), "key_template": TEXT}, ttl=DURATIONS, url=st.just("redis://h:1/0")),
     table({"type": st.just("parquet"), "path": TEXT}, columns=st.lists(TEXT, min_size=1, max_size=2)),
     table({"type": st.just("console")}, format=st.sampled_from(["table", "jsonl"])),

@@ -123,11 +123,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _write(file: Path, text: str, *, force: bool) -> None:
     from streamcore.errors import ConfigError
 
+    if not force and file.exists():
+        raise ConfigError(f"{file} exists; choose another name, or overwrite it with --force")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("w" if force else "x", encoding="utf-8") as stream:
-            stream.write(text)
-    except FileExistsError:
-        raise ConfigError(f"{file} exists; choose another name, or overwrite it with --force") from None
+        file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write {file}: {error.strerror}; choose another place") from None

@@ -27,10 +27,14 @@ def schema_lines(types: Mapping[str, str]) -> list[str]:
 def with_types(text: str, types: Mapping[str, str]) -> str:
     """The document with these types declared. Raises `ConfigError` where they have to be added by hand."""
     before = tomllib.loads(text)
-    lines = text.splitlines()
-    index, header = _place(text, lines)
-    added = [*([] if header else ["", HEADER]), *schema_lines(types), *([] if header else [""])]
-    after = "\n".join([*lines[:index], *added, *lines[index:]]).rstrip("\n") + "\n"
+    end = "\r" if "\r\n" in text else ""
+    lines = (text.rstrip("\r\n") + end).split("\n")  # not splitlines: a text in the file may hold other separators
+    index, under_header = _place(text, lines)
+    added = schema_lines(types)
+    if not under_header:
+        blank = [""] if index < len(lines) and lines[index].strip() else []
+        added = ["", HEADER, *added, *blank]
+    after = "\n".join([*lines[:index], *(line + end for line in added), *lines[index:]]).rstrip("\r\n") + end + "\n"
     wanted = {**before["source"].get("schema", {}), **types}
     try:
         is_right = tomllib.loads(after) == {**before, "source": {**before["source"], "schema": wanted}}

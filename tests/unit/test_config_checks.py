@@ -1,0 +1,74 @@
+"""What is found beyond the shape of a description."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streamcore.config import PipelineConfig, check
+from streamcore.config.checks import check_meaning, describe, problems_error
+from streamcore.errors import ConfigError, ExpressionError, Problem
+
+WINDOW = {"window": "tumbling", "size": "1m", "by": ["page"], "aggregate": {"views": "count()"}}
+
+
+def config(**keys: Any) -> PipelineConfig:
+    return PipelineConfig.model_validate({"source": {"type": "kafka", "topic": "t", "event_time": "at"}, **keys})
+
+
+def paths(**keys: Any) -> list[str]:
+    return [problem.path for problem in check(config(**keys))]
+
+
+def test_a_good_pipeline_has_no_problems() -> None:
+    assert (
+        paths(steps=[WINDOW], sinks=[{"type": "kafka", "topic": "o", "key": ["page"], "columns": ["page", "views"]}])
+        == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"steps": [{"filter": "a = 1"}]}, ["steps[0].filter"]),
+        ({"steps": [WINDOW, {"filter": "views > 1"}]}, ["steps[1]"]),
+        ({"steps": [WINDOW, WINDOW]}, ["steps[1]"]),
+        ({"steps": [{"dedupe": "id", "within": "1s"}]}, ["steps[0].within"]),
+        ({"steps": [WINDOW], "sinks": [{"type": "parquet", "path": "p", "columns": ["pge"]}]}, ["sinks[0].columns"]),
+        ({"steps": [WINDOW], "delivery": "exactly_once"}, ["delivery"]),
+        ({"steps": [WINDOW], "name": "p"}, ["source.schema.page"]),
+        ({"tests": [{"name": "a", "input": []}, {"name": "a", "input": []}]}, ["tests[0].name", "tests[1].name"]),
+        (
+            {"dead_letters": {"connection": "x"}, "steps": [{"filter": "("}]},
+            ["steps[0].filter", "dead_letters.connection"],
+        ),
+    ],
+)
+def test_each_kind_of_mistake_is_found(keys: dict[str, Any], expected: list[str]) -> None:
+    assert paths(**keys) == expected
+
+
+def test_columns_of_other_outputs_are_not_those_of_the_result() -> None:
+    sinks = [{"type": "kafka", "topic": "late", "output": "late", "columns": ["_key", "page"]}]
+    assert paths(steps=[WINDOW], sinks=sinks) == []
+
+
+def test_how_it_will_be_run_is_left_out_of_its_meaning() -> None:
+    pipeline = config(steps=[WINDOW], name="p", delivery="exactly_once")
+    assert check_meaning(pipeline) == []
+    assert [problem.path for problem in check(pipeline, types_required=False)] == ["delivery"]
+
+
+def test_the_engine_describes_what_it_makes() -> None:
+    described = describe(config(steps=[WINDOW]))
+    assert [name for name, _ in described["columns"]][:4] == ["page", "window_start", "window_end", "views"]
+    assert described["windowed"] is True
+    assert described["undeclared"] == [{"path": "page", "used_at": "steps[0].by.page"}]
+
+
+def test_a_caret_makes_it_an_expression_error() -> None:
+    plain, caret = Problem("a", "wrong"), Problem("b", "wrong", text="x = 1", start=2, end=3)
+    assert type(problems_error([plain])) is ConfigError
+    assert type(problems_error([plain, caret])) is ExpressionError
+    assert str(problems_error([plain, caret], file="p.toml")).startswith("p.toml: the pipeline has 2 mistakes")
