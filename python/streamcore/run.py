@@ -10,7 +10,7 @@ import atexit
 import os
 import threading
 import warnings
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -44,9 +44,20 @@ class Run:
     that no row is missed.
     """
 
-    def __init__(self, plan: Plan, *, clock: Clock, observers: Sequence[Observer] = ()) -> None:
-        """Starts the thread and waits until everything is open. Raises what kept it from opening."""
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        clock: Clock,
+        observers: Sequence[Observer] = (),
+        announce: Callable[[Sequence[str]], None] | None = None,
+    ) -> None:
+        """Starts the thread and waits until everything is open. Raises what kept it from opening.
+
+        `announce` is told the notes once, before the first record is read.
+        """
         self._plan = plan
+        self._announce = announce
         self._clock = clock
         self._observers = [*observers, self._remember]
         self._process = os.getpid()
@@ -194,6 +205,8 @@ class Run:
                 self._notes = assembled.notes
                 for observer in self._observers:
                     assembled.runner.observe(observer)
+                if self._announce is not None:
+                    self._announce(assembled.notes)
                 self._opened.set()
                 self._released.wait()
                 self._report = assembled.runner.run()
@@ -236,14 +249,17 @@ def start(
     clock: Clock | None = None,
     observers: Sequence[Observer] = (),
     viewers: Sequence[Sink] = (),
+    announce: Callable[[Sequence[str]], None] | None = None,
     **options: Any,
 ) -> Run:
     """Starts a run of `pipeline`. `options` are those of `RunOptions`.
 
     `viewers` are sinks that only show rows: what they print may repeat after a crash, and they do not weaken the
-    delivery promise. Raises `ConfigError` and what opening can raise.
+    delivery promise. `announce` is told what a person should know before the first record is read.
+    Raises `ConfigError` and what opening can raise.
     """
-    return Run(_plan(pipeline, RunOptions(**options), viewers), clock=clock or SystemClock(), observers=observers)
+    plan = _plan(pipeline, RunOptions(**options), viewers)
+    return Run(plan, clock=clock or SystemClock(), observers=observers, announce=announce)
 
 
 def collect(pipeline: Pipeline, *, clock: Clock | None = None, **options: Any) -> Table:

@@ -27,7 +27,7 @@ def versions() -> dict[str, str]:
     from streamcore import _core
 
     return {
-        "streamcore": package_version() or "not installed",
+        "streamcore": package_version() or "from a source tree",
         "core": _core.__version__,
         "librdkafka": librdkafka_version() or "not installed",
         "Python": platform.python_version(),

@@ -114,7 +114,7 @@ def test_a_damaged_file_names_the_one_before(checkpoint: Checkpoint) -> None:
     checkpoint.write(HEADER, LANES)
     checkpoint.write(HEADER, LANES)
     checkpoint.path.write_bytes(b"damaged")
-    with pytest.raises(StateError, match="rename .*checkpoint.previous to checkpoint to go on from one epoch earlier"):
+    with pytest.raises(StateError, match=r"rename .*checkpoint\.previous to checkpoint to go on from one epoch earlier"):
         checkpoint.read(pipeline="job")
 
 
@@ -122,7 +122,7 @@ def test_a_lost_file_does_not_start_the_state_afresh(checkpoint: Checkpoint) -> 
     checkpoint.write(HEADER, LANES)
     checkpoint.write(HEADER, LANES)
     checkpoint.path.unlink()
-    with pytest.raises(StateError, match="is gone, but checkpoint.previous is there"):
+    with pytest.raises(StateError, match=r"is gone, but checkpoint\.previous is there"):
         checkpoint.read(pipeline="job")
 
 

@@ -215,11 +215,16 @@ def test_even_a_panic_reaches_the_caller() -> None:
 
 
 def test_an_error_in_the_with_block_wins(topic: str) -> None:
-    run: Run | None = None
-    with pytest.raises(ZeroDivisionError), views_of(topic).start() as run:
-        raise ZeroDivisionError
-    assert run is not None
-    assert run.finished
+    runs: list[Run] = []
+
+    def fail_inside() -> None:
+        with views_of(topic).start() as run:
+            runs.append(run)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_inside()
+    assert runs[0].finished
 
 
 def test_a_wait_may_be_limited(topic: str) -> None:

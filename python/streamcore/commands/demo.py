@@ -52,8 +52,8 @@ users = "approx_distinct(payload.user_id)"
 """
 
 AFTERWARDS = """\
-This was `streamcore demo --config`. Next: `streamcore init my-pipeline.toml` writes one of your own, \
-`streamcore run FILE` runs it."""
+`streamcore demo --config` prints the pipeline file of this.
+`streamcore init my-pipeline.toml` writes one of your own, and `streamcore run my-pipeline.toml` runs it."""
 
 
 def add_parser(subparsers: Subparsers) -> None:

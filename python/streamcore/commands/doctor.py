@@ -71,12 +71,9 @@ def _versions() -> Iterator[Finding]:
     from streamcore.versions import versions
 
     for name, version in versions().items():
-        # A source tree on the path is fine; a missing client library is not.
         missing = version == "not installed"
-        if missing and name == "librdkafka":
-            yield Finding(name, "not installed; run pip install quixstreams", EXIT_FAILED)
-        else:
-            yield Finding(name, version)
+        text = "not installed; run pip install quixstreams" if missing else version
+        yield Finding(name, text, EXIT_FAILED if missing else 0)
 
 
 def _foreign_distribution() -> Finding:

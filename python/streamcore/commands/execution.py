@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,9 +44,14 @@ def execute(execution: Execution) -> int:
     viewers = _viewers(execution)
     progress = _progress(execution, viewers)
     with StopOnSignal() as signals:
-        run = start(execution.pipeline, observers=[progress.update], viewers=viewers, **execution.options)
+        run = start(
+            execution.pipeline,
+            observers=[progress.update],
+            viewers=viewers,
+            announce=_tell_notes,
+            **execution.options,
+        )
         signals.watch(run)
-        _tell_notes(run.notes)
         try:
             run.wait()
         finally:
@@ -88,7 +94,7 @@ def _progress(execution: Execution, viewers: list[Sink]) -> Progress:
     return CaptionProgress(lambda _: None, console) if tables and sys.stdout.isatty() else TerminalProgress(console)
 
 
-def _tell_notes(notes: list[str]) -> None:
+def _tell_notes(notes: Sequence[str]) -> None:
     for note in notes:
         print(note if sys.stderr.isatty() else json.dumps({"note": note}), file=sys.stderr, flush=True)
 

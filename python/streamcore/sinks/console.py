@@ -91,12 +91,7 @@ class TableSink:
         self._caption = "waiting for the first rows"
 
     def open(self) -> None:
-        """Takes over the bottom of the terminal."""
-        from rich.console import Console
-        from rich.live import Live
-
-        self._live = Live(get_renderable=self._table, console=Console(file=self._file), refresh_per_second=4)
-        self._live.start()
+        """Nothing yet: what is told at the start should stand above the table."""
 
     def write(self, batch: _core.Batch, version: Version) -> None:
         """Keeps the newest rows until the flush."""
@@ -110,8 +105,7 @@ class TableSink:
         """Shows the rows."""
         self._rows = newest([*reversed(self._rows), *reversed(self._pending)], self._names)
         self._pending = []
-        if self._live is not None:
-            self._live.refresh()
+        self._show()
 
     def committed(self, epoch: int) -> None:
         """Nothing waits for the checkpoint."""
@@ -129,6 +123,16 @@ class TableSink:
     def tell(self, text: str) -> None:
         """Shows `text` under the table."""
         self._caption = text
+        self._show()
+
+    def _show(self) -> None:
+        if self._live is None:
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(get_renderable=self._table, console=Console(file=self._file), refresh_per_second=4)
+            self._live.start()
+        self._live.refresh()
 
     def _table(self) -> Table:
         from rich.table import Table

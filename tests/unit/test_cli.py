@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from streamcore import cli, errors
+from streamcore.cli import COMMANDS, build_parser, error_text, main
+
+
+def streamcore(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The command as the shell runs it."""
+    return subprocess.run(
+        [sys.executable, "-m", "streamcore", *arguments], capture_output=True, text=True, check=False, cwd=folder
+    )
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_every_help_ends_with_examples(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*([command] if command else []), "--help"])
+    *_, examples = capsys.readouterr().out.rpartition("examples:\n")
+    lines = examples.splitlines()
+    assert ended.value.code == 0
+    assert 2 <= len(lines) <= 4
+    assert all(line.startswith("  ") and "streamcore" in line for line in lines)
+
+
+def test_the_version_names_what_matters(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    line = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert all(name in line for name in ("streamcore ", "core ", "librdkafka ", "Python ", "SIMD "))
+
+
+@pytest.mark.parametrize("arguments", [[], ["nonsense"], ["run"], ["run", "x", "--for"]])
+def test_wrong_usage_is_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (errors.Error("x"), 1),
+        (errors.ConfigError("x"), 3),
+        (errors.SourceError("x", unreachable=True), 4),
+        (errors.ErrorRateError("x"), 5),
+        (errors.StateError("x"), 6),
+        (errors.FencedError("x"), 7),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_every_error_has_its_exit_code(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_: Namespace) -> int:
+        raise error
+
+    parser = build_parser()
+    monkeypatch.setattr(parser, "parse_args", lambda _: Namespace(run=fail))
+    monkeypatch.setattr(cli, "build_parser", lambda: parser)
+    assert main([]) == code
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == ("" if code == 130 else "error: x\n")
+
+
+def test_a_mistake_of_ours_shows_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Namespace) -> int:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cli, "build_parser", lambda: Namespace(parse_args=lambda _: Namespace(run=fail)))
+    with pytest.raises(ZeroDivisionError):
+        main([])
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        ("it broke", "error: it broke"),
+        ("it broke; mend it; or not", "error: it broke\nhint: mend it; or not"),
+        ("two mistakes\n  a: b; c", "error: two mistakes\n  a: b; c"),
+        ("", "error: "),
+    ],
+)
+def test_what_to_do_comes_after_what_happened(message: str, text: str) -> None:
+    assert error_text(message) == text
+
+
+def test_a_wrong_file_is_three_and_shows_every_mistake(tmp_path: Path) -> None:
+    (tmp_path / "wrong.toml").write_text('[source]\ntype = "generate"\nrate = -1\nspeeed = 2\n')
+    done = streamcore("run", "wrong.toml", folder=tmp_path)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("error: wrong.toml: ")
+    assert "3:1: source.rate" in done.stderr
+    assert "did you mean" in done.stderr
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    command = [sys.executable, "-m", "streamcore", "demo", "--output", "jsonl"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        errors_shown = process.stderr.read()
+    assert process.returncode == 1
+    assert b"Traceback" not in errors_shown
+    assert b"BrokenPipe" not in errors_shown

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from streamcore import versions
+from streamcore.cli import main
+
+NOBODY = "127.0.0.1:9"
+
+
+@pytest.fixture(autouse=True)
+def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+
+
+def test_a_sound_installation_is_ok(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.startswith("ok   ") for line in lines)
+    assert "ok   engine: counts" in lines
+    assert lines[-1].startswith("ok   broker: not tried")
+
+
+def test_a_foreign_package_in_the_same_folder_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(versions, "package_version", lambda name="": "2.0" if name == "streamcore" else "1.0")
+    assert main(["doctor"]) == 1
+    assert "run pip uninstall streamcore, then install streamcore-engine again" in capsys.readouterr().out
+
+
+def test_a_missing_client_library_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "confluent_kafka", None)
+    assert main(["doctor"]) == 1
+    assert "FAIL librdkafka: not installed; run pip install quixstreams" in capsys.readouterr().out
+
+
+def test_an_engine_that_does_not_count_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr("streamcore.testing.start", broken)
+    assert main(["doctor"]) == 1
+    assert "FAIL engine: broken; install the package again" in capsys.readouterr().out
+
+
+def test_a_file_without_kafka_has_no_broker_to_try(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "job.toml").write_text('[source]\ntype = "generate"\n')
+    assert main(["doctor", str(tmp_path / "job.toml")]) == 0
+    assert "broker: not tried" in capsys.readouterr().out
+
+
+def test_a_broker_that_does_not_answer_is_four(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "job.toml").write_text(
+        f'[kafka]\nbootstrap_servers = "{NOBODY}"\nconnect_timeout = "500ms"\n[source]\ntype = "kafka"\ntopic = "t"\n'
+    )
+    assert main(["doctor", str(tmp_path / "job.toml")]) == 4
+    assert f"FAIL broker: Kafka at {NOBODY} gave no answer within 500ms" in capsys.readouterr().out

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import streamcore as sc
+from streamcore.commands.execution import Execution, execute
+from streamcore.errors import SinkError
+from tests.fakes import FakeSink
+
+PAGES = sc.records([{"page": "home", "at": "2026-01-01T00:00:00Z"}], event_time="at", schema={"page": "string"})
+VIEWS = PAGES.window(sc.tumbling("1m"), by="page").agg(views=sc.count())
+
+
+def test_a_pipeline_without_sinks_prints_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(Execution(VIEWS)) == 0
+    shown = capsys.readouterr()
+    assert [json.loads(line)["views"] for line in shown.out.splitlines()] == [1]
+    kinds = [next(iter(json.loads(line))) for line in shown.err.splitlines()]
+    assert (kinds[0], kinds[-1]) == ("note", "report")
+
+
+def test_a_pipeline_with_sinks_prints_nothing_unless_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stored = VIEWS.sink_parquet(tmp_path / "out")
+    assert execute(Execution(stored)) == 0
+    assert capsys.readouterr().out == ""
+    assert execute(Execution(stored, output="jsonl")) == 0
+    assert json.loads(capsys.readouterr().out)["views"] == 1
+
+
+def test_looking_on_does_not_weaken_the_promise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in.jsonl").write_text('{"page": "home", "at": "2026-01-01T00:00:00Z"}\n')
+    views = sc.files(tmp_path / "in.jsonl", event_time="at", schema={"page": "string"})
+    views = views.window(sc.tumbling("1m"), by="page").agg(views=sc.count()).sink_parquet(tmp_path / "out")
+    named = views.configure(name="job", state_dir=str(tmp_path / "state"))
+    assert execute(Execution(named, output="jsonl")) == 0
+    assert '{"note": "delivery: effectively_once"}' in capsys.readouterr().err
+
+
+def test_the_report_comes_also_when_the_run_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    failing = VIEWS.sink(FakeSink([], failures=[SinkError("full", retriable=False)]))
+    with pytest.raises(SinkError, match="full"):
+        execute(Execution(failing, report_path=tmp_path / "report.json"))
+    assert json.loads(capsys.readouterr().err.splitlines()[-1])["report"]["state"] == "failed"
+    assert json.loads((tmp_path / "report.json").read_text())["report"]["state"] == "failed"

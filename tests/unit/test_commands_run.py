@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from streamcore.commands.run import load_target
+from streamcore.errors import ConfigError
+from tests.unit.test_cli import streamcore
+
+PIPELINE = """
+[source]
+type = "files"
+path = "in.jsonl"
+event_time = "at"
+
+[source.schema]
+page = "string"
+
+[[steps]]
+window = "tumbling"
+size = "1m"
+by = "page"
+[steps.aggregate]
+views = "count()"
+"""
+
+MODULE = """
+import streamcore as sc
+import beside
+
+pages = sc.files(beside.PATH, event_time="at").window(sc.tumbling("1m"), by="page").agg(views="count()")
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "job.toml").write_text(PIPELINE)
+    (tmp_path / "job.py").write_text(MODULE)
+    (tmp_path / "beside.py").write_text('PATH = "in.jsonl"\n')
+    rows = [{"page": "home", "at": f"2026-01-01T00:00:{second:02d}Z"} for second in range(3)]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def stderr_lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, dict[str, object]]]:
+    return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+@pytest.mark.parametrize("target", ["job.toml", "job.py:pages"])
+def test_rows_go_to_standard_output_and_the_rest_to_standard_error(folder: Path, target: str) -> None:
+    done = streamcore("run", target, folder=folder)
+    assert done.returncode == 0, done.stderr
+    (row,) = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (row["page"], row["views"], row["window_end"]) == ("home", 3, "2026-01-01T00:01:00.000Z")
+    lines = stderr_lines(done)
+    assert [next(iter(line)) for line in lines][-1] == "report"
+    assert lines[-1]["report"]["state"] == "ended"
+    assert lines[-1]["report"]["ledger"]["read"] == 3  # type: ignore[index]
+
+
+def test_arrow_goes_to_standard_output(folder: Path) -> None:
+    command = [sys.executable, "-m", "streamcore", "run", "job.toml", "--output", "arrow"]
+    done = subprocess.run(command, capture_output=True, check=True, cwd=folder)
+    assert pa.ipc.open_stream(done.stdout).read_all().column("views").to_pylist() == [3]
+
+
+def test_a_report_file_and_overridden_keys(folder: Path) -> None:
+    done = streamcore(
+        "run", "job.toml", "--set", "steps[0].size=1s", "--report", "report.json", "--output", "jsonl", folder=folder
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3
+    assert json.loads((folder / "report.json").read_text())["report"]["rows"] == {"result": 3}
+
+
+def test_a_named_run_goes_on_where_it_stood(folder: Path) -> None:
+    (folder / "job.toml").write_text(f'name = "job"\n{PIPELINE}\n[[sinks]]\ntype = "parquet"\npath = "out"\n')
+    first = streamcore("run", "job.toml", folder=folder)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == ""
+    assert stderr_lines(first)[0] == {"note": "delivery: effectively_once"}
+    again = streamcore("run", "job.toml", folder=folder)
+    assert stderr_lines(again)[-1]["report"]["ledger"]["read"] == 0  # type: ignore[index]
+    assert pl.read_parquet(folder / "out")["views"].to_list() == [3]
+
+
+def test_damaged_state_is_six(folder: Path) -> None:
+    (folder / "job.toml").write_text(f'name = "job"\n{PIPELINE}')
+    (folder / ".streamcore" / "job").mkdir(parents=True)
+    (folder / ".streamcore" / "job" / "checkpoint").write_bytes(b"damaged")
+    done = streamcore("run", "job.toml", folder=folder)
+    assert done.returncode == 6
+    assert "cannot be used" in done.stderr
+
+
+ENDLESS = ("demo", "--output", "jsonl")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_finishes_the_epoch(number: signal.Signals, code: int) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "streamcore", *ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(number)
+        _, errors_shown = process.communicate()
+    assert process.returncode == code
+    report = json.loads(errors_shown.splitlines()[-1])["report"]
+    assert report["state"] == "stopped"
+    assert report["open_windows"] > 0
+
+
+@pytest.mark.parametrize(
+    ("target", "overrides", "message"),
+    [
+        ("job.py:nothing", [], "has no pipeline called nothing"),
+        ("job.py:beside", [], "has no pipeline called beside"),
+        ("missing.py:pages", [], "is not there"),
+        ("job.py:pages", ["name=x"], "--set changes keys of a pipeline file"),
+    ],
+)
+def test_targets_that_are_none(
+    folder: Path, target: str, overrides: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(ConfigError, match=message):
+        load_target(target, overrides)
