@@ -171,9 +171,5 @@ def rows_of(batches: Iterable[_core.Batch]) -> list[Row]:
 
 
 def late_of(batches: Iterable[_core.Batch]) -> list[tuple[int, str]]:
-    found = []
-    for batch in batches:
-        if batch.output == "late":
-            for row in batch.to_rows():
-                found.append((row["_partition"], json.loads(row["_value"])["ident"]))
-    return found
+    rows = [row for batch in batches if batch.output == "late" for row in batch.to_rows()]
+    return [(row["_partition"], json.loads(row["_value"])["ident"]) for row in rows]

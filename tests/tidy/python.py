@@ -71,11 +71,8 @@ def _is_type_checking(test: ast.expr) -> bool:
 
 
 def functions(path: Path) -> list[Function]:
-    found = []
-    for node in ast.walk(tree(path)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            found.append(Function(node.name, node.lineno, (node.end_lineno or node.lineno) - node.lineno + 1))
-    return found
+    nodes = [node for node in ast.walk(tree(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [Function(node.name, node.lineno, (node.end_lineno or node.lineno) - node.lineno + 1) for node in nodes]
 
 
 def strings(path: Path) -> set[str]:
