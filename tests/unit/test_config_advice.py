@@ -67,6 +67,22 @@ def test_each_word(tmp_path: Path, old: str, new: str, path: str, message: str) 
     assert "canary" not in str(found)
 
 
+@pytest.mark.parametrize(
+    ("keys", "path", "message"),
+    [
+        ('options = { "enable.ssl.certificate.verification" = false }', "enable.ssl", "pretend to be the broker"),
+        ('options = { "ssl.endpoint.identification.algorithm" = "none" }', "ssl.endpoint", "pretend to be the broker"),
+        ('security_protocol = "sasl_plaintext"\nsasl_mechanism = "PLAIN"\ninsecure = true', "insecure", "in the clear"),
+    ],
+)
+def test_servers_that_nobody_checks(tmp_path: Path, keys: str, path: str, message: str) -> None:
+    for table in ("kafka", "connections.far"):
+        [(where, what)] = words(tmp_path, f'{GOOD}[{table}]\ntype = "kafka"\n{keys}\n').items()
+        assert where.startswith(f"{table}.")
+        assert path in where
+        assert message in what
+
+
 def test_a_secret_in_a_readable_file_is_worse(tmp_path: Path) -> None:
     text = GOOD.replace("[source]\n", '[kafka]\nsasl_password = "canary"\n[source]\n')
     assert "others can read this file" in words(tmp_path, text, mode=0o644)["FILE"]

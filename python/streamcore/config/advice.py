@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
+from streamcore.config.connections import KafkaConnection
 from streamcore.config.delivery import appending_sinks, choose_delivery
 from streamcore.config.durations import format_duration
 from streamcore.config.loading import Document
@@ -22,10 +23,13 @@ from streamcore.config.sources import KafkaSourceConfig
 from streamcore.config.steps import DedupeStep, HoppingStep, SessionStep, TumblingStep
 from streamcore.errors import Problem
 
+UNSAFE_OPTIONS = {"enable.ssl.certificate.verification": "false", "ssl.endpoint.identification.algorithm": "none"}
+"""Client settings that switch off the check of who is at the other end."""
+
 
 def advice(config: PipelineConfig, document: Document) -> list[Problem]:
     """Everything worth a word, as problems without a line."""
-    return [*_secrets(document), *_dedupe(config), *_delivery(config)]
+    return [*_secrets(document), *_unchecked_servers(config), *_dedupe(config), *_delivery(config)]
 
 
 def _secrets(document: Document) -> Iterator[Problem]:
@@ -53,6 +57,22 @@ def _is_secret(path: Path, text: str) -> bool:
     if "${" in text or path[:2] == ("source", "schema"):
         return False
     return is_secret_key(str(path[-1])) or redact_url(text) != text
+
+
+def _unchecked_servers(config: PipelineConfig) -> Iterator[Problem]:
+    connections = {"kafka": config.kafka, **{f"connections.{name}": one for name, one in config.connections.items()}}
+    for path, connection in connections.items():
+        if not isinstance(connection, KafkaConnection):
+            continue
+        for option, unsafe in UNSAFE_OPTIONS.items():
+            if str(connection.options.get(option, "")).lower() == unsafe:
+                message = "anybody can pretend to be the broker: its certificate is not checked"
+                yield Problem(
+                    f'{path}.options."{option}"', message, hint="remove it, and set ssl_ca_location if need be"
+                )
+        if connection.insecure and connection.security_protocol == "sasl_plaintext":
+            message = "the password crosses the network in the clear"
+            yield Problem(f"{path}.insecure", message, hint='use security_protocol = "sasl_ssl"')
 
 
 def _dedupe(config: PipelineConfig) -> Iterator[Problem]:

@@ -7,6 +7,7 @@ Invariant: nothing is said here that the models do not say.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 from streamcore.config.base import Model, unit_of
@@ -83,8 +84,13 @@ def _section(heading: str, model: type[Model], *, without: tuple[str, ...] = ())
     return "\n".join(lines) + "\n"
 
 
+@cache
+def _whole() -> Mapping[str, Any]:
+    return json_schema()
+
+
 def _schema_of(model: type[Model]) -> Mapping[str, Any]:
-    whole = json_schema()
+    whole = _whole()
     if model is PipelineConfig:
         return whole
     found = whole["$defs"].get(model.__name__)

@@ -1,0 +1,67 @@
+"""A step has one verb, which decides its other keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from streamcore.config import PipelineConfig, TumblingStep
+from streamcore.config.steps import tag_of
+
+
+def config(steps: list[Any]) -> PipelineConfig:
+    return PipelineConfig.model_validate({"source": {"type": "kafka", "topic": "t"}, "steps": steps})
+
+
+@pytest.mark.parametrize(
+    ("step", "tag"),
+    [
+        ({"filter": "a"}, "filter"),
+        ({"select": {"b": "a"}}, "select"),
+        ({"dedupe": "a", "within": "1m"}, "dedupe"),
+        ({"window": "tumbling", "size": "1m", "aggregate": {"n": "count()"}}, "tumbling"),
+        ({"window": "hopping", "size": "1m", "slide": "1s", "aggregate": {"n": "count()"}}, "hopping"),
+        ({"window": "session", "gap": "1m", "aggregate": {"n": "count()"}}, "session"),
+    ],
+)
+def test_the_verb_decides_what_a_step_is(step: dict[str, Any], tag: str) -> None:
+    [parsed] = config([step]).steps
+    assert tag_of(parsed) == tag
+    assert config([parsed]).steps == (parsed,), "a step may be given as an object"
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        ({}, "this one has none"),
+        ({"filter": "a", "dedupe": "b"}, "this one has filter and dedupe"),
+        ("filter", "a step is a table with one verb"),
+        ({"window": "slice", "size": "1m"}, "window is one of tumbling, hopping, session"),
+        ({"filter": ""}, "at least 1 character"),
+    ],
+)
+def test_steps_that_cannot_be_told(step: object, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        config([step])
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        ("payload.page_id", {"page_id": "payload.page_id"}),
+        (["payload.page_id", "_key"], {"page_id": "payload.page_id", "key": "_key"}),
+        ({"page": "payload.page_id"}, {"page": "payload.page_id"}),
+        ([], {}),
+    ],
+)
+def test_group_keys_in_three_forms(by: Any, expected: dict[str, str]) -> None:
+    step = TumblingStep.model_validate({"size": "1m", "by": by, "aggregate": {"n": "count()"}})
+    assert step.by == expected
+
+
+def test_group_keys_that_clash_print_the_renaming() -> None:
+    keys = {"size": "1m", "by": ["a.id", "b.id"], "aggregate": {"n": "count()"}}
+    with pytest.raises(ValidationError, match=r'by = \{ id = "a.id", id_2 = "b.id" \}'):
+        TumblingStep.model_validate(keys)
