@@ -199,4 +199,3 @@ def test_files_of_a_crash_are_published_at_the_next_start(tmp_path: Path) -> Non
     assert [path.name[0] for path in out.iterdir()] == ["."]
     run(make_plan(made, RunOptions()))
     assert [path.name[0] for path in out.iterdir()] == ["r"]
-

@@ -114,7 +114,9 @@ def test_a_damaged_file_names_the_one_before(checkpoint: Checkpoint) -> None:
     checkpoint.write(HEADER, LANES)
     checkpoint.write(HEADER, LANES)
     checkpoint.path.write_bytes(b"damaged")
-    with pytest.raises(StateError, match=r"rename .*checkpoint\.previous to checkpoint to go on from one epoch earlier"):
+    with pytest.raises(
+        StateError, match=r"rename .*checkpoint\.previous to checkpoint to go on from one epoch earlier"
+    ):
         checkpoint.read(pipeline="job")
 
 

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -49,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def stderr_lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, dict[str, object]]]:
+def stderr_lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stderr.splitlines()]
 
 
@@ -62,7 +63,7 @@ def test_rows_go_to_standard_output_and_the_rest_to_standard_error(folder: Path,
     lines = stderr_lines(done)
     assert [next(iter(line)) for line in lines][-1] == "report"
     assert lines[-1]["report"]["state"] == "ended"
-    assert lines[-1]["report"]["ledger"]["read"] == 3  # type: ignore[index]
+    assert lines[-1]["report"]["ledger"]["read"] == 3
 
 
 def test_arrow_goes_to_standard_output(folder: Path) -> None:
@@ -87,7 +88,7 @@ def test_a_named_run_goes_on_where_it_stood(folder: Path) -> None:
     assert first.stdout == ""
     assert stderr_lines(first)[0] == {"note": "delivery: effectively_once"}
     again = streamcore("run", "job.toml", folder=folder)
-    assert stderr_lines(again)[-1]["report"]["ledger"]["read"] == 0  # type: ignore[index]
+    assert stderr_lines(again)[-1]["report"]["ledger"]["read"] == 0
     assert pl.read_parquet(folder / "out")["views"].to_list() == [3]
 
 

@@ -139,7 +139,8 @@ def test_a_named_run_hands_out_again_what_was_not_followed_up(topic: str, tmp_pa
 
     def take(batches: int) -> list[list[int]]:
         taken = []
-        with pipeline.start(name="job", stop="end" if batches > 1 else None) as run:
+        run = pipeline.start(name="job", stop="end") if batches > 1 else pipeline.start(name="job")
+        with run:
             for batch in run.stream():
                 taken.append(batch.to_polars()["views"].to_list())
                 if len(taken) == batches:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import polars as pl
@@ -109,7 +110,7 @@ def test_a_failed_write_can_be_retried(sink: ParquetSink, monkeypatch: pytest.Mo
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(parquet.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     sink.write(pages(1), Version(5, 1, 0))
     with pytest.raises(SinkError, match="No space left") as caught:
         sink.flush()

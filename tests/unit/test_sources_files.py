@@ -41,7 +41,7 @@ def test_files_are_lanes_in_the_order_of_their_names(folder: Path) -> None:
     assert read_all(source) == 1_005
     assert source.positions() == {0: 3 * len(LINE), 1: 2 * len(LINE), 2: 1_000 * len(LINE)}
     described = source.describe()["files"]
-    assert [Path(entry["path"]).name for entry in described] == ["a.jsonl", "b.jsonl", "c.jsonl"]  # type: ignore[index, attr-defined]
+    assert [Path(entry["path"]).name for entry in described] == ["a.jsonl", "b.jsonl", "c.jsonl"]  # type: ignore[attr-defined]
 
 
 def test_polls_take_a_piece_of_a_few_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,7 @@ def test_a_file_keeps_its_lane_when_others_appear(folder: Path) -> None:
     read_all(first)
     later = opened(folder / "*.jsonl", Start(positions=first.positions(), previous=first.describe()))
     assert read_all(later) == 3
-    assert [Path(entry["path"]).name for entry in later.describe()["files"]] == ["b.jsonl", "c.jsonl", "a.jsonl"]  # type: ignore[index, attr-defined]
+    assert [Path(entry["path"]).name for entry in later.describe()["files"]] == ["b.jsonl", "c.jsonl", "a.jsonl"]  # type: ignore[attr-defined]
 
 
 def test_a_file_that_has_grown_is_read_on(folder: Path) -> None:

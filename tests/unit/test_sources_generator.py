@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from streamcore import _core
 from streamcore.config import GenerateSourceConfig
 from streamcore.sources import generator
 from streamcore.sources.base import Start
@@ -76,7 +77,7 @@ def test_speed_stretches_event_time() -> None:
     for source in (slow, fast):
         clock.advance(1_000)
         poll(source)
-    began = generator._core.Generator().event_time_ms
+    began = _core.Generator().event_time_ms
     spans = [(source._generator.event_time_ms - began) / source.positions()[0] for source in (slow, fast)]
     assert spans == pytest.approx([1.0, 60.0], rel=1e-4)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,15 @@ from streamcore.outputs import UndeliveredError
 from streamcore.sinks.base import Version
 from streamcore.stream import BatchStream, StreamSink
 from tests.fakes import batch
+
+
+def rows_of(stream: BatchStream) -> list[list[Any]]:
+    """The rows of each batch to the end."""
+    return [list(taken.to_rows()) for taken in stream]
+
+
+def next_rows(stream: BatchStream) -> list[Any]:
+    return list(next(stream).to_rows())
 
 
 def nothing() -> None:
@@ -26,7 +36,7 @@ def write(to: StreamSink, *rows: object, epoch: int = 1, output: str = "result")
         to.write(batch(output, [row]), Version(1, epoch, 0))
 
 
-def in_thread(work: Callable[[], None]) -> threading.Thread:
+def in_thread(work: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     return thread
@@ -37,7 +47,7 @@ def test_rows_are_taken_in_order_until_the_end() -> None:
     stream = BatchStream(target, ["result"], at_end=nothing)
     write(target, 1, 2)
     target.close()
-    assert [taken.to_rows() for taken in stream] == [[1], [2]]
+    assert rows_of(stream) == [[1], [2]]
     assert list(stream) == []
 
 
@@ -48,7 +58,7 @@ def test_only_outputs_that_were_asked_for_are_kept() -> None:
     write(target, 1)
     write(target, 2, output="late")
     target.close()
-    assert [taken.to_rows() for taken in stream] == [[2]]
+    assert rows_of(stream) == [[2]]
 
 
 def test_the_failure_of_the_run_comes_after_the_rows() -> None:
@@ -59,7 +69,7 @@ def test_the_failure_of_the_run_comes_after_the_rows() -> None:
     stream = BatchStream(target, ["result"], at_end=fail)
     write(target, 1)
     target.close()
-    assert next(stream).to_rows() == [1]
+    assert next_rows(stream) == [1]
     with pytest.raises(RuntimeError, match="broken"):
         next(stream)
 
@@ -72,7 +82,7 @@ def test_a_commit_waits_for_the_next_to_be_asked_for() -> None:
     flushed = in_thread(target.flush)
     flushed.join(0.05)
     assert flushed.is_alive()
-    asking = in_thread(lambda: [None for _ in stream])  # type: ignore[arg-type, return-value]
+    asking = in_thread(lambda: rows_of(stream))
     flushed.join()
     target.close()
     asking.join()
@@ -89,10 +99,10 @@ def test_what_was_not_followed_up_comes_again_to_the_next_taker() -> None:
     target, _ = sink(acknowledged=True)
     first = BatchStream(target, ["result"], at_end=nothing)
     write(target, 1, 2)
-    assert next(first).to_rows() == [1]
+    assert next_rows(first) == [1]
     first.close()
     target.close()
-    assert [taken.to_rows() for taken in BatchStream(target, ["result"], at_end=nothing)] == [[1], [2]]
+    assert rows_of(BatchStream(target, ["result"], at_end=nothing)) == [[1], [2]]
 
 
 def test_a_stop_without_taker_gives_the_epoch_up() -> None:
@@ -124,9 +134,9 @@ def test_a_full_queue_makes_the_writer_wait(monkeypatch: pytest.MonkeyPatch) -> 
     writing = in_thread(lambda: write(target, 2))
     writing.join(0.05)
     assert writing.is_alive()
-    assert next(stream).to_rows() == [1]
+    assert next_rows(stream) == [1]
     writing.join()
-    assert next(stream).to_rows() == [2]
+    assert next_rows(stream) == [2]
 
 
 @pytest.mark.parametrize("acknowledged", [True, False])
@@ -139,7 +149,7 @@ def test_a_rollback_drops_only_its_own_epoch(acknowledged: bool) -> None:
     target.discard()
     write(target, 3, epoch=2)
     target.close()
-    assert [taken.to_rows() for taken in stream] == [[1], [3]]
+    assert rows_of(stream) == [[1], [3]]
 
 
 def test_a_taker_that_left_gets_nothing_more() -> None:
@@ -148,7 +158,7 @@ def test_a_taker_that_left_gets_nothing_more() -> None:
     write(target, 1)
     stream.close()
     assert stream.next_or_none() is None
-    assert [taken.to_rows() for taken in _rest(target)] == [[1]]
+    assert rows_of(_rest(target)) == [[1]]
 
 
 def _rest(target: StreamSink) -> BatchStream:

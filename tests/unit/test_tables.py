@@ -24,7 +24,9 @@ def test_a_table_becomes_any_frame_any_number_of_times(table: Table) -> None:
     assert table.to_polars().equals(pl.DataFrame(table))
     assert table.to_arrow().equals(pa.table(table))
     rows = table  # noqa: F841 - DuckDB finds it by its name
-    assert duckdb.sql("select sum(views) from rows").fetchall() == [(6,)]
+    found = duckdb.sql("select sum(views) from rows")
+    assert found is not None
+    assert found.fetchall() == [(6,)]
 
 
 def test_a_table_is_its_rows(table: Table) -> None:
