@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -65,3 +66,26 @@ def test_group_keys_that_clash_print_the_renaming() -> None:
     keys = {"size": "1m", "by": ["a.id", "b.id"], "aggregate": {"n": "count()"}}
     with pytest.raises(ValidationError, match=r'by = \{ id = "a.id", id_2 = "b.id" \}'):
         TumblingStep.model_validate(keys)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (True, True),
+        (2**63, 2**63),
+        (0.5, 0.5),
+        ("a", "a"),
+        (("a", "b"), ["a", "b"]),
+        ({2, 1}, [1, 2]),
+        (datetime(2026, 1, 1, tzinfo=UTC), "2026-01-01T00:00:00.000Z"),
+    ],
+)
+def test_parameters_are_what_json_can_say(value: object, expected: object) -> None:
+    [step] = config([{"filter": "a in $x", "parameters": {"x": value}}]).steps
+    assert step.model_dump()["parameters"] == {"x": expected}
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), float("inf"), {"a": 1}, b"a", [[1]], [None]])
+def test_other_parameters_are_refused(value: object) -> None:
+    with pytest.raises(ValidationError, match="a parameter is true or false, a finite number, text"):
+        config([{"filter": "a == $x", "parameters": {"x": value}}])

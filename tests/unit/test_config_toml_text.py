@@ -38,7 +38,10 @@ SOURCES = st.one_of(
     table({"type": st.just("generate")}, **SOURCE_KEYS, rate=st.floats(0, 1e9), seed=st.integers(0, 2**63 - 1)),
     table({"type": st.just("memory"), "topic": TEXT}, **SOURCE_KEYS),
 )
-PARAMETERS = st.dictionaries(TEXT, st.one_of(SCALARS, st.lists(SCALARS, max_size=3)), max_size=2)
+FINITE = st.one_of(
+    st.booleans(), st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False, allow_infinity=False), TEXT
+)
+PARAMETERS = st.dictionaries(TEXT, st.one_of(FINITE, st.lists(FINITE, max_size=3)), max_size=2)
 EXPRESSIONS = st.dictionaries(TEXT, TEXT, min_size=1, max_size=3)
 WINDOW_KEYS: dict[str, Any] = {
     "by": EXPRESSIONS,

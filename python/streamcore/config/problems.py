@@ -109,7 +109,8 @@ def _explain(detail: ErrorDetails, path: Path, document: Any) -> tuple[str, str 
         return _pattern(path), None
     if kind in _BOUNDS:
         name, sentence = _BOUNDS[kind]
-        return f"{sentence} {context[name]}", None
+        bound = context[name]
+        return f"{sentence} {int(bound) if bound == int(bound) else bound}", None
     return _TYPES.get(kind, detail["msg"][:1].lower() + detail["msg"][1:]), None
 
 

@@ -6,15 +6,24 @@ Invariant: a step has exactly one verb (`filter`, `select`, `dedupe` or `window`
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from streamcore.config.base import Model, setting
-from streamcore.config.durations import Duration, Instant, PositiveDuration, SignedDuration
+from streamcore.config.durations import (
+    Duration,
+    Instant,
+    PositiveDuration,
+    SignedDuration,
+    format_instant,
+    parse_instant,
+)
 
 VERBS = ("filter", "select", "dedupe", "window")
 WINDOWS = ("tumbling", "hopping", "session")
@@ -82,10 +91,28 @@ class StepBase(Model):
     name: str | None = setting(None, "Name shown in plans and errors.", min_length=1)
 
 
+def _parameter(value: Any) -> Any:
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_scalar(item) for item in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return format_instant(parse_instant(value))
+    is_number = isinstance(value, (int, float)) and math.isfinite(value)
+    if not is_number and not isinstance(value, (bool, str)):
+        raise ValueError("a parameter is true or false, a finite number, text, or a list of those")
+    return value
+
+
+Parameters = dict[str, Annotated[Any, BeforeValidator(_parameter)]]
+
+
 class Parameterised(StepBase):
     """A step with expressions, which may hold `$parameters`."""
 
-    parameters: dict[str, Any] = setting({}, "Values of the `$name` in the expressions: bool, number, text, or a list.")
+    parameters: Parameters = setting({}, "Values of the `$name` in the expressions: bool, number, text, or a list.")
 
 
 class FilterStep(Parameterised):
