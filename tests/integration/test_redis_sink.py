@@ -110,7 +110,7 @@ def test_a_row_taken_back_is_gone_and_stays_gone(redis_server: RedisServer, clie
         write(sink, Version(1, 3, 0), {**row, "retracted": True})
         write(sink, Version(1, 2, 0), row)
         assert hash_of(client, f"{unique}:home") == {}
-        assert 0 < int(client.ttl(f"{unique}:home")) <= 86_400  # type: ignore[arg-type]
+        assert 0 < int(client.ttl(f"{unique}:home")) <= 86_400
         write(sink, Version(1, 4, 0), row)
     assert hash_of(client, f"{unique}:home")["views"] == "1"
     assert client.ttl(f"{unique}:home") == -1
@@ -132,7 +132,7 @@ def test_the_time_to_live_counts_from_the_end_of_the_window(
 def test_without_a_window_it_counts_from_the_write(redis_server: RedisServer, client: redis.Redis, unique: str) -> None:
     with opened(redis_server, unique + ":{page}", ttl="1h") as sink:
         write(sink, Version(1, 1, 0), {"page": "home"})
-    assert 3_000 < int(client.ttl(f"{unique}:home")) <= 3_600  # type: ignore[arg-type]
+    assert 3_000 < int(client.ttl(f"{unique}:home")) <= 3_600
 
 
 @pytest.mark.parametrize("batch_rows", [1, 7, 1_000, 100_000])
