@@ -5,6 +5,7 @@ from typing import Any, final
 
 __all__ = [
     "Batch",
+    "Decoding",
     "Generator",
     "LineReader",
     "Pipeline",
@@ -162,6 +163,10 @@ class Batch:
         """The original record's headers (outputs other than windowed results)."""
 
 @final
+class Decoding:
+    """Records being decoded in the background; to be pushed once, to the pipeline that decodes them."""
+
+@final
 class Sealed:
     """What an epoch leaves behind when it is sealed."""
 
@@ -187,8 +192,13 @@ class Pipeline:
         """Adds empty lanes. A push to a lane that was not assigned is an error."""
     def revoke(self, lanes: Sequence[int]) -> None:
         """Drops lanes and their state."""
-    def push(self, raw: Raw, now_ms: int) -> list[Batch]:
-        """Runs the records through their lanes. `raw` is empty afterwards."""
+    def decode(self, raw: Raw) -> Decoding:
+        """Starts decoding the records in the background, for a later `push`. `raw` is empty afterwards.
+
+        Decoding holds no state, so nothing of an epoch is in flight; only pushing changes the pipeline.
+        """
+    def push(self, records: Raw | Decoding, now_ms: int) -> list[Batch]:
+        """Runs the records through their lanes. They are gone from `records` afterwards."""
     def advance(self, now_ms: int, caught_up: Sequence[int]) -> list[Batch]:
         """Tells the time, and which lanes have read everything readable: idle logic, windows that close by it."""
     def end(self) -> list[Batch]:

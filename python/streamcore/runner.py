@@ -1,7 +1,8 @@
 """Owns the loop: poll, push, write, commit. One thread, nobody calls back.
 
 Before it: `assemble.py`, which opened everything. After it: the report of the run.
-Invariant: between two rounds nothing is in flight, so an epoch can be cut there and a stop leaves nothing half done.
+Invariant: between two rounds nothing is applied that a commit would miss: records may be decoded ahead, which changes no
+state, and are pushed before an epoch is cut.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ COMMIT_SHARE = 10
 EPOCH_BYTES_MAX = 256 << 20
 EPOCH_RECORDS_MAX = 2_000_000
 """A longer epoch is committed before its time: they bound the undo log and what sources and sinks keep of an epoch."""
+
+DECODE_AHEAD_RECORDS_MIN = 2_000
+"""Polls of at least this many records are decoded while the next poll goes on; smaller ones are not kept waiting."""
 
 RETRIES_MAX = 6
 RETRY_DELAY_S = 0.25
@@ -84,6 +88,7 @@ class Runner:
         self._commit_requests: deque[threading.Event] = deque()
         self._observers: list[Observer] = []
         self._paused: list[int] = []
+        self._ahead: tuple[_core.Decoding, int] | None = None
         self._ended = False
         self._failures = 0
         self._retries = 0
@@ -149,11 +154,28 @@ class Runner:
         if polled.lanes_added:
             self._engine.assign(polled.lanes_added)
         if polled.raw is None:
+            self._push_ahead()
             return
         records = len(polled.raw)
         self._epoch_records += records
         self._epoch_bytes += polled.raw.byte_len
-        batches = self._engine.push(polled.raw, self._clock.wall_ms())
+        if records < DECODE_AHEAD_RECORDS_MIN or polled.caught_up:
+            self._push_ahead()
+            self._apply(polled.raw, records)
+            return
+        decoding = self._engine.decode(polled.raw)
+        self._push_ahead()
+        self._ahead = decoding, records
+
+    def _push_ahead(self) -> None:
+        """Pushes what was decoded while the last poll went on. After it, everything polled is pushed."""
+        if self._ahead is not None:
+            decoding, records = self._ahead
+            self._ahead = None
+            self._apply(decoding, records)
+
+    def _apply(self, polled: _core.Raw | _core.Decoding, records: int) -> None:
+        batches = self._engine.push(polled, self._clock.wall_ms())
         rejected = sum(batch.num_rows for batch in batches if batch.output == "rejected")
         self._outputs.write(batches, epoch=self._engine.epoch)
         self._observe_rejected(records, rejected)
@@ -176,6 +198,7 @@ class Runner:
 
     def _end_input(self) -> None:
         """No more will come: every window closes where the input is bounded, and stays open where a time was set."""
+        self._push_ahead()
         nothing_new = self._committer.header.ended and self._epoch_records == 0
         if self._source.bounded and not nothing_new:
             self._outputs.write(self._engine.end(), epoch=self._engine.epoch)
@@ -186,6 +209,7 @@ class Runner:
     def _commit(self, *, ended: bool) -> None:
         started_s = self._clock.monotonic_s()
         requests = list(self._commit_requests)
+        self._push_ahead()
         self._committer.commit(ended=ended)
         self._failures = 0
         for done in requests:
@@ -222,6 +246,7 @@ class Runner:
 
     def _roll_back(self) -> None:
         self._retries += 1
+        self._ahead = None
         self._committer.rollback()
         self._source.pause([])
         self._paused = []

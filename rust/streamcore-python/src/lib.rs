@@ -6,6 +6,7 @@
 
 mod arrow;
 mod checkpoint;
+mod decoding;
 mod describe;
 mod error;
 mod files;
@@ -54,5 +55,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<generate::Generator>()?;
     module.add_class::<arrow::Batch>()?;
     module.add_class::<pipeline::Sealed>()?;
+    module.add_class::<decoding::Decoding>()?;
     module.add_class::<pipeline::Pipeline>()
 }

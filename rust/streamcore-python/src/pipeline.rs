@@ -4,6 +4,7 @@
 //! GIL; after a panic inside, the pipeline refuses every further call.
 
 use crate::arrow::Batch;
+use crate::decoding::{Decoding, Records};
 use crate::error::{Failure, enter, held, lock};
 use crate::raw::{Contents, Raw};
 use arrow_array::{ArrayRef, BinaryArray, RecordBatch};
@@ -67,13 +68,31 @@ impl Pipeline {
         })
     }
 
-    /// Runs the records through their lanes. `raw` is empty afterwards.
-    fn push(&self, py: Python<'_>, raw: &Raw, now_ms: i64) -> PyResult<Vec<Batch>> {
-        let (contents, outputs) = self.run(py, |engine| {
-            let contents = raw.take()?;
-            let outputs = engine.push(&contents.batches, now_ms)?;
-            Ok((contents, outputs))
-        })?;
+    /// Starts decoding the records in the background, for a later `push`. `raw` is empty afterwards.
+    fn decode(&self, py: Python<'_>, raw: &Raw) -> PyResult<Decoding> {
+        self.run(py, |engine| Ok(Decoding::start(engine.decoder(), raw.take()?)))
+    }
+
+    /// Runs the records through their lanes. They are gone from `records` afterwards.
+    fn push(&self, py: Python<'_>, records: Records<'_>, now_ms: i64) -> PyResult<Vec<Batch>> {
+        let (contents, outputs) = match records {
+            Records::Raw(raw) => {
+                let raw = raw.get();
+                self.run(py, |engine| {
+                    let contents = raw.take()?;
+                    let outputs = engine.push(&contents.batches, now_ms)?;
+                    Ok((contents, outputs))
+                })?
+            }
+            Records::Decoding(decoding) => {
+                let decoding = decoding.get();
+                self.run(py, |engine| {
+                    let (contents, decoded) = decoding.finish()?;
+                    let outputs = engine.push_decoded(&contents.batches, decoded, now_ms)?;
+                    Ok((contents, outputs))
+                })?
+            }
+        };
         let complete = |output| held(py, || complete(py, output, &contents));
         outputs.into_iter().map(|output| complete(output).map(batch)).collect()
     }

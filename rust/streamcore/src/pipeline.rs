@@ -5,8 +5,9 @@
 //! calls, so a checkpoint is a plain snapshot. Invariant: results do not depend on how the input is
 //! cut into pushes.
 
-mod work;
+pub mod work;
 
+use crate::batch::Batch;
 use crate::codec::{Reader, Write};
 use crate::combine::Combine;
 use crate::decode::Decoder;
@@ -81,7 +82,8 @@ pub struct Sealed {
 #[derive(Debug)]
 pub struct Pipeline {
     plan: Plan,
-    decoder: Decoder,
+    /// Shared with whoever decodes ahead.
+    decoder: Arc<Decoder>,
     lanes: BTreeMap<i32, Lane>,
     combine: Option<Combine>,
     /// The epoch being filled, from 1.
@@ -100,7 +102,7 @@ impl Pipeline {
         let combine = window_plan(&plan).filter(|_| plan.combine).map(Combine::new);
         let bound = if plan.limits.threads_max == 0 { threads } else { plan.limits.threads_max };
         Ok(Self {
-            decoder: Decoder::new(plan.decode.clone()),
+            decoder: Arc::new(Decoder::new(plan.decode.clone())),
             plan,
             lanes: BTreeMap::new(),
             combine,
@@ -132,9 +134,25 @@ impl Pipeline {
 
     /// Runs records through their lanes.
     pub fn push(&mut self, raws: &[RawBatch], now_ms: i64) -> Result<Vec<OutputBatch>> {
+        let decoded = work::decode(&self.decoder, raws, self.threads);
+        self.push_decoded(raws, decoded, now_ms)
+    }
+
+    /// The decoder, for decoding ahead of a push: it holds no state, so when it runs cannot matter.
+    #[must_use]
+    pub fn decoder(&self) -> Arc<Decoder> {
+        self.decoder.clone()
+    }
+
+    /// Runs records that this pipeline's [`decoder`](Self::decoder) has decoded through their lanes.
+    pub fn push_decoded(
+        &mut self,
+        raws: &[RawBatch],
+        decoded: Vec<Vec<Batch>>,
+        now_ms: i64,
+    ) -> Result<Vec<OutputBatch>> {
         let now_ms = self.tell(now_ms);
         self.check_lanes(raws)?;
-        let decoded = work::decode(&self.decoder, raws, self.threads);
         let outputs = work::apply(&self.plan, &mut self.lanes, raws, decoded, now_ms, self.threads)?;
         let mut collected = self.collect(raws, outputs);
         collected.extend(self.advance_combine()?);

@@ -27,6 +27,7 @@ struct Task {
 }
 
 /// Decodes every batch; the parts of a batch come in record order.
+#[must_use]
 pub fn decode(decoder: &Decoder, raws: &[RawBatch], threads: usize) -> Vec<Vec<Batch>> {
     let mut tasks = Vec::new();
     for (raw, batch) in raws.iter().enumerate() {
