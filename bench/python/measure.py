@@ -34,8 +34,6 @@ class Contestant:
     arguments: Mapping[str, Any]
     answer: Mapping[tuple[str, int], int] | None
     """What its rows must be; None for one that computes nothing."""
-    answer_is_subset: bool = False
-    """True where a contestant leaves the last windows open: what it gives must be right, and not nothing."""
 
 
 @dataclass
@@ -106,7 +104,7 @@ def check(contestant: Contestant, result: Mapping[str, Any]) -> None:
     if len(got) != len(rows):
         raise WrongAnswerError(f"{contestant.name} gave {len(rows) - len(got)} windows more than once")
     wrong = {place: count for place, count in got.items() if expected.get(place) != count}
-    missing = 0 if contestant.answer_is_subset and got else len(set(expected) - set(got))
+    missing = len(set(expected) - set(got))
     if wrong or missing:
         shown = list(wrong.items())[:3]
         raise WrongAnswerError(f"{contestant.name}: {len(wrong)} rows wrong (such as {shown}), {missing} missing")
