@@ -46,6 +46,16 @@ class FakeSealed:
     digest: int = 7
 
 
+class FakeDecoding:
+    """Records being decoded."""
+
+    def __init__(self, records: int) -> None:
+        self.records = records
+
+    def __len__(self) -> int:
+        return self.records
+
+
 class FakeEngine:
     """Counts records; every push gives one row with the count so far."""
 
@@ -64,9 +74,13 @@ class FakeEngine:
     def assign(self, lanes: Sequence[int]) -> None:
         self.lanes += lanes
 
-    def push(self, raw: _core.Raw, now_ms: int) -> list[_core.Batch]:
-        self.count += len(raw)
-        self.log.append(f"push {len(raw)}")
+    def decode(self, raw: _core.Raw) -> FakeDecoding:
+        self.log.append(f"decode {len(raw)}")
+        return FakeDecoding(len(raw))
+
+    def push(self, records: _core.Raw | FakeDecoding, now_ms: int) -> list[_core.Batch]:
+        self.count += len(records)
+        self.log.append(f"push {len(records)}")
         return [batch(rows=[self.count])]
 
     def advance(self, now_ms: int, caught_up: Sequence[int]) -> list[_core.Batch]:

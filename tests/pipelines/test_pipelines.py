@@ -23,7 +23,7 @@ from streamcore.errors import SinkError
 from streamcore.memory_log import MemoryLog
 from streamcore.options import RunOptions
 from streamcore.report import Ledger, Report
-from streamcore.sinks.base import Version
+from streamcore.sinks.base import Sink, Version
 from streamcore.sources import memory
 from streamcore.sources.iterable import encode_value
 from streamcore.testing import ManualClock, record_of
@@ -35,24 +35,36 @@ CRASHES_MAX = 100
 Rows = list[dict[str, Any]]
 
 
-class CrashingSink:
-    """Lets one epoch through and breaks at the flush of the next, when its rows are written and nothing is durable."""
+class NoSink:
+    """Takes rows and does nothing with them."""
 
     output = "result"
-
-    def __init__(self) -> None:
-        self.flushes = 0
+    flushes = 0
 
     def open(self) -> None: ...
     def write(self, batch: _core.Batch, version: Version) -> None: ...
+    def flush(self) -> None: ...
     def committed(self, epoch: int) -> None: ...
     def discard(self) -> None: ...
     def close(self) -> None: ...
+
+
+class CrashingSink(NoSink):
+    """Lets one epoch through and breaks at the flush of the next, when its rows are written and nothing is durable."""
 
     def flush(self) -> None:
         self.flushes += 1
         if self.flushes > 1:
             raise SinkError("the power went", retriable=False)
+
+
+class FlakySink(NoSink):
+    """Refuses every other flush."""
+
+    def flush(self) -> None:
+        self.flushes += 1
+        if self.flushes % 2:
+            raise SinkError("busy")
 
 
 class CaughtUpLog(MemoryLog):
@@ -86,9 +98,9 @@ class Case:
             key = record.key.encode() if isinstance(record.key, str) else record.key
             self.log.append("input", encode_value(record.value), key=key, partition=record.partition)
 
-    def run(self, *, stop: str | None = "end", crash: bool = False) -> Report:
+    def run(self, *sinks: Sink, stop: str | None = "end") -> Report:
         """To the end of the input, or, without `stop`, until everything that is there has been read."""
-        plan = make_plan(self.config, RunOptions(stop=stop), sinks=[CrashingSink()] if crash else [])
+        plan = make_plan(self.config, RunOptions(stop=stop), sinks=sinks)
         self.log.stopping.clear()
         assembled = assemble(plan, clock=self.clock, stopping=self.log.stopping)
         try:
@@ -176,6 +188,16 @@ def test_a_commit_after_every_poll(case: Case, records: int, monkeypatch: pytest
     case.check()
 
 
+@pytest.mark.parametrize("records", [1, 3])
+def test_decoded_ahead(case: Case, records: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "POLL_RECORDS_MAX", records)
+    monkeypatch.setattr(runner, "DECODE_AHEAD_RECORDS_MIN", 1)
+    monkeypatch.setattr(runner, "EPOCH_RECORDS_MAX", 4)
+    case.feed(case.rows)
+    case.run()
+    case.check()
+
+
 @pytest.mark.parametrize("parts", [2, 3, 100])
 def test_stopped_and_restarted(case: Case, parts: int) -> None:
     size = max(1, len(case.rows) // parts)
@@ -193,12 +215,20 @@ def test_through_a_chain_of_crashes(case: Case, records: int, monkeypatch: pytes
     case.feed(case.rows)
     for _ in range(CRASHES_MAX):
         try:
-            case.run(crash=True)
+            case.run(CrashingSink())
         except SinkError:
             continue
         break
     else:
         pytest.fail("every run must get one epoch further")
+    case.check()
+
+
+def test_through_failures_that_pass(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "POLL_RECORDS_MAX", 2)
+    monkeypatch.setattr(runner, "EPOCH_RECORDS_MAX", 1)
+    case.feed(case.rows)
+    assert case.run(FlakySink()).retries > 0
     case.check()
 
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import pytest
 
+from streamcore import _core
 from streamcore import runner as runner_module
 from streamcore.checkpoint import Header
 from streamcore.commit import Committer
@@ -12,6 +13,7 @@ from streamcore.errors import ErrorRateError, SinkError
 from streamcore.outputs import Outputs, UndeliveredError
 from streamcore.report import Report
 from streamcore.runner import COMMIT_SHARE, RETRIES_MAX, Pace, Runner
+from streamcore.sinks.base import Version
 from streamcore.sources.base import Polled
 from streamcore.testing import ManualClock
 from tests.fakes import FakeEngine, FakeSink, FakeSource, Log, engine
@@ -257,3 +259,56 @@ def test_reports_come_about_once_a_second() -> None:
     parts.runner.run()
     assert [report.ledger.read for report in reports] == [1, 11, 21]
     assert {report.state for report in reports} == {"running"}
+
+
+@pytest.fixture
+def decoding_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every poll is large enough to be decoded while the next one goes on."""
+    monkeypatch.setattr(runner_module, "DECODE_AHEAD_RECORDS_MIN", 1)
+
+
+@pytest.mark.usefixtures("decoding_ahead")
+def test_a_large_poll_is_decoded_while_the_next_one_goes_on() -> None:
+    parts = Parts(total=3)
+    assert parts.runner.run().ledger.read == 3
+    order = [entry for entry in parts.log if entry.split()[0] in ("decode", "push", "end", "seal")]
+    assert order == ["decode 1", "decode 1", "push 1", "decode 1", "push 1", "push 1", "end", "seal"]
+
+
+@pytest.mark.usefixtures("decoding_ahead")
+def test_everything_polled_is_pushed_before_an_epoch_is_cut() -> None:
+    parts = Parts(total=25, interval_ms=1_000)
+    committed_counts: list[tuple[int, int]] = []
+    committed = parts.source.committed
+
+    def note(positions: Mapping[int, int]) -> None:
+        committed_counts.append((parts.engine.count, positions[0]))
+        committed(positions)
+
+    parts.source.committed = note  # type: ignore[method-assign]
+    parts.runner.run()
+    assert committed_counts == [(10, 10), (20, 20), (25, 25)]
+
+
+@pytest.mark.usefixtures("decoding_ahead")
+def test_what_was_decoded_ahead_does_not_survive_a_rollback() -> None:
+    parts = Parts(total=5)
+    write, failures = parts.sink.write, [SinkError("away")]
+
+    def fail_once(batch: _core.Batch, version: Version) -> None:
+        if parts.engine.count == 2 and failures:
+            raise failures.pop()
+        write(batch, version)
+
+    parts.sink.write = fail_once  # type: ignore[method-assign]
+    report = parts.runner.run()
+    assert (report.retries, report.ledger.read) == (1, 5)
+    assert parts.sink.rows == [1, 2, 3, 4, 5, "closed", "sealed"]
+
+
+@pytest.mark.usefixtures("decoding_ahead")
+def test_a_stop_pushes_what_was_decoded() -> None:
+    parts = Parts(interval_ms=1_000_000)
+    parts.source.before_poll = lambda: parts.stopping.set() if parts.source.position == 4 else None
+    assert parts.runner.run().ledger.read == 5
+    assert parts.sink.rows == [1, 2, 3, 4, 5, "sealed"]
