@@ -25,7 +25,9 @@ need-python:
 # The tools and libraries at the versions of the lock file; renewed when the lock changes.
 $(VENV)/.locked: requirements-dev.lock | need-python
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.lock
+	@# maturin passes dependency groups on, which pip knows since 25.1
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.lock
 	@touch $@
 
 build: $(VENV)/.locked | need-rust ## compile the engine and install the package into .venv
