@@ -14,7 +14,7 @@ sasl_username = "${USER_NAME}"
 [source]
 type = "kafka"
 topic = "t"
-options = { "client.id" = "me" }
+options = { "socket.timeout.ms" = "me" }
 [[steps]]
 filter = "a > $n"
 parameters = { n = 1 }
@@ -56,7 +56,7 @@ def test_keys_of_a_table_given_whole_come_from_where_it_was_given(tmp_path: Path
     found = origins(tmp_path)
     assert found["limits.threads"] == ("2", "--set limits")
     assert found["steps[0].parameters.n"] == ("1", "FILE:10")
-    assert found['source.options."client.id"'] == ('"me"', "FILE:7")
+    assert found['source.options."socket.timeout.ms"'] == ('"me"', "FILE:7")
 
 
 def test_no_secret_is_listed(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_group_keys_that_clash_print_the_renaming() -> None:
     ("value", "expected"),
     [
         (True, True),
-        (2**63, 2**63),
+        (-(2**63), -(2**63)),
         (0.5, 0.5),
         ("a", "a"),
         (("a", "b"), ["a", "b"]),
@@ -88,4 +88,10 @@ def test_parameters_are_what_json_can_say(value: object, expected: object) -> No
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf"), {"a": 1}, b"a", [[1]], [None]])
 def test_other_parameters_are_refused(value: object) -> None:
     with pytest.raises(ValidationError, match="a parameter is true or false, a finite number, text"):
+        config([{"filter": "a == $x", "parameters": {"x": value}}])
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, [2**70]])
+def test_integers_fit_in_64_bits(value: object) -> None:
+    with pytest.raises(ValidationError, match="fits in 64 bits"):
         config([{"filter": "a == $x", "parameters": {"x": value}}])

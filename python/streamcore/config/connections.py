@@ -17,6 +17,7 @@ from streamcore.config.redact import redacted
 OWNED_OPTIONS = frozenset(
     {"bootstrap.servers", "group.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset"}
     | {"enable.idempotence", "acks", "isolation.level", "group.instance.id", "transactional.id", "partitioner"}
+    | {"enable.partition.eof", "partition.assignment.strategy", "session.timeout.ms"}
 )
 """Client settings that the delivery promise rests on: `options` may not set them."""
 

@@ -74,7 +74,9 @@ class RedisSinkConfig(SinkBase):
         min_length=1,
     )
     value: str | None = setting(None, "Column that is the value; unset: the whole row as a hash.", min_length=1)
-    ttl: PositiveDuration | None = setting(None, "How long a key lives after its last write; unset: for ever.")
+    ttl: PositiveDuration | None = setting(
+        None, "How long a key lives after the end of its window, or without one after its last write; unset: for ever."
+    )
     batch_rows: int = setting(1_000, "Most rows sent in one round trip.", unit="rows", ge=1, le=100_000)
 
     @field_validator("url")

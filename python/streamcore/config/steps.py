@@ -101,6 +101,8 @@ def _scalar(value: Any) -> Any:
     if isinstance(value, datetime):
         return format_instant(parse_instant(value))
     is_number = isinstance(value, (int, float)) and math.isfinite(value)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("an integer of a parameter fits in 64 bits")
     if not is_number and not isinstance(value, (bool, str)):
         raise ValueError("a parameter is true or false, a finite number, text, or a list of those")
     return value
