@@ -65,25 +65,27 @@ def application(
     connection: KafkaConnection,
     *,
     group: str,
-    consumer: Mapping[str, Any] | None = None,
-    producer: Mapping[str, Any] | None = None,
+    defaults: Mapping[str, Any],
+    settings: Mapping[str, Any],
 ) -> Application:
-    """Quixstreams' entry point, used for its consumer and producer only; connects to nothing yet."""
+    """The entry point of quixstreams, used for its consumer or producer only; connects to nothing yet.
+
+    `defaults` give way to the connection's `options`, and those to `settings`.
+    """
     # Authlib, which quixstreams' schema registry client imports, announces its move away from httpx and
     # puts a filter of its own before everybody else's: only recording keeps it quiet.
     with warnings.catch_warnings(record=True):
         from quixstreams import Application
         from quixstreams.kafka import ConnectionConfig
-    settings = client_settings(connection)
-    known = ConnectionConfig.from_librdkafka_dict(settings, ignore_extras=True)
-    rest = {name: value for name, value in settings.items() if name in connection.options}
+    known = ConnectionConfig.from_librdkafka_dict(client_settings(connection), ignore_extras=True)
+    extra = {"client.id": "streamcore", **defaults, **connection.options, **settings}
     return Application(
         broker_address=known,
         consumer_group=group,
         # Start offsets are always explicit: an offset that is gone must be an error, never a silent jump.
         auto_offset_reset="error",
-        consumer_extra_config={**rest, **(consumer or {})},
-        producer_extra_config={**rest, **(producer or {})},
+        consumer_extra_config=extra,
+        producer_extra_config=extra,
         loglevel=None,  # None leaves the logging of the embedding program alone
         auto_create_topics=False,
         use_changelog_topics=False,

@@ -27,8 +27,6 @@ FULL_QUEUE_TRIES_MAX = 40
 """How often a full queue is waited for before a record is refused: in all a little more than the delivery timeout."""
 
 PRODUCER_SETTINGS = {
-    "acks": "all",
-    "enable.idempotence": True,
     "delivery.timeout.ms": int(DELIVERY_TIMEOUT_S * 1000),
     # Rows come in batches and are flushed at once: waiting for company costs nothing and fills requests.
     "linger.ms": 10,
@@ -39,6 +37,9 @@ PRODUCER_SETTINGS = {
     "message.max.bytes": MESSAGE_BYTES_MAX,
 }
 
+OWNED_SETTINGS = {"acks": "all", "enable.idempotence": True}
+"""What the invariant rests on."""
+
 Headers = Sequence[tuple[str, bytes | None]]
 
 
@@ -47,7 +48,7 @@ class Delivery:
 
     def __init__(self, connection: KafkaConnection, options: Mapping[str, Any] | None = None) -> None:
         self._connection = connection
-        self._settings = {**PRODUCER_SETTINGS, **(options or {})}
+        self._settings = {**(options or {}), **OWNED_SETTINGS}
         self._producer: Producer | None = None
         self._failure: SinkError | None = None
 
@@ -122,9 +123,10 @@ class Delivery:
 
     def _open_producer(self) -> Producer:
         if self._producer is None:
-            settings = {**self._settings, "client.id": "streamcore"}
             with creating_client(self._connection):
-                producer = application(self._connection, group="streamcore", producer=settings).get_producer()
+                producer = application(
+                    self._connection, group="streamcore", defaults=PRODUCER_SETTINGS, settings=self._settings
+                ).get_producer()
                 len(producer)  # quixstreams makes the client at its first use
             self._producer = producer
         return self._producer

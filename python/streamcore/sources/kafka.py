@@ -120,10 +120,9 @@ class KafkaSource:
     def _new_consumer(self) -> Consumer:
         group = self._group or f"streamcore-ephemeral-{uuid.uuid4().hex}"
         session_ms = self._connection.session_timeout
+        name = {"client.id": f"streamcore-{self._instance_id}"} if self._instance_id else {}
         settings = {
-            **FETCH_SETTINGS,
             **self._source.options,
-            "client.id": f"streamcore-{self._instance_id}" if self._instance_id else "streamcore",
             "session.timeout.ms": session_ms,
             "heartbeat.interval.ms": max(1, min(3_000, session_ms // 3)),
             "partition.assignment.strategy": "cooperative-sticky",
@@ -131,9 +130,9 @@ class KafkaSource:
             "allow.auto.create.topics": False,
         }
         with creating_client(self._connection):
-            consumer = application(self._connection, group=group, consumer=settings).get_consumer(
-                auto_commit_enable=False
-            )
+            consumer = application(
+                self._connection, group=group, defaults={**FETCH_SETTINGS, **name}, settings=settings
+            ).get_consumer(auto_commit_enable=False)
             consumer.assignment()  # quixstreams makes the client at its first use
         return consumer
 

@@ -1,0 +1,84 @@
+"""Client settings: who wins, and what never leaves."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from streamcore.config import KafkaConnection
+from streamcore.errors import ConfigError
+from streamcore.kafka_client import application, client_settings, creating_client, partition_list
+
+
+def consumer_settings(connection: KafkaConnection, **layers: Any) -> dict[str, Any]:
+    made = application(connection, group="g", defaults=layers.get("defaults", {}), settings=layers.get("settings", {}))
+    settings: dict[str, Any] = made.get_consumer(auto_commit_enable=False)._consumer_config
+    return settings
+
+
+def test_defaults_give_way_to_options_and_those_to_what_is_ours() -> None:
+    connection = KafkaConnection(options={"fetch.max.bytes": 2, "check.crcs": False})
+    settings = consumer_settings(
+        connection,
+        defaults={"fetch.max.bytes": 1, "fetch.wait.max.ms": 1},
+        settings={"check.crcs": True},
+    )
+    assert (settings["fetch.max.bytes"], settings["fetch.wait.max.ms"], settings["check.crcs"]) == (2, 1, True)
+    assert settings["client.id"] == "streamcore"
+    assert consumer_settings(KafkaConnection(options={"client.id": "mine"}))["client.id"] == "mine"
+
+
+def test_a_consumer_commits_and_resets_nothing_by_itself() -> None:
+    settings = consumer_settings(KafkaConnection())
+    assert settings["enable.auto.commit"] is False
+    assert settings["enable.auto.offset.store"] is False
+    assert settings["auto.offset.reset"] == "error"
+
+
+def test_logins_reach_the_client_and_nothing_else() -> None:
+    connection = KafkaConnection(
+        security_protocol="sasl_ssl",
+        sasl_mechanism="PLAIN",
+        sasl_username="ann",
+        sasl_password="canary",
+        ssl_key_password="canary",
+        ssl_ca_location="/ca.pem",
+    )
+    settings = client_settings(connection)
+    assert settings["sasl.password"] == settings["ssl.key.password"] == "canary"
+    assert settings["ssl.ca.location"] == "/ca.pem"
+    assert consumer_settings(connection)["sasl.password"] == "canary"
+    assert "canary" not in repr(connection)
+
+
+def test_refused_settings_are_a_configuration_error() -> None:
+    from confluent_kafka import Producer
+
+    with pytest.raises(ConfigError, match="the client for somewhere:1 cannot be made: No such configuration property"):  # noqa: SIM117
+        with creating_client(KafkaConnection(bootstrap_servers="somewhere:1")):
+            Producer({"nothing.like.this": 1})
+
+
+def test_partitions_with_and_without_offsets() -> None:
+    placed = partition_list("t", {2: 7})
+    assert [(part.topic, part.partition, part.offset) for part in placed] == [("t", 2, 7)]
+    assert [part.partition for part in partition_list("t", [0, 1])] == [0, 1]
+
+
+def test_making_a_client_leaves_logging_and_warnings_of_the_program_alone() -> None:
+    program = """
+import logging, warnings
+warnings.simplefilter("error")
+before = list(warnings.filters)
+from streamcore.config import KafkaConnection
+from streamcore.kafka_client import application
+application(KafkaConnection(), group="g", defaults={}, settings={})
+assert warnings.filters == before, set(warnings.filters) - set(before)
+assert logging.getLogger().handlers == []
+assert all(isinstance(handler, logging.NullHandler) for handler in logging.getLogger("quixstreams").handlers)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
