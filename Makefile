@@ -25,13 +25,12 @@ need-python:
 # The tools and libraries at the versions of the lock file; renewed when the lock changes.
 $(VENV)/.locked: requirements-dev.lock | need-python
 	$(PYTHON) -m venv $(VENV)
-	@# maturin passes dependency groups on, which pip knows since 25.1
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --requirement requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.lock
 	@touch $@
 
 build: $(VENV)/.locked | need-rust ## compile the engine and install the package into .venv
-	$(BIN)/maturin develop --release --locked --quiet
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --no-deps --no-build-isolation --editable .
 
 demo: build ## windows over a generated clickstream, in this terminal, without a broker
 	$(BIN)/streamcore demo $(ARGS)
