@@ -7,7 +7,7 @@ import pytest
 
 import streamcore as sc
 from streamcore.commands.execution import Execution, execute
-from streamcore.errors import SinkError
+from streamcore.errors import Error, SinkError
 from tests.fakes import FakeSink
 
 PAGES = sc.records([{"page": "home", "at": "2026-01-01T00:00:00Z"}], event_time="at", schema={"page": "string"})
@@ -45,3 +45,8 @@ def test_the_report_comes_also_when_the_run_fails(tmp_path: Path, capsys: pytest
         execute(Execution(failing, report_path=tmp_path / "report.json"))
     assert json.loads(capsys.readouterr().err.splitlines()[-1])["report"]["state"] == "failed"
     assert json.loads((tmp_path / "report.json").read_text())["report"]["state"] == "failed"
+
+
+def test_a_report_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(Error, match="the report cannot be written: No such file or directory"):
+        execute(Execution(VIEWS, output="jsonl", report_path=tmp_path / "missing" / "report.json"))

@@ -101,5 +101,11 @@ def _tell_notes(notes: Sequence[str]) -> None:
 
 def _finish(execution: Execution, progress: Progress, report: Report) -> None:
     progress.finish(report)
-    if execution.report_path is not None:
+    if execution.report_path is None:
+        return
+    try:
         execution.report_path.write_text(json.dumps({"report": report.to_dict()}, indent=2) + "\n")
+    except OSError as error:
+        from streamcore.errors import Error
+
+        raise Error(f"{execution.report_path}: the report cannot be written: {error.strerror}") from error
