@@ -84,6 +84,12 @@ def test_collect_infers_types_and_leaves_sinks_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_lanes_of_an_iterator_may_come_with_the_sample() -> None:
+    records = (sc.Record(event(number), partition=number) for number in range(3))
+    table = counted(sc.records(records, event_time="at")).collect()
+    assert [row["views"] for row in table] == [3]
+
+
 def test_a_run_tells_what_it_inferred() -> None:
     pipeline = sc.records([event(1)], event_time="at").window(sc.tumbling("1m"), by="page").agg(views=sc.count())
     with pipeline.start() as run:

@@ -73,6 +73,14 @@ def test_it_goes_back_to_the_last_commit(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (counts, source.positions()) == ([2, 1], {0: 5})
 
 
+def test_a_lane_that_came_since_the_last_commit_joins_again() -> None:
+    source = opened(iter([Record(b"1", partition=4)]))
+    before = source.positions()
+    assert source.poll(0).lanes_added == (4,)
+    source.seek(before)
+    assert source.poll(0).lanes_added == (4,)
+
+
 def test_what_was_committed_is_forgotten() -> None:
     source = opened([b"1", b"2"])
     source.poll(0)

@@ -95,9 +95,9 @@ class RecordsSource:
         return dict(self._next_offsets)
 
     def seek(self, positions: Mapping[int, Position]) -> None:
-        """Goes back to the last commit: everything kept is handed out again."""
+        """Goes back to the last commit: everything kept is handed out again, and lanes that came since join again."""
         self._replayed = 0
-        self._next_offsets.update(positions)
+        self._next_offsets = dict(positions)
 
     def pause(self, lanes: list[int]) -> None:
         """Nothing: the order of an iterable is the order of its records, so no lane can be read without the others."""
