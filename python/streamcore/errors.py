@@ -1,6 +1,6 @@
 """The exceptions a caller can catch, as a tree.
 
-    Error
+    Error (catches them all)
     ├── ConfigError            the pipeline is wrong; `.problems` lists every mistake
     │   └── ExpressionError    the mistake is inside an expression
     ├── DecodeError            a record is unreadable where one bad record is fatal (schema samples, tests)
@@ -88,6 +88,7 @@ class SourceError(Error):
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]
+        """4 when a server was not reached or refused the login."""
         return 4 if self.unreachable else 1
 
 
@@ -105,6 +106,7 @@ class SinkError(Error):
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]
+        """4 when a server was not reached or refused the login."""
         return 4 if self.unreachable else 1
 
 

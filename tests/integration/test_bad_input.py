@@ -127,7 +127,8 @@ def test_no_broker_is_exit_4_with_one_line(tmp_path: Path, port: int) -> None:
     finished = run(tmp_path, "run", str(file))
     assert finished.returncode == 4, finished.stderr
     errors = [line for line in finished.stderr.splitlines() if line.startswith("error:")]
-    assert len(errors) == 1 and f"127.0.0.1:{port}" in errors[0], finished.stderr
+    assert len(errors) == 1, finished.stderr
+    assert f"127.0.0.1:{port}" in errors[0]
     assert "hint:" in finished.stderr
 
 

@@ -92,29 +92,17 @@ pub(super) static FUNCTIONS: [Signature; 29] = {
 
 /// Functions that take many rows, and so belong in a window's aggregates; with the type to expect
 /// of an argument that nobody declared.
-const AGGREGATES: [(&str, Option<DataType>); 18] = {
-    use DataType::{Bool, Float64, Scalar};
-    [
-        ("count", Some(Scalar)),
-        ("count_distinct", Some(Scalar)),
-        ("approx_distinct", Some(Scalar)),
-        ("sum", Some(Float64)),
-        ("mean", Some(Float64)),
-        ("var", Some(Float64)),
-        ("stddev", Some(Float64)),
-        ("quantile", Some(Float64)),
-        ("any", Some(Bool)),
-        ("all", Some(Bool)),
-        ("min", None),
-        ("max", None),
-        ("first", None),
-        ("last", None),
-        ("arg_min", None),
-        ("arg_max", None),
-        ("top_k", None),
-        ("collect_list", None),
-    ]
-};
+const AGGREGATES: [(&str, Option<DataType>); 9] = [
+    ("count", Some(DataType::Scalar)),
+    ("count_distinct", Some(DataType::Scalar)),
+    ("approx_distinct", Some(DataType::Scalar)),
+    ("sum", None),
+    ("mean", Some(DataType::Float64)),
+    ("min", None),
+    ("max", None),
+    ("first", None),
+    ("last", None),
+];
 
 /// The function called `name`.
 pub(super) fn find(name: &str) -> Option<&'static Signature> {
