@@ -26,6 +26,10 @@ from tests.integration.kafka_tools import (
 from tests.servers.kafka import KafkaServer
 
 
+QUICK_RESTART = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
+"""The controller lets a broker register again only when it has given up the killed one."""
+
+
 class Meddler:
     """Stands before a source's consumer: what `consume` does can be changed, everything else is passed on."""
 
@@ -171,7 +175,7 @@ def test_going_back_again_and_again_neither_loses_nor_repeats(
 
 
 def test_a_reader_goes_on_when_its_broker_comes_back(unique: str) -> None:
-    with KafkaServer() as server:
+    with KafkaServer(properties=QUICK_RESTART) as server:
         create_topic(server, unique)
         produce(server, unique, numbered(10))
         with opened(server, unique, group=unique) as source:
