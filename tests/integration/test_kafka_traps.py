@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from typing import Any
 
 import pytest
@@ -24,7 +25,6 @@ from tests.integration.kafka_tools import (
     transaction,
 )
 from tests.servers.kafka import KafkaServer
-
 
 QUICK_RESTART = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
 """The controller lets a broker register again only when it has given up the killed one."""
@@ -178,12 +178,15 @@ def test_a_reader_goes_on_when_its_broker_comes_back(unique: str) -> None:
     with KafkaServer(properties=QUICK_RESTART) as server:
         create_topic(server, unique)
         produce(server, unique, numbered(10))
-        with opened(server, unique, group=unique) as source:
+        with opened(server, unique, group=unique, kafka={"session_timeout": "3s"}) as source:
             poll_until(source, records(10))
             source.committed({0: 10})
             server.process.kill()
-            source.poll(0.05)
-            server.start()
+            back = threading.Thread(target=server.start)
+            back.start()
+            # The seat is lost on the way: the broker is away for longer than the session.
+            poll_until(source, lambda _: not back.is_alive())
+            back.join()
             produce(server, unique, numbered(10))
             poll_until(source, records(10))
             assert source.positions() == {0: 20}
