@@ -222,8 +222,8 @@ struct Columns<'py> {
     topics: Bound<'py, PyList>,
     partitions: Vec<i64>,
     offsets: Vec<i64>,
-    /// Kind and time of each, in turns.
-    timestamps: Vec<i64>,
+    /// Record time of each, ms; -1 where the message has none.
+    timestamps_ms: Vec<i64>,
     values: Bound<'py, PyList>,
     keys: Option<Bound<'py, PyList>>,
     headers: Option<Bound<'py, PyList>>,
@@ -232,13 +232,15 @@ struct Columns<'py> {
 impl<'py> Columns<'py> {
     fn new(messages: &Bound<'py, PyList>, keys: bool, headers: bool) -> PyResult<Self> {
         let column = |method: &str| list_of(&every(messages, method)?);
-        let chain = messages.py().import("itertools")?.getattr("chain")?;
-        let timestamps = chain.call_method1("from_iterable", (every(messages, "timestamp")?,))?;
+        // `timestamp()` is (kind, time); where the kind says "not available" the time is -1.
+        let second = messages.py().import("operator")?.getattr("itemgetter")?.call1((1,))?;
+        let map = messages.py().import("builtins")?.getattr("map")?;
+        let timestamps = map.call1((second, every(messages, "timestamp")?))?;
         Ok(Self {
             topics: column("topic")?,
             partitions: integers(&every(messages, "partition")?)?,
             offsets: integers(&every(messages, "offset")?)?,
-            timestamps: integers(&timestamps)?,
+            timestamps_ms: integers(&timestamps)?,
             values: column("value")?,
             keys: keys.then(|| column("key")).transpose()?,
             headers: headers.then(|| column("headers")).transpose()?,
@@ -290,8 +292,8 @@ impl Intake {
     fn sort(&mut self, columns: &Columns<'_>) -> PyResult<()> {
         let only = columns.only_topic()?;
         let (mut several, mut current) = (String::new(), 0);
-        let parts = columns.partitions.iter().zip(&columns.offsets).zip(columns.timestamps.as_chunks().0);
-        for (place, ((partition, offset), [kind, time_ms])) in parts.enumerate() {
+        let parts = columns.partitions.iter().zip(&columns.offsets).zip(&columns.timestamps_ms);
+        for (place, ((partition, offset), time_ms)) in parts.enumerate() {
             if only.is_none() {
                 several = columns.topics.get_item(place)?.extract()?;
             }
@@ -305,8 +307,7 @@ impl Intake {
                 };
                 current = found;
             }
-            // Kind 0 of librdkafka: the message has no timestamp.
-            let taken = self.groups[current].take(place, *offset, (*kind != 0).then_some(*time_ms));
+            let taken = self.groups[current].take(place, *offset, (*time_ms != -1).then_some(*time_ms));
             self.refetched += usize::from(!taken);
         }
         Ok(())
