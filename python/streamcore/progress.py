@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 
+RATE_INTERVAL_S_MIN = 0.1
+"""Below it a rate says nothing: the first report comes when a run has hardly begun."""
+
+
 class Progress(Protocol):
     """Takes reports."""
 
@@ -114,10 +118,10 @@ class Rate:
         self._elapsed_s = 0.0
 
     def update(self, report: Report) -> float:
-        """The rate since the last call; 0 when no time has passed."""
+        """The rate since the last call; 0 when hardly any time has passed."""
         records, elapsed_s = report.ledger.read, report.elapsed_s
         seconds = elapsed_s - self._elapsed_s
-        rate = (records - self._records) / seconds if seconds > 0 else 0.0
+        rate = (records - self._records) / seconds if seconds >= RATE_INTERVAL_S_MIN else 0.0
         self._records, self._elapsed_s = records, elapsed_s
         return rate
 
@@ -129,7 +133,7 @@ def progress_text(report: Report, records_per_second: float) -> str:
         f"{ledger.read:,} records",
         f"{records_per_second:,.0f}/s",
         f"watermark {time_text(report.watermark_ms) or '-'}",
-        f"{report.open_windows:,} open windows",
+        _counted(report.open_windows, "open window"),
     ]
     parts += [f"{count:,} {name}" for name, count in _exceptions(report)]
     if report.retries:
@@ -143,9 +147,11 @@ def summary_text(report: Report) -> str:
     seconds = max(report.elapsed_s, 0.001)
     ledger = report.ledger
     # At the end of a bounded input every window has left; what the engine keeps is for records that may come later.
-    windows = f", {report.open_windows:,} windows open" if report.state != "ended" and report.open_windows else ""
+    windows = (
+        f", {_counted(report.open_windows, 'open window')}" if report.state != "ended" and report.open_windows else ""
+    )
     speed = f"{ledger.read:,} records in {report.elapsed_s:.1f} s ({ledger.read / seconds:,.0f}/s)"
-    lines = [f"{report.state}: {speed}, {rows:,} result rows{windows}"]
+    lines = [f"{report.state}: {speed}, {_counted(rows, 'result row')}{windows}"]
     left_out = [f"{count:,} {name}" for name, count in _exceptions(report)]
     if left_out:
         lines.append(f"left out: {', '.join(left_out)}")
@@ -161,6 +167,10 @@ def time_text(milliseconds: int | None) -> str | None:
     except (OverflowError, ValueError, OSError):
         return f"{milliseconds} ms"
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _counted(count: int, thing: str) -> str:
+    return f"{count:,} {thing}" if count == 1 else f"{count:,} {thing}s"
 
 
 def _exceptions(report: Report) -> list[tuple[str, int]]:

@@ -71,13 +71,19 @@ def test_the_rate_is_that_of_the_last_interval() -> None:
     rate = Rate()
     assert rate.update(REPORT) == 1_000
     assert rate.update(REPORT) == 0
-    assert rate.update(Report(elapsed_s=3.0, lanes={0: {"read": 2_500}})) == 500
+    assert rate.update(replace(REPORT, elapsed_s=2.05, lanes={0: {"read": 2_400}})) == 0
+    assert rate.update(Report(elapsed_s=3.05, lanes={0: {"read": 2_900}})) == 500
+
+
+def test_one_is_not_many() -> None:
+    stopped = Report(state="stopped", elapsed_s=2.0, open_windows=1, rows={"result": 1})
+    assert summary_text(stopped) == "stopped: 0 records in 2.0 s (0/s), 1 result row, 1 open window"
 
 
 def test_the_summary_says_what_was_left_out_and_what_is_open() -> None:
     stopped = Report(state="stopped", elapsed_s=2.0, open_windows=4, lanes=LANES)
     first, second = summary_text(stopped).splitlines()
-    assert first == "stopped: 2,000 records in 2.0 s (1,000/s), 0 result rows, 4 windows open"
+    assert first == "stopped: 2,000 records in 2.0 s (1,000/s), 0 result rows, 4 open windows"
     assert second == "left out: 60 duplicate, 30 late, 10 rejected"
 
 
