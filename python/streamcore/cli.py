@@ -24,6 +24,7 @@ examples:
   streamcore run my-pipeline.toml --for 30s"""
 
 EXIT_FAILED = 1
+EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 
@@ -58,7 +59,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
-    parsed = build_parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    parser = build_parser()
+    if not given:
+        parser.print_help(sys.stderr)
+        parser.exit(EXIT_USAGE)
+    parsed = parser.parse_args(given)
     try:
         return int(parsed.run(parsed))
     except KeyboardInterrupt:

@@ -66,7 +66,7 @@ def test_every_error_has_its_exit_code(
     parser = build_parser()
     monkeypatch.setattr(parser, "parse_args", lambda _: Namespace(run=fail))
     monkeypatch.setattr(cli, "build_parser", lambda: parser)
-    assert main([]) == code
+    assert main(["run"]) == code
     shown = capsys.readouterr()
     assert shown.out == ""
     assert shown.err == ("" if code == 130 else "error: x\n")
@@ -78,7 +78,7 @@ def test_a_mistake_of_ours_shows_where(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(cli, "build_parser", lambda: Namespace(parse_args=lambda _: Namespace(run=fail)))
     with pytest.raises(ZeroDivisionError):
-        main([])
+        main(["run"])
 
 
 @pytest.mark.parametrize(

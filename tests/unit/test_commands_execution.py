@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,13 @@ def test_the_report_comes_also_when_the_run_fails(tmp_path: Path, capsys: pytest
 def test_a_report_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(Error, match="the report cannot be written: No such file or directory"):
         execute(Execution(VIEWS, output="jsonl", report_path=tmp_path / "missing" / "report.json"))
+
+
+def test_what_the_package_logs_meanwhile_is_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    class Loud(FakeSink):
+        def flush(self) -> None:
+            logging.getLogger("streamcore.sinks").warning("created topic %s", "pages")
+
+    assert execute(Execution(VIEWS.sink(Loud([])))) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert {"note": "created topic pages"} in lines

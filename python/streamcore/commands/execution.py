@@ -7,9 +7,11 @@ Invariant: the report comes last, also when the run fails.
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 OUTPUTS = ("table", "jsonl", "arrow")
 EXIT_INTERRUPTED = 130
+
+CLIENT_LOG = "streamcore.kafka.librdkafka"
+"""What the Kafka client says comes as our errors and warnings instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ def execute(execution: Execution) -> int:
 
     viewers = _viewers(execution)
     progress = _progress(execution, viewers)
-    with StopOnSignal() as signals:
+    with _log_as_notes(), StopOnSignal() as signals:
         run = start(
             execution.pipeline,
             observers=[progress.update],
@@ -92,6 +97,23 @@ def _progress(execution: Execution, viewers: list[Sink]) -> Progress:
     tables = any(sink.type == "console" and sink.format != "jsonl" for sink in execution.pipeline.config.sinks)
     # Two live displays would draw over each other; a table that is a sink of the pipeline wins.
     return CaptionProgress(lambda _: None, console) if tables and sys.stdout.isatty() else TerminalProgress(console)
+
+
+@contextmanager
+def _log_as_notes() -> Iterator[None]:
+    """What the package logs meanwhile comes as notes, so that every line of a program's input has one form."""
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.name != CLIENT_LOG:
+                _tell_notes([record.getMessage()])
+
+    logger, handler = logging.getLogger("streamcore"), Notes(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _tell_notes(notes: Sequence[str]) -> None:
