@@ -121,7 +121,11 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
         source = build_source(plan, clock)
         stack.callback(source.close)
         lanes = source.open(_start(plan, saved))
-        notes = [f"delivery: {plan.delivery}" if config.name else "ephemeral run: no state is kept; give it a name"]
+        notes = [
+            f"delivery: {plan.delivery}"
+            if config.name
+            else "without a name nothing is kept: started again, it begins anew"
+        ]
         if plan.description["undeclared"]:
             types = infer_types(source, [field["path"] for field in plan.description["undeclared"]], stopping)
             notes.append(describe_types(types))

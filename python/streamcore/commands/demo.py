@@ -48,7 +48,7 @@ by = ["payload.page_id"]
 
 [steps.aggregate]
 views = "count()"
-users = "approx_distinct(payload.user_id)"
+users = "count_distinct(payload.user_id)"
 """
 
 AFTERWARDS = """\
