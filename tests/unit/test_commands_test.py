@@ -90,7 +90,9 @@ def test_one_test_alone(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_no_test_at_all_is_a_mistake(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["test", str(file), "--only", "nothing"]) == 3
-    assert "there is no test called 'nothing'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "there is no test called 'nothing'" in error
+    assert "'counts'" in error
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ def test_sets_a_key(override: str, path: list[str | int], value: object) -> None
         ("name", "--set takes path=value"),
         ("steps[3].within=5m", "steps has 1 entries"),
         ("steps.within=5m", "steps is a list"),
+        ("steps.0.within=5m", "steps is a list"),
         ("name[0]=x", "name is a value"),
         ("kafka[0]=x", "kafka is a table"),
         ("name.first=x", "name is a value"),

@@ -31,7 +31,7 @@ TEMPLATE = """\
 #   streamcore explain {file}     shows the plan
 
 name = "{name}"                    # names the state, so that a restart goes on; without it nothing is kept
-delivery = "at_least_once"         # rows may be shown twice after a crash; leave it out when all sinks replace rows
+delivery = "at_least_once"          # rows may be shown twice after a crash; leave it out when all sinks replace rows
 commit_interval = "1s"             # how often results and positions are made durable
 
 # Made-up events, so that this runs with nothing installed. For a Kafka topic, put these lines in its place:

@@ -42,8 +42,10 @@ def run(arguments: argparse.Namespace) -> int:
     from streamcore.errors import ConfigError
 
     passed = failed = 0
+    names: list[str] = []
     for file in arguments.files:
         config = load(file, types_required=False)
+        names += [repr(test.name) for test in config.tests]
         tests = [test for test in config.tests if arguments.only in (None, test.name)]
         for test in tests:
             differences = run_test(config, test)
@@ -52,8 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
             for line in differences:
                 print(f"     {line}")
     if passed + failed == 0:
-        what = f"test called {arguments.only!r}" if arguments.only else "test"
-        raise ConfigError(f"there is no {what} in {', '.join(arguments.files)}; add a [[tests]] table")
+        where = ", ".join(arguments.files)
+        if names:
+            raise ConfigError(f"there is no test called {arguments.only!r} in {where}; there is {', '.join(names)}")
+        raise ConfigError(f"there is no test in {where}; add a [[tests]] table")
     print(f"{passed} passed, {failed} failed", file=sys.stderr)
     return EXIT_FAILED if failed else 0
 

@@ -97,7 +97,7 @@ def resolve_position(value: str, *, now_ms: int) -> int:
     except ValueError as error:
         if value[:1].isdigit():
             raise
-        raise ValueError(f'"{value}" is not "earliest", "latest", "-2h" or an ISO time') from error
+        raise ValueError(f'"{value}" is not "earliest", "latest", "end", "-2h" or an ISO time') from error
 
 
 def _parse_text(text: str) -> int:

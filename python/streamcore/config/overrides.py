@@ -61,7 +61,9 @@ def _put(document: dict[str, Any], path: Path, value: Any) -> None:
     table: Any = document
     for depth, part in enumerate(path):
         if isinstance(part, int) != isinstance(table, list):
-            raise ValueError(f"{format_path(path[:depth])} is {'a list' if isinstance(table, list) else 'a table'}")
+            place = format_path(path[:depth])
+            is_list = isinstance(table, list)
+            raise ValueError(f"{place} is a list; its first entry is {place}[0]" if is_list else f"{place} is a table")
         if isinstance(part, int) and part >= len(table):
             raise ValueError(f"{format_path(path[:depth])} has {len(table)} entries; the first is [0]")
         if depth == len(path) - 1:
