@@ -96,7 +96,7 @@ class Run:
         """Iterates over the batches of these outputs, as `sc.Batch`, until the run is over.
 
         With a name, a batch counts as delivered when the next one is asked for, and the commit waits for that.
-        Raises what made the run fail. Unknown outputs are a `ConfigError`.
+        Raises what made the run fail. Unknown outputs, and a second iterator beside a live one, are a `ConfigError`.
         """
         self._check_process()
         wanted = (outputs,) if isinstance(outputs, str) else tuple(outputs)
@@ -165,6 +165,8 @@ class Run:
 
     def close(self) -> None:
         """Stops the run and waits for it; what it failed with is not raised. Rows nobody took are left for later."""
+        if os.getpid() != self._process:
+            return  # a forked child has no such thread to wait for, and is called here at its exit
         self.stop()
         self._stream.abandon()
         while not self._finished.wait(WAIT_S):

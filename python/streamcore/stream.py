@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from typing import Self
 
 from streamcore import _core
+from streamcore.errors import ConfigError
 from streamcore.outputs import UndeliveredError
 from streamcore.sinks.base import Version
 from streamcore.tables import Batch
@@ -78,10 +79,16 @@ class StreamSink:
             self._changed.notify_all()
 
     def subscribe(self, outputs: Collection[str]) -> None:
-        """A taker arrives, and wants rows of these outputs from now on."""
+        """A taker arrives, and wants rows of these outputs from now on. Raises `ConfigError` beside another taker."""
         with self._changed:
+            if self._takers:
+                # Two would take each other's rows, and each would acknowledge what the other has in hand.
+                raise ConfigError(
+                    "the rows of this run are being taken already; close that iterator first, or ask one stream for "
+                    'all outputs, as run.stream(("result", "late"))'
+                )
             self._outputs = frozenset(outputs)
-            self._takers += 1
+            self._takers = 1
             if self._taken is not None:
                 # It was taken by somebody who left before asking for the next: it did not arrive.
                 self._queue.appendleft(self._taken)
@@ -90,7 +97,7 @@ class StreamSink:
     def unsubscribe(self) -> None:
         """A taker leaves."""
         with self._changed:
-            self._takers = max(0, self._takers - 1)
+            self._takers = 0
             self._changed.notify_all()
 
     def abandon(self) -> None:
@@ -132,7 +139,9 @@ class BatchStream:
         self._sink = sink
         self._at_end = at_end
         self._left = threading.Event()
+        self._left.set()  # until it has arrived: one that is refused must not sign the other off
         sink.subscribe(outputs)
+        self._left.clear()
 
     def __iter__(self) -> Self:
         return self

@@ -286,6 +286,14 @@ def test_use_after_a_fork_is_refused(topic: str) -> None:
         run._process -= 1
 
 
+def test_closing_after_a_fork_does_not_wait_for_a_thread_that_is_not_there(topic: str) -> None:
+    with views_of(topic).start() as run:
+        run._process += 1  # as a child would see it
+        run.close()
+        assert not run._stopping.is_set()
+        run._process -= 1
+
+
 def test_observers_hear_from_the_run() -> None:
     heard: list[str] = []
     run = start(bounded(1), observers=[lambda report: heard.append(report.state)], viewers=[FakeSink([])])

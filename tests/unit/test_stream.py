@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from streamcore import stream as stream_module
+from streamcore.errors import ConfigError
 from streamcore.outputs import UndeliveredError
 from streamcore.sinks.base import Version
 from streamcore.stream import BatchStream, StreamSink
@@ -174,3 +175,15 @@ def test_dropping_the_iterator_leaves() -> None:
     stopping.set()
     with pytest.raises(UndeliveredError):
         target.flush()
+
+
+def test_a_second_taker_beside_a_live_one_is_refused_and_takes_nothing() -> None:
+    target, _ = sink(acknowledged=True)
+    first = BatchStream(target, ["result"], at_end=nothing)
+    with pytest.raises(ConfigError, match="being taken already"):
+        BatchStream(target, ["late"], at_end=nothing)
+    write(target, 1)
+    write(target, 2, output="late")
+    target.close()
+    assert rows_of(first) == [[1]]
+    assert rows_of(BatchStream(target, ["late"], at_end=nothing)) == []
