@@ -104,9 +104,13 @@ class Checkpoint:
             raise FencedError(
                 f"{self.folder}: {holder} is running this pipeline; stop it first, or give this run another name"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         self._lock = descriptor
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        except OSError as error:
+            self.close()
+            raise StateError(f"{self.folder}: cannot keep state here: {error.strerror}; make room") from error
 
     def close(self) -> None:
         """Unlocks the folder. Safe to call twice."""
@@ -126,7 +130,7 @@ class Checkpoint:
                 ) from None
             return None
         except OSError as error:
-            raise StateError(f"{self.path}: cannot be read: {error.strerror}") from error
+            raise StateError(self._damaged(f"it cannot be read: {error.strerror}")) from error
         try:
             header_json, lanes = _core.decode_checkpoint(data)
             header = Header.from_json(header_json)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -200,3 +201,22 @@ def test_what_does_not_fit_is_refused(change: dict[str, object], message: str) -
     facts = {"fingerprint": "abc", "source": SOURCE, "lanes": [0, 1, 2], **change}
     with pytest.raises(StateError, match=message):
         check_fit(HEADER, **facts)  # type: ignore[arg-type]
+
+
+def test_a_full_disk_at_the_start_is_a_state_error_and_holds_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(StateError, match="No space left on device; make room"):
+            Checkpoint(tmp_path).open()
+    Checkpoint(tmp_path).open()
+
+
+def test_a_checkpoint_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    with pytest.raises(StateError, match=r"it cannot be read: Is a directory; move .* away to start afresh"):
+        Checkpoint(tmp_path).read(pipeline="job")
