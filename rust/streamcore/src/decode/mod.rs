@@ -14,6 +14,7 @@ use crate::error::{Reject, RejectKind};
 use crate::raw::{Part, RawBatch};
 use crate::spec::{FormatSpec, TimeUnitSpec};
 use convert::push_value;
+use json::layout::Layouts;
 use json::scan::{Kind, Value};
 use json::{Located, Projection};
 use std::ops::Range;
@@ -49,6 +50,14 @@ pub struct DecodePlan {
     pub record_bytes_max: u64,
     /// Deepest nesting.
     pub depth_max: u32,
+}
+
+/// What looking for the wanted fields of a range of records needs.
+struct Search {
+    /// Where they are in the record at hand.
+    found: Vec<Located>,
+    /// Layouts of the records before it.
+    layouts: Layouts,
 }
 
 /// Decodes by a plan. Holds no state: the same bytes always give the same columns.
@@ -89,23 +98,27 @@ impl Decoder {
 
     fn decode_range(&self, raw: &RawBatch, rows: Range<usize>) -> Batch {
         let mut batch = self.empty_batch();
-        let mut found = vec![None; self.projection.len()];
+        let mut search = self.search();
         let valid_utf8 =
             self.plan.format != FormatSpec::Json || simdutf8::basic::from_utf8(raw.bytes_of(rows.clone())).is_ok();
         for row in rows {
-            self.decode_row(raw, row, valid_utf8, &mut found, &mut batch);
+            self.decode_row(raw, row, valid_utf8, &mut search, &mut batch);
         }
         batch
+    }
+
+    fn search(&self) -> Search {
+        Search { found: vec![None; self.projection.len()], layouts: Layouts::default() }
     }
 
     /// After a panic: each record by itself, so that only the one that causes it is refused.
     fn decode_singly_slow(&self, raw: &RawBatch, rows: Range<usize>) -> Batch {
         let mut batch = self.empty_batch();
-        let mut found = vec![None; self.projection.len()];
         for row in rows {
+            let mut search = self.search();
             let len = batch.len();
             let attempt = catch_unwind(AssertUnwindSafe(|| {
-                self.decode_row(raw, row, false, &mut found, &mut batch);
+                self.decode_row(raw, row, false, &mut search, &mut batch);
             }));
             if attempt.is_err() {
                 truncate(&mut batch, len);
@@ -124,13 +137,13 @@ impl Decoder {
     }
 
     #[inline]
-    fn decode_row(&self, raw: &RawBatch, row: usize, valid_utf8: bool, found: &mut [Located], batch: &mut Batch) {
+    fn decode_row(&self, raw: &RawBatch, row: usize, valid_utf8: bool, search: &mut Search, batch: &mut Batch) {
         let Some(value) = raw.value(row) else {
             batch.tombstones.push(row as u32);
             return;
         };
         let len = batch.len();
-        match self.accept(raw, row, value, valid_utf8, found, batch) {
+        match self.accept(raw, row, value, valid_utf8, search, batch) {
             Ok(event_time_ms) => {
                 batch.raw_rows.push(row as u32);
                 batch.event_times_ms.push(event_time_ms);
@@ -151,7 +164,7 @@ impl Decoder {
         row: usize,
         value: &[u8],
         valid_utf8: bool,
-        found: &mut [Located],
+        search: &mut Search,
         batch: &mut Batch,
     ) -> Result<i64, Reject> {
         let refuse = |kind, at, detail: String| Reject::new(row as u32, kind, at, detail);
@@ -161,26 +174,34 @@ impl Decoder {
             return Err(refuse(RejectKind::SizeLimit, 0, detail));
         }
         if self.plan.format == FormatSpec::Json {
-            self.locate(row, value, valid_utf8, found)?;
+            self.locate(row, value, valid_utf8, search)?;
+            let found = &search.found;
             for (column, (field, place)) in batch.columns.iter_mut().zip(self.plan.fields.iter().zip(&self.places)) {
                 push_value(column, value, found[*place], &field.path).map_err(|misfit| {
                     refuse(misfit.kind, found[*place].map_or(0, |value| value.start as usize), misfit.detail)
                 })?;
             }
-            self.check_key(raw, row, value, found)?;
+            self.check_key(raw, row, value, &search.found)?;
         }
         self.push_parts(raw, row, batch)?;
-        self.event_time(raw, row, value, found)
+        self.event_time(raw, row, value, &search.found)
     }
 
     #[inline]
-    fn locate(&self, row: usize, value: &[u8], valid_utf8: bool, found: &mut [Located]) -> Result<(), Reject> {
+    fn locate(&self, row: usize, value: &[u8], valid_utf8: bool, search: &mut Search) -> Result<(), Reject> {
         let refuse = |kind, at, detail: &str| Reject::new(row as u32, kind, at, detail);
         if !valid_utf8 && let Err(error) = simdutf8::compat::from_utf8(value) {
             return Err(refuse(RejectKind::DecodeUtf8, error.valid_up_to(), "the value is not valid UTF-8"));
         }
+        let Search { found, layouts } = search;
         found.fill(None);
-        self.projection.locate(value, found).map_err(|fault| refuse(fault.kind, fault.at, fault.message))
+        if layouts.locate(value, found) {
+            return Ok(());
+        }
+        found.fill(None);
+        self.projection.locate(value, found).map_err(|fault| refuse(fault.kind, fault.at, fault.message))?;
+        layouts.learn(value, found);
+        Ok(())
     }
 
     fn check_key(&self, raw: &RawBatch, row: usize, value: &[u8], found: &[Located]) -> Result<(), Reject> {

@@ -4,6 +4,7 @@
 //! columns (`decode/convert.rs`) only once the record as a whole is good. Invariant: a record that
 //! `locate` accepts is valid JSON to its last byte.
 
+pub mod layout;
 pub mod scan;
 pub mod text;
 

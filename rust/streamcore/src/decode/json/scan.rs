@@ -90,6 +90,11 @@ impl<'a> Scanner<'a> {
         Self { text, at: 0, depth: 0, depth_max }
     }
 
+    /// Stands on the byte `at` of a text, for looking at the one value there.
+    pub(super) fn starting_at(text: &'a [u8], at: usize) -> Self {
+        Self { at, ..Self::new(text, 0) }
+    }
+
     /// The byte the scanner stands on.
     #[must_use]
     pub fn position(&self) -> usize {
@@ -329,7 +334,7 @@ impl<'a> Scanner<'a> {
 
     /// Passes the number the scanner stands on.
     #[inline]
-    fn known_number(&mut self) -> Scan<Value> {
+    pub(super) fn known_number(&mut self) -> Scan<Value> {
         let start = self.at;
         let mut kind = Kind::Integer;
         if self.text[self.at] == b'-' {
