@@ -150,12 +150,6 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// Validity of `len` values, all null.
-    #[must_use]
-    pub fn all_null(len: usize) -> Self {
-        Self { valid: vec![false; len] }
-    }
-
     /// From one flag a value.
     #[must_use]
     pub fn from_flags(valid: Vec<bool>) -> Self {

@@ -101,7 +101,7 @@ impl<'f> Flow<'f> {
             if !self.kept[row] {
                 continue;
             }
-            let ahead_ms = skew.map_or(0, |_| time_ms - self.record_time_ms(row));
+            let ahead_ms = skew.map_or(0, |_| time_ms.saturating_sub(self.record_time_ms(row)));
             if skew.is_some_and(|skew| ahead_ms > skew) {
                 self.kept[row] = false;
                 self.lane.ledger.future += 1;

@@ -13,7 +13,7 @@ use crate::decode::{DecodePlan, FieldPlan};
 use crate::error::Problem;
 use crate::expr::{Condition, Expression, Field, split_path};
 use crate::raw::Part;
-use crate::spec::{CombineSpec, FormatSpec, LimitsSpec, NullKeysSpec, SourceSpec, Spec};
+use crate::spec::{FormatSpec, LimitsSpec, NullKeysSpec, SourceSpec, Spec};
 use crate::window::WindowPlan;
 use scope::Columns;
 pub use scope::Undeclared;
@@ -157,7 +157,7 @@ pub fn analyse(spec: &Spec) -> Analysis {
     let needs_headers = forwards || used(|part| matches!(part, Part::Header(_)));
     let plan = Plan {
         clock: clock_plan(&spec.source, decode.event_time.is_none()),
-        fingerprint: fingerprint(spec, &decode),
+        fingerprint: fingerprint(spec, &decode, combine),
         decode,
         where_: compiled.where_,
         steps: compiled.steps,
@@ -238,10 +238,10 @@ fn clock_plan(source: &SourceSpec, time_is_record_time: bool) -> ClockPlan {
 }
 
 /// Hash of all that decides what state means: not of limits, idle times and leads.
-fn fingerprint(spec: &Spec, decode: &DecodePlan) -> u64 {
+fn fingerprint(spec: &Spec, decode: &DecodePlan, combine: bool) -> u64 {
     let source = &spec.source;
     let fields: Vec<String> = decode.fields.iter().map(|field| format!("{}:{}", field.path, field.data_type)).collect();
     let clock = (&source.event_time, source.event_time_unit, source.out_of_orderness_ms, &source.keyed_by);
-    let meaning = (source.format, clock, &source.where_, fields, &spec.steps, spec.combine == CombineSpec::None);
+    let meaning = (source.format, clock, &source.where_, fields, &spec.steps, combine);
     xxh3_64(&serde_json::to_vec(&meaning).expect("a description is plain data"))
 }

@@ -6,6 +6,7 @@
 use super::scope::Columns;
 use super::{Output, Step, WindowStep};
 use crate::batch::DataType;
+use crate::decode::time::{TIME_MAX_MS, TIME_MIN_MS};
 use crate::error::Problem;
 use crate::expr::{AggregateCall, Condition, Expression};
 use crate::spec::{CombineSpec, EmitSpec, ExpressionSpec, NamedSpec, Spec, StepSpec, WindowKindSpec, WindowSpec};
@@ -188,7 +189,13 @@ impl<'c> Compiler<'c> {
             WindowKindSpec::Tumbling { size_ms, offset_ms, min_start_ms } => {
                 self.check_length(size_ms, &format!("{at}.size"), "size");
                 let slide = size_ms.max(1);
-                WindowKind::Aligned(Aligned::new(slide, slide, self.offset(offset_ms, at), min_start_ms, lateness))
+                WindowKind::Aligned(Aligned::new(
+                    slide,
+                    slide,
+                    self.offset(offset_ms, at),
+                    self.floor(min_start_ms, at),
+                    lateness,
+                ))
             }
             WindowKindSpec::Hopping { size_ms, slide_ms, offset_ms, min_start_ms } => {
                 self.check_length(size_ms, &format!("{at}.size"), "size");
@@ -198,7 +205,13 @@ impl<'c> Compiler<'c> {
                     let message = format!("an event would belong to {} windows; the most is 10,000", size / slide);
                     self.problems.push(Problem::new(format!("{at}.slide"), message).hint("make slide longer"));
                 }
-                WindowKind::Aligned(Aligned::new(size, slide, self.offset(offset_ms, at), min_start_ms, lateness))
+                WindowKind::Aligned(Aligned::new(
+                    size,
+                    slide,
+                    self.offset(offset_ms, at),
+                    self.floor(min_start_ms, at),
+                    lateness,
+                ))
             }
             WindowKindSpec::Session { gap_ms, gap_inclusive } => {
                 self.check_length(gap_ms, &format!("{at}.gap"), "gap");
@@ -213,10 +226,17 @@ impl<'c> Compiler<'c> {
     }
 
     fn offset(&mut self, offset_ms: i64, at: &str) -> i64 {
-        if offset_ms.abs() > LENGTH_MAX_MS {
+        if offset_ms.unsigned_abs() > LENGTH_MAX_MS as u64 {
             self.problems.push(Problem::new(format!("{at}.offset"), "must lie within 100 years"));
         }
         offset_ms.clamp(-LENGTH_MAX_MS, LENGTH_MAX_MS)
+    }
+
+    fn floor(&mut self, min_start_ms: Option<i64>, at: &str) -> Option<i64> {
+        if min_start_ms.is_some_and(|floor| !(TIME_MIN_MS..=TIME_MAX_MS).contains(&floor)) {
+            self.problems.push(Problem::new(format!("{at}.min_start"), "must lie in the years 1 to 9999"));
+        }
+        min_start_ms
     }
 
     fn check_length(&mut self, length_ms: i64, at: &str, name: &str) {
@@ -255,13 +275,7 @@ fn result_columns(window: &WindowSpec, key_types: &[DataType], aggregates: &[Agg
 
 /// Whether lanes' windows must be merged: there is a window, and its key is not the record key.
 pub fn needs_combine(spec: &Spec, problems: &mut Vec<Problem>) -> bool {
-    let mut windows = spec.steps.iter().filter_map(|step| match step {
-        StepSpec::Window(window) => Some(window),
-        _ => None,
-    });
-    let is_record_key = |text: &str| text == "_key" || spec.source.keyed_by.as_deref() == Some(text);
-    let Some(window) = windows.next_back() else { return false };
-    let keyed = window.by.iter().any(|key| is_record_key(key.text.trim()));
+    let Some(keyed) = groups_by_record_key(spec) else { return false };
     match spec.combine {
         CombineSpec::Auto => !keyed,
         CombineSpec::Local => true,
@@ -273,4 +287,23 @@ pub fn needs_combine(spec: &Spec, problems: &mut Vec<Problem>) -> bool {
             false
         }
     }
+}
+
+/// Whether a group key of the window is the record key, whatever `select` calls it; `None` without a
+/// window.
+fn groups_by_record_key(spec: &Spec) -> Option<bool> {
+    let mut record_keys: Vec<&str> = spec.source.keyed_by.as_deref().into_iter().chain(["_key"]).collect();
+    for step in &spec.steps {
+        match step {
+            StepSpec::Select { columns } => {
+                let kept = columns.iter().filter(|column| record_keys.contains(&column.text.trim()));
+                record_keys = kept.map(|column| column.name.as_str()).collect();
+            }
+            StepSpec::Window(window) => {
+                return Some(window.by.iter().any(|key| record_keys.contains(&key.text.trim())));
+            }
+            StepSpec::Filter { .. } | StepSpec::Dedupe { .. } => {}
+        }
+    }
+    None
 }

@@ -1,0 +1,53 @@
+//! What a plan decides: where windows meet, whose state it can use, which lengths of time it takes.
+
+use streamcore::plan::analyse;
+use streamcore::spec::Spec;
+
+fn spec(steps: &str, rest: &str) -> Spec {
+    let schema = r#"{"user":"string","page":"string"}"#;
+    let source = format!(
+        r#"{{"event_time":"t","event_time_unit":"ms","max_future_skew_ms":60000,"keyed_by":"user","schema":{schema}}}"#
+    );
+    Spec::from_json(format!(r#"{{"source":{source},"steps":[{steps}]{rest}}}"#).as_bytes()).expect("a description")
+}
+
+fn window(by: &str, kind: &str) -> String {
+    format!(
+        r#"{{"verb":"window","kind":{{{kind}}},"by":[{{"name":"key","text":"{by}"}}],
+        "aggregates":[{{"name":"n","text":"count()"}}]}}"#
+    )
+}
+
+const TUMBLING: &str = r#""type":"tumbling","size_ms":10"#;
+
+fn select(name: &str, text: &str) -> String {
+    format!(r#"{{"verb":"select","columns":[{{"name":"{name}","text":"{text}"}}]}},"#)
+}
+
+#[test]
+fn lanes_are_combined_unless_the_group_key_is_the_record_key_under_whatever_name() {
+    let combined = |steps: String| analyse(&spec(&steps, "")).plan.expect("no mistake").combine;
+    assert!(!combined(window("user", TUMBLING)));
+    assert!(combined(window("page", TUMBLING)));
+    assert!(combined(select("user", "page") + &window("user", TUMBLING)), "another column took the name");
+    assert!(!combined(select("who", "user") + &window("who", TUMBLING)));
+    assert!(!combined(select("who", "_key") + &select("key", "who") + &window("key", TUMBLING)));
+}
+
+#[test]
+fn state_is_of_a_plan_that_merges_in_the_same_place() {
+    let fingerprint = |rest| analyse(&spec(&window("user", TUMBLING), rest)).plan.expect("no mistake").fingerprint;
+    assert_eq!(fingerprint(""), fingerprint(r#","combine":"none""#));
+    assert_ne!(fingerprint(""), fingerprint(r#","combine":"local""#), "its windows lie elsewhere");
+}
+
+#[test]
+fn bounds_of_windows_that_no_time_can_reach_are_refused() {
+    for (bound, at) in [("offset_ms", "steps[0].offset"), ("min_start_ms", "steps[0].min_start")] {
+        for value in [i64::MIN, i64::MAX] {
+            let problems = analyse(&spec(&window("page", &format!(r#"{TUMBLING},"{bound}":{value}"#)), "")).problems;
+            let places: Vec<_> = problems.iter().map(|problem| problem.path.as_str()).collect();
+            assert_eq!(places, [at], "{value}");
+        }
+    }
+}
