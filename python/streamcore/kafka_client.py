@@ -277,7 +277,10 @@ class Cluster:
         return {lane: result.offset for lane, result in zip(wanted, found, strict=True)}
 
     def offsets_later(self, topic: str, lanes: Iterable[int], at: str | int) -> dict[int, Future[Any]]:
-        """`offsets` without waiting: futures of objects with an `.offset`."""
+        """`offsets` without waiting: futures of objects with an `.offset`.
+
+        While no broker answers they may stay open for ever, whatever the request's own timeout.
+        """
         from confluent_kafka import IsolationLevel, TopicPartition
         from confluent_kafka.admin import OffsetSpec
 

@@ -142,7 +142,7 @@ def test_after_an_outage_the_work_goes_on_only_if_nobody_else_worked(
         with monkeypatch.context() as patch:
             patch.setattr(source, "_committed_offsets", lambda: {0: 5, 1: 3})
             source.poll(0.0)
-            assert seat.lost_s is None
+        assert not seat.regained
         seat.lost_s = 0.0
         monkeypatch.setattr(source, "_committed_offsets", lambda: {0: 6})
         with pytest.raises(FencedError, match="another worker read"):
@@ -157,21 +157,20 @@ def test_while_the_seat_is_lost_nothing_is_committed_and_no_lane_is_caught_up(
         poll_until(source, caught_up(0))
         seat = source._seat
         assert seat is not None
-        seat._on_lost(None, [TopicPartition(unique, 0)])
+        with seat.polling():
+            seat._on_lost(None, [TopicPartition(unique, 0)])
         source.committed({0: 5})
         assert source.poll(0.0).caught_up == ()
     assert committed_offsets(kafka_server, unique, unique, 1) == {0: -1001}
 
 
-def test_partitions_lost_after_a_long_silence_may_be_somebody_elses(
-    kafka_server: KafkaServer, unique: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_partitions_lost_after_a_long_silence_may_be_somebody_elses(kafka_server: KafkaServer, unique: str) -> None:
     create_topic(kafka_server, unique)
     with opened(kafka_server, unique, group=unique) as source:
         seat = source._seat
         assert seat is not None
-        monkeypatch.setattr(seat, "polling", lambda: None)
-        seat._polled_s -= 11.0
-        seat._on_lost(None, [TopicPartition(unique, 0)])
+        seat._left_s -= 11.0  # longer than the session of 10 s
+        with seat.polling():
+            seat._on_lost(None, [TopicPartition(unique, 0)])
         with pytest.raises(FencedError, match="silent for longer than session_timeout"):
             source.poll(0.0)

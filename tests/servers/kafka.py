@@ -142,12 +142,17 @@ class KafkaServer:
             raise ServerError(f"Kafka's storage could not be formatted:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
     def start(self) -> None:
-        """Starts the broker on the data it has; also after `process.kill()`."""
+        """Starts the broker on the data it has, also after `process.kill()`, and waits until it answers."""
+        self.launch()
+        self.process.wait_until(self.answers, "Kafka", START_TIMEOUT_S)
+
+    def launch(self) -> None:
+        """Starts the broker without waiting. Like `start`, from a thread that lives on: the broker ends with it."""
         command = [*self._java[:1], *self._jvm_options, *self._java[1:], "kafka.Kafka", str(self._properties)]
         self.process = ServerProcess(command, self.directory / "kafka.log", cwd=self.directory)
-        self.process.wait_until(self._answers, "Kafka", START_TIMEOUT_S)
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether the broker answers a client now."""
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import AdminClient
 

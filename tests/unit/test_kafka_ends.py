@@ -6,7 +6,7 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
-from streamcore.sources.kafka_ends import ASK_INTERVAL_S, FRESH_S, EndWatch
+from streamcore.sources.kafka_ends import ANSWER_TIMEOUT_S, ASK_INTERVAL_S, FRESH_S, EndWatch
 
 
 class Broker:
@@ -39,14 +39,26 @@ def test_a_lane_is_at_its_end_once_the_broker_says_so() -> None:
 def test_questions_are_asked_at_intervals_and_one_at_a_time() -> None:
     broker = Broker()
     watch = EndWatch(broker.ask)
-    for tenth in range(100):
+    for tenth in range(20):
         watch.caught_up({0: 0}, tenth / 10)
     assert len(broker.asked) == 1  # no answer yet
     broker.answer(_0=0)
-    for tenth in range(100, 130):
+    for tenth in range(20, 40):
         watch.caught_up({0: 0}, tenth / 10)
     assert len(broker.asked) == 2
-    assert ASK_INTERVAL_S <= 1.0
+    assert ASK_INTERVAL_S < ANSWER_TIMEOUT_S < FRESH_S
+
+
+def test_a_question_that_stays_open_is_given_up_and_asked_again() -> None:
+    broker = Broker()
+    watch = EndWatch(broker.ask)
+    watch.caught_up({0: 3}, 0.0)
+    late = broker.open[0]
+    watch.caught_up({0: 3}, ANSWER_TIMEOUT_S)
+    assert len(broker.asked) == 2
+    assert watch.outage_s(ANSWER_TIMEOUT_S) == ANSWER_TIMEOUT_S
+    late.set_result(SimpleNamespace(offset=3))
+    assert watch.caught_up({0: 3}, ANSWER_TIMEOUT_S + 0.1) == ()  # it answers a question of long ago
 
 
 def test_an_old_answer_means_nothing() -> None:
@@ -74,3 +86,28 @@ def test_nothing_is_asked_about_lanes_that_are_busy() -> None:
     broker = Broker()
     assert EndWatch(broker.ask).caught_up({}, 0.0) == ()
     assert broker.asked == []
+
+
+def test_an_outage_lasts_from_the_first_question_without_an_answer() -> None:
+    broker = Broker()
+    watch = EndWatch(broker.ask)
+    for second in range(4):
+        watch.caught_up({0: 3}, float(second))
+        assert watch.outage_s(second) == second
+        broker.open[0].set_exception(RuntimeError("broker gone"))
+    watch.caught_up({0: 3}, 4.0)
+    broker.answer(_0=3)
+    watch.caught_up({0: 3}, 4.1)
+    assert watch.outage_s(4.1) == 0.0
+
+
+def test_records_end_an_outage_and_lanes_that_are_not_asked_about_have_none() -> None:
+    broker = Broker()
+    watch = EndWatch(broker.ask)
+    watch.caught_up({0: 3}, 0.0)
+    broker.open[0].set_exception(RuntimeError("broker gone"))
+    watch.caught_up({0: 3}, 0.5)
+    assert watch.outage_s(2.0) == 2.0
+    watch.heard()
+    watch.caught_up({}, 100.0)
+    assert watch.outage_s(100.0) == 0.0

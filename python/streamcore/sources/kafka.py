@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from streamcore import _core
@@ -46,7 +47,6 @@ FETCH_SETTINGS = {
 }
 """Read settings sized for throughput; `options` of the source may set others."""
 
-CLOSE_COMMIT_TIMEOUT_S = 5.0
 CONSUME_FAILURES_MAX = 5
 OUTAGE_MAX_S = 120.0
 """How long no broker may answer before the run ends with exit code 4; until then it waits for one to come back."""
@@ -188,12 +188,13 @@ class KafkaSource:
         polled = Polled()
         if messages:
             self._take(messages, polled)
-        else:
-            self._watch_outage()
+        if polled.raw is not None:
+            self._ends.heard()
         self._skip_markers()
         self._mark_done()
         self._apply_pauses()
         polled.caught_up = self._caught_up()
+        self._watch_outage()
         polled.ended = self._stop is not None and len(self._done) == len(self._topic.partitions)
         return polled
 
@@ -205,10 +206,9 @@ class KafkaSource:
         if self._paused and len(self._paused) == len(self._next):
             time.sleep(min(timeout_s, PAUSED_WAIT_S))
             timeout_s = 0.0
-        if self._seat is not None:
-            self._seat.polling()
         try:
-            messages = self._reader.consume(self._source.poll_records_max, timeout_s)
+            with self._seat.polling() if self._seat is not None else nullcontext():
+                messages = self._reader.consume(self._source.poll_records_max, timeout_s)
         except Exception as error:
             self._consume_failures += 1
             if self._consume_failures > CONSUME_FAILURES_MAX:
@@ -280,23 +280,19 @@ class KafkaSource:
         raise SourceError(f"{where} cannot be read: {error.str()}")
 
     def _watch_outage(self) -> None:
-        from quixstreams.kafka.exceptions import KafkaBrokerUnavailableError
-
-        try:
-            self._reader.raise_if_broker_unavailable(OUTAGE_MAX_S)
-        except KafkaBrokerUnavailableError:
+        if self._ends.outage_s(time.monotonic()) > OUTAGE_MAX_S:
             raise SourceError(
                 f"Kafka at {self._connection.bootstrap_servers} has not answered for {OUTAGE_MAX_S:.0f} s; "
-                "restart the run once the broker is back; it goes on from its last checkpoint",
+                "restart the run once the broker is back, and it goes on from its last checkpoint",
                 unreachable=True,
-            ) from None
+            )
 
     def _caught_up(self) -> tuple[int, ...]:
         """Lanes with nothing left to read; one that is held back has only been told to wait."""
-        done = tuple(sorted(self._done))
-        silent = [lane for lane in self._readable_lanes() if lane not in self._paused and lane not in self._done]
+        silent = [lane for lane in self._topic.partitions if lane not in self._paused | self._done]
         positions = {lane: self._next[self._topic.name, lane] for lane in silent}
-        return done + self._ends.caught_up(positions, time.monotonic())
+        ends = self._ends.caught_up(positions, time.monotonic())
+        return tuple(sorted({*self._done, *ends} & {*self._readable_lanes()}))
 
     def _skip_markers(self) -> None:
         """Control records and holes move the consumer's position but bring no message: they are read too."""

@@ -1,6 +1,6 @@
 """Owns the knowledge of which lanes of a topic have nothing left to read, as their broker says.
 
-Before it: positions after a poll. After it: idle lanes and the end of a bounded read.
+Before it: positions after a poll. After it: idle lanes, and the notice that no broker answers any more.
 Invariant: a lane counts as read to its end only on the broker's word, not older than `FRESH_S`: during an outage
 nobody knows, and no window may close by idleness.
 
@@ -15,6 +15,9 @@ from concurrent.futures import Future
 from typing import Any
 
 ASK_INTERVAL_S = 1.0
+ANSWER_TIMEOUT_S = 3.0
+"""A question is given up after this: while no broker is there, the client may keep it open for ever."""
+
 FRESH_S = 5.0
 
 Ask = Callable[[list[int]], Mapping[int, "Future[Any]"]]
@@ -29,10 +32,12 @@ class EndWatch:
         self._waiting: dict[int, Future[Any]] = {}
         self._ends: dict[int, tuple[int, float]] = {}
         """Per lane the last stable offset, and when it was asked for."""
+        self._silent_since_s: float | None = None
+        """When the first question was asked that, like all since, got no answer."""
 
     def caught_up(self, positions: Mapping[int, int], now_s: float) -> tuple[int, ...]:
         """Those of the lanes in `positions` that had read everything readable when last heard of."""
-        self._collect()
+        self._collect(now_s)
         if not self._waiting and positions and now_s - self._asked_s >= ASK_INTERVAL_S:
             self._asked_s = now_s
             self._waiting = dict(self._ask(sorted(positions)))
@@ -42,8 +47,20 @@ class EndWatch:
         end, asked_s = self._ends.get(lane, (-1, float("-inf")))
         return now_s - asked_s <= FRESH_S and position >= end
 
-    def _collect(self) -> None:
-        for lane in [lane for lane, future in self._waiting.items() if future.done()]:
+    def _collect(self, now_s: float) -> None:
+        over = now_s - self._asked_s >= ANSWER_TIMEOUT_S
+        for lane in [lane for lane, future in self._waiting.items() if over or future.done()]:
             future = self._waiting.pop(lane)
-            if future.exception() is None:
+            if future.done() and future.exception() is None:
                 self._ends[lane] = (future.result().offset, self._asked_s)
+                self._silent_since_s = None
+            elif self._silent_since_s is None:
+                self._silent_since_s = self._asked_s
+
+    def outage_s(self, now_s: float) -> float:
+        """How long no broker has answered; 0 while one does, or nothing is asked because records come."""
+        return 0.0 if self._silent_since_s is None else now_s - self._silent_since_s
+
+    def heard(self) -> None:
+        """Records came: a broker is there."""
+        self._silent_since_s = None

@@ -8,7 +8,8 @@ they note what happened, and `check` raises it after the poll.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from streamcore.config import format_duration
@@ -68,7 +69,9 @@ class Seat:
         positions: Callable[[], dict[int, int]],
     ) -> None:
         self._session_timeout_s = session_timeout_ms / 1000
-        self._polled_s = time.monotonic()
+        self._entered_s = self._left_s = time.monotonic()
+        self._silence_s = 0.0
+        """How long this process was away from the consumer before the poll it is in."""
         self._consumer = consumer
         self._topic = topic
         self._group = group
@@ -92,9 +95,15 @@ class Seat:
         if self._failure is not None:
             raise self._failure
 
-    def polling(self) -> None:
-        """Says that this process is alive; called before each poll."""
-        self._polled_s = time.monotonic()
+    @contextmanager
+    def polling(self) -> Iterator[None]:
+        """Around each poll: notices when this process was stopped, outside of polls or inside one."""
+        self._entered_s = time.monotonic()
+        self._silence_s = self._entered_s - self._left_s
+        try:
+            yield
+        finally:
+            self._left_s = time.monotonic()
 
     @property
     def whole(self) -> bool:
@@ -135,7 +144,8 @@ class Seat:
 
     def _on_lost(self, consumer: Any, partitions: list[Any]) -> None:
         del consumer
-        if self._leaving or time.monotonic() - self._polled_s > self._session_timeout_s:
+        silence_s = max(self._silence_s, time.monotonic() - self._entered_s)
+        if self._leaving or silence_s > self._session_timeout_s:
             self._gone(partitions, "this worker was silent for longer than session_timeout")
             return
         self.owned -= {part.partition for part in partitions}
