@@ -62,7 +62,7 @@ HOMES = {
     "pyarrow": ("sinks.arrow", "tables"),
     "pydantic": ("config", "options"),
     "pydantic_core": ("config",),
-    "quixstreams": ("kafka_client", "sources.kafka"),
+    "quixstreams": ("kafka_client",),
     "redis": ("sinks.redis",),
     "rich": ("commands.execution", "sinks.console"),
 }
