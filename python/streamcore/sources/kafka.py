@@ -289,8 +289,8 @@ class KafkaSource:
 
     def _caught_up(self) -> tuple[int, ...]:
         """Lanes with nothing left to read; one that is held back has only been told to wait."""
-        silent = [lane for lane in self._topic.partitions if lane not in self._paused | self._done]
-        positions = {lane: self._next[self._topic.name, lane] for lane in silent}
+        reading = [lane for lane in self._topic.partitions if lane not in self._paused | self._done]
+        positions = {lane: self._next[self._topic.name, lane] for lane in reading}
         ends = self._ends.caught_up(positions, time.monotonic())
         return tuple(sorted({*self._done, *ends} & {*self._readable_lanes()}))
 

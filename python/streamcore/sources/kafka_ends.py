@@ -24,7 +24,7 @@ Ask = Callable[[list[int]], Mapping[int, "Future[Any]"]]
 
 
 class EndWatch:
-    """Asks for the last stable offsets of silent lanes, without ever waiting for the answer."""
+    """Asks for the last stable offsets of lanes that are read, about once a second, and never waits for the answer."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
