@@ -51,3 +51,13 @@ fn bounds_of_windows_that_no_time_can_reach_are_refused() {
         }
     }
 }
+
+#[test]
+fn a_sum_of_an_undeclared_field_is_undeclared_and_no_mistake() {
+    let text = r#"{"source":{"event_time":"t"},"steps":[{"verb":"window","kind":{"type":"tumbling","size_ms":10},
+        "by":[{"name":"k","text":"k"}],"aggregates":[{"name":"s","text":"sum(n)"}]}]}"#;
+    let analysis = analyse(&Spec::from_json(text.as_bytes()).expect("a description"));
+    assert_eq!(analysis.problems, []);
+    let paths: Vec<&str> = analysis.undeclared.iter().map(|field| field.path.as_str()).collect();
+    assert_eq!(paths, ["k", "n"]);
+}

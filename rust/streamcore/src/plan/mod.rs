@@ -19,7 +19,7 @@ use scope::Columns;
 pub use scope::Undeclared;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use steps::Compiler;
+use steps::{Compiled, Compiler};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Everything a lane and the combine stage need, fixed for a pipeline's life.
@@ -115,7 +115,7 @@ pub struct Analysis {
     pub problems: Vec<Problem>,
     /// Fields that a named run must declare and an ephemeral one infers.
     pub undeclared: Vec<Undeclared>,
-    /// The plan, when there is no mistake. Undeclared fields count as text in it.
+    /// The plan, when there is no mistake. Undeclared fields have placeholder types in it.
     pub plan: Option<Plan>,
 }
 
@@ -128,8 +128,8 @@ pub fn analyse(spec: &Spec) -> Analysis {
     let mut columns = Columns::new(declared, opaque);
     // The first pass only gathers uses; its complaints rest on guessed types.
     Compiler::new(spec, &mut columns, &mut Vec::new()).compile();
-    let undeclared = columns.settle();
-    let compiled = Compiler::new(spec, &mut columns, &mut problems).compile();
+    let (columns, undeclared, compiled, mistakes) = compile_settled(spec, &columns);
+    problems.extend(mistakes);
     let event_time = event_time_field(&spec.source, opaque, &mut problems);
     let keyed_by = value_field(spec.source.keyed_by.as_deref(), "source.keyed_by", &mut problems);
     check_source(&spec.source, &mut problems);
@@ -168,6 +168,23 @@ pub fn analyse(spec: &Spec) -> Analysis {
         needs_headers,
     };
     Analysis { problems, undeclared, plan: Some(plan) }
+}
+
+/// The second pass. A mistake that only a placeholder's type makes is none: of text and number, the
+/// placeholder that suits the uses of the undeclared fields better is taken.
+fn compile_settled(spec: &Spec, gathered: &Columns) -> (Columns, Vec<Undeclared>, Compiled, Vec<Problem>) {
+    let attempt = |placeholder| {
+        let (mut columns, mut mistakes) = (gathered.clone(), Vec::new());
+        let undeclared = columns.settle(placeholder);
+        let compiled = Compiler::new(spec, &mut columns, &mut mistakes).compile();
+        (columns, undeclared, compiled, mistakes)
+    };
+    let text = attempt(DataType::String);
+    if text.1.is_empty() || text.3.is_empty() {
+        return text;
+    }
+    let number = attempt(DataType::Float64);
+    if number.3.len() < text.3.len() { number } else { text }
 }
 
 fn declared_types(source: &SourceSpec, problems: &mut Vec<Problem>) -> BTreeMap<String, DataType> {

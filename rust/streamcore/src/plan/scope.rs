@@ -31,7 +31,7 @@ struct Uses {
 }
 
 /// Columns visible to expressions.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Columns {
     declared: BTreeMap<String, DataType>,
     /// Values have no fields (`format = "raw"`).
@@ -64,7 +64,9 @@ impl Columns {
     }
 
     /// Ends the first pass: every field gets its type.
-    pub fn settle(&mut self) -> Vec<Undeclared> {
+    ///
+    /// Undeclared ones count as `placeholder` until they are declared or inferred.
+    pub fn settle(&mut self, placeholder: DataType) -> Vec<Undeclared> {
         let mut undeclared = Vec::new();
         for (path, uses) in &self.uses {
             let data_type = match (self.declared.get(path), uses.suggested, &uses.shows_at) {
@@ -72,7 +74,7 @@ impl Columns {
                 (None, Some(data_type), _) => data_type,
                 (None, None, Some(used_at)) => {
                     undeclared.push(Undeclared { path: path.clone(), used_at: used_at.clone() });
-                    DataType::String
+                    placeholder
                 }
                 (None, None, None) => DataType::Scalar,
             };
