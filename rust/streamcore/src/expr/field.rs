@@ -109,7 +109,9 @@ pub fn join_path<S: AsRef<str>>(segments: &[S]) -> String {
         if place > 0 {
             path.push('.');
         }
-        let reserved = place == 0 && (segment.starts_with('_') || KEYWORDS.contains(&segment));
+        // In any case: `Or` is taken for a misspelt `or`.
+        let is_keyword = || KEYWORDS.iter().any(|keyword| keyword.eq_ignore_ascii_case(segment));
+        let reserved = place == 0 && (segment.starts_with('_') || is_keyword());
         if !reserved && segment.starts_with(is_name_start) && segment.chars().all(is_name_character) {
             path.push_str(segment);
         } else {
