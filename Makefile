@@ -7,8 +7,6 @@ BENCH_VENV ?= .venv-bench
 BIN := $(VENV)/bin
 SOURCES := python tests bench examples
 
-export STREAMCORE_STATE_DIR ?= .streamcore
-
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-rust test-python test-integration servers example bench docs lint fmt clean need-rust need-python
 

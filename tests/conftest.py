@@ -25,6 +25,13 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings of the person who runs the tests are not theirs: configuration reads these where a key is absent."""
+    for name in ("KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "STREAMCORE_INSTANCE_ID", "STREAMCORE_STATE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def unique() -> str:
     """A name no other test uses."""
