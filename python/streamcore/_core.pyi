@@ -100,9 +100,11 @@ class LineReader:
     def __new__(cls, path: str, lane: int, topic: str, position: int = 0) -> LineReader: ...
     def read(self, bytes_max: int) -> Raw | None:
         """The next whole lines (at least one, though it be longer than `bytes_max`), or None at the end."""
+    def read_ahead(self, bytes_max: int) -> None:
+        """Starts reading what the next `read` returns, in the background."""
     @property
     def position(self) -> int:
-        """Byte after the last line read."""
+        """Byte after the last line handed out."""
 
 @final
 class Generator:

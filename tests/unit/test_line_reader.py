@@ -75,3 +75,27 @@ def test_an_endless_line_is_refused_with_its_place(tmp_path: Path) -> None:
     assert reader.read(1) is not None
     with pytest.raises(SourceError, match=r"endless has a line of more than 67108864 bytes at byte 3"):
         reader.read(8 << 20)
+
+
+def test_reading_ahead_moves_nothing_until_the_lines_are_handed_out(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    path.write_bytes(b"".join(b'{"n":%d}\n' % number for number in range(1_000)))
+    ahead, plain = (_core.LineReader(str(path), 0, "events") for _ in range(2))
+    while (expected := plain.read(100)) is not None:
+        before = ahead.position
+        ahead.read_ahead(100)
+        ahead.read_ahead(100)
+        assert ahead.position == before
+        found = ahead.read(100)
+        assert found is not None
+        assert (len(found), ahead.position) == (len(expected), plain.position)
+    ahead.read_ahead(100)
+    assert ahead.read(100) is None
+    assert ahead.position == path.stat().st_size
+
+
+def test_a_failure_ahead_is_raised_where_the_lines_would_have_come(tmp_path: Path) -> None:
+    reader = _core.LineReader(str(tmp_path), 0, "x")
+    reader.read_ahead(1024)
+    with pytest.raises(SourceError, match="cannot"):
+        reader.read(1024)

@@ -57,9 +57,12 @@ class FilesSource:
         return list(self._readers)
 
     def poll(self, timeout_s: float) -> Polled:
-        """A piece of each of the next few files."""
+        """A piece of each of the next few files; the pieces after them are read while these are worked on."""
         raw: _core.Raw | None = None
-        for lane in self._next_lanes():
+        lanes = self._next_lanes()
+        if lanes:
+            self._next_lane = (lanes[-1] + 1) % len(self._readers)
+        for lane in lanes:
             part = self._read(lane)
             if part is None:
                 self._ended.add(lane)
@@ -67,6 +70,8 @@ class FilesSource:
                 raw = part
             else:
                 raw.add(part)
+        for lane in self._next_lanes():
+            self._readers[lane].read_ahead(self._piece_bytes)
         return Polled(raw, caught_up=tuple(sorted(self._ended)), ended=len(self._ended) == len(self._readers))
 
     def positions(self) -> dict[int, Position]:
@@ -102,10 +107,7 @@ class FilesSource:
     def _next_lanes(self) -> Sequence[int]:
         count = len(self._readers)
         order = [(self._next_lane + step) % count for step in range(count)]
-        lanes = [lane for lane in order if lane not in self._ended and lane not in self._held][:LANES_AT_ONCE]
-        if lanes:
-            self._next_lane = (lanes[-1] + 1) % count
-        return lanes
+        return [lane for lane in order if lane not in self._ended and lane not in self._held][:LANES_AT_ONCE]
 
     def _reader(self, lane: int, position: Position) -> _core.LineReader:
         path = self._files[lane]

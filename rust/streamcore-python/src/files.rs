@@ -1,7 +1,7 @@
 //! `LineReader`: whole lines of a file, in large pieces, without a Python object a line.
 //!
 //! The files source reads with it; `raw.rs` carries the lines on. Invariant: `position` is the byte
-//! after the last line handed out, so a reader opened there goes on exactly.
+//! after the last line handed out, whatever was read ahead, so a reader opened there goes on exactly.
 
 use crate::error::{Failure, enter, held, lock};
 use crate::raw::Raw;
@@ -9,6 +9,8 @@ use pyo3::prelude::*;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::{Arc, Mutex};
+use std::thread::{JoinHandle, spawn};
+use streamcore::buffer::Buffer;
 use streamcore::raw::{PADDING, RawBatch};
 
 /// Longest line, bytes; one that ends within the piece in which the bound is passed is still taken.
@@ -19,14 +21,32 @@ const PIECE_BYTES: (usize, usize) = (1, 256 << 20);
 
 /// Reads an NDJSON file in large pieces, straight into a `Raw`, with the GIL released.
 #[pyclass(frozen, module = "streamcore._core")]
-pub struct LineReader(Mutex<Lines>);
+pub struct LineReader(Mutex<Reader>);
+
+struct Reader {
+    state: State,
+    /// Byte after the last line handed out.
+    position: u64,
+}
+
+/// Where the lines are.
+enum State {
+    Here(Lines),
+    /// With the thread that reads the next piece.
+    Ahead(JoinHandle<(Lines, Piece)>),
+    /// Nowhere: that thread panicked.
+    Lost,
+}
+
+/// The next lines, or `None` at the end.
+type Piece = Result<Option<RawBatch>, Failure>;
 
 struct Lines {
     file: File,
     path: String,
     lane: i32,
     topic: Arc<str>,
-    /// Byte after the last line handed out.
+    /// Byte after the last line read.
     position: u64,
     /// The beginning of a line whose end was not read yet.
     partial: Vec<u8>,
@@ -47,9 +67,9 @@ impl Lines {
         Ok(Self { file, path, lane, topic: topic.into(), position, partial: Vec::new() })
     }
 
-    fn read(&mut self, bytes_max: usize) -> Result<Option<RawBatch>, Failure> {
+    fn read(&mut self, bytes_max: usize) -> Piece {
         let piece = bytes_max.clamp(PIECE_BYTES.0, PIECE_BYTES.1);
-        let mut data = Vec::with_capacity(self.partial.len() + piece + PADDING);
+        let mut data = Buffer::with_capacity(self.partial.len() + piece + PADDING);
         data.append(&mut self.partial);
         let mut searched = 0;
         loop {
@@ -85,7 +105,7 @@ impl Lines {
         }
     }
 
-    fn take(&mut self, data: Vec<u8>) -> Result<Option<RawBatch>, Failure> {
+    fn take(&mut self, data: Buffer) -> Piece {
         if data.is_empty() {
             return Ok(None);
         }
@@ -97,12 +117,42 @@ impl Lines {
     }
 }
 
+impl Reader {
+    fn read(&mut self, bytes_max: usize) -> Piece {
+        let (lines, piece) = match std::mem::replace(&mut self.state, State::Lost) {
+            State::Here(mut lines) => {
+                let piece = lines.read(bytes_max);
+                (lines, piece)
+            }
+            // A panic of that thread goes on here, where the door catches it.
+            State::Ahead(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            State::Lost => return Err(Failure::Source("reading failed before; open the file again".into())),
+        };
+        self.position = lines.position;
+        self.state = State::Here(lines);
+        piece
+    }
+
+    fn read_ahead(&mut self, bytes_max: usize) {
+        self.state = match std::mem::replace(&mut self.state, State::Lost) {
+            State::Here(mut lines) => State::Ahead(spawn(move || {
+                let piece = lines.read(bytes_max);
+                (lines, piece)
+            })),
+            other => other,
+        };
+    }
+}
+
 #[pymethods]
 impl LineReader {
     #[new]
     #[pyo3(signature = (path, lane, topic, position = 0))]
     fn new(py: Python<'_>, path: String, lane: i32, topic: &str, position: u64) -> PyResult<Self> {
-        enter(py, || Ok(Self(Mutex::new(Lines::open(path, lane, topic, position)?))))
+        enter(py, || {
+            let state = State::Here(Lines::open(path, lane, topic, position)?);
+            Ok(Self(Mutex::new(Reader { state, position })))
+        })
     }
 
     /// The next whole lines (at least one, though it be longer than `bytes_max`), or None at the end.
@@ -113,7 +163,15 @@ impl LineReader {
         })
     }
 
-    /// Byte after the last line read.
+    /// Starts reading what the next `read` returns, in the background.
+    fn read_ahead(&self, py: Python<'_>, bytes_max: usize) -> PyResult<()> {
+        held(py, || {
+            lock(&self.0, "the line reader")?.read_ahead(bytes_max);
+            Ok(())
+        })
+    }
+
+    /// Byte after the last line handed out.
     #[getter]
     fn position(&self, py: Python<'_>) -> PyResult<u64> {
         held(py, || Ok(lock(&self.0, "the line reader")?.position))

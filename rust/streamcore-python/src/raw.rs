@@ -127,7 +127,7 @@ impl Raw {
     #[staticmethod]
     fn from_lines(py: Python<'_>, lane: i32, topic: &str, data: &[u8], base: i64) -> PyResult<Self> {
         enter(py, || {
-            let mut batch = RawBatch::from_lines(lane, topic.into(), data.to_vec(), base)?;
+            let mut batch = RawBatch::from_lines(lane, topic.into(), data.to_vec().into(), base)?;
             batch.seal();
             Ok(Self::from_batches(vec![batch]))
         })

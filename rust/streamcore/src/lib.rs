@@ -1,6 +1,7 @@
 //! The streamcore engine.
 #![warn(missing_docs)]
 pub mod batch;
+pub mod buffer;
 pub mod checkpoint;
 pub mod codec;
 pub mod combine;

@@ -5,6 +5,7 @@
 //! [`PADDING`] zero bytes, so that wide loads may read past the last value.
 
 use crate::batch::Bytes;
+use crate::buffer::Buffer;
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
@@ -56,7 +57,7 @@ pub struct RawBatch {
     /// Topic, file path or name of the source, for dead letters and `_topic`.
     pub topic: Arc<str>,
     /// Value bytes, then [`PADDING`] zeros once sealed.
-    data: Vec<u8>,
+    data: Buffer,
     /// One span a record.
     values: Vec<Span>,
     /// Position of each record, rising.
@@ -77,7 +78,7 @@ impl RawBatch {
         Self {
             lane,
             topic,
-            data: Vec::with_capacity(bytes + PADDING),
+            data: Buffer::with_capacity(bytes + PADDING),
             values: Vec::with_capacity(records),
             offsets: Vec::with_capacity(records),
             ..Self::default()
@@ -86,7 +87,7 @@ impl RawBatch {
 
     /// A batch over lines already end to end in `data`, split at `\n` (a trailing `\r` is dropped,
     /// empty lines are skipped); the offset of a line is `base` plus its first byte's place.
-    pub fn from_lines(lane: i32, topic: Arc<str>, data: Vec<u8>, base: i64) -> Result<Self> {
+    pub fn from_lines(lane: i32, topic: Arc<str>, data: Buffer, base: i64) -> Result<Self> {
         check_len(data.len())?;
         let estimate = data.len() / 128 + 1;
         let mut batch = Self::new(lane, topic, estimate, 0);
@@ -261,7 +262,7 @@ mod tests {
 
     #[test]
     fn lines_are_split_and_placed() {
-        let batch = RawBatch::from_lines(0, "f".into(), b"{}\r\n\n{\"a\":1}".to_vec(), 100).expect("small");
+        let batch = RawBatch::from_lines(0, "f".into(), b"{}\r\n\n{\"a\":1}".to_vec().into(), 100).expect("small");
         assert_eq!(batch.len(), 2);
         assert_eq!((batch.value(0), batch.offset(0)), (Some(&b"{}"[..]), 100));
         assert_eq!((batch.value(1), batch.offset(1)), (Some(&b"{\"a\":1}"[..]), 105));

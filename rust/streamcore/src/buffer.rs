@@ -1,0 +1,123 @@
+//! Byte buffers that are used again.
+//!
+//! `raw.rs` keeps the values of a batch in one. A fresh allocation of megabytes costs a page fault
+//! every 4 KiB, which for a record can be as much as decoding it; a buffer that was used before has
+//! its pages. Invariant: idle buffers are empty and take at most [`IDLE_BYTES_MAX`] together.
+
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
+
+/// Bytes of idle buffers kept for the next batches, of the whole process.
+const IDLE_BYTES_MAX: usize = 64 << 20;
+
+/// Smaller buffers are left to the allocator, which does not give their pages back.
+const POOLED_BYTES_MIN: usize = 64 << 10;
+
+/// A buffer is used again only where at least this part of it is asked for: one in four bytes.
+const WASTE_MAX: usize = 4;
+
+/// Idle buffers, the one used last at the back.
+#[derive(Debug)]
+struct Idle(VecDeque<Vec<u8>>);
+
+static IDLE: Mutex<Idle> = Mutex::new(Idle(VecDeque::new()));
+
+impl Idle {
+    fn take(&mut self, capacity: usize) -> Option<Vec<u8>> {
+        let fits = |buffer: &Vec<u8>| (capacity..=capacity.saturating_mul(WASTE_MAX)).contains(&buffer.capacity());
+        let place = self.0.iter().rposition(fits)?;
+        self.0.remove(place)
+    }
+
+    /// Keeps `buffer`; gives those that it takes the place of.
+    fn keep(&mut self, mut buffer: Vec<u8>) -> Vec<Vec<u8>> {
+        buffer.clear();
+        self.0.push_back(buffer);
+        let mut gone = Vec::new();
+        let mut held: usize = self.0.iter().map(Vec::capacity).sum();
+        while held > IDLE_BYTES_MAX {
+            let Some(oldest) = self.0.pop_front() else { break };
+            held -= oldest.capacity();
+            gone.push(oldest);
+        }
+        gone
+    }
+}
+
+/// A `Vec<u8>` whose memory goes to a later buffer when it is dropped.
+#[derive(Debug, Clone, Default)]
+pub struct Buffer(Vec<u8>);
+
+impl Buffer {
+    /// An empty buffer with room for at least `capacity` bytes.
+    #[must_use]
+    pub fn with_capacity(capacity: usize) -> Self {
+        let mut used = None;
+        if capacity >= POOLED_BYTES_MIN {
+            used = IDLE.lock().unwrap_or_else(PoisonError::into_inner).take(capacity);
+        }
+        Self(used.unwrap_or_else(|| Vec::with_capacity(capacity)))
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.0.capacity() >= POOLED_BYTES_MIN {
+            let gone = IDLE.lock().unwrap_or_else(PoisonError::into_inner).keep(std::mem::take(&mut self.0));
+            // Their pages go back to the system only now that nobody waits for the lock.
+            drop(gone);
+        }
+    }
+}
+
+impl From<Vec<u8>> for Buffer {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl Deref for Buffer {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn buffer(capacity: usize) -> Vec<u8> {
+        let mut buffer = Vec::with_capacity(capacity);
+        buffer.extend_from_slice(b"left over");
+        buffer
+    }
+
+    #[test]
+    fn a_buffer_of_about_the_size_is_used_again_empty() {
+        let mut idle = Idle(VecDeque::new());
+        assert!(idle.keep(buffer(1 << 20)).is_empty());
+        assert_eq!(idle.take((1 << 20) + 1), None);
+        assert_eq!(idle.take(100_000), None, "most of it would lie idle");
+        assert_eq!(idle.take(1 << 19).map(|used| (used.capacity(), used.len())), Some((1 << 20, 0)));
+        assert_eq!(idle.take(1 << 19), None);
+    }
+
+    #[test]
+    fn idle_buffers_are_bounded_and_the_oldest_goes_first() {
+        let mut idle = Idle(VecDeque::new());
+        let sizes = [IDLE_BYTES_MAX / 2, IDLE_BYTES_MAX / 4, IDLE_BYTES_MAX / 2];
+        let gone: Vec<usize> =
+            sizes.iter().flat_map(|size| idle.keep(buffer(*size))).map(|gone| gone.capacity()).collect();
+        assert_eq!(gone, [IDLE_BYTES_MAX / 2]);
+        assert_eq!(idle.keep(buffer(IDLE_BYTES_MAX + 1)).len(), 3, "one too large for all is not kept either");
+    }
+}
