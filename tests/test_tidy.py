@@ -23,11 +23,12 @@ FILE_BYTES_MAX = 1_000_000
 
 ENGINE = Path("rust/streamcore/src")
 BINDING = Path("rust/streamcore-python/src")
+KERNELS = ENGINE / "decode" / "json" / "kernel"
 
 # The engine, from the bottom up: a module uses those above it in this list, never its own row.
 ENGINE_LAYERS = (
     {"error", "partition", "time_text"},
-    {"batch", "codec", "spec"},
+    {"batch", "buffer", "codec", "spec"},
     {"raw", "state", "metrics", "watermark"},
     {"expr", "generate", "encode", "checkpoint", "dedupe"},
     {"decode", "window", "infer"},
@@ -336,12 +337,22 @@ def test_clippy_bans_clock_environment_and_chance_in_the_engine() -> None:
     assert all(entry["reason"] for entry in entries)
 
 
-def test_unsafe_is_forbidden_and_unwrap_noticed() -> None:
+def test_unsafe_is_left_to_the_kernels_and_unwrap_noticed() -> None:
     lints = tomllib.loads(tree.text(Path("Cargo.toml")))["workspace"]["lints"]
-    assert lints["rust"]["unsafe_code"] == "forbid"
+    assert lints["rust"]["unsafe_code"] == "deny"
     assert lints["clippy"]["unwrap_used"] == "warn"
     for crate in (ENGINE, BINDING):
         assert tomllib.loads(tree.text(crate.parent / "Cargo.toml"))["lints"] == {"workspace": True}
+        for path in (path for path in tree.files() if path.is_relative_to(crate) and path.suffix == ".rs"):
+            allowed = "(unsafe_code" in tree.text(path) or "unsafe {" in tree.text(path)
+            assert not allowed or path.is_relative_to(KERNELS), f"{path}: unsafe outside {KERNELS}"
+
+
+def test_every_unsafe_block_has_its_reason() -> None:
+    for path in (path for path in tree.files() if path.is_relative_to(KERNELS)):
+        lines = tree.text(path).splitlines()
+        for number, line in enumerate(lines):
+            assert "unsafe {" not in line or "// SAFETY:" in lines[number - 1], f"{path}:{number + 1}"
 
 
 # --- the scanners themselves, on text where the answer is known

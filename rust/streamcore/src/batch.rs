@@ -98,6 +98,21 @@ impl Bytes {
         self.ends.push(self.data.len() as u32);
     }
 
+    /// Appends the first `len` bytes of `chunk`, all of whose bytes may be read: a copy of fixed size
+    /// is several times faster than a short one of any size.
+    #[inline]
+    pub fn push_chunk(&mut self, chunk: &[u8; 64], len: usize) {
+        let start = self.data.len();
+        let (short, _) = chunk.split_at(32);
+        if len <= short.len() {
+            self.data.extend_from_slice(short);
+            self.data.truncate(start + len);
+        } else {
+            self.data.extend_from_slice(&chunk[..len]);
+        }
+        self.ends.push(self.data.len() as u32);
+    }
+
     /// Appends one value written by `fill` at the end of the data.
     pub fn push_with(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
         fill(&mut self.data);

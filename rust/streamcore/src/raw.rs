@@ -166,6 +166,14 @@ impl RawBatch {
         (span != NULL).then(|| &self.data[span.start as usize..(span.start + span.len) as usize])
     }
 
+    /// Value of record `row` with all that follows it in memory, and the value's length.
+    #[must_use]
+    #[inline]
+    pub fn padded_value(&self, row: usize) -> Option<(&[u8], usize)> {
+        let span = self.values[row];
+        (span != NULL).then(|| (&self.data[span.start as usize..], span.len as usize))
+    }
+
     /// The bytes from the first to the last value of `rows`, with whatever lies between them.
     #[must_use]
     pub fn bytes_of(&self, rows: std::ops::Range<usize>) -> &[u8] {
@@ -174,6 +182,14 @@ impl RawBatch {
             (Some(first), Some(last)) => &self.data[first.start as usize..(last.start + last.len) as usize],
             _ => &[],
         }
+    }
+
+    /// The first of `rows`, and those after it whose values lie within `bytes` of it.
+    #[must_use]
+    pub fn rows_within(&self, rows: std::ops::Range<usize>, bytes: usize) -> std::ops::Range<usize> {
+        let start = |row: usize| self.values[row].start as usize;
+        let within = rows.clone().skip(1).take_while(|row| start(*row) < start(rows.start).saturating_add(bytes));
+        rows.start..(rows.start + 1 + within.count()).min(rows.end)
     }
 
     /// Position of record `row`.

@@ -19,6 +19,66 @@ pub fn parse_iso(text: &[u8]) -> Option<i64> {
     parse_common(text).or_else(|| parse_iso_slow(text)).filter(|time| in_range(*time))
 }
 
+/// The last date met, so that a time of the same date is read without a calendar.
+#[derive(Debug, Clone)]
+pub struct Day {
+    /// `2026-01-01T`.
+    date: [u8; 11],
+    /// Its first millisecond.
+    start_ms: i64,
+}
+
+impl Default for Day {
+    fn default() -> Self {
+        Self { date: *b"1970-01-01T", start_ms: 0 }
+    }
+}
+
+impl Day {
+    /// See [`parse_iso`]; times in the common form on the date before are read fastest.
+    #[inline]
+    pub fn parse_iso(&mut self, text: &[u8]) -> Option<i64> {
+        if let Some(text) = text.as_array::<24>()
+            && text[..11] == self.date
+            && let Some(since_ms) = time_of_day(text)
+        {
+            return Some(self.start_ms + since_ms);
+        }
+        self.parse_other_date(text)
+    }
+
+    #[inline(never)]
+    fn parse_other_date(&mut self, text: &[u8]) -> Option<i64> {
+        let time_ms = parse_iso(text)?;
+        if let Some(date) = text.first_chunk()
+            && text.as_array::<24>().is_some_and(|text| time_of_day(text).is_some())
+        {
+            (self.date, self.start_ms) = (*date, time_ms - time_ms.rem_euclid(DAY_MS));
+        }
+        Some(time_ms)
+    }
+}
+
+/// Milliseconds since midnight of a time whose last 13 bytes are `00:00:00.000Z`.
+#[inline]
+fn time_of_day(text: &[u8; 24]) -> Option<i64> {
+    let (clock, fraction) = text[11..].split_first_chunk()?;
+    let clock = u64::from_le_bytes(*clock) ^ u64::from_le_bytes(*b"00:00:00");
+    let fraction = u32::from_le_bytes(*fraction.first_chunk()?) ^ u32::from_le_bytes(*b".000");
+    // A byte stays below 128 where it is a digit (at most 9 + 118) or the separator (0 + 127).
+    let clock_fits = clock.wrapping_add(u64::from_le_bytes([118, 118, 127, 118, 118, 127, 118, 118]));
+    let fraction_fits = fraction.wrapping_add(u32::from_le_bytes([127, 118, 118, 118]));
+    let others = (clock | clock_fits) & 0x8080_8080_8080_8080;
+    if others != 0 || (fraction | fraction_fits) & 0x8080_8080 != 0 || text[23] != b'Z' {
+        return None;
+    }
+    let digit = |at: u32| (clock >> (8 * at) & 0xf) as i64;
+    let tenth = |at: u32| i64::from(fraction >> (8 * at) & 0xf);
+    let (hour, minute, second) = (digit(0) * 10 + digit(1), digit(3) * 10 + digit(4), digit(6) * 10 + digit(7));
+    let ms = (tenth(1) * 10 + tenth(2)) * 10 + tenth(3);
+    (hour < 24 && minute < 60 && second < 60).then_some(((hour * 60 + minute) * 60 + second) * 1000 + ms)
+}
+
 fn in_range(time_ms: i64) -> bool {
     (TIME_MIN_MS..=TIME_MAX_MS).contains(&time_ms)
 }
@@ -168,6 +228,21 @@ mod tests {
             let (fast, slow) = (parse_common(text.as_bytes()), parse_iso_slow(text.as_bytes()));
             prop_assert!(fast.is_none() || fast == slow, "{}: {:?} and {:?}", text, fast, slow);
             prop_assert_eq!(fast.is_some(), day <= 28 && hour < 24 && minute < 60 && second < 60);
+        }
+
+        #[test]
+        fn a_known_day_changes_no_answer(
+            changes in proptest::collection::vec((0_usize..24, prop::sample::select(b"0123456789:-.TZ\xff ".to_vec())), 0..4),
+        ) {
+            let mut day = Day::default();
+            let known = *b"2026-02-28T23:59:59.999Z";
+            prop_assert_eq!(day.parse_iso(&known), parse_iso(&known));
+            let mut text = known;
+            for (at, byte) in changes {
+                text[at] = byte;
+                prop_assert_eq!(day.parse_iso(&text), parse_iso(&text));
+                prop_assert_eq!(day.parse_iso(&known), parse_iso(&known));
+            }
         }
     }
 }

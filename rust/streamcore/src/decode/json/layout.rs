@@ -1,28 +1,25 @@
-//! Layouts: a record that the full parser has accepted teaches where its values lie, and records of
-//! the same layout are then checked against its literal bytes, so that only their values are scanned.
+//! A layout: the literal bytes of a record that the full parser has accepted, and what its values are.
 //!
-//! `decode/mod.rs` tries the layouts of a range of records first and learns from what the full parser
-//! accepts. A layout matches only a record made of the same literals and of values that need no
-//! further look, so it can neither accept nor locate anything that the full parser would not.
-//! Invariant: layouts hold no state of a pipeline; each range of records starts without any.
+//! `layouts.rs` keeps those met last. A record of the same layout is checked against the literals with
+//! wide compares, and only its values are scanned; it is made of the same literals and of valid values,
+//! so a layout accepts and locates nothing that the full parser would not. Invariant: reading stays
+//! within the slice given, whatever the record holds.
 
 use super::Located;
+use super::kernel::padded::{Chunk, Padded};
+use super::kernel::{Wide, first_bits};
 use super::scan::{Kind, NUMBER_BYTES_MAX, Scanner, Value};
-use super::text::plain_text_len;
+use crate::raw::PADDING;
 
-/// Layouts kept for a range of records.
-const LAYOUTS_MAX: usize = 8;
+/// Most pieces of a layout; longer records go to the full parser.
+const PIECES_MAX: usize = 512;
 
-/// Misses after which a range whose records mostly miss stops trying.
-const MISSES_MAX: usize = 64;
-
-/// Values a layout may have; longer records go to the full parser.
-const SLOTS_MAX: usize = 64;
-
-/// What a value of a layout is.
+/// What comes after the literal of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SlotKind {
-    /// Text without escapes; its quotes belong to the literals around it.
+enum Next {
+    /// More literal bytes.
+    Literal,
+    /// Text; its quotes belong to the literals around it.
     Text,
     /// A number.
     Number,
@@ -30,36 +27,40 @@ enum SlotKind {
     Word,
 }
 
-/// One value of a layout, after the literal bytes before it.
+/// As much of a literal as a kernel compares at once, and the value behind it.
 #[derive(Debug, Clone)]
-struct Slot {
-    /// End of the literal in [`Layout::literals`].
-    literal_end: usize,
-    kind: SlotKind,
-    /// The wanted field that the value is.
-    field: Option<usize>,
+struct Piece {
+    /// The literal bytes, then zeros.
+    literal: Chunk,
+    len: u32,
+    next: Next,
+    /// The wanted field that the value is; [`UNWANTED`]: none.
+    field: u32,
 }
+
+const UNWANTED: u32 = u32::MAX;
 
 /// The literals and values of a record.
 #[derive(Debug, Clone)]
-struct Layout {
-    /// Literal bytes of all slots end to end, then those after the last value.
-    literals: Vec<u8>,
-    slots: Vec<Slot>,
+pub struct Layout {
+    pieces: Vec<Piece>,
+    /// Literal bytes in a piece at most.
+    width: usize,
 }
 
 impl Layout {
-    /// The layout of `record`, in which the full parser has `found` the wanted fields; `None` when it
-    /// has too many values, or when a wanted one is an object or array.
-    fn learn(record: &[u8], found: &[Located]) -> Option<Self> {
+    /// The layout, for a kernel of `width`, of `record`, in which the full parser has `found` the
+    /// wanted fields; `None` when it is too long, or when a wanted field is an object or array.
+    #[must_use]
+    pub fn learn(width: usize, record: &[u8], found: &[Located]) -> Option<Self> {
         let nested = |value: &Value| matches!(value.kind, Kind::Object | Kind::Array);
         if found.iter().flatten().any(nested) {
             return None;
         }
-        let mut layout = Self { literals: Vec::new(), slots: Vec::new() };
+        let mut layout = Self { pieces: Vec::new(), width };
         let (mut at, mut literal_start) = (0, 0);
-        while at < record.len() {
-            let (kind, start, end) = match record[at] {
+        while at < record.len() && layout.pieces.len() <= PIECES_MAX {
+            let (next, start, end) = match record[at] {
                 b'"' => {
                     let text = Scanner::starting_at(record, at).known_text().ok()?;
                     let (start, end) = (text.start as usize, text.end as usize);
@@ -67,54 +68,121 @@ impl Layout {
                         at = end + 1;
                         continue;
                     }
-                    (SlotKind::Text, start, end)
+                    (Next::Text, start, end)
                 }
-                b'-' | b'0'..=b'9' => (SlotKind::Number, at, at + number_len(&record[at..])?.0),
-                b't' | b'f' | b'n' => (SlotKind::Word, at, at + word_len(&record[at..])?.0),
+                b'-' | b'0'..=b'9' => (Next::Number, at, at + number_slow(&record[at..])?.0),
+                b't' | b'f' | b'n' => (Next::Word, at, at + word(&record[at..])?.0),
                 _ => {
                     at += 1;
                     continue;
                 }
             };
-            layout.literals.extend_from_slice(&record[literal_start..start]);
             let field = found.iter().position(|value| value.is_some_and(|value| value.start as usize == start));
-            layout.slots.push(Slot { literal_end: layout.literals.len(), kind, field });
+            layout.push(&record[literal_start..start], next, field);
             literal_start = end;
             // The closing quote begins the next literal.
-            at = if kind == SlotKind::Text { end + 1 } else { end };
+            at = if next == Next::Text { end + 1 } else { end };
         }
-        layout.literals.extend_from_slice(&record[literal_start..]);
-        (layout.slots.len() <= SLOTS_MAX).then_some(layout)
+        layout.push(&record[literal_start..], Next::Literal, None);
+        (layout.pieces.len() <= PIECES_MAX).then_some(layout)
     }
 
-    /// Locates the wanted fields of `record` (valid UTF-8) if it has this layout.
-    #[inline]
-    fn locate(&self, record: &[u8], found: &mut [Located]) -> bool {
-        let (mut at, mut literal_start) = (0, 0);
-        for slot in &self.slots {
-            let literal = &self.literals[literal_start..slot.literal_end];
-            let Some(rest) = record[at..].strip_prefix(literal) else { return false };
-            at += literal.len();
-            literal_start = slot.literal_end;
-            let value = match slot.kind {
-                SlotKind::Text => {
-                    let len = plain_text_len(rest);
-                    if rest.get(len) != Some(&b'"') {
-                        return false;
-                    }
-                    Some((len, Kind::Text))
-                }
-                SlotKind::Number => number_len(rest),
-                SlotKind::Word => word_len(rest),
-            };
-            let Some((len, kind)) = value else { return false };
-            if let Some(field) = slot.field {
-                found[field] = Some(Value { kind, start: at as u32, end: (at + len) as u32 });
+    fn push(&mut self, literal: &[u8], next: Next, field: Option<usize>) {
+        let last = literal.len().div_ceil(self.width).max(1) - 1;
+        for (place, bytes) in literal.chunks(self.width).enumerate() {
+            let mut piece =
+                Piece { literal: [0; PADDING], len: bytes.len() as u32, next: Next::Literal, field: UNWANTED };
+            piece.literal[..bytes.len()].copy_from_slice(bytes);
+            if place == last {
+                piece.next = next;
+                piece.field = field.map_or(UNWANTED, |field| field as u32);
             }
-            at += len;
+            self.pieces.push(piece);
         }
-        record[at..] == self.literals[literal_start..]
     }
+
+    /// Bytes it takes.
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        self.pieces.len() * size_of::<Piece>()
+    }
+
+    /// Locates the wanted fields of records (valid UTF-8) if all have this layout: as many in `found`
+    /// for each record as the plan wants. Records are walked side by side, for each walk is a chain of
+    /// reads that wait for one another.
+    #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
+    #[inline(always)]
+    pub fn locate_with<W: Wide, const N: usize>(
+        &self,
+        kernel: W,
+        records: [Padded<'_>; N],
+        found: &mut [Located],
+    ) -> bool {
+        let fields = found.len() / N;
+        let mut at = [0; N];
+        for piece in &self.pieces {
+            for lane in 0..N {
+                let Some(there) = records[lane].chunk(at[lane]) else { return false };
+                let len = piece.len as usize;
+                if kernel.differing(&piece.literal, there) & first_bits::<W>(len) != 0 {
+                    return false;
+                }
+                at[lane] += len;
+            }
+            if piece.next == Next::Literal {
+                continue;
+            }
+            for lane in 0..N {
+                let Some((len, kind)) = value(kernel, piece.next, records[lane], at[lane]) else { return false };
+                let start = at[lane];
+                at[lane] += len;
+                if piece.field != UNWANTED
+                    && let Some(field) = found.get_mut(lane * fields + piece.field as usize)
+                {
+                    *field = Some(Value { kind, start: start as u32, end: at[lane] as u32 });
+                }
+            }
+        }
+        // Whatever was passed beyond a record's end shows here.
+        (0..N).all(|lane| at[lane] == records[lane].len())
+    }
+}
+
+/// Length and kind of the value at `at`, if it is one of its sort.
+#[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
+#[inline(always)]
+fn value<W: Wide>(kernel: W, sort: Next, record: Padded<'_>, at: usize) -> Option<(usize, Kind)> {
+    let chunk = record.chunk(at)?;
+    match sort {
+        Next::Text => text(kernel, record, chunk, at),
+        Next::Number => number(record, chunk, at),
+        Next::Word | Next::Literal => word(chunk),
+    }
+}
+
+/// Length and kind of the text at `at`, whose opening quote is before it.
+#[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
+#[inline(always)]
+fn text<'a, W: Wide>(kernel: W, record: Padded<'a>, mut chunk: &'a Chunk, at: usize) -> Option<(usize, Kind)> {
+    let mut len = 0;
+    loop {
+        let (quotes, others) = kernel.text_ends(chunk);
+        // The bits up to the first quote; all, if there is none.
+        if others & (quotes ^ quotes.wrapping_sub(1)) != 0 {
+            return escaped_text_slow(record, at);
+        }
+        if quotes != 0 {
+            return Some((len + quotes.trailing_zeros() as usize / W::BITS, Kind::Text));
+        }
+        len += W::WIDTH;
+        chunk = record.chunk(at + len)?;
+    }
+}
+
+#[inline(never)]
+fn escaped_text_slow(record: Padded<'_>, at: usize) -> Option<(usize, Kind)> {
+    let value = Scanner::starting_at(record.record(), at - 1).known_text().ok()?;
+    Some((value.end as usize - at, value.kind))
 }
 
 /// Whether text that ended just before `rest` is a field name.
@@ -122,155 +190,35 @@ fn is_key(rest: &[u8]) -> bool {
     rest.iter().find(|byte| !matches!(byte, b' ' | b'\n' | b'\r' | b'\t')) == Some(&b':')
 }
 
-/// Length and kind of the number at the start of `text`, if there is one.
+/// Length and kind of the number at `at`, which `chunk` begins with.
 #[inline]
-fn number_len(text: &[u8]) -> Option<(usize, Kind)> {
-    let digits = text.iter().take(NUMBER_BYTES_MAX).position(|byte| !byte.is_ascii_digit())?;
-    let more = matches!(text[digits], b'.' | b'e' | b'E' | b'-');
-    if !more && digits > 0 && (text[0] != b'0' || digits == 1) {
-        return Some((digits, Kind::Integer));
+fn number(record: Padded<'_>, chunk: &Chunk, at: usize) -> Option<(usize, Kind)> {
+    const ZEROS: u64 = 0x3030_3030_3030_3030;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let word = u64::from_le_bytes(*chunk.first_chunk()?) ^ ZEROS;
+    // A byte's high bit is set where it is no digit; no sum carries into the next byte.
+    let others = (word | (word & !HIGHS).wrapping_add(0x7676_7676_7676_7676)) & HIGHS;
+    let digits = others.trailing_zeros() as usize / 8;
+    if matches!(digits, 0 | 8) || (chunk[0] == b'0' && digits > 1) || matches!(chunk[digits], b'.' | b'e' | b'E') {
+        return number_slow(record.record().get(at..)?);
     }
-    number_len_slow(text)
+    Some((digits, Kind::Integer))
 }
 
-/// Signs, fractions and exponents: as the full parser has them.
-fn number_len_slow(text: &[u8]) -> Option<(usize, Kind)> {
+/// Long numbers, signs, fractions and exponents: as the full parser has them.
+#[inline(never)]
+fn number_slow(text: &[u8]) -> Option<(usize, Kind)> {
     if !matches!(text.first(), Some(b'-' | b'0'..=b'9')) {
         return None;
     }
-    let value = Scanner::starting_at(text, 0).known_number().ok()?;
+    let bounded = &text[..text.len().min(NUMBER_BYTES_MAX + 1)];
+    let value = Scanner::starting_at(bounded, 0).known_number().ok()?;
     Some((value.end as usize, value.kind))
 }
 
 /// Length and kind of the word at the start of `text`, if there is one.
 #[inline]
-fn word_len(text: &[u8]) -> Option<(usize, Kind)> {
+fn word(text: &[u8]) -> Option<(usize, Kind)> {
     let words = [(&b"true"[..], Kind::True), (b"false", Kind::False), (b"null", Kind::Null)];
     words.into_iter().find(|(word, _)| text.starts_with(word)).map(|(word, kind)| (word.len(), kind))
-}
-
-/// The layouts met in a range of records, the one of the last record first.
-#[derive(Debug, Default)]
-pub struct Layouts {
-    /// The one that matched last comes first.
-    known: Vec<Layout>,
-    hits: usize,
-    misses: usize,
-}
-
-impl Layouts {
-    /// Locates the wanted fields of `record` (valid UTF-8) if it has a known layout. `found` holds
-    /// nothing on entry, and nothing of use after a miss.
-    #[inline]
-    pub fn locate(&mut self, record: &[u8], found: &mut [Located]) -> bool {
-        for place in 0..self.known.len() {
-            if self.known[place].locate(record, found) {
-                self.known[..=place].rotate_right(1);
-                self.hits += 1;
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Learns the layout of a record that missed and that the full parser has accepted.
-    pub fn learn(&mut self, record: &[u8], found: &[Located]) {
-        self.misses += 1;
-        if self.misses > MISSES_MAX && self.hits < self.misses {
-            self.known.clear();
-            return;
-        }
-        if let Some(layout) = Layout::learn(record, found) {
-            self.known.truncate(LAYOUTS_MAX - 1);
-            self.known.insert(0, layout);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::Projection;
-    use super::*;
-    use proptest::prelude::*;
-
-    const RECORDS: [&str; 8] = [
-        r#"{"id":"a1","t":"2026-01-01T00:00:00.000Z","p":{"page":"home","n":12,"ok":true},"m":{"ip":"10.0.0.1"}}"#,
-        r#"{ "t" : 17 , "p" : { "page" : null , "x" : [1, "two", {}, [], -3.5e1] } , "id" : "b" }"#,
-        r#"{"id":"","p":{"page":"\u00e9\n","n":-0},"extra":{"a":[{"b":"c"}]}}"#,
-        r#"{"p":{"page":"é","n":0.5},"id":false}"#,
-        r#"{"n":{},"id":12345678901234567890,"p":{}}"#,
-        "[1]",
-        r#"{"id":"x"} "#,
-        r#"{"a:b":":","id":":\":","p":{"page":","}}"#,
-    ];
-
-    fn projection() -> Projection {
-        let paths = ["id", "p.page", "p.n", "t"].map(|path| path.split('.').map(str::to_owned).collect());
-        Projection::new(&paths, 64)
-    }
-
-    /// A record with bytes replaced, inserted or removed, which may leave no JSON at all.
-    fn mutated() -> impl Strategy<Value = Vec<u8>> {
-        let edit = (
-            any::<prop::sample::Index>(),
-            0_u8..3,
-            prop::sample::select(b"\"\\{}[],:0123456789.-eE tfn\x01\xc3x".to_vec()),
-        );
-        (0..RECORDS.len(), proptest::collection::vec(edit, 0..4)).prop_map(|(base, edits)| {
-            let mut record = RECORDS[base].as_bytes().to_vec();
-            for (place, edit, byte) in edits {
-                let at = place.index(record.len());
-                match edit {
-                    0 => record[at] = byte,
-                    1 => record.insert(at, byte),
-                    _ if record.len() > 1 => {
-                        record.remove(at);
-                    }
-                    _ => {}
-                }
-            }
-            record
-        })
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4000))]
-
-        #[test]
-        fn a_layout_finds_what_the_full_parser_finds(records in proptest::collection::vec(mutated(), 1..12)) {
-            let projection = projection();
-            let mut layouts = Layouts::default();
-            for record in records.iter().filter(|record| std::str::from_utf8(record).is_ok()) {
-                let (mut fast, mut full) = (vec![None; 4], vec![None; 4]);
-                let hit = layouts.locate(record, &mut fast);
-                let accepted = projection.locate(record, &mut full);
-                if hit {
-                    prop_assert_eq!(accepted, Ok(()), "{}", String::from_utf8_lossy(record));
-                    prop_assert_eq!(fast, full);
-                } else if accepted.is_ok() {
-                    layouts.learn(record, &full);
-                    let mut again = vec![None; 4];
-                    if layouts.locate(record, &mut again) {
-                        prop_assert_eq!(again, full);
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn records_of_one_layout_hit_and_others_do_not() {
-        let projection = projection();
-        let mut layouts = Layouts::default();
-        let mut found = vec![None; 4];
-        projection.locate(RECORDS[0].as_bytes(), &mut found).expect("JSON");
-        layouts.learn(RECORDS[0].as_bytes(), &found);
-        let same = RECORDS[0].replace("home", "a longer page").replace("12", "7").replace("true", "null");
-        assert!(layouts.locate(same.as_bytes(), &mut found));
-        let page = found[1].expect("located");
-        assert_eq!(&same[page.start as usize..page.end as usize], "a longer page");
-        for other in [&RECORDS[0].replace("home", "ho\\nme"), &RECORDS[0].replace("12", "012"), RECORDS[3]] {
-            assert!(!layouts.locate(other.as_bytes(), &mut found), "{other}");
-        }
-    }
 }

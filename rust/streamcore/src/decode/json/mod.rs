@@ -4,7 +4,9 @@
 //! columns (`decode/convert.rs`) only once the record as a whole is good. Invariant: a record that
 //! `locate` accepts is valid JSON to its last byte.
 
+pub mod kernel;
 pub mod layout;
+pub mod layouts;
 pub mod scan;
 pub mod text;
 

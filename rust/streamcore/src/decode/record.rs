@@ -1,0 +1,206 @@
+//! One record at a time: everything that can be wrong with it, and its row of the columns.
+//!
+//! `block.rs` does the same for many good records at once and leaves those to this file of which one
+//! does not fit its columns. Invariant: a refused record leaves the columns as they were.
+
+use super::convert::push_value;
+use super::json::Located;
+use super::json::kernel::padded::Padded;
+use super::json::layouts::Layouts;
+use super::json::scan::{Kind, Value};
+use super::json::text::unescape;
+use super::{Decoder, Search, time, truncate};
+use crate::batch::{Batch, DataType, Scalar};
+use crate::error::{Reject, RejectKind};
+use crate::raw::{Part, RawBatch};
+use crate::spec::{FormatSpec, TimeUnitSpec};
+
+impl Decoder {
+    /// Decodes record `row`: a row of the columns, a refusal or a tombstone.
+    #[inline]
+    pub(super) fn decode_row(
+        &self,
+        raw: &RawBatch,
+        row: usize,
+        valid_utf8: bool,
+        search: &mut Search,
+        batch: &mut Batch,
+    ) {
+        let Some((padded, value_len)) = raw.padded_value(row) else {
+            batch.tombstones.push(row as u32);
+            return;
+        };
+        let len = batch.len();
+        match self.accept(raw, row, (padded, value_len), valid_utf8, search, batch) {
+            Ok(event_time_ms) => {
+                batch.raw_rows.push(row as u32);
+                batch.event_times_ms.push(event_time_ms);
+            }
+            Err(reject) => {
+                truncate(batch, len);
+                batch.rejects.push(reject);
+            }
+        }
+    }
+
+    /// Fills the columns for one record and gives its event time. On an error columns may be half
+    /// filled; the caller cuts them back.
+    #[inline]
+    fn accept(
+        &self,
+        raw: &RawBatch,
+        row: usize,
+        (padded, len): (&[u8], usize),
+        valid_utf8: bool,
+        search: &mut Search,
+        batch: &mut Batch,
+    ) -> Result<i64, Reject> {
+        let value = &padded[..len];
+        let Search { found, layouts, day } = search;
+        let found = &mut found[..self.projection.len()];
+        self.check_size(row, len)?;
+        if self.plan.format == FormatSpec::Json {
+            self.locate(row, value, Padded::new(padded, len), valid_utf8, layouts, found)?;
+            for (column, (field, place)) in batch.columns.iter_mut().zip(self.plan.fields.iter().zip(&self.places)) {
+                push_value(column, value, found[*place], &field.path).map_err(|misfit| {
+                    let at = found[*place].map_or(0, |value| value.start as usize);
+                    Reject::new(row as u32, misfit.kind, at, misfit.detail)
+                })?;
+            }
+            self.check_key(raw, row, value, found)?;
+        }
+        self.push_parts(raw, row, batch)?;
+        self.event_time(raw, row, value, found, day)
+    }
+
+    pub(super) fn check_size(&self, row: usize, len: usize) -> Result<(), Reject> {
+        let limit = self.plan.record_bytes_max;
+        if len as u64 <= limit {
+            return Ok(());
+        }
+        let detail = format!("the value has {len} bytes; limits.max_record_bytes is {limit}");
+        Err(Reject::new(row as u32, RejectKind::SizeLimit, 0, detail))
+    }
+
+    /// Validates a record and locates the wanted fields, `found` having room for them.
+    #[inline]
+    pub(super) fn locate(
+        &self,
+        row: usize,
+        value: &[u8],
+        padded: Option<Padded<'_>>,
+        valid_utf8: bool,
+        layouts: &mut Layouts,
+        found: &mut [Located],
+    ) -> Result<(), Reject> {
+        let refuse = |kind, at, detail: &str| Reject::new(row as u32, kind, at, detail);
+        let bad_utf8 = || {
+            let fault = simdutf8::compat::from_utf8(value).err()?;
+            Some(refuse(RejectKind::DecodeUtf8, fault.valid_up_to(), "the value is not valid UTF-8"))
+        };
+        if !valid_utf8 && let Some(reject) = bad_utf8() {
+            return Err(reject);
+        }
+        found.fill(None);
+        if padded.is_some_and(|record| layouts.locate(record, found)) {
+            return Ok(());
+        }
+        found.fill(None);
+        // Two records may be valid only end to end, a character being cut between them.
+        self.projection
+            .locate(value, found)
+            .map_err(|fault| bad_utf8().unwrap_or_else(|| refuse(fault.kind, fault.at, fault.message)))?;
+        layouts.learn(value, found);
+        Ok(())
+    }
+
+    /// Refuses a record whose key is not what `keyed_by` says.
+    pub(super) fn check_key(&self, raw: &RawBatch, row: usize, value: &[u8], found: &[Located]) -> Result<(), Reject> {
+        let (Some(place), Some(field)) = (self.keyed_by_place, &self.plan.keyed_by) else { return Ok(()) };
+        let mut unescaped = Vec::new();
+        let declared = found[place].filter(|value| value.kind != Kind::Null).map(|located| {
+            let text = &value[located.start as usize..located.end as usize];
+            if located.kind == Kind::EscapedText {
+                unescape(text, &mut unescaped);
+                return &unescaped[..];
+            }
+            text
+        });
+        if declared == raw.key(row) {
+            return Ok(());
+        }
+        let detail = format!("the record key is not {}, which keyed_by names", field.path);
+        Err(Reject::new(row as u32, RejectKind::KeyMismatch, 0, detail))
+    }
+
+    /// Appends the parts of record `row` that are columns.
+    pub(super) fn push_parts(&self, raw: &RawBatch, row: usize, batch: &mut Batch) -> Result<(), Reject> {
+        let columns = batch.columns[self.plan.fields.len()..].iter_mut();
+        for (column, (part, data_type)) in columns.zip(&self.plan.parts) {
+            let value = match part {
+                Part::Key => raw.key(row).map(Scalar::Bytes),
+                Part::Value => raw.value(row).map(Scalar::Bytes),
+                Part::Topic => Some(Scalar::Bytes(raw.topic.as_bytes())),
+                Part::Partition => Some(Scalar::Int64(i64::from(raw.lane))),
+                Part::Offset => Some(Scalar::Int64(raw.offset(row))),
+                Part::Timestamp => raw.timestamp_ms(row).map(Scalar::Int64),
+                Part::Header(name) => {
+                    let header = raw.headers(row).iter().rev().find(|(known, _)| known == name);
+                    header.and_then(|(_, value)| value.as_deref()).map(Scalar::Bytes)
+                }
+            };
+            if let (Some(Scalar::Bytes(bytes)), DataType::String) = (value, data_type)
+                && simdutf8::basic::from_utf8(bytes).is_err()
+            {
+                let detail = "a record part used as text is not valid UTF-8; declare it as binary in [source.schema]";
+                return Err(Reject::new(row as u32, RejectKind::TypeMismatch, 0, detail));
+            }
+            column.push(value.unwrap_or(Scalar::Null));
+        }
+        Ok(())
+    }
+
+    /// The event time of a record whose fields were `found`, ms.
+    #[inline]
+    pub(super) fn event_time(
+        &self,
+        raw: &RawBatch,
+        row: usize,
+        record: &[u8],
+        found: &[Located],
+        day: &mut time::Day,
+    ) -> Result<i64, Reject> {
+        let refuse = |kind, at: u32, detail: String| Reject::new(row as u32, kind, at as usize, detail);
+        let (Some(place), Some(field)) = (self.event_time_place, &self.plan.event_time) else {
+            let missing = || refuse(RejectKind::BadTimestamp, 0, "the record has no timestamp".to_owned());
+            return raw.timestamp_ms(row).filter(|time| in_years(*time)).ok_or_else(missing);
+        };
+        let path = &field.path;
+        let Some(value) = found[place].filter(|value| value.kind != Kind::Null) else {
+            return Err(refuse(RejectKind::MissingField, 0, format!("{path}, the event time, is absent or null")));
+        };
+        let unit = self.plan.event_time_unit;
+        parse_event_time(record, value, unit, day).ok_or_else(|| {
+            let wanted = if unit == TimeUnitSpec::Iso {
+                "ISO-8601 text with a zone; for a number set event_time_unit"
+            } else {
+                "a number of the declared event_time_unit or ISO-8601 text with a zone, in the years 1 to 9999"
+            };
+            refuse(RejectKind::BadTimestamp, value.start, format!("{path} is not {wanted}"))
+        })
+    }
+}
+
+fn in_years(time_ms: i64) -> bool {
+    (time::TIME_MIN_MS..=time::TIME_MAX_MS).contains(&time_ms)
+}
+
+#[inline]
+fn parse_event_time(record: &[u8], value: Value, unit: TimeUnitSpec, day: &mut time::Day) -> Option<i64> {
+    let text = &record[value.start as usize..value.end as usize];
+    match value.kind {
+        Kind::Text => day.parse_iso(text),
+        Kind::Integer | Kind::Fraction => time::parse_number(std::str::from_utf8(text).ok()?, unit),
+        _ => None,
+    }
+}
