@@ -98,7 +98,7 @@ class FilesSourceConfig(SourceBase):
 
     type: Literal["files"] = setting("files", "Kind of source.")
     path: str = setting(..., "File or glob, as `clicks/*.jsonl`.", min_length=1)
-    piece_bytes: int = setting(8 << 20, "How much of a file is read at once.", unit="bytes", ge=4096, le=1 << 30)
+    piece_bytes: int = setting(4 << 20, "How much of a file is read at once.", unit="bytes", ge=4096, le=1 << 30)
 
 
 class GenerateSourceConfig(SourceBase):

@@ -18,27 +18,16 @@ mod toml;
 
 use pyo3::prelude::*;
 
+/// Columns are made and dropped by the thousand: this allocator keeps their pages, where others give
+/// them back and fault them in again. It serves this library alone, not the interpreter.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Names the instruction set the decoder uses on this machine.
 #[pyfunction]
 fn simd() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if std::arch::is_x86_feature_detected!("avx2") {
-            return "avx2";
-        }
-        if std::arch::is_x86_feature_detected!("sse4.2") {
-            return "sse4.2";
-        }
-        "sse2"
-    }
-    #[cfg(target_arch = "aarch64")]
-    {
-        "neon"
-    }
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    {
-        "scalar"
-    }
+    streamcore::decode::json::kernel::Kernel::chosen().name()
 }
 
 #[pymodule]

@@ -113,10 +113,13 @@ impl Bytes {
         self.ends.push(self.data.len() as u32);
     }
 
-    /// Appends one value written by `fill` at the end of the data.
-    pub fn push_with(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
+    /// Appends one value written by `fill` at the end of the data; gives its length.
+    #[inline]
+    pub fn push_with(&mut self, fill: impl FnOnce(&mut Vec<u8>)) -> usize {
+        let start = self.data.len();
         fill(&mut self.data);
         self.ends.push(self.data.len() as u32);
+        self.data.len() - start
     }
 
     /// Value `row`.

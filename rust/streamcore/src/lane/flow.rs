@@ -242,8 +242,7 @@ impl<'f> Flow<'f> {
                 continue;
             }
             let mut any_null = false;
-            keys.push_with(|out| any_null = window.plan.key.encode(columns, row, out));
-            let len = keys.get(keys.len() - 1).len();
+            let len = keys.push_with(|out| any_null = window.plan.key.encode(columns, row, out));
             if (any_null && window.null_keys != NullKeysSpec::Group) || len > key_bytes_max {
                 keys.truncate(keys.len() - 1);
                 self.refuse_key(row, any_null && window.null_keys != NullKeysSpec::Group, window.null_keys);

@@ -37,6 +37,42 @@ pub enum Assigned {
     NoWindow,
 }
 
+/// The last event that missed no window: those of its slice go the same way until its first window is
+/// over. Saves the divisions of [`Aligned::assign`] for nearly every event.
+#[derive(Debug, Clone, Copy)]
+pub struct Assigner<'w> {
+    windows: &'w Aligned,
+    bucket: BucketKey,
+    /// First millisecond after the slice.
+    end_ms: i64,
+    /// The watermark from which on the slice's first window is over.
+    over_at_ms: i64,
+}
+
+impl<'w> Assigner<'w> {
+    /// Has seen no event.
+    #[must_use]
+    pub fn new(windows: &'w Aligned) -> Self {
+        let bucket = BucketKey { time: i64::MAX, since: 0 };
+        Self { windows, bucket, end_ms: i64::MIN, over_at_ms: i64::MIN }
+    }
+
+    /// See [`Aligned::assign`].
+    #[inline]
+    pub fn assign(&mut self, time_ms: i64, watermark_ms: i64) -> Assigned {
+        if time_ms >= self.bucket.time && time_ms < self.end_ms && watermark_ms < self.over_at_ms {
+            return Assigned::Bucket(self.bucket, 0);
+        }
+        let assigned = self.windows.assign(time_ms, watermark_ms);
+        if let Assigned::Bucket(bucket, 0) = assigned {
+            self.bucket = bucket;
+            self.end_ms = bucket.time + self.windows.slice_ms;
+            self.over_at_ms = self.windows.over_at(bucket.since);
+        }
+        assigned
+    }
+}
+
 impl Aligned {
     /// Windows of `size_ms` every `slide_ms`, both positive.
     #[must_use]
@@ -158,6 +194,10 @@ mod tests {
             time in -200_i64..200, watermark in -200_i64..200,
         ) {
             let windows = Aligned::new(size, slide, offset, floor, lateness);
+            let mut assigner = Assigner::new(&windows);
+            for (time, watermark) in [(time, watermark - 7), (time, watermark), (time + 3, watermark + 3), (time, watermark)] {
+                prop_assert_eq!(assigner.assign(time, watermark), windows.assign(time, watermark));
+            }
             let containing: Vec<i64> = (-300..300)
                 .filter(|start| (start - offset) % slide == 0 && *start <= time && time < start + size)
                 .filter(|start| floor.is_none_or(|floor| *start >= floor))

@@ -5,7 +5,7 @@
 //! stays until the last window it feeds is over at the purge watermark.
 
 use super::aggregate::Accumulators;
-use super::assign::{Aligned, Assigned};
+use super::assign::{Aligned, Assigned, Assigner};
 use super::rows::{ResultRows, RowOf};
 use super::{Arrivals, Outcome, WindowPlan, no_accumulators};
 use crate::codec::{Reader, Write};
@@ -106,17 +106,17 @@ impl AlignedWindows {
     /// Judges every row and groups the accepted ones by bucket; entries are places in `arrivals`.
     fn sort_into_buckets(&self, arrivals: &Arrivals<'_>, outcomes: &mut Vec<Outcome>) -> Vec<(BucketKey, Vec<u32>)> {
         let mut buckets: Vec<(BucketKey, Vec<u32>)> = Vec::new();
-        let mut current = 0;
+        let (mut current, mut assigner) = (0, Assigner::new(&self.windows));
         for (place, (row, watermark_ms)) in arrivals.rows.iter().zip(arrivals.watermarks_ms).enumerate() {
             let time_ms = arrivals.order.event_times_ms[*row as usize];
-            match self.windows.assign(time_ms, *watermark_ms) {
+            match assigner.assign(time_ms, *watermark_ms) {
                 Assigned::NoWindow => outcomes.push(Outcome::NoWindow),
                 Assigned::Late(over_at_ms) => outcomes.push(Outcome::Late(over_at_ms)),
                 Assigned::Bucket(bucket, missed) => {
                     outcomes.push(Outcome::Applied(missed));
                     if buckets.get(current).is_none_or(|(key, _)| *key != bucket) {
                         current = buckets.iter().position(|(key, _)| *key == bucket).unwrap_or_else(|| {
-                            buckets.push((bucket, Vec::new()));
+                            buckets.push((bucket, Vec::with_capacity(arrivals.rows.len() - place)));
                             buckets.len() - 1
                         });
                     }
