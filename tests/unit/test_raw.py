@@ -48,7 +48,7 @@ class Message:
         return [("h", b"1"), ("none", None)]
 
     def timestamp(self) -> tuple[int, int]:
-        return (1, 1_790_000_000_000)
+        return (1, 1_790_000_000_000) if self.error() is None else (0, -1)
 
 
 def from_messages(

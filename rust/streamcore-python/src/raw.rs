@@ -110,12 +110,12 @@ impl Raw {
     ) -> PyResult<FromMessages<'py>> {
         held(py, || {
             let messages = py.get_type::<PyList>().call1((messages,))?.cast_into::<PyList>().map_err(PyErr::from)?;
-            let (messages, errors) = part_errors(messages)?;
+            let (messages, timestamps_ms, errors) = part_errors(messages)?;
             let mut intake = Intake::new(next_offsets);
             if messages.is_empty() {
                 return Ok((Self::from_batches(Vec::new()), intake.positions(), 0, errors));
             }
-            let columns = Columns::new(&messages, keys, headers)?;
+            let columns = Columns::new(&messages, timestamps_ms, keys, headers)?;
             intake.sort(&columns)?;
             let (positions, refetched) = (intake.positions(), intake.refetched);
             let contents = intake.copy(py, &messages, &columns)?;
@@ -197,24 +197,38 @@ fn integers(items: &Bound<'_, PyAny>) -> PyResult<Vec<i64>> {
     Ok(integers.iter().map(|integer| i64::from_ne_bytes(*integer)).collect())
 }
 
-/// Messages, and messages that carry an error instead of a record.
-type Parted<'py> = (Bound<'py, PyList>, Vec<Bound<'py, PyAny>>);
+/// In the place of a record's time: the message has none.
+const NO_TIME_MS: i64 = -1;
+
+/// Record times of messages, ms. `timestamp()` is (kind, time); where the kind says "not available",
+/// as for a message that carries an error, the time is [`NO_TIME_MS`].
+fn timestamps_ms(messages: &Bound<'_, PyList>) -> PyResult<Vec<i64>> {
+    let second = messages.py().import("operator")?.getattr("itemgetter")?.call1((1,))?;
+    let map = messages.py().import("builtins")?.getattr("map")?;
+    integers(&map.call1((second, every(messages, "timestamp")?))?)
+}
+
+/// Messages with their times, and messages that carry an error instead of a record.
+type Parted<'py> = (Bound<'py, PyList>, Vec<i64>, Vec<Bound<'py, PyAny>>);
 
 /// Takes out the messages that carry an error: they have no partition, offset or value to speak of.
+/// They have no time either, so they are looked for only where one is missing.
 fn part_errors(messages: Bound<'_, PyList>) -> PyResult<Parted<'_>> {
     if messages.is_empty() {
-        return Ok((messages, Vec::new()));
+        return Ok((messages, Vec::new(), Vec::new()));
+    }
+    let times = timestamps_ms(&messages)?;
+    if !times.contains(&NO_TIME_MS) {
+        return Ok((messages, times, Vec::new()));
     }
     let py = messages.py();
     let errors = list_of(&every(&messages, "error")?)?;
-    // By identity: a `KafkaError` cannot be compared with `None`, it fails with an exception half set.
-    if errors.iter().all(|error| error.is_none()) {
-        return Ok((messages, Vec::new()));
-    }
     let all = messages.iter().zip(&errors);
+    // By identity: a `KafkaError` cannot be compared with `None`, it fails with an exception half set.
     let (failed, good): (Vec<_>, Vec<_>) = all.partition(|(_, error)| !error.is_none());
     let good = PyList::new(py, good.into_iter().map(|(message, _)| message))?;
-    Ok((good, failed.into_iter().map(|(message, _)| message).collect()))
+    let times = if failed.is_empty() || good.is_empty() { times } else { timestamps_ms(&good)? };
+    Ok((good, times, failed.into_iter().map(|(message, _)| message).collect()))
 }
 
 /// The parts of all messages.
@@ -222,7 +236,7 @@ struct Columns<'py> {
     topics: Bound<'py, PyList>,
     partitions: Vec<i64>,
     offsets: Vec<i64>,
-    /// Record time of each, ms; -1 where the message has none.
+    /// Record time of each, ms, or [`NO_TIME_MS`].
     timestamps_ms: Vec<i64>,
     values: Bound<'py, PyList>,
     keys: Option<Bound<'py, PyList>>,
@@ -230,17 +244,13 @@ struct Columns<'py> {
 }
 
 impl<'py> Columns<'py> {
-    fn new(messages: &Bound<'py, PyList>, keys: bool, headers: bool) -> PyResult<Self> {
+    fn new(messages: &Bound<'py, PyList>, timestamps_ms: Vec<i64>, keys: bool, headers: bool) -> PyResult<Self> {
         let column = |method: &str| list_of(&every(messages, method)?);
-        // `timestamp()` is (kind, time); where the kind says "not available" the time is -1.
-        let second = messages.py().import("operator")?.getattr("itemgetter")?.call1((1,))?;
-        let map = messages.py().import("builtins")?.getattr("map")?;
-        let timestamps = map.call1((second, every(messages, "timestamp")?))?;
         Ok(Self {
             topics: column("topic")?,
             partitions: integers(&every(messages, "partition")?)?,
             offsets: integers(&every(messages, "offset")?)?,
-            timestamps_ms: integers(&timestamps)?,
+            timestamps_ms,
             values: column("value")?,
             keys: keys.then(|| column("key")).transpose()?,
             headers: headers.then(|| column("headers")).transpose()?,
@@ -307,7 +317,7 @@ impl Intake {
                 };
                 current = found;
             }
-            let taken = self.groups[current].take(place, *offset, (*time_ms != -1).then_some(*time_ms));
+            let taken = self.groups[current].take(place, *offset, (*time_ms != NO_TIME_MS).then_some(*time_ms));
             self.refetched += usize::from(!taken);
         }
         Ok(())
