@@ -7,7 +7,7 @@ import sys
 import time
 
 import polars as pl
-import pyarrow  # noqa: F401
+import pyarrow as pa  # noqa: F401
 
 import streamcore as sc
 import streamcore.run  # all that streamcore loads when first used, before the clock starts: as the rivals' libraries
