@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from streamcore import _core
 from streamcore.errors import SinkError
+from streamcore.runner import PUSHES_BEHIND
 from streamcore.sinks.base import Version
 from streamcore.sources.base import Polled, Start
 
@@ -46,16 +47,6 @@ class FakeSealed:
     digest: int = 7
 
 
-class FakeDecoding:
-    """Records being decoded."""
-
-    def __init__(self, records: int) -> None:
-        self.records = records
-
-    def __len__(self) -> int:
-        return self.records
-
-
 class FakeEngine:
     """Counts records; every push gives one row with the count so far."""
 
@@ -69,27 +60,40 @@ class FakeEngine:
         self.count = 0
         self.count_committed = 0
         self.ahead: list[int] = []
+        self.behind: list[int] = []
+        self.refuses = False
+        """Every record is refused."""
         self.lanes: list[int] = []
 
     def assign(self, lanes: Sequence[int]) -> None:
         self.lanes += lanes
 
-    def decode(self, raw: _core.Raw) -> FakeDecoding:
-        self.log.append(f"decode {len(raw)}")
-        return FakeDecoding(len(raw))
+    def push(self, raw: _core.Raw, now_ms: int) -> list[_core.Batch]:
+        return [*self.settle(), self._push(len(raw))]
 
-    def push(self, records: _core.Raw | FakeDecoding, now_ms: int) -> list[_core.Batch]:
-        self.count += len(records)
-        self.log.append(f"push {len(records)}")
-        return [batch(rows=[self.count])]
+    def push_behind(self, raw: _core.Raw, now_ms: int) -> list[_core.Batch]:
+        self.log.append(f"behind {len(raw)}")
+        self.behind.append(len(raw))
+        return [self._push(self.behind.pop(0))] if len(self.behind) > PUSHES_BEHIND else []
+
+    def settle(self) -> list[_core.Batch]:
+        batches = [self._push(records) for records in self.behind]
+        self.behind = []
+        return batches
+
+    def _push(self, records: int) -> _core.Batch:
+        self.count += records
+        self.log.append(f"push {records}")
+        return batch("rejected" if self.refuses else "result", [self.count])
 
     def advance(self, now_ms: int, caught_up: Sequence[int]) -> list[_core.Batch]:
         self.log.append(f"advance {now_ms} {list(caught_up)}")
-        return []
+        return self.settle()
 
     def end(self) -> list[_core.Batch]:
+        batches = self.settle()
         self.log.append("end")
-        return [batch(rows=["closed"])]
+        return [*batches, batch(rows=["closed"])]
 
     def seal(self) -> FakeSealed:
         self.log.append("seal")
@@ -102,6 +106,7 @@ class FakeEngine:
 
     def rollback(self) -> None:
         self.log.append("engine rollback")
+        self.behind = []
         self.count = self.count_committed
 
     def save(self) -> list[tuple[int, bytes]]:

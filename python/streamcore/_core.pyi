@@ -5,8 +5,8 @@ from typing import Any, final
 
 __all__ = [
     "Batch",
-    "Decoding",
     "Generator",
+    "Intake",
     "LineReader",
     "Pipeline",
     "Raw",
@@ -66,22 +66,6 @@ class Raw:
         """From `(value, key, headers, timestamp_ms, offset)` tuples; offsets rise."""
 
     @staticmethod
-    def from_messages(
-        messages: Sequence[Any],
-        next_offsets: Mapping[tuple[str, int], int],
-        *,
-        keys: bool,
-        headers: bool,
-    ) -> tuple[Raw, dict[tuple[str, int], int], int, list[Any]]:
-        """From confluent_kafka messages: `(raw, positions, refetched, errors)`.
-
-        Messages of partitions not in `next_offsets`, or below the expected offset, are left out and counted in
-        `refetched`. `positions` are the next offsets of the partitions that had messages. `errors` are the
-        messages that carry an error. Keys and headers are taken along when asked for; those of late and refused
-        records are looked up afterwards in any case (the batch keeps the messages until it is pushed).
-        """
-
-    @staticmethod
     def from_lines(lane: int, topic: str, data: bytes, base: int) -> Raw:
         """From newline-separated records; a record's offset is `base` plus its place in `data`."""
 
@@ -92,6 +76,26 @@ class Raw:
     @property
     def byte_len(self) -> int:
         """Bytes of all values."""
+
+@final
+class Intake:
+    """Takes confluent_kafka messages into one batch for each partition.
+
+    `bounds` are, by topic and partition, the next offset and the one to stop before (`None`: none). Messages of other
+    partitions, or below the next offset, are left out and counted as refetched; those from the stop on are left to a
+    later run. Where all partitions are of one topic, so are the messages. Keys and headers are taken if asked for.
+    """
+
+    def __new__(
+        cls, bounds: Mapping[tuple[str, int], tuple[int, int | None]], *, keys: bool, headers: bool
+    ) -> Intake: ...
+    def take(self, messages: Sequence[Any]) -> list[Any]:
+        """Copies what is wanted of the messages; gives back those that carry an error instead of a record."""
+
+    def finish(self) -> tuple[Raw, dict[tuple[str, int], int], int]:
+        """`(raw, positions, refetched)`: the records, and the next offsets of the partitions that had messages."""
+
+    def __len__(self) -> int: ...
 
 @final
 class LineReader:
@@ -165,10 +169,6 @@ class Batch:
         """The original record's headers (outputs other than windowed results)."""
 
 @final
-class Decoding:
-    """Records being decoded in the background; to be pushed once, to the pipeline that decodes them."""
-
-@final
 class Sealed:
     """What an epoch leaves behind when it is sealed."""
 
@@ -194,13 +194,19 @@ class Pipeline:
         """Adds empty lanes. A push to a lane that was not assigned is an error."""
     def revoke(self, lanes: Sequence[int]) -> None:
         """Drops lanes and their state."""
-    def decode(self, raw: Raw) -> Decoding:
-        """Starts decoding the records in the background, for a later `push`. `raw` is empty afterwards.
+    def push(self, raw: Raw, now_ms: int) -> list[Batch]:
+        """Runs the records through their lanes. `raw` is empty afterwards.
 
-        Decoding holds no state, so nothing of an epoch is in flight; only pushing changes the pipeline.
+        Calls that give rows first wait for what is pushed in the background, and give its rows first.
         """
-    def push(self, records: Raw | Decoding, now_ms: int) -> list[Batch]:
-        """Runs the records through their lanes. They are gone from `records` afterwards."""
+    def push_behind(self, raw: Raw, now_ms: int) -> list[Batch]:
+        """The same in the background: decoding this one beside applying the last. Gives the rows of earlier pushes.
+
+        At most two are under way. Other calls see the pipeline as of all pushes that have begun to be applied; what
+        makes a push fail is raised by a later call.
+        """
+    def settle(self) -> list[Batch]:
+        """Waits for what is pushed in the background, and gives its rows."""
     def advance(self, now_ms: int, caught_up: Sequence[int]) -> list[Batch]:
         """Tells the time, and which lanes have read everything readable: idle logic, windows that close by it."""
     def end(self) -> list[Batch]:
@@ -210,7 +216,7 @@ class Pipeline:
     def committed(self) -> None:
         """The sealed epoch is durable: its undo log is dropped."""
     def rollback(self) -> None:
-        """State goes back to the last commit; so do the ledgers."""
+        """State goes back to the last commit; so do the ledgers. What is pushed in the background is dropped."""
     def save(self) -> list[tuple[int, bytes]]:
         """Sealed state of each lane; lane -1 is the combine stage."""
     def restore(self, lanes: Sequence[tuple[int, bytes]]) -> None:

@@ -118,7 +118,10 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
     with ExitStack() as stack:
         config = plan.config
         checkpoint, saved = _open_checkpoint(plan, stack)
-        source = build_source(plan, clock)
+        dead_letters = build_dead_letters(config)
+        sinks = [*(build_sink(config, sink) for sink in config.sinks), *plan.sinks, *own_sinks]
+        left_records_leave = dead_letters is not None or any(sink.output != "result" for sink in sinks)
+        source = build_source(plan, clock, whole_records=left_records_leave)
         stack.callback(source.close)
         lanes = source.open(_start(plan, saved))
         notes = [
@@ -131,8 +134,6 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
             notes.append(describe_types(types))
             config = _with_types(config, types)
         engine, origin = _engine(config, source, lanes, saved, clock)
-        dead_letters = build_dead_letters(config)
-        sinks = [*(build_sink(config, sink) for sink in config.sinks), *plan.sinks, *own_sinks]
         outputs = Outputs(sinks, dead_letters, generation=origin.generation)
         stack.callback(outputs.close)
         outputs.open(origin.files)
@@ -151,13 +152,12 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
         return Assembled(runner, notes, stack.pop_all())
 
 
-def build_source(plan: Plan, clock: Clock) -> Source:
-    """The source of a configuration, not yet opened."""
+def build_source(plan: Plan, clock: Clock, *, whole_records: bool = False) -> Source:
+    """The source of a configuration, not yet opened. `whole_records`: with keys and headers, needed or not."""
     config, options, source = plan.config, plan.options, plan.config.source
     if isinstance(source, KafkaSourceConfig):
         from streamcore.sources.kafka import KafkaSource
 
-        whole_records = not plan.description["windowed"]
         return KafkaSource(
             kafka_connection(config, source.connection),
             source,

@@ -51,15 +51,17 @@ class Run:
         clock: Clock,
         observers: Sequence[Observer] = (),
         announce: Callable[[Sequence[str]], None] | None = None,
+        asked: bool = True,
     ) -> None:
         """Starts the thread and waits until everything is open. Raises what kept it from opening.
 
-        `announce` is told the notes once, before the first record is read.
+        `announce` is told the notes once, before the first record is read. `asked`: someone may ask it for rows.
         """
         self._plan = plan
         self._announce = announce
         self._clock = clock
         self._observers = [*observers, self._remember]
+        self._asked = asked
         self._process = os.getpid()
         self._stopping = threading.Event()
         self._opened = threading.Event()
@@ -200,7 +202,7 @@ class Run:
     def _main(self) -> None:
         atexit.register(self.close)
         try:
-            own: list[Sink] = [self._stream, *([self._view] if self._view is not None else [])]
+            own = [sink for sink in (self._stream, self._view) if sink is not None] if self._asked else []
             assembled = assemble(self._plan, clock=self._clock, stopping=self._stopping, own_sinks=own)
             try:
                 self._runner = assembled.runner
@@ -273,7 +275,7 @@ def collect(pipeline: Pipeline, *, clock: Clock | None = None, **options: Any) -
     result = CollectSink()
     plan = make_plan(config, RunOptions(**options), records=pipeline.inputs, sinks=[result])
     _require_end(plan)
-    run = Run(plan, clock=clock or SystemClock())
+    run = Run(plan, clock=clock or SystemClock(), asked=False)
     try:
         report = run.wait()
     except BaseException:

@@ -1,8 +1,8 @@
 """Owns the loop: poll, push, write, commit. One thread, nobody calls back.
 
 Before it: `assemble.py`, which opened everything. After it: the report of the run.
-Invariant: between two rounds nothing is applied that a commit would miss: records may be decoded ahead, which changes no
-state, and are pushed before an epoch is cut.
+Invariant: between two rounds nothing is applied that a commit would miss: what the engine pushes in the background is
+waited for before an epoch is cut, and dropped with it when it is rolled back.
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ EPOCH_BYTES_MAX = 256 << 20
 EPOCH_RECORDS_MAX = 2_000_000
 """A longer epoch is committed before its time: they bound the undo log and what sources and sinks keep of an epoch."""
 
-DECODE_AHEAD_RECORDS_MIN = 2_000
-"""Polls of at least this many records are decoded while the next poll goes on; smaller ones are not kept waiting."""
+PUSH_BEHIND_RECORDS_MIN = 2_000
+"""Polls of at least this many records are pushed while the next polls go on; smaller ones are not kept waiting."""
+
+PUSHES_BEHIND = 2
+"""Pushes whose rows are still to come after `Pipeline.push_behind`: one is being applied, one decoded."""
 
 RETRIES_MAX = 6
 RETRY_DELAY_S = 0.25
@@ -88,7 +91,8 @@ class Runner:
         self._commit_requests: deque[threading.Event] = deque()
         self._observers: list[Observer] = []
         self._paused: list[int] = []
-        self._ahead: tuple[_core.Decoding, int] | None = None
+        self._pushed: deque[int] = deque()
+        """Records of each push whose rows are still to come."""
         self._ended = False
         self._failures = 0
         self._retries = 0
@@ -142,7 +146,6 @@ class Runner:
         polled = self._source.poll(POLL_TIMEOUT_S)
         self._push(polled)
         self._advance(polled)
-        self._hold_back()
         if polled.ended:
             self._end_input()
         elif self._commit_is_due():
@@ -154,39 +157,35 @@ class Runner:
         if polled.lanes_added:
             self._engine.assign(polled.lanes_added)
         if polled.raw is None:
-            self._push_ahead()
+            self._write(self._engine.settle())
+            self._hold_back()
             return
         records = len(polled.raw)
         self._epoch_records += records
         self._epoch_bytes += polled.raw.byte_len
-        if records < DECODE_AHEAD_RECORDS_MIN or polled.caught_up:
-            self._push_ahead()
-            self._apply(polled.raw, records)
-            return
-        decoding = self._engine.decode(polled.raw)
-        self._push_ahead()
-        self._ahead = decoding, records
+        self._pushed.append(records)
+        if records < PUSH_BEHIND_RECORDS_MIN:
+            self._write(self._engine.push(polled.raw, self._clock.wall_ms()))
+            self._hold_back()
+        else:
+            # Asked before: afterwards the answer would have to wait for the push that begins here.
+            self._hold_back()
+            self._write(self._engine.push_behind(polled.raw, self._clock.wall_ms()), behind=PUSHES_BEHIND)
 
-    def _push_ahead(self) -> None:
-        """Pushes what was decoded while the last poll went on. After it, everything polled is pushed."""
-        if self._ahead is not None:
-            decoding, records = self._ahead
-            self._ahead = None
-            self._apply(decoding, records)
-
-    def _apply(self, polled: _core.Raw | _core.Decoding, records: int) -> None:
-        batches = self._engine.push(polled, self._clock.wall_ms())
+    def _write(self, batches: list[_core.Batch], *, behind: int = 0) -> None:
+        """Hands out the rows of all pushes but the last `behind`."""
+        read = sum(self._pushed.popleft() for _ in range(len(self._pushed) - behind))
         rejected = sum(batch.num_rows for batch in batches if batch.output == "rejected")
         self._outputs.write(batches, epoch=self._engine.epoch)
-        self._observe_rejected(records, rejected)
+        if read:
+            self._observe_rejected(read, rejected)
 
     def _advance(self, polled: Polled) -> None:
         now_s = self._clock.monotonic_s()
         if now_s < self._advance_due_s:
             return
         self._advance_due_s = now_s + ADVANCE_INTERVAL_S
-        batches = self._engine.advance(self._clock.wall_ms(), polled.caught_up)
-        self._outputs.write(batches, epoch=self._engine.epoch)
+        self._write(self._engine.advance(self._clock.wall_ms(), polled.caught_up))
 
     def _hold_back(self) -> None:
         if not self._pace.pauses_lanes:
@@ -198,10 +197,9 @@ class Runner:
 
     def _end_input(self) -> None:
         """No more will come: every window closes where the input is bounded, and stays open where a time was set."""
-        self._push_ahead()
         nothing_new = self._committer.header.ended and self._epoch_records == 0
         if self._source.bounded and not nothing_new:
-            self._outputs.write(self._engine.end(), epoch=self._engine.epoch)
+            self._write(self._engine.end())
         if not nothing_new:
             self._commit(ended=self._source.bounded)
         self._ended = True
@@ -209,7 +207,7 @@ class Runner:
     def _commit(self, *, ended: bool) -> None:
         started_s = self._clock.monotonic_s()
         requests = list(self._commit_requests)
-        self._push_ahead()
+        self._write(self._engine.settle())
         self._committer.commit(ended=ended)
         self._failures = 0
         for done in requests:
@@ -246,8 +244,8 @@ class Runner:
 
     def _roll_back(self) -> None:
         self._retries += 1
-        self._ahead = None
         self._committer.rollback()
+        self._pushed.clear()
         self._source.pause([])
         self._paused = []
         delay_s = min(RETRY_DELAY_S * 2 ** (self._failures - 1), RETRY_DELAY_MAX_S)

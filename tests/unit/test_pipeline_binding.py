@@ -1,16 +1,17 @@
-"""The engine's door: errors by class, one thread at a time, keys and headers of records that come back."""
+"""The engine's door: errors by class, one thread at a time, pushing in the background, parts of refused records."""
 
 from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from streamcore import _core
 from streamcore.errors import ConfigError, Error, ExpressionError, StateError
-from tests.unit.test_raw import Message
+from tests.unit.test_intake import Message
 
 NOW_MS = 1_790_000_000_000
 
@@ -137,20 +138,93 @@ def test_updates_leave_at_the_seal() -> None:
     assert [row["views"] for batch in outputs for row in batch.to_rows()] == [2]
 
 
-@pytest.mark.parametrize("keys", [False, True])
-@pytest.mark.parametrize("headers", [False, True])
-def test_refused_records_keep_key_and_headers_of_their_message(keys: bool, headers: bool) -> None:
+def test_refused_records_keep_key_and_headers_of_their_message() -> None:
     pipeline = _core.Pipeline(count_spec())
     pipeline.assign([0, 1])
     good, bad = b'{"at":1790000000000,"page":"x"}', b"nonsense"
-    messages = [Message(0, good), Message(1, bad), Message(7, bad, partition=1), Message(2, good)]
-    raw, *_ = _core.Raw.from_messages(messages, {("t", 0): 0, ("t", 1): 0}, keys=keys, headers=headers)
-    batches = pipeline.push(raw, NOW_MS)
+    intake = _core.Intake({("t", 0): (0, None), ("t", 1): (0, None)}, keys=True, headers=True)
+    intake.take([Message(0, good), Message(1, bad), Message(7, bad, partition=1), Message(2, good)])
+    batches = pipeline.push(intake.finish()[0], NOW_MS)
     assert [batch.output for batch in batches] == ["rejected", "rejected"]
     for batch, offset in zip(batches, (1, 7), strict=True):
         (row,) = batch.to_rows()
         assert (row["_key"], row["_value"], row["_offset"]) == (b"k", bad, offset)
         assert batch.headers(0) == [("h", b"1"), ("none", None)]
+
+
+def refused(batches: list[_core.Batch]) -> list[int]:
+    return [row["_offset"] for batch in batches for row in batch.to_rows()]
+
+
+def garbage(offset: int) -> _core.Raw:
+    return _core.Raw.from_records(0, "t", [(b"nonsense", None, None, None, offset)])
+
+
+def test_pushing_behind_gives_the_rows_of_earlier_pushes_in_order() -> None:
+    pipeline = _core.Pipeline(count_spec())
+    pipeline.assign([0])
+    assert [refused(pipeline.push_behind(garbage(offset), NOW_MS)) for offset in range(4)] == [[], [], [0], [1]]
+    assert refused(pipeline.settle()) == [2, 3]
+    assert refused(pipeline.settle()) == []
+
+
+def test_calls_with_rows_wait_for_what_is_pushed_behind() -> None:
+    calls: list[Callable[[_core.Pipeline], list[_core.Batch]]] = [
+        lambda pipeline: pipeline.push(garbage(9), NOW_MS),
+        lambda pipeline: pipeline.advance(NOW_MS, []),
+        lambda pipeline: pipeline.end(),
+        lambda pipeline: pipeline.seal().outputs,
+    ]
+    for call in calls:
+        pipeline = _core.Pipeline(count_spec())
+        pipeline.assign([0])
+        pipeline.push_behind(garbage(0), NOW_MS)
+        pipeline.push_behind(garbage(1), NOW_MS)
+        assert pipeline.ledger()[0]["read"] == 1  # the other is still to be pushed
+        assert refused(call(pipeline))[:2] == [0, 1]
+
+
+def test_pushing_behind_comes_to_the_same_state() -> None:
+    one, other = _core.Pipeline(count_spec()), _core.Pipeline(count_spec())
+    rows = []
+    for pipeline, push in ((one, one.push), (other, other.push_behind)):
+        pipeline.assign([0])
+        batches = [
+            batch
+            for step in range(7)
+            for batch in push(clicks(*range(step * 25_000, 90_000 + step * 25_000, 10_000)), NOW_MS)
+        ]
+        batches += pipeline.settle()
+        batches += pipeline.end()
+        rows.append([row for batch in batches for row in batch.to_rows()])
+    assert rows[0] == rows[1]
+    assert one.seal().digest == other.seal().digest
+
+
+def test_a_rollback_drops_what_is_pushed_behind() -> None:
+    pipeline = _core.Pipeline(count_spec())
+    pipeline.assign([0])
+    digest = pipeline.seal().digest
+    pipeline.committed()
+    for offset in range(3):
+        pipeline.push_behind(clicks(offset), NOW_MS)
+    assert pipeline.epoch == 2
+    pipeline.rollback()
+    assert pipeline.settle() == []
+    assert pipeline.ledger()[0]["read"] == 0
+    assert pipeline.seal().digest == digest
+
+
+def test_a_failure_behind_is_raised_by_a_later_call_and_gone_after_a_rollback() -> None:
+    pipeline = _core.Pipeline(count_spec())
+    pipeline.assign([0])
+    pipeline.push_behind(_core.Raw.from_lines(5, "f", b"{}", 0), NOW_MS)
+    with pytest.raises(Error, match="lane 5 is not assigned"):
+        pipeline.settle()
+    pipeline.push_behind(_core.Raw.from_lines(5, "f", b"{}", 0), NOW_MS)
+    pipeline.push_behind(garbage(0), NOW_MS)
+    pipeline.rollback()
+    assert pipeline.settle() == []
 
 
 def test_two_threads_at_once_are_told() -> None:

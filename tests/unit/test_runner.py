@@ -262,20 +262,31 @@ def test_reports_come_about_once_a_second() -> None:
 
 
 @pytest.fixture
-def decoding_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every poll is large enough to be decoded while the next one goes on."""
-    monkeypatch.setattr(runner_module, "DECODE_AHEAD_RECORDS_MIN", 1)
+def pushing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every poll is large enough to be pushed while the next ones go on."""
+    monkeypatch.setattr(runner_module, "PUSH_BEHIND_RECORDS_MIN", 1)
 
 
-@pytest.mark.usefixtures("decoding_ahead")
-def test_a_large_poll_is_decoded_while_the_next_one_goes_on() -> None:
-    parts = Parts(total=3)
-    assert parts.runner.run().ledger.read == 3
-    order = [entry for entry in parts.log if entry.split()[0] in ("decode", "push", "end", "seal")]
-    assert order == ["decode 1", "decode 1", "push 1", "decode 1", "push 1", "push 1", "end", "seal"]
+@pytest.mark.usefixtures("pushing_behind")
+def test_a_large_poll_is_pushed_while_the_next_ones_go_on() -> None:
+    parts = Parts(total=4)
+    assert parts.runner.run().ledger.read == 4
+    order = [entry.split()[0] for entry in parts.log if entry.split()[0] in ("behind", "push", "end", "seal")]
+    # The engine is told the time at the first and the fourth poll, and settles what is under way.
+    assert order == ["behind", "push", "behind", "behind", "behind", "push", "push", "push", "end", "seal"]
 
 
-@pytest.mark.usefixtures("decoding_ahead")
+@pytest.mark.usefixtures("pushing_behind")
+def test_refused_rows_are_held_against_the_records_of_their_own_push() -> None:
+    counts: list[tuple[int, int]] = []
+    parts = Parts(total=6, observe=lambda read, rejected: counts.append((read, rejected)))
+    parts.engine.refuses = True
+    parts.runner.run()
+    assert sum(read for read, _ in counts) == 6
+    assert all(read == rejected for read, rejected in counts)
+
+
+@pytest.mark.usefixtures("pushing_behind")
 def test_everything_polled_is_pushed_before_an_epoch_is_cut() -> None:
     parts = Parts(total=25, interval_ms=1_000)
     committed_counts: list[tuple[int, int]] = []
@@ -290,8 +301,8 @@ def test_everything_polled_is_pushed_before_an_epoch_is_cut() -> None:
     assert committed_counts == [(10, 10), (20, 20), (25, 25)]
 
 
-@pytest.mark.usefixtures("decoding_ahead")
-def test_what_was_decoded_ahead_does_not_survive_a_rollback() -> None:
+@pytest.mark.usefixtures("pushing_behind")
+def test_what_is_pushed_behind_does_not_survive_a_rollback() -> None:
     parts = Parts(total=5)
     write, failures = parts.sink.write, [SinkError("away")]
 
@@ -306,8 +317,8 @@ def test_what_was_decoded_ahead_does_not_survive_a_rollback() -> None:
     assert parts.sink.rows == [1, 2, 3, 4, 5, "closed", "sealed"]
 
 
-@pytest.mark.usefixtures("decoding_ahead")
-def test_a_stop_pushes_what_was_decoded() -> None:
+@pytest.mark.usefixtures("pushing_behind")
+def test_a_stop_waits_for_what_is_pushed_behind() -> None:
     parts = Parts(interval_ms=1_000_000)
     parts.source.before_poll = lambda: parts.stopping.set() if parts.source.position == 4 else None
     assert parts.runner.run().ledger.read == 5

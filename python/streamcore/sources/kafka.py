@@ -47,6 +47,10 @@ FETCH_SETTINGS = {
 }
 """Read settings sized for throughput; `options` of the source may set others."""
 
+CONSUME_RECORDS = 500
+"""Messages consumed at a time. Each is a handful of Python objects: of more than about a thousand, the first have left
+the second-level cache before they are looked at, and consuming and taking one costs twice as much."""
+
 CONSUME_FAILURES_MAX = 5
 OUTAGE_MAX_S = 120.0
 """How long no broker may answer before the run ends with exit code 4; until then it waits for one to come back."""
@@ -87,7 +91,7 @@ class KafkaSource:
         self._consumer: Consumer | None = None
         self._seat: Seat | None = None
         self._next: dict[tuple[str, int], int] = {}
-        """Per (topic, partition) the next offset to hand out: the form `Raw.from_messages` takes."""
+        """Per (topic, partition) the next offset to hand out: as `Intake` tells them."""
         self._stops: dict[int, int] = {}
         self._done: set[int] = set()
         """Lanes of a bounded read that have reached their stop."""
@@ -165,7 +169,7 @@ class KafkaSource:
         self._seat.join()
         deadline = time.monotonic() + JOIN_TIMEOUT_S
         while not self._seat.whole:
-            if self._consume(self._source.poll_timeout / 1000):
+            if self._consume(CONSUME_RECORDS, self._source.poll_timeout / 1000):
                 self.seek(self.positions())
             self._seat.check()
             if time.monotonic() > deadline:
@@ -182,12 +186,9 @@ class KafkaSource:
 
     def poll(self, timeout_s: float) -> Polled:
         """The next records, at most `poll_records_max`."""
-        messages = self._consume(min(timeout_s, self._source.poll_timeout / 1000))
+        polled = self._take(min(timeout_s, self._source.poll_timeout / 1000))
         if self._seat is not None:
             self._check_seat(self._seat)
-        polled = Polled()
-        if messages:
-            self._take(messages, polled)
         if polled.raw is not None:
             self._ends.heard()
         self._skip_markers()
@@ -198,7 +199,31 @@ class KafkaSource:
         polled.ended = self._stop is not None and len(self._done) == len(self._topic.partitions)
         return polled
 
-    def _consume(self, timeout_s: float) -> list[Any]:
+    def _take(self, timeout_s: float) -> Polled:
+        """Consumes until there is nothing more at hand; only the first time is waited for."""
+        bounds = {
+            part: (offset, self._stops.get(part[1])) for part, offset in self._next.items() if part[1] not in self._done
+        }
+        intake = _core.Intake(bounds, keys=self._keys, headers=self._headers)
+        room = self._source.poll_records_max
+        while room > 0:
+            wanted = min(room, CONSUME_RECORDS)
+            # No name for the messages: the next ones get their memory while it is still in the cache.
+            consumed = self._hand_over(intake, self._consume(wanted, timeout_s))
+            if consumed < wanted:
+                break
+            room -= consumed
+            timeout_s = 0.0
+        raw, moved, refetched = intake.finish()
+        self._next |= moved
+        return Polled(raw if len(raw) else None, refetched=refetched)
+
+    def _hand_over(self, intake: _core.Intake, messages: list[Any]) -> int:
+        for message in intake.take(messages):
+            self._check_error(message.error(), message.partition())
+        return len(messages)
+
+    def _consume(self, records: int, timeout_s: float) -> list[Any]:
         """One `consume`, which must not wait long: until it returns, no signal is served.
 
         With every lane paused it would wait for nothing, so the waiting is done outside.
@@ -208,7 +233,7 @@ class KafkaSource:
             timeout_s = 0.0
         try:
             with self._seat.polling() if self._seat is not None else nullcontext():
-                messages = self._reader.consume(self._source.poll_records_max, timeout_s)
+                messages = self._reader.consume(records, timeout_s)
         except Exception as error:
             self._consume_failures += 1
             if self._consume_failures > CONSUME_FAILURES_MAX:
@@ -239,28 +264,6 @@ class KafkaSource:
                 f"group {self._group} has given back only partitions {sorted(seat.owned)} of {self._topic.name} "
                 f"{OUTAGE_MAX_S:.0f} s after the broker was away; stop its other members, or restart"
             )
-
-    def _take(self, messages: list[Any], polled: Polled) -> None:
-        raw, moved, refetched, errors = self._read(messages)
-        for message in errors:
-            self._check_error(message.error(), message.partition())
-        past = {part[1] for part, offset in moved.items() if offset > self._stops.get(part[1], offset)}
-        if past:
-            # The batch runs over the stop of these lanes: what lies behind it belongs to a later run.
-            inside = [message for message in messages if not self._is_behind_stop(message)]
-            raw, moved, refetched, _ = self._read(inside)
-            moved |= {(self._topic.name, lane): self._stops[lane] for lane in past}
-        self._next |= moved
-        self._mark_done()
-        polled.refetched = refetched
-        polled.raw = raw if len(raw) else None
-
-    def _read(self, messages: list[Any]) -> tuple[_core.Raw, dict[tuple[str, int], int], int, list[Any]]:
-        readable = {part: offset for part, offset in self._next.items() if part[1] not in self._done}
-        return _core.Raw.from_messages(messages, readable, keys=self._keys, headers=self._headers)
-
-    def _is_behind_stop(self, message: Any) -> bool:
-        return message.error() is None and message.offset() >= self._stops[message.partition()]
 
     def _check_error(self, error: Any, lane: int | None) -> None:
         """Errors that come in place of a record: those that pass by themselves are left to the client."""

@@ -1,49 +1,34 @@
-//! `Decoding`: records being decoded in the background while Python polls for the next ones.
+//! `Decoding`: records being decoded on a thread of their own.
 //!
-//! `raw.rs` comes before, `pipeline.rs` takes the result. Decoding is stateless, so nothing of an
-//! epoch is in flight. Invariant: a batch is decoded by the decoder of the pipeline it was given to.
+//! `engine.rs` starts it and pushes the result. Invariant: decoding has no state, so when it runs cannot
+//! matter.
 
-use crate::error::{Failure, lock};
-use crate::raw::{Contents, Raw};
-use pyo3::prelude::*;
-use std::sync::{Arc, Mutex};
-use std::thread::{JoinHandle, spawn};
+use std::sync::Arc;
+use std::thread::{JoinHandle, available_parallelism, spawn};
 use streamcore::batch::Batch;
 use streamcore::decode::Decoder;
 use streamcore::pipeline::work;
+use streamcore::raw::RawBatch;
 
 /// Records with their columns, batch by batch.
-type Decoded = (Contents, Vec<Vec<Batch>>);
+type Decoded = (Vec<RawBatch>, Vec<Vec<Batch>>);
 
-/// Records being decoded; to be pushed once.
-#[pyclass(frozen, module = "streamcore._core")]
-pub struct Decoding(Mutex<Option<JoinHandle<Decoded>>>);
-
-/// What can be pushed.
-#[derive(FromPyObject)]
-pub enum Records<'py> {
-    /// Records as they came.
-    Raw(Bound<'py, Raw>),
-    /// Records being decoded.
-    Decoding(Bound<'py, Decoding>),
-}
+/// Records being decoded.
+pub struct Decoding(JoinHandle<Decoded>);
 
 impl Decoding {
-    /// Decodes `contents` on a thread of its own: the other threads are busy polling.
-    pub fn start(decoder: Arc<Decoder>, contents: Contents) -> Self {
-        let work = move || {
-            let decoded = work::decode(&decoder, &contents.batches, 1);
-            (contents, decoded)
-        };
-        Self(Mutex::new(Some(spawn(work))))
+    /// Decodes `raws` on all cores but the one that polls.
+    pub fn start(decoder: Arc<Decoder>, raws: Vec<RawBatch>) -> Self {
+        let threads = available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1));
+        Self(spawn(move || {
+            let decoded = work::decode(&decoder, &raws, threads);
+            (raws, decoded)
+        }))
     }
 
     /// Waits for the columns.
-    pub fn finish(&self) -> Result<Decoded, Failure> {
-        let Some(thread) = lock(&self.0, "the decoding")?.take() else {
-            return Err(Failure::Misuse("these decoded records were pushed already; each batch is pushed once".into()));
-        };
+    pub fn finish(self) -> Decoded {
         // A panic of that thread goes on here, where the door catches it.
-        Ok(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        self.0.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }

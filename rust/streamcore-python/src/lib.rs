@@ -8,9 +8,11 @@ mod arrow;
 mod checkpoint;
 mod decoding;
 mod describe;
+mod engine;
 mod error;
 mod files;
 mod generate;
+mod intake;
 mod pipeline;
 mod raw;
 mod rows;
@@ -40,10 +42,10 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(checkpoint::encode_checkpoint, module)?)?;
     module.add_function(wrap_pyfunction!(checkpoint::decode_checkpoint, module)?)?;
     module.add_class::<raw::Raw>()?;
+    module.add_class::<intake::Intake>()?;
     module.add_class::<files::LineReader>()?;
     module.add_class::<generate::Generator>()?;
     module.add_class::<arrow::Batch>()?;
     module.add_class::<pipeline::Sealed>()?;
-    module.add_class::<decoding::Decoding>()?;
     module.add_class::<pipeline::Pipeline>()
 }

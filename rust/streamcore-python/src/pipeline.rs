@@ -1,26 +1,25 @@
 //! `Pipeline`: the engine's pipeline, called by one thread at a time.
 //!
-//! `raw.rs` comes before, `arrow.rs` after. Invariant: every call that computes runs without the
-//! GIL; after a panic inside, the pipeline refuses every further call.
+//! `raw.rs` comes before, `arrow.rs` after; `engine.rs` pushes in the background. Invariant: every call
+//! that computes runs without the GIL; after a panic inside, the pipeline refuses every further call.
 
 use crate::arrow::Batch;
-use crate::decoding::{Decoding, Records};
-use crate::error::{Failure, enter, held, lock};
-use crate::raw::{Contents, Raw};
-use arrow_array::{ArrayRef, BinaryArray, RecordBatch};
+use crate::engine::Engine;
+use crate::error::{Failure, enter, lock};
+use crate::raw::Raw;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict};
 use std::collections::BTreeMap;
 use std::num::NonZero;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use streamcore::pipeline::{self, COMBINE_LANE, OutputBatch};
 use streamcore::spec::Spec;
 use streamcore::watermark::WATERMARK_MIN;
 
 /// The engine: lanes, their steps, and the combine stage.
 #[pyclass(frozen, module = "streamcore._core")]
-pub struct Pipeline(Mutex<pipeline::Pipeline>);
+pub struct Pipeline(Mutex<Engine>);
 
 /// What an epoch leaves behind when it is sealed.
 #[pyclass(frozen, module = "streamcore._core")]
@@ -37,6 +36,29 @@ impl Pipeline {
         py: Python<'_>,
         call: impl FnOnce(&mut pipeline::Pipeline) -> Result<T, Failure> + Send,
     ) -> PyResult<T> {
+        self.with(py, |engine| call(engine.pipeline()?))
+    }
+
+    /// Runs `call`, which makes rows, after all that was handed in: rows of earlier pushes come first.
+    fn rows(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(&mut pipeline::Pipeline) -> Result<Vec<OutputBatch>, Failure> + Send,
+    ) -> PyResult<Vec<Batch>> {
+        let outputs = self.with(py, |engine| {
+            let rows = call(engine.settled()?)?;
+            let mut outputs = engine.take();
+            outputs.extend(rows);
+            Ok(outputs)
+        })?;
+        Ok(outputs.into_iter().map(batch).collect())
+    }
+
+    fn with<T: Send>(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(&mut Engine) -> Result<T, Failure> + Send,
+    ) -> PyResult<T> {
         enter(py, || call(&mut *lock(&self.0, "the pipeline")?))
     }
 }
@@ -48,7 +70,8 @@ impl Pipeline {
     fn new(py: Python<'_>, spec: &[u8]) -> PyResult<Self> {
         enter(py, || {
             let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-            Ok(Self(Mutex::new(pipeline::Pipeline::new(&Spec::from_json(spec)?, threads)?)))
+            let pipeline = pipeline::Pipeline::new(&Spec::from_json(spec)?, threads)?;
+            Ok(Self(Mutex::new(Engine::new(pipeline))))
         })
     }
 
@@ -62,56 +85,48 @@ impl Pipeline {
 
     /// Drops lanes and their state.
     fn revoke(&self, py: Python<'_>, lanes: Vec<i32>) -> PyResult<()> {
-        self.run(py, move |engine| {
-            engine.revoke(&lanes);
+        self.with(py, move |engine| {
+            engine.settled()?.revoke(&lanes);
             Ok(())
         })
     }
 
-    /// Starts decoding the records in the background, for a later `push`. `raw` is empty afterwards.
-    fn decode(&self, py: Python<'_>, raw: &Raw) -> PyResult<Decoding> {
-        self.run(py, |engine| Ok(Decoding::start(engine.decoder(), raw.take()?)))
+    /// Runs the records through their lanes. `raw` is empty afterwards.
+    fn push(&self, py: Python<'_>, raw: &Raw, now_ms: i64) -> PyResult<Vec<Batch>> {
+        self.rows(py, |engine| Ok(engine.push(&raw.take()?, now_ms)?))
     }
 
-    /// Runs the records through their lanes. They are gone from `records` afterwards.
-    fn push(&self, py: Python<'_>, records: Records<'_>, now_ms: i64) -> PyResult<Vec<Batch>> {
-        let (contents, outputs) = match records {
-            Records::Raw(raw) => {
-                let raw = raw.get();
-                self.run(py, |engine| {
-                    let contents = raw.take()?;
-                    let outputs = engine.push(&contents.batches, now_ms)?;
-                    Ok((contents, outputs))
-                })?
-            }
-            Records::Decoding(decoding) => {
-                let decoding = decoding.get();
-                self.run(py, |engine| {
-                    let (contents, decoded) = decoding.finish()?;
-                    let outputs = engine.push_decoded(&contents.batches, decoded, now_ms)?;
-                    Ok((contents, outputs))
-                })?
-            }
-        };
-        let complete = |output| held(py, || complete(py, output, &contents));
-        outputs.into_iter().map(|output| complete(output).map(batch)).collect()
+    /// The same in the background; gives the rows of earlier pushes.
+    fn push_behind(&self, py: Python<'_>, raw: &Raw, now_ms: i64) -> PyResult<Vec<Batch>> {
+        let outputs = self.with(py, |engine| {
+            engine.push_behind(raw.take()?, now_ms)?;
+            Ok(engine.take())
+        })?;
+        Ok(outputs.into_iter().map(batch).collect())
+    }
+
+    /// Waits for what is pushed in the background, and gives its rows.
+    fn settle(&self, py: Python<'_>) -> PyResult<Vec<Batch>> {
+        self.rows(py, |_| Ok(Vec::new()))
     }
 
     /// Tells the time, and which lanes have read everything readable: idle logic, windows that close by it.
     fn advance(&self, py: Python<'_>, now_ms: i64, caught_up: Vec<i32>) -> PyResult<Vec<Batch>> {
-        let outputs = self.run(py, move |engine| Ok(engine.advance(now_ms, &caught_up)?))?;
-        Ok(outputs.into_iter().map(batch).collect())
+        self.rows(py, move |engine| Ok(engine.advance(now_ms, &caught_up)?))
     }
 
     /// The bounded input is over: watermark +infinity, every window closes. Lanes keep their clocks.
     fn end(&self, py: Python<'_>) -> PyResult<Vec<Batch>> {
-        let outputs = self.run(py, |engine| Ok(engine.end()?))?;
-        Ok(outputs.into_iter().map(batch).collect())
+        self.rows(py, |engine| Ok(engine.end()?))
     }
 
     /// Ends the epoch: rows of `updates` windows leave, ledgers are checked, digest is brought up to date.
     fn seal(&self, py: Python<'_>) -> PyResult<Sealed> {
-        let sealed = self.run(py, |engine| Ok(engine.seal()?))?;
+        let sealed = self.with(py, |engine| {
+            let mut sealed = engine.settled()?.seal()?;
+            sealed.outputs.splice(..0, engine.take());
+            Ok(sealed)
+        })?;
         let outputs = sealed.outputs.into_iter().map(|output| Py::new(py, batch(output)));
         Ok(Sealed { epoch: sealed.epoch, outputs: outputs.collect::<PyResult<_>>()?, digest: sealed.digest })
     }
@@ -126,10 +141,7 @@ impl Pipeline {
 
     /// State goes back to the last commit; so do the ledgers.
     fn rollback(&self, py: Python<'_>) -> PyResult<()> {
-        self.run(py, |engine| {
-            engine.rollback();
-            Ok(())
-        })
+        self.with(py, Engine::roll_back)
     }
 
     /// Sealed state of each lane; lane -1 is the combine stage.
@@ -191,7 +203,7 @@ impl Pipeline {
     /// The epoch being filled, from 1.
     #[getter]
     fn epoch(&self, py: Python<'_>) -> PyResult<u64> {
-        self.run(py, |engine| Ok(engine.epoch()))
+        self.with(py, Engine::epoch)
     }
 
     #[getter]
@@ -255,27 +267,4 @@ fn told(watermark_ms: i64) -> Option<i64> {
 
 fn batch(output: OutputBatch) -> Batch {
     Batch::new(output.kind.as_str(), output.batch, output.headers)
-}
-
-/// Adds keys and headers to rows that are records, where the raw batch was built without them: the
-/// messages behind it have them.
-fn complete(py: Python<'_>, mut output: OutputBatch, contents: &Contents) -> Result<OutputBatch, Failure> {
-    let Some((lane, _)) = output.source_rows.first() else { return Ok(output) };
-    let raw = contents.batches.iter().find(|batch| batch.lane == *lane);
-    let (Some(raw), Some(origin)) = (raw, contents.origins.get(lane)) else { return Ok(output) };
-    if raw.has_keys() && raw.has_headers() {
-        return Ok(output);
-    }
-    let parts = output.source_rows.iter().map(|(_, row)| origin.parts(py, *row)).collect::<PyResult<Vec<_>>>()?;
-    let (keys, headers): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
-    output.batch = with_column(&output.batch, "_key", Arc::new(BinaryArray::from_iter(keys)))?;
-    output.headers = headers;
-    Ok(output)
-}
-
-fn with_column(rows: &RecordBatch, name: &str, column: ArrayRef) -> Result<RecordBatch, Failure> {
-    let Ok(place) = rows.schema_ref().index_of(name) else { return Ok(rows.clone()) };
-    let mut columns = rows.columns().to_vec();
-    columns[place] = column;
-    Ok(RecordBatch::try_new(rows.schema(), columns)?)
 }

@@ -17,6 +17,9 @@ const POOLED_BYTES_MIN: usize = 64 << 10;
 /// A buffer is used again only where at least this part of it is asked for: one in four bytes.
 const WASTE_MAX: usize = 4;
 
+/// The same for one that grows: nobody knows yet how far.
+const GROWING_WASTE_MAX: usize = 64;
+
 /// Idle buffers, the one used last at the back.
 #[derive(Debug)]
 struct Idle(VecDeque<Vec<u8>>);
@@ -24,8 +27,9 @@ struct Idle(VecDeque<Vec<u8>>);
 static IDLE: Mutex<Idle> = Mutex::new(Idle(VecDeque::new()));
 
 impl Idle {
-    fn take(&mut self, capacity: usize) -> Option<Vec<u8>> {
-        let fits = |buffer: &Vec<u8>| (capacity..=capacity.saturating_mul(WASTE_MAX)).contains(&buffer.capacity());
+    /// A buffer of at least `capacity` bytes and at most `waste` times as many.
+    fn take(&mut self, capacity: usize, waste: usize) -> Option<Vec<u8>> {
+        let fits = |buffer: &Vec<u8>| (capacity..=capacity.saturating_mul(waste)).contains(&buffer.capacity());
         let place = self.0.iter().rposition(fits)?;
         self.0.remove(place)
     }
@@ -53,12 +57,34 @@ impl Buffer {
     /// An empty buffer with room for at least `capacity` bytes.
     #[must_use]
     pub fn with_capacity(capacity: usize) -> Self {
-        let mut used = None;
-        if capacity >= POOLED_BYTES_MIN {
-            used = IDLE.lock().unwrap_or_else(PoisonError::into_inner).take(capacity);
-        }
-        Self(used.unwrap_or_else(|| Vec::with_capacity(capacity)))
+        Self(used(capacity, WASTE_MAX).unwrap_or_else(|| Vec::with_capacity(capacity)))
     }
+
+    /// Adds bytes; where there is no room, they move to a larger buffer that was used before, or a new one.
+    #[inline]
+    pub fn push_bytes(&mut self, bytes: &[u8]) {
+        if self.0.capacity() - self.0.len() < bytes.len() {
+            self.grow(bytes.len());
+        }
+        self.0.extend_from_slice(bytes);
+    }
+
+    #[cold]
+    fn grow(&mut self, additional: usize) {
+        let capacity = (self.0.len() + additional).max(self.0.capacity() * 2);
+        if let Some(mut larger) = used(capacity, GROWING_WASTE_MAX) {
+            larger.extend_from_slice(&self.0);
+            drop(Self(std::mem::replace(&mut self.0, larger)));
+        }
+    }
+}
+
+/// An idle buffer, if one fits.
+fn used(capacity: usize, waste: usize) -> Option<Vec<u8>> {
+    if capacity < POOLED_BYTES_MIN {
+        return None;
+    }
+    IDLE.lock().unwrap_or_else(PoisonError::into_inner).take(capacity, waste)
 }
 
 impl Drop for Buffer {
@@ -105,10 +131,21 @@ mod tests {
     fn a_buffer_of_about_the_size_is_used_again_empty() {
         let mut idle = Idle(VecDeque::new());
         assert!(idle.keep(buffer(1 << 20)).is_empty());
-        assert_eq!(idle.take((1 << 20) + 1), None);
-        assert_eq!(idle.take(100_000), None, "most of it would lie idle");
-        assert_eq!(idle.take(1 << 19).map(|used| (used.capacity(), used.len())), Some((1 << 20, 0)));
-        assert_eq!(idle.take(1 << 19), None);
+        assert_eq!(idle.take((1 << 20) + 1, 4), None);
+        assert_eq!(idle.take(100_000, 4), None, "most of it would lie idle");
+        assert_eq!(idle.take(1 << 19, 4).map(|used| (used.capacity(), used.len())), Some((1 << 20, 0)));
+        assert_eq!(idle.take(1 << 19, 4), None);
+    }
+
+    #[test]
+    fn a_buffer_that_grows_moves_into_a_used_one() {
+        let size = (3 << 20) + 1;
+        drop(Buffer(buffer(size)));
+        let mut growing = Buffer::with_capacity(8);
+        growing.push_bytes(b"first ");
+        growing.push_bytes(&vec![b'x'; POOLED_BYTES_MIN]);
+        assert!(growing.starts_with(b"first xxx") && growing.len() == POOLED_BYTES_MIN + 6);
+        assert_eq!(growing.capacity(), size);
     }
 
     #[test]

@@ -63,8 +63,6 @@ pub struct OutputBatch {
     pub batch: RecordBatch,
     /// For rows that are records: the headers of each, where they were taken along.
     pub headers: Vec<Vec<Header>>,
-    /// For rows that are records: the lane and the row in its raw batch.
-    pub source_rows: Vec<(i32, u32)>,
 }
 
 /// What an epoch leaves behind when it is sealed.
@@ -413,7 +411,7 @@ impl Pipeline {
             }
             if !output.records.is_empty() {
                 let batch = table::records(raw, &output.records);
-                results.push(of_records(OutputKind::Result, batch, raw, output.records));
+                results.push(of_records(OutputKind::Result, batch, raw, &output.records));
             }
             let kinds = [
                 (OutputKind::Late, table::late as fn(&RawBatch, &[_]) -> RecordBatch),
@@ -424,7 +422,7 @@ impl Pipeline {
                 let rows: Vec<u32> =
                     output.left.iter().filter(|row| kind_of(&row.left) == kind).map(|row| row.raw_row).collect();
                 if !rows.is_empty() {
-                    others.push(of_records(kind, make(raw, &output.left), raw, rows));
+                    others.push(of_records(kind, make(raw, &output.left), raw, &rows));
                 }
             }
         }
@@ -442,16 +440,16 @@ const fn kind_of(left: &Left) -> OutputKind {
 }
 
 fn plain(kind: OutputKind, batch: RecordBatch) -> OutputBatch {
-    OutputBatch { kind, batch, headers: Vec::new(), source_rows: Vec::new() }
+    OutputBatch { kind, batch, headers: Vec::new() }
 }
 
-fn of_records(kind: OutputKind, batch: RecordBatch, raw: &RawBatch, rows: Vec<u32>) -> OutputBatch {
+fn of_records(kind: OutputKind, batch: RecordBatch, raw: &RawBatch, rows: &[u32]) -> OutputBatch {
     let headers = if raw.has_headers() {
         rows.iter().map(|row| raw.headers(*row as usize).to_vec()).collect()
     } else {
         Vec::new()
     };
-    OutputBatch { kind, batch, headers, source_rows: rows.into_iter().map(|row| (raw.lane, row)).collect() }
+    OutputBatch { kind, batch, headers }
 }
 
 fn window_plan(plan: &Plan) -> Option<&Arc<WindowPlan>> {

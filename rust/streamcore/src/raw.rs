@@ -111,7 +111,7 @@ impl RawBatch {
             Some(value) => {
                 check_len(self.data.len() + value.len())?;
                 let start = self.data.len() as u32;
-                self.data.extend_from_slice(value);
+                self.data.push_bytes(value);
                 Span { start, len: value.len() as u32 }
             }
         };
@@ -137,7 +137,7 @@ impl RawBatch {
 
     /// Adds the padding. The binding calls it once, when the batch is complete.
     pub fn seal(&mut self) {
-        self.data.extend_from_slice(&[0; PADDING]);
+        self.data.push_bytes(&[0; PADDING]);
     }
 
     /// Number of records.

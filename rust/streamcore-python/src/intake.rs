@@ -1,0 +1,279 @@
+//! `Intake`: messages of `confluent_kafka` on their way into one batch for each partition.
+//!
+//! The Kafka source fills it, a few hundred messages at a time so that they are asked while they are in
+//! the cache; `raw.rs` takes the batches. Messages can only be asked through Python, so each method is
+//! called for all of them in one C loop. Invariant: all that is wanted of a message is copied by `take`.
+
+use crate::error::{Failure, enter, held, lock};
+use crate::raw::{Raw, bytes_of, headers_of};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use streamcore::raw::RawBatch;
+
+const NAME: &str = "the intake";
+
+/// In the place of a record's time: the message has none.
+const NO_TIME_MS: i64 = -1;
+
+/// Topic and partition, and an offset in it.
+type Positions = BTreeMap<(String, i32), i64>;
+
+/// The next offset of each topic and partition, and where to stop.
+type Bounds = BTreeMap<(String, i32), (i64, Option<i64>)>;
+
+/// What `finish` returns: the records, next offsets, how many messages were left out.
+type Finished = (Raw, Positions, usize);
+
+/// Takes messages into one batch for each partition.
+#[pyclass(frozen, module = "streamcore._core")]
+pub struct Intake(Mutex<Partitions>);
+
+#[pymethods]
+impl Intake {
+    /// For partitions with `(next offset, offset to stop before or None)`.
+    #[new]
+    #[pyo3(signature = (bounds, *, keys, headers))]
+    fn new(py: Python<'_>, bounds: Bounds, keys: bool, headers: bool) -> PyResult<Self> {
+        held(py, || {
+            let several_topics =
+                bounds.keys().any(|(topic, _)| bounds.keys().next().is_some_and(|first| first.0 != *topic));
+            let partitions = bounds.into_iter().map(Partition::new).collect();
+            let wanted = Wanted { topics: several_topics, keys, headers };
+            Ok(Self(Mutex::new(Partitions { wanted, known: partitions, current: 0, refetched: 0 })))
+        })
+    }
+
+    /// Takes messages; gives back those that carry an error instead of a record.
+    fn take<'py>(&self, py: Python<'py>, messages: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        held(py, || {
+            let messages = list_of(messages)?;
+            let mut partitions = lock(&self.0, NAME)?;
+            if messages.is_empty() {
+                return Ok(Vec::new());
+            }
+            let (messages, timestamps_ms, errors) = part_errors(messages)?;
+            if !messages.is_empty() {
+                let columns = Columns::new(&messages, timestamps_ms, &partitions.wanted)?;
+                partitions.take(&columns)?;
+            }
+            Ok(errors)
+        })
+    }
+
+    /// `(raw, positions, refetched)`; afterwards the intake is empty.
+    fn finish(&self, py: Python<'_>) -> PyResult<Finished> {
+        enter(py, || lock(&self.0, NAME)?.finish())
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        held(py, || Ok(lock(&self.0, NAME)?.known.iter().map(|partition| partition.batch.len()).sum()))
+    }
+}
+
+/// Which parts of messages are wanted, besides partition, offset, time and value.
+struct Wanted {
+    topics: bool,
+    keys: bool,
+    headers: bool,
+}
+
+/// `method` of every message, lazily. `map` over the unbound method runs in C with vectorcall, which
+/// the stable ABI does not offer to us a call at a time.
+fn every<'py>(messages: &Bound<'py, PyList>, method: &str) -> PyResult<Bound<'py, PyAny>> {
+    let class = messages.get_item(0)?.get_type();
+    messages.py().import("builtins")?.getattr("map")?.call1((class.getattr(method)?, messages))
+}
+
+fn list_of<'py>(items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
+    Ok(items.py().get_type::<PyList>().call1((items,))?.cast_into::<PyList>()?)
+}
+
+/// The integers of an iterator. `struct.pack` converts them in one C loop, several times faster than
+/// taking them one by one through the stable ABI (or through `array.array`).
+fn integers(items: &Bound<'_, PyAny>) -> PyResult<Vec<i64>> {
+    let py = items.py();
+    let items = py.get_type::<PyTuple>().call1((items,))?.cast_into::<PyTuple>()?;
+    let format = PyString::new(py, &format!("={}q", items.len()));
+    let packer = py.import("struct")?.getattr("Struct")?.call1((format,))?;
+    let bytes = packer.getattr("pack")?.call1(items)?.cast_into::<PyBytes>()?;
+    let (integers, _) = bytes.as_bytes().as_chunks();
+    Ok(integers.iter().map(|integer| i64::from_ne_bytes(*integer)).collect())
+}
+
+/// Record times of messages, ms. `timestamp()` is (kind, time); where the kind says "not available",
+/// as for a message that carries an error, the time is [`NO_TIME_MS`].
+fn timestamps_ms(messages: &Bound<'_, PyList>) -> PyResult<Vec<i64>> {
+    let second = messages.py().import("operator")?.getattr("itemgetter")?.call1((1,))?;
+    let map = messages.py().import("builtins")?.getattr("map")?;
+    integers(&map.call1((second, every(messages, "timestamp")?))?)
+}
+
+/// Messages with their times, and messages that carry an error instead of a record.
+type Parted<'py> = (Bound<'py, PyList>, Vec<i64>, Vec<Bound<'py, PyAny>>);
+
+/// Takes out the messages that carry an error: they have no partition, offset or value to speak of.
+/// They have no time either, so they are looked for only where one is missing.
+fn part_errors(messages: Bound<'_, PyList>) -> PyResult<Parted<'_>> {
+    let times = timestamps_ms(&messages)?;
+    if !times.contains(&NO_TIME_MS) {
+        return Ok((messages, times, Vec::new()));
+    }
+    let py = messages.py();
+    let errors = list_of(&every(&messages, "error")?)?;
+    let all = messages.iter().zip(&errors);
+    // By identity: a `KafkaError` cannot be compared with `None`, it fails with an exception half set.
+    let (failed, good): (Vec<_>, Vec<_>) = all.partition(|(_, error)| !error.is_none());
+    let good = PyList::new(py, good.into_iter().map(|(message, _)| message))?;
+    let times = if failed.is_empty() || good.is_empty() { times } else { timestamps_ms(&good)? };
+    Ok((good, times, failed.into_iter().map(|(message, _)| message).collect()))
+}
+
+/// The parts of messages.
+struct Columns<'py> {
+    topics: Option<Bound<'py, PyList>>,
+    partitions: Vec<i64>,
+    offsets: Vec<i64>,
+    /// Record time of each, ms, or [`NO_TIME_MS`].
+    timestamps_ms: Vec<i64>,
+    values: Bound<'py, PyList>,
+    keys: Option<Bound<'py, PyList>>,
+    headers: Option<Bound<'py, PyList>>,
+}
+
+impl<'py> Columns<'py> {
+    fn new(messages: &Bound<'py, PyList>, timestamps_ms: Vec<i64>, wanted: &Wanted) -> PyResult<Self> {
+        let column = |method: &str| list_of(&every(messages, method)?);
+        Ok(Self {
+            topics: wanted.topics.then(|| column("topic")).transpose()?,
+            partitions: integers(&every(messages, "partition")?)?,
+            offsets: integers(&every(messages, "offset")?)?,
+            timestamps_ms,
+            values: column("value")?,
+            keys: wanted.keys.then(|| column("key")).transpose()?,
+            headers: wanted.headers.then(|| column("headers")).transpose()?,
+        })
+    }
+
+    fn topic(&self, place: usize) -> PyResult<Option<String>> {
+        self.topics.as_ref().map(|topics| topics.get_item(place)?.extract()).transpose()
+    }
+
+    /// Copies the parts of the message at `place`.
+    fn copy(&self, place: usize, batch: &mut RawBatch) -> Result<(), Failure> {
+        let time_ms = Some(self.timestamps_ms[place]).filter(|time_ms| *time_ms != NO_TIME_MS);
+        batch.push(bytes_of(&self.values.get_item(place)?)?, self.offsets[place], time_ms)?;
+        if let Some(keys) = &self.keys {
+            batch.push_key(bytes_of(&keys.get_item(place)?)?);
+        }
+        if let Some(headers) = &self.headers {
+            batch.push_headers(headers_of(&headers.get_item(place)?)?);
+        }
+        Ok(())
+    }
+}
+
+/// The partitions that are read, ordered by topic and number.
+struct Partitions {
+    wanted: Wanted,
+    known: Vec<Partition>,
+    /// The place of the last message's partition.
+    current: usize,
+    refetched: usize,
+}
+
+impl Partitions {
+    fn take(&mut self, columns: &Columns<'_>) -> Result<(), Failure> {
+        for place in 0..columns.offsets.len() {
+            let (topic, number) = (columns.topic(place)?, columns.partitions[place]);
+            let taken = match self.find(topic.as_deref(), number) {
+                Some(partition) => partition.accepts(columns.offsets[place]),
+                None => Accepted::No,
+            };
+            match taken {
+                Accepted::Yes => columns.copy(place, &mut self.known[self.current].batch)?,
+                Accepted::No => self.refetched += 1,
+                Accepted::Behind => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The partition of a message, if it is read.
+    fn find(&mut self, topic: Option<&str>, number: i64) -> Option<&mut Partition> {
+        // Messages come in runs of one partition, so the last one is nearly always right.
+        if !self.known.get(self.current).is_some_and(|partition| partition.order(topic, number).is_eq()) {
+            self.current = self.known.binary_search_by(|partition| partition.order(topic, number)).ok()?;
+        }
+        self.known.get_mut(self.current)
+    }
+
+    fn finish(&mut self) -> Result<Finished, Failure> {
+        let (mut batches, mut positions) = (Vec::<RawBatch>::new(), Positions::new());
+        for mut partition in std::mem::take(&mut self.known) {
+            if partition.seen {
+                positions.insert((partition.topic, partition.number), partition.next);
+            }
+            if partition.batch.is_empty() {
+                continue;
+            }
+            if batches.iter().any(|batch| batch.lane == partition.number) {
+                return Err(Failure::Misuse(format!(
+                    "partition {} occurs in two topics; read one topic in each raw batch",
+                    partition.number
+                )));
+            }
+            partition.batch.seal();
+            batches.push(partition.batch);
+        }
+        Ok((Raw::from_batches(batches), positions, std::mem::take(&mut self.refetched)))
+    }
+}
+
+/// What becomes of a message.
+enum Accepted {
+    Yes,
+    /// It was read before: it was fetched again after a seek.
+    No,
+    /// It lies behind where to stop, so it belongs to a later run.
+    Behind,
+}
+
+/// The messages of one partition that are taken.
+struct Partition {
+    topic: String,
+    number: i32,
+    /// Offset that the next message must have at least.
+    next: i64,
+    stop: Option<i64>,
+    /// True once a message of the partition was seen.
+    seen: bool,
+    batch: RawBatch,
+}
+
+impl Partition {
+    fn new(((topic, number), (next, stop)): ((String, i32), (i64, Option<i64>))) -> Self {
+        let batch = RawBatch::new(number, topic.as_str().into(), 0, 0);
+        Self { topic, number, next, stop, seen: false, batch }
+    }
+
+    /// Where it stands beside the partition of a message; without a topic, all are of the same.
+    fn order(&self, topic: Option<&str>, number: i64) -> std::cmp::Ordering {
+        let topics = topic.map_or(std::cmp::Ordering::Equal, |topic| self.topic.as_str().cmp(topic));
+        topics.then(i64::from(self.number).cmp(&number))
+    }
+
+    fn accepts(&mut self, offset: i64) -> Accepted {
+        self.seen = true;
+        if let Some(stop) = self.stop.filter(|stop| offset >= *stop) {
+            self.next = self.next.max(stop);
+            return Accepted::Behind;
+        }
+        if offset < self.next {
+            return Accepted::No;
+        }
+        self.next = offset + 1;
+        Accepted::Yes
+    }
+}
