@@ -20,7 +20,6 @@ PARTITIONS = 4
 SAMPLE_EVERY = 20
 CONSUME_TARGET = 0.7
 FRAME_TARGET = 30.0
-POLL_RECORDS = 10_000
 POLL_TIMEOUT_S = 0.05
 
 
@@ -44,12 +43,14 @@ class KafkaBench:
         ]
 
     def _contestants(self, bootstrap: str) -> list[Contestant]:
+        from streamcore.sources.kafka import CONSUME_RECORDS
+
         events = self.clicks.events
         whole = {"bootstrap": bootstrap, "topic": "clicks", "events": events}
         bare = {
             **whole,
             "partitions": PARTITIONS,
-            "records_max": POLL_RECORDS,
+            "records_max": CONSUME_RECORDS,
             "timeout_s": POLL_TIMEOUT_S,
             "settings": consumer_settings(),
         }

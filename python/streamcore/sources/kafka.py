@@ -30,16 +30,17 @@ if TYPE_CHECKING:
     from quixstreams.kafka import Consumer
 
 FETCH_SETTINGS = {
-    # A fetch of many megabytes costs the broker little more than one of a few kilobytes.
-    "max.partition.fetch.bytes": 8 << 20,
+    # A response holds this much of each partition: large enough for a distant broker, small enough that its
+    # messages are still in the cache when they are taken.
+    "max.partition.fetch.bytes": 1 << 20,
     "fetch.max.bytes": 64 << 20,
     # What the client may hold ahead of us, of all lanes: bounds memory, and covers the time of one push.
     "queued.max.messages.kbytes": 128 << 10,
-    "queued.min.messages": 200_000,
+    "queued.min.messages": 50_000,
     # Answers come as soon as there is anything; a quiet topic is asked again after this.
     "fetch.wait.max.ms": 100,
     # A full queue is looked at again after this; the default of a second starves a fast reader.
-    "fetch.queue.backoff.ms": 20,
+    "fetch.queue.backoff.ms": 5,
     # A broker that comes back is noticed within this; the default waits up to ten seconds.
     "reconnect.backoff.max.ms": 1_000,
     # A batch damaged on disk must stop the lane, not be decoded.

@@ -4,7 +4,7 @@
 //! matter.
 
 use std::sync::Arc;
-use std::thread::{JoinHandle, available_parallelism, spawn};
+use std::thread::{JoinHandle, spawn};
 use streamcore::batch::Batch;
 use streamcore::decode::Decoder;
 use streamcore::pipeline::work;
@@ -17,9 +17,8 @@ type Decoded = (Vec<RawBatch>, Vec<Vec<Batch>>);
 pub struct Decoding(JoinHandle<Decoded>);
 
 impl Decoding {
-    /// Decodes `raws` on all cores but the one that polls.
-    pub fn start(decoder: Arc<Decoder>, raws: Vec<RawBatch>) -> Self {
-        let threads = available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1));
+    /// Begins to decode `raws`, on `threads`.
+    pub fn start(decoder: Arc<Decoder>, raws: Vec<RawBatch>, threads: usize) -> Self {
         Self(spawn(move || {
             let decoded = work::decode(&decoder, &raws, threads);
             (raws, decoded)

@@ -7,7 +7,7 @@
 use crate::decoding::Decoding;
 use crate::error::Failure;
 use std::sync::Arc;
-use std::thread::{JoinHandle, spawn};
+use std::thread::{JoinHandle, available_parallelism, spawn};
 use streamcore::decode::Decoder;
 use streamcore::error::Error;
 use streamcore::pipeline::{OutputBatch, Pipeline};
@@ -25,6 +25,11 @@ enum Place {
     },
     /// A panic took it along.
     Lost,
+}
+
+/// Threads for work in the background: all cores but the one that polls.
+fn threads_behind() -> usize {
+    available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }
 
 /// The pipeline with the pushes under way.
@@ -65,7 +70,7 @@ impl Engine {
         self.pipeline()?;
         if let Some((decoding, now_ms)) = self.next.take() {
             let (raws, decoded) = decoding.finish();
-            let rows = self.pipeline()?.push_decoded(&raws, decoded, now_ms)?;
+            let rows = self.pipeline()?.push_decoded(&raws, decoded, now_ms, threads_behind())?;
             self.outputs.extend(rows);
         }
         self.pipeline()
@@ -78,7 +83,7 @@ impl Engine {
 
     /// Hands in records to be decoded, then pushed, in the background. Waits for the push before the last.
     pub fn push_behind(&mut self, raws: Vec<RawBatch>, now_ms: i64) -> Result<(), Failure> {
-        let next = Decoding::start(self.decoder.clone(), raws);
+        let next = Decoding::start(self.decoder.clone(), raws, threads_behind());
         self.pipeline()?;
         if let Some((decoding, now_ms)) = self.next.replace((next, now_ms)) {
             self.leave(decoding, now_ms);
@@ -91,7 +96,7 @@ impl Engine {
         let epoch = pipeline.epoch();
         let push = move || {
             let (raws, decoded) = decoding.finish();
-            let rows = pipeline.push_decoded(&raws, decoded, now_ms);
+            let rows = pipeline.push_decoded(&raws, decoded, now_ms, threads_behind());
             (pipeline, rows)
         };
         self.place = Place::Away { thread: spawn(push), epoch };

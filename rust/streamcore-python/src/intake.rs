@@ -48,7 +48,7 @@ impl Intake {
     /// Takes messages; gives back those that carry an error instead of a record.
     fn take<'py>(&self, py: Python<'py>, messages: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
         held(py, || {
-            let messages = list_of(messages)?;
+            let messages = messages.cast::<PyList>().map_or_else(|_| list_of(messages), |list| Ok(list.clone()))?;
             let mut partitions = lock(&self.0, NAME)?;
             if messages.is_empty() {
                 return Ok(Vec::new());

@@ -133,7 +133,7 @@ impl Pipeline {
     /// Runs records through their lanes.
     pub fn push(&mut self, raws: &[RawBatch], now_ms: i64) -> Result<Vec<OutputBatch>> {
         let decoded = work::decode(&self.decoder, raws, self.threads);
-        self.push_decoded(raws, decoded, now_ms)
+        self.push_decoded(raws, decoded, now_ms, self.threads)
     }
 
     /// The decoder, for decoding ahead of a push: it holds no state, so when it runs cannot matter.
@@ -142,16 +142,17 @@ impl Pipeline {
         self.decoder.clone()
     }
 
-    /// Runs records that this pipeline's [`decoder`](Self::decoder) has decoded through their lanes.
+    /// Runs records that this pipeline's [`decoder`](Self::decoder) has decoded through their lanes, on `threads`.
     pub fn push_decoded(
         &mut self,
         raws: &[RawBatch],
         decoded: Vec<Vec<Batch>>,
         now_ms: i64,
+        threads: usize,
     ) -> Result<Vec<OutputBatch>> {
         let now_ms = self.tell(now_ms);
         self.check_lanes(raws)?;
-        let outputs = work::apply(&self.plan, &mut self.lanes, raws, decoded, now_ms, self.threads)?;
+        let outputs = work::apply(&self.plan, &mut self.lanes, raws, decoded, now_ms, threads)?;
         let mut collected = self.collect(raws, outputs);
         collected.extend(self.advance_combine()?);
         self.check_state_bytes()?;
