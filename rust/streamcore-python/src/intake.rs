@@ -6,8 +6,10 @@
 
 use crate::error::{Failure, enter, held, lock};
 use crate::raw::{Raw, bytes_of, headers_of};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBytes, PyList, PyString, PyTuple, PyType};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use streamcore::raw::RawBatch;
@@ -49,13 +51,22 @@ impl Intake {
     fn take<'py>(&self, py: Python<'py>, messages: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, PyAny>>> {
         held(py, || {
             let messages = messages.cast::<PyList>().map_or_else(|_| list_of(messages), |list| Ok(list.clone()))?;
-            let mut partitions = lock(&self.0, NAME)?;
             if messages.is_empty() {
                 return Ok(Vec::new());
             }
-            let (messages, timestamps_ms, errors) = part_errors(messages)?;
-            if !messages.is_empty() {
-                let columns = Columns::new(&messages, timestamps_ms, &partitions.wanted)?;
+            let messages = Messages::new(messages)?;
+            let times = messages.timestamps_ms()?;
+            let mut partitions = lock(&self.0, NAME)?;
+            // A message with an error has no time either, so errors are looked for only where one is missing.
+            if !times.contains(&NO_TIME_MS) {
+                let columns = Columns::new(&messages, times, &partitions.wanted)?;
+                partitions.take(&columns)?;
+                return Ok(Vec::new());
+            }
+            let (messages, errors) = messages.part_errors()?;
+            if let Some(messages) = messages {
+                let times = messages.timestamps_ms()?;
+                let columns = Columns::new(&messages, times, &partitions.wanted)?;
                 partitions.take(&columns)?;
             }
             Ok(errors)
@@ -79,55 +90,87 @@ struct Wanted {
     headers: bool,
 }
 
-/// `method` of every message, lazily. `map` over the unbound method runs in C with vectorcall, which
-/// the stable ABI does not offer to us a call at a time.
-fn every<'py>(messages: &Bound<'py, PyList>, method: &str) -> PyResult<Bound<'py, PyAny>> {
-    let class = messages.get_item(0)?.get_type();
-    messages.py().import("builtins")?.getattr("map")?.call1((class.getattr(method)?, messages))
-}
-
 fn list_of<'py>(items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
     Ok(items.py().get_type::<PyList>().call1((items,))?.cast_into::<PyList>()?)
 }
 
-/// The integers of an iterator. `struct.pack` converts them in one C loop, several times faster than
-/// taking them one by one through the stable ABI (or through `array.array`).
-fn integers(items: &Bound<'_, PyAny>) -> PyResult<Vec<i64>> {
-    let py = items.py();
-    let items = py.get_type::<PyTuple>().call1((items,))?.cast_into::<PyTuple>()?;
-    let format = PyString::new(py, &format!("={}q", items.len()));
-    let packer = py.import("struct")?.getattr("Struct")?.call1((format,))?;
-    let bytes = packer.getattr("pack")?.call1(items)?.cast_into::<PyBytes>()?;
-    let (integers, _) = bytes.as_bytes().as_chunks();
-    Ok(integers.iter().map(|integer| i64::from_ne_bytes(*integer)).collect())
+/// What messages are asked with: functions that loop in C.
+struct Tools<'py> {
+    map: &'py Bound<'py, PyAny>,
+    second: &'py Bound<'py, PyAny>,
+    new_struct: &'py Bound<'py, PyAny>,
 }
 
-/// Record times of messages, ms. `timestamp()` is (kind, time); where the kind says "not available",
-/// as for a message that carries an error, the time is [`NO_TIME_MS`].
-fn timestamps_ms(messages: &Bound<'_, PyList>) -> PyResult<Vec<i64>> {
-    let second = messages.py().import("operator")?.getattr("itemgetter")?.call1((1,))?;
-    let map = messages.py().import("builtins")?.getattr("map")?;
-    integers(&map.call1((second, every(messages, "timestamp")?))?)
-}
-
-/// Messages with their times, and messages that carry an error instead of a record.
-type Parted<'py> = (Bound<'py, PyList>, Vec<i64>, Vec<Bound<'py, PyAny>>);
-
-/// Takes out the messages that carry an error: they have no partition, offset or value to speak of.
-/// They have no time either, so they are looked for only where one is missing.
-fn part_errors(messages: Bound<'_, PyList>) -> PyResult<Parted<'_>> {
-    let times = timestamps_ms(&messages)?;
-    if !times.contains(&NO_TIME_MS) {
-        return Ok((messages, times, Vec::new()));
+impl<'py> Tools<'py> {
+    fn new(py: Python<'py>) -> PyResult<Self> {
+        static MAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static SECOND: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static STRUCT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let second = || PyResult::Ok(py.import("operator")?.getattr("itemgetter")?.call1((1,))?.unbind());
+        Ok(Self {
+            map: MAP.import(py, "builtins", "map")?,
+            second: SECOND.get_or_try_init(py, second)?.bind(py),
+            new_struct: STRUCT.import(py, "struct", "Struct")?,
+        })
     }
-    let py = messages.py();
-    let errors = list_of(&every(&messages, "error")?)?;
-    let all = messages.iter().zip(&errors);
-    // By identity: a `KafkaError` cannot be compared with `None`, it fails with an exception half set.
-    let (failed, good): (Vec<_>, Vec<_>) = all.partition(|(_, error)| !error.is_none());
-    let good = PyList::new(py, good.into_iter().map(|(message, _)| message))?;
-    let times = if failed.is_empty() || good.is_empty() { times } else { timestamps_ms(&good)? };
-    Ok((good, times, failed.into_iter().map(|(message, _)| message).collect()))
+}
+
+/// Messages, at least one, and how they are asked.
+struct Messages<'py> {
+    list: Bound<'py, PyList>,
+    class: Bound<'py, PyType>,
+    tools: Tools<'py>,
+    /// Packs one integer for each message.
+    pack: Bound<'py, PyAny>,
+}
+
+impl<'py> Messages<'py> {
+    fn new(list: Bound<'py, PyList>) -> PyResult<Self> {
+        let tools = Tools::new(list.py())?;
+        let format = PyString::new(list.py(), &format!("={}q", list.len()));
+        let pack = tools.new_struct.call1((format,))?.getattr(intern!(list.py(), "pack"))?;
+        Ok(Self { class: list.get_item(0)?.get_type(), list, tools, pack })
+    }
+
+    /// `method` of every message, lazily. `map` over the unbound method runs in C with vectorcall, which
+    /// the stable ABI does not offer to us a call at a time.
+    fn every(&self, method: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyAny>> {
+        self.tools.map.call1((self.class.getattr(method)?, &self.list))
+    }
+
+    fn column(&self, method: &Bound<'py, PyString>) -> PyResult<Bound<'py, PyList>> {
+        list_of(&self.every(method)?)
+    }
+
+    /// The integers of an iterator over all messages. `pack` converts them in one C loop, several times
+    /// faster than taking them one by one through the stable ABI (or through `array.array`).
+    fn integers(&self, items: &Bound<'py, PyAny>) -> PyResult<Vec<i64>> {
+        let items = items.py().get_type::<PyTuple>().call1((items,))?.cast_into::<PyTuple>()?;
+        let bytes = self.pack.call1(items)?.cast_into::<PyBytes>()?;
+        let (integers, _) = bytes.as_bytes().as_chunks();
+        Ok(integers.iter().map(|integer| i64::from_ne_bytes(*integer)).collect())
+    }
+
+    /// Record times, ms. `timestamp()` is (kind, time); where the kind says "not available", as for a
+    /// message that carries an error, the time is [`NO_TIME_MS`].
+    fn timestamps_ms(&self) -> PyResult<Vec<i64>> {
+        let times = self.every(intern!(self.list.py(), "timestamp"))?;
+        self.integers(&self.tools.map.call1((self.tools.second, times))?)
+    }
+
+    /// Takes out the messages that carry an error: they have no partition, offset or value to speak of.
+    fn part_errors(self) -> PyResult<(Option<Self>, Vec<Bound<'py, PyAny>>)> {
+        let errors = self.column(intern!(self.list.py(), "error"))?;
+        let all = self.list.iter().zip(&errors);
+        // By identity: a `KafkaError` cannot be compared with `None`, it fails with an exception half set.
+        let (failed, good): (Vec<_>, Vec<_>) = all.partition(|(_, error)| !error.is_none());
+        let failed: Vec<_> = failed.into_iter().map(|(message, _)| message).collect();
+        if good.is_empty() {
+            return Ok((None, failed));
+        }
+        let good = PyList::new(self.list.py(), good.into_iter().map(|(message, _)| message))?;
+        Ok((Some(Self::new(good)?), failed))
+    }
 }
 
 /// The parts of messages.
@@ -143,16 +186,18 @@ struct Columns<'py> {
 }
 
 impl<'py> Columns<'py> {
-    fn new(messages: &Bound<'py, PyList>, timestamps_ms: Vec<i64>, wanted: &Wanted) -> PyResult<Self> {
-        let column = |method: &str| list_of(&every(messages, method)?);
+    fn new(messages: &Messages<'py>, timestamps_ms: Vec<i64>, wanted: &Wanted) -> PyResult<Self> {
+        let py = messages.list.py();
+        let integers = |method| messages.integers(&messages.every(method)?);
+        let column_if = |wanted: bool, method| wanted.then(|| messages.column(method)).transpose();
         Ok(Self {
-            topics: wanted.topics.then(|| column("topic")).transpose()?,
-            partitions: integers(&every(messages, "partition")?)?,
-            offsets: integers(&every(messages, "offset")?)?,
+            topics: column_if(wanted.topics, intern!(py, "topic"))?,
+            partitions: integers(intern!(py, "partition"))?,
+            offsets: integers(intern!(py, "offset"))?,
             timestamps_ms,
-            values: column("value")?,
-            keys: wanted.keys.then(|| column("key")).transpose()?,
-            headers: wanted.headers.then(|| column("headers")).transpose()?,
+            values: messages.column(intern!(py, "value"))?,
+            keys: column_if(wanted.keys, intern!(py, "key"))?,
+            headers: column_if(wanted.headers, intern!(py, "headers"))?,
         })
     }
 
