@@ -29,6 +29,12 @@ class FakeBatch:
     def num_rows(self) -> int:
         return len(self.rows)
 
+    def select(self, columns: Sequence[str]) -> FakeBatch:
+        return FakeBatch(self.output, [dict.fromkeys(columns, row) for row in self.rows])
+
+    def to_rows(self) -> list[Any]:
+        return self.rows
+
     def slice(self, start: int, length: int) -> FakeBatch:
         return FakeBatch(self.output, self.rows[start : start + length])
 

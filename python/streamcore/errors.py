@@ -116,6 +116,10 @@ class StateError(Error):
     exit_code = 6
 
 
+class RefusedRecordsWarning(UserWarning):
+    """Records could not be read or used, so they are in no result and nothing keeps them."""
+
+
 class LateRowsWarning(UserWarning):
     """A bounded read left rows out because they came after their window had closed."""
 

@@ -204,7 +204,8 @@ class Pipeline:
     def collect(self, **options: Unpack[RunKeys]) -> Table:
         """All result rows of an input that ends, or of one cut with `stop="end"`; sinks are not written.
 
-        Warns with `LateRowsWarning` when rows came too late. Raises `ConfigError` for an input without end.
+        Warns with `LateRowsWarning` when rows came too late, with `RefusedRecordsWarning` when records could not be
+        used. Raises `ConfigError` for an input without end.
         """
         from streamcore.run import collect
 

@@ -71,6 +71,8 @@ class Report:
     """Messages that came twice after a seek, and were left out."""
     rows: dict[str, int] = field(default_factory=dict)
     """Rows of each output."""
+    first_refusal: str | None = None
+    """Why the first refused record was refused, and where it is."""
     watermark_ms: int | None = None
     """Event time before which everything is final; None before the first record."""
     open_windows: int = 0

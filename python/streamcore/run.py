@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from streamcore.assemble import Plan, assemble, make_plan
 from streamcore.clock import Clock, SystemClock
-from streamcore.errors import ConfigError, LateRowsWarning, StateError
+from streamcore.errors import ConfigError, LateRowsWarning, RefusedRecordsWarning, StateError
 from streamcore.options import RunOptions
 from streamcore.report import Report
 from streamcore.runner import Observer, Runner
@@ -269,7 +269,8 @@ def start(
 def collect(pipeline: Pipeline, *, clock: Clock | None = None, **options: Any) -> Table:
     """Reads a bounded input to its end and returns the result rows; the pipeline's sinks are not written.
 
-    Warns `LateRowsWarning` when records were left out because of their time. An unbounded source is a `ConfigError`.
+    Warns `LateRowsWarning` when records were left out because of their time, `RefusedRecordsWarning` when some could
+    not be used. An unbounded source is a `ConfigError`.
     """
     config = pipeline.config.model_copy(update={"name": None, "delivery": None, "sinks": (), "dead_letters": None})
     result = CollectSink()
@@ -281,7 +282,7 @@ def collect(pipeline: Pipeline, *, clock: Clock | None = None, **options: Any) -
     except BaseException:
         run.close()
         raise
-    _warn_late(report)
+    _warn(report)
     return Table(result.batches, empty_schema(plan.description["columns"]))
 
 
@@ -307,7 +308,14 @@ def _require_end(plan: Plan) -> None:
         )
 
 
-def _warn_late(report: Report) -> None:
+def _warn(report: Report) -> None:
+    if report.ledger.rejected:
+        warnings.warn(
+            f"{report.ledger.rejected} of {report.ledger.read} records could not be used; they are not in the table. "
+            f"The first: {report.first_refusal}",
+            RefusedRecordsWarning,
+            stacklevel=4,
+        )
     late, future = report.ledger.late + report.ledger.late_after_combine, report.ledger.future
     if late or future:
         warnings.warn(

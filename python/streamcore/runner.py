@@ -97,6 +97,7 @@ class Runner:
         self._failures = 0
         self._retries = 0
         self._refetched = 0
+        self._first_refusal: str | None = None
         self._epoch_bytes = 0
         self._epoch_records = 0
         self._started_s = self._commit_due_s = self._advance_due_s = self._report_due_s = clock.monotonic_s()
@@ -135,6 +136,7 @@ class Runner:
             epoch=self._committer.header.epoch,
             retries=self._retries,
             refetched=self._refetched,
+            first_refusal=self._first_refusal,
             rows=self._outputs.rows,
             watermark_ms=watermark(self._engine.clocks()),
             open_windows=self._engine.open_windows,
@@ -175,7 +177,10 @@ class Runner:
     def _write(self, batches: list[_core.Batch], *, behind: int = 0) -> None:
         """Hands out the rows of all pushes but the last `behind`."""
         read = sum(self._pushed.popleft() for _ in range(len(self._pushed) - behind))
-        rejected = sum(batch.num_rows for batch in batches if batch.output == "rejected")
+        refused = [batch for batch in batches if batch.output == "rejected"]
+        rejected = sum(batch.num_rows for batch in refused)
+        if rejected and self._first_refusal is None:
+            self._first_refusal = describe_refusal(refused[0])
         self._outputs.write(batches, epoch=self._engine.epoch)
         if read:
             self._observe_rejected(read, rejected)
@@ -260,3 +265,9 @@ class Runner:
         report = self.report()
         for observer in self._observers:
             observer(report)
+
+
+def describe_refusal(batch: _core.Batch) -> str:
+    """The first row of a batch of the output `rejected`, in words."""
+    row = batch.select(("_topic", "_partition", "_offset", "reason", "detail")).to_rows()[0]
+    return f"{row['reason']} at offset {row['_offset']} of {row['_topic']} [{row['_partition']}]: {row['detail']}"

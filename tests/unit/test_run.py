@@ -15,7 +15,7 @@ import pytest
 
 import streamcore as sc
 from streamcore import _core
-from streamcore.errors import ConfigError, FencedError, LateRowsWarning, SinkError, StateError
+from streamcore.errors import ConfigError, FencedError, LateRowsWarning, RefusedRecordsWarning, SinkError, StateError
 from streamcore.memory_log import default_log
 from streamcore.run import Run, start
 from streamcore.sinks.base import Version
@@ -68,6 +68,13 @@ def test_collect_warns_of_rows_that_came_too_late() -> None:
     with pytest.warns(LateRowsWarning, match="1 records came after their window had closed"):
         table = bounded(1, 200, 2, out_of_orderness="0s").collect()
     assert len(table) == 2
+
+
+def test_collect_warns_of_records_that_could_not_be_used() -> None:
+    pipeline = sc.records([{"at": 1, "page": "a"}, {"at": 2, "page": "b"}], event_time="moment")
+    with pytest.warns(RefusedRecordsWarning, match=r"2 of 2 records .* MISSING_FIELD at offset 0 .*moment"):
+        table = pipeline.window(sc.tumbling("1m"), by="page").agg(views=sc.count()).collect()
+    assert len(table) == 0
 
 
 @pytest.mark.parametrize("pipeline", [sc.generate(rate=5), sc.memory("t"), sc.kafka("t")])
