@@ -32,9 +32,6 @@ class FakeBatch:
     def select(self, columns: Sequence[str]) -> FakeBatch:
         return FakeBatch(self.output, [dict.fromkeys(columns, row) for row in self.rows])
 
-    def to_rows(self) -> list[Any]:
-        return self.rows
-
     def slice(self, start: int, length: int) -> FakeBatch:
         return FakeBatch(self.output, self.rows[start : start + length])
 

@@ -7,10 +7,12 @@ Invariant: data goes to standard output, everything else to standard error; ever
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 COMMANDS = ("run", "demo", "check", "test", "explain", "init", "topics", "doctor", "config")
@@ -22,6 +24,9 @@ examples:
   streamcore demo --for 8s
   streamcore init my-pipeline.toml
   streamcore run my-pipeline.toml --for 30s"""
+
+OUTPUT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Of an `OSError` without a file name: what was printed cannot be written."""
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -60,26 +65,47 @@ def build_parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
+    _open_closed_streams()
     parser = build_parser()
     if not given:
         parser.print_help(sys.stderr)
         parser.exit(EXIT_USAGE)
-    parsed = parser.parse_args(given)
     try:
-        return int(parsed.run(parsed))
+        parsed = parser.parse_args(given)
+        code = int(parsed.run(parsed))
+        sys.stdout.flush()
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output is gone. Python would complain once more when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader of our output is gone.
+        _give_up_output()
         return EXIT_FAILED
     except Exception as error:
         from streamcore.errors import Error
 
+        if isinstance(error, OSError) and error.errno in OUTPUT_ERRNOS and error.filename is None:
+            _give_up_output()
+            print(error_text(f"standard output cannot be written: {error.strerror}"), file=sys.stderr)
+            return EXIT_FAILED
         if not isinstance(error, Error):
             raise
         print(error_text(str(error)), file=sys.stderr)
         return error.exit_code
+    else:
+        return code
+
+
+def _open_closed_streams() -> None:
+    """A shell may start us with an output closed (`>&-`); Python then has None in its place."""
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - open as long as the process
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+
+
+def _give_up_output() -> None:
+    """Python would complain once more when it flushes at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def error_text(message: str) -> str:

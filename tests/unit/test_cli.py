@@ -114,3 +114,24 @@ def test_a_closed_pipe_is_quiet() -> None:
     assert process.returncode == 1
     assert b"Traceback" not in errors_shown
     assert b"BrokenPipe" not in errors_shown
+
+
+COMMANDS_THAT_PRINT = [["--version"], ["config", "schema"], ["demo", "--for", "1s", "--output", "arrow"]]
+
+
+@pytest.mark.parametrize("arguments", COMMANDS_THAT_PRINT)
+def test_output_that_cannot_be_written_is_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "streamcore", *arguments]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "error: standard output cannot be written: No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", COMMANDS_THAT_PRINT)
+def test_a_closed_output_is_no_mistake(arguments: list[str]) -> None:
+    shell = ["sh", "-c", 'exec "$0" -m streamcore "$@" >&-', sys.executable, *arguments]
+    done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr

@@ -4,7 +4,7 @@
 //! that runs; only the text of expressions comes from the description.
 
 use super::{Output, Plan, Step};
-use crate::spec::{NamedSpec, Spec, StepSpec};
+use crate::spec::{FormatSpec, NamedSpec, Spec, StepSpec};
 use crate::window::WindowKind;
 use std::fmt::{self, Display, Formatter};
 
@@ -59,7 +59,11 @@ impl Plan {
         let parts = decode.parts.iter().map(|(part, data_type)| format!("{part} {data_type}"));
         let columns: Vec<String> = fields.chain(parts).collect();
         let columns = if columns.is_empty() { "no columns".to_owned() } else { columns.join(", ") };
-        writeln!(f, "decode   {:?}, whole record validated; columns: {columns}", decode.format)?;
+        let format = match decode.format {
+            FormatSpec::Json => "JSON, whole record validated",
+            FormatSpec::Raw => "opaque bytes",
+        };
+        writeln!(f, "decode   {format}; columns: {columns}")?;
         if let Some(field) = &decode.keyed_by {
             writeln!(f, "key      must equal {}", field.path)?;
         }
@@ -74,7 +78,9 @@ impl Plan {
         let bound = self
             .clock
             .out_of_orderness_ms
-            .map_or("unbounded: windows close at the end of the input".to_owned(), |bound| format!("{bound} ms"));
+            .map_or("unbounded: windows close at the end of the input".to_owned(), |bound| {
+                format!("up to {}", duration(bound))
+            });
         writeln!(f, "clock    event time {time}, out of orderness {bound}")
     }
 }
@@ -84,15 +90,21 @@ fn step_line(step: &Step, spec: &StepSpec, f: &mut Formatter<'_>) -> fmt::Result
         (Step::Filter(_), StepSpec::Filter { condition }) => writeln!(f, "filter   {}", condition.text),
         (Step::Select(_), StepSpec::Select { columns }) => writeln!(f, "select   {}", texts(columns)),
         (Step::Dedupe { field, within_ms, .. }, _) => {
-            writeln!(f, "dedupe   {field}, exact, remembered {within_ms} ms past its event time, per partition")
+            writeln!(
+                f,
+                "dedupe   {field}, exact, remembered {} past its event time, per partition",
+                duration(*within_ms)
+            )
         }
         (Step::Window(window), StepSpec::Window(spec)) => {
             let kind = match &window.plan.kind {
                 WindowKind::Aligned(aligned) if aligned.size_ms == aligned.slide_ms => {
-                    format!("tumbling {} ms", aligned.size_ms)
+                    format!("tumbling {}", duration(aligned.size_ms))
                 }
-                WindowKind::Aligned(aligned) => format!("hopping {} ms every {} ms", aligned.size_ms, aligned.slide_ms),
-                WindowKind::Session(gaps) => format!("session, gap {} ms", gaps.gap_ms),
+                WindowKind::Aligned(aligned) => {
+                    format!("hopping {} every {}", duration(aligned.size_ms), duration(aligned.slide_ms))
+                }
+                WindowKind::Session(gaps) => format!("session, gap {}", duration(gaps.gap_ms)),
             };
             let emit = if window.plan.updates { "updates at each commit" } else { "one final row a window" };
             let by = if spec.by.is_empty() { "nothing (one group)".to_owned() } else { texts(&spec.by) };
@@ -109,4 +121,25 @@ fn texts(columns: &[NamedSpec]) -> String {
         if last == column.name { column.text.clone() } else { format!("{} = {}", column.name, column.text) }
     };
     columns.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// As pipeline files write it: in the largest unit that needs no fraction.
+fn duration(ms: i64) -> String {
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    let fits = units.iter().find(|(_, size)| ms != 0 && ms % size == 0);
+    fits.map_or_else(
+        || if ms == 0 { "0s".to_owned() } else { format!("{ms}ms") },
+        |(unit, size)| format!("{}{unit}", ms / size),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::duration;
+
+    #[test]
+    fn durations_read_as_they_are_written() {
+        let texts = [0, 1, 1_500, 60_000, 90_000, 7_200_000, 86_400_000].map(duration);
+        assert_eq!(texts, ["0s", "1ms", "1500ms", "1m", "90s", "2h", "1d"]);
+    }
 }
