@@ -14,11 +14,9 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.servers.ports import free_ports
-from tests.servers.process import ServerError, ServerProcess
+from tests.servers.process import Server, ServerError, ServerProcess
 
 POM = Path(__file__).with_name("kafka.xml")
 VERSION = re.findall(r"<kafka.version>(.+?)<", POM.read_text())[0]
@@ -95,7 +93,7 @@ def java() -> str:
     return program
 
 
-class KafkaServer:
+class KafkaServer(Server):
     """Starts on construction, which takes a few seconds."""
 
     def __init__(
@@ -167,11 +165,3 @@ class KafkaServer:
         # Nothing of a throw-away broker is worth its orderly shutdown of several seconds.
         self.process.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()

@@ -9,16 +9,14 @@ import shutil
 import socket
 import tempfile
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.servers.ports import free_ports
-from tests.servers.process import ServerError, ServerProcess
+from tests.servers.process import Server, ServerError, ServerProcess
 
 START_TIMEOUT_S = 20.0
 
 
-class RedisServer:
+class RedisServer(Server):
     """Starts on construction; `url` is where clients find it."""
 
     def __init__(self, *, password: str | None = None) -> None:
@@ -56,11 +54,3 @@ class RedisServer:
     def stop(self) -> None:
         self.process.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()

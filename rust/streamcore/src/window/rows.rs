@@ -1,6 +1,6 @@
 //! Result rows of a window step, gathered as columns.
 //!
-//! `window/state.rs` and `window/session.rs` append rows as windows fire; `pipeline` turns them
+//! `window/state.rs` and `window/session/` append rows as windows fire; `pipeline` turns them
 //! into an Arrow batch. Column order: group keys, `window_start`, `window_end`, aggregates,
 //! `revision`, `is_final`.
 

@@ -104,55 +104,39 @@ fn flag(saved: &mut Reader<'_>) -> Result<bool> {
     }
 }
 
-impl Value for bool {
-    type Ref<'a> = Self;
-    const FORM: u8 = 16;
+/// A type whose own order is the order of its values: its form, and how it is written and read.
+macro_rules! ordered_value {
+    ($type:ty, $form:literal, $encode:expr, $decode:expr) => {
+        impl Value for $type {
+            type Ref<'a> = Self;
+            const FORM: u8 = $form;
 
-    fn compare(left: Self, right: Self) -> Ordering {
-        left.cmp(&right)
-    }
+            fn compare(left: Self, right: Self) -> Ordering {
+                left.cmp(&right)
+            }
 
-    fn get(&self) -> Self {
-        *self
-    }
+            fn get(&self) -> Self {
+                *self
+            }
 
-    fn own(value: Self) -> Self {
-        value
-    }
+            fn own(value: Self) -> Self {
+                value
+            }
 
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.put_u8(u8::from(*self));
-    }
+            fn encode(&self, out: &mut Vec<u8>) {
+                $encode(out, *self);
+            }
 
-    fn decode(saved: &mut Reader<'_>) -> Result<Self> {
-        flag(saved)
-    }
+            fn decode(saved: &mut Reader<'_>) -> Result<Self> {
+                $decode(saved)
+            }
+        }
+    };
 }
 
-impl Value for i64 {
-    type Ref<'a> = Self;
-    const FORM: u8 = 17;
-
-    fn compare(left: Self, right: Self) -> Ordering {
-        left.cmp(&right)
-    }
-
-    fn get(&self) -> Self {
-        *self
-    }
-
-    fn own(value: Self) -> Self {
-        value
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.put_i64(*self);
-    }
-
-    fn decode(saved: &mut Reader<'_>) -> Result<Self> {
-        saved.i64()
-    }
-}
+ordered_value!(bool, 16, |out: &mut Vec<u8>, value| out.put_u8(u8::from(value)), flag);
+ordered_value!(i64, 17, Vec::put_i64, Reader::i64);
+ordered_value!(i128, 19, Vec::put_i128, Reader::i128);
 
 /// One NaN for all of them: it is positive, so it compares above infinity.
 fn one_nan(value: f64) -> f64 {
@@ -181,31 +165,6 @@ impl Value for f64 {
 
     fn decode(saved: &mut Reader<'_>) -> Result<Self> {
         Ok(one_nan(Self::from_bits(saved.u64()?)))
-    }
-}
-
-impl Value for i128 {
-    type Ref<'a> = Self;
-    const FORM: u8 = 19;
-
-    fn compare(left: Self, right: Self) -> Ordering {
-        left.cmp(&right)
-    }
-
-    fn get(&self) -> Self {
-        *self
-    }
-
-    fn own(value: Self) -> Self {
-        value
-    }
-
-    fn encode(&self, out: &mut Vec<u8>) {
-        out.put_i128(*self);
-    }
-
-    fn decode(saved: &mut Reader<'_>) -> Result<Self> {
-        saved.i128()
     }
 }
 
