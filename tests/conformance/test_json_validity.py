@@ -58,7 +58,7 @@ def documents() -> list[Any]:
 
 @cache
 def spec() -> bytes:
-    window = {"verb": "window", "kind": {"type": "tumbling", "size_ms": 60_000}}
+    window: dict[str, Any] = {"verb": "window", "kind": {"type": "tumbling", "size_ms": 60_000}}
     window |= {"by": [{"name": "page", "text": "page"}], "aggregates": [{"name": "n", "text": "count()"}]}
     source = {"event_time_unit": "ms", "out_of_orderness_ms": 0, "schema": {"page": "string"}}
     return json.dumps({"source": source, "steps": [window]}).encode()

@@ -189,9 +189,9 @@ def test_a_commit_after_every_poll(case: Case, records: int, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("records", [1, 3])
-def test_decoded_ahead(case: Case, records: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pushed_behind(case: Case, records: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "POLL_RECORDS_MAX", records)
-    monkeypatch.setattr(runner, "DECODE_AHEAD_RECORDS_MIN", 1)
+    monkeypatch.setattr(runner, "PUSH_BEHIND_RECORDS_MIN", 1)
     monkeypatch.setattr(runner, "EPOCH_RECORDS_MAX", 4)
     case.feed(case.rows)
     case.run()
