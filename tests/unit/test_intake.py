@@ -67,6 +67,22 @@ def test_messages_are_sorted_into_partitions() -> None:
     assert positions == {("t", 0): 7, ("t", 1): 10}
 
 
+def test_a_message_of_another_partition_in_a_gap_is_told_apart() -> None:
+    messages = [Message(0), Message(7, partition=1), Message(2)]
+    raw, positions, _, _ = take(messages, {("t", 0): (0, None), ("t", 1): (7, None)})
+    assert (len(raw), positions) == (3, {("t", 0): 3, ("t", 1): 8})
+
+
+def test_a_gap_is_no_record() -> None:
+    raw, positions, _, _ = take([Message(0), Message(1), Message(4)], {("t", 0): (0, None)})
+    assert (len(raw), positions) == (3, {("t", 0): 5})
+
+
+def test_a_run_may_begin_before_and_end_behind_what_is_wanted() -> None:
+    raw, positions, refetched, _ = take([Message(offset) for offset in range(3, 9)], {("t", 0): (5, 7)})
+    assert (len(raw), positions, refetched) == (2, {("t", 0): 7}, 2)
+
+
 def test_what_is_taken_adds_up() -> None:
     intake = _core.Intake({("t", 0): (0, None), ("t", 1): (0, None)}, keys=True, headers=True)
     intake.take([Message(0), Message(1), Message(0, partition=1)])

@@ -98,6 +98,7 @@ fn list_of<'py>(items: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyList>> {
 struct Tools<'py> {
     map: &'py Bound<'py, PyAny>,
     second: &'py Bound<'py, PyAny>,
+    set: &'py Bound<'py, PyAny>,
     new_struct: &'py Bound<'py, PyAny>,
 }
 
@@ -105,11 +106,13 @@ impl<'py> Tools<'py> {
     fn new(py: Python<'py>) -> PyResult<Self> {
         static MAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         static SECOND: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        static SET: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         static STRUCT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let second = || PyResult::Ok(py.import("operator")?.getattr("itemgetter")?.call1((1,))?.unbind());
         Ok(Self {
             map: MAP.import(py, "builtins", "map")?,
             second: SECOND.get_or_try_init(py, second)?.bind(py),
+            set: SET.import(py, "builtins", "set")?,
             new_struct: STRUCT.import(py, "struct", "Struct")?,
         })
     }
@@ -158,6 +161,34 @@ impl<'py> Messages<'py> {
         self.integers(&self.tools.map.call1((self.tools.second, times))?)
     }
 
+    /// The partition and first offset of messages of one topic, where they are one run of one partition: nearly always, since
+    /// the client hands messages over as it fetched them, partition by partition.
+    ///
+    /// Offsets of a partition rise, so the first and the last one tell whether any is left out between.
+    fn run(&self) -> PyResult<Option<(i64, i64)>> {
+        let py = self.list.py();
+        let numbers = self.tools.set.call1((self.every(intern!(py, "partition"))?,))?;
+        if numbers.len()? != 1 {
+            return Ok(None);
+        }
+        let (first, last) = (self.list.get_item(0)?, self.list.get_item(self.list.len() - 1)?);
+        let offset = |message: &Bound<'py, PyAny>| message.call_method0(intern!(py, "offset"))?.extract::<i64>();
+        let (first_offset, last_offset) = (offset(&first)?, offset(&last)?);
+        if last_offset.checked_sub(first_offset) != Some(self.list.len() as i64 - 1) {
+            return Ok(None);
+        }
+        Ok(Some((first.call_method0(intern!(py, "partition"))?.extract()?, first_offset)))
+    }
+
+    fn places(&self, several_topics: bool) -> PyResult<Places> {
+        if !several_topics && let Some((partition, first)) = self.run()? {
+            return Ok(Places::Run { partition, first });
+        }
+        let integers = |method| self.integers(&self.every(method)?);
+        let py = self.list.py();
+        Ok(Places::Each { partitions: integers(intern!(py, "partition"))?, offsets: integers(intern!(py, "offset"))? })
+    }
+
     /// Takes out the messages that carry an error: they have no partition, offset or value to speak of.
     fn part_errors(self) -> PyResult<(Option<Self>, Vec<Bound<'py, PyAny>>)> {
         let errors = self.column(intern!(self.list.py(), "error"))?;
@@ -173,11 +204,33 @@ impl<'py> Messages<'py> {
     }
 }
 
+/// Partitions and offsets of messages.
+enum Places {
+    /// All of one partition, without a gap.
+    Run {
+        partition: i64,
+        first: i64,
+    },
+    Each {
+        partitions: Vec<i64>,
+        offsets: Vec<i64>,
+    },
+}
+
+impl Places {
+    /// Partition and offset of the message at `place`.
+    fn of(&self, place: usize) -> (i64, i64) {
+        match self {
+            Self::Run { partition, first } => (*partition, first + place as i64),
+            Self::Each { partitions, offsets } => (partitions[place], offsets[place]),
+        }
+    }
+}
+
 /// The parts of messages.
 struct Columns<'py> {
     topics: Option<Bound<'py, PyList>>,
-    partitions: Vec<i64>,
-    offsets: Vec<i64>,
+    places: Places,
     /// Record time of each, ms, or [`NO_TIME_MS`].
     timestamps_ms: Vec<i64>,
     values: Bound<'py, PyList>,
@@ -188,12 +241,10 @@ struct Columns<'py> {
 impl<'py> Columns<'py> {
     fn new(messages: &Messages<'py>, timestamps_ms: Vec<i64>, wanted: &Wanted) -> PyResult<Self> {
         let py = messages.list.py();
-        let integers = |method| messages.integers(&messages.every(method)?);
         let column_if = |wanted: bool, method| wanted.then(|| messages.column(method)).transpose();
         Ok(Self {
             topics: column_if(wanted.topics, intern!(py, "topic"))?,
-            partitions: integers(intern!(py, "partition"))?,
-            offsets: integers(intern!(py, "offset"))?,
+            places: messages.places(wanted.topics)?,
             timestamps_ms,
             values: messages.column(intern!(py, "value"))?,
             keys: column_if(wanted.keys, intern!(py, "key"))?,
@@ -206,9 +257,9 @@ impl<'py> Columns<'py> {
     }
 
     /// Copies the parts of the message at `place`.
-    fn copy(&self, place: usize, batch: &mut RawBatch) -> Result<(), Failure> {
+    fn copy(&self, place: usize, offset: i64, batch: &mut RawBatch) -> Result<(), Failure> {
         let time_ms = Some(self.timestamps_ms[place]).filter(|time_ms| *time_ms != NO_TIME_MS);
-        batch.push(bytes_of(&self.values.get_item(place)?)?, self.offsets[place], time_ms)?;
+        batch.push(bytes_of(&self.values.get_item(place)?)?, offset, time_ms)?;
         if let Some(keys) = &self.keys {
             batch.push_key(bytes_of(&keys.get_item(place)?)?);
         }
@@ -230,14 +281,14 @@ struct Partitions {
 
 impl Partitions {
     fn take(&mut self, columns: &Columns<'_>) -> Result<(), Failure> {
-        for place in 0..columns.offsets.len() {
-            let (topic, number) = (columns.topic(place)?, columns.partitions[place]);
+        for place in 0..columns.values.len() {
+            let (topic, (number, offset)) = (columns.topic(place)?, columns.places.of(place));
             let taken = match self.find(topic.as_deref(), number) {
-                Some(partition) => partition.accepts(columns.offsets[place]),
+                Some(partition) => partition.accepts(offset),
                 None => Accepted::No,
             };
             match taken {
-                Accepted::Yes => columns.copy(place, &mut self.known[self.current].batch)?,
+                Accepted::Yes => columns.copy(place, offset, &mut self.known[self.current].batch)?,
                 Accepted::No => self.refetched += 1,
                 Accepted::Behind => {}
             }
