@@ -72,6 +72,9 @@ impl fmt::Display for DataType {
     }
 }
 
+/// Bytes of a text for which room is made before it is known.
+const SHORT_BYTES: usize = 12;
+
 /// Variable-length values end to end, with the end of each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bytes {
@@ -267,6 +270,20 @@ impl Column {
         self.len() == 0
     }
 
+    /// Makes room for `rows` more values, if they are short.
+    pub fn reserve(&mut self, rows: usize) {
+        match &mut self.values {
+            Values::Bool(values) => values.reserve(rows),
+            Values::Int64(values) => values.reserve(rows),
+            Values::Float64(values) => values.reserve(rows),
+            Values::Decimal(values) => values.reserve(rows),
+            Values::Bytes(values) => {
+                values.ends.reserve(rows);
+                values.data.reserve(rows * SHORT_BYTES);
+            }
+        }
+    }
+
     /// True when value `row` is present.
     #[must_use]
     pub fn is_valid(&self, row: usize) -> bool {
@@ -386,5 +403,14 @@ impl Batch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.raw_rows.is_empty()
+    }
+
+    /// Makes room for `rows` more records.
+    pub fn reserve(&mut self, rows: usize) {
+        self.raw_rows.reserve(rows);
+        self.event_times_ms.reserve(rows);
+        for column in &mut self.columns {
+            column.reserve(rows);
+        }
     }
 }

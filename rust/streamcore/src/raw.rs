@@ -166,22 +166,21 @@ impl RawBatch {
         (span != NULL).then(|| &self.data[span.start as usize..(span.start + span.len) as usize])
     }
 
-    /// Value of record `row` with all that follows it in memory, and the value's length.
-    #[must_use]
+    /// Where the value of record `row` is among the values of the batch; `None`: a null value.
     #[inline]
-    pub fn padded_value(&self, row: usize) -> Option<(&[u8], usize)> {
+    #[must_use]
+    pub fn place(&self, row: usize) -> Option<std::ops::Range<usize>> {
         let span = self.values[row];
-        (span != NULL).then(|| (&self.data[span.start as usize..], span.len as usize))
+        (span != NULL).then(|| span.start as usize..(span.start + span.len) as usize)
     }
 
-    /// The bytes from the first to the last value of `rows`, with whatever lies between them.
+    /// The bytes from the first to the last value of `rows` and [`PADDING`] more, and where they begin
+    /// among those of the batch; `None` where there is no value or the batch was not sealed.
     #[must_use]
-    pub fn bytes_of(&self, rows: std::ops::Range<usize>) -> &[u8] {
-        let present = || self.values[rows.clone()].iter().filter(|span| **span != NULL);
-        match (present().next(), present().next_back()) {
-            (Some(first), Some(last)) => &self.data[first.start as usize..(last.start + last.len) as usize],
-            _ => &[],
-        }
+    pub fn padded_bytes(&self, rows: std::ops::Range<usize>) -> Option<(&[u8], usize)> {
+        let present = || rows.clone().filter_map(|row| self.place(row));
+        let (start, end) = (present().next()?.start, rows.clone().rev().find_map(|row| self.place(row))?.end);
+        Some((self.data.get(start..end + PADDING)?, start))
     }
 
     /// The first of `rows`, and those after it whose values lie within `bytes` of it.

@@ -1,164 +1,186 @@
-//! Many records at once: all are located first, side by side where they share a layout, then each
-//! column is filled for all of them.
+//! Many records at once: the block is marked, all its records are located, then each column is filled
+//! for all of them.
 //!
 //! What is refused by its bytes alone leaves on the way; where a good record's value does not fit its
-//! column, the block is left as it was and `record.rs` decodes it row by row. Invariant: the outcome
-//! is that of `record.rs` for every row.
+//! column, the located records are filled in row by row (`record.rs`). Invariant: the outcome is that of
+//! `record.rs` for every row.
 
 use super::convert::push_value;
 use super::json::Located;
-use super::json::kernel::padded::Padded;
-use super::json::layouts::GROUP;
+use super::json::layouts::Layouts;
+use super::json::marks::{Block, Record};
 use super::json::scan::Kind;
-use super::{Decoder, Search, truncate};
+use super::{Decoder, Search, time, truncate};
 use crate::batch::{Batch, Column, DataType, Values};
 use crate::raw::RawBatch;
-use crate::spec::FormatSpec;
 use std::ops::Range;
 
-/// A record of a block: its row in the raw batch and its bytes.
-type Entry<'r> = (u32, Padded<'r>);
+/// A record of a block: its row in the raw batch, and where it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    row: u32,
+    record: Record,
+}
 
 impl Decoder {
-    /// Decodes the records `rows`, or changes nothing and returns false.
+    /// Decodes the JSON records `rows`, which are in `bytes` (with padding); those begin at `start` of the batch.
     pub(super) fn decode_block(
         &self,
         raw: &RawBatch,
         rows: Range<usize>,
-        valid_utf8: bool,
+        (bytes, start): (&[u8], usize),
         search: &mut Search,
         batch: &mut Batch,
-    ) -> bool {
-        if self.plan.format != FormatSpec::Json {
-            return false;
+    ) {
+        let Search { found, entries, marks, layouts, day } = search;
+        self.kernel.mark(bytes, marks);
+        let block = Block::new(bytes, marks);
+        self.take_entries(raw, rows, start, entries, batch);
+        found.clear();
+        found.resize(entries.len() * self.projection.len(), None);
+        self.locate_all(block, entries, found, layouts, batch);
+        let len = batch.len();
+        if self.fill(raw, block, entries, found, day, batch).is_none() {
+            truncate(batch, len);
+            self.fill_singly(raw, block, entries, found, day, batch);
         }
-        let before = (batch.len(), batch.rejects.len(), batch.tombstones.len());
-        let filled = self.entries(raw, rows, batch).and_then(|entries| {
-            let entries = self.locate_all(entries, valid_utf8, search, batch);
-            self.fill(raw, &entries, search, batch)
-        });
-        if filled.is_none() {
-            truncate(batch, before.0);
-            batch.rejects.truncate(before.1);
-            batch.tombstones.truncate(before.2);
-        }
-        filled.is_some()
     }
 
-    /// The records that have a value of an allowed size; `None` where there is no padding behind one.
-    fn entries<'r>(&self, raw: &'r RawBatch, rows: Range<usize>, batch: &mut Batch) -> Option<Vec<Entry<'r>>> {
-        let mut entries = Vec::with_capacity(rows.len());
+    /// The records that have a value of an allowed size.
+    fn take_entries(
+        &self,
+        raw: &RawBatch,
+        rows: Range<usize>,
+        start: usize,
+        entries: &mut Vec<Entry>,
+        batch: &mut Batch,
+    ) {
+        entries.clear();
         for row in rows {
-            let Some((padded, len)) = raw.padded_value(row) else {
+            let Some(place) = raw.place(row) else {
                 batch.tombstones.push(row as u32);
                 continue;
             };
-            match self.check_size(row, len) {
-                Ok(()) => entries.push((row as u32, Padded::new(padded, len)?)),
+            match self.check_size(row, place.len()) {
+                Ok(()) => {
+                    let record = Record { start: place.start - start, end: place.end - start };
+                    entries.push(Entry { row: row as u32, record });
+                }
                 Err(reject) => batch.rejects.push(reject),
             }
         }
-        Some(entries)
     }
 
-    /// Locates the wanted fields of all entries; gives those that are good, whose fields are in
-    /// `search.found` one after the other.
-    fn locate_all<'r>(
+    /// Locates the wanted fields of all entries, in the block; keeps those that are good, whose fields are
+    /// in `found` one after the other.
+    fn locate_all(
         &self,
-        mut entries: Vec<Entry<'r>>,
-        valid_utf8: bool,
-        search: &mut Search,
+        block: Block<'_>,
+        entries: &mut Vec<Entry>,
+        found: &mut [Located],
+        layouts: &mut Layouts,
         batch: &mut Batch,
-    ) -> Vec<Entry<'r>> {
+    ) {
         let fields = self.projection.len();
-        let Search { found, layouts, .. } = search;
-        found.clear();
-        found.resize(entries.len().max(1) * fields, None);
-        let (mut next, mut good) = (0, 0);
-        while next < entries.len() {
-            let end = (next + GROUP).min(entries.len());
-            let touched = (good + GROUP).min(entries.len()) * fields;
-            if let Some(group) = entries.get(next..end).and_then(|group| group.first_chunk::<GROUP>())
-                && valid_utf8
-            {
-                let records = group.map(|(_, record)| record);
-                if layouts.locate_group(records, &mut found[good * fields..touched]) {
-                    entries.copy_within(next..end, good);
-                    next = end;
-                    good += GROUP;
+        let valid_utf8 = block.is_utf8();
+        let mut good = 0;
+        for place in 0..entries.len() {
+            let entry = entries[place];
+            let own = &mut found[good * fields..(good + 1) * fields];
+            if !(valid_utf8 && layouts.locate(block, entry.record, own)) {
+                own.fill(None);
+                let value = block.record(entry.record);
+                if let Err(reject) = self.locate(entry.row as usize, value, valid_utf8, own) {
+                    batch.rejects.push(reject);
+                    own.fill(None);
                     continue;
                 }
+                layouts.learn(value, own);
+                shift(own, entry.record.start as u32, u32::wrapping_add);
             }
-            for place in next..end {
-                let (row, record) = entries[place];
-                let own = &mut found[good * fields..(good + 1) * fields];
-                match self.locate(row as usize, record.record(), Some(record), valid_utf8, layouts, own) {
-                    Ok(()) => {
-                        entries[good] = entries[place];
-                        good += 1;
-                    }
-                    Err(reject) => batch.rejects.push(reject),
-                }
-            }
-            next = end;
-            // What those that missed had found until then.
-            found[good * fields..touched].fill(None);
+            entries[good] = entry;
+            good += 1;
         }
         entries.truncate(good);
-        entries
     }
 
     /// Appends the entries to all columns; `None`, with columns half filled, when a value does not fit.
-    fn fill(&self, raw: &RawBatch, entries: &[Entry<'_>], search: &mut Search, batch: &mut Batch) -> Option<()> {
+    fn fill(
+        &self,
+        raw: &RawBatch,
+        block: Block<'_>,
+        entries: &[Entry],
+        found: &[Located],
+        day: &mut time::Day,
+        batch: &mut Batch,
+    ) -> Option<()> {
         let fields = self.projection.len();
-        let Search { found, day, .. } = search;
         for (column, (field, place)) in batch.columns.iter_mut().zip(self.plan.fields.iter().zip(&self.places)) {
-            let values = found.iter().skip(*place).step_by(fields.max(1));
-            push_values(column, entries, values, &field.path)?;
+            let values = (0..entries.len()).map(|entry| found[entry * fields + place]);
+            fill_column(column, block, values, &field.path)?;
         }
         let own = |place: usize| &found[place * fields..(place + 1) * fields];
         if self.keyed_by_place.is_some() {
-            for (place, (row, record)) in entries.iter().enumerate() {
-                self.check_key(raw, *row as usize, record.record(), own(place)).ok()?;
+            for (place, entry) in entries.iter().enumerate() {
+                self.check_key(raw, entry.row as usize, block.bytes(), own(place)).ok()?;
             }
         }
         if !self.plan.parts.is_empty() {
-            for (row, _) in entries {
-                self.push_parts(raw, *row as usize, batch).ok()?;
+            for entry in entries {
+                self.push_parts(raw, entry.row as usize, batch).ok()?;
             }
         }
-        batch.event_times_ms.reserve(entries.len());
-        for (place, (row, record)) in entries.iter().enumerate() {
-            let time_ms = self.event_time(raw, *row as usize, record.record(), own(place), day).ok()?;
+        for (place, entry) in entries.iter().enumerate() {
+            let time_ms = self.event_time(raw, entry.row as usize, block.bytes(), own(place), day).ok()?;
             batch.event_times_ms.push(time_ms);
+            batch.raw_rows.push(entry.row);
         }
-        batch.raw_rows.extend(entries.iter().map(|(row, _)| *row));
         Some(())
+    }
+
+    /// Appends the entries one after the other, those that do not fit to the refused.
+    fn fill_singly(
+        &self,
+        raw: &RawBatch,
+        block: Block<'_>,
+        entries: &[Entry],
+        found: &mut [Located],
+        day: &mut time::Day,
+        batch: &mut Batch,
+    ) {
+        let fields = self.projection.len();
+        for (place, entry) in entries.iter().enumerate() {
+            let own = &mut found[place * fields..(place + 1) * fields];
+            shift(own, entry.record.start as u32, u32::wrapping_sub);
+            self.fill_row(raw, entry.row as usize, block.record(entry.record), own, day, batch);
+        }
     }
 }
 
-/// Appends one value of each entry.
-fn push_values<'l>(
-    column: &mut Column,
-    entries: &[Entry<'_>],
-    values: impl Iterator<Item = &'l Located>,
-    path: &str,
-) -> Option<()> {
-    for ((_, record), value) in entries.iter().zip(values) {
+/// Changes positions in a record to those in its block, or back.
+fn shift(found: &mut [Located], start: u32, change: fn(u32, u32) -> u32) {
+    for value in found.iter_mut().flatten() {
+        (value.start, value.end) = (change(value.start, start), change(value.end, start));
+    }
+}
+
+/// Appends one value of each entry; `None` when one does not fit.
+fn fill_column(column: &mut Column, block: Block<'_>, values: impl Iterator<Item = Located>, path: &str) -> Option<()> {
+    for value in values {
         if column.data_type == DataType::String
             && column.validity.no_nulls()
             && let Values::Bytes(texts) = &mut column.values
             && let Some(value) = value.filter(|value| value.kind == Kind::Text)
-            && let Some(chunk) = record.chunk(value.start as usize)
+            && let Some(chunk) = block.chunk(value.start as usize)
         {
             let len = (value.end - value.start) as usize;
             if len <= chunk.len() {
                 texts.push_chunk(chunk, len);
             } else {
-                texts.push(&record.record()[value.start as usize..value.end as usize]);
+                texts.push(&block.bytes()[value.start as usize..value.end as usize]);
             }
         } else {
-            push_value(column, record.record(), *value, path).ok()?;
+            push_value(column, block.bytes(), value, path).ok()?;
         }
     }
     Some(())
@@ -170,7 +192,7 @@ mod tests {
     use super::*;
     use crate::decode::json::kernel::Kernel;
     use crate::raw::Part;
-    use crate::spec::TimeUnitSpec;
+    use crate::spec::{FormatSpec, TimeUnitSpec};
     use proptest::prelude::*;
 
     /// Good records of three layouts, and every sort of bad one.
@@ -247,7 +269,7 @@ mod tests {
             let single = Decoder::with_kernel(plan(), Kernel::Portable);
             let mut search = single.new_search();
             let mut expected = single.empty_batch();
-            (0..raw.len()).for_each(|row| single.decode_row(&raw, row, false, &mut search, &mut expected));
+            (0..raw.len()).for_each(|row| single.decode_row(&raw, row, &mut search, &mut expected));
             for kernel in Kernel::available() {
                 let decoder = Decoder::with_kernel(plan(), kernel);
                 for _ in 0..2 {

@@ -15,14 +15,16 @@ use crate::batch::{Batch, Column, DataType};
 use crate::error::{Reject, RejectKind};
 use crate::raw::{Part, RawBatch};
 use crate::spec::{FormatSpec, TimeUnitSpec};
+use block::Entry;
 use json::kernel::Kernel;
 use json::layouts::Layouts;
+use json::marks::Marks;
 use json::{Located, Projection};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
-/// Bytes checked for valid UTF-8 at once: few enough to be near still when they are decoded.
+/// Bytes marked at once: few enough to be near still when they are decoded.
 const BLOCK_BYTES: usize = 16 << 10;
 
 /// A field to extract: where it is and the type of its column.
@@ -62,6 +64,10 @@ pub struct DecodePlan {
 struct Search {
     /// Where they are: of one record, or of those of a block one after the other.
     found: Vec<Located>,
+    /// The records of a block that are good so far.
+    entries: Vec<Entry>,
+    /// The quotes and the like of a block.
+    marks: Marks,
     /// Layouts of the records before it.
     layouts: Layouts,
     /// The day of the event time before.
@@ -115,17 +121,17 @@ impl Decoder {
 
     fn decode_range(&self, raw: &RawBatch, rows: Range<usize>) -> Batch {
         let mut batch = self.empty_batch();
+        batch.reserve(rows.len());
         let mut search = self.search();
         let mut next = rows.start;
         while next < rows.end {
             let block = raw.rows_within(next..rows.end, BLOCK_BYTES);
             next = block.end;
-            let valid_utf8 =
-                self.plan.format != FormatSpec::Json || simdutf8::basic::from_utf8(raw.bytes_of(block.clone())).is_ok();
-            if !self.decode_block(raw, block.clone(), valid_utf8, &mut search, &mut batch) {
-                for row in block {
-                    self.decode_row(raw, row, valid_utf8, &mut search, &mut batch);
+            match raw.padded_bytes(block.clone()) {
+                Some((bytes, start)) if self.plan.format == FormatSpec::Json => {
+                    self.decode_block(raw, block, (bytes, start), &mut search, &mut batch);
                 }
+                _ => block.for_each(|row| self.decode_row(raw, row, &mut search, &mut batch)),
             }
         }
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(search);
@@ -140,7 +146,9 @@ impl Decoder {
 
     fn new_search(&self) -> Search {
         Search {
-            found: vec![None; self.projection.len()],
+            found: Vec::new(),
+            entries: Vec::new(),
+            marks: Marks::default(),
             layouts: Layouts::new(self.kernel),
             day: time::Day::default(),
         }
@@ -153,7 +161,7 @@ impl Decoder {
             let mut search = self.new_search();
             let len = batch.len();
             let attempt = catch_unwind(AssertUnwindSafe(|| {
-                self.decode_row(raw, row, false, &mut search, &mut batch);
+                self.decode_row(raw, row, &mut search, &mut batch);
             }));
             if attempt.is_err() {
                 truncate(&mut batch, len);

@@ -1,12 +1,10 @@
 //! One record at a time: everything that can be wrong with it, and its row of the columns.
 //!
-//! `block.rs` does the same for many good records at once and leaves those to this file of which one
-//! does not fit its columns. Invariant: a refused record leaves the columns as they were.
+//! `block.rs` does the same for many good records at once and leaves to this file those that layouts do
+//! not know, and those of which one does not fit its columns. Invariant: a refused record leaves the columns as they were.
 
 use super::convert::push_value;
 use super::json::Located;
-use super::json::kernel::padded::Padded;
-use super::json::layouts::Layouts;
 use super::json::scan::{Kind, Value};
 use super::json::text::unescape;
 use super::{Decoder, Search, time, truncate};
@@ -16,22 +14,34 @@ use crate::raw::{Part, RawBatch};
 use crate::spec::{FormatSpec, TimeUnitSpec};
 
 impl Decoder {
-    /// Decodes record `row`: a row of the columns, a refusal or a tombstone.
-    #[inline]
-    pub(super) fn decode_row(
-        &self,
-        raw: &RawBatch,
-        row: usize,
-        valid_utf8: bool,
-        search: &mut Search,
-        batch: &mut Batch,
-    ) {
-        let Some((padded, value_len)) = raw.padded_value(row) else {
+    /// Decodes record `row` with the full parser: a row of the columns, a refusal or a tombstone.
+    pub(super) fn decode_row(&self, raw: &RawBatch, row: usize, search: &mut Search, batch: &mut Batch) {
+        let Some(value) = raw.value(row) else {
             batch.tombstones.push(row as u32);
             return;
         };
+        let found = &mut search.found;
+        found.clear();
+        found.resize(self.projection.len(), None);
+        let located = self.check_size(row, value.len()).and_then(|()| self.locate(row, value, false, found));
+        match located {
+            Ok(()) => self.fill_row(raw, row, value, found, &mut search.day, batch),
+            Err(reject) => batch.rejects.push(reject),
+        }
+    }
+
+    /// Appends the row of a record whose fields were `found`, or its refusal.
+    pub(super) fn fill_row(
+        &self,
+        raw: &RawBatch,
+        row: usize,
+        value: &[u8],
+        found: &[Located],
+        day: &mut time::Day,
+        batch: &mut Batch,
+    ) {
         let len = batch.len();
-        match self.accept(raw, row, (padded, value_len), valid_utf8, search, batch) {
+        match self.accept(raw, row, value, found, day, batch) {
             Ok(event_time_ms) => {
                 batch.raw_rows.push(row as u32);
                 batch.event_times_ms.push(event_time_ms);
@@ -45,30 +55,22 @@ impl Decoder {
 
     /// Fills the columns for one record and gives its event time. On an error columns may be half
     /// filled; the caller cuts them back.
-    #[inline]
     fn accept(
         &self,
         raw: &RawBatch,
         row: usize,
-        (padded, len): (&[u8], usize),
-        valid_utf8: bool,
-        search: &mut Search,
+        value: &[u8],
+        found: &[Located],
+        day: &mut time::Day,
         batch: &mut Batch,
     ) -> Result<i64, Reject> {
-        let value = &padded[..len];
-        let Search { found, layouts, day } = search;
-        let found = &mut found[..self.projection.len()];
-        self.check_size(row, len)?;
-        if self.plan.format == FormatSpec::Json {
-            self.locate(row, value, Padded::new(padded, len), valid_utf8, layouts, found)?;
-            for (column, (field, place)) in batch.columns.iter_mut().zip(self.plan.fields.iter().zip(&self.places)) {
-                push_value(column, value, found[*place], &field.path).map_err(|misfit| {
-                    let at = found[*place].map_or(0, |value| value.start as usize);
-                    Reject::new(row as u32, misfit.kind, at, misfit.detail)
-                })?;
-            }
-            self.check_key(raw, row, value, found)?;
+        for (column, (field, place)) in batch.columns.iter_mut().zip(self.plan.fields.iter().zip(&self.places)) {
+            push_value(column, value, found[*place], &field.path).map_err(|misfit| {
+                let at = found[*place].map_or(0, |value| value.start as usize);
+                Reject::new(row as u32, misfit.kind, at, misfit.detail)
+            })?;
         }
+        self.check_key(raw, row, value, found)?;
         self.push_parts(raw, row, batch)?;
         self.event_time(raw, row, value, found, day)
     }
@@ -82,17 +84,18 @@ impl Decoder {
         Err(Reject::new(row as u32, RejectKind::SizeLimit, 0, detail))
     }
 
-    /// Validates a record and locates the wanted fields, `found` having room for them.
-    #[inline]
+    /// Validates a record with the full parser and locates the wanted fields; `found` has room for them
+    /// and holds nothing. `valid_utf8`: it lies within bytes that are valid as a whole.
     pub(super) fn locate(
         &self,
         row: usize,
         value: &[u8],
-        padded: Option<Padded<'_>>,
         valid_utf8: bool,
-        layouts: &mut Layouts,
         found: &mut [Located],
     ) -> Result<(), Reject> {
+        if self.plan.format != FormatSpec::Json {
+            return Ok(());
+        }
         let refuse = |kind, at, detail: &str| Reject::new(row as u32, kind, at, detail);
         let bad_utf8 = || {
             let fault = simdutf8::compat::from_utf8(value).err()?;
@@ -101,17 +104,10 @@ impl Decoder {
         if !valid_utf8 && let Some(reject) = bad_utf8() {
             return Err(reject);
         }
-        found.fill(None);
-        if padded.is_some_and(|record| layouts.locate(record, found)) {
-            return Ok(());
-        }
-        found.fill(None);
         // Two records may be valid only end to end, a character being cut between them.
         self.projection
             .locate(value, found)
-            .map_err(|fault| bad_utf8().unwrap_or_else(|| refuse(fault.kind, fault.at, fault.message)))?;
-        layouts.learn(value, found);
-        Ok(())
+            .map_err(|fault| bad_utf8().unwrap_or_else(|| refuse(fault.kind, fault.at, fault.message)))
     }
 
     /// Refuses a record whose key is not what `keyed_by` says.

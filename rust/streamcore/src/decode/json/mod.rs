@@ -7,6 +7,7 @@
 pub mod kernel;
 pub mod layout;
 pub mod layouts;
+pub mod marks;
 pub mod scan;
 pub mod text;
 

@@ -4,7 +4,7 @@
 //! rest, so every byte of a record is checked whether it is wanted or not. The text must be valid
 //! UTF-8 (checked for a whole batch at once by the caller). Invariant: `at` never passes the end.
 
-use super::text::plain_text_len;
+use super::text::{hex_unit, plain_text_len};
 use crate::error::RejectKind;
 
 /// What is wrong with a text, and the byte where it was noticed.
@@ -267,6 +267,13 @@ impl<'a> Scanner<'a> {
         self.expect(b':', "expected `:`")
     }
 
+    /// Length of the escape the scanner stands on.
+    pub(super) fn known_escape(mut self) -> Scan<usize> {
+        let start = self.at;
+        self.escape()?;
+        Ok(self.at - start)
+    }
+
     /// Passes the text whose opening quote the scanner stands on.
     #[inline]
     pub fn known_text(&mut self) -> Scan<Value> {
@@ -325,11 +332,9 @@ impl<'a> Scanner<'a> {
 
     /// The UTF-16 unit of the `\uXXXX` at `at`.
     fn hex_unit(&self, at: usize) -> Scan<u16> {
-        let digits = self.text.get(at + 2..at + 6).ok_or_else(|| self.fault("an escape that does not end"))?;
-        digits.iter().try_fold(0_u16, |unit, digit| {
-            let value = char::from(*digit).to_digit(16).ok_or_else(|| self.fault("an escape with a wrong digit"))?;
-            Ok(unit << 4 | value as u16)
-        })
+        let digits = self.text.get(at + 2..).and_then(<[u8]>::first_chunk);
+        let digits = digits.ok_or_else(|| self.fault("an escape that does not end"))?;
+        hex_unit(*digits).ok_or_else(|| self.fault("an escape with a wrong digit"))
     }
 
     /// Passes the number the scanner stands on.

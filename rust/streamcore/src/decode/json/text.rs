@@ -28,50 +28,98 @@ pub(super) fn plain_text_len(text: &[u8]) -> usize {
     tail.map_or(text.len(), |more| len + more)
 }
 
+/// What the byte after a backslash stands for; zero: nothing by itself.
+const PLAIN: [u8; 256] = {
+    let mut plain = [0; 256];
+    let pairs = *b"\"\"\\\\//b\x08f\x0cn\nr\rt\t";
+    let mut at = 0;
+    while at < pairs.len() {
+        plain[pairs[at] as usize] = pairs[at + 1];
+        at += 2;
+    }
+    plain
+};
+
+/// The value of a hexadecimal digit; 255: it is none.
+const HEX: [u8; 256] = {
+    let mut hex = [255; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        hex[b"0123456789abcdef"[digit] as usize] = digit as u8;
+        hex[b"0123456789ABCDEF"[digit] as usize] = digit as u8;
+        digit += 1;
+    }
+    hex
+};
+
+/// The UTF-16 unit that four hexadecimal digits are.
+#[inline]
+#[must_use]
+pub(super) fn hex_unit(digits: [u8; 4]) -> Option<u16> {
+    let [first, second, third, fourth] = digits.map(|digit| HEX[digit as usize]);
+    if (first | second | third | fourth) > 15 {
+        return None;
+    }
+    Some(u16::from(first) << 12 | u16::from(second) << 8 | u16::from(third) << 4 | u16::from(fourth))
+}
+
 /// Appends the characters of an escaped text that a scanner has accepted.
 ///
 /// # Panics
 /// On a text that no scanner has accepted.
 pub fn unescape(text: &[u8], out: &mut Vec<u8>) {
-    let mut at = 0;
-    while at < text.len() {
-        let run = memchr::memchr(b'\\', &text[at..]).unwrap_or(text.len() - at);
-        out.extend_from_slice(&text[at..at + run]);
-        at += run;
-        if at >= text.len() {
-            return;
+    let start = out.len();
+    // No escape is shorter than what it stands for.
+    out.resize(start + text.len(), 0);
+    let room = &mut out[start..];
+    let (mut from, mut to) = (0, 0);
+    while from < text.len() {
+        if text[from] == b'\\' {
+            let (passed, written) = unescape_one(&text[from + 1..], &mut room[to..]);
+            from += 1 + passed;
+            to += written;
+        } else {
+            let run = copy_run(&text[from..], &mut room[to..]);
+            from += run;
+            to += run;
         }
-        let plain = match text[at + 1] {
-            b'b' => 0x08,
-            b'f' => 0x0c,
-            b'n' => b'\n',
-            b'r' => b'\r',
-            b't' => b'\t',
-            b'u' => {
-                at += unescape_unicode(&text[at..], out);
-                continue;
-            }
-            other => other,
-        };
-        out.push(plain);
-        at += 2;
     }
+    out.truncate(start + to);
 }
 
-/// Appends the character of the accepted `\uXXXX` (or pair) at the start of `text`; bytes passed.
-fn unescape_unicode(text: &[u8], out: &mut Vec<u8>) -> usize {
-    let unit = |at: usize| {
-        text[at + 2..at + 6].iter().fold(0, |unit, digit| unit << 4 | char::from(*digit).to_digit(16).unwrap_or(0))
+/// Copies up to eight bytes before the next backslash; how many. What follows them in `room` is free.
+#[inline]
+fn copy_run(text: &[u8], room: &mut [u8]) -> usize {
+    let (Some(chunk), Some(room)) = (text.first_chunk::<8>(), room.first_chunk_mut::<8>()) else {
+        let run = text.iter().take(8).position(|byte| *byte == b'\\').unwrap_or(text.len().min(8));
+        room[..run].copy_from_slice(&text[..run]);
+        return run;
     };
-    let first = unit(0);
+    *room = *chunk;
+    let word = u64::from_le_bytes(*chunk) ^ (ONES * u64::from(b'\\'));
+    ((word.wrapping_sub(ONES) & !word & HIGHS).trailing_zeros() / 8) as usize
+}
+
+/// Writes the character of the accepted escape whose backslash is before `text`; bytes passed and written.
+#[inline]
+fn unescape_one(text: &[u8], room: &mut [u8]) -> (usize, usize) {
+    let plain = PLAIN[text[0] as usize];
+    if plain != 0 {
+        room[0] = plain;
+        return (1, 1);
+    }
+    let unit = |at: usize| {
+        let digits = text[at..].first_chunk().expect("the scanner saw four digits");
+        u32::from(hex_unit(*digits).expect("the scanner saw hexadecimal digits"))
+    };
+    let first = unit(1);
     let (code, passed) = if (0xD800..0xDC00).contains(&first) {
-        (0x10000 + ((first - 0xD800) << 10) + (unit(6) - 0xDC00), 12)
+        (0x10000 + ((first - 0xD800) << 10) + (unit(7) - 0xDC00), 11)
     } else {
-        (first, 6)
+        (first, 5)
     };
     let character = char::from_u32(code).expect("the scanner refused lone surrogates");
-    out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
-    passed
+    (passed, character.encode_utf8(room).len())
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
 //! The kernel of x86-64 CPUs since 2013: 32 bytes at a time.
 //!
-//! Its operations are inlined into [`locate`], which is compiled for the instruction set; the loads
-//! are of whole chunks, so nothing is read beyond memory.
+//! Its operations are inlined into [`mark`] and [`walk`], which are compiled for the instruction set;
+//! the loads are of halves of chunks, so nothing is read beyond memory.
 #![allow(unsafe_code, reason = "intrinsics, and functions compiled for an instruction set")]
 #![allow(clippy::inline_always, reason = "an operation that is not inlined is compiled for any CPU")]
 
-use super::Wide;
-use super::padded::{Chunk, Padded};
+use super::{Bits, Chunk, Classes, Wide};
 use crate::decode::json::Located;
-use crate::decode::json::layout::Layout;
+use crate::decode::json::layouts::Tree;
+use crate::decode::json::marks::{Block, Marks, Record};
 use std::arch::x86_64::{
     __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256,
     _mm256_set1_epi8,
@@ -29,61 +29,95 @@ impl Avx2 {
         has.then_some(Self(()))
     }
 
-    /// See [`Layout::locate_with`].
+    /// See [`Marks::read_with`].
     #[inline]
-    pub fn locate<const N: usize>(self, layout: &Layout, records: [Padded<'_>; N], found: &mut [Located]) -> bool {
-        // SAFETY: `self` proves that the CPU has the instructions `locate` is compiled for.
-        unsafe { locate(self, layout, records, found) }
+    pub fn mark(self, bytes: &[u8], marks: &mut Marks) {
+        // SAFETY: `self` proves that the CPU has the instructions `mark` is compiled for.
+        unsafe { mark(self, bytes, marks) }
+    }
+
+    /// See [`Tree::walk_with`].
+    #[inline]
+    pub fn walk(self, tree: &Tree, block: Block<'_>, record: Record, found: &mut [Located]) -> bool {
+        // SAFETY: `self` proves that the CPU has the instructions `walk` is compiled for.
+        unsafe { walk(self, tree, block, record, found) }
     }
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
-fn locate<const N: usize>(kernel: Avx2, layout: &Layout, records: [Padded<'_>; N], found: &mut [Located]) -> bool {
-    layout.locate_with(kernel, records, found)
+fn mark(kernel: Avx2, bytes: &[u8], marks: &mut Marks) {
+    marks.read_with(kernel, bytes);
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+fn walk(kernel: Avx2, tree: &Tree, block: Block<'_>, record: Record, found: &mut [Located]) -> bool {
+    tree.walk_with(kernel, block, record, found)
 }
 
 impl Wide for Avx2 {
-    const WIDTH: usize = 32;
-    const BITS: usize = 1;
-
     #[inline(always)]
-    fn text_ends(self, text: &Chunk) -> (u64, u64) {
+    fn classify(self, bytes: &Chunk) -> Classes {
         // SAFETY: `self` proves that the CPU has AVX2.
-        unsafe { text_ends(text) }
+        unsafe { classify(bytes) }
     }
 
     #[inline(always)]
-    fn differing(self, left: &Chunk, right: &Chunk) -> u64 {
+    fn begins(self, bytes: &Chunk, literal: &Chunk, compared: Bits) -> bool {
         // SAFETY: `self` proves that the CPU has AVX2.
-        unsafe { differing(left, right) }
+        unsafe { begins(bytes, literal, compared) }
+    }
+}
+
+// No closures and no `array::map` below: they would be compiled for any CPU, and called.
+
+/// The first and the second half.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn halves(bytes: &Chunk) -> (__m256i, __m256i) {
+    let (first, second) = bytes.split_at(size_of::<__m256i>());
+    // SAFETY: a chunk has the twice 32 bytes that are read, and the loads need no alignment.
+    unsafe { (_mm256_loadu_si256(first.as_ptr().cast()), _mm256_loadu_si256(second.as_ptr().cast())) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn mask(half: __m256i) -> u32 {
+    _mm256_movemask_epi8(half).cast_unsigned()
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn equal(half: __m256i, byte: u8) -> __m256i {
+    _mm256_cmpeq_epi8(half, _mm256_set1_epi8(byte.cast_signed()))
+}
+
+/// Backslashes and control characters.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn special(half: __m256i) -> __m256i {
+    let controls = _mm256_cmpeq_epi8(_mm256_min_epu8(half, _mm256_set1_epi8(0x1f)), half);
+    _mm256_or_si256(equal(half, b'\\'), controls)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn classify(bytes: &Chunk) -> Classes {
+    let (first, second) = halves(bytes);
+    Classes {
+        quotes: [mask(equal(first, b'"')), mask(equal(second, b'"'))],
+        specials: [mask(special(first)), mask(special(second))],
+        high: [mask(first), mask(second)],
     }
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load(bytes: &Chunk) -> __m256i {
-    // SAFETY: a chunk has the 32 bytes that are read, and the load needs no alignment.
-    unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn mask(bytes: __m256i) -> u64 {
-    u64::from(_mm256_movemask_epi8(bytes).cast_unsigned())
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn text_ends(text: &Chunk) -> (u64, u64) {
-    let bytes = load(text);
-    let quotes = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(b'"'.cast_signed()));
-    let backslashes = _mm256_cmpeq_epi8(bytes, _mm256_set1_epi8(b'\\'.cast_signed()));
-    let controls = _mm256_cmpeq_epi8(_mm256_min_epu8(bytes, _mm256_set1_epi8(0x1f)), bytes);
-    (mask(quotes), mask(_mm256_or_si256(backslashes, controls)))
-}
-
-#[inline]
-#[target_feature(enable = "avx2")]
-fn differing(left: &Chunk, right: &Chunk) -> u64 {
-    mask(_mm256_cmpeq_epi8(load(left), load(right))) ^ u64::from(u32::MAX)
+fn begins(bytes: &Chunk, literal: &Chunk, compared: Bits) -> bool {
+    let ((first, second), (first_literal, second_literal)) = (halves(bytes), halves(literal));
+    let differing = !mask(_mm256_cmpeq_epi8(first, first_literal));
+    if compared[1] == 0 {
+        return differing & compared[0] == 0;
+    }
+    let further = !mask(_mm256_cmpeq_epi8(second, second_literal));
+    differing == 0 && further & compared[1] == 0
 }

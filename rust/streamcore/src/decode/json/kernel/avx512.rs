@@ -1,16 +1,16 @@
 //! The kernel of x86-64 CPUs with AVX-512 for bytes: 64 bytes at a time, with masks in registers.
 //!
-//! As `avx2.rs`: operations are inlined into [`locate`], and the loads are of whole chunks.
+//! As `avx2.rs`: operations are inlined into [`mark`] and [`walk`], and the loads are of whole chunks.
 #![allow(unsafe_code, reason = "intrinsics, and functions compiled for an instruction set")]
 #![allow(clippy::inline_always, reason = "an operation that is not inlined is compiled for any CPU")]
 
-use super::Wide;
-use super::padded::{Chunk, Padded};
+use super::{Bits, Chunk, Classes, Wide, halves_of, whole_of};
 use crate::decode::json::Located;
-use crate::decode::json::layout::Layout;
+use crate::decode::json::layouts::Tree;
+use crate::decode::json::marks::{Block, Marks, Record};
 use std::arch::x86_64::{
     __m512i, _mm512_cmpeq_epi8_mask, _mm512_cmplt_epu8_mask, _mm512_cmpneq_epi8_mask, _mm512_loadu_si512,
-    _mm512_set1_epi8,
+    _mm512_movepi8_mask, _mm512_set1_epi8,
 };
 
 /// Proof that the CPU has AVX-512 F and BW, BMI1, BMI2 and LZCNT; [`Avx512::detect`] gives it.
@@ -29,33 +29,42 @@ impl Avx512 {
         has.then_some(Self(()))
     }
 
-    /// See [`Layout::locate_with`].
+    /// See [`Marks::read_with`].
     #[inline]
-    pub fn locate<const N: usize>(self, layout: &Layout, records: [Padded<'_>; N], found: &mut [Located]) -> bool {
-        // SAFETY: `self` proves that the CPU has the instructions `locate` is compiled for.
-        unsafe { locate(self, layout, records, found) }
+    pub fn mark(self, bytes: &[u8], marks: &mut Marks) {
+        // SAFETY: `self` proves that the CPU has the instructions `mark` is compiled for.
+        unsafe { mark(self, bytes, marks) }
+    }
+
+    /// See [`Tree::walk_with`].
+    #[inline]
+    pub fn walk(self, tree: &Tree, block: Block<'_>, record: Record, found: &mut [Located]) -> bool {
+        // SAFETY: `self` proves that the CPU has the instructions `walk` is compiled for.
+        unsafe { walk(self, tree, block, record, found) }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,bmi1,bmi2,lzcnt")]
-fn locate<const N: usize>(kernel: Avx512, layout: &Layout, records: [Padded<'_>; N], found: &mut [Located]) -> bool {
-    layout.locate_with(kernel, records, found)
+fn mark(kernel: Avx512, bytes: &[u8], marks: &mut Marks) {
+    marks.read_with(kernel, bytes);
+}
+
+#[target_feature(enable = "avx512f,avx512bw,bmi1,bmi2,lzcnt")]
+fn walk(kernel: Avx512, tree: &Tree, block: Block<'_>, record: Record, found: &mut [Located]) -> bool {
+    tree.walk_with(kernel, block, record, found)
 }
 
 impl Wide for Avx512 {
-    const WIDTH: usize = 64;
-    const BITS: usize = 1;
-
     #[inline(always)]
-    fn text_ends(self, text: &Chunk) -> (u64, u64) {
+    fn classify(self, bytes: &Chunk) -> Classes {
         // SAFETY: `self` proves that the CPU has AVX-512 F and BW.
-        unsafe { text_ends(text) }
+        unsafe { classify(bytes) }
     }
 
     #[inline(always)]
-    fn differing(self, left: &Chunk, right: &Chunk) -> u64 {
+    fn begins(self, bytes: &Chunk, literal: &Chunk, compared: Bits) -> bool {
         // SAFETY: `self` proves that the CPU has AVX-512 F and BW.
-        unsafe { differing(left, right) }
+        unsafe { differing(bytes, literal) & whole_of(compared) == 0 }
     }
 }
 
@@ -68,11 +77,14 @@ fn load(bytes: &Chunk) -> __m512i {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn text_ends(text: &Chunk) -> (u64, u64) {
-    let bytes = load(text);
-    let quotes = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'"'.cast_signed()));
+fn classify(bytes: &Chunk) -> Classes {
+    let bytes = load(bytes);
     let backslashes = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'\\'.cast_signed()));
-    (quotes, backslashes | _mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(0x20)))
+    Classes {
+        quotes: halves_of(_mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'"'.cast_signed()))),
+        specials: halves_of(backslashes | _mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(0x20))),
+        high: halves_of(_mm512_movepi8_mask(bytes)),
+    }
 }
 
 #[inline]

@@ -1,6 +1,6 @@
 //! The wide operations of reading JSON, for each instruction set, and which of them is in use.
 //!
-//! `layout.rs` and `text.rs` are written once, over [`Wide`]; the files here instantiate them. All
+//! `marks.rs` and `layouts.rs` are written once, over [`Wide`]; the files here instantiate them. All
 //! `unsafe` of the engine is in those files. Invariant: every kernel gives the same answers; which
 //! one runs is chosen once, by what the CPU has.
 
@@ -10,35 +10,60 @@ pub mod avx2;
 pub mod avx512;
 #[cfg(target_arch = "aarch64")]
 pub mod neon;
-pub mod padded;
 pub mod portable;
 
 use super::Located;
-use super::layout::Layout;
-use padded::{Chunk, Padded};
+use super::layouts::Tree;
+use super::marks::{Block, Marks, Record};
+use crate::raw::PADDING;
 use std::sync::OnceLock;
 
-/// Operations on [`Wide::WIDTH`] bytes at a time. A byte's answer takes [`Wide::BITS`] bits of a
-/// mask, the first byte's the lowest.
-pub trait Wide: Copy {
-    /// Bytes looked at together; at most 64.
-    const WIDTH: usize;
-    /// Bits of a mask for each byte; `WIDTH * BITS` is at most 64.
-    const BITS: usize;
+/// Bytes looked at together.
+pub type Chunk = [u8; PADDING];
 
-    /// The quotes among the bytes, and the backslashes and control characters. In each mask only the
-    /// lowest set bit is sure to be right.
-    fn text_ends(self, text: &Chunk) -> (u64, u64);
+/// Which bytes of a chunk are of a class, a bit each, the first byte's the lowest: two words, for LLVM takes
+/// great pains over one that AVX2 would have to make of two.
+pub type Bits = [u32; 2];
 
-    /// The bytes in which `left` and `right` differ.
-    fn differing(self, left: &Chunk, right: &Chunk) -> u64;
+/// The classes of the bytes of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Classes {
+    /// `"`.
+    pub quotes: Bits,
+    /// `\` and control characters: what may end a text otherwise.
+    pub specials: Bits,
+    /// Bytes of characters beyond ASCII.
+    pub high: Bits,
 }
 
-/// The bits of the first `len` bytes, of which there is at least one and at most `WIDTH`.
+/// The two words of 64 bits.
 #[inline]
 #[must_use]
-pub const fn first_bits<W: Wide>(len: usize) -> u64 {
-    u64::MAX >> (64 - len * W::BITS)
+pub const fn halves_of(bits: u64) -> Bits {
+    [bits as u32, (bits >> 32) as u32]
+}
+
+/// Operations on a chunk.
+pub trait Wide: Copy {
+    /// The classes of its bytes.
+    fn classify(self, bytes: &Chunk) -> Classes;
+
+    /// Whether those bytes are the same as in `literal` whose bits are set; they are the first ones, at
+    /// least one.
+    fn begins(self, bytes: &Chunk, literal: &Chunk, compared: Bits) -> bool;
+}
+
+/// The bits of the first `len` bytes, of which there is at least one and at most 64.
+#[must_use]
+pub const fn first_bits(len: usize) -> Bits {
+    halves_of(u64::MAX >> (64 - len))
+}
+
+/// The 64 bits of two words.
+#[inline]
+#[must_use]
+pub const fn whole_of(bits: Bits) -> u64 {
+    bits[0] as u64 | (bits[1] as u64) << 32
 }
 
 /// An instruction set that this CPU has.
@@ -55,6 +80,24 @@ pub enum Kernel {
     /// NEON.
     #[cfg(target_arch = "aarch64")]
     Neon(neon::Neon),
+}
+
+/// The same call on whichever kernel it is.
+macro_rules! on_kernel {
+    ($of:expr, $kernel:ident => $call:expr) => {
+        match $of {
+            Self::Portable => {
+                let $kernel = portable::Portable;
+                $call
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2($kernel) => $call,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512($kernel) => $call,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon($kernel) => $call,
+        }
+    };
 }
 
 impl Kernel {
@@ -90,32 +133,16 @@ impl Kernel {
         }
     }
 
-    /// Bytes it looks at together.
-    #[must_use]
-    pub const fn width(self) -> usize {
-        match self {
-            Self::Portable => portable::Portable::WIDTH,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(_) => avx2::Avx2::WIDTH,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(_) => avx512::Avx512::WIDTH,
-            #[cfg(target_arch = "aarch64")]
-            Self::Neon(_) => neon::Neon::WIDTH,
-        }
+    /// See [`Marks::read_with`].
+    #[inline]
+    pub fn mark(self, bytes: &[u8], marks: &mut Marks) {
+        on_kernel!(self, kernel => kernel.mark(bytes, marks));
     }
 
-    /// See [`Layout::locate_with`].
+    /// See [`Tree::walk_with`].
     #[inline]
-    pub fn locate<const N: usize>(self, layout: &Layout, records: [Padded<'_>; N], found: &mut [Located]) -> bool {
-        match self {
-            Self::Portable => layout.locate_with(portable::Portable, records, found),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2(kernel) => kernel.locate(layout, records, found),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512(kernel) => kernel.locate(layout, records, found),
-            #[cfg(target_arch = "aarch64")]
-            Self::Neon(kernel) => kernel.locate(layout, records, found),
-        }
+    pub fn walk(self, tree: &Tree, block: Block<'_>, record: Record, found: &mut [Located]) -> bool {
+        on_kernel!(self, kernel => kernel.walk(tree, block, record, found))
     }
 }
 
@@ -125,22 +152,30 @@ mod tests {
     use proptest::prelude::*;
 
     /// Checks one kernel's operations against byte loops.
-    pub(super) fn check<W: Wide>(kernel: W, left: &[u8; 64], right: &[u8; 64]) -> Result<(), TestCaseError> {
-        let first = |mask: u64| (mask != 0).then(|| mask.trailing_zeros() as usize / W::BITS);
-        let (quotes, others) = kernel.text_ends(left);
-        prop_assert_eq!(first(quotes), left[..W::WIDTH].iter().position(|byte| *byte == b'"'));
-        prop_assert_eq!(first(others), left[..W::WIDTH].iter().position(|byte| matches!(byte, b'\\' | 0..0x20)));
-        for len in 1..=W::WIDTH {
-            let differs = kernel.differing(left, right) & first_bits::<W>(len);
-            prop_assert_eq!(differs != 0, left[..len] != right[..len], "{}", len);
+    fn check<W: Wide>(kernel: W, left: &Chunk, right: &Chunk) -> Result<(), TestCaseError> {
+        let bits = |test: fn(u8) -> bool| {
+            halves_of(left.iter().enumerate().fold(0, |bits, (place, byte)| bits | u64::from(test(*byte)) << place))
+        };
+        let classes = kernel.classify(left);
+        prop_assert_eq!(classes.quotes, bits(|byte| byte == b'"'));
+        prop_assert_eq!(classes.specials, bits(|byte| matches!(byte, b'\\' | 0..0x20)));
+        prop_assert_eq!(classes.high, bits(|byte| byte >= 0x80));
+        for len in 1..=left.len() {
+            prop_assert_eq!(kernel.begins(left, right, first_bits(len)), left[..len] == right[..len], "{}", len);
         }
         Ok(())
     }
 
-    fn bytes() -> impl Strategy<Value = [u8; 64]> {
+    fn bytes() -> impl Strategy<Value = Chunk> {
         let byte =
             prop_oneof![4 => Just(b'a'), 1 => any::<u8>(), 1 => prop::sample::select(b"\"\\\x1f \x80\xff".to_vec())];
         proptest::collection::vec(byte, 64).prop_map(|bytes| bytes.try_into().expect("64 bytes"))
+    }
+
+    impl Kernel {
+        fn check(self, left: &Chunk, right: &Chunk) -> Result<(), TestCaseError> {
+            on_kernel!(self, kernel => check(kernel, left, right))
+        }
     }
 
     proptest! {
@@ -149,15 +184,7 @@ mod tests {
             let mut right = other;
             right[..same].copy_from_slice(&left[..same]);
             for kernel in Kernel::available() {
-                match kernel {
-                    Kernel::Portable => check(portable::Portable, &left, &right)?,
-                    #[cfg(target_arch = "x86_64")]
-                    Kernel::Avx2(kernel) => check(kernel, &left, &right)?,
-                    #[cfg(target_arch = "x86_64")]
-                    Kernel::Avx512(kernel) => check(kernel, &left, &right)?,
-                    #[cfg(target_arch = "aarch64")]
-                    Kernel::Neon(kernel) => check(kernel, &left, &right)?,
-                }
+                kernel.check(&left, &right)?;
             }
         }
     }

@@ -1,17 +1,16 @@
 //! The kernel of aarch64 CPUs: 16 bytes at a time.
 //!
-//! A mask has four bits a byte, which is what narrowing shifts give (there is no `movemask`). As
-//! `avx2.rs`: operations are inlined into [`locate`], and the loads are of whole chunks.
+//! As `avx2.rs`: operations are inlined into [`mark`] and [`walk`], and the loads are of quarters of chunks.
 #![allow(unsafe_code, reason = "intrinsics, and functions compiled for an instruction set")]
 #![allow(clippy::inline_always, reason = "an operation that is not inlined is compiled for any CPU")]
 
-use super::Wide;
-use super::padded::{Chunk, Padded};
+use super::{Bits, Chunk, Classes, Wide, halves_of, whole_of};
 use crate::decode::json::Located;
-use crate::decode::json::layout::Layout;
+use crate::decode::json::layouts::Tree;
+use crate::decode::json::marks::{Block, Marks, Record};
 use std::arch::aarch64::{
-    uint8x16_t, vceqq_u8, vcltq_u8, vdupq_n_u8, vget_lane_u64, vld1q_u8, vmvnq_u8, vorrq_u8, vreinterpret_u64_u8,
-    vreinterpretq_u16_u8, vshrn_n_u16,
+    uint8x16_t, vandq_u8, vceqq_u8, vcgeq_u8, vcltq_u8, vdupq_n_u8, vgetq_lane_u64, vld1q_u8, vorrq_u8, vpaddq_u8,
+    vreinterpretq_u64_u8,
 };
 use std::arch::is_aarch64_feature_detected;
 
@@ -26,61 +25,107 @@ impl Neon {
         is_aarch64_feature_detected!("neon").then_some(Self(()))
     }
 
-    /// See [`Layout::locate_with`].
+    /// See [`Marks::read_with`].
     #[inline]
-    pub fn locate<const N: usize>(self, layout: &Layout, records: [Padded<'_>; N], found: &mut [Located]) -> bool {
-        // SAFETY: `self` proves that the CPU has the instructions `locate` is compiled for.
-        unsafe { locate(self, layout, records, found) }
+    pub fn mark(self, bytes: &[u8], marks: &mut Marks) {
+        // SAFETY: `self` proves that the CPU has the instructions `mark` is compiled for.
+        unsafe { mark(self, bytes, marks) }
+    }
+
+    /// See [`Tree::walk_with`].
+    #[inline]
+    pub fn walk(self, tree: &Tree, block: Block<'_>, record: Record, found: &mut [Located]) -> bool {
+        // SAFETY: `self` proves that the CPU has the instructions `walk` is compiled for.
+        unsafe { walk(self, tree, block, record, found) }
     }
 }
 
 #[target_feature(enable = "neon")]
-fn locate<const N: usize>(kernel: Neon, layout: &Layout, records: [Padded<'_>; N], found: &mut [Located]) -> bool {
-    layout.locate_with(kernel, records, found)
+fn mark(kernel: Neon, bytes: &[u8], marks: &mut Marks) {
+    marks.read_with(kernel, bytes);
+}
+
+#[target_feature(enable = "neon")]
+fn walk(kernel: Neon, tree: &Tree, block: Block<'_>, record: Record, found: &mut [Located]) -> bool {
+    tree.walk_with(kernel, block, record, found)
 }
 
 impl Wide for Neon {
-    const WIDTH: usize = 16;
-    const BITS: usize = 4;
-
     #[inline(always)]
-    fn text_ends(self, text: &Chunk) -> (u64, u64) {
+    fn classify(self, bytes: &Chunk) -> Classes {
         // SAFETY: `self` proves that the CPU has NEON.
-        unsafe { text_ends(text) }
+        unsafe { classify(bytes) }
     }
 
     #[inline(always)]
-    fn differing(self, left: &Chunk, right: &Chunk) -> u64 {
+    fn begins(self, bytes: &Chunk, literal: &Chunk, compared: Bits) -> bool {
         // SAFETY: `self` proves that the CPU has NEON.
-        unsafe { differing(left, right) }
+        unsafe { !same(bytes, literal) & whole_of(compared) == 0 }
     }
 }
 
+// No closures and no `array::map` below: they would be compiled for any CPU, and called.
+
 #[inline]
 #[target_feature(enable = "neon")]
-fn load(bytes: &Chunk) -> uint8x16_t {
-    // SAFETY: a chunk has the 16 bytes that are read, and the load needs no alignment.
-    unsafe { vld1q_u8(bytes.as_ptr()) }
+fn quarter(bytes: &Chunk, place: usize) -> uint8x16_t {
+    let (quarters, _) = bytes.as_chunks::<16>();
+    // SAFETY: a quarter has the 16 bytes that are read, and the load needs no alignment.
+    unsafe { vld1q_u8(quarters[place].as_ptr()) }
+}
+
+/// A bit for each byte that is all ones (the others are zero): each byte keeps the bit of its place
+/// among eight, and neighbours are added until eight bytes are left.
+#[inline]
+#[target_feature(enable = "neon")]
+fn mask(first: uint8x16_t, second: uint8x16_t, third: uint8x16_t, fourth: uint8x16_t) -> u64 {
+    const PLACES: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
+    // SAFETY: sixteen bytes are read of sixteen.
+    let places = unsafe { vld1q_u8(PLACES.as_ptr()) };
+    let start = vpaddq_u8(vandq_u8(first, places), vandq_u8(second, places));
+    let end = vpaddq_u8(vandq_u8(third, places), vandq_u8(fourth, places));
+    let sums = vpaddq_u8(start, end);
+    vgetq_lane_u64::<0>(vreinterpretq_u64_u8(vpaddq_u8(sums, sums)))
+}
+
+/// Backslashes and control characters.
+#[inline]
+#[target_feature(enable = "neon")]
+fn special(quarter: uint8x16_t) -> uint8x16_t {
+    vorrq_u8(vceqq_u8(quarter, vdupq_n_u8(b'\\')), vcltq_u8(quarter, vdupq_n_u8(0x20)))
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
-fn mask(bytes: uint8x16_t) -> u64 {
-    vget_lane_u64::<0>(vreinterpret_u64_u8(vshrn_n_u16::<4>(vreinterpretq_u16_u8(bytes))))
+fn classify(bytes: &Chunk) -> Classes {
+    let (first, second) = (quarter(bytes, 0), quarter(bytes, 1));
+    let (third, fourth) = (quarter(bytes, 2), quarter(bytes, 3));
+    let (quote, high) = (vdupq_n_u8(b'"'), vdupq_n_u8(0x80));
+    Classes {
+        quotes: halves_of(mask(
+            vceqq_u8(first, quote),
+            vceqq_u8(second, quote),
+            vceqq_u8(third, quote),
+            vceqq_u8(fourth, quote),
+        )),
+        specials: halves_of(mask(special(first), special(second), special(third), special(fourth))),
+        high: halves_of(mask(
+            vcgeq_u8(first, high),
+            vcgeq_u8(second, high),
+            vcgeq_u8(third, high),
+            vcgeq_u8(fourth, high),
+        )),
+    }
 }
 
+/// The bytes in which `left` and `right` are the same.
 #[inline]
 #[target_feature(enable = "neon")]
-fn text_ends(text: &Chunk) -> (u64, u64) {
-    let bytes = load(text);
-    let quotes = vceqq_u8(bytes, vdupq_n_u8(b'"'));
-    let backslashes = vceqq_u8(bytes, vdupq_n_u8(b'\\'));
-    let controls = vcltq_u8(bytes, vdupq_n_u8(0x20));
-    (mask(quotes), mask(vorrq_u8(backslashes, controls)))
-}
-
-#[inline]
-#[target_feature(enable = "neon")]
-fn differing(left: &Chunk, right: &Chunk) -> u64 {
-    mask(vmvnq_u8(vceqq_u8(load(left), load(right))))
+fn same(left: &Chunk, right: &Chunk) -> u64 {
+    mask(
+        vceqq_u8(quarter(left, 0), quarter(right, 0)),
+        vceqq_u8(quarter(left, 1), quarter(right, 1)),
+        vceqq_u8(quarter(left, 2), quarter(right, 2)),
+        vceqq_u8(quarter(left, 3), quarter(right, 3)),
+    )
 }

@@ -1,37 +1,59 @@
 //! The kernel of every CPU: eight bytes at a time in a 64-bit word.
 
-use super::Wide;
-use super::padded::Chunk;
+use super::{Bits, Chunk, Classes, Wide, halves_of, whole_of};
+use crate::decode::json::Located;
+use crate::decode::json::layouts::Tree;
+use crate::decode::json::marks::{Block, Marks, Record};
 
 const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = 0x8080_8080_8080_8080;
+const HIGHS: u64 = ONES << 7;
 
 /// Plain 64-bit words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Portable;
 
+impl Portable {
+    /// See [`Marks::read_with`].
+    pub fn mark(self, bytes: &[u8], marks: &mut Marks) {
+        marks.read_with(self, bytes);
+    }
+
+    /// See [`Tree::walk_with`].
+    pub fn walk(self, tree: &Tree, block: Block<'_>, record: Record, found: &mut [Located]) -> bool {
+        tree.walk_with(self, block, record, found)
+    }
+}
+
+/// The high bit of every byte that is zero; no sum carries into the next byte.
 #[inline]
-fn word(bytes: &Chunk) -> u64 {
-    u64::from_le_bytes(*bytes.first_chunk().expect("a chunk is longer"))
+const fn zeros(word: u64) -> u64 {
+    !(((word & !HIGHS) + !HIGHS) | word) & HIGHS
+}
+
+/// The high bits of all bytes, side by side.
+#[inline]
+const fn gather(highs: u64) -> u64 {
+    ((highs >> 7).wrapping_mul(0x0102_0408_1020_4080)) >> 56
 }
 
 impl Wide for Portable {
-    const WIDTH: usize = 8;
-    const BITS: usize = 8;
-
     #[inline]
-    fn text_ends(self, text: &Chunk) -> (u64, u64) {
-        let word = word(text);
-        // The classic zero-byte trick; a borrow can only set flags above the lowest true one.
-        let zero = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes & HIGHS;
-        let quote = zero(word ^ (ONES * u64::from(b'"')));
-        let backslash = zero(word ^ (ONES * u64::from(b'\\')));
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        (quote, backslash | control)
+    fn classify(self, bytes: &Chunk) -> Classes {
+        let (mut quotes, mut specials, mut high) = (0, 0, 0);
+        for (place, bytes) in bytes.as_chunks().0.iter().enumerate() {
+            let word = u64::from_le_bytes(*bytes);
+            let backslashes = zeros(word ^ (ONES * u64::from(b'\\')));
+            let controls = zeros(word & (ONES * 0xe0));
+            quotes |= gather(zeros(word ^ (ONES * u64::from(b'"')))) << (8 * place);
+            specials |= gather(backslashes | controls) << (8 * place);
+            high |= gather(word & HIGHS) << (8 * place);
+        }
+        Classes { quotes: halves_of(quotes), specials: halves_of(specials), high: halves_of(high) }
     }
 
     #[inline]
-    fn differing(self, left: &Chunk, right: &Chunk) -> u64 {
-        word(left) ^ word(right)
+    fn begins(self, bytes: &Chunk, literal: &Chunk, compared: Bits) -> bool {
+        let len = whole_of(compared).trailing_ones() as usize;
+        bytes[..len] == literal[..len]
     }
 }

@@ -1,0 +1,182 @@
+//! Where the quotes, backslashes and control characters of a block of records are: a bit a byte.
+//!
+//! `decode/block.rs` has a block marked once, all of it side by side; finding the end of a text is then a
+//! look at a word or two. The first stage of `simdjson` does the same (Langdale and Lemire, "Parsing
+//! gigabytes of JSON per second", 2019). Invariant: nothing is read beyond the block and its padding.
+
+use super::kernel::{Bits, Chunk, Wide};
+use crate::raw::PADDING;
+
+/// Bytes of marks read at once, and kept behind the last so that it can be.
+const WORD_BYTES: usize = size_of::<u64>();
+
+/// The marks of a block; its memory is used again for the next one.
+#[derive(Debug, Default)]
+pub struct Marks {
+    /// The quotes, eight bytes a byte, the first byte's bit the lowest.
+    quotes: Vec<u8>,
+    /// The backslashes and control characters.
+    specials: Vec<u8>,
+    /// True when every byte is ASCII, those behind the records included.
+    ascii: bool,
+}
+
+impl Marks {
+    /// Marks `bytes`, whose last [`PADDING`] belong to no record. A macro of a kind: it is compiled for
+    /// each kernel's instruction set.
+    #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
+    #[inline(always)]
+    pub fn read_with<W: Wide>(&mut self, kernel: W, bytes: &[u8]) {
+        let (chunks, _) = bytes.as_chunks::<PADDING>();
+        let marks = (chunks.len() + 1) * WORD_BYTES;
+        self.quotes.resize(marks, 0);
+        self.specials.resize(marks, 0);
+        let (quotes, _) = self.quotes.as_chunks_mut::<WORD_BYTES>();
+        let (specials, _) = self.specials.as_chunks_mut::<WORD_BYTES>();
+        let mut high = [0; 2];
+        for ((chunk, quotes), specials) in chunks.iter().zip(quotes).zip(specials) {
+            let classes = kernel.classify(chunk);
+            put(quotes, classes.quotes);
+            put(specials, classes.specials);
+            high = [high[0] | classes.high[0], high[1] | classes.high[1]];
+        }
+        self.quotes[marks - WORD_BYTES..].fill(0);
+        self.specials[marks - WORD_BYTES..].fill(0);
+        self.ascii = high == [0; 2];
+    }
+}
+
+#[inline]
+fn put(marks: &mut [u8; WORD_BYTES], [first, second]: Bits) {
+    let (halves, _) = marks.as_chunks_mut();
+    halves[0] = first.to_le_bytes();
+    halves[1] = second.to_le_bytes();
+}
+
+/// A record of a block: its first byte and one past its last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    /// First byte.
+    pub start: usize,
+    /// One past the last.
+    pub end: usize,
+}
+
+/// Records one after the other, with [`PADDING`] bytes behind the last, and their marks.
+#[derive(Debug, Clone, Copy)]
+pub struct Block<'a> {
+    bytes: &'a [u8],
+    marks: &'a Marks,
+}
+
+impl<'a> Block<'a> {
+    /// `marks` are those of `bytes`.
+    #[must_use]
+    pub fn new(bytes: &'a [u8], marks: &'a Marks) -> Self {
+        debug_assert_eq!((bytes.len() / PADDING + 1) * WORD_BYTES, marks.quotes.len(), "the marks of another block");
+        Self { bytes, marks }
+    }
+
+    /// All bytes, with those behind the last record.
+    #[must_use]
+    pub fn bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// True when the records together are valid UTF-8.
+    #[must_use]
+    pub fn is_utf8(self) -> bool {
+        self.marks.ascii || simdutf8::basic::from_utf8(&self.bytes[..self.bytes.len() - PADDING]).is_ok()
+    }
+
+    /// The bytes of a record.
+    #[must_use]
+    pub fn record(self, record: Record) -> &'a [u8] {
+        &self.bytes[record.start..record.end]
+    }
+
+    /// The bytes from `at` on; `None` where the padding is too short.
+    #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
+    #[inline(always)]
+    #[must_use]
+    pub fn chunk(self, at: usize) -> Option<&'a Chunk> {
+        self.bytes.get(at..)?.first_chunk()
+    }
+
+    /// The first quote at `at` or behind.
+    #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
+    #[inline(always)]
+    #[must_use]
+    pub fn quote_from(self, at: usize) -> Option<usize> {
+        next(&self.marks.quotes, at, self.bytes.len())
+    }
+
+    /// The first backslash or control character from `at` up to `end`; it may be somewhat behind `end`.
+    #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
+    #[inline(always)]
+    #[must_use]
+    pub fn special_within(self, at: usize, end: usize) -> Option<usize> {
+        next(&self.marks.specials, at, end)
+    }
+
+    /// Whether a record has a backslash or control character.
+    #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
+    #[inline(always)]
+    #[must_use]
+    pub fn has_special(self, record: Record) -> bool {
+        self.special_within(record.start, record.end).is_some_and(|at| at < record.end)
+    }
+}
+
+/// The place of the first set bit from `at` up to `end` or somewhat behind.
+#[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
+#[inline(always)]
+fn next(marks: &[u8], at: usize, end: usize) -> Option<usize> {
+    let word = |place: usize| Some(u64::from_le_bytes(*marks.get(place..)?.first_chunk()?));
+    let rest = word(at / 8)? >> (at % 8);
+    if rest != 0 {
+        return Some(at + rest.trailing_zeros() as usize);
+    }
+    let mut place = at / 8 + WORD_BYTES;
+    while place * 8 < end {
+        let bits = word(place)?;
+        if bits != 0 {
+            return Some(place * 8 + bits.trailing_zeros() as usize);
+        }
+        place += WORD_BYTES;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kernel::Kernel;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn bytes() -> impl Strategy<Value = Vec<u8>> {
+        let byte = prop_oneof![20 => Just(b'a'), 1 => any::<u8>(), 1 => prop::sample::select(b"\"\\\n".to_vec())];
+        proptest::collection::vec(byte, 0..500)
+    }
+
+    proptest! {
+        #[test]
+        fn marks_are_where_a_byte_loop_finds_them(bytes in bytes(), at in any::<prop::sample::Index>()) {
+            let padded = [&bytes[..], &[b'x'; PADDING]].concat();
+            for kernel in Kernel::available() {
+                let mut marks = Marks::default();
+                kernel.mark(&padded, &mut marks);
+                let block = Block::new(&padded, &marks);
+                let at = at.index(bytes.len() + 1);
+                let from = |test: fn(u8) -> bool| bytes[at..].iter().position(|byte| test(*byte)).map(|place| at + place);
+                prop_assert_eq!(block.quote_from(at), from(|byte| byte == b'"'));
+                prop_assert_eq!(block.special_within(at, bytes.len()), from(|byte| matches!(byte, b'\\' | 0..0x20)));
+                let record = Record { start: at, end: bytes.len() };
+                prop_assert_eq!(block.has_special(record), from(|byte| matches!(byte, b'\\' | 0..0x20)).is_some());
+                prop_assert_eq!(marks.ascii, bytes.is_ascii());
+                prop_assert_eq!(block.is_utf8(), std::str::from_utf8(&bytes).is_ok());
+                prop_assert!(block.chunk(at).is_some());
+            }
+        }
+    }
+}
