@@ -15,7 +15,9 @@ const WORD_BYTES: usize = size_of::<u64>();
 pub struct Marks {
     /// The quotes, eight bytes a byte, the first byte's bit the lowest.
     quotes: Vec<u8>,
-    /// The backslashes and control characters.
+    /// The backslashes.
+    backslashes: Vec<u8>,
+    /// The backslashes and control characters: what text without escapes has none of.
     specials: Vec<u8>,
     /// True when every byte is ASCII, those behind the records included.
     ascii: bool,
@@ -28,22 +30,29 @@ impl Marks {
     #[inline(always)]
     pub fn read_with<W: Wide>(&mut self, kernel: W, bytes: &[u8]) {
         let (chunks, _) = bytes.as_chunks::<PADDING>();
-        let marks = (chunks.len() + 1) * WORD_BYTES;
-        self.quotes.resize(marks, 0);
-        self.specials.resize(marks, 0);
+        let len = (chunks.len() + 1) * WORD_BYTES;
+        for marks in [&mut self.quotes, &mut self.backslashes, &mut self.specials] {
+            marks.resize(len, 0);
+            marks[len - WORD_BYTES..].fill(0);
+        }
         let (quotes, _) = self.quotes.as_chunks_mut::<WORD_BYTES>();
+        let (backslashes, _) = self.backslashes.as_chunks_mut::<WORD_BYTES>();
         let (specials, _) = self.specials.as_chunks_mut::<WORD_BYTES>();
         let mut high = [0; 2];
-        for ((chunk, quotes), specials) in chunks.iter().zip(quotes).zip(specials) {
+        for (((chunk, quotes), backslashes), specials) in chunks.iter().zip(quotes).zip(backslashes).zip(specials) {
             let classes = kernel.classify(chunk);
             put(quotes, classes.quotes);
-            put(specials, classes.specials);
-            high = [high[0] | classes.high[0], high[1] | classes.high[1]];
+            put(backslashes, classes.backslashes);
+            put(specials, either(classes.backslashes, classes.controls));
+            high = either(high, classes.high);
         }
-        self.quotes[marks - WORD_BYTES..].fill(0);
-        self.specials[marks - WORD_BYTES..].fill(0);
         self.ascii = high == [0; 2];
     }
+}
+
+#[inline]
+const fn either(left: Bits, right: Bits) -> Bits {
+    [left[0] | right[0], left[1] | right[1]]
 }
 
 #[inline]
@@ -60,6 +69,17 @@ pub struct Record {
     pub start: usize,
     /// One past the last.
     pub end: usize,
+}
+
+/// The marks of 64 bytes, the first byte's the lowest bit.
+#[derive(Debug, Clone, Copy)]
+pub struct Word {
+    /// The quotes.
+    pub quotes: u64,
+    /// The backslashes.
+    pub backslashes: u64,
+    /// The backslashes and control characters.
+    pub specials: u64,
 }
 
 /// Records one after the other, with [`PADDING`] bytes behind the last, and their marks.
@@ -117,6 +137,17 @@ impl<'a> Block<'a> {
     #[must_use]
     pub fn special_within(self, at: usize, end: usize) -> Option<usize> {
         next(&self.marks.specials, at, end)
+    }
+
+    /// The 64 bytes numbered `place`: quotes, backslashes, and backslashes with control characters.
+    #[must_use]
+    pub fn word(self, place: usize) -> Option<Word> {
+        let word = |marks: &[u8]| marks.as_chunks().0.get(place).map(|bytes| u64::from_le_bytes(*bytes));
+        Some(Word {
+            quotes: word(&self.marks.quotes)?,
+            backslashes: word(&self.marks.backslashes)?,
+            specials: word(&self.marks.specials)?,
+        })
     }
 
     /// Whether a record has a backslash or control character.

@@ -267,13 +267,6 @@ impl<'a> Scanner<'a> {
         self.expect(b':', "expected `:`")
     }
 
-    /// Length of the escape the scanner stands on.
-    pub(super) fn known_escape(mut self) -> Scan<usize> {
-        let start = self.at;
-        self.escape()?;
-        Ok(self.at - start)
-    }
-
     /// Passes the text whose opening quote the scanner stands on.
     #[inline]
     pub fn known_text(&mut self) -> Scan<Value> {

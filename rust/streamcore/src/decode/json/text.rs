@@ -40,6 +40,13 @@ const PLAIN: [u8; 256] = {
     plain
 };
 
+/// The character that a backslash and `byte` stand for; zero: none by itself.
+#[inline]
+#[must_use]
+pub(super) const fn stands_for(byte: u8) -> u8 {
+    PLAIN[byte as usize]
+}
+
 /// The value of a hexadecimal digit; 255: it is none.
 const HEX: [u8; 256] = {
     let mut hex = [255; 256];
@@ -73,37 +80,39 @@ pub fn unescape(text: &[u8], out: &mut Vec<u8>) {
     out.resize(start + text.len(), 0);
     let room = &mut out[start..];
     let (mut from, mut to) = (0, 0);
-    while from < text.len() {
-        if text[from] == b'\\' {
+    // `to` is never ahead of `from`, so where eight bytes can be read there is room for them.
+    while let (Some(chunk), Some(free)) = (eight(text, from), room.get_mut(to..).and_then(<[u8]>::first_chunk_mut)) {
+        *free = chunk;
+        let word = u64::from_le_bytes(chunk) ^ (ONES * u64::from(b'\\'));
+        let run = (word.wrapping_sub(ONES) & !word & HIGHS).trailing_zeros() as usize / 8;
+        (from, to) = (from + run, to + run);
+        if run < chunk.len() {
             let (passed, written) = unescape_one(&text[from + 1..], &mut room[to..]);
-            from += 1 + passed;
-            to += written;
-        } else {
-            let run = copy_run(&text[from..], &mut room[to..]);
-            from += run;
-            to += run;
+            (from, to) = (from + 1 + passed, to + written);
         }
+    }
+    while from < text.len() {
+        let (passed, written) = if text[from] == b'\\' {
+            let (passed, written) = unescape_one(&text[from + 1..], &mut room[to..]);
+            (1 + passed, written)
+        } else {
+            room[to] = text[from];
+            (1, 1)
+        };
+        (from, to) = (from + passed, to + written);
     }
     out.truncate(start + to);
 }
 
-/// Copies up to eight bytes before the next backslash; how many. What follows them in `room` is free.
 #[inline]
-fn copy_run(text: &[u8], room: &mut [u8]) -> usize {
-    let (Some(chunk), Some(room)) = (text.first_chunk::<8>(), room.first_chunk_mut::<8>()) else {
-        let run = text.iter().take(8).position(|byte| *byte == b'\\').unwrap_or(text.len().min(8));
-        room[..run].copy_from_slice(&text[..run]);
-        return run;
-    };
-    *room = *chunk;
-    let word = u64::from_le_bytes(*chunk) ^ (ONES * u64::from(b'\\'));
-    ((word.wrapping_sub(ONES) & !word & HIGHS).trailing_zeros() / 8) as usize
+fn eight(text: &[u8], from: usize) -> Option<[u8; 8]> {
+    text.get(from..)?.first_chunk().copied()
 }
 
 /// Writes the character of the accepted escape whose backslash is before `text`; bytes passed and written.
 #[inline]
 fn unescape_one(text: &[u8], room: &mut [u8]) -> (usize, usize) {
-    let plain = PLAIN[text[0] as usize];
+    let plain = stands_for(text[0]);
     if plain != 0 {
         room[0] = plain;
         return (1, 1);

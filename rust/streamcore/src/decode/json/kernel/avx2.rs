@@ -10,8 +10,7 @@ use crate::decode::json::Located;
 use crate::decode::json::layouts::Tree;
 use crate::decode::json::marks::{Block, Marks, Record};
 use std::arch::x86_64::{
-    __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256,
-    _mm256_set1_epi8,
+    __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_set1_epi8,
 };
 
 /// Proof that the CPU has AVX2, BMI1, BMI2 and LZCNT; [`Avx2::detect`] gives it.
@@ -91,12 +90,10 @@ fn equal(half: __m256i, byte: u8) -> __m256i {
     _mm256_cmpeq_epi8(half, _mm256_set1_epi8(byte.cast_signed()))
 }
 
-/// Backslashes and control characters.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn special(half: __m256i) -> __m256i {
-    let controls = _mm256_cmpeq_epi8(_mm256_min_epu8(half, _mm256_set1_epi8(0x1f)), half);
-    _mm256_or_si256(equal(half, b'\\'), controls)
+fn control(half: __m256i) -> __m256i {
+    _mm256_cmpeq_epi8(_mm256_min_epu8(half, _mm256_set1_epi8(0x1f)), half)
 }
 
 #[inline]
@@ -105,7 +102,8 @@ fn classify(bytes: &Chunk) -> Classes {
     let (first, second) = halves(bytes);
     Classes {
         quotes: [mask(equal(first, b'"')), mask(equal(second, b'"'))],
-        specials: [mask(special(first)), mask(special(second))],
+        backslashes: [mask(equal(first, b'\\')), mask(equal(second, b'\\'))],
+        controls: [mask(control(first)), mask(control(second))],
         high: [mask(first), mask(second)],
     }
 }

@@ -79,10 +79,10 @@ fn load(bytes: &Chunk) -> __m512i {
 #[target_feature(enable = "avx512f,avx512bw")]
 fn classify(bytes: &Chunk) -> Classes {
     let bytes = load(bytes);
-    let backslashes = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'\\'.cast_signed()));
     Classes {
         quotes: halves_of(_mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'"'.cast_signed()))),
-        specials: halves_of(backslashes | _mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(0x20))),
+        backslashes: halves_of(_mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'\\'.cast_signed()))),
+        controls: halves_of(_mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(0x20))),
         high: halves_of(_mm512_movepi8_mask(bytes)),
     }
 }

@@ -30,8 +30,10 @@ pub type Bits = [u32; 2];
 pub struct Classes {
     /// `"`.
     pub quotes: Bits,
-    /// `\` and control characters: what may end a text otherwise.
-    pub specials: Bits,
+    /// `\`.
+    pub backslashes: Bits,
+    /// Control characters.
+    pub controls: Bits,
     /// Bytes of characters beyond ASCII.
     pub high: Bits,
 }
@@ -158,7 +160,8 @@ mod tests {
         };
         let classes = kernel.classify(left);
         prop_assert_eq!(classes.quotes, bits(|byte| byte == b'"'));
-        prop_assert_eq!(classes.specials, bits(|byte| matches!(byte, b'\\' | 0..0x20)));
+        prop_assert_eq!(classes.backslashes, bits(|byte| byte == b'\\'));
+        prop_assert_eq!(classes.controls, bits(|byte| byte < 0x20));
         prop_assert_eq!(classes.high, bits(|byte| byte >= 0x80));
         for len in 1..=left.len() {
             prop_assert_eq!(kernel.begins(left, right, first_bits(len)), left[..len] == right[..len], "{}", len);

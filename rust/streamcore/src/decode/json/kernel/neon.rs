@@ -9,8 +9,7 @@ use crate::decode::json::Located;
 use crate::decode::json::layouts::Tree;
 use crate::decode::json::marks::{Block, Marks, Record};
 use std::arch::aarch64::{
-    uint8x16_t, vandq_u8, vceqq_u8, vcgeq_u8, vcltq_u8, vdupq_n_u8, vgetq_lane_u64, vld1q_u8, vorrq_u8, vpaddq_u8,
-    vreinterpretq_u64_u8,
+    uint8x16_t, vandq_u8, vceqq_u8, vcltq_u8, vdupq_n_u8, vgetq_lane_u64, vld1q_u8, vpaddq_u8, vreinterpretq_u64_u8,
 };
 use std::arch::is_aarch64_feature_detected;
 
@@ -88,33 +87,40 @@ fn mask(first: uint8x16_t, second: uint8x16_t, third: uint8x16_t, fourth: uint8x
     vgetq_lane_u64::<0>(vreinterpretq_u64_u8(vpaddq_u8(sums, sums)))
 }
 
-/// Backslashes and control characters.
+/// The bytes that are `byte`.
 #[inline]
 #[target_feature(enable = "neon")]
-fn special(quarter: uint8x16_t) -> uint8x16_t {
-    vorrq_u8(vceqq_u8(quarter, vdupq_n_u8(b'\\')), vcltq_u8(quarter, vdupq_n_u8(0x20)))
+fn equal(bytes: &Chunk, byte: u8) -> u64 {
+    let byte = vdupq_n_u8(byte);
+    mask(
+        vceqq_u8(quarter(bytes, 0), byte),
+        vceqq_u8(quarter(bytes, 1), byte),
+        vceqq_u8(quarter(bytes, 2), byte),
+        vceqq_u8(quarter(bytes, 3), byte),
+    )
+}
+
+/// The bytes below `limit`.
+#[inline]
+#[target_feature(enable = "neon")]
+fn below(bytes: &Chunk, limit: u8) -> u64 {
+    let limit = vdupq_n_u8(limit);
+    mask(
+        vcltq_u8(quarter(bytes, 0), limit),
+        vcltq_u8(quarter(bytes, 1), limit),
+        vcltq_u8(quarter(bytes, 2), limit),
+        vcltq_u8(quarter(bytes, 3), limit),
+    )
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
 fn classify(bytes: &Chunk) -> Classes {
-    let (first, second) = (quarter(bytes, 0), quarter(bytes, 1));
-    let (third, fourth) = (quarter(bytes, 2), quarter(bytes, 3));
-    let (quote, high) = (vdupq_n_u8(b'"'), vdupq_n_u8(0x80));
     Classes {
-        quotes: halves_of(mask(
-            vceqq_u8(first, quote),
-            vceqq_u8(second, quote),
-            vceqq_u8(third, quote),
-            vceqq_u8(fourth, quote),
-        )),
-        specials: halves_of(mask(special(first), special(second), special(third), special(fourth))),
-        high: halves_of(mask(
-            vcgeq_u8(first, high),
-            vcgeq_u8(second, high),
-            vcgeq_u8(third, high),
-            vcgeq_u8(fourth, high),
-        )),
+        quotes: halves_of(equal(bytes, b'"')),
+        backslashes: halves_of(equal(bytes, b'\\')),
+        controls: halves_of(below(bytes, 0x20)),
+        high: halves_of(!below(bytes, 0x80)),
     }
 }
 

@@ -6,7 +6,7 @@ use super::*;
 use crate::raw::PADDING;
 use proptest::prelude::*;
 
-const RECORDS: [&str; 8] = [
+const RECORDS: [&str; 9] = [
     r#"{"id":"a1","t":"2026-01-01T00:00:00.000Z","p":{"page":"home","n":12,"ok":true},"m":{"ip":"10.0.0.1"}}"#,
     r#"{ "t" : 17 , "p" : { "page" : null , "x" : [1, "two", {}, [], -3.5e1] } , "id" : "b" }"#,
     r#"{"id":"","p":{"page":"\u00e9\n","n":-0},"extra":{"a":[{"b":"c"}]}}"#,
@@ -15,6 +15,7 @@ const RECORDS: [&str; 8] = [
     "[1]",
     r#"{"id":"x"} "#,
     r#"{"a:b":":","id":":\":","p":{"page":","}}"#,
+    r#"{"id":"\\\\\" \ud83d\ude00 \u00e9\n\\u0041 \/ \b\f\r\t\\\" and on to the next word \\\\\\ud83d \udbff\udfff","p":{"page":"\\"}}"#,
 ];
 
 fn projection() -> Projection {
@@ -33,7 +34,7 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
     let edit = (
         any::<prop::sample::Index>(),
         0_u8..3,
-        prop::sample::select(b"\"\\{}[],:0123456789.-eE tfn\x01\xc3x".to_vec()),
+        prop::sample::select(b"\"\\\\\\{}[],:0123456789.-eE tfnud\x01\xc3x".to_vec()),
     );
     (0..RECORDS.len(), proptest::collection::vec(edit, 0..4)).prop_map(|(base, edits)| {
         let mut record = RECORDS[base].as_bytes().to_vec();
