@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SOURCES := python tests bench examples
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python test-integration servers example bench docs lint fmt clean need-rust need-python
+.PHONY: help build demo test test-rust test-python test-integration servers example bench bench-decode docs lint fmt clean need-rust need-python
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,11 +58,15 @@ $(BENCH_VENV)/.locked: bench/peers/requirements.txt requirements-dev.lock | need
 bench: build servers $(BENCH_VENV)/.locked ## against the rivals, side by side; writes bench/results/
 	$(BIN)/python bench/python/run.py --rivals $(BENCH_VENV)/bin/python $(ARGS)
 
+bench-decode: need-rust ## JSON decoding beside simd-json, sonic-rs, jiter and serde_json, on one core
+	cargo bench --manifest-path bench/rust/Cargo.toml --locked $(ARGS)
+
 docs: build ## write docs/pipeline-toml.md from the configuration models
 	$(BIN)/streamcore config reference > docs/pipeline-toml.md
 
 lint: build ## formatting, clippy pedantic, ruff, mypy strict, the stub against the binary
 	cargo fmt --all --check
+	cargo fmt --check --manifest-path bench/rust/Cargo.toml
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
@@ -71,6 +75,7 @@ lint: build ## formatting, clippy pedantic, ruff, mypy strict, the stub against 
 
 fmt: $(VENV)/.locked ## format Rust and Python
 	cargo fmt --all
+	cargo fmt --manifest-path bench/rust/Cargo.toml
 	$(BIN)/ruff check --fix --quiet $(SOURCES)
 	$(BIN)/ruff format --quiet $(SOURCES)
 

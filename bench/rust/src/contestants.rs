@@ -132,10 +132,22 @@ impl Wanted for Note<'_> {
 macro_rules! with_serde {
     ($corpus:expr, $read:expr) => {
         match $corpus.shape {
-            Shape::Click => total($corpus, |record| { let wanted: Click<'_> = $read(record); wanted.sum() }),
-            Shape::Wide => total($corpus, |record| { let wanted: Wide<'_> = $read(record); wanted.sum() }),
-            Shape::GitHub => total($corpus, |record| { let wanted: GitHub<'_> = $read(record); wanted.sum() }),
-            Shape::Note => total($corpus, |record| { let wanted: Note<'_> = $read(record); wanted.sum() }),
+            Shape::Click => total($corpus, |record| {
+                let wanted: Click<'_> = $read(record);
+                wanted.sum()
+            }),
+            Shape::Wide => total($corpus, |record| {
+                let wanted: Wide<'_> = $read(record);
+                wanted.sum()
+            }),
+            Shape::GitHub => total($corpus, |record| {
+                let wanted: GitHub<'_> = $read(record);
+                wanted.sum()
+            }),
+            Shape::Note => total($corpus, |record| {
+                let wanted: Note<'_> = $read(record);
+                wanted.sum()
+            }),
         }
     };
 }

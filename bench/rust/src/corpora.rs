@@ -101,7 +101,9 @@ pub fn all() -> Vec<Corpus> {
         Corpus::new("1 KB", Shape::Wide, |draw, _| wide(draw, 40)),
         Corpus::new("10 KB", Shape::Wide, |draw, _| wide(draw, 490)),
         Corpus::new("nested", Shape::GitHub, github),
-        Corpus::new("escapes", Shape::Note, |draw, number| note(draw, number, &["\\n", "\\\"", "\\u00e9", "a", "\\\\", "\\t"])),
+        Corpus::new("escapes", Shape::Note, |draw, number| {
+            note(draw, number, &["\\n", "\\\"", "\\u00e9", "a", "\\\\", "\\t"])
+        }),
         Corpus::new("UTF-8", Shape::Note, |draw, number| note(draw, number, &["é", "日本", "a", "Ж", "🙂", "ü "])),
     ]
 }
@@ -125,7 +127,14 @@ fn click(draw: &mut Draw, number: u64) -> Members {
     );
     let address = draw.below(1 << 24);
     let ip = format!("10.{}.{}.{}", address >> 16, address >> 8 & 255, address & 255);
-    let ident = format!("{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}", ident >> 32, ident >> 16 & 0xffff, ident & 0xfff, ms, ident >> 16);
+    let ident = format!(
+        "{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}",
+        ident >> 32,
+        ident >> 16 & 0xffff,
+        ident & 0xfff,
+        ms,
+        ident >> 16
+    );
     [
         ("event_id", format!("\"{ident}\"")),
         ("event_type", "\"page.view.click.v1\"".to_owned()),
@@ -140,7 +149,9 @@ fn click(draw: &mut Draw, number: u64) -> Members {
 /// Each of four fields is there or not: 16 layouts.
 fn optional(draw: &mut Draw, number: u64) -> String {
     let mut members = click(draw, number);
-    for (place, name, value) in [(5, "trace", "\"b7ad6b7169203331\""), (3, "retry", "3"), (2, "beta", "true"), (1, "ref", "null")] {
+    for (place, name, value) in
+        [(5, "trace", "\"b7ad6b7169203331\""), (3, "retry", "3"), (2, "beta", "true"), (1, "ref", "null")]
+    {
         if draw.coin() {
             members.insert(place, (name.to_owned(), value.to_owned()));
         }
@@ -157,7 +168,8 @@ fn wide(draw: &mut Draw, length: usize) -> String {
             11 | 17 => format!("{}.{:03}", draw.below(100_000), draw.below(1_000)),
             13 => draw.coin().to_string(),
             _ => {
-                let text: String = (0..length).map(|_| *draw.one_of(&['a', 'e', 'k', 'n', 'o', 'r', 's', ' '])).collect();
+                let text: String =
+                    (0..length).map(|_| *draw.one_of(&['a', 'e', 'k', 'n', 'o', 'r', 's', ' '])).collect();
                 format!("\"{text}\"")
             }
         };
