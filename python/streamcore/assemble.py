@@ -201,7 +201,7 @@ def build_sink(config: PipelineConfig, sink: SinkConfig) -> Sink:
     if isinstance(sink, ParquetSinkConfig):
         from streamcore.sinks.parquet import ParquetSink
 
-        return ParquetSink(sink)
+        return ParquetSink(sink, pipeline=config.name)
     if isinstance(sink, MemorySinkConfig):
         from streamcore.memory_log import default_log
         from streamcore.sinks.memory import MemorySink

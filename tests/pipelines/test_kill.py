@@ -46,7 +46,7 @@ class Killer:
     def close(self): ...
 
 
-parquet = ParquetSink(ParquetSinkConfig(path="out"))
+parquet = ParquetSink(ParquetSinkConfig(path="out"), pipeline="job")
 killer = Killer()
 killer.point, _, order = killer.point.partition(" ")
 pages = sc.files("in.jsonl", piece_bytes=4096, event_time="at", event_time_unit="s", out_of_orderness="0s",

@@ -10,7 +10,7 @@ import streamcore as sc
 from streamcore.assemble import Plan, assemble, build_dead_letters, build_sink, build_source, make_plan
 from streamcore.checkpoint import Checkpoint
 from streamcore.config import ParquetSinkConfig, PipelineConfig
-from streamcore.errors import ConfigError, FencedError, SinkError, SourceError
+from streamcore.errors import ConfigError, FencedError, SinkError, SourceError, StateError
 from streamcore.options import RunOptions
 from streamcore.testing import START_MS, ManualClock
 from tests.fakes import FakeSink
@@ -198,4 +198,8 @@ def test_files_of_a_crash_are_published_at_the_next_start(tmp_path: Path) -> Non
     assembled.close()
     assert [path.name[0] for path in out.iterdir()] == ["."]
     run(make_plan(made, RunOptions()))
-    assert [path.name[0] for path in out.iterdir()] == ["r"]
+    [published] = out.iterdir()
+    assert published.name.startswith("job-result-g")
+    published.unlink()
+    with pytest.raises(StateError, match=published.name):
+        assemble(make_plan(made, RunOptions()), clock=ManualClock(), stopping=threading.Event())

@@ -7,18 +7,22 @@ import polars as pl
 import pytest
 
 from streamcore.config import ParquetSinkConfig
-from streamcore.errors import SinkError
+from streamcore.errors import SinkError, StateError
 from streamcore.sinks import parquet
 from streamcore.sinks.base import Publisher, Version
 from streamcore.sinks.parquet import ParquetSink
 from tests.batches import pages
 
-NAME = "result-g0000000005-e000000000000001-s0000000000.parquet"
+NAME = "job-result-g0000000005-e000000000000001-s0000000000.parquet"
 
 
 @pytest.fixture
 def sink(tmp_path: Path) -> ParquetSink:
-    opened = ParquetSink(ParquetSinkConfig(path=str(tmp_path / "out")))
+    return opened_sink(tmp_path / "out", "job")
+
+
+def opened_sink(folder: Path, pipeline: str | None) -> ParquetSink:
+    opened = ParquetSink(ParquetSinkConfig(path=str(folder)), pipeline=pipeline)
     opened.open()
     return opened
 
@@ -40,7 +44,7 @@ def test_a_file_appears_with_the_commit(sink: ParquetSink) -> None:
 
 
 def test_only_the_chosen_columns_are_written(tmp_path: Path) -> None:
-    sink = ParquetSink(ParquetSinkConfig(path=str(tmp_path), columns=("views",)))
+    sink = ParquetSink(ParquetSinkConfig(path=str(tmp_path), columns=("views",)), pipeline="job")
     sink.write(pages(1), Version(5, 1, 0))
     sink.flush()
     sink.committed(1)
@@ -77,17 +81,62 @@ def test_a_rolled_back_epoch_leaves_nothing(sink: ParquetSink) -> None:
 def test_after_a_crash_the_checkpoint_decides(sink: ParquetSink, listed: list[str], left: list[str]) -> None:
     sink.write(pages(1), Version(5, 1, 0))
     sink.flush()
-    after = ParquetSink(ParquetSinkConfig(path=sink.folder))
-    after.open()
+    after = opened_sink(Path(sink.folder), "job")
     after.recover(listed)
     assert files(after) == left
 
 
 def test_unfinished_files_of_another_output_are_not_touched(sink: ParquetSink) -> None:
-    other = Path(sink.folder) / f".late{NAME.removeprefix('result')}.unfinished"
+    other = Path(sink.folder) / f".{NAME.replace('result', 'late')}.unfinished"
     other.write_bytes(b"")
     sink.recover([])
     assert files(sink) == [other.name]
+
+
+@pytest.mark.parametrize("other", ["job-result-g1", "jo", "job.result", "JOB", None])
+def test_pipelines_that_share_a_folder_and_a_second_leave_each_other_alone(
+    sink: ParquetSink, other: str | None
+) -> None:
+    beside = opened_sink(Path(sink.folder), other)
+    for number, one in enumerate([sink, beside]):
+        one.write(pages(number), Version(5, 1, 0))
+        one.flush()
+    opened_sink(Path(sink.folder), "job").recover(sink.pending())
+    opened_sink(Path(sink.folder), None).recover([])
+    beside.committed(1)
+    assert sorted(pl.read_parquet(sink.folder)["views"].to_list()) == [0, 1]
+
+
+def test_runs_without_a_name_do_not_share_files(tmp_path: Path) -> None:
+    for number in range(2):
+        run = opened_sink(tmp_path, None)
+        run.write(pages(number), Version(5, 1, 0))
+        run.flush()
+        run.committed(1)
+    assert sorted(pl.read_parquet(tmp_path)["views"].to_list()) == [0, 1]
+
+
+@pytest.mark.parametrize(("pipeline", "left"), [("job", 1), (None, 0)])
+def test_what_no_later_start_will_find_is_deleted_at_the_end(tmp_path: Path, pipeline: str | None, left: int) -> None:
+    run = opened_sink(tmp_path, pipeline)
+    run.write(pages(1), Version(5, 1, 0))
+    run.flush()
+    run.close()
+    assert len(files(run)) == left
+
+
+def test_a_name_from_elsewhere_stays_inside_the_folder(tmp_path: Path) -> None:
+    run = opened_sink(tmp_path / "out", "../a b")
+    run.write(pages(1), Version(5, 1, 0))
+    run.flush()
+    run.committed(1)
+    assert files(run) == [NAME.replace("job", "a_b")]
+
+
+def test_a_listed_file_that_is_gone_is_an_error(sink: ParquetSink) -> None:
+    with pytest.raises(StateError, match=f"{NAME} is gone, and the checkpoint says") as caught:
+        sink.recover([NAME])
+    assert caught.value.exit_code == 6
 
 
 def test_published_files_stay_when_the_checkpoint_lists_them_again(sink: ParquetSink) -> None:

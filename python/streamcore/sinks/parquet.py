@@ -3,19 +3,23 @@
 Before it: the runner. After it: any reader of `folder/*.parquet`.
 Invariant: a file with its final name belongs to a committed epoch and is whole; an unfinished one starts with a dot.
 
-A file is `<output>-g<generation>-e<epoch>-s<sequence>.parquet`; the sequence is that of its first batch.
+A file is `<writer>-<output>-g<generation>-e<epoch>-s<sequence>.parquet`. The writer is the pipeline's name, or random
+where it has none: generations are seconds, so without it two pipelines started together would share names. The
+sequence is that of the file's first batch.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import secrets
 from collections.abc import Collection
 from pathlib import Path
 
 from streamcore import _core
 from streamcore.checkpoint import fsync_folder
 from streamcore.config import ParquetSinkConfig
-from streamcore.errors import SinkError
+from streamcore.errors import SinkError, StateError
 from streamcore.sinks.base import Version
 
 FILE_ROWS_MAX = 1_000_000
@@ -28,8 +32,13 @@ UNFINISHED_SUFFIX = ".unfinished"
 class ParquetSink:
     """Writes one file an epoch, or several when it is long."""
 
-    def __init__(self, config: ParquetSinkConfig) -> None:
+    def __init__(self, config: ParquetSinkConfig, *, pipeline: str | None = None) -> None:
+        """Files carry the name `pipeline`; without it, nothing at a later start finds them again."""
         self.output: str = config.output
+        self._named = pipeline is not None
+        # A sink made by hand gets a name that no model has kept free of slashes.
+        writer = re.sub(r"[^A-Za-z0-9._-]", "_", pipeline or f"ephemeral-{secrets.token_hex(8)}").lstrip("._")
+        self._stem = f"{writer}-{config.output}"
         self.folder = config.path
         self._path = Path(config.path)
         self._columns = config.columns
@@ -46,14 +55,22 @@ class ParquetSink:
             raise SinkError(f"{self._path}: cannot be made: {error.strerror}", retriable=False) from error
 
     def recover(self, listed: Collection[str]) -> None:
-        """Publishes what the checkpoint lists and a crash left unfinished; deletes what it does not list."""
-        for unfinished in sorted(self._path.glob(f"{UNFINISHED_PREFIX}{self.output}-g*{UNFINISHED_SUFFIX}")):
-            name = unfinished.name.removeprefix(UNFINISHED_PREFIX).removesuffix(UNFINISHED_SUFFIX)
-            if name in listed:
+        """Publishes what the checkpoint lists and a crash left unfinished; deletes its own files that it does not list.
+
+        Raises `StateError` for a listed file that is gone: the checkpoint says that its rows are written.
+        """
+        for name in sorted(listed):
+            if self._unfinished(name).exists():
                 self._unpublished.append(name)
-            else:
-                unfinished.unlink()
+            elif not (self._path / name).exists():
+                raise StateError(
+                    f"{self._path / name} is gone, and the checkpoint says that its rows are written; bring it back, "
+                    "or put an empty file of that name there if a reader has taken it away"
+                )
         self._publish()
+        for unfinished in self._path.glob(f"{UNFINISHED_PREFIX}*{UNFINISHED_SUFFIX}"):
+            if self._is_own(unfinished.name):
+                unfinished.unlink()
 
     def write(self, batch: _core.Batch, version: Version) -> None:
         """Keeps the batch; a long epoch is written in parts."""
@@ -83,7 +100,9 @@ class ParquetSink:
         self._unpublished = []
 
     def close(self) -> None:
-        """Nothing to let go of; files of an epoch that failed are deleted at the next start."""
+        """Leaves files of an epoch that failed to the next start; where none will know them, deletes them."""
+        if not self._named:
+            self.discard()
 
     def _write_file(self) -> None:
         if self._first_version is None:
@@ -91,7 +110,7 @@ class ParquetSink:
         import polars as pl
 
         version = self._first_version
-        name = f"{self.output}-g{version.generation:010d}-e{version.epoch:015d}-s{version.sequence:010d}.parquet"
+        name = f"{self._stem}-g{version.generation:010d}-e{version.epoch:015d}-s{version.sequence:010d}.parquet"
         frame = pl.concat([pl.DataFrame(batch) for batch in self._buffered], rechunk=False)
         try:
             with self._unfinished(name).open("wb") as file:
@@ -111,12 +130,21 @@ class ParquetSink:
                 self._unfinished(name).replace(self._path / name)
             fsync_folder(self._path)
         except OSError as error:
-            message = f"{self._path}: files cannot be published: {error.strerror}; the next start publishes them"
+            then = "the next start publishes them" if self._named else "mend the folder and start again"
+            message = f"{self._path}: files cannot be published: {error.strerror}; {then}"
             raise SinkError(message, retriable=False) from error
         self._unpublished = []
 
     def _unfinished(self, name: str) -> Path:
         return self._path / f"{UNFINISHED_PREFIX}{name}{UNFINISHED_SUFFIX}"
+
+    def _is_own(self, unfinished: str) -> bool:
+        """Whether this sink wrote the file. The whole name counts: `a` must not take those of `a-result-g1`."""
+        pattern = rf"{re.escape(self._stem)}-g\d{{10,}}-e\d{{15,}}-s\d{{10,}}\.parquet"
+        return (
+            re.fullmatch(pattern, unfinished.removeprefix(UNFINISHED_PREFIX).removesuffix(UNFINISHED_SUFFIX))
+            is not None
+        )
 
     def _forget_buffer(self) -> None:
         self._buffered = []
