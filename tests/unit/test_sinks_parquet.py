@@ -170,3 +170,27 @@ def test_a_failed_write_can_be_retried(sink: ParquetSink, monkeypatch: pytest.Mo
     sink.flush()
     sink.committed(1)
     assert pl.read_parquet(sink.folder)["views"].to_list() == [4]
+
+
+def test_a_full_disk_under_polars_is_a_sink_error(sink: ParquetSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise pl.exceptions.ComputeError("No space left on device (os error 28)\nhint: of polars")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
+    sink.write(pages(1), Version(5, 1, 0))
+    with pytest.raises(
+        SinkError, match=r"cannot be written: No space left on device \(os error 28\); make room"
+    ) as caught:
+        sink.flush()
+    assert caught.value.retriable
+    assert "\n" not in str(caught.value)
+    assert files(sink) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
+def test_a_device_that_is_full_is_a_sink_error(sink: ParquetSink) -> None:
+    (Path(sink.folder) / f".{NAME}.unfinished").symlink_to("/dev/full")
+    sink.write(pages(*range(1_000)), Version(5, 1, 0))
+    with pytest.raises(SinkError, match=r"No space left on device.*; make room") as caught:
+        sink.flush()
+    assert "\n" not in str(caught.value)

@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 
 from streamcore import _core
@@ -117,8 +118,12 @@ class ParquetSink:
                 frame.write_parquet(file)
                 file.flush()
                 os.fsync(file.fileno())
-        except OSError as error:
-            raise SinkError(f"{self._path / name}: cannot be written: {error.strerror}") from error
+        except (OSError, pl.exceptions.PolarsError) as error:
+            with suppress(OSError):
+                self._unfinished(name).unlink()  # room for the next try, and for others
+            raise SinkError(
+                f"{self._path / name}: cannot be written: {_reason(error)}; make room or mend the rights"
+            ) from error
         self._unpublished.append(name)
         self._forget_buffer()
 
@@ -150,3 +155,9 @@ class ParquetSink:
         self._buffered = []
         self._buffered_rows = 0
         self._first_version = None
+
+
+def _reason(error: Exception) -> str:
+    """The first line: polars wraps what the file system said, and adds hints of its own below."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text.partition("\n")[0]
