@@ -49,6 +49,65 @@ def test_each_kind_of_mistake_is_found(keys: dict[str, Any], expected: list[str]
     assert paths(**keys) == expected
 
 
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("p:{page", "cannot be read"),
+        ("p:page}", "cannot be read"),
+        ("p:{}", "hold no plain column"),
+        ("p:{page!r}", "hold no plain column"),
+        ("p", "names no column"),
+        ("p:{page:>5}", "a format that is none of iso, epoch_s, epoch_ms"),
+        ("p:{window_end:foo}", "a format that is none of iso, epoch_s, epoch_ms"),
+        ("p:{page:epoch_s}", "the column page is string and no time"),
+        ("p:{views:iso}", "the column views is int64 and no time"),
+        ("p:{pgae:iso}", 'the result has no column "pgae"'),
+    ],
+)
+def test_a_wrong_key_template_is_found_without_a_row(template: str, message: str) -> None:
+    source = {"type": "kafka", "topic": "t", "schema": {"page": "string"}}
+    [problem] = check(config(source=source, steps=[WINDOW], sinks=[{"type": "redis", "key_template": template}]))
+    assert problem.path == "sinks[0].key_template"
+    assert message in problem.message
+
+
+def test_a_key_template_is_looked_at_beside_mistakes_of_the_engine() -> None:
+    sinks = [{"type": "redis", "key_template": "p:{nope"}]
+    assert paths(steps=[{"filter": "("}], sinks=sinks) == ["steps[0].filter", "sinks[0].key_template"]
+
+
+def test_a_type_that_nobody_knows_yet_may_be_a_time() -> None:
+    steps = [{"select": {"at": "at", "page": "page"}}]
+    found = paths(steps=steps, sinks=[{"type": "redis", "key_template": "p:{at:epoch_s}"}])
+    assert "sinks[0].key_template" not in found
+
+
+REDIS = {"type": "redis", "key_template": "p:{page}"}
+TOPIC = {"type": "kafka", "topic": "o"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ({"type": "parquet", "path": "out"}, {"type": "parquet", "path": "./x/../out/"}, ["sinks[1].path"]),
+        ({"type": "parquet", "path": "out"}, {"type": "parquet", "path": "out", "output": "late"}, []),
+        ({"type": "parquet", "path": "out"}, {"type": "parquet", "path": "out2"}, []),
+        (REDIS, {**REDIS, "value": "views"}, ["sinks[1].key_template"]),
+        (REDIS, {**REDIS, "url": "redis://other"}, []),
+        (REDIS, {**REDIS, "key_template": "q:{page}"}, []),
+        (TOPIC, {**TOPIC, "columns": ["views"]}, ["sinks[1].topic"]),
+        (TOPIC, {**TOPIC, "key": ["page"]}, []),
+        (TOPIC, {**TOPIC, "mode": "append"}, []),
+        (TOPIC, {**TOPIC, "output": "late"}, []),
+    ],
+)
+def test_two_sinks_do_not_write_the_same_place(
+    first: dict[str, Any], second: dict[str, Any], expected: list[str]
+) -> None:
+    assert paths(steps=[WINDOW], sinks=[first, second]) == expected
+    assert [problem.path for problem in check_meaning(config(steps=[WINDOW], sinks=[first, second]))] == expected
+
+
 def test_columns_of_other_outputs_are_not_those_of_the_result() -> None:
     sinks = [{"type": "kafka", "topic": "late", "output": "late", "columns": ["_key", "page"]}]
     assert paths(steps=[WINDOW], sinks=sinks) == []

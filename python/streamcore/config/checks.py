@@ -6,17 +6,18 @@ Invariant: the engine is asked through `describe` and nowhere else, so both door
 
 from __future__ import annotations
 
-import string
+import os
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from streamcore.config.delivery import choose_delivery
+from streamcore.config.delivery import choose_delivery, sink_mode
 from streamcore.config.engine import engine_json
 from streamcore.config.models import PipelineConfig
 from streamcore.config.paths import format_path
+from streamcore.config.redis_key import TIMES_LISTED, KeyTemplate
 from streamcore.config.servers import connection_problems
-from streamcore.config.sinks import KafkaSinkConfig, RedisSinkConfig, SinkConfig
+from streamcore.config.sinks import KafkaSinkConfig, ParquetSinkConfig, RedisSinkConfig, SinkConfig
 from streamcore.config.suggest import did_you_mean, listed
 from streamcore.errors import ConfigError, ExpressionError, Problem
 
@@ -46,7 +47,7 @@ def check_meaning(config: PipelineConfig, *, types_required: bool = False) -> li
         found = column_problems(config, description)
         if types_required:
             found += undeclared_problems(description)
-    return found + connection_problems(config) + _shared_test_names(config)
+    return found + sink_problems(config) + connection_problems(config) + _shared_test_names(config)
 
 
 def problems_error(problems: list[Problem], *, file: str | None = None) -> ConfigError:
@@ -85,8 +86,11 @@ def undeclared_problems(description: Mapping[str, Any]) -> list[Problem]:
 
 
 def column_problems(config: PipelineConfig, description: Mapping[str, Any]) -> list[Problem]:
-    """Columns that sinks name and the result does not have."""
-    columns = [name for name, _ in description["columns"]]
+    """Columns that sinks name and the result does not have, and formats of time on what is no time."""
+    columns = dict(description["columns"])
+    if description["undeclared"]:
+        # A type that is guessed from a sample later stands as text until then.
+        columns = {name: "scalar" if kind == "string" else kind for name, kind in columns.items()}
     problems: list[Problem] = []
     for index, sink in enumerate(config.sinks):
         if sink.output == "result" and columns:
@@ -94,27 +98,77 @@ def column_problems(config: PipelineConfig, description: Mapping[str, Any]) -> l
     return problems
 
 
-def _sink_columns(path: str, sink: SinkConfig, columns: list[str]) -> list[Problem]:
+def _sink_columns(path: str, sink: SinkConfig, columns: Mapping[str, str]) -> list[Problem]:
     named: list[tuple[str, str]] = [(f"{path}.columns", name) for name in sink.columns or ()]
+    misused: list[Problem] = []
     if isinstance(sink, KafkaSinkConfig):
         named += [(f"{path}.key", name) for name in sink.key or ()]
     if isinstance(sink, RedisSinkConfig):
-        named += [(f"{path}.key_template", name) for name in _template_columns(sink.key_template)]
+        template = _template(sink)
+        if template is not None:
+            named += [(f"{path}.key_template", name) for name in template.columns]
+            misused = _not_times(f"{path}.key_template", template, columns)
         named += [(f"{path}.value", sink.value)] if sink.value is not None else []
-    return [
+    known = list(columns)
+    missing = [
         Problem(
-            where, f'the result has no column "{name}"', hint=did_you_mean(name, columns) or f"it has {listed(columns)}"
+            where, f'the result has no column "{name}"', hint=did_you_mean(name, known) or f"it has {listed(known)}"
         )
         for where, name in named
         if name not in columns
     ]
+    return missing + misused
 
 
-def _template_columns(template: str) -> list[str]:
+def _template(sink: RedisSinkConfig) -> KeyTemplate | None:
+    """The parsed template; `sink_problems` says what is wrong with one that cannot be read."""
     try:
-        return [name for _, name, _, _ in string.Formatter().parse(template) if name]
-    except ValueError:
-        return []
+        return KeyTemplate(sink.key_template)
+    except ConfigError:
+        return None
+
+
+def _not_times(where: str, template: KeyTemplate, columns: Mapping[str, str]) -> list[Problem]:
+    return [
+        Problem(
+            where,
+            f"the column {name} is {columns[name]} and no time, so {TIMES_LISTED} cannot be its format",
+            hint=f"write {{{name}}}",
+        )
+        for name in template.time_columns
+        if columns.get(name, "timestamp") not in ("timestamp", "scalar")
+    ]
+
+
+def sink_problems(config: PipelineConfig) -> list[Problem]:
+    """Mistakes of sinks that show without the engine: key templates, and two that write the same place."""
+    problems: list[Problem] = []
+    places: dict[tuple[object, ...], int] = {}
+    for index, sink in enumerate(config.sinks):
+        if isinstance(sink, RedisSinkConfig):
+            try:
+                KeyTemplate(sink.key_template, path=f"sinks[{index}].key_template")
+            except ConfigError as error:
+                problems += error.problems
+        key, *place = _place(config, sink) or ("",)
+        first = places.setdefault((key, *place), index) if place else index
+        if first != index:
+            message = f"sinks[{first}] writes the same place, so their rows would replace each other"
+            problems.append(
+                Problem(f"sinks[{index}].{key}", message, hint=f"give each a {key} of its own, or keep one")
+            )
+    return problems
+
+
+def _place(config: PipelineConfig, sink: SinkConfig) -> tuple[object, ...] | None:
+    """The key that names where a sink writes, and what must differ; None where two sinks do no harm."""
+    if isinstance(sink, ParquetSinkConfig):
+        return ("path", sink.output, os.path.realpath(sink.path))
+    if isinstance(sink, RedisSinkConfig):
+        return ("key_template", sink.url, sink.connection, sink.key_template)
+    if isinstance(sink, KafkaSinkConfig) and sink_mode(config, sink) == "upsert":
+        return ("topic", sink.connection, sink.topic, sink.key, sink.key_format)
+    return None
 
 
 def _delivery_problems(config: PipelineConfig) -> list[Problem]:

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit
 
 from streamcore import _core
 from streamcore.config import PipelineConfig, RedisSinkConfig, format_duration, redis_connection
+from streamcore.config.redis_key import KeyTemplate, epoch_ms, value_text
 from streamcore.errors import ConfigError, Error, SinkError
 from streamcore.sinks.base import Version
-from streamcore.sinks.redis_key import KeyTemplate, epoch_ms, value_text
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -1,6 +1,6 @@
 """Owns how a row becomes a Redis key and its values become text.
 
-Before it: `key_template` and rows as Python values. After it: `redis.py`.
+Before it: `key_template` and rows as Python values. After it: `checks.py`, and `sinks/redis.py` for each row.
 Invariant: different rows get different keys. Text in a key has `%` written as `%25`; where a template has more than
 one text column, `:` becomes `%3A` as well, or `{a}:{b}` could not be taken apart again. A null is `%null`.
 """
@@ -17,6 +17,7 @@ from typing import Any
 from streamcore.errors import ConfigError, Problem, SinkError
 
 TIME_FORMATS = ("iso", "epoch_s", "epoch_ms")
+TIMES_LISTED = ", ".join(TIME_FORMATS)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -53,17 +54,20 @@ class KeyTemplate:
     def __init__(self, template: str, *, path: str = "key_template") -> None:
         self.template = template
         try:
-            self._parts = [
-                (literal, column, time_format) for literal, column, time_format, _ in Formatter().parse(template)
-            ]
+            parsed = list(Formatter().parse(template))
         except ValueError as error:
             raise _problem(path, f"{template!r} cannot be read: {error}") from None
+        self._parts = [(literal, column, time_format) for literal, column, time_format, _ in parsed]
         self.columns = [column for _, column, _ in self._parts if column is not None]
         if not self.columns:
             raise _problem(path, f"{template!r} names no column, so every row would be the same key")
-        for _, column, time_format in self._parts:
-            if column == "" or (time_format and time_format not in TIME_FORMATS):
-                raise _problem(path, f"{{{column}:{time_format}}} is no column with one of the formats {TIME_FORMATS}")
+        for _, column, time_format, conversion in parsed:
+            if column == "" or conversion:
+                raise _problem(path, f"{template!r} has braces that hold no plain column")
+            if time_format and time_format not in TIME_FORMATS:
+                raise _problem(path, f"{{{column}:{time_format}}} asks for a format that is none of {TIMES_LISTED}")
+        self.time_columns = [column for _, column, time_format in self._parts if column and time_format]
+        """Columns with a format, so they must be times."""
 
     def render(self, row: Mapping[str, Any], time_format: str) -> str:
         """The key of a row; `time_format` holds for times without a format of their own."""

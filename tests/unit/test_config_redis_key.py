@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamcore.config.redis_key import KeyTemplate, value_text
 from streamcore.errors import ConfigError, SinkError
-from streamcore.sinks.redis_key import KeyTemplate, value_text
 
 END = datetime(2026, 1, 1, 0, 1, 0, 5_000, tzinfo=UTC)
 
