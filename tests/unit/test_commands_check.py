@@ -52,6 +52,28 @@ def test_shows_all_mistakes_of_all_files(file: Path, tmp_path: Path, capsys: pyt
     assert f"error: {other}: the pipeline has a mistake\n  3:1: source.sed" in captured.err
 
 
+@pytest.mark.parametrize("command", ["check", "run"])
+@pytest.mark.parametrize("url", ["redis://:CAN/ARY@host:1/0", "redis://:CANARY@host:notaport/0", "redis://[::1"])
+def test_a_wrong_redis_url_has_a_place_and_is_not_shown(
+    url: str, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "p.toml"
+    text = '[source]\ntype = "generate"\n[[steps]]\nselect = { page = "page_id" }\n[[sinks]]\ntype = "redis"\n'
+    path.write_text(text + f'key_template = "p:{{page}}"\nurl = "{url}"\n')
+    assert main([command, str(path)]) == 3
+    shown = capsys.readouterr()
+    assert f"error: {path}: the pipeline has a mistake\n  8:1: sinks[0].url: the Redis URL has" in shown.err
+    assert not any(part in shown.err + shown.out for part in ("CAN", "ARY", "notaport", "::1"))
+
+
+def test_two_sinks_of_one_folder_have_a_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "p.toml"
+    sink = '[[sinks]]\ntype = "parquet"\npath = "out"\n'
+    path.write_text(f'[source]\ntype = "generate"\n{sink}{sink}')
+    assert main(["check", str(path)]) == 3
+    assert "  8:1: sinks[1].path: sinks[0] writes the same place" in capsys.readouterr().err
+
+
 def test_writes_the_types_it_finds_and_nothing_else(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = tomllib.loads(file.read_text())
     assert main(["check", str(file), "--write-schema"]) == 0

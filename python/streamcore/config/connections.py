@@ -6,7 +6,9 @@ Invariant: a password is a `SecretStr` and is never part of a repr, an error or 
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, Field, PlainSerializer, SecretStr, field_validator, model_validator
 
@@ -20,6 +22,14 @@ OWNED_OPTIONS = frozenset(
     | {"enable.partition.eof", "partition.assignment.strategy", "session.timeout.ms"}
 )
 """Client settings that the delivery promise rests on: `options` may not set them."""
+
+
+TLS_SETTINGS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+"""What may follow the `?` of a `rediss://` URL, beside `db`: files, whose names are no secrets."""
+REDIS_URL_HINT = "write it as redis://user:password@host:6379/0, with %2F for / in a password, %23 for #, %3F for ?"
+
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_DATABASE_PATH = re.compile(rf"/?|/{_NUMBER.pattern}")
 
 
 def _not_ours(options: dict[str, Any]) -> dict[str, Any]:
@@ -104,9 +114,35 @@ class RedisConnection(Model):
 
 
 def check_redis_url(url: SecretStr) -> SecretStr:
-    """Refuses a URL that is no Redis URL, without showing it. Raises `ValueError`."""
-    if not url.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+    """Refuses a URL that the Redis client cannot use, without showing any of it. Raises `ValueError`.
+
+    A password with a bare `/`, `#` or `?` in it moves what follows into the wrong part of the URL, so no part is safe
+    to repeat, and the cause of each exception, which repeats one, is left out.
+    """
+    text = url.get_secret_value()
+    if not text.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("a Redis URL starts with redis://, rediss:// or unix://")
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+        settings = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise ValueError(f"the Redis URL has a host, port or setting that cannot be read; {REDIS_URL_HINT}") from None
+    if parts.fragment:
+        raise ValueError(f"the Redis URL has a bare #; {REDIS_URL_HINT}")
+    if parts.scheme == "unix" and parts.path in ("", "/"):
+        raise ValueError("the Redis URL names no socket; write it as unix:///path/of/redis.sock")
+    if parts.scheme != "unix" and not host:
+        raise ValueError(f"the Redis URL has no host; {REDIS_URL_HINT}")
+    if parts.scheme != "unix" and not _DATABASE_PATH.fullmatch(parts.path):
+        raise ValueError(f"the path of the Redis URL is not the number of a database; {REDIS_URL_HINT}")
+    known = {"db", *(TLS_SETTINGS if parts.scheme == "rediss" else ())}
+    if any(name not in known for name, _ in settings):
+        raise ValueError(
+            f"the Redis URL has a setting after ? that is not known; known here: {', '.join(sorted(known))}"
+        )
+    if any(name == "db" and not _NUMBER.fullmatch(value) for name, value in settings):
+        raise ValueError("db in the Redis URL is not a number; write it as redis://host:6379/0")
     return url
 
 
