@@ -103,6 +103,43 @@ def test_shows_every_mistake_at_once_with_its_place(tmp_path: Path) -> None:
     assert caught.value.exit_code == 3
 
 
+EVERY_KIND = """\
+name = "p"
+delivery = "exactly_once"
+[source]
+type = "kafka"
+topic = "t"
+[source.schema]
+u = "strng"
+[[steps]]
+filter = "a == 'x"
+[[steps]]
+window = "tumbling"
+size = "1 mn"
+by = ["u"]
+[steps.aggregate]
+n = "cuont()"
+m = "sum(u +)"
+[[sinks]]
+type = "redis"
+key_template = "p:{nope"
+"""
+
+
+def test_mistakes_of_every_kind_are_shown_together(tmp_path: Path) -> None:
+    with pytest.raises(ExpressionError) as caught:
+        load(write(tmp_path, EVERY_KIND), environ={})
+    assert mistakes(caught.value) == [
+        (2, 1, "delivery"),
+        (7, 1, "source.schema.u"),
+        (9, 1, "steps[0].filter"),
+        (12, 1, "steps[1].size"),
+        (15, 1, "steps[1].aggregate.n"),
+        (16, 1, "steps[1].aggregate.m"),
+        (19, 1, "sinks[0].key_template"),
+    ]
+
+
 def test_sinks_are_held_against_the_columns_of_the_result(tmp_path: Path) -> None:
     redis = '\n[[sinks]]\ntype = "redis"\nkey_template = "p:{pge}:{window_end:epoch_s}"\nvalue = "view"\n'
     text = GOOD.replace('"window_end", "page"', '"window_end", "pages"') + redis

@@ -18,6 +18,7 @@ from streamcore.config.paths import format_path
 from streamcore.config.redis_key import TIMES_LISTED, KeyTemplate
 from streamcore.config.servers import connection_problems
 from streamcore.config.sinks import KafkaSinkConfig, ParquetSinkConfig, RedisSinkConfig, SinkConfig
+from streamcore.config.steps import SelectStep, WindowStep
 from streamcore.config.suggest import did_you_mean, listed
 from streamcore.errors import ConfigError, ExpressionError, Problem
 
@@ -36,18 +37,18 @@ def check(config: PipelineConfig, *, types_required: bool | None = None) -> list
     """
     if types_required is None:
         types_required = config.name is not None
-    return check_meaning(config, types_required=types_required) + _delivery_problems(config)
+    return check_meaning(config, types_required=types_required) + delivery_problems(config)
 
 
 def check_meaning(config: PipelineConfig, *, types_required: bool = False) -> list[Problem]:
     """Every mistake that does not depend on how the pipeline will be run."""
     description = describe(config)
-    found = engine_problems(description)
-    if not found:
-        found = column_problems(config, description)
-        if types_required:
-            found += undeclared_problems(description)
-    return found + sink_problems(config) + connection_problems(config) + _shared_test_names(config)
+    found = engine_problems(description) + column_problems(config, description)
+    if types_required:
+        named = {problem.path for problem in found}
+        found += [problem for problem in undeclared_problems(description) if problem.path not in named]
+    found += template_problems(config) + same_places(config)
+    return found + connection_problems(config) + shared_test_names(config)
 
 
 def problems_error(problems: list[Problem], *, file: str | None = None) -> ConfigError:
@@ -87,7 +88,8 @@ def undeclared_problems(description: Mapping[str, Any]) -> list[Problem]:
 
 def column_problems(config: PipelineConfig, description: Mapping[str, Any]) -> list[Problem]:
     """Columns that sinks name and the result does not have, and formats of time on what is no time."""
-    columns = dict(description["columns"])
+    # While the engine complains it names no columns; their names are known even so.
+    columns = dict(description["columns"]) or dict.fromkeys(_result_names(config), "scalar")
     if description["undeclared"]:
         # A type that is guessed from a sample later stands as text until then.
         columns = {name: "scalar" if kind == "string" else kind for name, kind in columns.items()}
@@ -96,6 +98,15 @@ def column_problems(config: PipelineConfig, description: Mapping[str, Any]) -> l
         if sink.output == "result" and columns:
             problems += _sink_columns(f"sinks[{index}]", sink, columns)
     return problems
+
+
+def _result_names(config: PipelineConfig) -> list[str]:
+    for step in reversed(config.steps):
+        if isinstance(step, WindowStep):
+            return [*step.by, "window_start", "window_end", *step.aggregate, "revision", "is_final"]
+        if isinstance(step, SelectStep):
+            return list(step.select)
+    return []
 
 
 def _sink_columns(path: str, sink: SinkConfig, columns: Mapping[str, str]) -> list[Problem]:
@@ -121,7 +132,7 @@ def _sink_columns(path: str, sink: SinkConfig, columns: Mapping[str, str]) -> li
 
 
 def _template(sink: RedisSinkConfig) -> KeyTemplate | None:
-    """The parsed template; `sink_problems` says what is wrong with one that cannot be read."""
+    """The parsed template; `template_problems` says what is wrong with one that cannot be read."""
     try:
         return KeyTemplate(sink.key_template)
     except ConfigError:
@@ -140,23 +151,29 @@ def _not_times(where: str, template: KeyTemplate, columns: Mapping[str, str]) ->
     ]
 
 
-def sink_problems(config: PipelineConfig) -> list[Problem]:
-    """Mistakes of sinks that show without the engine: key templates, and two that write the same place."""
+def template_problems(config: PipelineConfig) -> list[Problem]:
+    """Key templates that cannot be read."""
     problems: list[Problem] = []
-    places: dict[tuple[object, ...], int] = {}
     for index, sink in enumerate(config.sinks):
         if isinstance(sink, RedisSinkConfig):
             try:
                 KeyTemplate(sink.key_template, path=f"sinks[{index}].key_template")
             except ConfigError as error:
                 problems += error.problems
+    return problems
+
+
+def same_places(config: PipelineConfig) -> list[Problem]:
+    """Sinks that write where an earlier one does."""
+    problems: list[Problem] = []
+    places: dict[tuple[object, ...], int] = {}
+    for index, sink in enumerate(config.sinks):
         key, *place = _place(config, sink) or ("",)
         first = places.setdefault((key, *place), index) if place else index
         if first != index:
             message = f"sinks[{first}] writes the same place, so their rows would replace each other"
-            problems.append(
-                Problem(f"sinks[{index}].{key}", message, hint=f"give each a {key} of its own, or keep one")
-            )
+            hint = f"give each a {key} of its own, or keep one"
+            problems.append(Problem(f"sinks[{index}].{key}", message, hint=hint))
     return problems
 
 
@@ -171,7 +188,8 @@ def _place(config: PipelineConfig, sink: SinkConfig) -> tuple[object, ...] | Non
     return None
 
 
-def _delivery_problems(config: PipelineConfig) -> list[Problem]:
+def delivery_problems(config: PipelineConfig) -> list[Problem]:
+    """Why the delivery asked for cannot be kept."""
     try:
         choose_delivery(config)
     except ConfigError as error:
@@ -179,7 +197,8 @@ def _delivery_problems(config: PipelineConfig) -> list[Problem]:
     return []
 
 
-def _shared_test_names(config: PipelineConfig) -> list[Problem]:
+def shared_test_names(config: PipelineConfig) -> list[Problem]:
+    """Tests that a report could not tell apart."""
     counts = Counter(test.name for test in config.tests)
     return [
         Problem(f"tests[{index}].name", f'another test is called "{test.name}"')

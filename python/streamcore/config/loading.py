@@ -6,7 +6,6 @@ Invariant: either a configuration without a known mistake comes out, or a `Confi
 
 from __future__ import annotations
 
-import copy
 import os
 import re
 import tomllib
@@ -22,20 +21,14 @@ from streamcore.config.environment import apply_environment
 from streamcore.config.models import PipelineConfig
 from streamcore.config.overrides import apply_overrides
 from streamcore.config.paths import Path, format_path
-from streamcore.config.problems import document_path, problems_of
+from streamcore.config.problems import problems_of
+from streamcore.config.repair import problems_of_the_rest
 from streamcore.config.variables import Expansion, expand
 from streamcore.errors import ConfigError, Problem
 
 FILE_BYTES_MAX = 4 << 20
 """A pipeline file with its tests is far smaller."""
 
-_STAND_INS: Mapping[str, Any] = {
-    **dict.fromkeys(("size", "slide", "gap"), "1h"),
-    "within": "36500d",
-    **dict.fromkeys(("topic", "path", "key_template"), "missing"),
-    "aggregate": {"missing": "count()"},
-}
-"""Values for keys that are required, while looking for further mistakes."""
 _TOML_POSITION = re.compile(r" \(at line (\d+), column (\d+)\)$| \(at end of document\)$")
 
 
@@ -105,7 +98,8 @@ def parse(document: Document, *, types_required: bool | None = None) -> Pipeline
         config = PipelineConfig.model_validate(document.values)
     except ValidationError as error:
         problems += [found for found in problems_of(error, document.values) if found.path not in incomplete]
-        problems += _problems_of_the_rest(document.values, error)
+        required = document.values.get("name") is not None if types_required is None else types_required
+        problems += problems_of_the_rest(document.values, error, types_required=required)
     else:
         problems += check(config, types_required=types_required)
         if config.source.type == "records":
@@ -114,39 +108,6 @@ def parse(document: Document, *, types_required: bool | None = None) -> Pipeline
     if config is None or problems:
         raise problems_error(locate(problems, document), file=document.file)
     return config
-
-
-def _problems_of_the_rest(values: Mapping[str, Any], error: ValidationError) -> list[Problem]:
-    """What `check` finds once the broken parts are out of the way, so that all mistakes are shown at once."""
-    repaired = copy.deepcopy(dict(values))
-    details = error.errors(include_url=False, include_input=False)
-    for detail in details:
-        _repair(repaired, document_path(detail["loc"]), known=detail["type"] != "extra_forbidden")
-    try:
-        config = PipelineConfig.model_validate(repaired)
-    except ValidationError:
-        return []  # what is broken cannot be left out without changing the meaning of the rest
-    broken = {format_path(document_path(detail["loc"])) for detail in details}
-    return [problem for problem in check(config, types_required=False) if problem.path not in broken]
-
-
-def _repair(values: dict[str, Any], path: Path, *, known: bool) -> None:
-    """Takes a broken value out; where one is needed, something harmless stands in."""
-    table: Any = values
-    try:
-        for part in path[:-1]:
-            table = table[part]
-        last = path[-1]
-    except (KeyError, IndexError, TypeError):
-        return
-    if isinstance(table, dict):
-        table.pop(last, None)
-        if known and path[0] in ("source", "sinks", "steps") and last in _STAND_INS:
-            table[last] = _STAND_INS[str(last)]
-    elif isinstance(last, int) and path[0] == "sinks":
-        table[last] = {"type": "console"}
-    elif isinstance(last, int) and path[0] == "steps" and "select" not in table[last]:
-        table[last] = {"filter": "true"}  # a broken `select` would leave the columns unknown
 
 
 def locate(problems: Collection[Problem], document: Document) -> list[Problem]:
