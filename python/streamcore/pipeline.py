@@ -147,7 +147,10 @@ class Pipeline:
         return self._sink("redis", {**own, "batch_rows": batch_rows}, keys, connections)
 
     def sink_parquet(self, path: str | os.PathLike[str], **keys: Unpack[SinkKeys]) -> Pipeline:
-        """Writes Parquet files into the folder `path`; a file appears when its rows are durable."""
+        """Writes Parquet files into the folder `path`; a file appears when its rows are durable.
+
+        Rows are appended: of each group and window the one with the highest `revision` counts.
+        """
         return self._sink("parquet", {"path": os.fspath(path)}, keys)
 
     def sink_console(

@@ -96,3 +96,17 @@ def test_a_variable_is_no_secret(tmp_path: Path) -> None:
 def test_a_stated_delivery_is_not_questioned(tmp_path: Path) -> None:
     text = 'delivery = "at_least_once"\n' + GOOD.replace('topic = "o"', 'topic = "o"\nmode = "append"')
     assert words(tmp_path, text) == {}
+
+
+@pytest.mark.parametrize(
+    ("emit", "columns", "warned"),
+    [
+        ("updates", '["user", "n"]', True),
+        ("updates", '["user", "n", "revision"]', False),
+        ("final", '["user", "n"]', False),
+    ],
+)
+def test_early_rows_in_files_need_their_revision(tmp_path: Path, emit: str, columns: str, *, warned: bool) -> None:
+    text = GOOD.replace('\nby = "user"\n', f'\nby = "user"\nemit = "{emit}"\n')
+    text += f'[[sinks]]\ntype = "parquet"\npath = "out"\ncolumns = {columns}\n'
+    assert list(words(tmp_path, text)) == (["sinks[1].columns"] if warned else [])

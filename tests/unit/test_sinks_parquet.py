@@ -6,6 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+import streamcore as sc
+from streamcore import runner
 from streamcore.config import ParquetSinkConfig
 from streamcore.errors import SinkError, StateError
 from streamcore.sinks import parquet
@@ -194,3 +196,15 @@ def test_a_device_that_is_full_is_a_sink_error(sink: ParquetSink) -> None:
     with pytest.raises(SinkError, match=r"No space left on device.*; make room") as caught:
         sink.flush()
     assert "\n" not in str(caught.value)
+
+
+def test_early_rows_stay_and_the_highest_revision_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "EPOCH_RECORDS_MAX", 1)
+    records = ({"page": "home", "at": second, "ms": 2} for second in range(5))
+    pages = sc.records(records, event_time="at", event_time_unit="s", schema={"page": "string", "ms": "int64"})
+    by_minute = pages.window(sc.tumbling("1m"), by="page", emit="updates").agg(n=sc.count(), total="sum(ms)")
+    by_minute.sink_parquet(tmp_path).run()
+    rows = pl.read_parquet(tmp_path)
+    newest = rows.group_by("page", "window_start").agg(pl.all().sort_by("revision").last())
+    assert newest.select("n", "total", "is_final").rows() == [(5, 10, True)]
+    assert rows["n"].sum() > 5

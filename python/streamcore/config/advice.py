@@ -13,12 +13,13 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from streamcore.config.connections import KafkaConnection
-from streamcore.config.delivery import appending_sinks, choose_delivery
+from streamcore.config.delivery import EFFECTIVE_SINKS, appending_sinks, choose_delivery
 from streamcore.config.durations import format_duration
 from streamcore.config.loading import Document
 from streamcore.config.models import PipelineConfig
 from streamcore.config.paths import Path, format_path
 from streamcore.config.redact import is_secret_key, redact_url
+from streamcore.config.sinks import ParquetSinkConfig
 from streamcore.config.sources import KafkaSourceConfig
 from streamcore.config.steps import DedupeStep, HoppingStep, SessionStep, TumblingStep
 from streamcore.errors import Problem
@@ -29,7 +30,7 @@ UNSAFE_OPTIONS = {"enable.ssl.certificate.verification": "false", "ssl.endpoint.
 
 def advice(config: PipelineConfig, document: Document) -> list[Problem]:
     """Everything worth a word, as problems without a line."""
-    return [*_secrets(document), *_unchecked_servers(config), *_dedupe(config), *_delivery(config)]
+    return [*_secrets(document), *_unchecked_servers(config), *_dedupe(config), *_delivery(config), *_revisions(config)]
 
 
 def _secrets(document: Document) -> Iterator[Problem]:
@@ -106,5 +107,16 @@ def _delivery(config: PipelineConfig) -> Iterator[Problem]:
         return
     sinks = appending_sinks(config)
     if sinks:
-        hint = 'sinks that replace rows (Kafka upsert, Redis, Parquet) make it effectively_once; or state delivery = "at_least_once"'
+        hint = f'{EFFECTIVE_SINKS} make it effectively_once; or state delivery = "at_least_once"'
         yield Problem("delivery", f"at_least_once, because {', '.join(sinks)} cannot replace a row", hint=hint)
+
+
+def _revisions(config: PipelineConfig) -> Iterator[Problem]:
+    """Early rows stay in files, and nothing else tells them from the last one."""
+    if config.window is None or config.window.emit != "updates":
+        return
+    for index, sink in enumerate(config.sinks):
+        columns = sink.columns or ()
+        if isinstance(sink, ParquetSinkConfig) and sink.output == "result" and columns and "revision" not in columns:
+            message = "files keep early rows beside the final one, and without revision nobody can tell them apart"
+            yield Problem(f"sinks[{index}].columns", message, hint='add "revision"; the highest one counts')

@@ -17,6 +17,10 @@ REPLAYABLE = frozenset({"kafka", "files", "generate", "memory"})
 """Sources that can be read again from a position."""
 
 
+EFFECTIVE_SINKS = "sinks that replace rows (Kafka upsert, Redis) or publish files once (Parquet)"
+"""What `effectively_once` needs, as messages say it."""
+
+
 def sink_mode(config: PipelineConfig, sink: KafkaSinkConfig) -> Literal["upsert", "append"]:
     """The mode of a Kafka sink when the default is filled in."""
     if sink.mode is not None:
@@ -25,7 +29,11 @@ def sink_mode(config: PipelineConfig, sink: KafkaSinkConfig) -> Literal["upsert"
 
 
 def appending_sinks(config: PipelineConfig) -> list[str]:
-    """Paths of the sinks that cannot take a row twice without showing it twice."""
+    """Paths of the sinks that may show a row twice after a crash.
+
+    Parquet is none of them though its files are never replaced: a commit's files appear after the checkpoint that
+    lists them, or never.
+    """
     return [f"sinks[{index}]" for index, sink in enumerate(config.sinks) if _appends(config, sink)]
 
 
@@ -48,7 +56,7 @@ def choose_delivery(config: PipelineConfig, *, appends: Sequence[str] = ()) -> D
         problem = Problem(
             "delivery",
             "exactly_once is not built yet",
-            hint='use delivery = "effectively_once" with sinks that replace rows (Kafka upsert, Redis, Parquet)',
+            hint=f'use delivery = "effectively_once" with {EFFECTIVE_SINKS}',
         )
         raise ConfigError("the delivery asked for cannot be kept", [problem])
     if config.delivery == "effectively_once" and obstacles:

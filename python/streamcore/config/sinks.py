@@ -92,7 +92,7 @@ class RedisSinkConfig(SinkBase):
 
 
 class ParquetSinkConfig(SinkBase):
-    """Parquet files in a folder, published when their epoch is durable."""
+    """Parquet files in a folder, published when their epoch is durable. Rows are appended, never replaced."""
 
     type: Literal["parquet"] = setting("parquet", "Kind of sink.")
     path: str = setting(..., "Folder; created when missing.", min_length=1)
