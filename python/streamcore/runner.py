@@ -202,18 +202,22 @@ class Runner:
 
     def _end_input(self) -> None:
         """No more will come: every window closes where the input is bounded, and stays open where a time was set."""
-        nothing_new = self._committer.header.ended and self._epoch_records == 0
-        if self._source.bounded and not nothing_new:
-            self._write(self._engine.end())
-        if not nothing_new:
+        if not self._nothing_new():
+            if self._source.bounded:
+                self._write(self._engine.end())
             self._commit(ended=self._source.bounded)
         self._ended = True
+
+    def _nothing_new(self) -> bool:
+        """Whether the state is still the one the end of the input left, so closing its windows would repeat rows."""
+        return self._committer.header.ended and self._epoch_records == 0
 
     def _commit(self, *, ended: bool) -> None:
         started_s = self._clock.monotonic_s()
         requests = list(self._commit_requests)
         self._write(self._engine.settle())
-        self._committer.commit(ended=ended)
+        # A stop, or a commit in time, before anything new was read must not make the next start close windows again.
+        self._committer.commit(ended=ended or self._nothing_new())
         self._failures = 0
         for done in requests:
             self._commit_requests.remove(done)

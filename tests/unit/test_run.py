@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -44,8 +45,6 @@ def topic(unique: str) -> Iterator[str]:
 
 
 def append(topic: str, *seconds: int) -> None:
-    import json
-
     for second in seconds:
         default_log.append(topic, json.dumps(event(second)).encode())
 
@@ -111,6 +110,16 @@ def test_batches_are_streamed_to_the_end() -> None:
     assert pl.DataFrame(batches[0])["views"].to_list() == [1, 1]
     assert run.report.state == "ended"
     assert run.finished
+
+
+def test_a_start_that_is_stopped_at_once_does_not_write_final_rows_again(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(event(second)) + "\n" for second in (1, 2, 61)))
+    views = counted(sc.files(tmp_path / "in.jsonl", event_time="at", schema=TYPES)).sink_parquet(tmp_path / "out")
+    named = views.configure(name="job", state_dir=str(tmp_path / "state"))
+    assert named.run().rows == {"result": 2}
+    assert named.run(for_="0s").state == "stopped"
+    assert named.run().rows == {}
+    assert pl.read_parquet(tmp_path / "out" / "*.parquet").height == 2
 
 
 def test_other_outputs_are_streamed_too() -> None:

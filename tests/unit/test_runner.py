@@ -27,10 +27,15 @@ class TickingSource(FakeSource):
 
     clock: ManualClock
     before_poll: Callable[[], None] = staticmethod(lambda: None)
+    polls_before_end = 0
+    """Polls that give nothing and do not say that the input is over."""
 
     def poll(self, timeout_s: float) -> Polled:
         self.before_poll()
         self.clock.advance(POLL_MS)
+        if self.polls_before_end:
+            self.polls_before_end -= 1
+            return Polled()
         return super().poll(timeout_s)
 
 
@@ -47,6 +52,7 @@ class Parts:
         run_for_ms: int | None = None,
         pauses_lanes: bool = True,
         observe: Callable[[int, int], None] = lambda _read, _rejected: None,
+        ended_before: bool = False,
     ) -> None:
         self.log: Log = []
         self.clock = ManualClock()
@@ -61,8 +67,9 @@ class Parts:
             source=self.source,
             outputs=outputs,
             checkpoint=None,
-            origin=Header("", "", 1, epoch=0, digest=0, positions={}),
+            origin=Header("", "", 1, epoch=0, digest=0, positions={}, ended=ended_before),
         )
+        self.committer = committer
         self.runner = Runner(
             engine=engine(self.engine),
             source=self.source,
@@ -99,6 +106,26 @@ def test_the_end_at_a_time_leaves_windows_open() -> None:
     assert parts.runner.run().state == "ended"
     assert "end" not in parts.log
     assert parts.sink.rows == [1, 2, 3, "sealed"]
+
+
+@pytest.mark.parametrize("cause", ["stop", "time", "request"])
+def test_a_stop_before_anything_new_keeps_the_end_of_the_input(cause: str) -> None:
+    parts = Parts(total=0, ended_before=True, run_for_ms=0 if cause == "time" else None)
+    if cause == "stop":
+        parts.stopping.set()
+    if cause == "request":
+        parts.source.polls_before_end = 1
+        parts.runner.request_commit()
+    parts.runner.run()
+    assert "end" not in parts.log
+    assert parts.committer.header.ended
+    assert parts.committer.header.epoch == 1
+
+
+def test_a_stop_after_something_new_forgets_the_end_of_the_input() -> None:
+    parts = Parts(total=2, ended_before=True, run_for_ms=POLL_MS)
+    parts.runner.run()
+    assert not parts.committer.header.ended
 
 
 def test_commits_come_at_the_interval() -> None:
