@@ -208,3 +208,29 @@ class FakeSink:
 
     def close(self) -> None:
         self.log.append("sink close")
+
+
+class FakeDeadLetters:
+    """Notes what is done to it."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.place = "letters.jsonl"
+
+    def open(self) -> None:
+        self.log.append("letters open")
+
+    def write(self, batch: _core.Batch) -> None:
+        self.log.append(f"letters {batch.num_rows}")
+
+    def flush(self) -> None:
+        self.log.append("letters flush")
+
+    def keep_some(self) -> None:
+        self.log.append("letters kept")
+
+    def discard(self) -> None:
+        self.log.append("letters discard")
+
+    def close(self) -> None:
+        self.log.append("letters close")

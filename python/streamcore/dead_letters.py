@@ -34,6 +34,9 @@ from streamcore.topics import TopicPlan, dead_letter_topic
 CUT_BYTES = (500_000, 0)
 """Lengths tried for a value whose size is refused: the first fits a topic with Kafka's default limit."""
 
+KEPT_MAX = 100
+"""Letters a file keeps of a run that breaks off because of them: restarted again and again, it must not fill a disk."""
+
 COLUMNS = ("_topic", "_partition", "_offset", "_timestamp", "_key", "_value", "reason", "detail")
 
 
@@ -114,6 +117,11 @@ class KafkaDeadLetters:
         self._delivery = Delivery(connection)
         self._too_large: list[DeadLetter] = []
 
+    @property
+    def place(self) -> str:
+        """The topic."""
+        return f"topic {self._plan.name}"
+
     def open(self) -> None:
         """Makes sure of the topic."""
         cluster = Cluster(self._connection, error=SinkError)
@@ -141,6 +149,10 @@ class KafkaDeadLetters:
         refused, self._too_large = self._too_large, []
         for letter in refused:
             self._send_alone(letter)
+
+    def keep_some(self) -> None:
+        """All of them: the client has begun to send what is queued."""
+        self.flush()
 
     def _send_alone(self, letter: DeadLetter) -> None:
         """A batch that is too large is refused whole, so by itself the letter may fit as it is."""
@@ -177,6 +189,11 @@ class FileDeadLetters:
         self._pipeline = pipeline
         self._descriptor: int | None = None
         self._lines: list[bytes] = []
+
+    @property
+    def place(self) -> str:
+        """The file."""
+        return str(self._path)
 
     def open(self) -> None:
         """Opens the file for appending; only its owner may read it, since it holds user data."""
@@ -215,6 +232,11 @@ class FileDeadLetters:
             os.ftruncate(self._descriptor, size)  # the next try must not go on behind half a line
             raise SinkError(f"dead letters cannot be written to {self._path}: {error.strerror}") from error
         self._lines.clear()
+
+    def keep_some(self) -> None:
+        """Appends the first `KEPT_MAX` of those held, and forgets the others."""
+        del self._lines[KEPT_MAX:]
+        self.flush()
 
     def discard(self) -> None:
         """Drops what is held."""
@@ -266,7 +288,7 @@ class ErrorRate:
             raise ErrorRateError(
                 f"DLQ_STORM: {self._rejected} of the last {self._read} records were refused, more than the "
                 f"{self._share_max:.0%} that dead_letters.error_rate_max allows; compare [source.schema] and event_time "
-                "with the records in the dead letters"
+                "with a record of the input"
             )
 
 

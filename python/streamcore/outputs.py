@@ -25,6 +25,10 @@ class UndeliveredError(SinkError):
 class DeadLetters(Protocol):
     """Where refused records go."""
 
+    @property
+    def place(self) -> str:
+        """Where a person finds them: a topic or a file."""
+
     def open(self) -> None:
         """Connects. Raises `SinkError`, or `ConfigError` when it never can."""
 
@@ -33,6 +37,9 @@ class DeadLetters(Protocol):
 
     def flush(self) -> None:
         """Makes everything written durable."""
+
+    def keep_some(self) -> None:
+        """The run breaks off because of them: makes enough of what was written durable to tell why."""
 
     def discard(self) -> None:
         """The epoch was rolled back: drop what is buffered."""
@@ -57,6 +64,11 @@ class Outputs:
         """Rows of each output in committed epochs and the one being filled."""
         names = sorted({*self._rows, *self._rows_pending})
         return {name: self._rows.get(name, 0) + self._rows_pending.get(name, 0) for name in names}
+
+    @property
+    def dead_letters_place(self) -> str | None:
+        """Where refused records are kept; None: nowhere."""
+        return None if self._dead_letters is None else self._dead_letters.place
 
     def open(self, listed: Mapping[str, Sequence[str]]) -> None:
         """Connects every sink; `listed` are the files the checkpoint publishes, by folder."""
@@ -88,6 +100,14 @@ class Outputs:
             sink.flush()
         if self._dead_letters is not None:
             self._dead_letters.flush()
+
+    def keep_dead_letters(self) -> None:
+        """Makes dead letters durable that explain why the run breaks off; rows are left to the next start.
+
+        Raises `SinkError`. The next start reads those records again, so their letters may come twice.
+        """
+        if self._dead_letters is not None:
+            self._dead_letters.keep_some()
 
     def pending(self) -> dict[str, list[str]]:
         """Files that `committed` will publish, by folder."""

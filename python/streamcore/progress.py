@@ -89,7 +89,7 @@ class TerminalProgress:
         """Replaces the line by the summary."""
         if self._status is not None:
             self._status.stop()
-        self._console.print(summary_text(report), highlight=False)
+        print_summary(self._console, report)
 
 
 class CaptionProgress:
@@ -107,7 +107,7 @@ class CaptionProgress:
 
     def finish(self, report: Report) -> None:
         """Prints the summary; the table has been closed."""
-        self._console.print(summary_text(report), highlight=False)
+        print_summary(self._console, report)
 
 
 class Rate:
@@ -142,7 +142,7 @@ def progress_text(report: Report, records_per_second: float) -> str:
 
 
 def summary_text(report: Report) -> str:
-    """A finished run in one or two lines."""
+    """A finished run in one or two lines, and two more where records were rejected."""
     rows = report.rows.get("result", 0)
     seconds = max(report.elapsed_s, 0.001)
     ledger = report.ledger
@@ -155,7 +155,15 @@ def summary_text(report: Report) -> str:
     left_out = [f"{count:,} {name}" for name, count in _exceptions(report)]
     if left_out:
         lines.append(f"left out: {', '.join(left_out)}")
+    if ledger.rejected and report.first_refusal is not None:
+        lines.append(f"first rejected: {report.first_refusal}")
+        lines.append(f"dead letters: {report.dead_letters or 'none are kept; [dead_letters] keeps them'}")
     return "\n".join(lines)
+
+
+def print_summary(console: Console, report: Report) -> None:
+    """The summary, with nothing in it taken for markup: it quotes records."""
+    console.print(summary_text(report), highlight=False, markup=False, soft_wrap=True)
 
 
 def time_text(milliseconds: int | None) -> str | None:

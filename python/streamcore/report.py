@@ -73,6 +73,8 @@ class Report:
     """Rows of each output."""
     first_refusal: str | None = None
     """Why the first refused record was refused, and where it is."""
+    dead_letters: str | None = None
+    """Topic or file that keeps refused records; None: they are only counted."""
     watermark_ms: int | None = None
     """Event time before which everything is final; None before the first record."""
     open_windows: int = 0

@@ -214,6 +214,9 @@ class Run:
                 self._opened.set()
                 self._released.wait()
                 self._report = assembled.runner.run()
+            except BaseException:
+                self._report = self._last_report(assembled.runner)
+                raise
             finally:
                 assembled.close()
         except BaseException as error:  # noqa: BLE001 - handed to whoever waits; a panic of the engine is one too
@@ -224,6 +227,13 @@ class Run:
             self._opened.set()
             self._stream.close()
             atexit.unregister(self.close)
+
+    def _last_report(self, runner: Runner) -> Report:
+        """The numbers up to a failure; the last ones that were told, where the engine itself is what failed."""
+        try:
+            return runner.report("failed")
+        except BaseException:  # noqa: BLE001 - a panic is one; what made the run fail is told instead
+            return self._report
 
     def _await_opening(self) -> None:
         try:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from streamcore import _core
 from streamcore.clock import Clock
 from streamcore.commit import Committer
-from streamcore.errors import SinkError
+from streamcore.errors import ErrorRateError, SinkError
 from streamcore.outputs import Outputs, UndeliveredError
 from streamcore.report import Report, watermark
 from streamcore.sources.base import Polled, Source
@@ -124,6 +124,8 @@ class Runner:
         except UndeliveredError:
             # Whoever took the rows has left: the next start of a named run hands this epoch out again.
             self._committer.rollback()
+        except ErrorRateError as error:
+            raise ErrorRateError("\n".join([str(error), *self._explain_refusals()])) from None
         return self.report("ended" if self._ended else "stopped")
 
     def report(self, state: str = "running") -> Report:
@@ -137,12 +139,25 @@ class Runner:
             retries=self._retries,
             refetched=self._refetched,
             first_refusal=self._first_refusal,
+            dead_letters=self._outputs.dead_letters_place,
             rows=self._outputs.rows,
             watermark_ms=watermark(self._engine.clocks()),
             open_windows=self._engine.open_windows,
             state_bytes=self._engine.state_bytes,
             lanes=self._committer.ledger(),
         )
+
+    def _explain_refusals(self) -> list[str]:
+        """Lines for the error that ends the run; the dead letters they name can be read when this returns."""
+        first = f"the first: {self._first_refusal}"
+        place = self._outputs.dead_letters_place
+        if place is None:
+            return [first, "no dead letters of them are kept"]
+        try:
+            self._outputs.keep_dead_letters()
+        except SinkError as error:
+            return [first, f"their dead letters are lost: {error}"]
+        return [first, f"their dead letters: {place}"]
 
     def _round(self) -> None:
         polled = self._source.poll(POLL_TIMEOUT_S)
@@ -274,4 +289,6 @@ class Runner:
 def describe_refusal(batch: _core.Batch) -> str:
     """The first row of a batch of the output `rejected`, in words."""
     row = batch.select(("_topic", "_partition", "_offset", "reason", "detail")).to_rows()[0]
-    return f"{row['reason']} at offset {row['_offset']} of {row['_topic']} [{row['_partition']}]: {row['detail']}"
+    text = f"{row['reason']} at offset {row['_offset']} of {row['_topic']} [{row['_partition']}]: {row['detail']}"
+    # The detail may quote the record, which must not move a terminal's cursor.
+    return "".join(character if character.isprintable() else "�" for character in text)

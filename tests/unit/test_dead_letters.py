@@ -14,7 +14,7 @@ import pytest
 
 from streamcore import _core
 from streamcore.config import DeadLettersConfig, PipelineConfig
-from streamcore.dead_letters import ErrorRate, FileDeadLetters, open_dead_letters
+from streamcore.dead_letters import KEPT_MAX, ErrorRate, FileDeadLetters, open_dead_letters
 from streamcore.errors import ConfigError, ErrorRateError, SinkError
 
 SPEC = {"source": {"format": "json", "out_of_orderness_ms": 0}, "steps": []}
@@ -70,6 +70,15 @@ def test_discarded_letters_are_not_written(letters: FileDeadLetters, tmp_path: P
     letters.write(rejected(b"{second"))
     letters.flush()
     assert [line["value"] for line in lines(tmp_path / "made" / "letters.jsonl")] == ["{second"]
+
+
+def test_of_a_run_that_breaks_off_the_first_letters_are_kept(letters: FileDeadLetters, tmp_path: Path) -> None:
+    letters.write(rejected(*(b"{%d" % number for number in range(KEPT_MAX + 5))))
+    letters.keep_some()
+    letters.flush()
+    kept = [line["value"] for line in lines(tmp_path / "made" / "letters.jsonl")]
+    assert kept == [f"{{{number}" for number in range(KEPT_MAX)]
+    assert letters.place == str(tmp_path / "made" / "letters.jsonl")
 
 
 def test_a_line_cut_by_a_crash_does_not_spoil_the_next(tmp_path: Path) -> None:

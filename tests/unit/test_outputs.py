@@ -4,30 +4,9 @@ from collections.abc import Collection
 
 import pytest
 
-from streamcore import _core
 from streamcore.outputs import Outputs
 from streamcore.sinks.base import Version
-from tests.fakes import FakeSink, Log, batch
-
-
-class FakeDeadLetters:
-    def __init__(self, log: Log) -> None:
-        self.log = log
-
-    def open(self) -> None:
-        self.log.append("letters open")
-
-    def write(self, batch: _core.Batch) -> None:
-        self.log.append(f"letters {batch.num_rows}")
-
-    def flush(self) -> None:
-        self.log.append("letters flush")
-
-    def discard(self) -> None:
-        self.log.append("letters discard")
-
-    def close(self) -> None:
-        self.log.append("letters close")
+from tests.fakes import FakeDeadLetters, FakeSink, Log, batch
 
 
 class FakePublisher(FakeSink):
@@ -84,6 +63,16 @@ def test_refused_records_go_to_the_dead_letters() -> None:
     outputs.discard()
     outputs.close()
     assert log == ["letters open", "letters 2", "letters flush", "letters discard", "letters close"]
+
+
+def test_dead_letters_can_be_kept_without_the_rows() -> None:
+    log: Log = []
+    outputs = Outputs([FakeSink(log)], FakeDeadLetters(log), generation=5)
+    outputs.keep_dead_letters()
+    assert (log, outputs.dead_letters_place) == (["letters kept"], "letters.jsonl")
+    nowhere = Outputs([], None, generation=5)
+    nowhere.keep_dead_letters()
+    assert nowhere.dead_letters_place is None
 
 
 def test_files_of_the_checkpoint_are_published_at_the_start_and_listed_at_the_end() -> None:

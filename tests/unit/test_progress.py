@@ -88,6 +88,17 @@ def test_the_summary_says_what_was_left_out_and_what_is_open() -> None:
 
 
 @pytest.mark.parametrize(
+    ("place", "told"), [("bad.jsonl", "bad.jsonl"), (None, "none are kept; [dead_letters] keeps them")]
+)
+def test_the_summary_shows_the_first_refusal_and_where_the_others_are(place: str | None, told: str) -> None:
+    file = io.StringIO()
+    refusal = "MISSING_FIELD at offset 0 of [/x] [0]: " + "moment " * 20
+    report = replace(ENDED, lanes=LANES, first_refusal=refusal, dead_letters=place)
+    TerminalProgress(Console(file=file, force_terminal=True, width=80, color_system=None)).finish(report)
+    assert file.getvalue().splitlines()[2:] == [f"first rejected: {refusal}", f"dead letters: {told}"]
+
+
+@pytest.mark.parametrize(
     ("milliseconds", "text"),
     [(None, None), (0, "1970-01-01T00:00:00.000Z"), (-1, "1969-12-31T23:59:59.999Z"), (2**62, f"{2**62} ms")],
 )

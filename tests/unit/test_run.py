@@ -16,7 +16,15 @@ import pytest
 
 import streamcore as sc
 from streamcore import _core
-from streamcore.errors import ConfigError, FencedError, LateRowsWarning, RefusedRecordsWarning, SinkError, StateError
+from streamcore.errors import (
+    ConfigError,
+    ErrorRateError,
+    FencedError,
+    LateRowsWarning,
+    RefusedRecordsWarning,
+    SinkError,
+    StateError,
+)
 from streamcore.memory_log import default_log
 from streamcore.run import Run, start
 from streamcore.sinks.base import Version
@@ -212,6 +220,20 @@ def test_a_failing_sink_fails_the_run_and_whoever_waits() -> None:
     run.close()
     assert run.report.state == "failed"
     assert "sink close" in sink.log
+
+
+def test_too_many_refusals_are_explained(tmp_path: Path) -> None:
+    lines = [json.dumps(event(second % 60)) + "\n" for second in range(200)]
+    (tmp_path / "in.jsonl").write_text("".join(lines))
+    letters = {"path": str(tmp_path / "bad.jsonl"), "error_rate_window": 100}
+    pipeline = counted(sc.files(tmp_path / "in.jsonl", event_time="att", schema=TYPES)).sink_parquet(tmp_path / "out")
+    run = pipeline.configure(dead_letters=letters, state_dir=str(tmp_path / "state")).start(name="job")
+    with pytest.raises(ErrorRateError, match=r"(?s)DLQ_STORM.*\nthe first: MISSING_FIELD at offset 0 .*att.*bad.jsonl"):
+        run.wait()
+    assert (run.report.state, run.report.ledger.read, run.report.ledger.rejected) == ("failed", 200, 200)
+    assert run.report.first_refusal is not None
+    first = json.loads((tmp_path / "bad.jsonl").read_text().splitlines()[0])
+    assert (first["reason"], first["value"]) == ("MISSING_FIELD", lines[0].strip())
 
 
 def test_what_cannot_be_opened_fails_the_start() -> None:

@@ -12,11 +12,11 @@ from streamcore.commit import Committer
 from streamcore.errors import ErrorRateError, SinkError
 from streamcore.outputs import Outputs, UndeliveredError
 from streamcore.report import Report
-from streamcore.runner import COMMIT_SHARE, RETRIES_MAX, Pace, Runner
+from streamcore.runner import COMMIT_SHARE, RETRIES_MAX, Pace, Runner, describe_refusal
 from streamcore.sinks.base import Version
 from streamcore.sources.base import Polled
 from streamcore.testing import ManualClock
-from tests.fakes import FakeEngine, FakeSink, FakeSource, Log, engine
+from tests.fakes import FakeDeadLetters, FakeEngine, FakeSink, FakeSource, Log, batch, engine
 
 POLL_MS = 100
 """What one poll takes by the manual clock."""
@@ -39,6 +39,12 @@ class TickingSource(FakeSource):
         return super().poll(timeout_s)
 
 
+class LostDeadLetters(FakeDeadLetters):
+    def keep_some(self) -> None:
+        super().keep_some()
+        raise SinkError("no disk")
+
+
 class Parts:
     """A runner over fakes. `pace` in ms."""
 
@@ -53,6 +59,7 @@ class Parts:
         pauses_lanes: bool = True,
         observe: Callable[[int, int], None] = lambda _read, _rejected: None,
         ended_before: bool = False,
+        dead_letters: FakeDeadLetters | None = None,
     ) -> None:
         self.log: Log = []
         self.clock = ManualClock()
@@ -61,7 +68,7 @@ class Parts:
         self.source.clock = self.clock
         self.sink = FakeSink(self.log, failures=failures or [])
         self.stopping = threading.Event()
-        outputs = Outputs([self.sink], None, generation=1)
+        outputs = Outputs([self.sink], dead_letters, generation=1)
         committer = Committer(
             engine=engine(self.engine),
             source=self.source,
@@ -277,6 +284,31 @@ def test_the_breaker_sees_every_push() -> None:
     with pytest.raises(ErrorRateError):
         parts.runner.run()
     assert seen == [(1, 0), (1, 0)]
+
+
+@pytest.mark.parametrize(
+    ("letters", "told"),
+    [
+        (None, "no dead letters of them are kept"),
+        (FakeDeadLetters([]), "their dead letters: letters.jsonl"),
+        (LostDeadLetters([]), "their dead letters are lost: no disk"),
+    ],
+)
+def test_the_breaker_names_the_first_refusal(letters: FakeDeadLetters | None, told: str) -> None:
+    def observe(_read: int, rejected: int) -> None:
+        if rejected:
+            raise ErrorRateError("DLQ_STORM")
+
+    parts = Parts(total=5, observe=observe, dead_letters=letters)
+    parts.engine.refuses = True
+    with pytest.raises(ErrorRateError, match=rf"^DLQ_STORM\nthe first: 1 at offset 1 of 1 \[1\]: 1\n{told}"):
+        parts.runner.run()
+    assert letters is None or letters.log == ["letters 1", "letters kept"]
+    assert parts.runner.report("failed").ledger.read == 1
+
+
+def test_a_refusal_cannot_move_the_cursor() -> None:
+    assert describe_refusal(batch("rejected", ["\x1b[2J"])).count("�[2J") == 5
 
 
 def test_reports_come_about_once_a_second() -> None:
