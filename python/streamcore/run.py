@@ -115,7 +115,7 @@ class Run:
 
         stream = self.stream(outputs)
         try:
-            while (batch := await asyncio.to_thread(stream.next_or_none)) is not None:
+            while (batch := await asyncio.to_thread(stream.next_or_none, threading.get_ident())) is not None:
                 yield batch
         finally:
             stream.close()
@@ -137,13 +137,18 @@ class Run:
         return frame
 
     def checkpoint(self) -> Report:
-        """Commits now, and returns the report once that is durable. Raises what made the run fail."""
+        """Commits now, and returns the report once that is durable. Raises what made the run fail.
+
+        With a name, a commit waits until every row of `stream` was taken and followed up, so inside that loop it is a
+        `StateError`: to take the call for an acknowledgement would drop the batch in hand if its work then failed.
+        """
         self._check_process()
+        self._check_not_taking()
         self._released.set()
         if self._runner is not None:
             done = self._runner.request_commit()
             while not done.wait(WAIT_S) and not self._finished.is_set():
-                continue
+                self._check_not_taking()
         self._raise_failure()
         return self._report
 
@@ -251,6 +256,14 @@ class Run:
     def _raise_failure(self) -> None:
         if self._finished.is_set() and self._failure is not None:
             raise self._failure
+
+    def _check_not_taking(self) -> None:
+        if not self._finished.is_set() and self._stream.waits_for(threading.get_ident()):
+            raise StateError(
+                "checkpoint() would wait for ever for rows that this thread has not followed up: a batch of a named "
+                "run counts as delivered when the next one is asked for; leave it out, since the run commits by "
+                "itself every commit_interval, or call it from another thread"
+            )
 
     def _check_process(self) -> None:
         if os.getpid() != self._process:

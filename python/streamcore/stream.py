@@ -39,6 +39,8 @@ class StreamSink:
         self._queue: deque[tuple[int, _core.Batch]] = deque()
         self._taken: tuple[int, _core.Batch] | None = None
         self._takers = 0
+        self._taker_thread: int | None = None
+        """The thread that asked for rows last; while it does something else, it cannot ask for the next."""
         self._committed = 0
         self._closed = False
 
@@ -89,6 +91,7 @@ class StreamSink:
                 )
             self._outputs = frozenset(outputs)
             self._takers = 1
+            self._taker_thread = threading.get_ident()
             if self._taken is not None:
                 # It was taken by somebody who left before asking for the next: it did not arrive.
                 self._queue.appendleft(self._taken)
@@ -106,12 +109,19 @@ class StreamSink:
             self._takers = 0
             self._changed.notify_all()
 
-    def take(self, left: threading.Event) -> _core.Batch | None:
+    def waits_for(self, thread: int) -> bool:
+        """Whether a commit has to wait until `thread` asks for more rows."""
+        with self._changed:
+            undelivered = bool(self._queue) or self._taken is not None
+            return self._acknowledged and undelivered and self._taker_thread == thread
+
+    def take(self, left: threading.Event, thread: int) -> _core.Batch | None:
         """The next batch, or None at the end of the run; taking it says that the one before has arrived.
 
-        A taker that sets `left` gets None, too.
+        A taker that sets `left` gets None, too. `thread` is where the rows are used.
         """
         with self._changed:
+            self._taker_thread = thread
             if left.is_set():
                 return None
             self._taken = None
@@ -152,9 +162,9 @@ class BatchStream:
             raise StopIteration
         return batch
 
-    def next_or_none(self) -> Batch | None:
-        """The next batch, or None at the end. Raises what made the run fail."""
-        batch = self._sink.take(self._left)
+    def next_or_none(self, thread: int | None = None) -> Batch | None:
+        """The next batch, or None at the end; `thread` uses it (unset: this one). Raises what made the run fail."""
+        batch = self._sink.take(self._left, threading.get_ident() if thread is None else thread)
         if batch is not None:
             return Batch(batch)
         self.close()

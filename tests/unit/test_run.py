@@ -183,6 +183,49 @@ def test_a_named_run_hands_out_again_what_was_not_followed_up(topic: str, tmp_pa
     assert take(100) == []
 
 
+def test_a_checkpoint_that_waits_for_its_own_caller_is_refused(topic: str, tmp_path: Path) -> None:
+    append(topic, 1, 61, 121)
+    with views_of(topic).configure(state_dir=str(tmp_path)).start(name="job") as run:
+        stream = run.stream()
+        next(stream)
+        with pytest.raises(StateError, match="counts as delivered when the next one is asked for"):
+            run.checkpoint()
+        stream.close()
+        with pytest.raises(StateError, match="counts as delivered"):
+            run.checkpoint()
+
+
+def test_a_checkpoint_inside_an_asyncio_loop_is_refused(topic: str, tmp_path: Path) -> None:
+    async def take() -> None:
+        with views_of(topic).configure(state_dir=str(tmp_path)).start(name="job") as run:
+            async for _ in run.astream():
+                run.checkpoint()
+
+    append(topic, 1, 61, 121)
+    with pytest.raises(StateError, match="counts as delivered"):
+        asyncio.run(take())
+
+
+def test_another_thread_may_ask_for_a_checkpoint_while_rows_are_taken(topic: str, tmp_path: Path) -> None:
+    append(topic, 1, 61, 121)
+    with views_of(topic).configure(state_dir=str(tmp_path)).start(name="job", commit_interval="1h") as run:
+        stream = run.stream()
+        next(stream)
+        reports: list[sc.Report] = []
+        asking = threading.Thread(target=lambda: reports.append(run.checkpoint()))
+        asking.start()
+        threading.Thread(target=lambda: list(stream), daemon=True).start()
+        asking.join(60)
+        assert [report.ledger.read for report in reports] == [3]
+
+
+def test_without_a_name_a_checkpoint_waits_for_no_row(topic: str) -> None:
+    append(topic, 1, 61, 121)
+    with views_of(topic).start() as run:
+        next(run.stream())
+        assert run.checkpoint().state == "running"
+
+
 def test_the_newest_rows_can_be_asked_for(topic: str) -> None:
     append(topic, 1, 2, 61)
     with views_of(topic).start() as run:
