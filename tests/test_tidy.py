@@ -65,7 +65,7 @@ HOMES = {
     "pydantic_core": ("config",),
     "quixstreams": ("kafka_client",),
     "redis": ("sinks.redis",),
-    "rich": ("commands.execution", "sinks.console"),
+    "rich": ("commands.execution", "sinks.console", "sinks.fitting"),
 }
 LATE = {"orjson", "pydantic", "pydantic_core"}
 

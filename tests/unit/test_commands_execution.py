@@ -31,6 +31,14 @@ def test_a_pipeline_with_sinks_prints_nothing_unless_asked(tmp_path: Path, capsy
     assert json.loads(capsys.readouterr().out)["views"] == 1
 
 
+def test_a_table_that_is_asked_for_is_printed_off_a_terminal_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(Execution(VIEWS, output="table")) == 0
+    shown = capsys.readouterr()
+    assert "window_start" in shown.out
+    assert "home" in shown.out
+    assert "report" in json.loads(shown.err.splitlines()[-1])
+
+
 def test_looking_on_does_not_weaken_the_promise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "in.jsonl").write_text('{"page": "home", "at": "2026-01-01T00:00:00Z"}\n')
     views = sc.files(tmp_path / "in.jsonl", event_time="at", schema={"page": "string"})

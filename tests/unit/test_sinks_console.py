@@ -10,7 +10,7 @@ import pytest
 from streamcore.config import ConsoleSinkConfig
 from streamcore.errors import SinkError
 from streamcore.sinks.base import Version
-from streamcore.sinks.console import TABLE_ROWS_MAX, JsonLinesSink, TableSink, cell_text, console_sink, newest
+from streamcore.sinks.console import TABLE_ROWS_MAX, JsonLinesSink, TableSink, console_sink, newest
 from tests.batches import pages
 
 VERSION = Version(1, 1, 0)
@@ -126,23 +126,32 @@ def test_a_rolled_back_table_row_is_not_shown() -> None:
         ("table", Terminal(), TableSink),
         ("jsonl", Terminal(), JsonLinesSink),
         (None, io.StringIO(), JsonLinesSink),
-        ("table", io.StringIO(), JsonLinesSink),
+        ("table", io.StringIO(), TableSink),
     ],
 )
 def test_the_form_depends_on_the_terminal(style: str | None, file: TextIO, kind: type) -> None:
     assert type(console_sink(ConsoleSinkConfig.model_validate({"format": style}), file)) is kind
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (None, "-"),
-        (0.1 + 0.2, "0.3"),
-        ("a\x1b[31mb\nc", "a�[31mb�c"),
-        ("x" * 50, "x" * 39 + "…"),
-        ("[bold]", "\\[bold]"),
-        (True, "True"),
-    ],
-)
-def test_cells_cannot_move_the_cursor(value: object, text: str) -> None:
-    assert cell_text(value) == text
+def test_without_a_terminal_the_table_comes_once_at_the_end() -> None:
+    file = io.StringIO()
+    sink = TableSink(ConsoleSinkConfig(columns=("page", "views")), file)
+    sink.write(pages(3, 4), VERSION)
+    sink.flush()
+    sink.tell("2 records")
+    assert file.getvalue() == ""
+    sink.close()
+    sink.close()
+    shown = file.getvalue()
+    assert shown.count("p0") == shown.count("views") == 1
+    assert "records" not in shown
+    assert "\x1b" not in shown
+
+
+def test_a_cell_is_no_markup() -> None:
+    file = io.StringIO()
+    sink = TableSink(ConsoleSinkConfig(), file)
+    sink._names, sink._rows = ["[b]x"], [{"[b]x": "[/red]"}]
+    sink.close()
+    assert "[b]x" in file.getvalue()
+    assert "[/red]" in file.getvalue()

@@ -79,7 +79,7 @@ def _viewers(execution: Execution) -> list[Sink]:
     from streamcore.config import ConsoleSinkConfig
     from streamcore.sinks.console import console_sink
 
-    return [console_sink(ConsoleSinkConfig(format="jsonl" if output == "jsonl" else "table"))]
+    return [console_sink(ConsoleSinkConfig.model_validate({"format": output}))]
 
 
 def _progress(execution: Execution, viewers: list[Sink]) -> Progress:
@@ -92,7 +92,7 @@ def _progress(execution: Execution, viewers: list[Sink]) -> Progress:
     console = Console(stderr=True)
     for viewer in viewers:
         tell = getattr(viewer, "tell", None)
-        if tell is not None:
+        if tell is not None and sys.stdout.isatty():
             return CaptionProgress(tell, console)
     tables = any(sink.type == "console" and sink.format != "jsonl" for sink in execution.pipeline.config.sinks)
     # Two live displays would draw over each other; a table that is a sink of the pipeline wins.

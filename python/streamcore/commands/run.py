@@ -16,6 +16,9 @@ from streamcore.commands.execution import OUTPUTS, Execution, execute
 if TYPE_CHECKING:
     from streamcore.pipeline import Pipeline
 
+OUTPUT_HELP = """print result rows (default where there is no sink: table on a terminal, else jsonl); table: the newest
+rows, live on a terminal, elsewhere once at the end; jsonl: all of them, one JSON object a line; arrow: an Arrow stream"""
+
 EXAMPLES = """
 streamcore run page_counts.toml
 streamcore run page_counts.toml --stop end --output jsonl
@@ -38,7 +41,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Flags that `demo` has as well."""
     parser.add_argument("--for", dest="for_", metavar="DURATION", help="stop after this much wall time, as 30s")
-    parser.add_argument("--output", choices=OUTPUTS, help="print result rows (default where there is no sink)")
+    parser.add_argument("--output", choices=OUTPUTS, help=OUTPUT_HELP)
     parser.add_argument("--report", metavar="FILE", type=Path, help="write the final report to this file, as JSON")
 
 

@@ -1,4 +1,4 @@
-"""Owns rows on standard output: one JSON object a line, or a live table of the newest rows.
+"""Owns rows on standard output: one JSON object a line, or a table of the newest rows, live on a terminal.
 
 Before it: the runner. After it: a person, or the next program of a shell pipe.
 Invariant: standard output carries rows and nothing else; a row appears once its epoch is flushed.
@@ -10,12 +10,14 @@ import heapq
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from io import StringIO
 from typing import TYPE_CHECKING, Any, TextIO
 
 from streamcore import _core
 from streamcore.config import ConsoleSinkConfig
 from streamcore.errors import SinkError
 from streamcore.sinks.base import Version
+from streamcore.sinks.fitting import fit
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -24,10 +26,11 @@ if TYPE_CHECKING:
 TABLE_ROWS_MAX = 15
 """Newest rows shown."""
 
+PLAIN_CHARACTERS_MAX = 1_000
+"""Width of a table that is not for a terminal."""
+
 TABLE_ROWS_LOOKED_AT = 10_000
 """Of one batch; a table is for looking at, so a very large one is not worth a wait."""
-
-CELL_CHARACTERS_MAX = 40
 
 Row = dict[str, Any]
 
@@ -76,6 +79,7 @@ class JsonLinesSink:
 class TableSink:
     """The newest rows as a live table; the line under it tells how the run is doing.
 
+    Where there is no terminal the table is printed once, at the end, as wide as it is.
     Of windows, the largest rows of the newest ones are shown, by the first number behind `window_end`.
     """
 
@@ -83,6 +87,7 @@ class TableSink:
         self.output: str = config.output
         self._columns = config.columns
         self._file = file or sys.stdout
+        self.is_live = self._file.isatty()
         self._live: Live | None = None
         self._pending: list[Row] = []
         self._rows: list[Row] = []
@@ -119,6 +124,9 @@ class TableSink:
         if self._live is not None:
             self._live.stop()
             self._live = None
+        if not self.is_live and self._rows:
+            self._print()
+            self._rows = []
 
     def tell(self, text: str) -> None:
         """Shows `text` under the table."""
@@ -126,22 +134,45 @@ class TableSink:
         self._show()
 
     def _show(self) -> None:
+        if not self.is_live:
+            return
         if self._live is None:
             from rich.console import Console
             from rich.live import Live
 
-            self._live = Live(get_renderable=self._table, console=Console(file=self._file), refresh_per_second=4)
+            console = Console(file=self._file)
+            self._live = Live(
+                get_renderable=lambda: self._table(console.width, self._caption), console=console, refresh_per_second=4
+            )
             self._live.start()
         self._live.refresh()
 
-    def _table(self) -> Table:
-        from rich.table import Table
+    def _print(self) -> None:
+        from rich.console import Console
 
-        table = Table(caption=self._caption, caption_justify="left")
-        for name in self._names:
-            table.add_column(name, no_wrap=True)
-        for row in self._rows:
-            table.add_row(*(cell_text(row[name]) for name in self._names))
+        # By way of a text: rich would take a closed pipe for the end of the program.
+        text = StringIO()
+        Console(file=text, width=PLAIN_CHARACTERS_MAX).print(self._table(PLAIN_CHARACTERS_MAX, None))
+        self._file.write(text.getvalue())
+        self._file.flush()
+
+    def _table(self, width: int, caption: str | None) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        fitted = fit(self._rows, self._names, width)
+        if fitted.left_out and caption is not None:
+            caption = f"{caption}\nno room for: {', '.join(fitted.left_out)}"
+        table = Table(
+            title=None if fitted.day is None else Text(f"{fitted.day} UTC"),
+            caption=None if caption is None else Text(caption),
+            title_justify="left",
+            caption_justify="left",
+        )
+        for column in fitted.columns:
+            table.add_column(Text(column.name), no_wrap=True, width=column.width)
+        for cells in zip(*(column.cells for column in fitted.columns), strict=True):
+            table.add_row(*map(Text, cells))
         return table
 
 
@@ -160,21 +191,5 @@ def newest(rows: Sequence[Row], names: Sequence[str]) -> list[Row]:
 
 def console_sink(config: ConsoleSinkConfig, file: TextIO | None = None) -> JsonLinesSink | TableSink:
     """The sink for a format; without one, a table on a terminal and JSON lines elsewhere."""
-    terminal = (file or sys.stdout).isatty()
-    if config.format == "jsonl" or not terminal:
-        return JsonLinesSink(config, file)
-    return TableSink(config, file)
-
-
-def cell_text(value: Any) -> str:
-    """A value as a table shows it: times to the second, control characters made visible."""
-    from rich.markup import escape
-
-    if value is None:
-        return "-"
-    if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%d %H:%M:%S")
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    text = "".join(character if character.isprintable() else "�" for character in str(value))
-    return escape(text if len(text) <= CELL_CHARACTERS_MAX else text[: CELL_CHARACTERS_MAX - 1] + "…")
+    unsaid = "table" if (file or sys.stdout).isatty() else "jsonl"
+    return JsonLinesSink(config, file) if (config.format or unsaid) == "jsonl" else TableSink(config, file)
