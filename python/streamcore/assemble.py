@@ -97,7 +97,7 @@ def make_plan(
 
     `appends` names takers of rows that are not in the configuration and cannot replace a row they got before.
     """
-    options.checked_positions()
+    options.check()
     config = options.applied_to(fill_from_environment(config, os.environ))
     problems = check(config)
     if problems:
@@ -269,7 +269,7 @@ def _engine(
         engine.assign(lanes)
         generation = clock.wall_ms() // 1_000
         return engine, Header(config.name or "", engine.fingerprint, generation, epoch=0, digest=0, positions={})
-    check_fit(saved.header, fingerprint=engine.fingerprint, source=source.describe(), lanes=lanes)
+    check_fit(saved.header, _folder(config), fingerprint=engine.fingerprint, source=source.describe(), lanes=lanes)
     engine.restore(saved.lanes)
     engine.assign([lane for lane in lanes if lane not in saved.header.positions])
     return engine, saved.header

@@ -176,28 +176,31 @@ class Checkpoint:
         return f"{self.path} cannot be used: {reason}; {fallback}move {self.folder} away to start afresh"
 
 
-def check_fit(header: Header, *, fingerprint: str, source: Mapping[str, object], lanes: Sequence[int]) -> None:
-    """Refuses a checkpoint that was made by another description or of another input. Raises `StateError`."""
-    if header.fingerprint != fingerprint:
-        raise StateError(
-            f"the saved state of {header.pipeline} was made by another version of the pipeline "
-            f"(saved: {header.fingerprint}, now: {fingerprint}); undo the change, or give the changed pipeline a "
-            "new name so that it starts afresh"
-        )
+def check_fit(
+    header: Header, folder: Path, *, fingerprint: str, source: Mapping[str, object], lanes: Sequence[int]
+) -> None:
+    """Refuses a checkpoint in `folder` that was made by another description or of another input.
+
+    Raises `StateError`.
+    """
+    state = f"the saved state of {header.pipeline} in {folder}"
+    afresh = f"move {folder} away, or give the pipeline a new name, so that it starts afresh"
     for fact, value in source.items():
         before = header.source.get(fact, value)
         # Lists (files, partitions) may grow; the source itself compares them when it opens.
         if isinstance(value, (str, int)) and before != value:
             raise StateError(
-                f"the saved state of {header.pipeline} was made from another input: {fact} was {before!r} and is now "
-                f"{value!r}; put it back, or give the pipeline a new name so that it starts afresh"
+                f"{state} was made from another input: {fact} was {before!r} and is now {value!r}; "
+                f"put it back, or {afresh}"
             )
+    if header.fingerprint != fingerprint:
+        raise StateError(
+            f"{state} was made by another version of the pipeline: its source, schema or steps have changed "
+            f"(fingerprint then {header.fingerprint}, now {fingerprint}); undo the change, or {afresh}"
+        )
     missing = sorted(set(header.positions) - set(lanes))
     if missing:
-        raise StateError(
-            f"the saved state of {header.pipeline} holds lanes that the input no longer has: {missing}; "
-            "bring them back, or give the pipeline a new name so that it starts afresh"
-        )
+        raise StateError(f"{state} holds lanes that the input no longer has: {missing}; bring them back, or {afresh}")
 
 
 def fsync_folder(folder: Path) -> None:

@@ -44,8 +44,9 @@ class RunOptions:
         except ValueError as error:
             raise _problem("for", error) from error
 
-    def checked_positions(self) -> None:
-        """Raises `ConfigError` when `start` or `stop` is no place in a log."""
+    def check(self) -> None:
+        """Raises `ConfigError` when `for_` is no duration, or `start` or `stop` no place in a log."""
+        _ = self.run_for_ms
         for name, value in (("start", self.start), ("stop", self.stop)):
             try:
                 if value is not None:

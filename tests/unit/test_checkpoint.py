@@ -186,13 +186,13 @@ SOURCE = {"type": "kafka", "topic": "clicks", "partitions": [0, 1, 2]}
 
 
 def test_a_checkpoint_fits_its_pipeline_also_when_the_input_has_grown() -> None:
-    check_fit(HEADER, fingerprint="abc", source=SOURCE, lanes=[0, 1, 2])
+    check_fit(HEADER, Path("state/job"), fingerprint="abc", source=SOURCE, lanes=[0, 1, 2])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"fingerprint": "xyz"}, r"another version of the pipeline \(saved: abc, now: xyz\)"),
+        ({"fingerprint": "xyz"}, r"version of the pipeline: its source, .* \(fingerprint then abc, now xyz\)"),
         ({"source": {**SOURCE, "topic": "views"}}, "topic was 'clicks' and is now 'views'"),
         ({"lanes": [0]}, r"lanes that the input no longer has: \[1\]"),
     ],
@@ -200,7 +200,7 @@ def test_a_checkpoint_fits_its_pipeline_also_when_the_input_has_grown() -> None:
 def test_what_does_not_fit_is_refused(change: dict[str, object], message: str) -> None:
     facts = {"fingerprint": "abc", "source": SOURCE, "lanes": [0, 1, 2], **change}
     with pytest.raises(StateError, match=message):
-        check_fit(HEADER, **facts)  # type: ignore[arg-type]
+        check_fit(HEADER, Path("state/job"), **facts)  # type: ignore[arg-type]
 
 
 def test_a_full_disk_at_the_start_is_a_state_error_and_holds_no_lock(

@@ -44,10 +44,10 @@ def test_a_time_to_run_needs_its_unit() -> None:
 
 @pytest.mark.parametrize(("start", "stop"), [("earliest", "end"), ("-2h", "2026-01-01T00:00:00Z"), ("latest", None)])
 def test_places_in_a_log(start: str | None, stop: str | None) -> None:
-    RunOptions(start=start, stop=stop).checked_positions()
+    RunOptions(start=start, stop=stop).check()
 
 
 @pytest.mark.parametrize(("start", "stop"), [("soon", None), (None, "soon"), ("end", None), (None, "latest")])
 def test_what_is_no_place_in_a_log(start: str | None, stop: str | None) -> None:
     with pytest.raises(ConfigError):
-        RunOptions(start=start, stop=stop).checked_positions()
+        RunOptions(start=start, stop=stop).check()

@@ -223,7 +223,7 @@ def test_without_a_name_a_checkpoint_waits_for_no_row(topic: str) -> None:
     append(topic, 1, 61, 121)
     with views_of(topic).start() as run:
         next(run.stream())
-        assert run.checkpoint().state == "running"
+        assert run.checkpoint().name is None
 
 
 def test_the_newest_rows_can_be_asked_for(topic: str) -> None:
@@ -342,8 +342,15 @@ def test_a_changed_pipeline_does_not_take_the_old_state(topic: str, tmp_path: Pa
     first = views_of(topic).configure(name="job", state_dir=str(tmp_path))
     first.run(stop="end")
     changed = sc.memory(topic, event_time="at", schema=TYPES).window(sc.tumbling("2m"), by="page").agg(views=sc.count())
-    with pytest.raises(StateError, match=r"another version of the pipeline \(saved: \w+, now: \w+\)"):
+    with pytest.raises(StateError, match=r"in \S+job was made by another version .* move \S+job away, or") as told:
         changed.configure(name="job", state_dir=str(tmp_path)).start()
+    assert "its source, schema or steps have changed" in str(told.value)
+
+
+def test_options_are_checked_before_any_state_is_touched(topic: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"for: .*3x"):
+        views_of(topic).configure(name="job", state_dir=str(tmp_path)).start(for_="3x")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_late_rows_of_a_named_run_are_counted_over_its_runs(topic: str, tmp_path: Path) -> None:
