@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,21 @@ def test_files_are_lanes_in_the_order_of_their_names(folder: Path) -> None:
     assert source.positions() == {0: 3 * len(LINE), 1: 2 * len(LINE), 2: 1_000 * len(LINE)}
     described = source.describe()["files"]
     assert [Path(entry["path"]).name for entry in described] == ["a.jsonl", "b.jsonl", "c.jsonl"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("magic", "advice"),
+    [
+        (gzip.compress(LINE.encode()), r"compressed \(gzip\).*; .* zcat (\S+)\.gz > \1$"),
+        (b"\x28\xb5\x2f\xfdrest", r"compressed \(zstd\).*; .* zstdcat "),
+        (b"BZh9", r"compressed \(bzip2\)"),
+        (b"\xfd7zXZ\x00", r"compressed \(xz\)"),
+    ],
+)
+def test_a_compressed_file_is_refused(tmp_path: Path, magic: bytes, advice: str) -> None:
+    (tmp_path / "a.jsonl.gz").write_bytes(magic)
+    with pytest.raises(SourceError, match=rf"^{tmp_path}/a.jsonl.gz is {advice}"):
+        opened(tmp_path / "a.jsonl.gz")
 
 
 def test_polls_take_a_piece_of_a_few_files(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

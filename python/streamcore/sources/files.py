@@ -24,6 +24,14 @@ LANES_AT_ONCE = max(2, os.cpu_count() or 1)
 HEAD_BYTES_MAX = 4096
 """How much of a file's beginning identifies it."""
 
+COMPRESSED = {
+    b"\x1f\x8b": ("gzip", "zcat"),
+    b"\x28\xb5\x2f\xfd": ("zstd", "zstdcat"),
+    b"BZh": ("bzip2", "bzcat"),
+    b"\xfd7zXZ\x00": ("xz", "xzcat"),
+}
+"""First bytes of files that hold no lines before they are decompressed: kind, and what decompresses it."""
+
 
 class FilesSource:
     """Reads all files of a pattern to their end."""
@@ -129,7 +137,17 @@ def _head(path: str, head_bytes: int = HEAD_BYTES_MAX) -> tuple[int, str]:
             beginning = file.read(head_bytes)
     except OSError as error:
         raise SourceError(f"{path}: cannot be opened: {error.strerror}") from error
+    _refuse_compressed(path, beginning)
     return len(beginning), hashlib.sha256(beginning).hexdigest()[:16]
+
+
+def _refuse_compressed(path: str, beginning: bytes) -> None:
+    for magic, (kind, tool) in COMPRESSED.items():
+        if beginning.startswith(magic):
+            raise SourceError(
+                f"{path} is compressed ({kind}), and files are read as they are; decompress it first, as "
+                f"{tool} {path} > {Path(path).with_suffix('') if Path(path).suffix else path + '.jsonl'}"
+            )
 
 
 def _check_same(entry: Mapping[str, Any]) -> None:
