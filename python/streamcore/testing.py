@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 from streamcore import _core
 from streamcore.config import PipelineConfig, check, describe, engine_json, parse_duration, problems_error
 from streamcore.report import Ledger
-from streamcore.sources.iterable import Record, encode_value
+from streamcore.sources.iterable import Record, record_parts
 
 if TYPE_CHECKING:
     from streamcore.pipeline import Pipeline
@@ -117,16 +117,12 @@ class TestRun:
 
     def _raw(self, records: Iterable[Any]) -> _core.Raw | None:
         by_lane: defaultdict[int, list[Any]] = defaultdict(list)
-        for item in records:
-            record = item if isinstance(item, Record) else Record(item)
-            lane = record.partition
-            offset = self._next_offsets[lane] if record.offset is None else record.offset
-            self._next_offsets[lane] = offset + 1
-            key = record.key.encode() if isinstance(record.key, str) else record.key
-            by_lane[lane].append((encode_value(record.value), key, record.headers, record.timestamp_ms, offset))
+        for number, item in enumerate(records):
+            lane, parts = record_parts(item, number, self._next_offsets)
+            by_lane[lane].append(parts)
         whole: _core.Raw | None = None
-        for lane, parts in sorted(by_lane.items()):
-            raw = _core.Raw.from_records(lane, "test", parts)
+        for lane, parts_of_lane in sorted(by_lane.items()):
+            raw = _core.Raw.from_records(lane, "test", parts_of_lane)
             if whole is None:
                 whole = raw
             else:

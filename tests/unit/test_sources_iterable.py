@@ -95,6 +95,34 @@ def test_it_cannot_start_in_the_middle() -> None:
 
 
 @pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ('{"u":"\ud800"}', r"text cannot be written as UTF-8: surrogates not allowed \(character 6\)"),
+        ({"u": "\ud800"}, "cannot be written as JSON"),
+        (Record(b"1", key="\ud800"), "text cannot be written as UTF-8"),
+        (Record(b"1", headers=[("\ud800", b"")]), "text cannot be written as UTF-8"),
+        (Record(b"1", partition=2**31), "partition is 2147483648, and has to be a whole number from 0 to 2147483647"),
+        (Record(b"1", partition=-1), "partition is -1"),
+        (Record(b"1", partition="a"), "partition is 'a'"),  # type: ignore[arg-type]
+        (Record(b"1", partition=None), "partition is None"),  # type: ignore[arg-type]
+        (Record(b"1", offset=2**63 - 1), "offset is 9223372036854775807"),
+        (Record(b"1", timestamp_ms=2**63), "timestamp_ms is 9223372036854775808"),
+    ],
+)
+def test_what_no_record_can_hold_is_named_by_its_place(item: Any, message: str) -> None:
+    for records in ([b"{}", item], iter([b"{}", item])):
+        with pytest.raises(SourceError, match=rf"^records\[1\]: .*{message}"):
+            opened(records).poll(0)
+
+
+def test_the_largest_numbers_are_taken() -> None:
+    record = Record(b"1", partition=2**31 - 1, offset=2**63 - 2, timestamp_ms=2**63 - 1)
+    source = opened([record])
+    source.poll(0)
+    assert source.positions() == {2**31 - 1: 2**63 - 1}
+
+
+@pytest.mark.parametrize(
     ("value", "written"),
     [
         (b"x", b"x"),

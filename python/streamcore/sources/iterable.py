@@ -7,10 +7,11 @@ Invariant: records since the last commit are kept, so a rolled back epoch can be
 from __future__ import annotations
 
 import itertools
+import operator
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsIndex
 
 from streamcore import _core
 from streamcore.errors import SourceError
@@ -18,6 +19,9 @@ from streamcore.sources.base import Polled, Position, Start
 
 POLL_RECORDS_MAX = 10_000
 """Most records of one poll."""
+
+RANGES = {"partition": (0, 2**31 - 1), "offset": (0, 2**63 - 2), "timestamp_ms": (-(2**63), 2**63 - 1)}
+"""Smallest and largest value of each number of a record."""
 
 TOPIC = "records"
 """What `_topic` is for them."""
@@ -53,6 +57,8 @@ class RecordsSource:
         self._next_offsets: dict[int, int] = {}
         self._given_offsets: defaultdict[int, int] = defaultdict(int)
         """Offset of the next record taken from the iterator, by partition; ahead of `_next_offsets` after a rollback."""
+        self._taken = 0
+        """Records taken from the iterator."""
         self._kept: list[tuple[int, _Parts]] = []
         """Since the last commit, in order."""
         self._replayed = 0
@@ -115,12 +121,26 @@ class RecordsSource:
         """Nothing to let go of."""
 
     def _parts(self, item: Any) -> tuple[int, _Parts]:
-        record = item if isinstance(item, Record) else Record(item)
+        number, self._taken = self._taken, self._taken + 1
+        return record_parts(item, number, self._given_offsets)
+
+
+def record_parts(item: Any, number: int, next_offsets: defaultdict[int, int]) -> tuple[int, _Parts]:
+    """The partition and the parts of a record as the engine takes them; its offset is counted where it has none.
+
+    Raises `SourceError`, which names it by `number`.
+    """
+    try:
+        record = _in_range(item) if isinstance(item, Record) else Record(item)
         lane = record.partition
-        offset = self._given_offsets[lane] if record.offset is None else record.offset
-        self._given_offsets[lane] = offset + 1
-        key = record.key.encode() if isinstance(record.key, str) else record.key
+        offset = next_offsets[lane] if record.offset is None else record.offset
+        next_offsets[lane] = offset + 1
+        key = _utf8(record.key) if isinstance(record.key, str) else record.key
+        for name, _ in record.headers or ():
+            _utf8(name)
         return lane, (encode_value(record.value), key, record.headers, record.timestamp_ms, offset)
+    except SourceError as error:
+        raise SourceError(f"records[{number}]: {error}") from error
 
 
 def encode_value(value: Any) -> bytes | None:
@@ -128,7 +148,7 @@ def encode_value(value: Any) -> bytes | None:
     if value is None or isinstance(value, bytes):
         return value
     if isinstance(value, str):
-        return value.encode()
+        return _utf8(value)
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
     if isinstance(value, Mapping):
@@ -141,5 +161,27 @@ def encode_value(value: Any) -> bytes | None:
     raise SourceError(f"a record is bytes, text, a mapping or sc.Record, not {type(value).__name__}")
 
 
+def _in_range(record: Record) -> Record:
+    for name, (smallest, largest) in RANGES.items():
+        value = getattr(record, name)
+        if not _fits(name, value) and (value is not None or name == "partition"):
+            raise SourceError(f"{name} is {value!r}, and has to be a whole number from {smallest} to {largest}")
+    return record
+
+
+def _fits(name: str, value: Any) -> bool:
+    smallest, largest = RANGES[name]
+    return isinstance(value, SupportsIndex) and smallest <= operator.index(value) <= largest
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise SourceError(f"text cannot be written as UTF-8: {error.reason} (character {error.start})") from error
+
+
 def _partitions(records: Sequence[Any]) -> frozenset[int]:
-    return frozenset(item.partition if isinstance(item, Record) else 0 for item in records) or frozenset({0})
+    """Of the records that have a possible one; for the others there is an error when their turn comes."""
+    given = (item.partition if isinstance(item, Record) else 0 for item in records)
+    return frozenset(lane for lane in given if _fits("partition", lane)) or frozenset({0})
