@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -66,11 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     given = sys.argv[1:] if arguments is None else arguments
     _open_closed_streams()
-    parser = build_parser()
-    if not given:
-        parser.print_help(sys.stderr)
-        parser.exit(EXIT_USAGE)
+    _escape_what_no_locale_has()
     try:
+        parser = build_parser()
+        if not given:
+            parser.print_help(sys.stderr)
+            parser.exit(EXIT_USAGE)
         parsed = parser.parse_args(given)
         code = int(parsed.run(parsed))
         sys.stdout.flush()
@@ -101,6 +103,12 @@ def _open_closed_streams() -> None:
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - open as long as the process
     if sys.stderr is None:
         sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+
+
+def _escape_what_no_locale_has() -> None:
+    """A name or a cell outside the encoding of the terminal is shown as an escape instead of a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _give_up_output() -> None:

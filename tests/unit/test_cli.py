@@ -37,6 +37,17 @@ def test_the_version_names_what_matters(capsys: pytest.CaptureFixture[str]) -> N
     assert all(name in line for name in ("streamcore ", "core ", "librdkafka ", "Python ", "SIMD "))
 
 
+def test_an_interrupt_at_the_very_start_is_quiet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "build_parser", interrupted)
+    assert main(["run"]) == 130
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["run"], ["run", "x", "--for"]])
 def test_wrong_usage_is_two(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -52,6 +53,39 @@ def folder(tmp_path: Path) -> Path:
 
 def stderr_lines(done: subprocess.CompletedProcess[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def test_a_module_that_fails_shows_its_own_lines(folder: Path) -> None:
+    (folder / "bad.py").write_text("def divide():\n    1 / 0\n\n\ndivide()\n")
+    done = streamcore("run", "bad.py:pages", folder=folder)
+    assert done.returncode == 3
+    lines = done.stderr.splitlines()
+    assert lines[:2] == ["error: bad.py cannot be loaded", "Traceback (most recent call last):"]
+    assert lines[2] == f'  File "{folder / "bad.py"}", line 5, in <module>'
+    assert lines[-1] == "ZeroDivisionError: division by zero"
+    assert "streamcore" not in done.stderr
+
+
+def test_a_module_that_is_no_python_shows_its_line(folder: Path) -> None:
+    (folder / "bad.py").write_text("x = 1\ny = (\n")
+    done = streamcore("run", "bad.py:pages", folder=folder)
+    assert done.returncode == 3
+    assert 'bad.py", line 2' in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("SyntaxError: ")
+    assert "streamcore" not in done.stderr
+
+
+def test_rows_outside_the_locale_are_written_all_the_same(folder: Path) -> None:
+    (folder / "in.jsonl").write_text(json.dumps({"page": "é", "at": "2026-01-01T00:00:00Z"}) + "\n")
+    for output in ("jsonl", "table"):
+        done = subprocess.run(
+            [sys.executable, "-m", "streamcore", "run", "job.toml", "--output", output],
+            capture_output=True,
+            check=True,
+            cwd=folder,
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        )
+        assert ("é".encode() if output == "jsonl" else b"\\xe9") in done.stdout
 
 
 @pytest.mark.parametrize("target", ["job.toml", "job.py:pages"])

@@ -34,6 +34,16 @@ def test_json_lines_appear_at_the_flush() -> None:
     ]
 
 
+def test_json_lines_are_utf8_whatever_the_locale() -> None:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding="ascii")
+    file.write("before\n")
+    sink = JsonLinesSink(ConsoleSinkConfig(columns=("page",)), file)
+    sink._lines = ['{"page":"é"}'.encode()]
+    sink.flush()
+    assert raw.getvalue() == 'before\n{"page":"é"}\n'.encode()
+
+
 def test_times_are_written_as_asked_for() -> None:
     file = io.StringIO()
     sink = JsonLinesSink(ConsoleSinkConfig(columns=("at",), timestamp_format="epoch_ms"), file)

@@ -78,7 +78,7 @@ def _module(path: Path) -> Any:
     import importlib.util
     import sys
 
-    from streamcore.errors import ConfigError
+    from streamcore.errors import ConfigError, Error
 
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None or not path.is_file():
@@ -87,5 +87,20 @@ def _module(path: Path) -> Any:
     # Beside the file, as `python file.py` would have it.
     sys.path.insert(0, str(path.resolve().parent))
     sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Error:
+        raise
+    except Exception as error:
+        raise ConfigError("\n".join([f"{path} cannot be loaded", *_own_traceback(error, path)])) from error
     return module
+
+
+def _own_traceback(error: Exception, path: Path) -> list[str]:
+    """The lines of a traceback from `path` on: what led there is ours, and no help."""
+    import traceback
+
+    frames = error.__traceback__
+    while frames is not None and Path(frames.tb_frame.f_code.co_filename).resolve() != path.resolve():
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames)).splitlines()

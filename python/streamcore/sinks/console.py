@@ -57,13 +57,22 @@ class JsonLinesSink:
         if not self._lines:
             return
         try:
-            self._file.write(b"\n".join([*self._lines, b""]).decode())
-            self._file.flush()
+            self._write(b"\n".join([*self._lines, b""]))
         except BrokenPipeError:
             raise
         except OSError as error:
             raise SinkError(f"standard output: cannot be written: {error.strerror}", retriable=False) from error
         self._lines.clear()
+
+    def _write(self, data: bytes) -> None:
+        buffer = getattr(self._file, "buffer", None)
+        if buffer is None:  # a notebook's, or a test's
+            self._file.write(data.decode())
+        else:
+            # JSON is UTF-8 whatever the locale says.
+            self._file.flush()
+            buffer.write(data)
+        self._file.flush()
 
     def committed(self, epoch: int) -> None:
         """Nothing waits for the checkpoint."""
