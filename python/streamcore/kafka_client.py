@@ -284,6 +284,20 @@ class Cluster:
         from confluent_kafka import IsolationLevel, TopicPartition
         from confluent_kafka.admin import OffsetSpec
 
+    def members_now(self, group: str, timeout_s: float) -> list[Member]:
+        """`members` as far as a broker says within `timeout_s`; nobody, where none answers.
+
+        By the older request, sent to the brokers at hand: while the newer one looks for a group's coordinator, an
+        outage makes librdkafka 2.12 abort the process (`rd_kafka_enq_once_del_source_return`).
+        """
+        from confluent_kafka import KafkaException
+
+        try:
+            found = self._admin.list_groups(group, timeout=timeout_s)
+        except KafkaException:
+            return []
+        return [Member(one.id, one.client_id, one.client_host) for known in found for one in known.members]
+
         spec = {"earliest": OffsetSpec.earliest, "latest": OffsetSpec.latest}.get(str(at))
         wanted = spec() if spec is not None else OffsetSpec.for_timestamp(int(at))
         futures = self._admin.list_offsets(

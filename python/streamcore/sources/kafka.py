@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from streamcore import _core
@@ -118,7 +117,7 @@ class KafkaSource:
         if self._group is None:
             self._consumer.assign(partition_list(self._topic.name, self.positions()))
         else:
-            self._join(self._consumer, self._group)
+            self._join(self._consumer, self._group, cluster)
         self._apply_pauses()
         return list(self._topic.partitions)
 
@@ -164,9 +163,9 @@ class KafkaSource:
             raise SourceError(f"offsets of group {self._group} cannot be read: {reason}") from error
         return {part.partition: part.offset for part in found if part.offset >= 0}
 
-    def _join(self, consumer: Consumer, group: str) -> None:
+    def _join(self, consumer: Consumer, group: str, cluster: Cluster) -> None:
         """Waits until all partitions are ours; a poll that brings records goes back to where it began."""
-        self._seat = Seat(consumer, self._topic.name, group, self._connection.session_timeout, self.positions)
+        self._seat = Seat(consumer, self._topic.name, group, cluster, self.positions)
         self._seat.join()
         deadline = time.monotonic() + JOIN_TIMEOUT_S
         while not self._seat.whole:
@@ -175,6 +174,8 @@ class KafkaSource:
             self._seat.check()
             if time.monotonic() > deadline:
                 raise SourceError(
+        found = self._committed_offsets()
+        self._seat.tell({lane: found.get(lane) for lane in self._topic.partitions})
                     f"group {group} gave this worker only partitions {sorted(self._seat.owned)} of {self._topic.name} "
                     f"within {JOIN_TIMEOUT_S:.0f} s: another member joined at the same time, or READ is not allowed"
                 )
@@ -233,8 +234,7 @@ class KafkaSource:
             time.sleep(min(timeout_s, PAUSED_WAIT_S))
             timeout_s = 0.0
         try:
-            with self._seat.polling() if self._seat is not None else nullcontext():
-                messages = self._reader.consume(records, timeout_s)
+            messages = self._reader.consume(records, timeout_s)
         except Exception as error:
             self._consume_failures += 1
             if self._consume_failures > CONSUME_FAILURES_MAX:
@@ -252,8 +252,7 @@ class KafkaSource:
         """After an outage the work goes on only if the group's offsets are where we left them."""
         seat.check()
         if seat.regained:
-            found = self._committed_offsets()
-            if any(found.get(lane) != offset for lane, offset in self._committed.items()):
+            if not seat.undisturbed(self._committed_offsets()):
                 raise FencedError(
                     f"another worker read {self._topic.name} in group {self._group} while this one had lost its seat; "
                     "restart to go on"
@@ -357,6 +356,7 @@ class KafkaSource:
         if self._seat is None or not self._seat.whole or self._seat.lost_s is not None:
             return
         moved = {lane: offset for lane, offset in positions.items() if self._committed.get(lane) != offset}
+            self._seat.tell(moved)
         if moved:
             self._reader.commit(offsets=partition_list(self._topic.name, moved), asynchronous=True)
             self._committed |= moved

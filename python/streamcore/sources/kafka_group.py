@@ -8,13 +8,13 @@ they note what happened, and `check` raises it after the poll.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from streamcore.config import format_duration
 from streamcore.errors import Error, FencedError, SourceError, StateError
-from streamcore.kafka_client import Cluster, log, partition_list
+from streamcore.kafka_client import Cluster, Member, log, partition_list
 
 if TYPE_CHECKING:
     from quixstreams.kafka import Consumer
@@ -25,6 +25,14 @@ SEAT_MARGIN_S = 2.0
 SEAT_INTERVAL_S = 0.25
 JOIN_TIMEOUT_S = 60.0
 """A first join waits for the broker's initial rebalance delay and for a rebalance under way."""
+
+OTHERS_TIMEOUT_S = 2.0
+"""How long a lost seat's callback asks who else is there: until it returns, no signal is served."""
+
+TOLD_MAX = 256
+"""Offsets a lane's group may be found at: more than are committed until a dead session is noticed."""
+
+Positions = Callable[[], dict[int, int]]
 
 
 def wait_for_free_group(cluster: Cluster, group: str, session_timeout_ms: int) -> None:
@@ -55,28 +63,24 @@ def wait_for_free_group(cluster: Cluster, group: str, session_timeout_ms: int) -
 class Seat:
     """Membership of one consumer in one group, for all partitions of one topic.
 
-    Partitions go in three ways. Revoked: another member joined; the run is over. Lost after this process was
-    silent: a successor may have them; the run is over. Lost while it kept polling: the broker was away; the client
-    joins again by itself, and `regained` asks the owner of this seat to make sure that nobody worked meanwhile.
+    Partitions go in three ways. Revoked: another member joined; the run is over. Lost while another member is there:
+    it has taken the seat of a worker that was held up; the run is over, and it is left in peace. Lost otherwise: the
+    broker was away, or this process was; the client joins again by itself, and `regained` asks the owner of this
+    seat to make sure that nobody worked meanwhile.
     """
 
-    def __init__(
-        self,
-        consumer: Consumer,
-        topic: str,
-        group: str,
-        session_timeout_ms: int,
-        positions: Callable[[], dict[int, int]],
-    ) -> None:
-        self._session_timeout_s = session_timeout_ms / 1000
-        self._entered_s = self._left_s = time.monotonic()
-        self._silence_s = 0.0
-        """How long this process was away from the consumer before the poll it is in."""
+    def __init__(self, consumer: Consumer, topic: str, group: str, cluster: Cluster, positions: Positions) -> None:
         self._consumer = consumer
         self._topic = topic
         self._group = group
+        self._cluster = cluster
+        """Knows the group's members."""
         self._positions = positions
         """The next offset of every lane, asked for when partitions are assigned."""
+        self._member_ids: set[str] = set()
+        """What the group has called us: the broker lists the seat we lost until its session ends there."""
+        self._told: dict[int, deque[int | None]] = {}
+        """Per lane the offsets the group may hold if nobody but us has worked; see `tell`."""
         self._failure: Error | None = None
         self._leaving = False
         self.owned: set[int] = set()
@@ -95,15 +99,17 @@ class Seat:
         if self._failure is not None:
             raise self._failure
 
-    @contextmanager
-    def polling(self) -> Iterator[None]:
-        """Around each poll: notices when this process was stopped, outside of polls or inside one."""
-        self._entered_s = time.monotonic()
-        self._silence_s = self._entered_s - self._left_s
-        try:
-            yield
-        finally:
-            self._left_s = time.monotonic()
+    def tell(self, offsets: Mapping[int, int | None]) -> None:
+        """Notes what the group holds or was told last.
+
+        Older ones count too: nobody waits for the broker's answer, and an outage may have swallowed the last few.
+        """
+        for lane, offset in offsets.items():
+            self._told.setdefault(lane, deque(maxlen=TOLD_MAX)).append(offset)
+
+    def undisturbed(self, found: Mapping[int, int]) -> bool:
+        """Whether the group's offsets are where we left them: no successor has come, worked and gone."""
+        return all(found.get(lane) in told for lane, told in self._told.items())
 
     @property
     def whole(self) -> bool:
@@ -121,6 +127,7 @@ class Seat:
 
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
         try:
+            self._member_ids.add(consumer.memberid())
             positions = self._positions()
             lanes = {part.partition for part in partitions}
             strange = lanes - positions.keys()
@@ -143,15 +150,28 @@ class Seat:
         self._gone(partitions, "another member joined")
 
     def _on_lost(self, consumer: Any, partitions: list[Any]) -> None:
+        """The client joins again when this returns, so it is now that a successor can be spared.
+
+        How long we were away tells nothing: a worker that waits in the flush of a sink for the same broker was silent
+        for as long as one that was stopped.
+        """
         del consumer
-        silence_s = max(self._silence_s, time.monotonic() - self._entered_s)
-        if self._leaving or silence_s > self._session_timeout_s:
-            self._gone(partitions, "this worker was silent for longer than session_timeout")
+        if self._leaving or (others := self._others()):
+            names = "" if self._leaving else ", ".join(str(member) for member in others)
+            self._gone(partitions, f"{names} has joined while this worker was out of contact")
             return
         self.owned -= {part.partition for part in partitions}
         if self.lost_s is None:
             self.lost_s = time.monotonic()
             log.warning("group %s: no word from its broker; joining again when there is", self._group)
+
+    def _others(self) -> list[Member]:
+        """Live members that are not us; none where the broker cannot be asked, as in an outage."""
+        try:
+            members = self._cluster.members_now(self._group, OTHERS_TIMEOUT_S)
+        except Exception:  # noqa: BLE001 - see the invariant; the offsets are looked at after joining again
+            return []
+        return [member for member in members if member.member_id not in self._member_ids]
 
     def _gone(self, partitions: list[Any], why: str) -> None:
         lanes = sorted(part.partition for part in partitions)
