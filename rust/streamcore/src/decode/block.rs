@@ -15,12 +15,8 @@ use crate::batch::{Batch, Column, DataType, Values};
 use crate::raw::RawBatch;
 use std::ops::Range;
 
-/// A record of a block: its row in the raw batch, and where it is.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Entry {
-    row: u32,
-    record: Record,
-}
+/// In the place of a record's start: it was refused.
+const REFUSED: u32 = u32::MAX;
 
 impl Decoder {
     /// Decodes the JSON records `rows`, which are in `bytes` (with padding); those begin at `start` of the batch.
@@ -32,129 +28,149 @@ impl Decoder {
         search: &mut Search,
         batch: &mut Batch,
     ) {
-        let Search { found, entries, marks, layouts, day } = search;
+        let Search { found, records, marks, layouts, day } = search;
         self.kernel.mark(bytes, marks);
         let block = Block::new(bytes, marks);
-        self.take_entries(raw, rows, start, entries, batch);
+        self.take_records(raw, rows, start, records, batch);
         found.clear();
-        found.resize(entries.len() * self.projection.len(), None);
-        self.locate_all(block, entries, found, layouts, batch);
+        found.resize(records.len() * self.projection.len(), None);
+        if self.locate_all(block, records, found, layouts, batch) {
+            drop_refused(records, found, self.projection.len());
+        }
         let len = batch.len();
-        if self.fill(raw, block, entries, found, day, batch).is_none() {
+        if self.fill(raw, block, records, found, day, batch).is_none() {
             truncate(batch, len);
-            self.fill_singly(raw, block, entries, found, day, batch);
+            self.fill_singly(raw, block, records, found, day, batch);
         }
     }
 
     /// The records that have a value of an allowed size.
-    fn take_entries(
+    fn take_records(
         &self,
         raw: &RawBatch,
         rows: Range<usize>,
         start: usize,
-        entries: &mut Vec<Entry>,
+        records: &mut Vec<Record>,
         batch: &mut Batch,
     ) {
-        entries.clear();
+        records.clear();
         for row in rows {
             let Some(place) = raw.place(row) else {
                 batch.tombstones.push(row as u32);
                 continue;
             };
             match self.check_size(row, place.len()) {
-                Ok(()) => {
-                    let record = Record { start: place.start - start, end: place.end - start };
-                    entries.push(Entry { row: row as u32, record });
-                }
+                Ok(()) => records.push(Record {
+                    row: row as u32,
+                    start: (place.start - start) as u32,
+                    end: (place.end - start) as u32,
+                }),
                 Err(reject) => batch.rejects.push(reject),
             }
         }
     }
 
-    /// Locates the wanted fields of all entries, in the block; keeps those that are good, whose fields are
-    /// in `found` one after the other.
+    /// Locates the wanted fields of all records, in the block, one record's after the other's; true when
+    /// some were refused on the way.
     fn locate_all(
         &self,
         block: Block<'_>,
-        entries: &mut Vec<Entry>,
+        records: &mut [Record],
         found: &mut [Located],
         layouts: &mut Layouts,
         batch: &mut Batch,
-    ) {
+    ) -> bool {
         let fields = self.projection.len();
         let valid_utf8 = block.is_utf8();
-        let mut good = 0;
-        for place in 0..entries.len() {
-            let entry = entries[place];
-            let own = &mut found[good * fields..(good + 1) * fields];
-            if !(valid_utf8 && layouts.locate(block, entry.record, own)) {
-                own.fill(None);
-                let value = block.record(entry.record);
-                if let Err(reject) = self.locate(entry.row as usize, value, valid_utf8, own) {
-                    batch.rejects.push(reject);
-                    own.fill(None);
-                    continue;
-                }
-                layouts.learn(value, own);
-                shift(own, entry.record.start as u32, u32::wrapping_add);
+        let (mut next, mut refused) = (0, false);
+        while next < records.len() {
+            if valid_utf8 {
+                next += layouts.locate(block, &records[next..], &mut found[next * fields..], fields);
             }
-            entries[good] = entry;
-            good += 1;
+            let Some(record) = records.get_mut(next) else { break };
+            let own = &mut found[next * fields..(next + 1) * fields];
+            own.fill(None);
+            let value = block.record(*record);
+            match self.locate(record.row as usize, value, valid_utf8, own) {
+                Ok(()) => {
+                    layouts.learn(value, own);
+                    shift(own, record.start, u32::wrapping_add);
+                }
+                Err(reject) => {
+                    batch.rejects.push(reject);
+                    record.start = REFUSED;
+                    refused = true;
+                }
+            }
+            next += 1;
         }
-        entries.truncate(good);
+        refused
     }
 
-    /// Appends the entries to all columns; `None`, with columns half filled, when a value does not fit.
+    /// Appends the records to all columns; `None`, with columns half filled, when a value does not fit.
     fn fill(
         &self,
         raw: &RawBatch,
         block: Block<'_>,
-        entries: &[Entry],
+        records: &[Record],
         found: &[Located],
         day: &mut time::Day,
         batch: &mut Batch,
     ) -> Option<()> {
         let fields = self.projection.len();
         for (column, (field, place)) in batch.columns.iter_mut().zip(self.plan.fields.iter().zip(&self.places)) {
-            let values = (0..entries.len()).map(|entry| found[entry * fields + place]);
+            let values = (0..records.len()).map(|record| found[record * fields + place]);
             fill_column(column, block, values, &field.path)?;
         }
         let own = |place: usize| &found[place * fields..(place + 1) * fields];
         if self.keyed_by_place.is_some() {
-            for (place, entry) in entries.iter().enumerate() {
-                self.check_key(raw, entry.row as usize, block.bytes(), own(place)).ok()?;
+            for (place, record) in records.iter().enumerate() {
+                self.check_key(raw, record.row as usize, block.bytes(), own(place)).ok()?;
             }
         }
         if !self.plan.parts.is_empty() {
-            for entry in entries {
-                self.push_parts(raw, entry.row as usize, batch).ok()?;
+            for record in records {
+                self.push_parts(raw, record.row as usize, batch).ok()?;
             }
         }
-        for (place, entry) in entries.iter().enumerate() {
-            let time_ms = self.event_time(raw, entry.row as usize, block.bytes(), own(place), day).ok()?;
+        for (place, record) in records.iter().enumerate() {
+            let time_ms = self.event_time(raw, record.row as usize, block.bytes(), own(place), day).ok()?;
             batch.event_times_ms.push(time_ms);
-            batch.raw_rows.push(entry.row);
+            batch.raw_rows.push(record.row);
         }
         Some(())
     }
 
-    /// Appends the entries one after the other, those that do not fit to the refused.
+    /// Appends the records one after the other, those that do not fit to the refused.
     fn fill_singly(
         &self,
         raw: &RawBatch,
         block: Block<'_>,
-        entries: &[Entry],
+        records: &[Record],
         found: &mut [Located],
         day: &mut time::Day,
         batch: &mut Batch,
     ) {
         let fields = self.projection.len();
-        for (place, entry) in entries.iter().enumerate() {
+        for (place, record) in records.iter().enumerate() {
             let own = &mut found[place * fields..(place + 1) * fields];
-            shift(own, entry.record.start as u32, u32::wrapping_sub);
-            self.fill_row(raw, entry.row as usize, block.record(entry.record), own, day, batch);
+            shift(own, record.start, u32::wrapping_sub);
+            self.fill_row(raw, record.row as usize, block.record(*record), own, day, batch);
         }
     }
+}
+
+/// Removes the records that were refused, and what was found of them.
+fn drop_refused(records: &mut Vec<Record>, found: &mut [Located], fields: usize) {
+    let mut good = 0;
+    for place in 0..records.len() {
+        if records[place].start != REFUSED {
+            records[good] = records[place];
+            found.copy_within(place * fields..(place + 1) * fields, good * fields);
+            good += 1;
+        }
+    }
+    records.truncate(good);
 }
 
 /// Changes positions in a record to those in its block, or back.
@@ -164,7 +180,7 @@ fn shift(found: &mut [Located], start: u32, change: fn(u32, u32) -> u32) {
     }
 }
 
-/// Appends one value of each entry; `None` when one does not fit.
+/// Appends one value of each record; `None` when one does not fit.
 fn fill_column(column: &mut Column, block: Block<'_>, values: impl Iterator<Item = Located>, path: &str) -> Option<()> {
     for value in values {
         if column.data_type == DataType::String

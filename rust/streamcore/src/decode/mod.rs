@@ -15,10 +15,9 @@ use crate::batch::{Batch, Column, DataType};
 use crate::error::{Reject, RejectKind};
 use crate::raw::{Part, RawBatch};
 use crate::spec::{FormatSpec, TimeUnitSpec};
-use block::Entry;
 use json::kernel::Kernel;
 use json::layouts::Layouts;
-use json::marks::Marks;
+use json::marks::{Marks, Record};
 use json::{Located, Projection};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -65,7 +64,7 @@ struct Search {
     /// Where they are: of one record, or of those of a block one after the other.
     found: Vec<Located>,
     /// The records of a block that are good so far.
-    entries: Vec<Entry>,
+    records: Vec<Record>,
     /// The quotes and the like of a block.
     marks: Marks,
     /// Layouts of the records before it.
@@ -147,7 +146,7 @@ impl Decoder {
     fn new_search(&self) -> Search {
         Search {
             found: Vec::new(),
-            entries: Vec::new(),
+            records: Vec::new(),
             marks: Marks::default(),
             layouts: Layouts::new(self.kernel),
             day: time::Day::default(),

@@ -120,7 +120,7 @@ pub fn text(block: Block<'_>, record: Record, at: usize, special: bool) -> Optio
 /// together, since which comes next is nothing a CPU can predict.
 #[inline(never)]
 fn escaped_text(block: Block<'_>, record: Record, at: usize) -> Option<(usize, Kind)> {
-    let bytes = &block.bytes()[..record.end];
+    let bytes = &block.bytes()[..record.range().end];
     let (mut place, mut from) = (at / 64, u64::MAX << (at % 64));
     // Whether the first byte of a word is escaped by the last one of the word before.
     let mut carried = 0;
@@ -190,7 +190,7 @@ pub fn number(block: Block<'_>, record: Record, chunk: &Chunk, at: usize) -> Opt
     let others = (word | (word & !HIGHS).wrapping_add(0x7676_7676_7676_7676)) & HIGHS;
     let digits = others.trailing_zeros() as usize / 8;
     if matches!(digits, 0 | 8) || (chunk[0] == b'0' && digits > 1) || matches!(chunk[digits], b'.' | b'e' | b'E') {
-        return number_slow(block.bytes().get(at..record.end)?);
+        return number_slow(block.bytes().get(at..record.range().end)?);
     }
     Some((digits, Kind::Integer))
 }

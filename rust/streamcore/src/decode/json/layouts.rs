@@ -51,14 +51,33 @@ impl Tree {
         Self { nodes: Vec::new(), first: NONE }
     }
 
-    /// Locates the wanted fields of a record (valid UTF-8) of a known layout in `found`, which holds
-    /// nothing on entry, and nothing of use after a miss. Positions are those in the block. A macro of a
-    /// kind: it is compiled for each kernel's instruction set.
+    /// Locates the wanted fields of records (valid UTF-8) until one has no known layout; how many. `found` has
+    /// `fields` entries for each, which hold nothing on entry, and nothing of use for the one that missed.
+    /// Positions are those in the block. A macro of a kind: it is compiled for each kernel's instruction set.
     #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
     #[inline(always)]
-    pub fn walk_with<W: Wide>(&self, kernel: W, block: Block<'_>, record: Record, found: &mut [Located]) -> bool {
+    pub fn walk_with<W: Wide>(
+        &self,
+        kernel: W,
+        block: Block<'_>,
+        records: &[Record],
+        found: &mut [Located],
+        fields: usize,
+    ) -> usize {
+        for (place, record) in records.iter().enumerate() {
+            let own = &mut found[place * fields..(place + 1) * fields];
+            if !self.walk_one(kernel, block, *record, own) {
+                return place;
+            }
+        }
+        records.len()
+    }
+
+    #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
+    #[inline(always)]
+    fn walk_one<W: Wide>(&self, kernel: W, block: Block<'_>, record: Record, found: &mut [Located]) -> bool {
         let special = block.has_special(record);
-        let (mut at, mut place) = (record.start, self.first);
+        let (mut at, mut place) = (record.range().start, self.first);
         let Some(mut chunk) = block.chunk(at) else { return false };
         while let Some(node) = self.nodes.get(place as usize) {
             let piece = &node.piece;
@@ -69,7 +88,7 @@ impl Tree {
             let start = at + piece.len as usize;
             let value = match piece.next {
                 // Whatever was passed beyond a record's end shows here.
-                Next::End if start == record.end => return true,
+                Next::End if start == record.range().end => return true,
                 Next::End => None,
                 Next::Literal => {
                     let Some(ahead) = block.chunk(start) else { return false };
@@ -151,15 +170,15 @@ impl Layouts {
         Self { kernel, tree: Tree::new(), watched: 0, missed: 0, resting: 0, next_rest: REST.0, forgotten: 0 }
     }
 
-    /// Locates the wanted fields of a record if it has a known layout; see [`Tree::walk_with`].
-    #[inline]
-    pub fn locate(&mut self, block: Block<'_>, record: Record, found: &mut [Located]) -> bool {
+    /// Locates the wanted fields of records until one has no known layout; see [`Tree::walk_with`].
+    pub fn locate(&mut self, block: Block<'_>, records: &[Record], found: &mut [Located], fields: usize) -> usize {
         if self.resting > 0 {
             self.resting -= 1;
-            return false;
+            return 0;
         }
-        self.watched += 1;
-        self.kernel.walk(&self.tree, block, record, found)
+        let located = self.kernel.walk(&self.tree, block, records, found, fields);
+        self.watched += (located + 1).min(records.len()) as u32;
+        located
     }
 
     /// Learns the layout of a record that missed and that the full parser has accepted, `found` being

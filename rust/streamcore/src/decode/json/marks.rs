@@ -62,13 +62,24 @@ fn put(marks: &mut [u8; WORD_BYTES], [first, second]: Bits) {
     halves[1] = second.to_le_bytes();
 }
 
-/// A record of a block: its first byte and one past its last.
+/// A record of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record {
-    /// First byte.
-    pub start: usize,
-    /// One past the last.
-    pub end: usize,
+    /// Its row in the raw batch.
+    pub row: u32,
+    /// Its first byte in the block.
+    pub start: u32,
+    /// One past its last.
+    pub end: u32,
+}
+
+impl Record {
+    /// Its bytes in the block.
+    #[inline]
+    #[must_use]
+    pub const fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
 }
 
 /// The marks of 64 bytes, the first byte's the lowest bit.
@@ -112,7 +123,7 @@ impl<'a> Block<'a> {
     /// The bytes of a record.
     #[must_use]
     pub fn record(self, record: Record) -> &'a [u8] {
-        &self.bytes[record.start..record.end]
+        &self.bytes[record.range()]
     }
 
     /// The bytes from `at` on; `None` where the padding is too short.
@@ -155,7 +166,7 @@ impl<'a> Block<'a> {
     #[inline(always)]
     #[must_use]
     pub fn has_special(self, record: Record) -> bool {
-        self.special_within(record.start, record.end).is_some_and(|at| at < record.end)
+        self.special_within(record.range().start, record.range().end).is_some_and(|at| at < record.range().end)
     }
 }
 
@@ -202,7 +213,7 @@ mod tests {
                 let from = |test: fn(u8) -> bool| bytes[at..].iter().position(|byte| test(*byte)).map(|place| at + place);
                 prop_assert_eq!(block.quote_from(at), from(|byte| byte == b'"'));
                 prop_assert_eq!(block.special_within(at, bytes.len()), from(|byte| matches!(byte, b'\\' | 0..0x20)));
-                let record = Record { start: at, end: bytes.len() };
+                let record = Record { row: 0, start: at as u32, end: bytes.len() as u32 };
                 prop_assert_eq!(block.has_special(record), from(|byte| matches!(byte, b'\\' | 0..0x20)).is_some());
                 prop_assert_eq!(marks.ascii, bytes.is_ascii());
                 prop_assert_eq!(block.is_utf8(), std::str::from_utf8(&bytes).is_ok());

@@ -38,9 +38,16 @@ impl Avx512 {
 
     /// See [`Tree::walk_with`].
     #[inline]
-    pub fn walk(self, tree: &Tree, block: Block<'_>, record: Record, found: &mut [Located]) -> bool {
+    pub fn walk(
+        self,
+        tree: &Tree,
+        block: Block<'_>,
+        records: &[Record],
+        found: &mut [Located],
+        fields: usize,
+    ) -> usize {
         // SAFETY: `self` proves that the CPU has the instructions `walk` is compiled for.
-        unsafe { walk(self, tree, block, record, found) }
+        unsafe { walk(self, tree, block, records, found, fields) }
     }
 }
 
@@ -50,8 +57,15 @@ fn mark(kernel: Avx512, bytes: &[u8], marks: &mut Marks) {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,bmi1,bmi2,lzcnt")]
-fn walk(kernel: Avx512, tree: &Tree, block: Block<'_>, record: Record, found: &mut [Located]) -> bool {
-    tree.walk_with(kernel, block, record, found)
+fn walk(
+    kernel: Avx512,
+    tree: &Tree,
+    block: Block<'_>,
+    records: &[Record],
+    found: &mut [Located],
+    fields: usize,
+) -> usize {
+    tree.walk_with(kernel, block, records, found, fields)
 }
 
 impl Wide for Avx512 {

@@ -143,8 +143,15 @@ impl Kernel {
 
     /// See [`Tree::walk_with`].
     #[inline]
-    pub fn walk(self, tree: &Tree, block: Block<'_>, record: Record, found: &mut [Located]) -> bool {
-        on_kernel!(self, kernel => kernel.walk(tree, block, record, found))
+    pub fn walk(
+        self,
+        tree: &Tree,
+        block: Block<'_>,
+        records: &[Record],
+        found: &mut [Located],
+        fields: usize,
+    ) -> usize {
+        on_kernel!(self, kernel => kernel.walk(tree, block, records, found, fields))
     }
 }
 

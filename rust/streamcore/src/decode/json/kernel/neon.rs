@@ -33,9 +33,16 @@ impl Neon {
 
     /// See [`Tree::walk_with`].
     #[inline]
-    pub fn walk(self, tree: &Tree, block: Block<'_>, record: Record, found: &mut [Located]) -> bool {
+    pub fn walk(
+        self,
+        tree: &Tree,
+        block: Block<'_>,
+        records: &[Record],
+        found: &mut [Located],
+        fields: usize,
+    ) -> usize {
         // SAFETY: `self` proves that the CPU has the instructions `walk` is compiled for.
-        unsafe { walk(self, tree, block, record, found) }
+        unsafe { walk(self, tree, block, records, found, fields) }
     }
 }
 
@@ -45,8 +52,15 @@ fn mark(kernel: Neon, bytes: &[u8], marks: &mut Marks) {
 }
 
 #[target_feature(enable = "neon")]
-fn walk(kernel: Neon, tree: &Tree, block: Block<'_>, record: Record, found: &mut [Located]) -> bool {
-    tree.walk_with(kernel, block, record, found)
+fn walk(
+    kernel: Neon,
+    tree: &Tree,
+    block: Block<'_>,
+    records: &[Record],
+    found: &mut [Located],
+    fields: usize,
+) -> usize {
+    tree.walk_with(kernel, block, records, found, fields)
 }
 
 impl Wide for Neon {

@@ -19,8 +19,15 @@ impl Portable {
     }
 
     /// See [`Tree::walk_with`].
-    pub fn walk(self, tree: &Tree, block: Block<'_>, record: Record, found: &mut [Located]) -> bool {
-        tree.walk_with(self, block, record, found)
+    pub fn walk(
+        self,
+        tree: &Tree,
+        block: Block<'_>,
+        records: &[Record],
+        found: &mut [Located],
+        fields: usize,
+    ) -> usize {
+        tree.walk_with(self, block, records, found, fields)
     }
 }
 

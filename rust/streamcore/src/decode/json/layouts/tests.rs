@@ -59,10 +59,10 @@ fn locate(layouts: &mut Layouts, before: &[u8], record: &[u8], after: &[u8]) -> 
     bytes.resize(bytes.len().max(before.len() + record.len() + PADDING), 0);
     let mut marks = Marks::default();
     layouts.kernel.mark(&bytes, &mut marks);
-    let place = Record { start: before.len(), end: before.len() + record.len() };
-    let mut found = vec![None; 4];
-    let hit = layouts.locate(Block::new(&bytes, &marks), place, &mut found);
     let shift = before.len() as u32;
+    let place = Record { row: 0, start: shift, end: shift + record.len() as u32 };
+    let mut found = vec![None; 4];
+    let hit = layouts.locate(Block::new(&bytes, &marks), &[place], &mut found, 4) == 1;
     for value in found.iter_mut().flatten() {
         (value.start, value.end) = (value.start - shift, value.end - shift);
     }
