@@ -13,6 +13,7 @@ from typing import Protocol
 from streamcore import _core
 from streamcore.errors import SinkError
 from streamcore.sinks.base import Publisher, Sink, Version
+from streamcore.sinks.parquet import finish_folder
 
 
 class UndeliveredError(SinkError):
@@ -71,13 +72,20 @@ class Outputs:
         return None if self._dead_letters is None else self._dead_letters.place
 
     def open(self, listed: Mapping[str, Sequence[str]]) -> None:
-        """Connects every sink; `listed` are the files the checkpoint publishes, by folder."""
+        """Connects every sink; `listed` are the files the checkpoint publishes, by folder.
+
+        A folder whose sink was taken away since is finished as well, or its last rows would stay hidden.
+        """
         if self._dead_letters is not None:
             self._dead_letters.open()
         for sink in self._sinks:
             sink.open()
             if isinstance(sink, Publisher):
                 sink.recover(listed.get(sink.folder, ()))
+        folders = {sink.folder for sink in self._sinks if isinstance(sink, Publisher)}
+        for folder, names in listed.items():
+            if folder not in folders:
+                finish_folder(folder, names)
 
     def write(self, batches: Iterable[_core.Batch], *, epoch: int) -> None:
         """Hands each batch to the sinks of its output. Raises `SinkError`."""

@@ -10,6 +10,7 @@ import streamcore as sc
 from streamcore import runner
 from streamcore.config import ParquetSinkConfig
 from streamcore.errors import SinkError, StateError
+from streamcore.outputs import Outputs
 from streamcore.sinks import parquet
 from streamcore.sinks.base import Publisher, Version
 from streamcore.sinks.parquet import ParquetSink
@@ -146,6 +147,13 @@ def test_published_files_stay_when_the_checkpoint_lists_them_again(sink: Parquet
     sink.flush()
     sink.committed(1)
     sink.recover([NAME])
+    assert files(sink) == [NAME]
+
+
+def test_a_folder_whose_sink_was_taken_away_is_finished(sink: ParquetSink) -> None:
+    sink.write(pages(1), Version(5, 1, 0))
+    sink.flush()
+    Outputs([], None, generation=5).open({sink.folder: [NAME, "gone.parquet"], f"{sink.folder}/none": ["x.parquet"]})
     assert files(sink) == [NAME]
 
 

@@ -61,7 +61,7 @@ class ParquetSink:
         Raises `StateError` for a listed file that is gone: the checkpoint says that its rows are written.
         """
         for name in sorted(listed):
-            if self._unfinished(name).exists():
+            if _unfinished(self._path, name).exists():
                 self._unpublished.append(name)
             elif not (self._path / name).exists():
                 raise StateError(
@@ -69,9 +69,13 @@ class ParquetSink:
                     "or put an empty file of that name there if a reader has taken it away"
                 )
         self._publish()
-        for unfinished in self._path.glob(f"{UNFINISHED_PREFIX}*{UNFINISHED_SUFFIX}"):
-            if self._is_own(unfinished.name):
-                unfinished.unlink()
+        try:
+            for unfinished in self._path.glob(f"{UNFINISHED_PREFIX}*{UNFINISHED_SUFFIX}"):
+                if self._is_own(unfinished.name):
+                    unfinished.unlink()
+        except OSError as error:
+            message = f"{self._path}: unfinished files cannot be deleted: {error.strerror}; mend the rights"
+            raise SinkError(message, retriable=False) from error
 
     def write(self, batch: _core.Batch, version: Version) -> None:
         """Keeps the batch; a long epoch is written in parts."""
@@ -97,7 +101,7 @@ class ParquetSink:
         """Deletes the rolled back epoch's files."""
         self._forget_buffer()
         for name in self._unpublished:
-            self._unfinished(name).unlink(missing_ok=True)
+            _unfinished(self._path, name).unlink(missing_ok=True)
         self._unpublished = []
 
     def close(self) -> None:
@@ -114,13 +118,13 @@ class ParquetSink:
         name = f"{self._stem}-g{version.generation:010d}-e{version.epoch:015d}-s{version.sequence:010d}.parquet"
         frame = pl.concat([pl.DataFrame(batch) for batch in self._buffered], rechunk=False)
         try:
-            with self._unfinished(name).open("wb") as file:
+            with _unfinished(self._path, name).open("wb") as file:
                 frame.write_parquet(file)
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, pl.exceptions.PolarsError) as error:
             with suppress(OSError):
-                self._unfinished(name).unlink()  # room for the next try, and for others
+                _unfinished(self._path, name).unlink()  # room for the next try, and for others
             raise SinkError(
                 f"{self._path / name}: cannot be written: {_reason(error)}; make room or mend the rights"
             ) from error
@@ -131,17 +135,12 @@ class ParquetSink:
         if not self._unpublished:
             return
         try:
-            for name in self._unpublished:
-                self._unfinished(name).replace(self._path / name)
-            fsync_folder(self._path)
+            _give_names(self._path, self._unpublished)
         except OSError as error:
             then = "the next start publishes them" if self._named else "mend the folder and start again"
             message = f"{self._path}: files cannot be published: {error.strerror}; {then}"
             raise SinkError(message, retriable=False) from error
         self._unpublished = []
-
-    def _unfinished(self, name: str) -> Path:
-        return self._path / f"{UNFINISHED_PREFIX}{name}{UNFINISHED_SUFFIX}"
 
     def _is_own(self, unfinished: str) -> bool:
         """Whether this sink wrote the file. The whole name counts: `a` must not take those of `a-result-g1`."""
@@ -155,6 +154,31 @@ class ParquetSink:
         self._buffered = []
         self._buffered_rows = 0
         self._first_version = None
+
+
+def finish_folder(folder: str, listed: Collection[str]) -> None:
+    """Publishes what a crash left unfinished where no sink writes any more: its rows are committed. Raises `SinkError`.
+
+    What is not there is no mistake here, unlike in `recover`: whoever took the sink away may have moved the folder as well.
+    """
+    path = Path(folder)
+    try:
+        left = [name for name in sorted(listed) if _unfinished(path, name).exists()]
+        if left:
+            _give_names(path, left)
+    except OSError as error:
+        message = f"{path}: files of the last run cannot be published: {error.strerror}; mend the folder"
+        raise SinkError(message, retriable=False) from error
+
+
+def _give_names(folder: Path, names: Collection[str]) -> None:
+    for name in names:
+        _unfinished(folder, name).replace(folder / name)
+    fsync_folder(folder)
+
+
+def _unfinished(folder: Path, name: str) -> Path:
+    return folder / f"{UNFINISHED_PREFIX}{name}{UNFINISHED_SUFFIX}"
 
 
 def _reason(error: Exception) -> str:
