@@ -34,6 +34,7 @@ FILE: dict[str, Any] = {
 }
 FILTER, AGGREGATES = "steps[0].filter", {"steps[1].aggregate.n", "steps[1].aggregate.m"}
 SCHEMA, TEMPLATE, CONNECTION = "source.schema.u", "sinks[0].key_template", "sinks[1].connection"
+COLUMNS = "sinks[2].columns"
 OTHERS = {FILTER, *AGGREGATES, SCHEMA, TEMPLATE, CONNECTION, "delivery"}
 
 
@@ -78,6 +79,7 @@ def found(document: dict[str, Any], *, types_required: bool = False) -> list[str
         (("sinks", 2), {"type": "paruqet", "path": "out"}, set()),
         (("sinks", 2, "columns"), [1], set()),
         (("sinks", 1, "mode"), "insert", set()),
+        (("sinks", 0), {"type": "redis", "url": "redis://h", "connection": "x", "key_template": "p:{nope"}, set()),
         (("sinks", 0, "key_template"), 3, {TEMPLATE}),
         (("connections",), {"y": {"type": "redis", "url": "http://h"}}, {CONNECTION}),
         (("kafka",), {"session_timeout": 3}, set()),
@@ -88,7 +90,9 @@ def found(document: dict[str, Any], *, types_required: bool = False) -> list[str
 )
 def test_the_other_mistakes_are_found_and_no_more(path: Path, value: Any, missing: set[str]) -> None:
     left = found(changed(FILE, path, value))
-    assert set(left) - {"sinks[2].columns"} == OTHERS - missing
+    assert set(left) - {COLUMNS} == OTHERS - missing
+    # What a broken step would have made is not known, so neither is what a sink may name.
+    assert (COLUMNS in left) == (path[0] != "steps" and path[:2] != ("sinks", 2))
     assert len(left) == len(set(left))
 
 
@@ -139,7 +143,10 @@ GOOD: dict[str, Any] = {
         (("sinks", 0, "type"), "reids"),
         (("sinks", 0), 3),
         (("sinks", 1, "path"), 3),
+        (("sinks", 0, "url"), "redis://h"),
+        (("sinks", 2), {"type": "kafka", "topic": "o", "output": "late", "mode": "upsert", "columns": ["event_time"]}),
         (("sinks", 2), {"type": "parquet", "path": "out", "output": "lat"}),
+        (("sinks", 2), {"type": "kafka", "topic": "o", "output": "lat", "mode": "upsert", "columns": ["event_time"]}),
         (("sinks",), 3),
         (("limits",), {"threads": "two"}),
     ],

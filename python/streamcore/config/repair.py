@@ -39,8 +39,9 @@ _STAND_INS: Mapping[str, Any] = {
     "key_template": "{missing}",
     "url": "redis://missing",
     "aggregate": {"missing": "count()"},
+    "output": "rejected",
 }
-"""Values for keys that are required."""
+"""Values for keys that are required, and for the output, whose default would be held against the result's columns."""
 
 
 def problems_of_the_rest(values: Mapping[str, Any], error: ValidationError, *, types_required: bool) -> list[Problem]:
@@ -100,6 +101,11 @@ def _mend(values: dict[str, Any], path: Path, kind: str) -> None:
 
 def _table(family: str, table: Any, kind: str) -> Any:
     """What stands in for a step, sink or test as a whole."""
+    if family == "sinks" and kind == "value_error":
+        # Keys that do not go together: these are in no such rule.
+        return {
+            key: table[key] for key in ("type", "output", "topic", "key_template", "value", "columns") if key in table
+        }
     if family == "sinks":
         return {"type": "console"}
     if family != "steps":
@@ -123,7 +129,7 @@ def _steps_and_columns(config: PipelineConfig, broken: Collection[Path], *, type
     touched = {str(path[0]) for path in broken}
     description = describe(config)
     found = [problem for problem in engine_problems(description) if not _follows(problem.path, config, broken)]
-    if "steps" not in touched and not description["problems"]:
+    if "steps" not in touched:
         found += column_problems(config, description)
     if types_required and not touched & {"steps", "source", "name"}:
         found += undeclared_problems(description)
