@@ -72,6 +72,8 @@ class RedisSink:
         self._config = config
         self._server = redis_connection(pipeline, config)
         self._template = KeyTemplate(config.key_template)
+        named = [*self._template.columns, *(config.columns or ()), *([config.value] if config.value else [])]
+        self._named = list(dict.fromkeys(named))
         self._client: Redis | None = None
         self._writes: list[Write] = []
         self._version = ""
@@ -109,7 +111,8 @@ class RedisSink:
             ) from None
 
     def write(self, batch: _core.Batch, version: Version) -> None:
-        """Holds rows until a round trip is full, or the flush."""
+        """Holds rows until a round trip is full, or the flush. Raises `ConfigError` for a column that is not there."""
+        batch.select(self._named)  # of other outputs than the result nobody has compared the names before
         self._version = f"{version.generation:010d}-{version.epoch:015d}"
         for row in batch.to_rows():
             self._writes.append(self._as_write(row))
