@@ -17,7 +17,7 @@ HIDDEN = "***"
 _SECRET_KEY = re.compile(
     r"password|passwd|secret|token|pem\b|jaas|credential|oauthbearer\.config|private|api.?key", re.IGNORECASE
 )
-_LOGIN = re.compile(r"(?<=://)\S*@")
+_LOGIN = re.compile(r"(?<=://).*@", re.DOTALL)
 """Up to the last @: one in a password may be bare, and to hide too much is the lesser harm."""
 
 
@@ -35,7 +35,7 @@ def redact_url(url: str) -> str:
 
     >>> redact_url("redis://user:canary@cache:6379/0")
     'redis://***@cache:6379/0'
-    >>> redact_url("redis://:can@a/ry@cache/0")
+    >>> redact_url("redis://:can@ a/ry@cache/0")
     'redis://***@cache/0'
     """
     return _LOGIN.sub(f"{HIDDEN}@", url)
