@@ -103,7 +103,9 @@ class RedisConnection(Model):
 
     type: Literal["redis"] = setting("redis", "Kind of connection.")
     url: SecretStr = setting(
-        ..., "`redis://[[user]:password@]host[:port][/db]`, `rediss://` for TLS, `unix://` for a socket."
+        ...,
+        "`redis://[[user]:password@]host[:port][/db]`, `rediss://` for TLS (its files: `?ssl_ca_certs=`, "
+        "`ssl_certfile=`, `ssl_keyfile=`), `unix:///path` for a socket (its database: `?db=`).",
     )
     connect_timeout: PositiveDuration = setting(5_000, "How long to wait for the server before giving up.")
 
