@@ -51,10 +51,10 @@ def test_a_key_is_shortened_last_and_a_count_never() -> None:
     assert cells == ["x" * 16, "09:00:00", "09:01:00", "10234567", "1234"]
 
 
-def test_what_has_no_room_is_left_out_from_the_right() -> None:
+def test_what_has_no_room_is_left_out_from_the_right_but_the_start_of_a_window_first() -> None:
     fitted = fit([row("x" * 40)], NAMES, 36)
-    assert [column.name for column in fitted.columns] == ["page", "window_start", "window_end"]
-    assert fitted.left_out == ["views", "users"]
+    assert [column.name for column in fitted.columns] == ["page", "window_end", "views"]
+    assert fitted.left_out == ["window_start", "users"]
     assert len(fit([row()], NAMES, 3).columns) == 1
 
 

@@ -64,11 +64,13 @@ def fit(rows: Sequence[Row], names: Sequence[str], width: int) -> Fitted:
         fitted = Fitted([_column(rows, name, "%H:%M:%S" if day else "%m-%d %H:%M:%S") for name in names], day)
     if fitted.width > width:
         fitted = replace(fitted, columns=_shortened(fitted.columns, fitted.width - width))
-    left_out: list[str] = []
     while fitted.width > width and len(fitted.columns) > 1:
-        left_out.insert(0, fitted.columns[-1].name)
-        fitted = replace(fitted, columns=fitted.columns[:-1])
-    return replace(fitted, left_out=left_out)
+        # The end of a window tells its start, so that goes before any count does.
+        names = [column.name for column in fitted.columns]
+        name = "window_start" if {"window_start", "window_end"} <= set(names) else names[-1]
+        columns = [column for column in fitted.columns if column.name != name]
+        fitted = replace(fitted, columns=columns, left_out=[*fitted.left_out, name])
+    return fitted
 
 
 def cell_text(value: Any, time_format: str = "%Y-%m-%d %H:%M:%S") -> str:
