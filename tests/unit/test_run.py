@@ -211,12 +211,12 @@ def test_another_thread_may_ask_for_a_checkpoint_while_rows_are_taken(topic: str
     with views_of(topic).configure(state_dir=str(tmp_path)).start(name="job", commit_interval="1h") as run:
         stream = run.stream()
         next(stream)
-        reports: list[sc.Report] = []
-        asking = threading.Thread(target=lambda: reports.append(run.checkpoint()))
+        names: list[str | None] = []
+        asking = threading.Thread(target=lambda: names.append(run.checkpoint().name))
         asking.start()
         threading.Thread(target=lambda: list(stream), daemon=True).start()
         asking.join(60)
-        assert [report.ledger.read for report in reports] == [3]
+        assert names == ["job"]
 
 
 def test_without_a_name_a_checkpoint_waits_for_no_row(topic: str) -> None:
