@@ -29,6 +29,11 @@ class SourceKeys(TypedDict, total=False):
     on_idle: Literal["advance", "hold"]
     max_future_skew: str | timedelta
     max_lead: str | timedelta
+
+
+class KeyedSourceKeys(SourceKeys, total=False):
+    """And those of sources whose records have a key."""
+
     keyed_by: str | None
 
 
@@ -41,7 +46,7 @@ def kafka(
     poll_records_max: int | None = None,
     poll_timeout: str | timedelta | None = None,
     options: Mapping[str, Any] | None = None,
-    **keys: Unpack[SourceKeys],
+    **keys: Unpack[KeyedSourceKeys],
 ) -> Pipeline:
     """Reads a Kafka topic; one lane a partition.
 
@@ -68,7 +73,7 @@ def generate(
     lanes: int = 1,
     out_of_order: str | timedelta = "0s",
     duplicate_rate: float = 0.0,
-    **keys: Unpack[SourceKeys],
+    **keys: Unpack[KeyedSourceKeys],
 ) -> Pipeline:
     """Makes events up from a seed, `rate` a second of wall time (0: as fast as possible), `count` in all.
 
@@ -79,12 +84,12 @@ def generate(
     return _begin("generate", own, keys, {})
 
 
-def records(iterable: Iterable[Any], **keys: Unpack[SourceKeys]) -> Pipeline:
+def records(iterable: Iterable[Any], **keys: Unpack[KeyedSourceKeys]) -> Pipeline:
     """Reads Python objects: bytes, text, mappings or `sc.Record`. Raises `ConfigError`."""
     return Pipeline(_begin("records", {}, keys, {}).config, inputs=iterable)
 
 
-def memory(topic: str, **keys: Unpack[SourceKeys]) -> Pipeline:
+def memory(topic: str, **keys: Unpack[KeyedSourceKeys]) -> Pipeline:
     """Reads a topic of the in-process log. Raises `ConfigError`."""
     return _begin("memory", {"topic": topic}, keys, {})
 

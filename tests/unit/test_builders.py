@@ -58,7 +58,6 @@ def test_every_source_takes_the_same_keys(begin: Callable[..., sc.Pipeline]) -> 
         "on_idle": "hold",
         "max_future_skew": "5m",
         "max_lead": "1h",
-        "keyed_by": "a",
     }
     source = begin(**keys).config.source
     assert source.types == {"a": "int64"}
@@ -74,6 +73,7 @@ def test_every_source_takes_the_same_keys(begin: Callable[..., sc.Pipeline]) -> 
         (lambda: sc.kafka("t", idle_timeout=5), 'write "5s"'),  # type: ignore[arg-type]
         (lambda: sc.kafka("t", start="end"), "a place to stop at"),
         (lambda: sc.kafka("t", schema={"a": "strin"}), "there is no type strin"),
+        (lambda: sc.files("f", keyed_by="a"), "has no record keys: leave keyed_by out"),  # type: ignore[call-arg]
         (lambda: sc.kafka("t", where="a ="), "source.where"),
         (lambda: sc.generate("clicks"), "source.generator"),
         (lambda: sc.kafka("t", connection={"security_protocol": "sasl_ssl"}), "needs sasl_mechanism"),

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from streamcore.config import PipelineConfig
 from streamcore.config.problems import document_path, problems_of
 
+FILES = {"type": "files", "path": "x"}
 SOURCE = {"type": "kafka", "topic": "t"}
 WINDOW = {"window": "tumbling", "size": "1m", "aggregate": {"n": "count()"}}
 
@@ -31,6 +32,12 @@ def found(**keys: Any) -> list[tuple[str, str, str | None]]:
         ({"max_depth": 5}, "max_depth", "is not a key of this table", "max_depth belongs to [limits]"),
         ({"source": {**SOURCE, "topik": 1}}, "source.topik", "is not a key of this table", 'did you mean "topic"?'),
         ({"source": {**SOURCE, "path": "x"}}, "source.path", "is not a key", 'path belongs to type = "files"'),
+        (
+            {"source": {**FILES, "keyed_by": "a"}},
+            "source.keyed_by",
+            "is not a key",
+            "no record keys: leave keyed_by out",
+        ),
         ({"source": {"topic": "t"}}, "source", "has no type", 'add type = one of "kafka", "files"'),
         ({"source": {"type": "kafak"}}, "source", 'type must be one of "kafka", "files"', 'did you mean "kafka"?'),
         ({"source": {"type": "kafka"}}, "source.topic", "is missing", None),

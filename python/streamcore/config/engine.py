@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from streamcore.config.models import LimitsConfig, PipelineConfig
-from streamcore.config.sources import SourceConfig
+from streamcore.config.sources import KeyedSource, SourceConfig
 from streamcore.config.steps import (
     DedupeStep,
     FilterStep,
@@ -48,7 +48,7 @@ def _source(source: SourceConfig) -> dict[str, Any]:
         "on_idle": source.on_idle,
         "max_future_skew_ms": source.max_future_skew,
         "max_lead_ms": source.max_lead,
-        "keyed_by": source.keyed_by,
+        "keyed_by": source.keyed_by if isinstance(source, KeyedSource) else None,
         "schema": source.types,
     }
 

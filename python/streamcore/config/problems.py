@@ -153,6 +153,8 @@ def _unknown_key(path: Path, document: Any) -> tuple[str, str | None]:
     model = model_at(path[:-1], document)
     if model is None:
         return "is not a key of this table", None
+    if path[-1] == "keyed_by" and path[0] == "source":
+        return "is not a key of this table", "what is read here has no record keys: leave keyed_by out"
     hint = did_you_mean(path[-1], keys_of(model))
     elsewhere = _owner(str(path[-1]), path[:-1])
     if hint is None or elsewhere is not None:

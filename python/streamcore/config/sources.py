@@ -66,7 +66,6 @@ class SourceBase(Model):
     max_lead: PositiveDuration = setting(
         600_000, "How far, in event time, one lane may run ahead of the slowest before it is paused."
     )
-    keyed_by: str | None = setting(None, "Field that is the record key: grouping by it needs no combine stage.")
 
     @property
     def out_of_orderness_ms(self) -> int | None:
@@ -76,7 +75,17 @@ class SourceBase(Model):
         return None if self.out_of_orderness == "unbounded" else self.out_of_orderness
 
 
-class KafkaSourceConfig(SourceBase):
+class KeyedSource(SourceBase):
+    """Keys of sources whose records have a key. The lines of a file have none, so there `keyed_by` is no key."""
+
+    keyed_by: str | None = setting(
+        None,
+        "Field that equals the record key, byte for byte: grouping by it needs no combine stage. Compared in every "
+        "record; one that differs is a dead letter `KEY_MISMATCH`.",
+    )
+
+
+class KafkaSourceConfig(KeyedSource):
     """A Kafka topic; one lane a partition."""
 
     type: Literal["kafka"] = setting("kafka", "Kind of source.")
@@ -101,7 +110,7 @@ class FilesSourceConfig(SourceBase):
     piece_bytes: int = setting(4 << 20, "How much of a file is read at once.", unit="bytes", ge=4096, le=1 << 30)
 
 
-class GenerateSourceConfig(SourceBase):
+class GenerateSourceConfig(KeyedSource):
     """Events made up from a seed: for demos, tests and benchmarks."""
 
     type: Literal["generate"] = setting("generate", "Kind of source.")
@@ -115,7 +124,7 @@ class GenerateSourceConfig(SourceBase):
     duplicate_rate: float = setting(0.0, "Share of events that repeat an earlier one.", ge=0, le=1)
 
 
-class RecordsSourceConfig(SourceBase):
+class RecordsSourceConfig(KeyedSource):
     """An iterable handed over in Python (`sc.records`); it rides in the pipeline object."""
 
     closes_at_end: ClassVar[bool] = True
@@ -123,7 +132,7 @@ class RecordsSourceConfig(SourceBase):
     type: Literal["records"] = setting("records", "Kind of source.")
 
 
-class MemorySourceConfig(SourceBase):
+class MemorySourceConfig(KeyedSource):
     """A topic of the in-process log."""
 
     type: Literal["memory"] = setting("memory", "Kind of source.")
