@@ -148,7 +148,7 @@ async def click(click: Click, request: Request) -> Accepted:
     return Accepted(event_id=event_id)
 
 
-@app.get("/page/{page_id}/count")
+@app.get("/page/{page_id:path}/count")  # a page may have a slash in its name
 async def count(page_id: str, request: Request, window_end: datetime | None = None) -> Count:
     """Views of the page in the minute that ends at `window_end`, or in the last one that had any within the hour."""
     if window_end is not None:
