@@ -166,7 +166,6 @@ def build_source(plan: Plan, clock: Clock, *, whole_records: bool = False) -> So
             keys=whole_records or plan.description["needs_keys"],
             headers=whole_records or plan.description["needs_headers"],
             instance_id=config.instance_id,
-            create_topic=config.auto_create_topics,
         )
     if isinstance(source, FilesSourceConfig):
         from streamcore.sources.files import FilesSource

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from streamcore.config import KafkaConnection, format_duration
+from streamcore.config.suggest import did_you_mean
 from streamcore.errors import ConfigError, Problem, SinkError, SourceError
 from streamcore.topics import REPLICATION_MAX, TopicPlan
 
@@ -253,6 +254,27 @@ class Cluster:
             raise self._error(f"topic {plan.name} vanished while it was being created")
         return created
 
+    def input_topic(self, plan: TopicPlan) -> Topic:
+        """The topic of a source. Raises `ConfigError` if it is missing: a run never makes its own input.
+
+        An empty topic under a mistyped name would look like a pipeline that has nothing to do.
+        """
+        topic = self.topic(plan.name)
+        if topic is None:
+            known = (name for name in self.topic_names() if not name.startswith("__"))
+            near = did_you_mean(plan.name, known)
+            raise missing_topic(plan, self._connection, "it does not exist", near=near)
+        return topic
+
+    def topic_names(self) -> list[str]:
+        """Every topic we are allowed to see."""
+        from confluent_kafka import KafkaException
+
+        try:
+            return sorted(self._admin.list_topics(timeout=REQUEST_TIMEOUT_S).topics)
+        except KafkaException as error:
+            raise self._failed("topics cannot be listed", error) from error
+
     def members(self, group: str) -> list[Member]:
         """Members of a consumer group, dead ones included until their session times out."""
 
@@ -261,6 +283,20 @@ class Cluster:
 
         (described,) = self._retried(ask, f"group {group} cannot be described")
         return [Member(member.member_id, member.client_id, member.host) for member in described.members]
+
+    def members_now(self, group: str, timeout_s: float) -> list[Member]:
+        """`members` as far as a broker says within `timeout_s`; nobody, where none answers.
+
+        By the older request, sent to the brokers at hand: while the newer one looks for a group's coordinator, an
+        outage makes librdkafka 2.12 abort the process (`rd_kafka_enq_once_del_source_return`).
+        """
+        from confluent_kafka import KafkaException
+
+        try:
+            found = self._admin.list_groups(group, timeout=timeout_s)
+        except KafkaException:
+            return []
+        return [Member(one.id, one.client_id, one.client_host) for known in found for one in known.members]
 
     def offsets(self, topic: str, lanes: Iterable[int], at: str | int) -> dict[int, int]:
         """For each lane the `earliest` offset, the `latest` readable one, or the first at or after `at` ms.
@@ -284,20 +320,6 @@ class Cluster:
         from confluent_kafka import IsolationLevel, TopicPartition
         from confluent_kafka.admin import OffsetSpec
 
-    def members_now(self, group: str, timeout_s: float) -> list[Member]:
-        """`members` as far as a broker says within `timeout_s`; nobody, where none answers.
-
-        By the older request, sent to the brokers at hand: while the newer one looks for a group's coordinator, an
-        outage makes librdkafka 2.12 abort the process (`rd_kafka_enq_once_del_source_return`).
-        """
-        from confluent_kafka import KafkaException
-
-        try:
-            found = self._admin.list_groups(group, timeout=timeout_s)
-        except KafkaException:
-            return []
-        return [Member(one.id, one.client_id, one.client_host) for known in found for one in known.members]
-
         spec = {"earliest": OffsetSpec.earliest, "latest": OffsetSpec.latest}.get(str(at))
         wanted = spec() if spec is not None else OffsetSpec.for_timestamp(int(at))
         futures = self._admin.list_offsets(
@@ -308,10 +330,11 @@ class Cluster:
         return {part.partition: future for part, future in futures.items()}
 
 
-def missing_topic(plan: TopicPlan, connection: KafkaConnection, reason: str) -> ConfigError:
-    """The error for a topic that is not there and cannot be made."""
+def missing_topic(plan: TopicPlan, connection: KafkaConnection, reason: str, *, near: str | None = None) -> ConfigError:
+    """The error for a topic that is not there and is not made; `near` asks whether another one was meant."""
     message = f"topic {plan.name} ({plan.role}) cannot be used at {connection.bootstrap_servers}: {reason}"
-    problem = Problem("kafka", message, hint="create it with the rights it takes: streamcore topics create FILE")
+    make = "create it with the rights it takes: streamcore topics create FILE"
+    problem = Problem("kafka", message, hint=make if near is None else f"{near} Otherwise {make}")
     return ConfigError("a topic is missing", [problem])
 
 

@@ -67,6 +67,9 @@ def test_asks_servers_and_samples_a_topic(
     assert main(["check", str(path), "--connect", "--set", "auto_create_topics=false"]) == 3
     assert f"{unique}-out" in capsys.readouterr().err
 
+    assert main(["check", str(path), "--connect", "--set", f"source.topic={unique[:-1]}"]) == 3
+    assert f'did you mean "{unique}"?' in capsys.readouterr().err
+
     path.write_text(f'name = "{unique}"\n{text}')
     assert main(["check", str(path), "--write-schema"]) == 0
     assert '"ms" = "float64"\n"page" = "string"' in path.read_text()

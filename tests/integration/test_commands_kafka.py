@@ -176,11 +176,15 @@ sasl_password = "canary-password"
     assert "refused the login of 'alice'" in shell.run().stderr
 
 
-def test_a_missing_topic_that_may_not_be_made_is_exit_code_3_with_the_line_to_type(shell: Shell) -> None:
-    done = shell.run("--set", "auto_create_topics=false")
+def test_a_missing_topic_that_is_not_made_is_exit_code_3_with_the_line_to_type(shell: Shell) -> None:
+    done = shell.run()
     assert done.returncode == 3
     assert f"topic {shell.name} (input) cannot be used" in done.stderr
     assert "streamcore topics create FILE" in done.stderr
+    create_topic(shell.server, shell.name)
+    done = shell.run("--stop", "end", "--set", "auto_create_topics=false")
+    assert done.returncode == 3
+    assert f"topic {shell.name}.dead-letters (dead letters) cannot be used" in done.stderr
 
 
 def test_a_second_worker_elsewhere_is_exit_code_7(shell: Shell) -> None:

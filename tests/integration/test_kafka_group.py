@@ -125,7 +125,7 @@ def test_a_topic_that_grew_under_a_running_worker_is_refused(kafka_server: Kafka
 
 
 def test_a_source_that_failed_to_open_can_be_closed(kafka_server: KafkaServer, unique: str) -> None:
-    source = make_source(kafka_server, unique, create_topic=False)
+    source = make_source(kafka_server, unique)
     with pytest.raises(ConfigError):
         source.open(Start())
     source.close()

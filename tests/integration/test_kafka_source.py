@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamcore.errors import ConfigError, SourceError, StateError
+from streamcore.kafka_client import Cluster
 from streamcore.sources.base import Start
 from tests.integration.kafka_tools import (
     byte_count,
     caught_up,
     committed_offsets,
+    connection,
     create_topic,
     ended,
     make_source,
@@ -201,16 +201,17 @@ def test_another_topic_under_the_same_name_is_refused(kafka_server: KafkaServer,
         make_source(kafka_server, unique).open(Start(previous=before))
 
 
-def test_a_missing_topic_is_created_only_where_that_is_wanted(
-    kafka_server: KafkaServer, unique: str, caplog: pytest.LogCaptureFixture
+def test_a_missing_input_is_refused_with_the_name_that_was_meant_and_never_created(
+    kafka_server: KafkaServer, unique: str
 ) -> None:
+    """Created, a mistyped topic is empty: `collect()` gave an empty table, and `run` sat at 0 records."""
+    create_topic(kafka_server, f"{unique}-clicks")
     with pytest.raises(ConfigError, match="streamcore topics create FILE") as refused:
-        make_source(kafka_server, unique, create_topic=False).open(Start())
+        make_source(kafka_server, f"{unique}-clikcs").open(Start())
     assert refused.value.exit_code == 3
-    with caplog.at_level(logging.WARNING, "streamcore"), opened(kafka_server, unique, stop="end") as source:
-        assert source.positions() == {0: 0, 1: 0, 2: 0, 3: 0}
-        poll_until(source, ended)
-    assert f"created topic {unique} (input)" in caplog.text
+    assert f'did you mean "{unique}-clicks"?' in str(refused.value)
+    cluster = Cluster(connection(kafka_server))
+    assert cluster.topic(f"{unique}-clikcs") is None
 
 
 def test_no_broker_is_one_line_and_exit_code_4(kafka_server: KafkaServer, unique: str) -> None:

@@ -34,7 +34,7 @@ def _topics(config: PipelineConfig) -> Iterator[str]:
             cluster = clusters[id(connection)] = Cluster(connection)
             cluster.connect()
             yield f"kafka {connection.bootstrap_servers}: reachable"
-        topic = cluster.topic(plan.name)
+        topic = cluster.input_topic(plan) if plan.role == "input" else cluster.topic(plan.name)
         if topic is None and not config.auto_create_topics:
             raise missing_topic(plan, connection, "auto_create_topics is false")
         state = "missing; a run creates it" if topic is None else f"{len(topic.partitions)} partitions"

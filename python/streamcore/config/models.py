@@ -82,7 +82,9 @@ class PipelineConfig(Model):
     combine: Combine = setting(
         "auto", "How the windows of several lanes meet: `auto` merges unless the group key is the record key."
     )
-    auto_create_topics: bool = setting(True, "Create missing topics where the rights allow.")
+    auto_create_topics: bool = setting(
+        True, "Create missing topics of sinks and dead letters where the rights allow; a run never creates its input."
+    )
     state_dir: str | None = setting(
         None, "Folder of checkpoints; unset: `.streamcore`. Environment: `STREAMCORE_STATE_DIR`.", min_length=1
     )

@@ -77,7 +77,6 @@ class KafkaSource:
         keys: bool = False,
         headers: bool = False,
         instance_id: str | None = None,
-        create_topic: bool = True,
     ) -> None:
         self.bounded = stop in ("end", "latest")
         self._connection = connection
@@ -87,7 +86,6 @@ class KafkaSource:
         self._keys = keys
         self._headers = headers
         self._instance_id = instance_id
-        self._create_topic = create_topic
         self._consumer: Consumer | None = None
         self._seat: Seat | None = None
         self._next: dict[tuple[str, int], int] = {}
@@ -106,8 +104,7 @@ class KafkaSource:
         """Finds the topic, takes the seat and places every lane."""
         cluster = Cluster(self._connection)
         cluster.connect()
-        plan = input_topic(self._source)
-        self._topic = cluster.ensure_topic(plan, create=self._create_topic)
+        self._topic = cluster.input_topic(input_topic(self._source))
         check_same_topic(self._topic, start.previous)
         if self._group is not None:
             wait_for_free_group(cluster, self._group, self._connection.session_timeout)
@@ -174,11 +171,11 @@ class KafkaSource:
             self._seat.check()
             if time.monotonic() > deadline:
                 raise SourceError(
-        found = self._committed_offsets()
-        self._seat.tell({lane: found.get(lane) for lane in self._topic.partitions})
                     f"group {group} gave this worker only partitions {sorted(self._seat.owned)} of {self._topic.name} "
                     f"within {JOIN_TIMEOUT_S:.0f} s: another member joined at the same time, or READ is not allowed"
                 )
+        found = self._committed_offsets()
+        self._seat.tell({lane: found.get(lane) for lane in self._topic.partitions})
 
     @property
     def _reader(self) -> Consumer:
@@ -356,10 +353,10 @@ class KafkaSource:
         if self._seat is None or not self._seat.whole or self._seat.lost_s is not None:
             return
         moved = {lane: offset for lane, offset in positions.items() if self._committed.get(lane) != offset}
-            self._seat.tell(moved)
         if moved:
             self._reader.commit(offsets=partition_list(self._topic.name, moved), asynchronous=True)
             self._committed |= moved
+            self._seat.tell(moved)
 
     def describe(self) -> dict[str, object]:
         """The topic, its identity and its size."""
