@@ -1,15 +1,17 @@
 """`python -m tests.servers install | run`: the servers for a shell.
 
-`run` prints one JSON line, `{"kafka": "HOST:PORT", "redis": "URL"}`, and stops both at SIGTERM, SIGINT or
-when its standard input ends.
+`run` prints one JSON line, `{"kafka": "HOST:PORT", "redis": "URL"}`, and the `export` lines for a shell. It stops both at
+SIGTERM, at SIGINT, or when its standard input ends; with `/dev/null` there, as in the background, only a signal does.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import sys
+from pathlib import Path
 
 from tests.servers.kafka import KafkaServer, java, libraries
 from tests.servers.process import ServerError
@@ -17,14 +19,21 @@ from tests.servers.redis import RedisServer
 
 
 def run() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
+        signal.signal(number, lambda *_: sys.exit(0))
     with KafkaServer() as kafka, RedisServer() as redis:
-        print(json.dumps({"kafka": kafka.bootstrap_servers, "redis": redis.url}), flush=True)
-        try:
-            while sys.stdin.read(4096):
-                pass
-        except KeyboardInterrupt:
-            return
+        print(json.dumps({"kafka": kafka.bootstrap_servers, "redis": redis.url}))
+        print(f"export KAFKA_BOOTSTRAP_SERVERS={kafka.bootstrap_servers}\nexport REDIS_URL={redis.url}", flush=True)
+        wait()
+
+
+def wait() -> None:
+    """Returns when standard input ends, which /dev/null does at once and so is no sign of anybody leaving."""
+    if sys.stdin is None or os.fstat(sys.stdin.fileno()).st_rdev == Path(os.devnull).stat().st_rdev:
+        while True:
+            signal.pause()
+    while sys.stdin.read(4096):
+        pass
 
 
 def main() -> int:
