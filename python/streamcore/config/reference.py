@@ -26,6 +26,8 @@ HEAD = """# The pipeline file
 Every key, its type, default and meaning. Written by `streamcore config reference`.
 
 - A duration is text: a number and one of `ms s m h d w`, as `"500ms"`, `"5s"`, `"1h30m"`.
+- Conditions, columns and aggregates are [expressions](expressions.md); where refused records go is on the page
+  [dead letters](dead-letters.md).
 - A key that has no default and is not required is unset unless it is written.
 - `${NAME}`, `${NAME:-default}` and `${file:/path}` stand for an environment variable or the content of a file, in
   text values only, never in expressions or tests; `$$` is a dollar sign.
