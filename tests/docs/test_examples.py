@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
 import re
 import shlex
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,43 +42,30 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def kafka(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
-    """Fills a topic with lines of JSON, keyed by user, on a real broker that is the default one meanwhile."""
-    server: KafkaServer = request.getfixturevalue("kafka_server")
-    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", server.bootstrap_servers)
-    made: list[str] = []
-
-    def fill(topic: str, lines: str) -> None:
-        from confluent_kafka import Producer
-        from confluent_kafka.admin import AdminClient, NewTopic
-
-        admin = AdminClient({"bootstrap.servers": server.bootstrap_servers})
-        admin.create_topics([NewTopic(topic, num_partitions=4, replication_factor=1)])[topic].result(30)
-        made.append(topic)
-        producer = Producer({"bootstrap.servers": server.bootstrap_servers, "partitioner": "murmur2"})
-        for line in lines.splitlines():
-            producer.produce(topic, line, json.loads(line)["payload"]["user_id"])
-        assert producer.flush(30) == 0
-
-    yield fill
+def kafka(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A real broker is the default one meanwhile; the topics a page makes go with it."""
     from confluent_kafka.admin import AdminClient
 
+    server: KafkaServer = request.getfixturevalue("kafka_server")
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", server.bootstrap_servers)
     admin = AdminClient({"bootstrap.servers": server.bootstrap_servers})
-    for removal in admin.delete_topics(made).values():
+    before = set(admin.list_topics(timeout=30).topics)
+    yield
+    made = [name for name in admin.list_topics(timeout=30).topics if name not in before and not name.startswith("__")]
+    for removal in (admin.delete_topics(made) if made else {}).values():
         removal.result(30)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_examples_of_a_page_run(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
-    fill = request.getfixturevalue("kafka") if "kafka" in examples.needs(page) else None
+    if "kafka" in examples.needs(page):
+        request.getfixturevalue("kafka")
     names: dict[str, object] = {"__name__": "__main__"}
     for example in examples.read(page):
         place = f"{page.relative_to(ROOT)}:{example.line}"
         if example.file is not None:
             assert FILE_NAME.fullmatch(example.file), place
             (folder / example.file).write_text(example.body, encoding="utf-8")
-            if fill is not None and example.language == "json":
-                fill(example.file.removesuffix(".jsonl"), example.body)
         if example.language == "python":
             _run_python(example, names, place)
         elif example.language == "console":
