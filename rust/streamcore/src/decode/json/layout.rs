@@ -104,16 +104,14 @@ fn is_key(rest: &[u8]) -> bool {
     rest.iter().find(|byte| !matches!(byte, b' ' | b'\n' | b'\r' | b'\t')) == Some(&b':')
 }
 
-/// Where the text at `at` ends, whose opening quote is before it, and its kind. `special`: the record
-/// has a backslash or control character somewhere.
+/// Where the text at `at` ends, whose opening quote is before it, and its kind.
 #[inline(always)]
 #[must_use]
-pub fn text(block: Block<'_>, record: Record, at: usize, special: bool) -> Option<(usize, Kind)> {
-    let quote = block.quote_from(at)?;
-    if special && block.special_within(at, quote).is_some_and(|special| special < quote) {
-        return escaped_text(block, record, at);
+pub fn text(block: Block<'_>, record: Record, at: usize) -> Option<(usize, Kind)> {
+    match block.stop_from(at)? {
+        (quote, b'"') => Some((quote, Kind::Text)),
+        _ => escaped_text(block, record, at),
     }
-    Some((quote, Kind::Text))
 }
 
 /// The same for a text that holds a backslash or control character: 64 bytes at a time, all escapes of them
@@ -131,7 +129,7 @@ fn escaped_text(block: Block<'_>, record: Record, at: usize) -> Option<(usize, K
         let ends = word.quotes & from & !escaped;
         // The bits before the end; all, if it is not here.
         let within = from & (ends & ends.wrapping_neg()).wrapping_sub(1);
-        let controls = word.specials & !word.backslashes & within;
+        let controls = word.stops & !word.backslashes & !word.quotes & within;
         surrogates |= check_escapes(bytes, place * 64, escaped & within).filter(|_| controls == 0)?;
         if ends != 0 {
             let end = place * 64 + ends.trailing_zeros() as usize;
@@ -179,20 +177,22 @@ fn check_escapes(bytes: &[u8], base: usize, mut marked: u64) -> Option<bool> {
     fits.then_some(surrogates)
 }
 
-/// Length and kind of the number at `at`, which `chunk` begins with.
+/// Where the number at `at` ends, and its kind.
 #[inline(always)]
 #[must_use]
-pub fn number(block: Block<'_>, record: Record, chunk: &Chunk, at: usize) -> Option<(usize, Kind)> {
+pub fn number(block: Block<'_>, record: Record, at: usize) -> Option<(usize, Kind)> {
     const ZEROS: u64 = 0x3030_3030_3030_3030;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let chunk = block.chunk(at)?;
     let word = u64::from_le_bytes(*chunk.first_chunk()?) ^ ZEROS;
     // A byte's high bit is set where it is no digit; no sum carries into the next byte.
     let others = (word | (word & !HIGHS).wrapping_add(0x7676_7676_7676_7676)) & HIGHS;
     let digits = others.trailing_zeros() as usize / 8;
     if matches!(digits, 0 | 8) || (chunk[0] == b'0' && digits > 1) || matches!(chunk[digits], b'.' | b'e' | b'E') {
-        return number_slow(block.bytes().get(at..record.range().end)?);
+        let (len, kind) = number_slow(block.bytes().get(at..record.range().end)?)?;
+        return Some((at + len, kind));
     }
-    Some((digits, Kind::Integer))
+    Some((at + digits, Kind::Integer))
 }
 
 /// Long numbers, signs, fractions and exponents: as the full parser has them.

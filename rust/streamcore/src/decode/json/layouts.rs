@@ -11,7 +11,10 @@ use super::Located;
 use super::kernel::{Kernel, Wide};
 use super::layout::{Next, Piece, UNWANTED, number, pieces, text, word};
 use super::marks::{Block, Record};
-use super::scan::Value;
+use super::scan::{Kind, Value};
+
+/// Records walked side by side: as many as hide each other's latency and still fit the registers.
+const GROUP: usize = 3;
 
 /// Pieces kept.
 const PIECES_MAX: usize = 4096;
@@ -64,53 +67,87 @@ impl Tree {
         found: &mut [Located],
         fields: usize,
     ) -> usize {
-        for (place, record) in records.iter().enumerate() {
-            let own = &mut found[place * fields..(place + 1) * fields];
-            if !self.walk_one(kernel, block, *record, own) {
-                return place;
+        let (mut place, mut last, mut alike) = (0, NONE, GROUP);
+        while let Some(record) = records.get(place) {
+            if alike >= GROUP
+                && let Some(group) = records[place..].first_chunk::<GROUP>()
+            {
+                let own = &mut found[place * fields..(place + GROUP) * fields];
+                if self.walk(kernel, block, *group, own).is_some() {
+                    place += GROUP;
+                    continue;
+                }
+                own.fill(None);
+                alike = 0;
             }
+            let own = &mut found[place * fields..(place + 1) * fields];
+            let Some(leaf) = self.walk(kernel, block, [*record], own) else { return place };
+            alike = if leaf == last { alike + 1 } else { 1 };
+            last = leaf;
+            place += 1;
         }
         records.len()
     }
 
+    /// Locates the wanted fields of records that all have the same known layout, in `found` one record's after
+    /// the other's; gives the last piece. They are walked side by side, for a walk is a chain of reads that wait
+    /// for one another.
     #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
     #[inline(always)]
-    fn walk_one<W: Wide>(&self, kernel: W, block: Block<'_>, record: Record, found: &mut [Located]) -> bool {
-        let special = block.has_special(record);
-        let (mut at, mut place) = (record.range().start, self.first);
-        let Some(mut chunk) = block.chunk(at) else { return false };
-        while let Some(node) = self.nodes.get(place as usize) {
-            let piece = &node.piece;
-            place = node.sibling;
-            if !kernel.begins(chunk, &piece.literal, piece.compared) {
-                continue;
-            }
-            let start = at + piece.len as usize;
-            let value = match piece.next {
-                // Whatever was passed beyond a record's end shows here.
-                Next::End if start == record.range().end => return true,
-                Next::End => None,
-                Next::Literal => {
-                    let Some(ahead) = block.chunk(start) else { return false };
-                    (at, place, chunk) = (start, node.child, ahead);
-                    continue;
-                }
-                Next::Text => text(block, record, start, special),
-                Next::Number => block
-                    .chunk(start)
-                    .and_then(|chunk| number(block, record, chunk, start).map(|(len, kind)| (start + len, kind))),
-                Next::Word => block.chunk(start).and_then(|chunk| word(chunk)).map(|(len, kind)| (start + len, kind)),
-            };
-            let Some((end, kind)) = value else { continue };
-            if piece.field != UNWANTED
-                && let Some(field) = found.get_mut(piece.field as usize)
-            {
-                *field = Some(Value { kind, start: start as u32, end: end as u32 });
-            }
-            let Some(ahead) = block.chunk(end) else { return false };
-            (at, place, chunk) = (end, node.child, ahead);
+    fn walk<W: Wide, const N: usize>(
+        &self,
+        kernel: W,
+        block: Block<'_>,
+        records: [Record; N],
+        found: &mut [Located],
+    ) -> Option<u32> {
+        let fields = found.len() / N;
+        let mut at = [0; N];
+        for lane in 0..N {
+            at[lane] = records[lane].range().start;
         }
-        false
+        let mut next = self.first;
+        'pieces: while let Some(node) = self.nodes.get(next as usize) {
+            let (piece, place) = (&node.piece, next);
+            next = node.sibling;
+            for lane in 0..N {
+                if !kernel.begins(block.chunk(at[lane])?, &piece.literal, piece.compared) {
+                    // The first record looks for a piece that fits; the others have to have the same.
+                    if lane == 0 {
+                        continue 'pieces;
+                    }
+                    return None;
+                }
+            }
+            for lane in 0..N {
+                let start = at[lane] + piece.len as usize;
+                let value = match piece.next {
+                    Next::Literal => Some((start, Kind::Null)),
+                    // Whatever was passed beyond a record's end shows here.
+                    Next::End => (start == records[lane].range().end).then_some((start, Kind::Null)),
+                    Next::Text => text(block, records[lane], start),
+                    Next::Number => number(block, records[lane], start),
+                    Next::Word => word(block.chunk(start)?).map(|(len, kind)| (start + len, kind)),
+                };
+                let Some((end, kind)) = value else {
+                    if lane == 0 {
+                        continue 'pieces;
+                    }
+                    return None;
+                };
+                if piece.field != UNWANTED
+                    && let Some(field) = found.get_mut(lane * fields + piece.field as usize)
+                {
+                    *field = Some(Value { kind, start: start as u32, end: end as u32 });
+                }
+                at[lane] = end;
+            }
+            if piece.next == Next::End {
+                return Some(place);
+            }
+            next = node.child;
+        }
+        None
     }
 
     /// Adds a layout; false, with part of it added, where the bounds do not allow it.

@@ -17,8 +17,8 @@ pub struct Marks {
     quotes: Vec<u8>,
     /// The backslashes.
     backslashes: Vec<u8>,
-    /// The backslashes and control characters: what text without escapes has none of.
-    specials: Vec<u8>,
+    /// Quotes, backslashes and control characters: the first of them ends a text, or what can be read of it at once.
+    stops: Vec<u8>,
     /// True when every byte is ASCII, those behind the records included.
     ascii: bool,
 }
@@ -31,19 +31,19 @@ impl Marks {
     pub fn read_with<W: Wide>(&mut self, kernel: W, bytes: &[u8]) {
         let (chunks, _) = bytes.as_chunks::<PADDING>();
         let len = (chunks.len() + 1) * WORD_BYTES;
-        for marks in [&mut self.quotes, &mut self.backslashes, &mut self.specials] {
+        for marks in [&mut self.quotes, &mut self.backslashes, &mut self.stops] {
             marks.resize(len, 0);
             marks[len - WORD_BYTES..].fill(0);
         }
         let (quotes, _) = self.quotes.as_chunks_mut::<WORD_BYTES>();
         let (backslashes, _) = self.backslashes.as_chunks_mut::<WORD_BYTES>();
-        let (specials, _) = self.specials.as_chunks_mut::<WORD_BYTES>();
+        let (stops, _) = self.stops.as_chunks_mut::<WORD_BYTES>();
         let mut high = [0; 2];
-        for (((chunk, quotes), backslashes), specials) in chunks.iter().zip(quotes).zip(backslashes).zip(specials) {
+        for (((chunk, quotes), backslashes), stops) in chunks.iter().zip(quotes).zip(backslashes).zip(stops) {
             let classes = kernel.classify(chunk);
             put(quotes, classes.quotes);
             put(backslashes, classes.backslashes);
-            put(specials, either(classes.backslashes, classes.controls));
+            put(stops, either(either(classes.quotes, classes.backslashes), classes.controls));
             high = either(high, classes.high);
         }
         self.ascii = high == [0; 2];
@@ -89,8 +89,8 @@ pub struct Word {
     pub quotes: u64,
     /// The backslashes.
     pub backslashes: u64,
-    /// The backslashes and control characters.
-    pub specials: u64,
+    /// The quotes, backslashes and control characters.
+    pub stops: u64,
 }
 
 /// Records one after the other, with [`PADDING`] bytes behind the last, and their marks.
@@ -134,60 +134,44 @@ impl<'a> Block<'a> {
         self.bytes.get(at..)?.first_chunk()
     }
 
-    /// The first quote at `at` or behind.
+    /// The first quote, backslash or control character at `at` or behind, and which it is.
     #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
     #[inline(always)]
     #[must_use]
-    pub fn quote_from(self, at: usize) -> Option<usize> {
-        next(&self.marks.quotes, at, self.bytes.len())
+    pub fn stop_from(self, at: usize) -> Option<(usize, u8)> {
+        let stop = next(&self.marks.stops, at)?;
+        Some((stop, *self.bytes.get(stop)?))
     }
 
-    /// The first backslash or control character from `at` up to `end`; it may be somewhat behind `end`.
-    #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
-    #[inline(always)]
-    #[must_use]
-    pub fn special_within(self, at: usize, end: usize) -> Option<usize> {
-        next(&self.marks.specials, at, end)
-    }
-
-    /// The 64 bytes numbered `place`: quotes, backslashes, and backslashes with control characters.
+    /// The marks of the 64 bytes numbered `place`.
     #[must_use]
     pub fn word(self, place: usize) -> Option<Word> {
         let word = |marks: &[u8]| marks.as_chunks().0.get(place).map(|bytes| u64::from_le_bytes(*bytes));
         Some(Word {
             quotes: word(&self.marks.quotes)?,
             backslashes: word(&self.marks.backslashes)?,
-            specials: word(&self.marks.specials)?,
+            stops: word(&self.marks.stops)?,
         })
-    }
-
-    /// Whether a record has a backslash or control character.
-    #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
-    #[inline(always)]
-    #[must_use]
-    pub fn has_special(self, record: Record) -> bool {
-        self.special_within(record.range().start, record.range().end).is_some_and(|at| at < record.range().end)
     }
 }
 
-/// The place of the first set bit from `at` up to `end` or somewhat behind.
+/// The place of the first set bit at `at` or behind.
 #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
 #[inline(always)]
-fn next(marks: &[u8], at: usize, end: usize) -> Option<usize> {
+fn next(marks: &[u8], at: usize) -> Option<usize> {
     let word = |place: usize| Some(u64::from_le_bytes(*marks.get(place..)?.first_chunk()?));
     let rest = word(at / 8)? >> (at % 8);
     if rest != 0 {
         return Some(at + rest.trailing_zeros() as usize);
     }
     let mut place = at / 8 + WORD_BYTES;
-    while place * 8 < end {
+    loop {
         let bits = word(place)?;
         if bits != 0 {
             return Some(place * 8 + bits.trailing_zeros() as usize);
         }
         place += WORD_BYTES;
     }
-    None
 }
 
 #[cfg(test)]
@@ -210,11 +194,16 @@ mod tests {
                 kernel.mark(&padded, &mut marks);
                 let block = Block::new(&padded, &marks);
                 let at = at.index(bytes.len() + 1);
-                let from = |test: fn(u8) -> bool| bytes[at..].iter().position(|byte| test(*byte)).map(|place| at + place);
-                prop_assert_eq!(block.quote_from(at), from(|byte| byte == b'"'));
-                prop_assert_eq!(block.special_within(at, bytes.len()), from(|byte| matches!(byte, b'\\' | 0..0x20)));
-                let record = Record { row: 0, start: at as u32, end: bytes.len() as u32 };
-                prop_assert_eq!(block.has_special(record), from(|byte| matches!(byte, b'\\' | 0..0x20)).is_some());
+                let first = bytes[at..].iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+                prop_assert_eq!(block.stop_from(at), first.map(|place| (at + place, bytes[at + place])));
+                let word = block.word(at / 64).expect("within");
+                let all = |test: fn(u8) -> bool| {
+                    let bytes = padded[at / 64 * 64..].iter().take(64).enumerate();
+                    bytes.fold(0, |bits, (place, byte)| bits | u64::from(test(*byte)) << place)
+                };
+                prop_assert_eq!(word.quotes, all(|byte| byte == b'"'));
+                prop_assert_eq!(word.backslashes, all(|byte| byte == b'\\'));
+                prop_assert_eq!(word.stops, all(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)));
                 prop_assert_eq!(marks.ascii, bytes.is_ascii());
                 prop_assert_eq!(block.is_utf8(), std::str::from_utf8(&bytes).is_ok());
                 prop_assert!(block.chunk(at).is_some());
