@@ -1,28 +1,19 @@
 //! Drops records whose id was seen before, exactly, within an event-time horizon.
 //!
 //! `lane` calls [`Dedupe::judge`] record by record with the clock as it stood before the record.
-//! Ids are 128-bit fingerprints in generations of event time; a bloom filter in front answers only
-//! "certainly new". Invariant: a bloom "maybe" never drops a record by itself.
+//! Ids are 128-bit fingerprints in generations of event time; the front says where one may lie.
+//! Invariant: a "maybe" of the front never drops a record by itself.
+
+mod front;
 
 use crate::codec::Reader;
 use crate::error::Result;
 use crate::state::{BucketKey, Buckets, NoValue, key_hash};
-use fastbloom::BloomFilter;
-use foldhash::fast::FixedState;
-use std::collections::BTreeMap;
+use front::Front;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Generations in the horizon: g = within / 8.
 const GENERATIONS: i64 = 8;
-
-/// Generations that share one bloom filter; a new id looks into about three of them.
-const GENERATIONS_PER_FILTER: i64 = 4;
-
-/// Ids the first filter of a span is sized for.
-const FILTER_IDS_MIN: usize = 1 << 14;
-
-/// Share of new ids that must be looked up although they are new.
-const FALSE_MAYBE_RATE: f64 = 0.01;
 
 /// What became of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,31 +35,8 @@ pub struct Dedupe {
     generation_ms: i64,
     /// Fingerprints, one bucket a generation.
     generations: Buckets<NoValue>,
-    /// Filters by `generation / GENERATIONS_PER_FILTER`; never saved, rebuilt from the buckets.
-    filters: BTreeMap<i64, Filter>,
-}
-
-/// A bloom filter over the fingerprints of a few generations.
-#[derive(Debug)]
-struct Filter {
-    bloom: BloomFilter<FixedState>,
-    /// Ids put in.
-    ids: usize,
-    /// Ids it was sized for.
-    capacity: usize,
-}
-
-impl Filter {
-    fn new(capacity: usize) -> Self {
-        let bloom =
-            BloomFilter::with_false_pos(FALSE_MAYBE_RATE).hasher(FixedState::default()).expected_items(capacity);
-        Self { bloom, ids: 0, capacity }
-    }
-
-    fn insert(&mut self, hash: u64) {
-        self.bloom.insert_hash(hash);
-        self.ids += 1;
-    }
+    /// Where an id may lie; never saved, rebuilt from the buckets.
+    front: Front,
 }
 
 /// The key of a generation's bucket.
@@ -84,7 +52,7 @@ impl Dedupe {
             within_ms,
             generation_ms: (within_ms / GENERATIONS).max(1),
             generations: Buckets::new(NoValue),
-            filters: BTreeMap::new(),
+            front: Front::new(),
         }
     }
 
@@ -108,48 +76,33 @@ impl Dedupe {
         }
         let fingerprint = xxh3_128(id).to_le_bytes();
         let hash = key_hash(&fingerprint);
-        if self.maybe_seen(hash) && self.is_remembered(hash, &fingerprint, watermark_ms) {
+        if self.is_remembered(hash, &fingerprint, watermark_ms) {
             return Judged::Duplicate;
         }
         self.remember(generation, hash, &fingerprint);
         Judged::New
     }
 
-    fn maybe_seen(&self, hash: u64) -> bool {
-        self.filters.values().rev().any(|filter| filter.bloom.contains_hash(hash))
-    }
-
     fn is_remembered(&self, hash: u64, fingerprint: &[u8], watermark_ms: i64) -> bool {
-        self.generations
-            .iter()
-            .rev()
-            .take_while(|(key, _)| !self.is_forgotten(key.time, watermark_ms))
-            .any(|(_, table)| table.find(hash, fingerprint).is_some())
+        let any_holds = || {
+            self.generations
+                .iter()
+                .rev()
+                .take_while(|(key, _)| !self.is_forgotten(key.time, watermark_ms))
+                .any(|(_, table)| table.find(hash, fingerprint).is_some())
+        };
+        let holds = |generation: i64| {
+            let table = self.generations.get(bucket(generation));
+            !self.is_forgotten(generation, watermark_ms)
+                && table.is_some_and(|table| table.find(hash, fingerprint).is_some())
+        };
+        self.front.finds(hash, any_holds, holds)
     }
 
     fn remember(&mut self, generation: i64, hash: u64, fingerprint: &[u8]) {
         // Another generation may hold a forgotten copy, this one cannot: it would have been found.
         self.generations.bucket(bucket(generation)).insert_new(hash, fingerprint);
-        let span = generation.div_euclid(GENERATIONS_PER_FILTER);
-        let filter = self.filters.entry(span).or_insert_with(|| Filter::new(FILTER_IDS_MIN));
-        filter.insert(hash);
-        if filter.ids > filter.capacity {
-            self.rebuild_filter(span);
-        }
-    }
-
-    /// Makes the filter of `span` anew from the ids remembered, with room for as many again.
-    fn rebuild_filter(&mut self, span: i64) {
-        let first = span * GENERATIONS_PER_FILTER;
-        let tables = || self.generations.range(first, first + GENERATIONS_PER_FILTER);
-        let ids: usize = tables().map(|(_, table)| table.len()).sum();
-        let mut filter = Filter::new((ids * 2).max(FILTER_IDS_MIN));
-        for (_, table) in tables() {
-            for slot in 0..table.len() as u32 {
-                filter.insert(key_hash(table.key(slot)));
-            }
-        }
-        self.filters.insert(span, filter);
+        self.front.insert(hash, generation, &self.generations);
     }
 
     /// Forgets the generations that are over at `watermark_ms`. Called between batches.
@@ -161,28 +114,12 @@ impl Dedupe {
             .take_while(|key| self.is_forgotten(key.time, watermark_ms))
             .collect();
         for key in over {
+            if let Some(table) = self.generations.get(key) {
+                self.front.remove(key.time, (0..table.len() as u32).map(|slot| key_hash(table.key(slot))));
+            }
             self.generations.drop_bucket(key);
         }
-        self.drop_empty_filters();
-    }
-
-    fn drop_empty_filters(&mut self) {
-        let first = self.generations.iter().next().map(|(key, _)| key.time.div_euclid(GENERATIONS_PER_FILTER));
-        match first {
-            Some(first) => self.filters.retain(|span, _| *span >= first),
-            None => self.filters.clear(),
-        }
-    }
-
-    fn rebuild_filters(&mut self) {
-        self.filters.clear();
-        let spans: Vec<i64> =
-            self.generations.iter().map(|(key, _)| key.time.div_euclid(GENERATIONS_PER_FILTER)).collect();
-        for span in spans {
-            if !self.filters.contains_key(&span) {
-                self.rebuild_filter(span);
-            }
-        }
+        self.front.settle(&self.generations);
     }
 
     /// Digest of the ids remembered.
@@ -198,14 +135,14 @@ impl Dedupe {
     /// Takes the epoch back.
     pub fn rollback(&mut self) {
         self.generations.rollback();
-        // A filter may have been dropped with a generation that is back now.
-        self.rebuild_filters();
+        // The front has ids that are gone, and lacks those of generations that are back now.
+        self.front = Front::of(&self.generations);
     }
 
     /// Bytes held, roughly.
     #[must_use]
     pub fn byte_len(&self) -> usize {
-        self.generations.byte_len() + self.filters.values().map(|filter| filter.bloom.num_bits() / 8).sum::<usize>()
+        self.generations.byte_len() + self.front.byte_len()
     }
 
     /// Appends the ids.
@@ -216,7 +153,7 @@ impl Dedupe {
     /// Reads what `save` wrote.
     pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
         self.generations.decode(saved)?;
-        self.rebuild_filters();
+        self.front = Front::of(&self.generations);
         Ok(())
     }
 }
@@ -258,9 +195,10 @@ mod tests {
         events.iter().map(&mut judge).collect()
     }
 
+    /// Clocks that hardly move keep the generations of the whole span, others a few.
     fn events() -> impl Strategy<Value = Vec<(u8, i64, i64)>> {
-        let event = (0_u8..20, -500_i64..3000, 0_i64..60);
-        proptest::collection::vec(event, 0..200).prop_map(|mut events| {
+        let timed = |step_ms| proptest::collection::vec((0_u8..60, -500_i64..3000, 0_i64..step_ms), 0..200);
+        (1_i64..60).prop_flat_map(timed).prop_map(|mut events| {
             let mut watermark = -600;
             for event in &mut events {
                 watermark += event.2;
@@ -268,6 +206,24 @@ mod tests {
             }
             events
         })
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_has_one_place_to_look_into() {
+        let mut dedupe = Dedupe::new(800);
+        let ids: Vec<i64> = (0..5000).map(|number| number * 1000).collect();
+        for id in &ids {
+            assert_eq!(dedupe.judge(&id.to_le_bytes(), *id, WATERMARK_MIN), Judged::New);
+        }
+        assert!(matches!(dedupe.front, Front::Index(_)));
+        assert!(dedupe.front.byte_len() < 64 * ids.len(), "{} bytes", dedupe.front.byte_len());
+        assert!(ids.iter().all(|id| dedupe.judge(&id.to_le_bytes(), 0, WATERMARK_MIN) == Judged::Duplicate));
+        dedupe.seal();
+        dedupe.commit();
+        dedupe.forget(4_990_000);
+        assert!(matches!(dedupe.front, Front::Filters(_)));
+        dedupe.rollback();
+        assert!(ids.iter().all(|id| dedupe.judge(&id.to_le_bytes(), 0, WATERMARK_MIN) == Judged::Duplicate));
     }
 
     proptest! {
