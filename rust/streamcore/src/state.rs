@@ -27,6 +27,8 @@ pub trait Slots {
     fn mark(&self, slot: u32, out: &mut Vec<u8>);
     /// Brings `slot` back to its mark.
     fn restore(&mut self, slot: u32, mark: &mut Reader<'_>);
+    /// Takes how everything is now for good. For values that keep their own undo beside the marks.
+    fn commit(&mut self) {}
     /// A 64-bit digest of the slot's value, independent of how it came about.
     fn digest(&self, slot: u32) -> u64;
     /// Appends the slot's value for saving.
@@ -214,6 +216,7 @@ impl<S: Slots> StateTable<S> {
 
     /// Everything since the last commit is kept for good.
     pub fn commit(&mut self) {
+        self.slots.commit();
         self.undo.clear();
         self.marks.clear();
         self.committed_len = self.len();

@@ -9,6 +9,8 @@
 //! does not depend on how the input is cut into batches, nor on which lane is read first.
 
 mod slots;
+#[cfg(test)]
+mod tests;
 
 use super::aggregate::Accumulators;
 use super::rows::{ResultRows, RowOf};
@@ -16,7 +18,7 @@ use super::{Arrivals, Outcome, WindowPlan, no_accumulators};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::state::{BucketKey, Buckets, Slots, StateTable, key_hash};
-use slots::{Link, Session, SessionSlots};
+use slots::{Link, Place, Session, SessionSlots};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -35,6 +37,11 @@ impl Gaps {
     /// The watermark from which on a session whose last event was at `last_ms` is over.
     const fn over_at(&self, last_ms: i64) -> i64 {
         last_ms + self.gap_ms - 1 + self.allowed_lateness_ms
+    }
+
+    /// The earliest last event of a session that is not over at `watermark_ms`.
+    const fn open_from(&self, watermark_ms: i64) -> i64 {
+        watermark_ms.saturating_sub(self.gap_ms - 1 + self.allowed_lateness_ms).saturating_add(1)
     }
 
     /// The furthest apart that two events of a session may be, ms.
@@ -57,6 +64,12 @@ impl Gaps {
         };
         left.links.iter().any(|mine| right.links.iter().any(|other| joins(mine, other)))
     }
+}
+
+/// A session in `slot` that becomes one with `session` of another lane.
+fn linked_in(gaps: Gaps, slots: &SessionSlots, slot: u32, session: &Session) -> Option<Place> {
+    let (from_ms, to_ms) = (session.start_ms - gaps.reach_ms(), session.last_ms + gaps.reach_ms());
+    slots.within(slot, from_ms, to_ms).find(|(_, other)| gaps.linked(other, session)).map(|(place, _)| place)
 }
 
 /// The one bucket sessions live in.
@@ -117,45 +130,44 @@ impl SessionWindows {
     /// Joins an event to the sessions of `key` it touches and that are not over at `watermark_ms`.
     fn count(&mut self, key: &[u8], event: Session, watermark_ms: i64) -> Outcome {
         let gaps = self.gaps;
-        let touches = |session: &Session, piece: &Session| {
-            let (mine, other) = ((session.start_ms, session.last_ms), (piece.start_ms, piece.last_ms));
-            gaps.over_at(session.last_ms) > watermark_ms && gaps.touch(mine, other)
+        let joined = |slots: &SessionSlots, slot: u32, piece: &Session| {
+            let from_ms = (piece.start_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms));
+            // Those not over never touch one another, so by their last events is by their first.
+            let (place, session) = slots.lasting(slot, from_ms).next()?;
+            gaps.touch((session.start_ms, session.last_ms), (piece.start_ms, piece.last_ms)).then_some(place)
         };
         let over_at = gaps.over_at(event.last_ms);
-        if over_at <= watermark_ms && !self.sessions_of(key).iter().any(|session| touches(session, &event)) {
-            return Outcome::Late(over_at);
+        if over_at <= watermark_ms {
+            let table = self.table();
+            let slot = table.and_then(|table| table.find(key_hash(key), key).map(|slot| (table.slots(), slot)));
+            if slot.and_then(|(slots, slot)| joined(slots, slot, &event)).is_none() {
+                return Outcome::Late(over_at);
+            }
         }
-        self.join(key, event, touches, |piece, session| {
+        self.join(key, event, joined, |piece, session| {
             piece.absorb(session, |left, right| gaps.touch(left, right));
         });
         Outcome::Applied(0)
     }
 
-    fn sessions_of(&self, key: &[u8]) -> &[Session] {
-        let slot = self.table().and_then(|table| table.find(key_hash(key), key).map(|slot| (table, slot)));
-        slot.map_or(&[], |(table, slot)| table.slots().list(slot))
-    }
-
-    /// Puts `piece` in, made one with every session it joins, and with those that they join then.
+    /// Puts `piece` in, made one with every session that is `joined`, and with those that are joined then.
     fn join(
         &mut self,
         key: &[u8],
         mut piece: Session,
-        joins: impl Fn(&Session, &Session) -> bool,
+        joined: impl Fn(&SessionSlots, u32, &Session) -> Option<Place>,
         absorb: impl Fn(&mut Session, &Session),
     ) {
         let table = self.sessions.bucket(BUCKET);
         let (slot, _) = table.slot_for_update(key_hash(key), key);
-        let list = table.slots_mut().list_mut(slot);
+        let slots = table.slots_mut();
         let mut alone = true;
-        while let Some(place) = list.iter().position(|session| joins(session, &piece)) {
-            absorb(&mut piece, &list.remove(place));
+        while let Some(session) = joined(slots, slot, &piece).and_then(|place| slots.take(slot, place)) {
+            absorb(&mut piece, &session);
             alone = false;
         }
         let over_at = self.gaps.over_at(piece.last_ms);
-        let bounds = |session: &Session| (session.start_ms, session.last_ms);
-        let place = list.partition_point(|session| bounds(session) < bounds(&piece));
-        list.insert(place, piece);
+        slots.put(slot, Box::new(piece));
         // What it absorbed was due no later.
         if alone {
             self.due.insert((over_at, slot));
@@ -165,15 +177,19 @@ impl SessionWindows {
     /// Merges sessions that closed in their lanes.
     pub fn merge(&mut self, closed: Vec<Closed>) {
         let gaps = self.gaps;
+        let joined = |slots: &SessionSlots, slot: u32, piece: &Session| linked_in(gaps, slots, slot, piece);
         for Closed { key, session } in closed {
-            self.join(&key, session, |mine, other| gaps.linked(mine, other), Session::merge);
+            self.join(&key, session, joined, Session::merge);
         }
     }
 
     /// Whether a session that is open here will become one with `closed` of another lane.
     #[must_use]
     pub fn awaits(&self, closed: &Closed) -> bool {
-        self.sessions_of(&closed.key).iter().any(|session| self.gaps.linked(session, &closed.session))
+        self.table().is_some_and(|table| {
+            let slot = table.find(key_hash(&closed.key), &closed.key);
+            slot.is_some_and(|slot| linked_in(self.gaps, table.slots(), slot, &closed.session).is_some())
+        })
     }
 
     /// See [`super::Windows::next_fire_ms`].
@@ -194,23 +210,21 @@ impl SessionWindows {
         while let Some((over_at, slot)) = self.due.first().copied().filter(|(over_at, _)| *over_at <= watermark_ms) {
             self.due.remove(&(over_at, slot));
             let table = self.sessions.bucket(BUCKET);
-            let is_over = |session: &Session| self.gaps.over_at(session.last_ms) <= watermark_ms;
-            if table.slots().list(slot).iter().any(is_over) {
+            while let Some(first) = table.slots().first(slot) {
+                let over_at = self.gaps.over_at(first.last_ms);
+                if over_at > watermark_ms {
+                    self.due.insert((over_at, slot));
+                    break;
+                }
                 table.touch(slot);
                 let key = table.key(slot).to_vec();
-                let over: Vec<Session> = table.slots_mut().list_mut(slot).extract_if(.., |it| is_over(it)).collect();
-                for session in over {
-                    let session = Closed { key: key.clone(), session };
-                    if awaits(&session) { left.push(session) } else { closed.push(session) }
-                }
-            }
-            let rest = table.slots().list(slot).iter().map(|session| self.gaps.over_at(session.last_ms));
-            if let Some(next) = rest.min() {
-                self.due.insert((next, slot));
+                let Some(session) = table.slots_mut().take(slot, first) else { break };
+                let session = Closed { key, session: *session };
+                if awaits(&session) { left.push(session) } else { closed.push(session) }
             }
         }
         for Closed { key, session } in left {
-            self.join(&key, session, |_, _| false, Session::merge);
+            self.join(&key, session, |_, _, _| None, Session::merge);
         }
         closed
     }
@@ -250,7 +264,7 @@ impl SessionWindows {
         let Some(table) = self.table() else { return Vec::new() };
         let copies = |slot: u32| {
             let key = table.key(slot);
-            table.slots().list(slot).iter().map(move |session| Closed { key: key.to_vec(), session: session.clone() })
+            table.slots().list(slot).map(move |session| Closed { key: key.to_vec(), session: session.clone() })
         };
         (0..table.len() as u32).flat_map(copies).collect()
     }
@@ -260,10 +274,12 @@ impl SessionWindows {
     }
 
     fn rebuild_due(&mut self) {
-        let lists = self.table().map(|table| table.slots().lists());
-        let first = |list: &[Session]| list.iter().map(|session| self.gaps.over_at(session.last_ms)).min();
-        let due = lists.into_iter().flatten().enumerate();
-        self.due = due.filter_map(|(slot, list)| first(list).map(|over_at| (over_at, slot as u32))).collect();
+        let gaps = self.gaps;
+        let due = self.table().into_iter().flat_map(|table| {
+            let first = move |slot| table.slots().first(slot).map(|first| (gaps.over_at(first.last_ms), slot));
+            (0..table.len() as u32).filter_map(first)
+        });
+        self.due = due.collect();
     }
 
     /// See [`super::Windows::seal`].
@@ -308,7 +324,7 @@ impl SessionWindows {
     /// See [`super::Windows::open_windows`].
     #[must_use]
     pub fn open_windows(&self) -> usize {
-        self.table().map_or(0, |table| table.slots().lists().map(<[Session]>::len).sum())
+        self.table().map_or(0, |table| table.slots().count())
     }
 
     /// See [`super::Windows::byte_len`].

@@ -1,11 +1,14 @@
 //! Sessions of a key, as the values of a state table.
 //!
-//! `session/mod.rs` joins and closes them. Invariant: the list of a key is sorted by start.
+//! `session/mod.rs` joins and closes them. A key may have any number, so looking up, undo, digest and
+//! closing cost what they touch and not the list. Invariant: the list of a key is sorted by its sessions'
+//! last events: those over come first, and what may join an event is next to one another.
 
 use crate::codec::{Reader, Write};
 use crate::error::Result;
 use crate::state::Slots;
 use crate::window::aggregate::Accumulators;
+use std::collections::{BTreeMap, BTreeSet};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// A stretch of a lane's session by which it can join sessions of other lanes.
@@ -110,10 +113,51 @@ impl Session {
     }
 }
 
+/// Where a session lies in the list of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Event time of its last event, ms.
+    pub last_ms: i64,
+    /// Event time of its first event, ms.
+    pub start_ms: i64,
+    /// Tells sessions of the same time apart; the one that came later has the higher number.
+    nth: u32,
+}
+
+/// Before every place.
+const FIRST: Place = Place { last_ms: i64::MIN, start_ms: i64::MIN, nth: 0 };
+
+/// The sessions of a key.
+#[derive(Debug, Clone, Default)]
+struct SessionList {
+    /// Boxed: a map's node has room for eleven, and most keys have one.
+    sessions: BTreeMap<Place, Box<Session>>,
+    /// No session here is longer, ms.
+    longest_ms: i64,
+    /// Sum of the digests of those that were here at the last commit and still are.
+    settled: u64,
+}
+
+impl SessionList {
+    fn insert(&mut self, place: Place, session: Box<Session>) {
+        let length_ms = place.last_ms - place.start_ms;
+        self.longest_ms = if self.sessions.is_empty() { length_ms } else { self.longest_ms.max(length_ms) };
+        self.sessions.insert(place, session);
+    }
+
+    fn settle(&mut self, place: Place) {
+        self.settled = self.settled.wrapping_add(self.sessions.get(&place).map_or(0, |session| session.digest()));
+    }
+}
+
 /// A list of sessions per key.
 #[derive(Debug, Clone)]
 pub struct SessionSlots {
-    lists: Vec<Vec<Session>>,
+    lists: Vec<SessionList>,
+    /// Sessions put in since the last commit and still there; undo drops them.
+    fresh: BTreeSet<(u32, Place)>,
+    /// Sessions of the last commit that were taken out since; undo puts them back.
+    taken: BTreeMap<(u32, Place), Box<Session>>,
     /// Accumulators with one empty slot, to start a session from.
     empty: Accumulators,
 }
@@ -121,7 +165,7 @@ pub struct SessionSlots {
 impl SessionSlots {
     /// No lists. `empty` holds one empty slot.
     pub fn new(empty: Accumulators) -> Self {
-        Self { lists: Vec::new(), empty }
+        Self { lists: Vec::new(), fresh: BTreeSet::new(), taken: BTreeMap::new(), empty }
     }
 
     /// Accumulators of a session without events.
@@ -130,55 +174,117 @@ impl SessionSlots {
     }
 
     /// Sessions in `slot`.
-    pub fn list(&self, slot: u32) -> &[Session] {
-        &self.lists[slot as usize]
+    pub fn list(&self, slot: u32) -> impl Iterator<Item = &Session> {
+        self.lists[slot as usize].sessions.values().map(|session| &**session)
     }
 
-    /// Sessions in `slot`, to change after the table was touched.
-    pub fn list_mut(&mut self, slot: u32) -> &mut Vec<Session> {
-        &mut self.lists[slot as usize]
+    /// Place of the session in `slot` whose last event is the earliest.
+    pub fn first(&self, slot: u32) -> Option<Place> {
+        self.lists[slot as usize].sessions.keys().next().copied()
     }
 
-    /// Lists of all slots.
-    pub fn lists(&self) -> impl Iterator<Item = &[Session]> {
-        self.lists.iter().map(Vec::as_slice)
+    /// Sessions in `slot` whose last event is no earlier than `from_ms`, by it.
+    pub fn lasting(&self, slot: u32, from_ms: i64) -> impl Iterator<Item = (Place, &Session)> {
+        let from = Place { last_ms: from_ms, ..FIRST };
+        self.lists[slot as usize].sessions.range(from..).map(|(place, session)| (*place, &**session))
+    }
+
+    /// Sessions in `slot` that have part in `[from_ms, to_ms]`, even where they overlap one another.
+    pub fn within(&self, slot: u32, from_ms: i64, to_ms: i64) -> impl Iterator<Item = (Place, &Session)> {
+        let longest_ms = self.lists[slot as usize].longest_ms;
+        self.lasting(slot, from_ms)
+            .take_while(move |(place, _)| place.last_ms - longest_ms <= to_ms)
+            .filter(move |(place, _)| place.start_ms <= to_ms)
+    }
+
+    /// Puts `session` into `slot`, after the table was touched.
+    pub fn put(&mut self, slot: u32, session: Box<Session>) {
+        let list = &mut self.lists[slot as usize];
+        let place = |nth| Place { last_ms: session.last_ms, start_ms: session.start_ms, nth };
+        let equal = list.sessions.range(place(0)..=place(u32::MAX)).next_back();
+        let place = place(equal.map_or(0, |(other, _)| other.nth + 1));
+        list.insert(place, session);
+        self.fresh.insert((slot, place));
+    }
+
+    /// Takes the session at `place` out of `slot`, after the table was touched.
+    pub fn take(&mut self, slot: u32, place: Place) -> Option<Box<Session>> {
+        let list = &mut self.lists[slot as usize];
+        let session = list.sessions.remove(&place)?;
+        if !self.fresh.remove(&(slot, place)) {
+            list.settled = list.settled.wrapping_sub(session.digest());
+            self.taken.insert((slot, place), session.clone());
+        }
+        Some(session)
+    }
+
+    /// Number of sessions in all slots.
+    pub fn count(&self) -> usize {
+        self.lists.iter().map(|list| list.sessions.len()).sum()
+    }
+
+    /// Sessions put in and taken out since the last commit.
+    #[cfg(test)]
+    pub fn changes(&self) -> usize {
+        self.fresh.len() + self.taken.len()
+    }
+
+    fn fresh_of(&self, slot: u32) -> impl Iterator<Item = Place> {
+        self.fresh.range((slot, FIRST)..).take_while(move |(other, _)| *other == slot).map(|(_, place)| *place)
     }
 }
 
 impl Slots for SessionSlots {
     fn push_empty(&mut self) {
-        self.lists.push(Vec::new());
+        self.lists.push(SessionList::default());
     }
     fn truncate(&mut self, len: usize) {
         self.lists.truncate(len);
+        self.fresh.split_off(&(len as u32, FIRST));
     }
-    fn mark(&self, slot: u32, out: &mut Vec<u8>) {
-        self.encode(slot, out);
+    /// Nothing: `fresh` and `taken` tell the change session by session.
+    fn mark(&self, _slot: u32, _out: &mut Vec<u8>) {}
+    fn restore(&mut self, slot: u32, _mark: &mut Reader<'_>) {
+        let fresh: Vec<Place> = self.fresh_of(slot).collect();
+        let list = &mut self.lists[slot as usize];
+        for place in fresh {
+            list.sessions.remove(&place);
+            self.fresh.remove(&(slot, place));
+        }
+        let mut taken = self.taken.split_off(&(slot, FIRST));
+        self.taken.append(&mut taken.split_off(&(slot + 1, FIRST)));
+        for ((_, place), session) in taken {
+            list.insert(place, session);
+            list.settle(place);
+        }
     }
-    fn restore(&mut self, slot: u32, mark: &mut Reader<'_>) {
-        self.lists[slot as usize].clear();
-        self.decode(slot, mark).expect("a mark holds what encode wrote");
+    fn commit(&mut self) {
+        self.taken.clear();
+        for (slot, place) in std::mem::take(&mut self.fresh) {
+            self.lists[slot as usize].settle(place);
+        }
     }
     fn digest(&self, slot: u32) -> u64 {
-        self.list(slot).iter().fold(0, |sum, session| sum.wrapping_add(session.digest()))
+        let list = &self.lists[slot as usize];
+        let fresh = self.fresh_of(slot).filter_map(|place| list.sessions.get(&place));
+        fresh.fold(list.settled, |sum, session| sum.wrapping_add(session.digest()))
     }
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
-        out.put_varint(self.list(slot).len() as u64);
-        self.list(slot).iter().for_each(|session| session.encode(out));
+        out.put_varint(self.lists[slot as usize].sessions.len() as u64);
+        self.list(slot).for_each(|session| session.encode(out));
     }
     fn decode(&mut self, slot: u32, saved: &mut Reader<'_>) -> Result<()> {
         for _ in 0..saved.count(17)? {
             let session = Session::decode(self.empty.clone(), saved)?;
-            self.lists[slot as usize].push(session);
+            self.put(slot, Box::new(session));
         }
         Ok(())
     }
     fn byte_len(&self) -> usize {
-        let sessions: usize = self.lists.iter().map(Vec::len).sum();
-        let each = size_of::<Session>() + size_of::<Link>() + self.empty.byte_len().max(16);
-        self.lists.len() * size_of::<Vec<Session>>() + sessions * each
+        let entry = size_of::<Place>() + size_of::<Session>() + size_of::<Link>() + self.empty.byte_len().max(16);
+        self.lists.len() * size_of::<SessionList>() + (self.count() + self.taken.len()) * entry
     }
     fn is_vacant(&self, slot: u32) -> bool {
-        self.list(slot).is_empty()
+        self.lists[slot as usize].sessions.is_empty()
     }
 }
