@@ -184,3 +184,32 @@ fn filter_of(generations: &Buckets<NoValue>, span: i64) -> Filter {
     }
     filter
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::BucketKey;
+
+    #[test]
+    fn filters_turn_into_an_index_and_back() {
+        let mut generations = Buckets::new(NoValue);
+        let mut front = Front::new();
+        let hash = |generation: i64| key_hash(&generation.to_le_bytes());
+        let bucket = |generation: i64| BucketKey { time: generation, since: 0 };
+        for generation in 0..40 {
+            generations.bucket(bucket(generation)).insert_new(hash(generation), &generation.to_le_bytes());
+            front.insert(hash(generation), generation, &generations);
+            assert_eq!(matches!(front, Front::Index(_)), generations.len() > FILTERED_GENERATIONS_MAX);
+        }
+        let finds = |front: &Front, generation: i64| front.finds(hash(generation), || true, |at| at == generation);
+        assert!((0..40).all(|generation| finds(&front, generation)));
+        for generation in 0..30 {
+            front.remove(generation, std::iter::once(hash(generation)));
+            generations.drop_bucket(bucket(generation));
+            front.settle(&generations);
+            assert!(matches!(front, Front::Filters(_)) || !finds(&front, generation));
+        }
+        assert!(matches!(front, Front::Filters(_)));
+        assert!((30..40).all(|generation| finds(&front, generation)));
+    }
+}
