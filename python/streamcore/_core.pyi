@@ -36,7 +36,7 @@ def describe(spec: bytes) -> dict[str, Any]:
 
     Keys: `problems` (list of `{path, message, hint, text, start, end}`; `text`, `start`, `end` are None
     without a caret), `undeclared` (field paths whose type the result depends on and nobody declared, each
-    `{path, used_at}`), `columns` (the result's `[name, type]` pairs, empty while there are problems), `fields`
+    `{path, used_at, takes_number}`), `columns` (the result's `[name, type]` pairs, empty while there are problems), `fields`
     (the `[path, type]` pairs the decoder extracts), `needs_keys`, `needs_headers` (record parts the steps use),
     `combine` (`"local"` or `"none"`), `windowed` (bool), `emit` (`"final"`, `"updates"` or None),
     `retracts` (bool: rows may carry `retracted`), `plan` (the text of `streamcore explain`).

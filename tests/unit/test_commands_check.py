@@ -48,7 +48,7 @@ def test_shows_all_mistakes_of_all_files(file: Path, tmp_path: Path, capsys: pyt
     captured = capsys.readouterr()
     assert captured.out == ""
     assert f"error: {file}: the pipeline has 2 mistakes" in captured.err
-    assert '3:2: source.schema."payload.page"' in captured.err
+    assert "11:1: steps[0].by.page" in captured.err
     assert f"error: {other}: the pipeline has a mistake\n  3:1: source.sed" in captured.err
 
 

@@ -37,7 +37,7 @@ def test_a_good_pipeline_has_no_problems() -> None:
         ({"steps": [{"dedupe": "id", "within": "1s"}]}, ["steps[0].within"]),
         ({"steps": [WINDOW], "sinks": [{"type": "parquet", "path": "p", "columns": ["pge"]}]}, ["sinks[0].columns"]),
         ({"steps": [WINDOW], "delivery": "exactly_once"}, ["delivery"]),
-        ({"steps": [WINDOW], "name": "p"}, ["source.schema.page"]),
+        ({"steps": [WINDOW], "name": "p"}, ["steps[0].by.page"]),
         ({"tests": [{"name": "a", "input": []}, {"name": "a", "input": []}]}, ["tests[0].name", "tests[1].name"]),
         (
             {"dead_letters": {"connection": "x"}, "steps": [{"filter": "("}]},
@@ -132,7 +132,17 @@ def test_the_engine_describes_what_it_makes() -> None:
     described = describe(config(steps=[WINDOW]))
     assert [name for name, _ in described["columns"]][:4] == ["page", "window_start", "window_end", "views"]
     assert described["windowed"] is True
-    assert described["undeclared"] == [{"path": "page", "used_at": "steps[0].by.page"}]
+    assert described["undeclared"] == [{"path": "page", "used_at": "steps[0].by.page", "takes_number": False}]
+
+
+def test_every_mistake_of_aggregates_is_found_at_once() -> None:
+    aggregates = {"total": "sum(price)", "typical": "median(speed)", "views": "count()"}
+    window = {**WINDOW, "by": [], "aggregate": aggregates}
+    by_path = {problem.path: problem for problem in check(config(name="p", steps=[window]))}
+    assert sorted(by_path) == ["steps[0].aggregate.total", "steps[0].aggregate.typical"]
+    hint = by_path["steps[0].aggregate.total"].hint
+    assert hint is not None
+    assert hint.startswith('add "price" = "int64" (or float64, decimal(18,2)) under')
 
 
 def test_a_caret_makes_it_an_expression_error() -> None:

@@ -176,8 +176,8 @@ def test_a_named_pipeline_declares_the_types_its_result_depends_on(tmp_path: Pat
     with pytest.raises(ConfigError) as caught:
         load(write(tmp_path, text), environ={})
     [problem] = caught.value.problems
-    assert problem.path == 'source.schema."payload.page"'
-    assert problem.line == 8
+    assert problem.path == "steps[0].by.page"
+    assert problem.line == 12
     assert problem.hint is not None
     assert 'add "payload.page" = "string"' in problem.hint
     assert "--write-schema" in problem.hint

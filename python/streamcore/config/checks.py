@@ -14,7 +14,6 @@ from typing import Any
 from streamcore.config.delivery import choose_delivery, sink_mode
 from streamcore.config.engine import engine_json
 from streamcore.config.models import PipelineConfig
-from streamcore.config.paths import format_path
 from streamcore.config.redis_key import TIMES_LISTED, KeyTemplate
 from streamcore.config.servers import connection_problems
 from streamcore.config.sinks import KafkaSinkConfig, ParquetSinkConfig, RedisSinkConfig, SinkConfig
@@ -77,13 +76,19 @@ def undeclared_problems(description: Mapping[str, Any]) -> list[Problem]:
     """Fields whose type a named run must state, each with the line that would."""
     return [
         Problem(
-            format_path(("source", "schema", field["path"])),
-            f"the type of {field['path']} is not declared, and {field['used_at']} depends on it",
-            hint=f'add "{field["path"]}" = "string" (or bool, int64, float64, decimal(18,2), timestamp) under '
-            "[source.schema], or run `streamcore check --write-schema`",
+            field["used_at"],
+            f"the type of {field['path']} is not declared, and the result depends on it",
+            hint=f'add "{field["path"]}" = {_types_hint(field)} under [source.schema], or run '
+            "`streamcore check --write-schema`",
         )
         for field in description["undeclared"]
     ]
+
+
+def _types_hint(field: Mapping[str, Any]) -> str:
+    if field["takes_number"]:
+        return '"int64" (or float64, decimal(18,2))'
+    return '"string" (or bool, int64, float64, decimal(18,2), timestamp)'
 
 
 def column_problems(config: PipelineConfig, description: Mapping[str, Any]) -> list[Problem]:

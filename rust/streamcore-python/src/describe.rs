@@ -31,6 +31,7 @@ pub fn describe<'py>(py: Python<'py>, spec: &[u8]) -> PyResult<Bound<'py, PyDict
         let item = PyDict::new(py);
         item.set_item("path", &field.path)?;
         item.set_item("used_at", &field.used_at)?;
+        item.set_item("takes_number", field.takes_number)?;
         undeclared.append(item)?;
     }
     described.set_item("undeclared", undeclared)?;

@@ -60,4 +60,21 @@ fn a_sum_of_an_undeclared_field_is_undeclared_and_no_mistake() {
     assert_eq!(analysis.problems, []);
     let paths: Vec<&str> = analysis.undeclared.iter().map(|field| field.path.as_str()).collect();
     assert_eq!(paths, ["k", "n"]);
+    let numbers: Vec<bool> = analysis.undeclared.iter().map(|field| field.takes_number).collect();
+    assert_eq!(numbers, [false, true]);
+}
+
+#[test]
+fn an_unknown_aggregate_is_pointed_at_by_its_name_and_an_argument_by_itself() {
+    let text = r#"{"source":{"event_time":"t","schema":{"s":"string"}},"steps":[{"verb":"window",
+        "kind":{"type":"tumbling","size_ms":10},"by":[],"aggregates":[{"name":"m","text":"median(s)"},
+        {"name":"t","text":"sum(s)"},{"name":"u","text":"sum(n)"}]}]}"#;
+    let analysis = analyse(&Spec::from_json(text.as_bytes()).expect("a description"));
+    let carets: Vec<_> = analysis
+        .problems
+        .iter()
+        .map(|problem| (problem.path.as_str(), problem.caret.as_ref().map(|caret| caret.start)))
+        .collect();
+    assert_eq!(carets, [("steps[0].aggregate.m", Some(0)), ("steps[0].aggregate.t", Some(4))]);
+    assert_eq!(analysis.undeclared[0].used_at, "steps[0].aggregate.u");
 }

@@ -49,7 +49,10 @@ impl Checker<'_> {
         let meant = did_you_mean(name, FUNCTIONS.iter().map(|signature| signature.name));
         self.refuse(match meant {
             Some(meant) => mistake.hint(format!("did you mean `{meant}`?")),
-            None => mistake,
+            None => {
+                let known: Vec<&str> = FUNCTIONS.iter().map(|signature| signature.name).collect();
+                mistake.hint(format!("there are {}", known.join(", ")))
+            }
         })
     }
 

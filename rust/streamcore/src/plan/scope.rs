@@ -17,6 +17,8 @@ pub struct Undeclared {
     pub path: String,
     /// Where it is used, as a path into the pipeline file.
     pub used_at: String,
+    /// Whether that use takes nothing but a number.
+    pub takes_number: bool,
 }
 
 /// What the first pass learned about a field.
@@ -28,6 +30,8 @@ struct Uses {
     any_scalar: bool,
     /// First use where the type shows in the result.
     shows_at: Option<String>,
+    /// Whether that use takes nothing but a number.
+    takes_number: bool,
 }
 
 /// Columns visible to expressions.
@@ -73,7 +77,11 @@ impl Columns {
                 (Some(data_type), ..) => *data_type,
                 (None, Some(data_type), _) => data_type,
                 (None, None, Some(used_at)) => {
-                    undeclared.push(Undeclared { path: path.clone(), used_at: used_at.clone() });
+                    undeclared.push(Undeclared {
+                        path: path.clone(),
+                        used_at: used_at.clone(),
+                        takes_number: uses.takes_number,
+                    });
                     placeholder
                 }
                 (None, None, None) => DataType::Scalar,
@@ -83,6 +91,13 @@ impl Columns {
         self.selected = None;
         self.second_pass = true;
         undeclared
+    }
+
+    /// First pass: what shows in the result at `used_at` must be a number there.
+    pub fn take_numbers(&mut self, used_at: &str) {
+        for uses in self.uses.values_mut().filter(|uses| uses.shows_at.as_deref() == Some(used_at)) {
+            uses.takes_number = true;
+        }
     }
 
     /// From here on only these columns are visible.

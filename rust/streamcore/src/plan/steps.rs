@@ -10,7 +10,7 @@ use crate::decode::time::{TIME_MAX_MS, TIME_MIN_MS};
 use crate::error::Problem;
 use crate::expr::{AggregateCall, Condition, Expression};
 use crate::spec::{CombineSpec, EmitSpec, ExpressionSpec, NamedSpec, Spec, StepSpec, WindowKindSpec, WindowSpec};
-use crate::window::aggregate::AggregatePlan;
+use crate::window::aggregate::{AggregatePlan, Function};
 use crate::window::assign::Aligned;
 use crate::window::key::KeyCodec;
 use crate::window::session::Gaps;
@@ -165,13 +165,16 @@ impl<'c> Compiler<'c> {
         at.clone_into(&mut self.columns.used_at);
         let compiled = AggregateCall::compile(&named.text, &named.parameters, self.columns, &at);
         let mut call = self.keep(compiled)?;
+        let function = Function::parse(&call.function);
+        if matches!(function, Some(Function::Sum | Function::Mean)) {
+            self.columns.take_numbers(&at);
+        }
         let types: Vec<DataType> = call.arguments.iter().map(Expression::data_type).collect();
         match AggregatePlan::resolve(&call.function, &types) {
             Ok(plan) => Some((plan, (call.arguments.pop(), call.condition))),
             Err(message) => {
-                let (start, end) = call.argument_spans.first().copied().unwrap_or(call.function_span);
-                let known = AggregatePlan::argument_hint(&call.function).is_some() || !types.is_empty();
-                let (start, end) = if known { (start, end) } else { call.function_span };
+                let argument = call.argument_spans.first().filter(|_| function.is_some());
+                let (start, end) = argument.copied().unwrap_or(call.function_span);
                 self.problems.push(Problem::new(at, message).caret(&named.text, start, end));
                 None
             }

@@ -69,6 +69,8 @@ fn unknown_names_come_with_a_guess() {
         refused("lenght(s) > 1"),
         "filter: there is no function `lenght`\n  lenght(s) > 1\n  ^^^^^^\n  hint: did you mean `length`?"
     );
+    let unknown = refused("foo(s) > 1");
+    assert!(unknown.contains("hint: there are if, coalesce, min_of"), "{unknown}");
     assert_eq!(
         refused("count() > 1"),
         "filter: there is no function `count`\n  count() > 1\n  ^^^^^\n  hint: `count` is an aggregate: it belongs in a \
