@@ -47,12 +47,11 @@ impl Checker<'_> {
             return self.refuse(mistake.hint(format!("`{name}` is an aggregate: it belongs in a window's aggregates")));
         }
         let meant = did_you_mean(name, FUNCTIONS.iter().map(|signature| signature.name));
-        self.refuse(match meant {
-            Some(meant) => mistake.hint(format!("did you mean `{meant}`?")),
-            None => {
-                let known: Vec<&str> = FUNCTIONS.iter().map(|signature| signature.name).collect();
-                mistake.hint(format!("there are {}", known.join(", ")))
-            }
+        self.refuse(if let Some(meant) = meant {
+            mistake.hint(format!("did you mean `{meant}`?"))
+        } else {
+            let known: Vec<&str> = FUNCTIONS.iter().map(|signature| signature.name).collect();
+            mistake.hint(format!("there are {}", known.join(", ")))
         })
     }
 

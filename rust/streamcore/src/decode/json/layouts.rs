@@ -102,16 +102,13 @@ impl Tree {
         found: &mut [Located],
     ) -> Option<u32> {
         let fields = found.len() / N;
-        let mut at = [0; N];
-        for lane in 0..N {
-            at[lane] = records[lane].range().start;
-        }
+        let mut at = records.map(|record| record.range().start);
         let mut next = self.first;
         'pieces: while let Some(node) = self.nodes.get(next as usize) {
             let (piece, place) = (&node.piece, next);
             next = node.sibling;
-            for lane in 0..N {
-                if !kernel.begins(block.chunk(at[lane])?, &piece.literal, piece.compared) {
+            for (lane, at) in at.iter().enumerate() {
+                if !kernel.begins(block.chunk(*at)?, &piece.literal, piece.compared) {
                     // The first record looks for a piece that fits; the others have to have the same.
                     if lane == 0 {
                         continue 'pieces;
