@@ -79,7 +79,7 @@ def test_a_key_template_is_looked_at_beside_mistakes_of_the_engine() -> None:
 def test_names_and_types_are_held_against_each_other_beside_mistakes_of_the_engine() -> None:
     steps = [{"filter": "("}, WINDOW]
     sinks = [{"type": "kafka", "topic": "o", "key": ["pge"], "columns": ["page", "window_end", "views"]}]
-    assert paths(name="p", steps=steps, sinks=sinks) == ["steps[0].filter", "sinks[0].key", "source.schema.page"]
+    assert paths(name="p", steps=steps, sinks=sinks) == ["steps[0].filter", "sinks[0].key", "steps[1].by.page"]
     steps = [{"filter": "("}, {"select": {"p": "page"}}]
     assert paths(steps=steps, sinks=[{"type": "console", "columns": ["p", "q"]}])[-1] == "sinks[0].columns"
     assert paths(steps=steps[:1], sinks=[{"type": "console", "columns": ["q"]}]) == ["steps[0].filter"]

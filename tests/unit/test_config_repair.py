@@ -158,7 +158,7 @@ def test_a_stand_in_is_no_mistake(path: Path, value: Any) -> None:
 
 def test_types_that_nobody_declared_are_asked_for_beside_a_mistake_elsewhere() -> None:
     document = changed(changed(GOOD, ("source", "schema"), {}), ("limits",), {"threads": "two"})
-    assert "source.schema.u" in found(document, types_required=True)
+    assert "steps[0].select.u" in found(document, types_required=True)
     assert found(document, types_required=False) == []
 
 

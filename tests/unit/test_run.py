@@ -398,7 +398,9 @@ def test_nothing_is_left_behind() -> None:
 
 
 PROGRAM = """
+import signal
 import streamcore as sc
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background hands down that it is ignored
 run = sc.generate(rate=100, event_time="timestamp").window(sc.tumbling("1m")).agg(views="count()").start()
 print("started", flush=True)
 run.wait()
