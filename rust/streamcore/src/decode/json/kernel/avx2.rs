@@ -1,6 +1,6 @@
 //! The kernel of x86-64 CPUs since 2013: 32 bytes at a time.
 //!
-//! Its operations are inlined into [`mark`] and [`walk`], which are compiled for the instruction set;
+//! Its operations are inlined into its entrances, which are compiled for the instruction set;
 //! the loads are of halves of chunks, so nothing is read beyond memory.
 #![allow(unsafe_code, reason = "intrinsics, and functions compiled for an instruction set")]
 #![allow(clippy::inline_always, reason = "an operation that is not inlined is compiled for any CPU")]
@@ -27,45 +27,9 @@ impl Avx2 {
             && is_x86_feature_detected!("lzcnt");
         has.then_some(Self(()))
     }
-
-    /// See [`Marks::read_with`].
-    #[inline]
-    pub fn mark(self, bytes: &[u8], marks: &mut Marks) {
-        // SAFETY: `self` proves that the CPU has the instructions `mark` is compiled for.
-        unsafe { mark(self, bytes, marks) }
-    }
-
-    /// See [`Tree::walk_with`].
-    #[inline]
-    pub fn walk(
-        self,
-        tree: &Tree,
-        block: Block<'_>,
-        records: &[Record],
-        found: &mut [Located],
-        fields: usize,
-    ) -> usize {
-        // SAFETY: `self` proves that the CPU has the instructions `walk` is compiled for.
-        unsafe { walk(self, tree, block, records, found, fields) }
-    }
 }
 
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
-fn mark(kernel: Avx2, bytes: &[u8], marks: &mut Marks) {
-    marks.read_with(kernel, bytes);
-}
-
-#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
-fn walk(
-    kernel: Avx2,
-    tree: &Tree,
-    block: Block<'_>,
-    records: &[Record],
-    found: &mut [Located],
-    fields: usize,
-) -> usize {
-    tree.walk_with(kernel, block, records, found, fields)
-}
+entrances!(Avx2, "avx2,bmi1,bmi2,lzcnt");
 
 impl Wide for Avx2 {
     #[inline(always)]

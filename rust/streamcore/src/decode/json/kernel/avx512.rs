@@ -1,6 +1,6 @@
 //! The kernel of x86-64 CPUs with AVX-512 for bytes: 64 bytes at a time, with masks in registers.
 //!
-//! As `avx2.rs`: operations are inlined into [`mark`] and [`walk`], and the loads are of whole chunks.
+//! As `avx2.rs`: operations are inlined into its entrances, and the loads are of whole chunks.
 #![allow(unsafe_code, reason = "intrinsics, and functions compiled for an instruction set")]
 #![allow(clippy::inline_always, reason = "an operation that is not inlined is compiled for any CPU")]
 
@@ -28,45 +28,9 @@ impl Avx512 {
             && is_x86_feature_detected!("lzcnt");
         has.then_some(Self(()))
     }
-
-    /// See [`Marks::read_with`].
-    #[inline]
-    pub fn mark(self, bytes: &[u8], marks: &mut Marks) {
-        // SAFETY: `self` proves that the CPU has the instructions `mark` is compiled for.
-        unsafe { mark(self, bytes, marks) }
-    }
-
-    /// See [`Tree::walk_with`].
-    #[inline]
-    pub fn walk(
-        self,
-        tree: &Tree,
-        block: Block<'_>,
-        records: &[Record],
-        found: &mut [Located],
-        fields: usize,
-    ) -> usize {
-        // SAFETY: `self` proves that the CPU has the instructions `walk` is compiled for.
-        unsafe { walk(self, tree, block, records, found, fields) }
-    }
 }
 
-#[target_feature(enable = "avx512f,avx512bw,bmi1,bmi2,lzcnt")]
-fn mark(kernel: Avx512, bytes: &[u8], marks: &mut Marks) {
-    marks.read_with(kernel, bytes);
-}
-
-#[target_feature(enable = "avx512f,avx512bw,bmi1,bmi2,lzcnt")]
-fn walk(
-    kernel: Avx512,
-    tree: &Tree,
-    block: Block<'_>,
-    records: &[Record],
-    found: &mut [Located],
-    fields: usize,
-) -> usize {
-    tree.walk_with(kernel, block, records, found, fields)
-}
+entrances!(Avx512, "avx512f,avx512bw,bmi1,bmi2,lzcnt");
 
 impl Wide for Avx512 {
     #[inline(always)]

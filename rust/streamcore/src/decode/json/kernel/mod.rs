@@ -4,6 +4,50 @@
 //! `unsafe` of the engine is in those files. Invariant: every kernel gives the same answers; which
 //! one runs is chosen once, by what the CPU has.
 
+/// The two ways into a kernel, compiled for its instruction set: what they call is inlined into them.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! entrances {
+    ($kernel:ident, $features:literal) => {
+        impl $kernel {
+            /// See [`Marks::read_with`].
+            #[inline]
+            pub fn mark(self, bytes: &[u8], marks: &mut Marks) {
+                #[target_feature(enable = $features)]
+                fn compiled(kernel: $kernel, bytes: &[u8], marks: &mut Marks) {
+                    marks.read_with(kernel, bytes);
+                }
+                // SAFETY: `self` proves that the CPU has the instructions `compiled` is compiled for.
+                unsafe { compiled(self, bytes, marks) }
+            }
+
+            /// See [`Tree::walk_with`].
+            #[inline]
+            pub fn walk(
+                self,
+                tree: &Tree,
+                block: Block<'_>,
+                records: &[Record],
+                found: &mut [Located],
+                fields: usize,
+            ) -> usize {
+                #[target_feature(enable = $features)]
+                fn compiled(
+                    kernel: $kernel,
+                    tree: &Tree,
+                    block: Block<'_>,
+                    records: &[Record],
+                    found: &mut [Located],
+                    fields: usize,
+                ) -> usize {
+                    tree.walk_with(kernel, block, records, found, fields)
+                }
+                // SAFETY: `self` proves that the CPU has the instructions `compiled` is compiled for.
+                unsafe { compiled(self, tree, block, records, found, fields) }
+            }
+        }
+    };
+}
+
 #[cfg(target_arch = "x86_64")]
 pub mod avx2;
 #[cfg(target_arch = "x86_64")]

@@ -1,6 +1,6 @@
 //! The kernel of aarch64 CPUs: 16 bytes at a time.
 //!
-//! As `avx2.rs`: operations are inlined into [`mark`] and [`walk`], and the loads are of quarters of chunks.
+//! As `avx2.rs`: operations are inlined into its entrances, and the loads are of quarters of chunks.
 #![allow(unsafe_code, reason = "intrinsics, and functions compiled for an instruction set")]
 #![allow(clippy::inline_always, reason = "an operation that is not inlined is compiled for any CPU")]
 
@@ -23,45 +23,9 @@ impl Neon {
     pub fn detect() -> Option<Self> {
         is_aarch64_feature_detected!("neon").then_some(Self(()))
     }
-
-    /// See [`Marks::read_with`].
-    #[inline]
-    pub fn mark(self, bytes: &[u8], marks: &mut Marks) {
-        // SAFETY: `self` proves that the CPU has the instructions `mark` is compiled for.
-        unsafe { mark(self, bytes, marks) }
-    }
-
-    /// See [`Tree::walk_with`].
-    #[inline]
-    pub fn walk(
-        self,
-        tree: &Tree,
-        block: Block<'_>,
-        records: &[Record],
-        found: &mut [Located],
-        fields: usize,
-    ) -> usize {
-        // SAFETY: `self` proves that the CPU has the instructions `walk` is compiled for.
-        unsafe { walk(self, tree, block, records, found, fields) }
-    }
 }
 
-#[target_feature(enable = "neon")]
-fn mark(kernel: Neon, bytes: &[u8], marks: &mut Marks) {
-    marks.read_with(kernel, bytes);
-}
-
-#[target_feature(enable = "neon")]
-fn walk(
-    kernel: Neon,
-    tree: &Tree,
-    block: Block<'_>,
-    records: &[Record],
-    found: &mut [Located],
-    fields: usize,
-) -> usize {
-    tree.walk_with(kernel, block, records, found, fields)
-}
+entrances!(Neon, "neon");
 
 impl Wide for Neon {
     #[inline(always)]
