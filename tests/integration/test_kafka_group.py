@@ -72,8 +72,9 @@ def test_a_second_worker_is_refused_and_told_who_has_the_seat(
 
 
 def _last_positions(log: Path) -> dict[str, int]:
+    """What the worker printed last; its log lines, which go to the same file, are passed over."""
     whole_lines = log.read_text().rpartition("\n")[0].splitlines()
-    positions: dict[str, int] = json.loads(whole_lines[-1])
+    positions: dict[str, int] = json.loads(next(line for line in reversed(whole_lines) if line.startswith("{")))
     return positions
 
 
