@@ -72,9 +72,6 @@ impl fmt::Display for DataType {
     }
 }
 
-/// Bytes of a text for which room is made before it is known.
-const SHORT_BYTES: usize = 12;
-
 /// Variable-length values end to end, with the end of each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bytes {
@@ -105,15 +102,10 @@ impl Bytes {
     /// is several times faster than a short one of any size.
     #[inline]
     pub fn push_chunk(&mut self, chunk: &[u8; 64], len: usize) {
-        let start = self.data.len();
-        let (short, _) = chunk.split_at(32);
-        if len <= short.len() {
-            self.data.extend_from_slice(short);
-            self.data.truncate(start + len);
-        } else {
-            self.data.extend_from_slice(&chunk[..len]);
-        }
-        self.ends.push(self.data.len() as u32);
+        let end = self.data.len() + len;
+        self.data.extend_from_slice(chunk);
+        self.data.truncate(end);
+        self.ends.push(end as u32);
     }
 
     /// Appends one value written by `fill` at the end of the data; gives its length.
@@ -270,8 +262,14 @@ impl Column {
         self.len() == 0
     }
 
-    /// Makes room for `rows` more values, if they are short.
-    pub fn reserve(&mut self, rows: usize) {
+    /// Bytes of all values, where they are texts.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        if let Values::Bytes(values) = &self.values { values.data.len() } else { 0 }
+    }
+
+    /// Makes room for `rows` more values, which have `bytes` bytes together where they are texts.
+    pub fn reserve(&mut self, rows: usize, bytes: usize) {
         match &mut self.values {
             Values::Bool(values) => values.reserve(rows),
             Values::Int64(values) => values.reserve(rows),
@@ -279,7 +277,7 @@ impl Column {
             Values::Decimal(values) => values.reserve(rows),
             Values::Bytes(values) => {
                 values.ends.reserve(rows);
-                values.data.reserve(rows * SHORT_BYTES);
+                values.data.reserve(bytes);
             }
         }
     }
@@ -403,14 +401,5 @@ impl Batch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.raw_rows.is_empty()
-    }
-
-    /// Makes room for `rows` more records.
-    pub fn reserve(&mut self, rows: usize) {
-        self.raw_rows.reserve(rows);
-        self.event_times_ms.reserve(rows);
-        for column in &mut self.columns {
-            column.reserve(rows);
-        }
     }
 }

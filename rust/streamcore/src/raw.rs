@@ -2,14 +2,14 @@
 //!
 //! Sources fill it (through the binding), `decode` reads it, and refused or late records are
 //! copied out of it. Invariants: offsets rise strictly; the value bytes are followed by
-//! [`PADDING`] zero bytes, so that wide loads may read past the last value.
+//! [`PADDING`] spaces, so that wide loads may read past the last value.
 
 use crate::batch::Bytes;
 use crate::buffer::Buffer;
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
-/// Zero bytes behind the values.
+/// Spaces behind the values.
 pub const PADDING: usize = 64;
 
 /// Most value bytes in one batch; spans are 32-bit.
@@ -56,7 +56,7 @@ pub struct RawBatch {
     pub lane: i32,
     /// Topic, file path or name of the source, for dead letters and `_topic`.
     pub topic: Arc<str>,
-    /// Value bytes, then [`PADDING`] zeros once sealed.
+    /// Value bytes, then [`PADDING`] spaces once sealed.
     data: Buffer,
     /// One span a record.
     values: Vec<Span>,
@@ -86,14 +86,17 @@ impl RawBatch {
     }
 
     /// A batch over lines already end to end in `data`, split at `\n` (a trailing `\r` is dropped,
-    /// empty lines are skipped); the offset of a line is `base` plus its first byte's place.
-    pub fn from_lines(lane: i32, topic: Arc<str>, data: Buffer, base: i64) -> Result<Self> {
+    /// empty lines are skipped); the offset of a line is `base` plus its first byte's place. What separates
+    /// lines becomes spaces, so that the decoder finds no control characters between them.
+    pub fn from_lines(lane: i32, topic: Arc<str>, mut data: Buffer, base: i64) -> Result<Self> {
         check_len(data.len())?;
         let estimate = data.len() / 128 + 1;
         let mut batch = Self::new(lane, topic, estimate, 0);
         let mut start = 0;
-        for end in memchr::memchr_iter(b'\n', &data).chain(std::iter::once(data.len())) {
+        while start < data.len() {
+            let end = memchr::memchr(b'\n', &data[start..]).map_or(data.len(), |len| start + len);
             let stop = if end > start && data[end - 1] == b'\r' { end - 1 } else { end };
+            data[stop..].iter_mut().take(end + 1 - stop).for_each(|byte| *byte = b' ');
             if stop > start {
                 batch.values.push(Span { start: start as u32, len: (stop - start) as u32 });
                 batch.offsets.push(base + start as i64);
@@ -137,7 +140,7 @@ impl RawBatch {
 
     /// Adds the padding. The binding calls it once, when the batch is complete.
     pub fn seal(&mut self) {
-        self.data.push_bytes(&[0; PADDING]);
+        self.data.push_bytes(&[b' '; PADDING]);
     }
 
     /// Number of records.
@@ -166,29 +169,34 @@ impl RawBatch {
         (span != NULL).then(|| &self.data[span.start as usize..(span.start + span.len) as usize])
     }
 
-    /// Where the value of record `row` is among the values of the batch; `None`: a null value.
+    /// Where the values of `rows` are among those of the batch; `None`: a null value.
     #[inline]
     #[must_use]
-    pub fn place(&self, row: usize) -> Option<std::ops::Range<usize>> {
-        let span = self.values[row];
-        (span != NULL).then(|| span.start as usize..(span.start + span.len) as usize)
+    pub fn places(
+        &self,
+        rows: std::ops::Range<usize>,
+    ) -> impl DoubleEndedIterator<Item = Option<std::ops::Range<usize>>> {
+        let place = |span: &Span| (*span != NULL).then(|| span.start as usize..(span.start + span.len) as usize);
+        self.values[rows].iter().map(place)
     }
 
     /// The bytes from the first to the last value of `rows` and [`PADDING`] more, and where they begin
     /// among those of the batch; `None` where there is no value or the batch was not sealed.
     #[must_use]
     pub fn padded_bytes(&self, rows: std::ops::Range<usize>) -> Option<(&[u8], usize)> {
-        let present = || rows.clone().filter_map(|row| self.place(row));
-        let (start, end) = (present().next()?.start, rows.clone().rev().find_map(|row| self.place(row))?.end);
+        let mut present = self.places(rows).flatten();
+        let first = present.next()?;
+        let (start, end) = (first.start, present.next_back().unwrap_or(first).end);
         Some((self.data.get(start..end + PADDING)?, start))
     }
 
     /// The first of `rows`, and those after it whose values lie within `bytes` of it.
     #[must_use]
     pub fn rows_within(&self, rows: std::ops::Range<usize>, bytes: usize) -> std::ops::Range<usize> {
-        let start = |row: usize| self.values[row].start as usize;
-        let within = rows.clone().skip(1).take_while(|row| start(*row) < start(rows.start).saturating_add(bytes));
-        rows.start..(rows.start + 1 + within.count()).min(rows.end)
+        let Some((first, others)) = self.values[rows.clone()].split_first() else { return rows };
+        let end = (first.start as usize).saturating_add(bytes);
+        let within = others.iter().take_while(|span| (span.start as usize) < end);
+        rows.start..rows.start + 1 + within.count()
     }
 
     /// Position of record `row`.

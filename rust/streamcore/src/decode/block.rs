@@ -9,9 +9,9 @@ use super::convert::push_value;
 use super::json::Located;
 use super::json::layouts::Layouts;
 use super::json::marks::{Block, Record};
-use super::json::scan::Kind;
+use super::json::scan::{Kind, Value};
 use super::{Decoder, Search, time, truncate};
-use crate::batch::{Batch, Column, DataType, Values};
+use crate::batch::{Batch, Bytes, Column, DataType, Values};
 use crate::raw::RawBatch;
 use std::ops::Range;
 
@@ -28,7 +28,7 @@ impl Decoder {
         search: &mut Search,
         batch: &mut Batch,
     ) {
-        let Search { found, records, marks, layouts, day } = search;
+        let Search { found, records, marks, layouts, day, .. } = search;
         self.kernel.mark(bytes, marks);
         let block = Block::new(bytes, marks);
         self.take_records(raw, rows, start, records, batch);
@@ -38,6 +38,7 @@ impl Decoder {
             drop_refused(records, found, self.projection.len());
         }
         let len = batch.len();
+        let found = &mut found[..records.len() * self.projection.len()];
         if self.fill(raw, block, records, found, day, batch).is_none() {
             truncate(batch, len);
             self.fill_singly(raw, block, records, found, day, batch);
@@ -54,18 +55,16 @@ impl Decoder {
         batch: &mut Batch,
     ) {
         records.clear();
-        for row in rows {
-            let Some(place) = raw.place(row) else {
-                batch.tombstones.push(row as u32);
-                continue;
-            };
-            match self.check_size(row, place.len()) {
-                Ok(()) => records.push(Record {
-                    row: row as u32,
-                    start: (place.start - start) as u32,
-                    end: (place.end - start) as u32,
-                }),
-                Err(reject) => batch.rejects.push(reject),
+        records.reserve(rows.len());
+        for (row, place) in rows.clone().zip(raw.places(rows)) {
+            let row = row as u32;
+            match place {
+                Some(place) if place.len() as u64 <= self.plan.record_bytes_max => {
+                    let (start, end) = ((place.start - start) as u32, (place.end - start) as u32);
+                    records.push(Record { row, start, end });
+                }
+                Some(place) => batch.rejects.push(self.too_large(row as usize, place.len())),
+                None => batch.tombstones.push(row),
             }
         }
     }
@@ -119,8 +118,7 @@ impl Decoder {
     ) -> Option<()> {
         let fields = self.projection.len();
         for (column, (field, place)) in batch.columns.iter_mut().zip(self.plan.fields.iter().zip(&self.places)) {
-            let values = (0..records.len()).map(|record| found[record * fields + place]);
-            fill_column(column, block, values, &field.path)?;
+            fill_column(column, block, found.get(*place..)?, fields, &field.path)?;
         }
         let own = |place: usize| &found[place * fields..(place + 1) * fields];
         if self.keyed_by_place.is_some() {
@@ -134,10 +132,10 @@ impl Decoder {
             }
         }
         for (place, record) in records.iter().enumerate() {
-            let time_ms = self.event_time(raw, record.row as usize, block.bytes(), own(place), day).ok()?;
+            let time_ms = self.known_event_time(raw, record.row as usize, block.bytes(), own(place), day)?;
             batch.event_times_ms.push(time_ms);
-            batch.raw_rows.push(record.row);
         }
+        batch.raw_rows.extend(records.iter().map(|record| record.row));
         Some(())
     }
 
@@ -180,26 +178,36 @@ fn shift(found: &mut [Located], start: u32, change: fn(u32, u32) -> u32) {
     }
 }
 
-/// Appends one value of each record; `None` when one does not fit.
-fn fill_column(column: &mut Column, block: Block<'_>, values: impl Iterator<Item = Located>, path: &str) -> Option<()> {
-    for value in values {
+/// Appends every value of `found` that is `stride` from the one before, a column's; `None` when one does not fit.
+fn fill_column(column: &mut Column, block: Block<'_>, found: &[Located], stride: usize, path: &str) -> Option<()> {
+    let mut values = found.iter().step_by(stride);
+    while values.len() > 0 {
         if column.data_type == DataType::String
             && column.validity.no_nulls()
             && let Values::Bytes(texts) = &mut column.values
-            && let Some(value) = value.filter(|value| value.kind == Kind::Text)
-            && let Some(chunk) = block.chunk(value.start as usize)
         {
-            let len = (value.end - value.start) as usize;
-            if len <= chunk.len() {
-                texts.push_chunk(chunk, len);
-            } else {
-                texts.push(&block.bytes()[value.start as usize..value.end as usize]);
-            }
-        } else {
-            push_value(column, block.bytes(), value, path).ok()?;
+            fill_texts(texts, block, &mut values);
+        }
+        if let Some(value) = values.next() {
+            push_value(column, block.bytes(), *value, path).ok()?;
         }
     }
     Some(())
+}
+
+/// Appends values as long as they are text without escapes.
+fn fill_texts<'f>(texts: &mut Bytes, block: Block<'_>, values: &mut (impl Iterator<Item = &'f Located> + Clone)) {
+    let mut ahead = values.clone();
+    while let Some(Some(Value { kind: Kind::Text, start, end })) = ahead.next() {
+        let Some(chunk) = block.chunk(*start) else { return };
+        let len = (end - start) as usize;
+        if len <= chunk.len() {
+            texts.push_chunk(chunk, len);
+        } else {
+            texts.push(&block.bytes()[*start as usize..*end as usize]);
+        }
+        values.clone_from(&ahead);
+    }
 }
 
 #[cfg(test)]

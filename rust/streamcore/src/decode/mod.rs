@@ -13,7 +13,7 @@ pub mod time;
 
 use crate::batch::{Batch, Column, DataType};
 use crate::error::{Reject, RejectKind};
-use crate::raw::{Part, RawBatch};
+use crate::raw::{PADDING, Part, RawBatch};
 use crate::spec::{FormatSpec, TimeUnitSpec};
 use json::kernel::Kernel;
 use json::layouts::Layouts;
@@ -25,6 +25,9 @@ use std::sync::{Mutex, PoisonError};
 
 /// Bytes marked at once: few enough to be near still when they are decoded.
 const BLOCK_BYTES: usize = 16 << 10;
+
+/// Length of texts for which room is made where none was seen yet.
+const TEXT_BYTES: usize = 12;
 
 /// A field to extract: where it is and the type of its column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +74,8 @@ struct Search {
     layouts: Layouts,
     /// The day of the event time before.
     day: time::Day,
+    /// Mean length of the texts of each column in the range before.
+    text_bytes: Vec<usize>,
 }
 
 /// Decodes by a plan. What it keeps only saves time: the same bytes always give the same columns.
@@ -119,9 +124,9 @@ impl Decoder {
     }
 
     fn decode_range(&self, raw: &RawBatch, rows: Range<usize>) -> Batch {
-        let mut batch = self.empty_batch();
-        batch.reserve(rows.len());
         let mut search = self.search();
+        let mut batch = self.empty_batch();
+        reserve(&mut batch, raw, rows.clone(), &search);
         let mut next = rows.start;
         while next < rows.end {
             let block = raw.rows_within(next..rows.end, BLOCK_BYTES);
@@ -132,6 +137,9 @@ impl Decoder {
                 }
                 _ => block.for_each(|row| self.decode_row(raw, row, &mut search, &mut batch)),
             }
+        }
+        for (bytes, column) in search.text_bytes.iter_mut().zip(&batch.columns) {
+            *bytes = column.text_bytes().div_ceil(batch.len().max(1));
         }
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(search);
         batch
@@ -150,6 +158,7 @@ impl Decoder {
             marks: Marks::default(),
             layouts: Layouts::new(self.kernel),
             day: time::Day::default(),
+            text_bytes: vec![TEXT_BYTES; self.plan.fields.len() + self.plan.parts.len()],
         }
     }
 
@@ -176,6 +185,16 @@ impl Decoder {
         let types = self.plan.fields.iter().map(|field| field.data_type);
         let parts = self.plan.parts.iter().map(|(_, data_type)| *data_type);
         Batch { columns: types.chain(parts).map(Column::new).collect(), ..Batch::default() }
+    }
+}
+
+/// Makes room for the records `rows`, with texts as long as those of the range before.
+fn reserve(batch: &mut Batch, raw: &RawBatch, rows: Range<usize>, search: &Search) {
+    batch.raw_rows.reserve(rows.len());
+    batch.event_times_ms.reserve(rows.len());
+    let bytes_max = raw.padded_bytes(rows.clone()).map_or(0, |(bytes, _)| bytes.len());
+    for (column, bytes) in batch.columns.iter_mut().zip(&search.text_bytes) {
+        column.reserve(rows.len(), (rows.len() * bytes + PADDING).min(bytes_max));
     }
 }
 

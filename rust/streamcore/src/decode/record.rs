@@ -75,13 +75,14 @@ impl Decoder {
         self.event_time(raw, row, value, found, day)
     }
 
-    pub(super) fn check_size(&self, row: usize, len: usize) -> Result<(), Reject> {
+    fn check_size(&self, row: usize, len: usize) -> Result<(), Reject> {
+        if len as u64 <= self.plan.record_bytes_max { Ok(()) } else { Err(self.too_large(row, len)) }
+    }
+
+    pub(super) fn too_large(&self, row: usize, len: usize) -> Reject {
         let limit = self.plan.record_bytes_max;
-        if len as u64 <= limit {
-            return Ok(());
-        }
         let detail = format!("the value has {len} bytes; limits.max_record_bytes is {limit}");
-        Err(Reject::new(row as u32, RejectKind::SizeLimit, 0, detail))
+        Reject::new(row as u32, RejectKind::SizeLimit, 0, detail)
     }
 
     /// Validates a record with the full parser and locates the wanted fields; `found` has room for them
@@ -156,9 +157,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// The event time of a record whose fields were `found`, ms.
-    #[inline]
-    pub(super) fn event_time(
+    /// The event time of a record whose fields were `found`, ms; or why it has none.
+    fn event_time(
         &self,
         raw: &RawBatch,
         row: usize,
@@ -166,24 +166,41 @@ impl Decoder {
         found: &[Located],
         day: &mut time::Day,
     ) -> Result<i64, Reject> {
+        self.known_event_time(raw, row, record, found, day).ok_or_else(|| self.no_event_time(row, found))
+    }
+
+    /// The event time of a record whose fields were `found`, ms.
+    #[inline]
+    pub(super) fn known_event_time(
+        &self,
+        raw: &RawBatch,
+        row: usize,
+        record: &[u8],
+        found: &[Located],
+        day: &mut time::Day,
+    ) -> Option<i64> {
+        match self.event_time_place {
+            None => raw.timestamp_ms(row).filter(|time| in_years(*time)),
+            Some(place) => parse_event_time(record, found[place]?, self.plan.event_time_unit, day),
+        }
+    }
+
+    /// Why a record whose fields were `found` has no event time.
+    fn no_event_time(&self, row: usize, found: &[Located]) -> Reject {
         let refuse = |kind, at: u32, detail: String| Reject::new(row as u32, kind, at as usize, detail);
         let (Some(place), Some(field)) = (self.event_time_place, &self.plan.event_time) else {
-            let missing = || refuse(RejectKind::BadTimestamp, 0, "the record has no timestamp".to_owned());
-            return raw.timestamp_ms(row).filter(|time| in_years(*time)).ok_or_else(missing);
+            return refuse(RejectKind::BadTimestamp, 0, "the record has no timestamp".to_owned());
         };
         let path = &field.path;
         let Some(value) = found[place].filter(|value| value.kind != Kind::Null) else {
-            return Err(refuse(RejectKind::MissingField, 0, format!("{path}, the event time, is absent or null")));
+            return refuse(RejectKind::MissingField, 0, format!("{path}, the event time, is absent or null"));
         };
-        let unit = self.plan.event_time_unit;
-        parse_event_time(record, value, unit, day).ok_or_else(|| {
-            let wanted = if unit == TimeUnitSpec::Iso {
-                "ISO-8601 text with a zone; for a number set event_time_unit"
-            } else {
-                "a number of the declared event_time_unit or ISO-8601 text with a zone, in the years 1 to 9999"
-            };
-            refuse(RejectKind::BadTimestamp, value.start, format!("{path} is not {wanted}"))
-        })
+        let wanted = if self.plan.event_time_unit == TimeUnitSpec::Iso {
+            "ISO-8601 text with a zone; for a number set event_time_unit"
+        } else {
+            "a number of the declared event_time_unit or ISO-8601 text with a zone, in the years 1 to 9999"
+        };
+        refuse(RejectKind::BadTimestamp, value.start, format!("{path} is not {wanted}"))
     }
 }
 

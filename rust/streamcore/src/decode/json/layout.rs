@@ -33,7 +33,7 @@ pub enum Next {
 pub const UNWANTED: u32 = u32::MAX;
 
 /// As much of a literal as is compared at once, and the value behind it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
     /// The literal bytes, then zeros.
     pub literal: Chunk,
@@ -45,6 +45,23 @@ pub struct Piece {
     pub next: Next,
     /// The wanted field that the value is; [`UNWANTED`]: none.
     pub field: u32,
+}
+
+impl Piece {
+    /// Where the value behind the literal ends, which is at `at`, and its kind; `None`: it is of another sort.
+    /// `PLAIN`: the block is.
+    #[inline(always)]
+    #[must_use]
+    pub fn value<const PLAIN: bool>(&self, block: Block<'_>, record: Record, at: u32) -> Option<(u32, Kind)> {
+        match self.next {
+            Next::Literal => Some((at, Kind::Null)),
+            Next::Text if PLAIN => plain_text(block, at),
+            Next::Text => text(block, record, at),
+            Next::Number => number(block, record, at),
+            Next::Word => word(block, at),
+            Next::End => end(record, at),
+        }
+    }
 }
 
 /// The pieces of `record`, in which the full parser has `found` the wanted fields; `None` when they are
@@ -69,7 +86,7 @@ pub fn pieces(record: &[u8], found: &[Located]) -> Option<Vec<Piece>> {
                 (Next::Text, start, end)
             }
             b'-' | b'0'..=b'9' => (Next::Number, at, at + number_slow(&record[at..])?.0),
-            b't' | b'f' | b'n' => (Next::Word, at, at + word(&record[at..])?.0),
+            b't' | b'f' | b'n' => (Next::Word, at, at + word_of(&record[at..])?.0),
             _ => {
                 at += 1;
                 continue;
@@ -104,20 +121,34 @@ fn is_key(rest: &[u8]) -> bool {
     rest.iter().find(|byte| !matches!(byte, b' ' | b'\n' | b'\r' | b'\t')) == Some(&b':')
 }
 
-/// Where the text at `at` ends, whose opening quote is before it, and its kind.
+/// The same where the record has to be over; whatever was passed beyond its end shows here.
 #[inline(always)]
 #[must_use]
-pub fn text(block: Block<'_>, record: Record, at: usize) -> Option<(usize, Kind)> {
+pub fn end(record: Record, at: u32) -> Option<(u32, Kind)> {
+    (at == record.end).then_some((at, Kind::Null))
+}
+
+/// Where the text at `at` ends, whose opening quote is before it, and its kind. Only in plain blocks.
+#[inline(always)]
+#[must_use]
+pub fn plain_text(block: Block<'_>, at: u32) -> Option<(u32, Kind)> {
+    block.quote_from(at).map(|end| (end, Kind::Text))
+}
+
+/// The same in any other block.
+#[inline(always)]
+#[must_use]
+pub fn text(block: Block<'_>, record: Record, at: u32) -> Option<(u32, Kind)> {
     match block.stop_from(at)? {
         (quote, b'"') => Some((quote, Kind::Text)),
-        _ => escaped_text(block, record, at),
+        _ => escaped_text(block, record, at as usize),
     }
 }
 
 /// The same for a text that holds a backslash or control character: 64 bytes at a time, all escapes of them
 /// together, since which comes next is nothing a CPU can predict.
 #[inline(never)]
-fn escaped_text(block: Block<'_>, record: Record, at: usize) -> Option<(usize, Kind)> {
+fn escaped_text(block: Block<'_>, record: Record, at: usize) -> Option<(u32, Kind)> {
     let bytes = &block.bytes()[..record.range().end];
     let (mut place, mut from) = (at / 64, u64::MAX << (at % 64));
     // Whether the first byte of a word is escaped by the last one of the word before.
@@ -135,7 +166,7 @@ fn escaped_text(block: Block<'_>, record: Record, at: usize) -> Option<(usize, K
             let end = place * 64 + ends.trailing_zeros() as usize;
             // Whether surrogates come in pairs is a question of order: the scanner's.
             let paired = !surrogates || Scanner::starting_at(bytes, at - 1).known_text().is_ok();
-            return paired.then_some((end, Kind::EscapedText));
+            return paired.then_some((end as u32, Kind::EscapedText));
         }
         (place, from) = (place + 1, u64::MAX);
     }
@@ -180,19 +211,22 @@ fn check_escapes(bytes: &[u8], base: usize, mut marked: u64) -> Option<bool> {
 /// Where the number at `at` ends, and its kind.
 #[inline(always)]
 #[must_use]
-pub fn number(block: Block<'_>, record: Record, at: usize) -> Option<(usize, Kind)> {
+pub fn number(block: Block<'_>, record: Record, at: u32) -> Option<(u32, Kind)> {
     const ZEROS: u64 = 0x3030_3030_3030_3030;
     const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let chunk = block.chunk(at)?;
-    let word = u64::from_le_bytes(*chunk.first_chunk()?) ^ ZEROS;
+    let bytes = u64::from_le_bytes(*block.chunk(at)?.first_chunk()?);
+    let word = bytes ^ ZEROS;
     // A byte's high bit is set where it is no digit; no sum carries into the next byte.
     let others = (word | (word & !HIGHS).wrapping_add(0x7676_7676_7676_7676)) & HIGHS;
-    let digits = others.trailing_zeros() as usize / 8;
-    if matches!(digits, 0 | 8) || (chunk[0] == b'0' && digits > 1) || matches!(chunk[digits], b'.' | b'e' | b'E') {
-        let (len, kind) = number_slow(block.bytes().get(at..record.range().end)?)?;
-        return Some((at + len, kind));
+    // None is at most 56: the shift below needs a byte.
+    let bits = (others | 1 << 63).trailing_zeros() & 0x38;
+    let behind = (bytes >> bits) as u8;
+    let leading_zero = bytes as u8 == b'0' && bits > 8;
+    if bits == 0 || others == 0 || leading_zero || matches!(behind, b'.' | b'e' | b'E') {
+        let (len, kind) = number_slow(block.bytes().get(at as usize..record.range().end)?)?;
+        return Some((at + len as u32, kind));
     }
-    Some((at + digits, Kind::Integer))
+    Some((at + bits / 8, Kind::Integer))
 }
 
 /// Long numbers, signs, fractions and exponents: as the full parser has them.
@@ -206,10 +240,16 @@ fn number_slow(text: &[u8]) -> Option<(usize, Kind)> {
     Some((value.end as usize, value.kind))
 }
 
-/// Length and kind of the word at the start of `text`, if there is one.
+/// Where the word at `at` ends, and its kind.
 #[inline(always)]
 #[must_use]
-pub fn word(text: &[u8]) -> Option<(usize, Kind)> {
+pub fn word(block: Block<'_>, at: u32) -> Option<(u32, Kind)> {
+    word_of(block.chunk(at)?).map(|(len, kind)| (at + len as u32, kind))
+}
+
+/// Length and kind of the word at the start of `text`, if there is one.
+#[inline(always)]
+fn word_of(text: &[u8]) -> Option<(usize, Kind)> {
     let words = [(&b"true"[..], Kind::True), (b"false", Kind::False), (b"null", Kind::Null)];
     words.into_iter().find(|(word, _)| text.starts_with(word)).map(|(word, kind)| (word.len(), kind))
 }

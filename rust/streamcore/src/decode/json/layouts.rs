@@ -1,26 +1,17 @@
 //! The layouts of the records before, tried before the full parser.
 //!
-//! `decode/block.rs` asks them for each record and teaches them what the full parser accepts. They are
-//! kept as a tree: layouts that begin alike share their pieces, so that a record walks down once, however
-//! many layouts there are. A record of a known layout is compared with the literals, and only its values
-//! are scanned; it is made of the same literals and of valid values, so nothing is accepted or located
-//! that the full parser would not. They only save time: answers do not depend on what they know.
-//! Invariant: the tree's size is bounded; at the bound all is forgotten and learned anew.
+//! `decode/block.rs` asks them for each record and teaches them what the full parser accepts. A record of
+//! a known layout is compared with the literals, and only its values are scanned; it is made of the same
+//! literals and of valid values, so nothing is accepted or located that the full parser would not. They only save
+//! time: answers do not depend on what they know. Invariant: their size is bounded; at the bound all is forgotten
+//! and learned anew.
 
 use super::Located;
+use super::alike::Alike;
 use super::kernel::{Kernel, Wide};
-use super::layout::{Next, Piece, UNWANTED, number, pieces, text, word};
+use super::layout::pieces;
 use super::marks::{Block, Record};
-use super::scan::{Kind, Value};
-
-/// Records walked side by side: as many as hide each other's latency and still fit the registers.
-const GROUP: usize = 3;
-
-/// Pieces kept.
-const PIECES_MAX: usize = 4096;
-
-/// Pieces that may come at the same place, which are tried one after the other.
-const ALTERNATIVES_MAX: usize = 32;
+use super::tree::Tree;
 
 /// After this many records it is seen whether trying layouts pays.
 const WATCHED: u32 = 256;
@@ -28,157 +19,56 @@ const WATCHED: u32 = 256;
 /// Records for which layouts rest at first, and at most; each time in a row it is twice as long.
 const REST: (u32, u32) = (1024, 64 << 10);
 
-/// In the place of a node: there is none.
-const NONE: u32 = u32::MAX;
-
-/// A piece and where the walk goes on.
-#[derive(Debug, Clone)]
-struct Node {
-    piece: Piece,
-    /// The first of the pieces that may follow.
-    child: u32,
-    /// The next of the pieces that may come in place of this one.
-    sibling: u32,
+/// Layouts, and the one met last.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    tree: Tree,
+    alike: Alike,
 }
 
-/// Layouts that share what they begin with.
-#[derive(Debug, Clone)]
-pub struct Tree {
-    nodes: Vec<Node>,
-    /// The first of the pieces that a record may begin with.
-    first: u32,
-}
-
-impl Tree {
-    const fn new() -> Self {
-        Self { nodes: Vec::new(), first: NONE }
-    }
-
+impl Known {
     /// Locates the wanted fields of records (valid UTF-8) until one has no known layout; how many. `found` has
     /// `fields` entries for each, which hold nothing on entry, and nothing of use for the one that missed.
     /// Positions are those in the block. A macro of a kind: it is compiled for each kernel's instruction set.
     #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
     #[inline(always)]
     pub fn walk_with<W: Wide>(
-        &self,
+        &mut self,
         kernel: W,
         block: Block<'_>,
         records: &[Record],
         found: &mut [Located],
         fields: usize,
     ) -> usize {
-        let (mut place, mut last, mut alike) = (0, NONE, GROUP);
-        while let Some(record) = records.get(place) {
-            if alike >= GROUP
-                && let Some(group) = records[place..].first_chunk::<GROUP>()
-            {
-                let own = &mut found[place * fields..(place + GROUP) * fields];
-                if self.walk(kernel, block, *group, own).is_some() {
-                    place += GROUP;
-                    continue;
-                }
-                own.fill(None);
-                alike = 0;
-            }
+        if block.is_plain() {
+            self.walk::<W, true>(kernel, block, records, found, fields)
+        } else {
+            self.walk::<W, false>(kernel, block, records, found, fields)
+        }
+    }
+
+    /// The same; `PLAIN`: the block is.
+    #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
+    #[inline(always)]
+    fn walk<W: Wide, const PLAIN: bool>(
+        &mut self,
+        kernel: W,
+        block: Block<'_>,
+        records: &[Record],
+        found: &mut [Located],
+        fields: usize,
+    ) -> usize {
+        let mut place = 0;
+        while place < records.len() {
+            place +=
+                self.alike.walk::<W, PLAIN>(kernel, block, &records[place..], &mut found[place * fields..], fields);
+            let Some(record) = records.get(place) else { break };
             let own = &mut found[place * fields..(place + 1) * fields];
-            let Some(leaf) = self.walk(kernel, block, [*record], own) else { return place };
-            alike = if leaf == last { alike + 1 } else { 1 };
-            last = leaf;
+            let Some(leaf) = self.tree.walk::<W, PLAIN>(kernel, block, *record, own) else { return place };
+            self.alike.met(leaf, &self.tree);
             place += 1;
         }
         records.len()
-    }
-
-    /// Locates the wanted fields of records that all have the same known layout, in `found` one record's after
-    /// the other's; gives the last piece. They are walked side by side, for a walk is a chain of reads that wait
-    /// for one another.
-    #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
-    #[inline(always)]
-    fn walk<W: Wide, const N: usize>(
-        &self,
-        kernel: W,
-        block: Block<'_>,
-        records: [Record; N],
-        found: &mut [Located],
-    ) -> Option<u32> {
-        let fields = found.len() / N;
-        let mut at = records.map(|record| record.range().start);
-        let mut next = self.first;
-        'pieces: while let Some(node) = self.nodes.get(next as usize) {
-            let (piece, place) = (&node.piece, next);
-            next = node.sibling;
-            for (lane, at) in at.iter().enumerate() {
-                if !kernel.begins(block.chunk(*at)?, &piece.literal, piece.compared) {
-                    // The first record looks for a piece that fits; the others have to have the same.
-                    if lane == 0 {
-                        continue 'pieces;
-                    }
-                    return None;
-                }
-            }
-            for lane in 0..N {
-                let start = at[lane] + piece.len as usize;
-                let value = match piece.next {
-                    Next::Literal => Some((start, Kind::Null)),
-                    // Whatever was passed beyond a record's end shows here.
-                    Next::End => (start == records[lane].range().end).then_some((start, Kind::Null)),
-                    Next::Text => text(block, records[lane], start),
-                    Next::Number => number(block, records[lane], start),
-                    Next::Word => word(block.chunk(start)?).map(|(len, kind)| (start + len, kind)),
-                };
-                let Some((end, kind)) = value else {
-                    if lane == 0 {
-                        continue 'pieces;
-                    }
-                    return None;
-                };
-                if piece.field != UNWANTED
-                    && let Some(field) = found.get_mut(lane * fields + piece.field as usize)
-                {
-                    *field = Some(Value { kind, start: start as u32, end: end as u32 });
-                }
-                at[lane] = end;
-            }
-            if piece.next == Next::End {
-                return Some(place);
-            }
-            next = node.child;
-        }
-        None
-    }
-
-    /// Adds a layout; false, with part of it added, where the bounds do not allow it.
-    fn add(&mut self, pieces: Vec<Piece>) -> bool {
-        let mut parent = NONE;
-        for piece in pieces {
-            let (mut last, mut place, mut alternatives) = (NONE, self.child(parent), 0);
-            while let Some(node) = self.nodes.get(place as usize) {
-                if node.piece == piece {
-                    break;
-                }
-                alternatives += 1;
-                (last, place) = (place, node.sibling);
-            }
-            if place == NONE {
-                if self.nodes.len() == PIECES_MAX || alternatives == ALTERNATIVES_MAX {
-                    return false;
-                }
-                place = self.nodes.len() as u32;
-                self.nodes.push(Node { piece, child: NONE, sibling: NONE });
-                match (self.nodes.get_mut(last as usize), parent) {
-                    (Some(before), _) => before.sibling = place,
-                    (None, NONE) => self.first = place,
-                    (None, _) => self.nodes[parent as usize].child = place,
-                }
-            }
-            parent = place;
-        }
-        true
-    }
-
-    /// The first child of a node; of [`NONE`], the first piece of all.
-    fn child(&self, parent: u32) -> u32 {
-        self.nodes.get(parent as usize).map_or(self.first, |node| node.child)
     }
 }
 
@@ -186,7 +76,7 @@ impl Tree {
 #[derive(Debug, Clone)]
 pub struct Layouts {
     kernel: Kernel,
-    tree: Tree,
+    known: Known,
     /// Records tried, and those of them that missed, since they were looked at last.
     watched: u32,
     missed: u32,
@@ -200,17 +90,17 @@ pub struct Layouts {
 impl Layouts {
     /// None yet. Tried with `kernel`.
     #[must_use]
-    pub const fn new(kernel: Kernel) -> Self {
-        Self { kernel, tree: Tree::new(), watched: 0, missed: 0, resting: 0, next_rest: REST.0, forgotten: 0 }
+    pub fn new(kernel: Kernel) -> Self {
+        Self { kernel, known: Known::default(), watched: 0, missed: 0, resting: 0, next_rest: REST.0, forgotten: 0 }
     }
 
-    /// Locates the wanted fields of records until one has no known layout; see [`Tree::walk_with`].
+    /// Locates the wanted fields of records until one has no known layout; see [`Known::walk_with`].
     pub fn locate(&mut self, block: Block<'_>, records: &[Record], found: &mut [Located], fields: usize) -> usize {
         if self.resting > 0 {
             self.resting -= 1;
             return 0;
         }
-        let located = self.kernel.walk(&self.tree, block, records, found, fields);
+        let located = self.kernel.walk(&mut self.known, block, records, found, fields);
         self.watched += (located + 1).min(records.len()) as u32;
         located
     }
@@ -230,12 +120,12 @@ impl Layouts {
             } else {
                 self.resting = self.next_rest;
                 self.next_rest = (self.next_rest * 2).min(REST.1);
-                self.tree = Tree::new();
+                self.known = Known::default();
                 return;
             }
         }
-        if pieces(record, found).is_some_and(|pieces| !self.tree.add(pieces)) {
-            self.tree = Tree::new();
+        if pieces(record, found).is_some_and(|pieces| !self.known.tree.add(pieces)) {
+            self.known = Known::default();
             self.forgotten += 1;
         }
     }

@@ -11,20 +11,31 @@ use crate::raw::PADDING;
 const WORD_BYTES: usize = size_of::<u64>();
 
 /// The marks of a block; its memory is used again for the next one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Marks {
     /// The quotes, eight bytes a byte, the first byte's bit the lowest.
     quotes: Vec<u8>,
-    /// The backslashes.
+    /// The backslashes; those of another block where this one is plain.
     backslashes: Vec<u8>,
     /// Quotes, backslashes and control characters: the first of them ends a text, or what can be read of it at once.
+    /// Those of another block where this one is plain.
     stops: Vec<u8>,
     /// True when every byte is ASCII, those behind the records included.
     ascii: bool,
+    /// True when every byte is printable ASCII and none is a backslash: a text ends at the next quote.
+    plain: bool,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        let none = Vec::new();
+        Self { quotes: none.clone(), backslashes: none.clone(), stops: none, ascii: true, plain: true }
+    }
 }
 
 impl Marks {
-    /// Marks `bytes`, whose last [`PADDING`] belong to no record. A macro of a kind: it is compiled for
+    /// Marks `bytes`, whose last [`PADDING`] belong to no record. A block after a plain one is taken for plain until
+    /// it turns out otherwise, for little else of it need be looked at then. A macro of a kind: it is compiled for
     /// each kernel's instruction set.
     #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
     #[inline(always)]
@@ -35,18 +46,24 @@ impl Marks {
             marks.resize(len, 0);
             marks[len - WORD_BYTES..].fill(0);
         }
+        if self.plain && kernel.mark_plain(chunks, self.quotes.as_chunks_mut().0) {
+            return;
+        }
         let (quotes, _) = self.quotes.as_chunks_mut::<WORD_BYTES>();
         let (backslashes, _) = self.backslashes.as_chunks_mut::<WORD_BYTES>();
         let (stops, _) = self.stops.as_chunks_mut::<WORD_BYTES>();
-        let mut high = [0; 2];
+        let (mut high, mut odd) = ([0; 2], [0; 2]);
         for (((chunk, quotes), backslashes), stops) in chunks.iter().zip(quotes).zip(backslashes).zip(stops) {
             let classes = kernel.classify(chunk);
+            let others = either(classes.backslashes, classes.controls);
             put(quotes, classes.quotes);
             put(backslashes, classes.backslashes);
-            put(stops, either(either(classes.quotes, classes.backslashes), classes.controls));
+            put(stops, either(classes.quotes, others));
             high = either(high, classes.high);
+            odd = either(odd, others);
         }
         self.ascii = high == [0; 2];
+        self.plain = self.ascii && odd == [0; 2];
     }
 }
 
@@ -97,15 +114,20 @@ pub struct Word {
 #[derive(Debug, Clone, Copy)]
 pub struct Block<'a> {
     bytes: &'a [u8],
-    marks: &'a Marks,
+    quotes: &'a [u8],
+    backslashes: &'a [u8],
+    stops: &'a [u8],
+    ascii: bool,
+    plain: bool,
 }
 
 impl<'a> Block<'a> {
     /// `marks` are those of `bytes`.
     #[must_use]
     pub fn new(bytes: &'a [u8], marks: &'a Marks) -> Self {
-        debug_assert_eq!((bytes.len() / PADDING + 1) * WORD_BYTES, marks.quotes.len(), "the marks of another block");
-        Self { bytes, marks }
+        let Marks { quotes, backslashes, stops, ascii, plain } = marks;
+        debug_assert_eq!((bytes.len() / PADDING + 1) * WORD_BYTES, quotes.len(), "the marks of another block");
+        Self { bytes, quotes, backslashes, stops, ascii: *ascii, plain: *plain }
     }
 
     /// All bytes, with those behind the last record.
@@ -114,10 +136,16 @@ impl<'a> Block<'a> {
         self.bytes
     }
 
+    /// True when all is printable ASCII without a backslash.
+    #[must_use]
+    pub const fn is_plain(self) -> bool {
+        self.plain
+    }
+
     /// True when the records together are valid UTF-8.
     #[must_use]
     pub fn is_utf8(self) -> bool {
-        self.marks.ascii || simdutf8::basic::from_utf8(&self.bytes[..self.bytes.len() - PADDING]).is_ok()
+        self.ascii || simdutf8::basic::from_utf8(&self.bytes[..self.bytes.len() - PADDING]).is_ok()
     }
 
     /// The bytes of a record.
@@ -130,48 +158,58 @@ impl<'a> Block<'a> {
     #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
     #[inline(always)]
     #[must_use]
-    pub fn chunk(self, at: usize) -> Option<&'a Chunk> {
-        self.bytes.get(at..)?.first_chunk()
+    pub fn chunk(self, at: u32) -> Option<&'a Chunk> {
+        let at = at as usize;
+        self.bytes.get(at..at + PADDING)?.first_chunk()
     }
 
-    /// The first quote, backslash or control character at `at` or behind, and which it is.
+    /// The first quote at `at` or behind.
     #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
     #[inline(always)]
     #[must_use]
-    pub fn stop_from(self, at: usize) -> Option<(usize, u8)> {
-        let stop = next(&self.marks.stops, at)?;
-        Some((stop, *self.bytes.get(stop)?))
+    pub fn quote_from(self, at: u32) -> Option<u32> {
+        next(self.quotes, at)
     }
 
-    /// The marks of the 64 bytes numbered `place`.
+    /// The first quote, backslash or control character at `at` or behind, and which it is. Not in plain blocks.
+    #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
+    #[inline(always)]
+    #[must_use]
+    pub fn stop_from(self, at: u32) -> Option<(u32, u8)> {
+        let stop = next(self.stops, at)?;
+        Some((stop, *self.bytes.get(stop as usize)?))
+    }
+
+    /// The marks of the 64 bytes numbered `place`. Not in plain blocks.
     #[must_use]
     pub fn word(self, place: usize) -> Option<Word> {
         let word = |marks: &[u8]| marks.as_chunks().0.get(place).map(|bytes| u64::from_le_bytes(*bytes));
-        Some(Word {
-            quotes: word(&self.marks.quotes)?,
-            backslashes: word(&self.marks.backslashes)?,
-            stops: word(&self.marks.stops)?,
-        })
+        Some(Word { quotes: word(self.quotes)?, backslashes: word(self.backslashes)?, stops: word(self.stops)? })
     }
 }
 
 /// The place of the first set bit at `at` or behind.
 #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
 #[inline(always)]
-fn next(marks: &[u8], at: usize) -> Option<usize> {
-    let word = |place: usize| Some(u64::from_le_bytes(*marks.get(place..)?.first_chunk()?));
-    let rest = word(at / 8)? >> (at % 8);
+fn next(marks: &[u8], at: u32) -> Option<u32> {
+    let mut place = (at / 8) as usize;
+    let rest = word(marks, place)? >> (at % 8);
     if rest != 0 {
-        return Some(at + rest.trailing_zeros() as usize);
+        return Some(at + rest.trailing_zeros());
     }
-    let mut place = at / 8 + WORD_BYTES;
     loop {
-        let bits = word(place)?;
-        if bits != 0 {
-            return Some(place * 8 + bits.trailing_zeros() as usize);
-        }
         place += WORD_BYTES;
+        let bits = word(marks, place)?;
+        if bits != 0 {
+            return Some(place as u32 * 8 + bits.trailing_zeros());
+        }
     }
+}
+
+#[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
+#[inline(always)]
+fn word(marks: &[u8], place: usize) -> Option<u64> {
+    marks.get(place..place + WORD_BYTES)?.first_chunk().map(|bytes| u64::from_le_bytes(*bytes))
 }
 
 #[cfg(test)]
@@ -180,33 +218,62 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Bytes of all sorts, or one or two of the others among plain ones.
     fn bytes() -> impl Strategy<Value = Vec<u8>> {
         let byte = prop_oneof![20 => Just(b'a'), 1 => any::<u8>(), 1 => prop::sample::select(b"\"\\\n".to_vec())];
-        proptest::collection::vec(byte, 0..500)
+        let plain = proptest::collection::vec(prop::sample::select(b"ab \"~!".to_vec()), 0..500);
+        let other = (any::<prop::sample::Index>(), any::<u8>());
+        let mostly_plain = (plain, proptest::collection::vec(other, 0..2)).prop_map(|(mut bytes, others)| {
+            for (place, byte) in others.into_iter().filter(|_| !bytes.is_empty()).collect::<Vec<_>>() {
+                let place = place.index(bytes.len());
+                bytes[place] = byte;
+            }
+            bytes
+        });
+        prop_oneof![proptest::collection::vec(byte, 0..500), mostly_plain]
+    }
+
+    fn is_plain(bytes: &[u8]) -> bool {
+        bytes.iter().all(|byte| matches!(byte, 0x20..0x80) && *byte != b'\\')
+    }
+
+    /// Checks the marks of a block that is not plain.
+    fn check_stops(block: Block<'_>, bytes: &[u8], padded: &[u8], at: usize) -> Result<(), TestCaseError> {
+        let first = bytes[at..].iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
+        prop_assert_eq!(block.stop_from(at as u32), first.map(|place| ((at + place) as u32, bytes[at + place])));
+        let word = block.word(at / 64).expect("within");
+        let all = |test: fn(u8) -> bool| {
+            let bytes = padded[at / 64 * 64..].iter().take(64).enumerate();
+            bytes.fold(0, |bits, (place, byte)| bits | u64::from(test(*byte)) << place)
+        };
+        prop_assert_eq!(word.quotes, all(|byte| byte == b'"'));
+        prop_assert_eq!(word.backslashes, all(|byte| byte == b'\\'));
+        prop_assert_eq!(word.stops, all(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)));
+        Ok(())
     }
 
     proptest! {
         #[test]
-        fn marks_are_where_a_byte_loop_finds_them(bytes in bytes(), at in any::<prop::sample::Index>()) {
-            let padded = [&bytes[..], &[b'x'; PADDING]].concat();
+        fn marks_are_where_a_byte_loop_finds_them(
+            blocks in proptest::collection::vec(bytes(), 1..4),
+            at in any::<prop::sample::Index>(),
+        ) {
             for kernel in Kernel::available() {
                 let mut marks = Marks::default();
-                kernel.mark(&padded, &mut marks);
-                let block = Block::new(&padded, &marks);
-                let at = at.index(bytes.len() + 1);
-                let first = bytes[at..].iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
-                prop_assert_eq!(block.stop_from(at), first.map(|place| (at + place, bytes[at + place])));
-                let word = block.word(at / 64).expect("within");
-                let all = |test: fn(u8) -> bool| {
-                    let bytes = padded[at / 64 * 64..].iter().take(64).enumerate();
-                    bytes.fold(0, |bits, (place, byte)| bits | u64::from(test(*byte)) << place)
-                };
-                prop_assert_eq!(word.quotes, all(|byte| byte == b'"'));
-                prop_assert_eq!(word.backslashes, all(|byte| byte == b'\\'));
-                prop_assert_eq!(word.stops, all(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)));
-                prop_assert_eq!(marks.ascii, bytes.is_ascii());
-                prop_assert_eq!(block.is_utf8(), std::str::from_utf8(&bytes).is_ok());
-                prop_assert!(block.chunk(at).is_some());
+                for bytes in &blocks {
+                    let padded = [&bytes[..], &[b'x'; PADDING]].concat();
+                    kernel.mark(&padded, &mut marks);
+                    let block = Block::new(&padded, &marks);
+                    let at = at.index(bytes.len() + 1);
+                    let quote = bytes[at..].iter().position(|byte| *byte == b'"');
+                    prop_assert_eq!(block.quote_from(at as u32), quote.map(|place| (at + place) as u32));
+                    prop_assert_eq!(block.is_plain(), is_plain(bytes));
+                    prop_assert_eq!(block.is_utf8(), std::str::from_utf8(bytes).is_ok());
+                    prop_assert!(block.chunk(at as u32).is_some());
+                    if !block.is_plain() {
+                        check_stops(block, bytes, &padded, at)?;
+                    }
+                }
             }
         }
     }

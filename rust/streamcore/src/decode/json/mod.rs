@@ -4,12 +4,14 @@
 //! columns (`decode/convert.rs`) only once the record as a whole is good. Invariant: a record that
 //! `locate` accepts is valid JSON to its last byte.
 
+pub mod alike;
 pub mod kernel;
 pub mod layout;
 pub mod layouts;
 pub mod marks;
 pub mod scan;
 pub mod text;
+pub mod tree;
 
 use crate::error::RejectKind;
 use scan::{Fault, Kind, Scan, Scanner, Value};

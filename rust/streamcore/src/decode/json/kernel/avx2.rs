@@ -7,10 +7,11 @@
 
 use super::{Bits, Chunk, Classes, Wide};
 use crate::decode::json::Located;
-use crate::decode::json::layouts::Tree;
+use crate::decode::json::layouts::Known;
 use crate::decode::json::marks::{Block, Marks, Record};
 use std::arch::x86_64::{
-    __m256i, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_set1_epi8,
+    __m256i, _mm256_cmpeq_epi8, _mm256_cmpgt_epi8, _mm256_loadu_si256, _mm256_min_epi8, _mm256_min_epu8,
+    _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
 };
 
 /// Proof that the CPU has AVX2, BMI1, BMI2 and LZCNT; [`Avx2::detect`] gives it.
@@ -36,6 +37,12 @@ impl Wide for Avx2 {
     fn classify(self, bytes: &Chunk) -> Classes {
         // SAFETY: `self` proves that the CPU has AVX2.
         unsafe { classify(bytes) }
+    }
+
+    #[inline(always)]
+    fn mark_plain(self, chunks: &[Chunk], quotes: &mut [[u8; 8]]) -> bool {
+        // SAFETY: `self` proves that the CPU has AVX2.
+        unsafe { mark_plain(chunks, quotes) }
     }
 
     #[inline(always)]
@@ -84,6 +91,23 @@ fn classify(bytes: &Chunk) -> Classes {
         controls: [mask(control(first)), mask(control(second))],
         high: [mask(first), mask(second)],
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn mark_plain(chunks: &[Chunk], quotes: &mut [[u8; 8]]) -> bool {
+    // The least byte: below the first printable one are control characters and, as signed bytes, all beyond ASCII.
+    let (mut least, mut backslashes) = (_mm256_set1_epi8(i8::MAX), _mm256_set1_epi8(0));
+    for (chunk, quotes) in chunks.iter().zip(quotes) {
+        let (first, second) = halves(chunk);
+        let (marks, _) = quotes.as_chunks_mut();
+        marks[0] = mask(equal(first, b'"')).to_le_bytes();
+        marks[1] = mask(equal(second, b'"')).to_le_bytes();
+        least = _mm256_min_epi8(least, _mm256_min_epi8(first, second));
+        backslashes = _mm256_or_si256(backslashes, _mm256_or_si256(equal(first, b'\\'), equal(second, b'\\')));
+    }
+    let low = _mm256_cmpgt_epi8(_mm256_set1_epi8(0x20), least);
+    mask(_mm256_or_si256(low, backslashes)) == 0
 }
 
 #[inline]

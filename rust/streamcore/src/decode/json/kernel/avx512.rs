@@ -6,11 +6,11 @@
 
 use super::{Bits, Chunk, Classes, Wide, halves_of, whole_of};
 use crate::decode::json::Located;
-use crate::decode::json::layouts::Tree;
+use crate::decode::json::layouts::Known;
 use crate::decode::json::marks::{Block, Marks, Record};
 use std::arch::x86_64::{
-    __m512i, _mm512_cmpeq_epi8_mask, _mm512_cmplt_epu8_mask, _mm512_cmpneq_epi8_mask, _mm512_loadu_si512,
-    _mm512_movepi8_mask, _mm512_set1_epi8,
+    __m512i, _mm512_cmpeq_epi8_mask, _mm512_cmplt_epi8_mask, _mm512_cmplt_epu8_mask, _mm512_cmpneq_epi8_mask,
+    _mm512_loadu_si512, _mm512_min_epi8, _mm512_movepi8_mask, _mm512_set1_epi8,
 };
 
 /// Proof that the CPU has AVX-512 F and BW, BMI1, BMI2 and LZCNT; [`Avx512::detect`] gives it.
@@ -40,6 +40,12 @@ impl Wide for Avx512 {
     }
 
     #[inline(always)]
+    fn mark_plain(self, chunks: &[Chunk], quotes: &mut [[u8; 8]]) -> bool {
+        // SAFETY: `self` proves that the CPU has AVX-512 F and BW.
+        unsafe { mark_plain(chunks, quotes) }
+    }
+
+    #[inline(always)]
     fn begins(self, bytes: &Chunk, literal: &Chunk, compared: Bits) -> bool {
         // SAFETY: `self` proves that the CPU has AVX-512 F and BW.
         unsafe { differing(bytes, literal) & whole_of(compared) == 0 }
@@ -63,6 +69,20 @@ fn classify(bytes: &Chunk) -> Classes {
         controls: halves_of(_mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(0x20))),
         high: halves_of(_mm512_movepi8_mask(bytes)),
     }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn mark_plain(chunks: &[Chunk], quotes: &mut [[u8; 8]]) -> bool {
+    // The least byte: below the first printable one are control characters and, as signed bytes, all beyond ASCII.
+    let (mut least, mut backslashes) = (_mm512_set1_epi8(i8::MAX), 0);
+    for (chunk, quotes) in chunks.iter().zip(quotes) {
+        let bytes = load(chunk);
+        *quotes = _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'"'.cast_signed())).to_le_bytes();
+        least = _mm512_min_epi8(least, bytes);
+        backslashes |= _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'\\'.cast_signed()));
+    }
+    _mm512_cmplt_epi8_mask(least, _mm512_set1_epi8(0x20)) | backslashes == 0
 }
 
 #[inline]

@@ -20,11 +20,11 @@ macro_rules! entrances {
                 unsafe { compiled(self, bytes, marks) }
             }
 
-            /// See [`Tree::walk_with`].
+            /// See [`Known::walk_with`].
             #[inline]
             pub fn walk(
                 self,
-                tree: &Tree,
+                known: &mut Known,
                 block: Block<'_>,
                 records: &[Record],
                 found: &mut [Located],
@@ -33,16 +33,16 @@ macro_rules! entrances {
                 #[target_feature(enable = $features)]
                 fn compiled(
                     kernel: $kernel,
-                    tree: &Tree,
+                    known: &mut Known,
                     block: Block<'_>,
                     records: &[Record],
                     found: &mut [Located],
                     fields: usize,
                 ) -> usize {
-                    tree.walk_with(kernel, block, records, found, fields)
+                    known.walk_with(kernel, block, records, found, fields)
                 }
                 // SAFETY: `self` proves that the CPU has the instructions `compiled` is compiled for.
-                unsafe { compiled(self, tree, block, records, found, fields) }
+                unsafe { compiled(self, known, block, records, found, fields) }
             }
         }
     };
@@ -57,7 +57,7 @@ pub mod neon;
 pub mod portable;
 
 use super::Located;
-use super::layouts::Tree;
+use super::layouts::Known;
 use super::marks::{Block, Marks, Record};
 use crate::raw::PADDING;
 use std::sync::OnceLock;
@@ -93,6 +93,10 @@ pub const fn halves_of(bits: u64) -> Bits {
 pub trait Wide: Copy {
     /// The classes of its bytes.
     fn classify(self, bytes: &Chunk) -> Classes;
+
+    /// Marks the quotes of chunks, eight bytes a byte; false, with marks of no use, where a byte is a backslash,
+    /// a control character or not ASCII.
+    fn mark_plain(self, chunks: &[Chunk], quotes: &mut [[u8; PADDING / 8]]) -> bool;
 
     /// Whether those bytes are the same as in `literal` whose bits are set; they are the first ones, at
     /// least one.
@@ -185,17 +189,17 @@ impl Kernel {
         on_kernel!(self, kernel => kernel.mark(bytes, marks));
     }
 
-    /// See [`Tree::walk_with`].
+    /// See [`Known::walk_with`].
     #[inline]
     pub fn walk(
         self,
-        tree: &Tree,
+        known: &mut Known,
         block: Block<'_>,
         records: &[Record],
         found: &mut [Located],
         fields: usize,
     ) -> usize {
-        on_kernel!(self, kernel => kernel.walk(tree, block, records, found, fields))
+        on_kernel!(self, kernel => kernel.walk(known, block, records, found, fields))
     }
 }
 
@@ -214,6 +218,14 @@ mod tests {
         prop_assert_eq!(classes.backslashes, bits(|byte| byte == b'\\'));
         prop_assert_eq!(classes.controls, bits(|byte| byte < 0x20));
         prop_assert_eq!(classes.high, bits(|byte| byte >= 0x80));
+        for chunks in [&[*left][..], &[*right, *left]] {
+            let plain = |byte: &u8| matches!(byte, 0x20..0x80) && *byte != b'\\';
+            let mut quotes = vec![[0; PADDING / 8]; chunks.len()];
+            prop_assert_eq!(kernel.mark_plain(chunks, &mut quotes), chunks.as_flattened().iter().all(plain));
+            if quotes.len() == 1 {
+                prop_assert_eq!(halves_of(u64::from_le_bytes(quotes[0])), classes.quotes);
+            }
+        }
         for len in 1..=left.len() {
             prop_assert_eq!(kernel.begins(left, right, first_bits(len)), left[..len] == right[..len], "{}", len);
         }
@@ -223,7 +235,9 @@ mod tests {
     fn bytes() -> impl Strategy<Value = Chunk> {
         let byte =
             prop_oneof![4 => Just(b'a'), 1 => any::<u8>(), 1 => prop::sample::select(b"\"\\\x1f \x80\xff".to_vec())];
-        proptest::collection::vec(byte, 64).prop_map(|bytes| bytes.try_into().expect("64 bytes"))
+        let plain = prop_oneof![50 => prop::sample::select(b"ab \"~".to_vec()), 1 => any::<u8>()];
+        let bytes = prop_oneof![proptest::collection::vec(byte, 64), proptest::collection::vec(plain, 64)];
+        bytes.prop_map(|bytes| bytes.try_into().expect("64 bytes"))
     }
 
     impl Kernel {

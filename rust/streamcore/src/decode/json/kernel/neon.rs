@@ -6,10 +6,11 @@
 
 use super::{Bits, Chunk, Classes, Wide, halves_of, whole_of};
 use crate::decode::json::Located;
-use crate::decode::json::layouts::Tree;
+use crate::decode::json::layouts::Known;
 use crate::decode::json::marks::{Block, Marks, Record};
 use std::arch::aarch64::{
-    uint8x16_t, vandq_u8, vceqq_u8, vcltq_u8, vdupq_n_u8, vgetq_lane_u64, vld1q_u8, vpaddq_u8, vreinterpretq_u64_u8,
+    uint8x16_t, vandq_u8, vceqq_u8, vcltq_u8, vdupq_n_u8, vgetq_lane_u64, vld1q_u8, vmaxvq_u8, vminq_s8, vminvq_s8,
+    vorrq_u8, vpaddq_u8, vreinterpretq_s8_u8, vreinterpretq_u64_u8,
 };
 use std::arch::is_aarch64_feature_detected;
 
@@ -32,6 +33,12 @@ impl Wide for Neon {
     fn classify(self, bytes: &Chunk) -> Classes {
         // SAFETY: `self` proves that the CPU has NEON.
         unsafe { classify(bytes) }
+    }
+
+    #[inline(always)]
+    fn mark_plain(self, chunks: &[Chunk], quotes: &mut [[u8; 8]]) -> bool {
+        // SAFETY: `self` proves that the CPU has NEON.
+        unsafe { mark_plain(chunks, quotes) }
     }
 
     #[inline(always)]
@@ -100,6 +107,22 @@ fn classify(bytes: &Chunk) -> Classes {
         controls: halves_of(below(bytes, 0x20)),
         high: halves_of(!below(bytes, 0x80)),
     }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn mark_plain(chunks: &[Chunk], quotes: &mut [[u8; 8]]) -> bool {
+    // The least byte: below the first printable one are control characters and, as signed bytes, all beyond ASCII.
+    let (mut least, mut backslashes) = (vreinterpretq_s8_u8(vdupq_n_u8(0x7f)), vdupq_n_u8(0));
+    for (chunk, quotes) in chunks.iter().zip(quotes) {
+        *quotes = equal(chunk, b'"').to_le_bytes();
+        for place in 0..4 {
+            let bytes = quarter(chunk, place);
+            least = vminq_s8(least, vreinterpretq_s8_u8(bytes));
+            backslashes = vorrq_u8(backslashes, vceqq_u8(bytes, vdupq_n_u8(b'\\')));
+        }
+    }
+    vminvq_s8(least) >= 0x20 && vmaxvq_u8(backslashes) == 0
 }
 
 /// The bytes in which `left` and `right` are the same.

@@ -2,7 +2,7 @@
 
 use super::{Bits, Chunk, Classes, Wide, halves_of, whole_of};
 use crate::decode::json::Located;
-use crate::decode::json::layouts::Tree;
+use crate::decode::json::layouts::Known;
 use crate::decode::json::marks::{Block, Marks, Record};
 
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -18,16 +18,16 @@ impl Portable {
         marks.read_with(self, bytes);
     }
 
-    /// See [`Tree::walk_with`].
+    /// See [`Known::walk_with`].
     pub fn walk(
         self,
-        tree: &Tree,
+        known: &mut Known,
         block: Block<'_>,
         records: &[Record],
         found: &mut [Located],
         fields: usize,
     ) -> usize {
-        tree.walk_with(self, block, records, found, fields)
+        known.walk_with(self, block, records, found, fields)
     }
 }
 
@@ -60,6 +60,19 @@ impl Wide for Portable {
             controls: halves_of(controls),
             high: halves_of(high),
         }
+    }
+
+    #[inline]
+    fn mark_plain(self, chunks: &[Chunk], quotes: &mut [[u8; 8]]) -> bool {
+        let mut others = 0;
+        for (chunk, quotes) in chunks.iter().zip(quotes) {
+            for (bytes, marks) in chunk.as_chunks().0.iter().zip(quotes) {
+                let word = u64::from_le_bytes(*bytes);
+                *marks = gather(zeros(word ^ (ONES * u64::from(b'"')))) as u8;
+                others |= zeros(word ^ (ONES * u64::from(b'\\'))) | zeros(word & (ONES * 0xe0)) | word;
+            }
+        }
+        others & HIGHS == 0
     }
 
     #[inline]

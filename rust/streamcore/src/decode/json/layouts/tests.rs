@@ -2,6 +2,7 @@
 
 use super::super::Projection;
 use super::super::marks::Marks;
+use super::super::tree::{ALTERNATIVES_MAX, PIECES_MAX};
 use super::*;
 use crate::raw::PADDING;
 use proptest::prelude::*;
@@ -194,7 +195,7 @@ fn what_layouts_take_is_bounded() {
     for number in 0..200 {
         let record = format!("{{\"{}\":1,\"{}{number}\":2}}", "x".repeat(15_000), "y".repeat(9_000));
         teach(&mut layouts, &record);
-        assert!(layouts.tree.nodes.len() <= PIECES_MAX);
+        assert!(layouts.known.tree.len() <= PIECES_MAX);
     }
     assert!(layouts.forgotten() > 0);
 }
@@ -203,5 +204,5 @@ fn what_layouts_take_is_bounded() {
 fn a_record_of_too_many_pieces_is_not_learned() {
     let long = format!("{{\"{}\":1}}", "x".repeat(40_000));
     let mut layouts = taught(&long);
-    assert_eq!((layouts.tree.nodes.len(), hits(&mut layouts, &long)), (0, None));
+    assert_eq!((layouts.known.tree.len(), hits(&mut layouts, &long)), (0, None));
 }
