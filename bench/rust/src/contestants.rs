@@ -1,276 +1,184 @@
 //! Who reads the records, each in the way its documentation recommends for a few known fields.
 //!
-//! Every contestant validates the whole record and gives a sum over the wanted values, so that none can
-//! leave work out: the sums must be equal before anything is measured.
+//! Every contestant validates the whole record and fills the same columns; the rivals fill them in buffers
+//! that are used again, while streamcore makes new ones for each range, as it does in a pipeline.
 
-use crate::corpora::{Corpus, Kind, Shape};
-use jiter::JsonValue;
-use serde::Deserialize;
+use crate::columns::{empty, push_float, push_int, push_text};
+use crate::corpora::{Kind, Shape};
+use crate::wanted::{Click, GitHub, Note, Traced, Wanted, Wide};
+use serde_json::json;
+use simd_json::Tape;
 use simd_json::prelude::ValueAsScalar as _;
-use std::borrow::Cow;
-use std::fmt::Write as _;
-use streamcore::batch::Scalar;
+use sonic_rs::JsonValueTrait;
+use std::mem;
+use std::ops::Range;
+use streamcore::batch::{Batch, Column};
 use streamcore::decode::Decoder;
 use streamcore::pipeline::Pipeline;
 use streamcore::raw::RawBatch;
 use streamcore::spec::Spec;
 
-/// What a missing value adds to the sum.
-const MISSING: u64 = 7;
-
-/// Records decoded in one go, as the engine cuts them.
-const RANGE_ROWS: usize = 4096;
-
-fn text(value: &[u8]) -> u64 {
-    let edge = |byte: Option<&u8>| u64::from(byte.copied().unwrap_or(0));
-    value.len() as u64 * 31 + edge(value.first()) * 7 + edge(value.last())
+/// One that reads records into columns.
+pub trait Contestant {
+    /// The wanted fields of the records `rows`; `None` where one of them is not valid.
+    fn read(&mut self, raw: &RawBatch, rows: Range<usize>) -> Option<&[Column]>;
 }
 
-fn int(value: i64) -> u64 {
-    value as u64
+/// A parser of single records.
+struct Rival<R> {
+    columns: Vec<Column>,
+    /// Appends the wanted fields of a record to the columns; `None` where it is not valid.
+    read: R,
 }
 
-fn float(value: f64) -> u64 {
-    value.to_bits() >> 8
-}
-
-/// The wanted values of a record, as serde fills them.
-trait Wanted {
-    fn sum(&self) -> u64;
-}
-
-#[derive(Deserialize)]
-struct Click<'a> {
-    #[serde(borrow)]
-    timestamp: Cow<'a, str>,
-    #[serde(borrow)]
-    payload: Payload<'a>,
-}
-
-#[derive(Deserialize)]
-struct Payload<'a> {
-    #[serde(borrow)]
-    page_id: Cow<'a, str>,
-}
-
-impl Wanted for Click<'_> {
-    fn sum(&self) -> u64 {
-        text(self.timestamp.as_bytes()).wrapping_add(text(self.payload.page_id.as_bytes()))
+impl<R: FnMut(&[u8], &mut [Column]) -> Option<()>> Contestant for Rival<R> {
+    fn read(&mut self, raw: &RawBatch, mut rows: Range<usize>) -> Option<&[Column]> {
+        self.columns.iter_mut().for_each(|column| column.truncate(0));
+        rows.try_for_each(|row| (self.read)(raw.value(row)?, &mut self.columns))?;
+        Some(&self.columns)
     }
 }
 
-#[derive(Deserialize)]
-struct Wide<'a> {
-    #[serde(borrow)]
-    f00: Cow<'a, str>,
-    #[serde(borrow)]
-    f04: Cow<'a, str>,
-    f07: i64,
-    f11: f64,
-    #[serde(borrow)]
-    f19: Cow<'a, str>,
+fn rival<R>(shape: Shape, read: R) -> Box<dyn Contestant>
+where
+    R: FnMut(&[u8], &mut [Column]) -> Option<()> + 'static,
+{
+    Box::new(Rival { columns: empty(shape), read })
 }
 
-impl Wanted for Wide<'_> {
-    fn sum(&self) -> u64 {
-        let texts = [&self.f00, &self.f04, &self.f19].map(|value| text(value.as_bytes()));
-        texts.into_iter().fold(int(self.f07).wrapping_add(float(self.f11)), u64::wrapping_add)
-    }
-}
-
-#[derive(Deserialize)]
-struct GitHub<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow)]
-    actor: Actor<'a>,
-    repo: Repo,
-    #[serde(borrow)]
-    payload: Action<'a>,
-    #[serde(borrow)]
-    created_at: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct Actor<'a> {
-    #[serde(borrow)]
-    login: Cow<'a, str>,
-}
-
-#[derive(Deserialize)]
-struct Repo {
-    id: i64,
-}
-
-#[derive(Deserialize)]
-struct Action<'a> {
-    #[serde(borrow)]
-    action: Cow<'a, str>,
-}
-
-impl Wanted for GitHub<'_> {
-    fn sum(&self) -> u64 {
-        let texts = [&self.kind, &self.actor.login, &self.payload.action, &self.created_at];
-        texts.map(|value| text(value.as_bytes())).into_iter().fold(int(self.repo.id), u64::wrapping_add)
-    }
-}
-
-#[derive(Deserialize)]
-struct Note<'a> {
-    id: i64,
-    #[serde(borrow)]
-    text: Cow<'a, str>,
-}
-
-impl Wanted for Note<'_> {
-    fn sum(&self) -> u64 {
-        int(self.id).wrapping_add(text(self.text.as_bytes()))
-    }
-}
-
-/// `$read` of every record into the struct of its shape.
-macro_rules! with_serde {
-    ($corpus:expr, $read:expr) => {
-        match $corpus.shape {
-            Shape::Click => total($corpus, |record| {
-                let wanted: Click<'_> = $read(record);
-                wanted.sum()
-            }),
-            Shape::Wide => total($corpus, |record| {
-                let wanted: Wide<'_> = $read(record);
-                wanted.sum()
-            }),
-            Shape::GitHub => total($corpus, |record| {
-                let wanted: GitHub<'_> = $read(record);
-                wanted.sum()
-            }),
-            Shape::Note => total($corpus, |record| {
-                let wanted: Note<'_> = $read(record);
-                wanted.sum()
-            }),
+/// A rival that reads a record into the struct of its shape.
+macro_rules! into_struct {
+    ($shape:expr, $record:ident => $read:expr) => {
+        match $shape {
+            Shape::Click => into_struct!(Click, $shape, $record => $read),
+            Shape::Traced => into_struct!(Traced, $shape, $record => $read),
+            Shape::Wide => into_struct!(Wide, $shape, $record => $read),
+            Shape::GitHub => into_struct!(GitHub, $shape, $record => $read),
+            Shape::Note => into_struct!(Note, $shape, $record => $read),
         }
+    };
+    ($wanted:ident, $shape:expr, $record:ident => $read:expr) => {
+        rival($shape, move |$record, columns| {
+            let wanted: $wanted<'_> = $read?;
+            wanted.push(columns);
+            Some(())
+        })
     };
 }
 
-fn total(corpus: &Corpus, mut sum: impl FnMut(&[u8]) -> u64) -> u64 {
-    corpus.records.iter().fold(0, |all, record| all.wrapping_add(sum(record)))
-}
-
-/// `serde_json` into a struct.
+/// All of them by name, streamcore first: the name of the crate, and its way where there are several.
 #[must_use]
-pub fn serde_json(corpus: &Corpus) -> u64 {
-    with_serde!(corpus, |record| serde_json::from_slice(record).expect("valid"))
+pub fn all(shape: Shape) -> Vec<(&'static str, Box<dyn Contestant>)> {
+    vec![
+        ("streamcore", Box::new(Streamcore::new(shape))),
+        ("simd-json", simd_json(shape)),
+        ("sonic-rs struct", into_struct!(shape, record => sonic_rs::from_slice(record).ok())),
+        ("sonic-rs get_many", sonic_rs_get_many(shape)),
+        ("sonic-rs value", sonic_rs_value(shape)),
+        ("jiter", into_struct!(shape, record => jiter::serde::from_str(utf8(record)?).ok())),
+        ("serde_json", into_struct!(shape, record => serde_json::from_str(utf8(record)?).ok())),
+    ]
 }
 
-/// `sonic-rs` into a struct.
-#[must_use]
-pub fn sonic_rs(corpus: &Corpus) -> u64 {
-    with_serde!(corpus, |record| sonic_rs::from_slice(record).expect("valid"))
+/// For parsers that do not look at the UTF-8 of text they skip.
+fn utf8(record: &[u8]) -> Option<&str> {
+    simdutf8::basic::from_utf8(record).ok()
 }
 
-/// `simd-json` into its tape, with buffers used again; it needs a copy that it may change.
-#[must_use]
-pub fn simd_json(corpus: &Corpus) -> u64 {
-    let (mut buffers, mut copy) = (simd_json::Buffers::default(), Vec::new());
-    let fields = paths(corpus.shape);
-    total(corpus, |record| {
-        copy.clear();
-        copy.extend_from_slice(record);
-        let tape = simd_json::to_tape_with_buffers(&mut copy, &mut buffers).expect("valid");
-        let value = tape.as_value();
-        fields.iter().fold(0, |sum, (path, kind)| {
-            let found = path.iter().try_fold(value, |value, name| value.get(*name));
-            sum.wrapping_add(found.map_or(MISSING, |found| match kind {
-                Kind::Text => text(found.as_str().expect("text").as_bytes()),
-                Kind::Int => int(found.as_i64().expect("whole")),
-                Kind::Float => float(found.as_f64().expect("number")),
-            }))
-        })
-    })
-}
-
-/// `jiter`, the parser of pydantic, into its value.
-#[must_use]
-pub fn jiter(corpus: &Corpus) -> u64 {
-    let fields = paths(corpus.shape);
-    total(corpus, |record| {
-        let value = JsonValue::parse(record, false).expect("valid");
-        fields.iter().fold(0, |sum, (path, _)| {
-            let found = path.iter().try_fold(&value, |value, name| match value {
-                JsonValue::Object(members) => members.iter().find(|(key, _)| key == name).map(|(_, value)| value),
-                _ => None,
-            });
-            sum.wrapping_add(match found {
-                Some(JsonValue::Str(value)) => text(value.as_bytes()),
-                Some(JsonValue::Int(value)) => int(*value),
-                Some(JsonValue::Float(value)) => float(*value),
-                _ => MISSING,
-            })
-        })
-    })
-}
-
+/// The wanted fields: the names that lead to each, and its kind.
 fn paths(shape: Shape) -> Vec<(Vec<&'static str>, Kind)> {
     shape.fields().iter().map(|(path, kind)| (path.split('.').collect(), *kind)).collect()
 }
 
+/// `simd-json` into its tape, with tape and buffers used again; it needs a copy that it may change.
+fn simd_json(shape: Shape) -> Box<dyn Contestant> {
+    let (mut buffers, mut copy, mut idle) = (simd_json::Buffers::default(), Vec::new(), Tape(Vec::new()));
+    let fields = paths(shape);
+    rival(shape, move |record, columns| {
+        copy.clear();
+        copy.extend_from_slice(record);
+        let mut tape = mem::replace(&mut idle, Tape(Vec::new())).reset();
+        simd_json::fill_tape(&mut copy, &mut buffers, &mut tape).ok()?;
+        for (column, (path, kind)) in columns.iter_mut().zip(&fields) {
+            let found = path.iter().try_fold(tape.as_value(), |value, name| value.get(*name));
+            match kind {
+                Kind::Text => push_text(column, found.as_ref().and_then(|found| found.as_str())),
+                Kind::Int => push_int(column, found.and_then(|found| found.as_i64())),
+                Kind::Float => push_float(column, found.and_then(|found| found.as_f64())),
+            };
+        }
+        idle = tape.reset();
+        Some(())
+    })
+}
+
+/// `sonic-rs` by its lazy values. It stops reading where all paths are found, so it also looks for one that no
+/// record has.
+fn sonic_rs_get_many(shape: Shape) -> Box<dyn Contestant> {
+    let fields = paths(shape);
+    let mut tree = sonic_rs::PointerTree::new();
+    fields.iter().for_each(|(path, _)| tree.add_path(path));
+    tree.add_path(["no record has it"]);
+    rival(shape, move |record, columns| {
+        let found = sonic_rs::get_many(record, &tree).ok()?;
+        let mut wanted = columns.iter_mut().zip(&fields).zip(&found);
+        wanted.try_for_each(|((column, (_, kind)), found)| push_found(column, *kind, found.as_ref()))
+    })
+}
+
+/// `sonic-rs` into its value.
+fn sonic_rs_value(shape: Shape) -> Box<dyn Contestant> {
+    let fields = paths(shape);
+    rival(shape, move |record, columns| {
+        let value: sonic_rs::Value = sonic_rs::from_slice(record).ok()?;
+        columns.iter_mut().zip(&fields).try_for_each(|(column, (path, kind))| {
+            let found = path.iter().try_fold(&value, |value, name| value.get(*name));
+            push_found(column, *kind, found)
+        })
+    })
+}
+
+/// Appends what `sonic-rs` found; `None` where a lazy value is not valid, which shows only when it is read.
+fn push_found(column: &mut Column, kind: Kind, found: Option<&impl JsonValueTrait>) -> Option<()> {
+    let is_read = match kind {
+        Kind::Text => push_text(column, found.and_then(|found| found.as_str())),
+        Kind::Int => push_int(column, found.and_then(JsonValueTrait::as_i64)),
+        Kind::Float => push_float(column, found.and_then(JsonValueTrait::as_f64)),
+    };
+    (is_read || found.is_none_or(JsonValueTrait::is_null)).then_some(())
+}
+
 /// streamcore: the records of a poll into columns.
-pub struct Streamcore {
+struct Streamcore {
     decoder: Decoder,
-    raw: RawBatch,
+    batch: Batch,
 }
 
 impl Streamcore {
-    /// The decoder for what is wanted of `corpus`, and its records as a source hands them over.
-    #[must_use]
-    pub fn new(corpus: &Corpus) -> Self {
-        let (mut schema, mut columns) = (String::new(), String::new());
-        for (path, kind) in corpus.shape.fields() {
-            let comma = if schema.is_empty() { "" } else { "," };
+    /// The decoder of a pipeline that selects what is wanted of `shape`.
+    fn new(shape: Shape) -> Self {
+        let (mut schema, mut columns) = (serde_json::Map::new(), Vec::new());
+        for (path, kind) in shape.fields() {
             let kind = match kind {
                 Kind::Text => "string",
                 Kind::Int => "int64",
                 Kind::Float => "float64",
             };
-            let name = path.replace('.', "_");
-            let written = write!(schema, "{comma}\"{path}\":\"{kind}\"")
-                .and_then(|()| write!(columns, "{comma}{{\"name\":\"{name}\",\"text\":\"{path}\"}}"));
-            written.expect("memory");
+            schema.insert((*path).to_owned(), kind.into());
+            columns.push(json!({"name": path.replace('.', "_"), "text": path}));
         }
-        let spec = format!(
-            "{{\"source\":{{\"schema\":{{{schema}}},\"out_of_orderness_ms\":0}},\
-             \"steps\":[{{\"verb\":\"select\",\"columns\":[{columns}]}}]}}"
-        );
-        let spec = Spec::from_json(spec.as_bytes()).expect("a description");
+        let source = json!({"schema": schema, "out_of_orderness_ms": 0});
+        let spec = json!({"source": source, "steps": [{"verb": "select", "columns": columns}]});
+        let spec = Spec::from_json(spec.to_string().as_bytes()).expect("a description");
         let decoder = Decoder::new(Pipeline::new(&spec, 1).expect("a pipeline").plan().decode.clone());
-        let mut raw = RawBatch::new(0, "bench".into(), corpus.records.len(), corpus.bytes());
-        for (offset, record) in corpus.records.iter().enumerate() {
-            raw.push(Some(record), offset as i64, Some(0)).expect("small");
-        }
-        raw.seal();
-        Self { decoder, raw }
+        Self { decoder, batch: Batch::default() }
     }
+}
 
-    /// Decodes all records.
-    #[must_use]
-    pub fn read(&self) -> u64 {
-        let (mut sum, mut start) = (0_u64, 0);
-        while start < self.raw.len() {
-            let end = (start + RANGE_ROWS).min(self.raw.len());
-            let batch = self.decoder.decode(&self.raw, start..end);
-            assert_eq!(batch.len(), end - start, "{:?}", batch.rejects.first());
-            for column in &batch.columns {
-                for row in 0..batch.len() {
-                    sum = sum.wrapping_add(match column.get(row) {
-                        Scalar::Bytes(value) => text(value),
-                        Scalar::Int64(value) => int(value),
-                        Scalar::Float64(value) => float(value),
-                        _ => MISSING,
-                    });
-                }
-            }
-            start = end;
-        }
-        sum
+impl Contestant for Streamcore {
+    fn read(&mut self, raw: &RawBatch, rows: Range<usize>) -> Option<&[Column]> {
+        self.batch = Batch::default(); // as in a pipeline, where one is gone before the next is made
+        self.batch = self.decoder.decode(raw, rows.clone());
+        (self.batch.len() == rows.len()).then_some(&*self.batch.columns)
     }
 }

@@ -1,9 +1,10 @@
 //! The records that are read: kinds that occur in topics, and kinds that hurt.
 
 use crate::draw::Draw;
+use streamcore::raw::RawBatch;
 
-/// Bytes of each corpus, about: more than any cache but the last.
-const CORPUS_BYTES: usize = 8 << 20;
+/// Bytes of each corpus, about: more than a core has in caches of its own.
+const CORPUS_BYTES: usize = 2 << 20;
 
 /// What a wanted field holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,22 +20,30 @@ pub enum Kind {
 /// Which fields are wanted, and so which struct the rivals fill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shape {
-    /// `timestamp`, `payload.page_id`.
+    /// The reference event.
     Click,
-    /// `f00`, `f04`, `f07`, `f11`, `f19`.
+    /// The same with a field that half of the records lack.
+    Traced,
+    /// 5 of 20 fields.
     Wide,
-    /// `type`, `actor.login`, `repo.id`, `payload.action`, `created_at`.
+    /// An event of a public timeline.
     GitHub,
-    /// `id`, `text`.
+    /// A text and its number.
     Note,
 }
 
 impl Shape {
-    /// The wanted fields.
+    /// The wanted fields, by name: the order of the engine's columns.
     #[must_use]
     pub fn fields(self) -> &'static [(&'static str, Kind)] {
         match self {
-            Self::Click => &[("timestamp", Kind::Text), ("payload.page_id", Kind::Text)],
+            Self::Click => &[("event_id", Kind::Text), ("payload.page_id", Kind::Text), ("timestamp", Kind::Text)],
+            Self::Traced => &[
+                ("event_id", Kind::Text),
+                ("payload.page_id", Kind::Text),
+                ("timestamp", Kind::Text),
+                ("trace", Kind::Text),
+            ],
             Self::Wide => &[
                 ("f00", Kind::Text),
                 ("f04", Kind::Text),
@@ -43,11 +52,11 @@ impl Shape {
                 ("f19", Kind::Text),
             ],
             Self::GitHub => &[
-                ("type", Kind::Text),
                 ("actor.login", Kind::Text),
-                ("repo.id", Kind::Int),
-                ("payload.action", Kind::Text),
                 ("created_at", Kind::Text),
+                ("payload.action", Kind::Text),
+                ("repo.id", Kind::Int),
+                ("type", Kind::Text),
             ],
             Self::Note => &[("id", Kind::Int), ("text", Kind::Text)],
         }
@@ -60,25 +69,30 @@ pub struct Corpus {
     pub name: &'static str,
     /// What is wanted of them.
     pub shape: Shape,
-    /// One JSON object each.
-    pub records: Vec<Vec<u8>>,
+    /// One JSON object each, end to end, as a source hands them over.
+    pub raw: RawBatch,
 }
 
 impl Corpus {
     fn new(name: &'static str, shape: Shape, mut make: impl FnMut(&mut Draw, u64) -> String) -> Self {
-        let (mut draw, mut records, mut bytes) = (Draw(1), Vec::new(), 0);
-        while bytes < CORPUS_BYTES {
-            let record = make(&mut draw, records.len() as u64).into_bytes();
-            bytes += record.len();
-            records.push(record);
+        let (mut draw, mut raw) = (Draw(1), RawBatch::new(0, "bench".into(), 0, CORPUS_BYTES));
+        while raw.byte_len() < CORPUS_BYTES {
+            let number = raw.len() as u64;
+            raw.push(Some(make(&mut draw, number).as_bytes()), number as i64, Some(0)).expect("small");
         }
-        Self { name, shape, records }
+        raw.seal();
+        Self { name, shape, raw }
+    }
+
+    /// The records.
+    pub fn records(&self) -> impl Iterator<Item = &[u8]> {
+        (0..self.raw.len()).filter_map(|row| self.raw.value(row))
     }
 
     /// Bytes of all records.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.records.iter().map(Vec::len).sum()
+        self.records().map(<[u8]>::len).sum()
     }
 }
 
@@ -87,19 +101,19 @@ impl Corpus {
 pub fn all() -> Vec<Corpus> {
     vec![
         Corpus::new("reference", Shape::Click, |draw, number| object(&click(draw, number))),
-        Corpus::new("fields in random order", Shape::Click, |draw, number| {
+        Corpus::new("random order", Shape::Click, |draw, number| {
             let mut members = click(draw, number);
             draw.shuffle(&mut members[..4]); // 24 layouts
             object(&members)
         }),
-        Corpus::new("optional fields", Shape::Click, optional),
-        Corpus::new("all layouts different", Shape::Click, |draw, number| {
+        Corpus::new("optional fields", Shape::Traced, optional),
+        Corpus::new("all different", Shape::Click, |draw, number| {
             let mut members = click(draw, number);
-            members.insert(draw.below(5) as usize, (format!("x{:016x}", draw.next()), "1".to_owned()));
+            members.insert(draw.below(5) as usize, (format!("x{:016x}", draw.number()), "1".to_owned()));
             object(&members)
         }),
-        Corpus::new("1 KB", Shape::Wide, |draw, _| wide(draw, 40)),
-        Corpus::new("10 KB", Shape::Wide, |draw, _| wide(draw, 490)),
+        Corpus::new("1 KB", Shape::Wide, |draw, _| wide(draw, 52)),
+        Corpus::new("10 KB", Shape::Wide, |draw, _| wide(draw, 665)),
         Corpus::new("nested", Shape::GitHub, github),
         Corpus::new("escapes", Shape::Note, |draw, number| {
             note(draw, number, &["\\n", "\\\"", "\\u00e9", "a", "\\\\", "\\t"])
@@ -117,7 +131,7 @@ fn object(members: &[(String, String)]) -> String {
 
 /// The reference event of `bench/python/clickstream.py`.
 fn click(draw: &mut Draw, number: u64) -> Members {
-    let (ident, ms) = (draw.next(), number / 20);
+    let (ident, ms) = (draw.number(), number / 20);
     let (minute, second, ms) = (ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000);
     let payload = format!(
         "{{\"user_id\":\"u{}\",\"page_id\":\"p{}\",\"dwell_ms\":{}}}",
@@ -182,9 +196,9 @@ fn wide(draw: &mut Draw, length: usize) -> String {
 fn github(draw: &mut Draw, number: u64) -> String {
     let kind = *draw.one_of(&["PushEvent", "WatchEvent", "IssuesEvent", "PullRequestEvent"]);
     let (actor, repo) = (draw.below(1 << 24), draw.below(1 << 28));
-    let commits: Vec<String> = (0..1 + draw.below(3))
+    let commits: Vec<String> = (0..=draw.below(3))
         .map(|_| {
-            let (sha, author) = (draw.next(), draw.below(9_999));
+            let (sha, author) = (draw.number(), draw.below(9_999));
             format!(
                 "{{\"sha\":\"{sha:016x}{sha:016x}\",\"author\":{{\"email\":\"dev{author}@example.org\",\"name\":\"Dev {author}\"}},\
                  \"message\":\"Fix the order of {author} rows\",\"distinct\":true,\"parents\":[{author},[1,2,3]]}}"

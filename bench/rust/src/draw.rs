@@ -1,11 +1,11 @@
-//! Numbers by chance that are the same in every run: SplitMix64 (Steele, Lea and Flood, 2014).
+//! Numbers by chance that are the same in every run: `SplitMix64` (Steele, Lea and Flood, 2014).
 
 /// A generator; its seed is the first state.
 pub struct Draw(pub u64);
 
 impl Draw {
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -15,12 +15,12 @@ impl Draw {
 
     /// A number below `limit`.
     pub fn below(&mut self, limit: u64) -> u64 {
-        self.next() % limit
+        self.number() % limit
     }
 
     /// True with a chance of one in two.
     pub fn coin(&mut self) -> bool {
-        self.next() >> 63 == 1
+        self.number() >> 63 == 1
     }
 
     /// One of `choices`.
