@@ -58,8 +58,8 @@ $(BENCH_VENV)/.locked: bench/peers/requirements.txt requirements-dev.lock | need
 bench: build servers $(BENCH_VENV)/.locked ## against the rivals, side by side; writes bench/results/
 	$(BIN)/python bench/python/run.py --rivals $(BENCH_VENV)/bin/python $(ARGS)
 
-bench-decode: need-rust ## JSON decoding beside simd-json, sonic-rs, jiter and serde_json, on one core
-	cargo bench --manifest-path bench/rust/Cargo.toml --locked $(ARGS)
+bench-decode: $(VENV)/.locked | need-rust ## JSON decoding beside simd-json, sonic-rs, jiter, serde_json and orjson, on one core
+	$(BIN)/python bench/python/run.py --only decode --rounds 9 $(ARGS)
 
 docs: build ## write docs/pipeline-toml.md from the configuration models
 	$(BIN)/streamcore config reference > docs/pipeline-toml.md
@@ -80,5 +80,5 @@ fmt: $(VENV)/.locked ## format Rust and Python
 	$(BIN)/ruff format --quiet $(SOURCES)
 
 clean: ## remove what the verbs made
-	rm -rf target $(VENV) $(BENCH_VENV) .cache .streamcore dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf target bench/rust/target $(VENV) $(BENCH_VENV) .cache .streamcore dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	rm -f python/streamcore/*.so

@@ -1,6 +1,6 @@
 """Runs the table: `make bench`, or `python bench/python/run.py --rivals PYTHON [--only NAME] [--events N]`.
 
-Prints a table and one JSON line a figure, and keeps both with every round's rate under `bench/results/`.
+Prints tables and one JSON line a figure, and keeps the figures with every round's rate under `bench/results/`.
 Exit code 1 when an answer is wrong; a slow machine is no error.
 """
 
@@ -19,31 +19,33 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bench.python import clickstream, startup  # noqa: E402
+from bench.python import clickstream, decode, startup  # noqa: E402
 from bench.python.file_to_windows import FileBench  # noqa: E402
 from bench.python.kafka_to_windows import KafkaBench  # noqa: E402
 from bench.python.measure import Figure, Measured, WrongAnswerError, machine, say  # noqa: E402
 
-NAMES = ("startup", "file", "kafka")
+NAMES = ("startup", "decode", "file", "kafka")
+CACHE = ROOT / ".cache" / "bench"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--rivals", required=True, help="Python of the environment that has bench/peers/requirements.txt"
-    )
+    parser.add_argument("--rivals", help="Python of the environment that has bench/peers/requirements.txt")
     parser.add_argument("--only", choices=NAMES, action="append", help="run only this part; may be given again")
     parser.add_argument("--events", type=int, default=4_000_000, help="events of the reference job")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results")
     options = parser.parse_args(arguments)
+    if options.rivals is None and {"file", "kafka"} & set(options.only or NAMES):
+        parser.error("file and kafka need --rivals")
     try:
         measured, figures = run(options)
     except WrongAnswerError as error:
         say(f"wrong answer: {error}")
         return 1
-    keep(options.results, measured, figures)
-    show(measured, figures)
+    keep(options, measured, figures)
+    for one in figures:
+        print(one.line())
     return 0
 
 
@@ -54,22 +56,30 @@ def run(options: argparse.Namespace) -> tuple[list[Measured], list[Figure]]:
     if "startup" in chosen:
         say("startup")
         figures += startup.run(options.rounds)
+    if "decode" in chosen:
+        say("decode")
+        corpora = decode.run(CACHE / "decode", options.rounds)
+        decode.show(corpora)
+        measured += [entry for corpus in corpora for entry in corpus.rounds()]
+        figures += [one for corpus in corpora for one in corpus.figures()]
     if {"file", "kafka"} & set(chosen):
         say(f"preparing {options.events:,} events")
-        data = clickstream.prepare(ROOT / ".cache" / "bench", options.events)
+        data = clickstream.prepare(CACHE, options.events)
         for name, bench in (("file", FileBench), ("kafka", KafkaBench)):
             if name in chosen:
                 say(name)
                 found, more = bench(data, options.rivals, options.rounds).run()
+                show(found)
                 measured += found
                 figures += more
     return measured, figures
 
 
-def keep(results: Path, measured: Sequence[Measured], figures: Sequence[Figure]) -> None:
-    """Adds this run to its day's and machine's folder."""
+def keep(options: argparse.Namespace, measured: Sequence[Measured], figures: Sequence[Figure]) -> None:
+    """Adds this run to its day's and machine's folder; one of only some parts leaves the others' files."""
     name = re.sub(r"[^A-Za-z0-9]+", "-", machine()).strip("-").lower()
-    folder = results / f"{dt.datetime.now(dt.UTC):%Y-%m-%d}-{name}"
+    parts = "".join(f"-{part}" for part in options.only or ())
+    folder = options.results / f"{dt.datetime.now(dt.UTC):%Y-%m-%d}-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     about = {"python": platform.python_version(), "system": platform.platform(), "cpu_flags": cpu_flags()}
     content = {
@@ -77,8 +87,8 @@ def keep(results: Path, measured: Sequence[Measured], figures: Sequence[Figure])
         "rounds": [asdict(entry) for entry in measured],
         "figures": [asdict(one) for one in figures],
     }
-    (folder / "raw.json").write_text(json.dumps(content, indent=1) + "\n")
-    (folder / "figures.jsonl").write_text("".join(f"{entry.line()}\n" for entry in figures))
+    (folder / f"raw{parts}.json").write_text(json.dumps(content, indent=1) + "\n")
+    (folder / f"figures{parts}.jsonl").write_text("".join(f"{entry.line()}\n" for entry in figures))
 
 
 def cpu_flags() -> list[str]:
@@ -88,13 +98,11 @@ def cpu_flags() -> list[str]:
     return sorted(known & set(path.read_text().split())) if path.is_file() else []
 
 
-def show(measured: Sequence[Measured], figures: Sequence[Figure]) -> None:
+def show(measured: Sequence[Measured]) -> None:
     say(f"\n{'who':<24}{'version':<10}{'events/s':>14}{'spread':>9}")
     for entry in measured:
         say(f"{entry.name:<24}{entry.version:<10}{entry.median:>14,.0f}{entry.spread:>8.0%}")
     say("")
-    for one in figures:
-        print(one.line())
 
 
 if __name__ == "__main__":
