@@ -68,6 +68,7 @@ lint: build ## formatting, clippy pedantic, ruff, mypy strict, the stub against 
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path bench/rust/Cargo.toml
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
+	cargo clippy --manifest-path bench/rust/Cargo.toml --all-targets --locked --quiet -- -D warnings
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy $(SOURCES)
