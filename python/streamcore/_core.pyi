@@ -23,7 +23,7 @@ __all__ = [
 __version__: str
 
 def simd() -> str:
-    """Names the instruction set the decoder uses on this machine."""
+    """Names the instruction set the decoder uses: the widest of this CPU, or the one that `STREAMCORE_SIMD` names."""
 
 def locate_toml(text: str) -> dict[str, tuple[int, int]]:
     """Maps each path of a TOML document (`steps[1].aggregate.views`) to its 1-based (line, column).

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from streamcore import versions
+from streamcore import _core, versions
 from streamcore.cli import main
 
 NOBODY = "127.0.0.1:9"
@@ -22,6 +25,31 @@ def test_a_sound_installation_is_ok(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(line.startswith("ok   ") for line in lines)
     assert "ok   engine: counts" in lines
     assert lines[-1].startswith("ok   broker: not tried")
+
+
+def test_it_names_the_instruction_set_of_the_decoder(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["doctor"])
+    assert f"ok   SIMD: {_core.simd()}" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("command", ["doctor", "--version"])
+def test_a_narrower_instruction_set_is_used_and_named(command: str) -> None:
+    done = streamcore_with("portable", command)
+    assert done.returncode == 0
+    assert re.search(r"\bSIMD:? portable\b", done.stdout)
+
+
+def test_an_instruction_set_that_is_not_there_is_a_mistake() -> None:
+    done = streamcore_with("vax", "doctor")
+    assert (done.returncode, done.stdout) == (3, "")
+    wanted = r'error: STREAMCORE_SIMD is "vax", but this CPU has (?:\w+, )*portable\nhint: unset it for the widest\n'
+    assert re.fullmatch(wanted, done.stderr)
+
+
+def streamcore_with(simd: str, command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "STREAMCORE_SIMD": simd}
+    line = [sys.executable, "-m", "streamcore", command]
+    return subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
 
 
 def test_a_foreign_package_in_the_same_folder_is_told(

@@ -141,5 +141,9 @@ def _environment() -> str:
     lines = ["## Environment", "", "| Variable | Key it fills where nobody set it |", "|---|---|"]
     lines += [f"| `{variable}` | `{'.'.join(path)}` |" for variable, path in CUSTOMARY.items()]
     lines.append('| `REDIS_URL` | `url` of every sink with `type = "redis"` that has neither `url` nor `connection` |')
-    lines += ["", "Each also as `NAME_FILE`: the path of a file that holds the value, as mounted secrets do."]
+    lines += ["", "Each also as `NAME_FILE`: the path of a file that holds the value, as mounted secrets do.", ""]
+    lines.append(
+        "`STREAMCORE_SIMD` fills no key: it names a narrower instruction set for reading JSON than the widest of this CPU "
+        "(`avx2`, `portable`), to see\nwhether a wrong answer or the speed comes from there. `streamcore doctor` names the one in use."
+    )
     return "\n".join(lines) + "\n"

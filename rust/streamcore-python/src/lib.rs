@@ -18,7 +18,10 @@ mod raw;
 mod rows;
 mod toml;
 
+use error::{Failure, held};
 use pyo3::prelude::*;
+use streamcore::decode::json::kernel::Kernel;
+use streamcore::error::{Error, ErrorKind};
 
 /// Columns are made and dropped by the thousand: this allocator keeps their pages, where others give
 /// them back and fault them in again. It serves this library alone, not the interpreter.
@@ -26,14 +29,29 @@ use pyo3::prelude::*;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Names a narrower instruction set than the widest this CPU has: whether a wrong answer, or the speed, comes from one.
+const SIMD_VARIABLE: &str = "STREAMCORE_SIMD";
+
 /// Names the instruction set the decoder uses on this machine.
 #[pyfunction]
 fn simd() -> &'static str {
-    streamcore::decode::json::kernel::Kernel::chosen().name()
+    Kernel::chosen().name()
+}
+
+fn choose_simd() -> Result<(), Failure> {
+    let Ok(name) = std::env::var(SIMD_VARIABLE) else { return Ok(()) };
+    if name.is_empty() || Kernel::choose(&name) {
+        return Ok(());
+    }
+    let known: Vec<&str> = Kernel::available().map(Kernel::name).collect();
+    let known = known.join(", ");
+    let message = format!("{SIMD_VARIABLE} is {name:?}, but this CPU has {known}; unset it for the widest");
+    Err(Error::new(ErrorKind::Config, message).into())
 }
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    held(module.py(), choose_simd)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(simd, module)?)?;
     module.add_function(wrap_pyfunction!(toml::locate_toml, module)?)?;

@@ -150,11 +150,19 @@ macro_rules! on_kernel {
     };
 }
 
+/// The kernel in use.
+static CHOSEN: OnceLock<Kernel> = OnceLock::new();
+
 impl Kernel {
-    /// The kernel in use: the widest this CPU has.
+    /// Makes the kernel of this name the one in use; false if this CPU has none such, or one is in use already.
+    #[must_use]
+    pub fn choose(name: &str) -> bool {
+        Self::available().find(|kernel| kernel.name() == name).is_some_and(|kernel| CHOSEN.set(kernel).is_ok())
+    }
+
+    /// The kernel in use: the widest this CPU has, unless another was [chosen](Self::choose).
     #[must_use]
     pub fn chosen() -> Self {
-        static CHOSEN: OnceLock<Kernel> = OnceLock::new();
         *CHOSEN.get_or_init(|| Self::available().next().unwrap_or(Self::Portable))
     }
 
