@@ -56,6 +56,7 @@ class FakeEngine:
     fingerprint = "f" * 16
     open_windows = 2
     state_bytes = 100
+    layouts_forgotten = 0
 
     def __init__(self, log: Log) -> None:
         self.log = log

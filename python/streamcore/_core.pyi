@@ -241,3 +241,6 @@ class Pipeline:
     @property
     def fingerprint(self) -> str:
         """Of the description: saved state of another fingerprint is refused."""
+    def layouts_forgotten(self) -> int:
+        """How often records had more layouts than the decoder keeps, so that it forgot them all and began anew."""
+    @property

@@ -79,6 +79,9 @@ class Report:
     """Event time before which everything is final; None before the first record."""
     open_windows: int = 0
     state_bytes: int = 0
+    layouts_forgotten: int = 0
+    """How often JSON records had more layouts than the decoder keeps: it forgets them all and learns anew, which costs
+    time and changes no row."""
     lanes: Ledgers = field(default_factory=dict)
     """Ledger of each lane in this run; lane -1 is where lanes meet."""
 

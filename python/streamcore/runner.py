@@ -144,6 +144,7 @@ class Runner:
             watermark_ms=watermark(self._engine.clocks()),
             open_windows=self._engine.open_windows,
             state_bytes=self._engine.state_bytes,
+            layouts_forgotten=self._engine.layouts_forgotten,
             lanes=self._committer.ledger(),
         )
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import streamcore as sc
 from streamcore.report import Ledger, Report, add_ledgers, watermark
 
 LANES = {0: {"read": 5, "applied": 3, "late": 2}, 1: {"read": 1, "rejected": 1}, -1: {"late_after_combine": 4}}
@@ -48,3 +49,14 @@ def test_the_watermark_is_that_of_the_results(
     clocks: dict[int, dict[str, int | bool | None]], expected: int | None
 ) -> None:
     assert watermark(clocks) == expected
+
+
+@pytest.mark.parametrize(("layouts", "some"), [(5, False), (200, True)])
+def test_layouts_that_are_forgotten_are_counted_and_change_nothing(layouts: int, some: bool) -> None:
+    rows = [{f"field{number % layouts}": 1, "at": number} for number in range(400)]
+    source = sc.records(rows, event_time="at", event_time_unit="ms")
+    with source.window(sc.tumbling("1s")).agg(n=sc.count()).start() as run:
+        counts = [row["n"] for batch in run.stream() for row in batch.to_polars().to_dicts()]
+    assert counts == [400]
+    assert (run.report.layouts_forgotten > 0) == some
+    assert run.report.to_dict()["layouts_forgotten"] == run.report.layouts_forgotten

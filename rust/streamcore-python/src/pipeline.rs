@@ -211,6 +211,12 @@ impl Pipeline {
         self.run(py, |engine| Ok(engine.state_bytes()))
     }
 
+    /// How often records had more layouts than the decoder keeps, so that it forgot them all.
+    #[getter]
+    fn layouts_forgotten(&self, py: Python<'_>) -> PyResult<u64> {
+        self.run(py, |engine| Ok(engine.layouts_forgotten()))
+    }
+
     #[getter]
     fn open_windows(&self, py: Python<'_>) -> PyResult<usize> {
         self.run(py, |engine| Ok(engine.open_windows()))

@@ -383,6 +383,12 @@ impl Pipeline {
         (lanes + self.combine.as_ref().map_or(0, Combine::byte_len)) as u64
     }
 
+    /// See [`Decoder::layouts_forgotten`].
+    #[must_use]
+    pub fn layouts_forgotten(&self) -> u64 {
+        self.decoder.layouts_forgotten()
+    }
+
     /// Windows that have rows and have not fired. One that rows of several lanes wait to be merged
     /// in counts once a lane until then.
     #[must_use]

@@ -21,6 +21,7 @@ use json::marks::{Marks, Record};
 use json::{Located, Projection};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes marked at once: few enough to be near still when they are decoded.
@@ -90,6 +91,8 @@ pub struct Decoder {
     kernel: Kernel,
     /// Searches that no range uses at the moment, at most one for each range ever decoded at once.
     idle: Mutex<Vec<Search>>,
+    /// How often a search met more layouts than it keeps and forgot them all.
+    layouts_forgotten: AtomicU64,
 }
 
 impl Decoder {
@@ -113,7 +116,8 @@ impl Decoder {
         let event_time_place = plan.event_time.as_ref().map(&mut place);
         let keyed_by_place = plan.keyed_by.as_ref().map(&mut place);
         let projection = Projection::new(&paths, plan.depth_max);
-        Self { plan, projection, places, event_time_place, keyed_by_place, kernel, idle: Mutex::default() }
+        let (idle, layouts_forgotten) = Default::default();
+        Self { plan, projection, places, event_time_place, keyed_by_place, kernel, idle, layouts_forgotten }
     }
 
     /// Decodes the records `rows` of `raw`.
@@ -125,6 +129,7 @@ impl Decoder {
 
     fn decode_range(&self, raw: &RawBatch, rows: Range<usize>) -> Batch {
         let mut search = self.search();
+        let forgotten = search.layouts.forgotten();
         let mut batch = self.empty_batch();
         reserve(&mut batch, raw, rows.clone(), &search);
         let mut next = rows.start;
@@ -141,8 +146,18 @@ impl Decoder {
         for (bytes, column) in search.text_bytes.iter_mut().zip(&batch.columns) {
             *bytes = column.text_bytes().div_ceil(batch.len().max(1));
         }
+        if search.layouts.forgotten() != forgotten {
+            self.layouts_forgotten.fetch_add(search.layouts.forgotten() - forgotten, Ordering::Relaxed);
+        }
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(search);
         batch
+    }
+
+    /// How often records had more layouts than are kept, so that all were forgotten and learned anew. It costs
+    /// time and changes no answer; how often depends on how records are spread over threads.
+    #[must_use]
+    pub fn layouts_forgotten(&self) -> u64 {
+        self.layouts_forgotten.load(Ordering::Relaxed)
     }
 
     /// One that is idle, or a new one. A panic loses it, with whatever it had learned.
