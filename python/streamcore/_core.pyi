@@ -62,8 +62,12 @@ class Raw:
         records: Sequence[
             tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]] | None, int | None, int]
         ],
+        record_bytes_max: int | None = None,
     ) -> Raw:
-        """From `(value, key, headers, timestamp_ms, offset)` tuples; offsets rise."""
+        """From `(value, key, headers, timestamp_ms, offset)` tuples; offsets rise.
+
+        A value of more than `record_bytes_max` bytes is not copied, only its beginning: it is refused when decoded.
+        """
 
     @staticmethod
     def from_lines(lane: int, topic: str, data: bytes, base: int) -> Raw:
@@ -84,10 +88,16 @@ class Intake:
     `bounds` are, by topic and partition, the next offset and the one to stop before (`None`: none). Messages of other
     partitions, or below the next offset, are left out and counted as refetched; those from the stop on are left to a
     later run. Where all partitions are of one topic, so are the messages. Keys and headers are taken if asked for.
+    A value of more than `record_bytes_max` bytes is not copied, only its beginning: it is refused when decoded.
     """
 
     def __new__(
-        cls, bounds: Mapping[tuple[str, int], tuple[int, int | None]], *, keys: bool, headers: bool
+        cls,
+        bounds: Mapping[tuple[str, int], tuple[int, int | None]],
+        *,
+        keys: bool,
+        headers: bool,
+        record_bytes_max: int | None = None,
     ) -> Intake: ...
     def take(self, messages: Sequence[Any]) -> list[Any]:
         """Copies what is wanted of the messages; gives back those that carry an error instead of a record."""

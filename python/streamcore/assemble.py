@@ -155,6 +155,7 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
 def build_source(plan: Plan, clock: Clock, *, whole_records: bool = False) -> Source:
     """The source of a configuration, not yet opened. `whole_records`: with keys and headers, needed or not."""
     config, options, source = plan.config, plan.options, plan.config.source
+    record_bytes_max = config.limits.max_record_bytes
     if isinstance(source, KafkaSourceConfig):
         from streamcore.sources.kafka import KafkaSource
 
@@ -166,6 +167,7 @@ def build_source(plan: Plan, clock: Clock, *, whole_records: bool = False) -> So
             keys=whole_records or plan.description["needs_keys"],
             headers=whole_records or plan.description["needs_headers"],
             instance_id=config.instance_id,
+            record_bytes_max=record_bytes_max,
         )
     if isinstance(source, FilesSourceConfig):
         from streamcore.sources.files import FilesSource
@@ -179,12 +181,12 @@ def build_source(plan: Plan, clock: Clock, *, whole_records: bool = False) -> So
         from streamcore.memory_log import default_log
         from streamcore.sources.memory import MemorySource
 
-        return MemorySource(source, default_log, stop=options.stop)
+        return MemorySource(source, default_log, stop=options.stop, record_bytes_max=record_bytes_max)
     from streamcore.sources.iterable import RecordsSource
 
     if plan.records is None:
         raise ConfigError('a source of type "records" needs its iterable; build the pipeline with sc.records(iterable)')
-    return RecordsSource(plan.records)
+    return RecordsSource(plan.records, record_bytes_max=record_bytes_max)
 
 
 def build_sink(config: PipelineConfig, sink: SinkConfig) -> Sink:

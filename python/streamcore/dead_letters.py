@@ -1,12 +1,14 @@
 """Owns what becomes of refused records: a topic or a file that keeps every byte, and the limit on their share.
 
 Before it: batches of the output `rejected`. After it: a person, or a redrive.
-Invariant: key, value and headers of a dead letter are those of the record, unless its topic refuses the size; then
-the value is cut and `dlq.truncated_len` says how long it was.
+Invariant: key, value and headers of a dead letter are those of the record, unless that is over
+`limits.max_record_bytes` or the topic of dead letters refuses the size; then the value is cut and `dlq.truncated_len`
+says how long it was.
 
 Headers added to a record: `dlq.reason` (a closed list), `dlq.detail`, `dlq.topic`, `dlq.partition`, `dlq.offset`,
 `dlq.index` (place in an envelope, 0 without one), `dlq.timestamp` (ms), `dlq.schema_id` (null without a registry),
-`dlq.pipeline`, `dlq.version` (of streamcore) and `dlq.sha256` (of the whole value). Its identity is (topic, partition,
+`dlq.pipeline`, `dlq.version` (of streamcore) and `dlq.sha256` (of the whole value; null where only the beginning of it
+was ever held). Its identity is (topic, partition,
 offset, index): under `effectively_once` it may come twice.
 """
 
@@ -37,7 +39,7 @@ CUT_BYTES = (500_000, 0)
 KEPT_MAX = 100
 """Letters a file keeps of a run that breaks off because of them: restarted again and again, it must not fill a disk."""
 
-COLUMNS = ("_topic", "_partition", "_offset", "_timestamp", "_key", "_value", "reason", "detail")
+COLUMNS = ("_topic", "_partition", "_offset", "_timestamp", "_key", "_value", "reason", "detail", "truncated_len")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class DeadLetter:
     offset: int
     timestamp_ms: int | None
     pipeline: str
-    sha256: str
+    sha256: str | None
     truncated_len: int | None = None
 
     def facts(self) -> dict[str, str | int | None]:
@@ -90,7 +92,7 @@ class DeadLetter:
 def letters(batch: _core.Batch, pipeline: str) -> Iterator[DeadLetter]:
     """The dead letters of a batch of the output `rejected`."""
     for number, row in enumerate(batch.select(COLUMNS).to_rows()):
-        moment = row["_timestamp"]
+        moment, truncated_len = row["_timestamp"], row["truncated_len"]
         yield DeadLetter(
             key=row["_key"],
             value=row["_value"],
@@ -102,7 +104,8 @@ def letters(batch: _core.Batch, pipeline: str) -> Iterator[DeadLetter]:
             offset=row["_offset"],
             timestamp_ms=None if moment is None else round(moment.timestamp() * 1000),
             pipeline=pipeline,
-            sha256=hashlib.sha256(row["_value"] or b"").hexdigest(),
+            sha256=hashlib.sha256(row["_value"] or b"").hexdigest() if truncated_len is None else None,
+            truncated_len=truncated_len,
         )
 
 

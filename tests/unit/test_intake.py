@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -151,3 +152,25 @@ def test_one_partition_number_in_two_topics_is_refused() -> None:
 def test_a_deserialized_value_is_a_type_error() -> None:
     with pytest.raises(TypeError):
         take([Message(0, {"a": 1})], {("t", 0): (0, None)})  # type: ignore[arg-type]
+
+
+def test_of_a_value_over_the_limit_only_the_beginning_is_copied() -> None:
+    intake = _core.Intake({("t", 0): (0, None)}, keys=True, headers=True, record_bytes_max=100)
+    intake.take([Message(0, b"x" * 100), Message(1, b"y" * 101), Message(2, b"z" * 5_000_000), Message(3, b"{}")])
+    raw, positions, _ = intake.finish()
+    assert (len(raw), raw.byte_len, positions) == (4, 302, {("t", 0): 4})
+    (batch,) = refused(raw)
+    assert [(row["_offset"], row["reason"], row["truncated_len"]) for row in batch.to_rows()] == [
+        (0, "DECODE_SYNTAX", None),
+        (1, "SIZE_LIMIT", 101),
+        (2, "SIZE_LIMIT", 5_000_000),
+        (3, "MISSING_FIELD", None),
+    ]
+    assert (batch.to_rows()[2]["_key"], batch.headers(2)) == (b"k", [("h", b"1"), ("none", None)])
+
+
+def refused(raw: _core.Raw) -> list[_core.Batch]:
+    spec = {"source": {"event_time": "at"}, "steps": [], "limits": {"record_bytes_max": 100}}
+    engine = _core.Pipeline(json.dumps(spec).encode())
+    engine.assign([0])
+    return engine.push(raw, 0)

@@ -140,3 +140,29 @@ def test_values_as_they_are_written(value: Any, written: bytes | None) -> None:
 def test_what_is_no_record(value: Any, message: str) -> None:
     with pytest.raises(SourceError, match=message):
         encode_value(value)
+
+
+def test_a_poll_ends_where_its_values_have_enough_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(iterable, "POLL_BYTES_MAX", 10)
+    given: list[int] = []
+
+    def values() -> Iterator[bytes]:
+        for size in (4, 4, 4, 30, 0, 0):
+            given.append(size)
+            yield b"x" * size
+
+    source = opened(values())
+    counts = []
+    while not (polled := source.poll(0)).ended:
+        assert polled.raw is not None
+        counts.append((len(polled.raw), polled.raw.byte_len, len(given)))
+    assert counts == [(3, 12, 3), (1, 30, 4), (2, 0, 6)]
+
+
+@pytest.mark.parametrize("value", [b"12345" * 1_000_000, "12345" * 1_000_000, bytearray(5_000_000), {"a": "b" * 99}])
+def test_of_a_value_over_the_limit_only_the_beginning_is_taken(value: Any) -> None:
+    source = RecordsSource([b"1234", value], record_bytes_max=4)
+    source.open(Start())
+    raw = source.poll(0).raw
+    assert raw is not None
+    assert (len(raw), raw.byte_len) == (2, 8)

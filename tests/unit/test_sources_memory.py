@@ -87,3 +87,30 @@ def test_polls_are_bounded(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> N
     assert source.describe() == {"type": "memory", "topic": "t"}
     source.committed(source.positions())
     source.close()
+
+
+def test_a_poll_ends_where_its_values_have_enough_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "POLL_BYTES_MAX", 10)
+    log = MemoryLog()
+    for size in (4, 4, 4, 30, 0, 0):
+        log.append("t", b"x" * size)
+    source = MemorySource(CONFIG, log, stop="end")
+    source.open(Start())
+    sizes = []
+    while not (polled := source.poll(0)).ended:
+        assert polled.raw is not None
+        sizes.append((len(polled.raw), polled.raw.byte_len))
+    assert sizes == [(3, 12), (1, 30)]
+    assert polled.raw is not None
+    assert len(polled.raw) == 2
+
+
+def test_of_a_value_over_the_limit_only_the_beginning_is_taken() -> None:
+    log = MemoryLog()
+    for value in (b"1234", b"12345" * 1_000_000, None):
+        log.append("t", value)
+    source = MemorySource(CONFIG, log, stop="end", record_bytes_max=4)
+    source.open(Start())
+    raw = source.poll(0).raw
+    assert raw is not None
+    assert (len(raw), raw.byte_len) == (3, 8)

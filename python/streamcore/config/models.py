@@ -27,7 +27,11 @@ class LimitsConfig(Model):
     """Bounds on what a pipeline may use."""
 
     max_record_bytes: int = setting(
-        16 << 20, "Largest record value; a larger one is a dead letter.", unit="bytes", ge=1
+        16 << 20,
+        "Largest record value; a larger one is a dead letter that keeps its beginning.",
+        unit="bytes",
+        ge=1,
+        le=1 << 30,
     )
     max_key_bytes: int = setting(
         4096, "Longest group key; a record with a longer one is a dead letter.", unit="bytes", ge=1

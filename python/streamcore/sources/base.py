@@ -12,6 +12,9 @@ from typing import Protocol
 
 from streamcore import _core
 
+POLL_BYTES_MAX = 64 << 20
+"""A poll of records that are in memory already takes no more once their values have this many bytes."""
+
 Position = int
 """The next offset to read (Kafka), byte (files) or record number (others)."""
 

@@ -15,10 +15,10 @@ from typing import Any, SupportsIndex
 
 from streamcore import _core
 from streamcore.errors import SourceError
-from streamcore.sources.base import Polled, Position, Start
+from streamcore.sources.base import POLL_BYTES_MAX, Polled, Position, Start
 
 POLL_RECORDS_MAX = 10_000
-"""Most records of one poll."""
+"""Most records of one poll; `POLL_BYTES_MAX` bounds their values."""
 
 RANGES = {"partition": (0, 2**31 - 1), "offset": (0, 2**63 - 2), "timestamp_ms": (-(2**63), 2**63 - 1)}
 """Smallest and largest value of each number of a record."""
@@ -50,8 +50,9 @@ class RecordsSource:
 
     bounded = True
 
-    def __init__(self, records: Iterable[Any]) -> None:
+    def __init__(self, records: Iterable[Any], *, record_bytes_max: int | None = None) -> None:
         """`records` holds bytes, text, mappings or `Record`s; a sequence may be read by several runs."""
+        self._record_bytes_max = record_bytes_max
         self._iterator: Iterator[Any] = iter(records)
         self._known_partitions = _partitions(records) if isinstance(records, Sequence) else frozenset({0})
         self._next_offsets: dict[int, int] = {}
@@ -77,7 +78,7 @@ class RecordsSource:
         """The next records."""
         portion = self._kept[self._replayed : self._replayed + POLL_RECORDS_MAX]
         if not portion:
-            portion = [self._parts(item) for item in itertools.islice(self._iterator, POLL_RECORDS_MAX)]
+            portion = self._next_records()
             self._exhausted = not portion
             self._kept += portion
         self._replayed += len(portion)
@@ -88,7 +89,7 @@ class RecordsSource:
             self._next_offsets[lane] = parts[-1] + 1
         raw: _core.Raw | None = None
         for lane, records in sorted(by_lane.items()):
-            part = _core.Raw.from_records(lane, TOPIC, records)
+            part = _core.Raw.from_records(lane, TOPIC, records, self._record_bytes_max)
             if raw is None:
                 raw = part
             else:
@@ -119,6 +120,18 @@ class RecordsSource:
 
     def close(self) -> None:
         """Nothing to let go of."""
+
+    def _next_records(self) -> list[tuple[int, _Parts]]:
+        """Those of one poll; no more than that are asked of the iterator."""
+        taken: list[tuple[int, _Parts]] = []
+        room = POLL_BYTES_MAX
+        for item in itertools.islice(self._iterator, POLL_RECORDS_MAX):
+            lane, parts = self._parts(item)
+            taken.append((lane, parts))
+            room -= len(parts[0] or b"")
+            if room <= 0:
+                break
+        return taken
 
     def _parts(self, item: Any) -> tuple[int, _Parts]:
         number, self._taken = self._taken, self._taken + 1

@@ -77,6 +77,7 @@ class KafkaSource:
         keys: bool = False,
         headers: bool = False,
         instance_id: str | None = None,
+        record_bytes_max: int | None = None,
     ) -> None:
         self.bounded = stop in ("end", "latest")
         self._connection = connection
@@ -86,6 +87,7 @@ class KafkaSource:
         self._keys = keys
         self._headers = headers
         self._instance_id = instance_id
+        self._record_bytes_max = record_bytes_max
         self._consumer: Consumer | None = None
         self._seat: Seat | None = None
         self._next: dict[tuple[str, int], int] = {}
@@ -203,7 +205,7 @@ class KafkaSource:
         bounds = {
             part: (offset, self._stops.get(part[1])) for part, offset in self._next.items() if part[1] not in self._done
         }
-        intake = _core.Intake(bounds, keys=self._keys, headers=self._headers)
+        intake = _core.Intake(bounds, keys=self._keys, headers=self._headers, record_bytes_max=self._record_bytes_max)
         room = self._source.poll_records_max
         while room > 0:
             wanted = min(room, CONSUME_RECORDS)

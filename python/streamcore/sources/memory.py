@@ -6,25 +6,35 @@ Invariant: a lane's position is the offset of the record it hands out next.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
+from itertools import accumulate
 
 from streamcore import _core
 from streamcore.config import MemorySourceConfig
 from streamcore.errors import ConfigError
-from streamcore.memory_log import MemoryLog
-from streamcore.sources.base import Polled, Position, Start
+from streamcore.memory_log import Entry, MemoryLog
+from streamcore.sources.base import POLL_BYTES_MAX, Polled, Position, Start
 
 POLL_RECORDS_MAX = 10_000
-"""Most records of one lane in one poll."""
+"""Most records of one lane in one poll; `POLL_BYTES_MAX` bounds their values."""
 
 
 class MemorySource:
     """Reads all partitions of one topic."""
 
-    def __init__(self, config: MemorySourceConfig, log: MemoryLog, *, stop: str | None) -> None:
+    def __init__(
+        self,
+        config: MemorySourceConfig,
+        log: MemoryLog,
+        *,
+        stop: str | None,
+        record_bytes_max: int | None = None,
+    ) -> None:
         self.bounded = stop == "end"
         self._topic = config.topic
         self._log = log
+        self._record_bytes_max = record_bytes_max
         self._positions: dict[int, Position] = {}
         self._ends: list[int] | None = None
         self._held: frozenset[int] = frozenset()
@@ -49,8 +59,8 @@ class MemorySource:
         raw: _core.Raw | None = None
         for lane in self._readable(ends):
             position = self._positions[lane]
-            entries = self._log.read(self._topic, lane, position, min(POLL_RECORDS_MAX, ends[lane] - position))
-            part = _core.Raw.from_records(lane, self._topic, entries)
+            entries = _first(self._log.read(self._topic, lane, position, min(POLL_RECORDS_MAX, ends[lane] - position)))
+            part = _core.Raw.from_records(lane, self._topic, entries, self._record_bytes_max)
             self._positions[lane] = position + len(entries)
             if raw is None:
                 raw = part
@@ -83,3 +93,8 @@ class MemorySource:
 
     def _readable(self, ends: list[int]) -> list[int]:
         return [lane for lane, at in self._positions.items() if at < ends[lane] and lane not in self._held]
+
+
+def _first(entries: list[Entry]) -> list[Entry]:
+    """Those of one poll: the first, and more until their values have `POLL_BYTES_MAX` bytes."""
+    return entries[: bisect_left(list(accumulate(len(entry.value or b"") for entry in entries)), POLL_BYTES_MAX) + 1]

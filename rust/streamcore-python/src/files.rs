@@ -110,7 +110,7 @@ impl Lines {
             return Ok(None);
         }
         let length = data.len() as u64;
-        let mut batch = RawBatch::from_lines(self.lane, self.topic.clone(), data, self.position as i64)?;
+        let mut batch = RawBatch::from_lines(self.lane, self.topic.clone(), data, self.position as i64, None)?;
         batch.seal();
         self.position += length;
         Ok(Some(batch))

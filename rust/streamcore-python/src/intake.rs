@@ -34,14 +34,15 @@ pub struct Intake(Mutex<Partitions>);
 
 #[pymethods]
 impl Intake {
-    /// For partitions with `(next offset, offset to stop before or None)`.
+    /// For partitions with `(next offset, offset to stop before or None)`. A value of more than `record_bytes_max`
+    /// bytes is not copied, only its beginning: it is refused when it is decoded.
     #[new]
-    #[pyo3(signature = (bounds, *, keys, headers))]
-    fn new(py: Python<'_>, bounds: Bounds, keys: bool, headers: bool) -> PyResult<Self> {
+    #[pyo3(signature = (bounds, *, keys, headers, record_bytes_max = None))]
+    fn new(py: Python<'_>, bounds: Bounds, keys: bool, headers: bool, record_bytes_max: Option<u64>) -> PyResult<Self> {
         held(py, || {
             let several_topics =
                 bounds.keys().any(|(topic, _)| bounds.keys().next().is_some_and(|first| first.0 != *topic));
-            let partitions = bounds.into_iter().map(Partition::new).collect();
+            let partitions = bounds.into_iter().map(|bounds| Partition::new(bounds, record_bytes_max)).collect();
             let wanted = Wanted { topics: several_topics, keys, headers };
             Ok(Self(Mutex::new(Partitions { wanted, known: partitions, current: 0, refetched: 0 })))
         })
@@ -349,8 +350,11 @@ struct Partition {
 }
 
 impl Partition {
-    fn new(((topic, number), (next, stop)): ((String, i32), (i64, Option<i64>))) -> Self {
-        let batch = RawBatch::new(number, topic.as_str().into(), 0, 0);
+    fn new(
+        ((topic, number), (next, stop)): ((String, i32), (i64, Option<i64>)),
+        record_bytes_max: Option<u64>,
+    ) -> Self {
+        let batch = RawBatch::new(number, topic.as_str().into(), 0, 0).within(record_bytes_max);
         Self { topic, number, next, stop, seen: false, batch }
     }
 

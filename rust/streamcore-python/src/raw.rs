@@ -39,11 +39,19 @@ type HeaderList = Vec<(String, Option<PyBackedBytes>)>;
 
 #[pymethods]
 impl Raw {
-    /// From `(value, key, headers, timestamp_ms, offset)` tuples; offsets rise.
+    /// From `(value, key, headers, timestamp_ms, offset)` tuples; offsets rise. A value of more than
+    /// `record_bytes_max` bytes is not copied, only its beginning: it is refused when it is decoded.
     #[staticmethod]
-    fn from_records(py: Python<'_>, lane: i32, topic: &str, records: &Bound<'_, PyAny>) -> PyResult<Self> {
+    #[pyo3(signature = (lane, topic, records, record_bytes_max = None))]
+    fn from_records(
+        py: Python<'_>,
+        lane: i32,
+        topic: &str,
+        records: &Bound<'_, PyAny>,
+        record_bytes_max: Option<u64>,
+    ) -> PyResult<Self> {
         held(py, || {
-            let mut batch = RawBatch::new(lane, topic.into(), records.len()?, 0);
+            let mut batch = RawBatch::new(lane, topic.into(), records.len()?, 0).within(record_bytes_max);
             let mut last = None;
             for record in records.try_iter()? {
                 let (value, key, headers, timestamp_ms, offset) = record?.extract::<Record>()?;
@@ -66,7 +74,7 @@ impl Raw {
     #[staticmethod]
     fn from_lines(py: Python<'_>, lane: i32, topic: &str, data: &[u8], base: i64) -> PyResult<Self> {
         enter(py, || {
-            let mut batch = RawBatch::from_lines(lane, topic.into(), data.to_vec().into(), base)?;
+            let mut batch = RawBatch::from_lines(lane, topic.into(), data.to_vec().into(), base, None)?;
             batch.seal();
             Ok(Self::from_batches(vec![batch]))
         })

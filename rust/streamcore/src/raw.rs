@@ -1,8 +1,9 @@
 //! A batch of undecoded records of one lane: bytes end to end, with positions and times.
 //!
 //! Sources fill it (through the binding), `decode` reads it, and refused or late records are
-//! copied out of it. Invariants: offsets rise strictly; the value bytes are followed by
-//! [`PADDING`] spaces, so that wide loads may read past the last value.
+//! copied out of it. Invariants: offsets rise
+//! strictly; the value bytes are followed by [`PADDING`] spaces, so that wide loads may read past the last
+//! value; of a value over the limit only the beginning is here.
 
 use crate::batch::Bytes;
 use crate::buffer::Buffer;
@@ -14,6 +15,25 @@ pub const PADDING: usize = 64;
 
 /// Most value bytes in one batch; spans are 32-bit.
 pub const BATCH_BYTES_MAX: usize = (1 << 31) - 1;
+
+/// Most bytes kept of a value that is over the limit: enough to see whose it is.
+pub const HEAD_BYTES_MAX: usize = 64 << 10;
+
+/// Why a record cannot be used, whatever its value: that is not all here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It has this many bytes, more than a record may have. [`RawBatch::value`] is its beginning.
+    TooLong(u64),
+    /// Its file ends within it: how many bytes it should have, where its length at least is there.
+    /// [`RawBatch::value`] is what there is of it.
+    Incomplete(Option<u64>),
+}
+
+/// How much is kept of a value of `len` bytes where a record has at most `record_bytes_max`: all of it, or a beginning.
+#[must_use]
+pub fn kept_bytes(len: u64, record_bytes_max: u64) -> usize {
+    if len <= record_bytes_max { len as usize } else { record_bytes_max.min(HEAD_BYTES_MAX as u64) as usize }
+}
 
 /// One record header: name and value (`None`: a null value, which Kafka allows).
 pub type Header = (String, Option<Vec<u8>>);
@@ -69,6 +89,10 @@ pub struct RawBatch {
     key_present: Vec<bool>,
     /// Headers of each record; empty when the plan needs none.
     headers: Vec<Vec<Header>>,
+    /// Rows whose value is not all here, rising.
+    faults: Vec<(u32, Fault)>,
+    /// Most bytes of a value that is taken whole; `None`: any.
+    record_bytes_max: Option<u64>,
 }
 
 impl RawBatch {
@@ -85,21 +109,35 @@ impl RawBatch {
         }
     }
 
+    /// The same, where a value of more than `record_bytes_max` bytes is a [`Fault::TooLong`], refused when it is
+    /// decoded: only its beginning is copied.
+    #[must_use]
+    pub fn within(mut self, record_bytes_max: Option<u64>) -> Self {
+        self.record_bytes_max = record_bytes_max;
+        self
+    }
+
     /// A batch over lines already end to end in `data`, split at `\n` (a trailing `\r` is dropped,
     /// empty lines are skipped); the offset of a line is `base` plus its first byte's place. What separates
-    /// lines becomes spaces, so that the decoder finds no control characters between them.
-    pub fn from_lines(lane: i32, topic: Arc<str>, mut data: Buffer, base: i64) -> Result<Self> {
+    /// lines becomes spaces, so that the decoder finds no control characters between them. See
+    /// [`within`](Self::within) for `record_bytes_max`.
+    pub fn from_lines(
+        lane: i32,
+        topic: Arc<str>,
+        mut data: Buffer,
+        base: i64,
+        record_bytes_max: Option<u64>,
+    ) -> Result<Self> {
         check_len(data.len())?;
         let estimate = data.len() / 128 + 1;
-        let mut batch = Self::new(lane, topic, estimate, 0);
+        let mut batch = Self::new(lane, topic, estimate, 0).within(record_bytes_max);
         let mut start = 0;
         while start < data.len() {
             let end = memchr::memchr(b'\n', &data[start..]).map_or(data.len(), |len| start + len);
             let stop = if end > start && data[end - 1] == b'\r' { end - 1 } else { end };
             data[stop..].iter_mut().take(end + 1 - stop).for_each(|byte| *byte = b' ');
             if stop > start {
-                batch.values.push(Span { start: start as u32, len: (stop - start) as u32 });
-                batch.offsets.push(base + start as i64);
+                batch.place_value(start, stop - start, base + start as i64);
             }
             start = end + 1;
         }
@@ -112,10 +150,8 @@ impl RawBatch {
         let span = match value {
             None => NULL,
             Some(value) => {
-                check_len(self.data.len() + value.len())?;
-                let start = self.data.len() as u32;
-                self.data.push_bytes(value);
-                Span { start, len: value.len() as u32 }
+                let kept = self.admit(value.len());
+                self.copy(&value[..kept])?
             }
         };
         self.values.push(span);
@@ -125,6 +161,38 @@ impl RawBatch {
             self.timestamps_ms.push(timestamp_ms.unwrap_or(NO_TIMESTAMP));
         }
         Ok(())
+    }
+
+    /// Appends a record that cannot be used, with what is kept of its value.
+    pub fn push_fault(&mut self, kept: &[u8], fault: Fault, offset: i64) -> Result<()> {
+        self.faults.push((self.values.len() as u32, fault));
+        let span = self.copy(kept)?;
+        self.values.push(span);
+        self.offsets.push(offset);
+        Ok(())
+    }
+
+    /// Appends a record whose value is in the data already.
+    fn place_value(&mut self, start: usize, len: usize, offset: i64) {
+        let kept = self.admit(len);
+        self.values.push(Span { start: start as u32, len: kept as u32 });
+        self.offsets.push(offset);
+    }
+
+    /// How much is kept of the next value, of `len` bytes: where that is not all of it, it has a fault.
+    fn admit(&mut self, len: usize) -> usize {
+        let kept = kept_bytes(len as u64, self.record_bytes_max.unwrap_or(u64::MAX));
+        if kept < len {
+            self.faults.push((self.values.len() as u32, Fault::TooLong(len as u64)));
+        }
+        kept
+    }
+
+    fn copy(&mut self, value: &[u8]) -> Result<Span> {
+        check_len(self.data.len() + value.len())?;
+        let start = self.data.len() as u32;
+        self.data.push_bytes(value);
+        Ok(Span { start, len: value.len() as u32 })
     }
 
     /// Adds the key of the record just pushed. Once called, it is called for every record.
@@ -167,6 +235,17 @@ impl RawBatch {
     pub fn value(&self, row: usize) -> Option<&[u8]> {
         let span = self.values[row];
         (span != NULL).then(|| &self.data[span.start as usize..(span.start + span.len) as usize])
+    }
+
+    /// Why record `row` cannot be used whatever its value, if so.
+    #[must_use]
+    #[inline]
+    pub fn fault(&self, row: usize) -> Option<Fault> {
+        if self.faults.is_empty() {
+            return None;
+        }
+        let place = self.faults.binary_search_by_key(&(row as u32), |(row, _)| *row).ok()?;
+        Some(self.faults[place].1)
     }
 
     /// Where the values of `rows` are among those of the batch; `None`: a null value.
@@ -285,7 +364,8 @@ mod tests {
 
     #[test]
     fn lines_are_split_and_placed() {
-        let batch = RawBatch::from_lines(0, "f".into(), b"{}\r\n\n{\"a\":1}".to_vec().into(), 100).expect("small");
+        let batch =
+            RawBatch::from_lines(0, "f".into(), b"{}\r\n\n{\"a\":1}".to_vec().into(), 100, None).expect("small");
         assert_eq!(batch.len(), 2);
         assert_eq!((batch.value(0), batch.offset(0)), (Some(&b"{}"[..]), 100));
         assert_eq!((batch.value(1), batch.offset(1)), (Some(&b"{\"a\":1}"[..]), 105));
@@ -299,6 +379,25 @@ mod tests {
         assert_eq!(batch.value(0), None);
         assert_eq!(batch.value(1), Some(&b""[..]));
         assert_eq!(batch.timestamp_ms(1), Some(6));
+    }
+
+    #[test]
+    fn of_a_value_over_the_limit_only_the_beginning_is_kept() {
+        let mut pushed = RawBatch::new(0, "t".into(), 3, 0).within(Some(4));
+        for (offset, value) in [&b"1234"[..], b"12345", b""].into_iter().enumerate() {
+            pushed.push(Some(value), offset as i64, None).expect("small");
+        }
+        let lines = b"1234\r\n12345\r\n1".to_vec().into();
+        let lines = RawBatch::from_lines(0, "f".into(), lines, 0, Some(4)).expect("small");
+        for batch in [&pushed, &lines] {
+            assert_eq!((batch.value(0), batch.value(1)), (Some(&b"1234"[..]), Some(&b"1234"[..])));
+            assert_eq!([0, 1, 2].map(|row| batch.fault(row)), [None, Some(Fault::TooLong(5)), None]);
+        }
+        assert_eq!(lines.offset(2), 13);
+        let (long, limit) = (vec![b'x'; HEAD_BYTES_MAX + 2], HEAD_BYTES_MAX as u64 + 1);
+        let mut batch = RawBatch::new(0, "t".into(), 1, 0).within(Some(limit));
+        batch.push(Some(&long), 0, None).expect("small");
+        assert_eq!(batch.byte_len(), HEAD_BYTES_MAX);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use crate::batch::{Column, DataType, Values};
 use crate::lane::{Left, LeftRow};
-use crate::raw::RawBatch;
+use crate::raw::{Fault, RawBatch};
 use arrow_array::{
     ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMillisecondArray,
@@ -158,7 +158,8 @@ fn timed_columns(times: Vec<i64>, name: &str, amounts: Vec<i64>) -> Vec<(Field, 
     ]
 }
 
-/// Refused records: `reason`, `detail`, `at` (byte in the value) and the record.
+/// Refused records: `reason`, `detail`, `at` (byte in the value), `truncated_len` (bytes of a value of which only the
+/// beginning is here; null for others) and the record.
 #[must_use]
 pub fn rejected(raw: &RawBatch, left: &[LeftRow]) -> RecordBatch {
     let (mut rows, mut reasons, mut details, mut places) = (vec![], vec![], vec![], vec![]);
@@ -170,13 +171,23 @@ pub fn rejected(raw: &RawBatch, left: &[LeftRow]) -> RecordBatch {
             places.push(i64::from(*at));
         }
     }
+    let truncated_len: Int64Array = rows.iter().map(|row| whole_len(raw, *row as usize)).collect();
     let mut columns: Vec<(Field, ArrayRef)> = vec![
         (Field::new("reason", ArrowType::Utf8, false), Arc::new(StringArray::from(reasons))),
         (Field::new("detail", ArrowType::Utf8, false), Arc::new(StringArray::from(details))),
         (Field::new("at", ArrowType::Int64, false), Arc::new(Int64Array::from(places))),
+        (Field::new("truncated_len", ArrowType::Int64, true), Arc::new(truncated_len)),
     ];
     columns.extend(record_columns(raw, &rows));
     assemble(columns)
+}
+
+/// Bytes of a value that is not all here because it has too many.
+fn whole_len(raw: &RawBatch, row: usize) -> Option<i64> {
+    match raw.fault(row)? {
+        Fault::TooLong(len) => i64::try_from(len).ok(),
+        Fault::Incomplete(_) => None,
+    }
 }
 
 #[cfg(test)]

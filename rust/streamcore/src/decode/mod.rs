@@ -146,6 +146,8 @@ impl Decoder {
         for (bytes, column) in search.text_bytes.iter_mut().zip(&batch.columns) {
             *bytes = column.text_bytes().div_ceil(batch.len().max(1));
         }
+        // A block refuses first what is too long, then what is no JSON; what leaves is in the order of the records.
+        batch.rejects.sort_by_key(|reject| reject.row);
         if search.layouts.forgotten() != forgotten {
             self.layouts_forgotten.fetch_add(search.layouts.forgotten() - forgotten, Ordering::Relaxed);
         }

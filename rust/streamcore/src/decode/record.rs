@@ -10,7 +10,7 @@ use super::json::text::unescape;
 use super::{Decoder, Search, time, truncate};
 use crate::batch::{Batch, DataType, Scalar};
 use crate::error::{Reject, RejectKind};
-use crate::raw::{Part, RawBatch};
+use crate::raw::{Fault, Part, RawBatch};
 use crate::spec::{FormatSpec, TimeUnitSpec};
 
 impl Decoder {
@@ -23,7 +23,7 @@ impl Decoder {
         let found = &mut search.found;
         found.clear();
         found.resize(self.projection.len(), None);
-        let located = self.check_size(row, value.len()).and_then(|()| self.locate(row, value, false, found));
+        let located = self.check_size(raw, row, value.len()).and_then(|()| self.locate(row, value, false, found));
         match located {
             Ok(()) => self.fill_row(raw, row, value, found, &mut search.day, batch),
             Err(reject) => batch.rejects.push(reject),
@@ -75,14 +75,28 @@ impl Decoder {
         self.event_time(raw, row, value, found, day)
     }
 
-    fn check_size(&self, row: usize, len: usize) -> Result<(), Reject> {
-        if len as u64 <= self.plan.record_bytes_max { Ok(()) } else { Err(self.too_large(row, len)) }
+    /// Refuses a record whose value, of which `len` bytes are here, is too long or not all there.
+    #[inline]
+    pub(super) fn check_size(&self, raw: &RawBatch, row: usize, len: usize) -> Result<(), Reject> {
+        let fits = len as u64 <= self.plan.record_bytes_max && raw.fault(row).is_none();
+        if fits { Ok(()) } else { Err(self.bad_size(raw, row, len)) }
     }
 
-    pub(super) fn too_large(&self, row: usize, len: usize) -> Reject {
+    #[inline(never)]
+    fn bad_size(&self, raw: &RawBatch, row: usize, len: usize) -> Reject {
         let limit = self.plan.record_bytes_max;
-        let detail = format!("the value has {len} bytes; limits.max_record_bytes is {limit}");
-        Reject::new(row as u32, RejectKind::SizeLimit, 0, detail)
+        let (kind, at, detail) = match raw.fault(row) {
+            None => (RejectKind::SizeLimit, 0, too_long(len as u64, limit)),
+            Some(Fault::TooLong(len)) => (RejectKind::SizeLimit, 0, too_long(len, limit)),
+            Some(Fault::Incomplete(whole)) => {
+                let detail = whole.map_or_else(
+                    || "the file ends within the length of this record".to_owned(),
+                    |whole| format!("the file ends within this record: {len} of its {whole} bytes are there"),
+                );
+                (RejectKind::DecodeSyntax, len, detail)
+            }
+        };
+        Reject::new(row as u32, kind, at, detail)
     }
 
     /// Validates a record with the full parser and locates the wanted fields; `found` has room for them
@@ -202,6 +216,10 @@ impl Decoder {
         };
         refuse(RejectKind::BadTimestamp, value.start, format!("{path} is not {wanted}"))
     }
+}
+
+fn too_long(len: u64, limit: u64) -> String {
+    format!("the value has {len} bytes; limits.max_record_bytes is {limit}")
 }
 
 fn in_years(time_ms: i64) -> bool {
