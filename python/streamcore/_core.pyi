@@ -5,9 +5,9 @@ from typing import Any, final
 
 __all__ = [
     "Batch",
+    "FileReader",
     "Generator",
     "Intake",
-    "LineReader",
     "Pipeline",
     "Raw",
     "Sealed",
@@ -108,17 +108,39 @@ class Intake:
     def __len__(self) -> int: ...
 
 @final
-class LineReader:
-    """Reads an NDJSON file in large pieces, straight into a `Raw`, with the GIL released."""
+class FileReader:
+    """Reads a file of records in large pieces, straight into a `Raw`, with the GIL released.
 
-    def __new__(cls, path: str, lane: int, topic: str, position: int = 0) -> LineReader: ...
+    `framing` is `"lines"`, or how the length before each record is written: `"varint"` or `"u32be"`. A record of more
+    than `record_bytes_max` bytes is never held whole: its beginning is a record that is refused when it is decoded.
+    `grows`: a record that the file ends within is left to a later read; otherwise it is one that is refused.
+    """
+
+    def __new__(
+        cls,
+        path: str,
+        lane: int,
+        topic: str,
+        position: int = 0,
+        *,
+        framing: str = "lines",
+        record_bytes_max: int = ...,
+        grows: bool = False,
+    ) -> FileReader: ...
     def read(self, bytes_max: int) -> Raw | None:
-        """The next whole lines (at least one, though it be longer than `bytes_max`), or None at the end."""
+        """The next whole records, or None at the end.
+
+        At least one, though it be longer than `bytes_max`, except while a line over the limit is passed over.
+        Raises `SourceError` where the file cannot be read, or its lengths cannot be true.
+        """
     def read_ahead(self, bytes_max: int) -> None:
         """Starts reading what the next `read` returns, in the background."""
     @property
+    def left(self) -> int:
+        """Bytes read behind `position` and not handed out: at the end, of a record that the file ends within."""
+    @property
     def position(self) -> int:
-        """Byte after the last line handed out."""
+        """Byte after the last record handed out."""
 
 @final
 class Generator:
@@ -249,8 +271,8 @@ class Pipeline:
     @property
     def open_windows(self) -> int: ...
     @property
-    def fingerprint(self) -> str:
-        """Of the description: saved state of another fingerprint is refused."""
     def layouts_forgotten(self) -> int:
         """How often records had more layouts than the decoder keeps, so that it forgot them all and began anew."""
     @property
+    def fingerprint(self) -> str:
+        """Of the description: saved state of another fingerprint is refused."""

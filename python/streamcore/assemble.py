@@ -172,7 +172,7 @@ def build_source(plan: Plan, clock: Clock, *, whole_records: bool = False) -> So
     if isinstance(source, FilesSourceConfig):
         from streamcore.sources.files import FilesSource
 
-        return FilesSource(source)
+        return FilesSource(source, record_bytes_max=record_bytes_max, reads_on=config.name is not None)
     if isinstance(source, GenerateSourceConfig):
         from streamcore.sources.generator import GeneratorSource
 

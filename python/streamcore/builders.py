@@ -58,9 +58,19 @@ def kafka(
     return _begin("kafka", own, keys, {} if connection is None else {"kafka": connection})
 
 
-def files(path: str | os.PathLike[str], *, piece_bytes: int | None = None, **keys: Unpack[SourceKeys]) -> Pipeline:
-    """Reads files with one record a line; `path` may be a glob. One lane a file. Raises `ConfigError`."""
-    return _begin("files", {"path": os.fspath(path), "piece_bytes": piece_bytes}, keys, {})
+def files(
+    path: str | os.PathLike[str],
+    *,
+    framing: Literal["lines", "varint", "u32be"] = "lines",
+    piece_bytes: int | None = None,
+    **keys: Unpack[SourceKeys],
+) -> Pipeline:
+    """Reads files of records; `path` may be a glob. One lane a file.
+
+    `framing` says how records are told apart: one a line, or each behind its length as a varint or in four bytes, the
+    highest first. Raises `ConfigError`.
+    """
+    return _begin("files", {"path": os.fspath(path), "framing": framing, "piece_bytes": piece_bytes}, keys, {})
 
 
 def generate(

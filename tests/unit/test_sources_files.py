@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import bz2
 import gzip
 from pathlib import Path
 
@@ -50,7 +51,8 @@ def test_files_are_lanes_in_the_order_of_their_names(folder: Path) -> None:
     [
         (gzip.compress(LINE.encode()), r"compressed \(gzip\).*; .* zcat (\S+)\.gz > \1$"),
         (b"\x28\xb5\x2f\xfdrest", r"compressed \(zstd\).*; .* zstdcat "),
-        (b"BZh9", r"compressed \(bzip2\)"),
+        (bz2.compress(LINE.encode()), r"compressed \(bzip2\)"),
+        (bz2.compress(b""), r"compressed \(bzip2\)"),
         (b"\xfd7zXZ\x00", r"compressed \(xz\)"),
     ],
 )

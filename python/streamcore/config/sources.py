@@ -101,12 +101,17 @@ class KafkaSourceConfig(KeyedSource):
 
 
 class FilesSourceConfig(SourceBase):
-    """Files with one record a line; one lane a file, in the order of their names."""
+    """Files of records, each a line or behind its length; one lane a file, in the order of their names."""
 
     closes_at_end: ClassVar[bool] = True
 
     type: Literal["files"] = setting("files", "Kind of source.")
     path: str = setting(..., "File or glob, as `clicks/*.jsonl`.", min_length=1)
+    framing: Literal["lines", "varint", "u32be"] = setting(
+        "lines",
+        "How records are told apart. `lines`: one a line. Otherwise each is behind its length in bytes: `varint`, as "
+        "Protobuf's `writeDelimitedTo` puts it, or `u32be`, four bytes, the highest first.",
+    )
     piece_bytes: int = setting(4 << 20, "How much of a file is read at once.", unit="bytes", ge=4096, le=1 << 30)
 
 

@@ -1,6 +1,6 @@
-"""Owns reading files of newline-separated records; one lane a file.
+"""Owns reading files of records; one lane a file.
 
-Before it: `_core.LineReader`, which reads whole lines in large pieces. After it: the runner.
+Before it: `_core.FileReader`, which reads whole records in large pieces. After it: the runner.
 Invariant: a file keeps its lane for the life of the state, also when other files appear or are read to their end.
 """
 
@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from streamcore import _core
-from streamcore.config import FilesSourceConfig
+from streamcore.config import FilesSourceConfig, LimitsConfig
 from streamcore.errors import SourceError, StateError
 from streamcore.sources.base import Polled, Position, Start
 
@@ -25,12 +27,14 @@ HEAD_BYTES_MAX = 4096
 """How much of a file's beginning identifies it."""
 
 COMPRESSED = {
-    b"\x1f\x8b": ("gzip", "zcat"),
-    b"\x28\xb5\x2f\xfd": ("zstd", "zstdcat"),
-    b"BZh": ("bzip2", "bzcat"),
-    b"\xfd7zXZ\x00": ("xz", "xzcat"),
+    re.compile(rb"\x1f\x8b\x08"): ("gzip", "zcat"),
+    re.compile(rb"\x28\xb5\x2f\xfd"): ("zstd", "zstdcat"),
+    re.compile(rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)"): ("bzip2", "bzcat"),
+    re.compile(rb"\xfd7zXZ\x00"): ("xz", "xzcat"),
 }
-"""First bytes of files that hold no lines before they are decompressed: kind, and what decompresses it."""
+"""First bytes of files that hold no records before they are decompressed: kind, and what decompresses it."""
+
+log = logging.getLogger("streamcore.files")
 
 
 class FilesSource:
@@ -38,12 +42,22 @@ class FilesSource:
 
     bounded = True
 
-    def __init__(self, config: FilesSourceConfig) -> None:
+    def __init__(
+        self,
+        config: FilesSourceConfig,
+        *,
+        record_bytes_max: int = LimitsConfig().max_record_bytes,
+        reads_on: bool = False,
+    ) -> None:
+        """`reads_on`: a later run goes on where this one ends, so a file may still grow until then."""
         self._pattern = config.path
+        self._framing = config.framing
+        self._record_bytes_max = record_bytes_max
+        self._reads_on = reads_on
         self._piece_bytes = config.piece_bytes
         self._files: list[str] = []
         self._heads: list[tuple[int, str]] = []
-        self._readers: dict[int, _core.LineReader] = {}
+        self._readers: dict[int, _core.FileReader] = {}
         self._ended: set[int] = set()
         self._held: frozenset[int] = frozenset()
         self._next_lane = 0
@@ -73,7 +87,9 @@ class FilesSource:
         for lane in lanes:
             part = self._read(lane)
             if part is None:
-                self._ended.add(lane)
+                self._end(lane)
+            elif len(part) == 0:
+                continue  # within a line over the limit
             elif raw is None:
                 raw = part
             else:
@@ -106,7 +122,7 @@ class FilesSource:
             {"path": path, "head_bytes": size, "head": digest}
             for path, (size, digest) in zip(self._files, self._heads, strict=True)
         ]
-        return {"type": "files", "files": files}
+        return {"type": "files", "framing": self._framing, "files": files}
 
     def close(self) -> None:
         """Lets go of the files."""
@@ -117,10 +133,28 @@ class FilesSource:
         order = [(self._next_lane + step) % count for step in range(count)]
         return [lane for lane in order if lane not in self._ended and lane not in self._held][:LANES_AT_ONCE]
 
-    def _reader(self, lane: int, position: Position) -> _core.LineReader:
+    def _end(self, lane: int) -> None:
+        self._ended.add(lane)
+        reader = self._readers[lane]
+        if reader.left:
+            log.warning(
+                "%s ends within the record at byte %d; started again when the file has grown, the run goes on there",
+                self._files[lane],
+                reader.position,
+            )
+
+    def _reader(self, lane: int, position: Position) -> _core.FileReader:
         path = self._files[lane]
         try:
-            return _core.LineReader(path, lane, path, position)
+            return _core.FileReader(
+                path,
+                lane,
+                path,
+                position,
+                framing=self._framing,
+                record_bytes_max=self._record_bytes_max,
+                grows=self._reads_on,
+            )
         except OSError as error:
             raise SourceError(f"{path}: cannot be opened: {error.strerror}") from error
 
@@ -143,7 +177,7 @@ def _head(path: str, head_bytes: int = HEAD_BYTES_MAX) -> tuple[int, str]:
 
 def _refuse_compressed(path: str, beginning: bytes) -> None:
     for magic, (kind, tool) in COMPRESSED.items():
-        if beginning.startswith(magic):
+        if magic.match(beginning):
             raise SourceError(
                 f"{path} is compressed ({kind}), and files are read as they are; decompress it first, as "
                 f"{tool} {path} > {Path(path).with_suffix('') if Path(path).suffix else path + '.jsonl'}"

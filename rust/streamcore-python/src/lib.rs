@@ -61,7 +61,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(checkpoint::decode_checkpoint, module)?)?;
     module.add_class::<raw::Raw>()?;
     module.add_class::<intake::Intake>()?;
-    module.add_class::<files::LineReader>()?;
+    module.add_class::<files::FileReader>()?;
     module.add_class::<generate::Generator>()?;
     module.add_class::<arrow::Batch>()?;
     module.add_class::<pipeline::Sealed>()?;

@@ -1,9 +1,11 @@
 //! A batch of undecoded records of one lane: bytes end to end, with positions and times.
 //!
 //! Sources fill it (through the binding), `decode` reads it, and refused or late records are
-//! copied out of it. Invariants: offsets rise
+//! copied out of it; `raw/frames.rs` takes records that stand behind their lengths. Invariants: offsets rise
 //! strictly; the value bytes are followed by [`PADDING`] spaces, so that wide loads may read past the last
 //! value; of a value over the limit only the beginning is here.
+
+pub mod frames;
 
 use crate::batch::Bytes;
 use crate::buffer::Buffer;
@@ -175,6 +177,13 @@ impl RawBatch {
     /// Appends a record whose value is in the data already.
     fn place_value(&mut self, start: usize, len: usize, offset: i64) {
         let kept = self.admit(len);
+        self.values.push(Span { start: start as u32, len: kept as u32 });
+        self.offsets.push(offset);
+    }
+
+    /// Appends a record that cannot be used, what is kept of its value being in the data already.
+    fn place_fault(&mut self, start: usize, kept: usize, fault: Fault, offset: i64) {
+        self.faults.push((self.values.len() as u32, fault));
         self.values.push(Span { start: start as u32, len: kept as u32 });
         self.offsets.push(offset);
     }
