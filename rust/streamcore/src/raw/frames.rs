@@ -12,8 +12,8 @@ use std::sync::Arc;
 /// Most bytes of a varint that holds 64 bits.
 const VARINT_BYTES_MAX: usize = 10;
 
-/// In the place of a length in data that is decoded: bytes that separate lines, which every text may hold.
-const BLANK: u8 = b'\n';
+/// In the place of a length in data that is decoded, as in that of what separates lines.
+const BLANK: u8 = b' ';
 
 /// How the length before a record is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
