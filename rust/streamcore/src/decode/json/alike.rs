@@ -11,24 +11,28 @@ use super::marks::{Block, Record};
 use super::scan::{Kind, Value};
 use super::tree::{NONE, Tree};
 
+/// Records of one layout in a row after which those behind them are taken to be of it too.
+const IN_A_ROW: u32 = 4;
+
 /// Records tried together at first, and at most; twice as many each time that none missed.
 const RECORDS: (usize, usize) = (4, 64);
 
-/// The layout met last, if it was met twice in a row.
+/// The layout met last, if it was met several times in a row.
 #[derive(Debug, Clone)]
 pub struct Alike {
     pieces: Vec<Piece>,
     /// The last piece of the layout that `pieces` are, in the tree.
     leaf: u32,
-    /// The last piece of the layout met last.
+    /// The last piece of the layout met last, and how many records in a row had it.
     last: u32,
+    in_a_row: u32,
     /// Records that are tried together next; 0: none, for the layout changed.
     records: usize,
 }
 
 impl Default for Alike {
     fn default() -> Self {
-        Self { pieces: Vec::new(), leaf: NONE, last: NONE, records: 0 }
+        Self { pieces: Vec::new(), leaf: NONE, last: NONE, in_a_row: 0, records: 0 }
     }
 }
 
@@ -36,8 +40,9 @@ impl Alike {
     /// A record had the layout of `tree` that ends with the piece `leaf`.
     #[inline]
     pub fn met(&mut self, leaf: u32, tree: &Tree) {
-        if leaf != self.last {
-            self.last = leaf;
+        self.in_a_row = if leaf == self.last { self.in_a_row + 1 } else { 1 };
+        self.last = leaf;
+        if self.in_a_row < IN_A_ROW {
             return;
         }
         if leaf != self.leaf {
@@ -67,7 +72,7 @@ impl Alike {
             located += good;
             if good < tried {
                 found[good * fields..].fill(None);
-                self.records = 0;
+                (self.records, self.in_a_row) = (0, 0);
             } else if tried == self.records {
                 self.records = (tried * 2).min(RECORDS.1);
             }

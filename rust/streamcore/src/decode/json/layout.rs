@@ -8,7 +8,7 @@ use super::Located;
 use super::kernel::{Bits, Chunk, first_bits};
 use super::marks::{Block, Record};
 use super::scan::{Kind, NUMBER_BYTES_MAX, Scanner, Value};
-use super::text::{hex_unit, stands_for};
+use super::text::{escaped, hex_unit, stands_for};
 use crate::raw::PADDING;
 
 /// Most pieces of a layout; longer records go to the full parser.
@@ -170,21 +170,6 @@ fn escaped_text(block: Block<'_>, record: Record, at: usize) -> Option<(u32, Kin
         }
         (place, from) = (place + 1, u64::MAX);
     }
-}
-
-/// The bytes that a backslash escapes: those after an odd number of them in a row. `carried` is 1 where the
-/// first byte is escaped from before, and is set for the bytes that follow.
-///
-/// Source: `json_escape_scanner` of simdjson, after Langdale and Lemire (2019), section 3.1.1.
-#[inline]
-fn escaped(backslashes: u64, carried: &mut u64) -> u64 {
-    const EVEN: u64 = 0x5555_5555_5555_5555;
-    let backslashes = backslashes & !*carried;
-    let follows = backslashes << 1 | *carried;
-    let odd_starts = backslashes & !EVEN & !follows;
-    let (sums, over) = odd_starts.overflowing_add(backslashes);
-    *carried = u64::from(over);
-    (EVEN ^ (sums << 1)) & follows
 }
 
 /// Whether there are surrogates among the escapes whose second bytes are marked, counted from `base`; `None`

@@ -3,6 +3,9 @@
 //! `scan.rs` finds and checks text with it; `convert.rs` unescapes what a scanner has accepted.
 //! Invariant: `unescape` never meets an escape that `scan.rs` would refuse.
 
+use super::kernel::portable::Portable;
+use crate::raw::PADDING;
+
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 
@@ -70,53 +73,85 @@ pub(super) fn hex_unit(digits: [u8; 4]) -> Option<u16> {
     Some(u16::from(first) << 12 | u16::from(second) << 8 | u16::from(third) << 4 | u16::from(fourth))
 }
 
-/// Appends the characters of an escaped text that a scanner has accepted.
+/// The bytes that a backslash escapes: those after an odd number of them in a row. `carried` is 1 where the
+/// first byte is escaped from before, and is set for the bytes that follow.
+///
+/// Source: `json_escape_scanner` of simdjson, after Langdale and Lemire (2019), section 3.1.1.
+#[inline]
+pub(super) fn escaped(backslashes: u64, carried: &mut u64) -> u64 {
+    const EVEN: u64 = 0x5555_5555_5555_5555;
+    let backslashes = backslashes & !*carried;
+    let follows = backslashes << 1 | *carried;
+    let odd_starts = backslashes & !EVEN & !follows;
+    let (sums, over) = odd_starts.overflowing_add(backslashes);
+    *carried = u64::from(over);
+    (EVEN ^ (sums << 1)) & follows
+}
+
+/// Bytes copied at once between escapes.
+const RUN: usize = 16;
+
+/// The byte before 64 bytes, they, and enough behind them for the longest escape. Twice as many as are used, so
+/// that a place is known to be within.
+type Window = [u8; 4 * PADDING];
+
+/// Appends the characters of an escaped text that a scanner has accepted. All escapes of 64 bytes are found
+/// together, for each would otherwise wait for the one before.
 ///
 /// # Panics
 /// On a text that no scanner has accepted.
 pub fn unescape(text: &[u8], out: &mut Vec<u8>) {
-    let start = out.len();
-    // No escape is shorter than what it stands for.
-    out.resize(start + text.len(), 0);
-    let room = &mut out[start..];
-    let (mut from, mut to) = (0, 0);
-    // `to` is never ahead of `from`, so where eight bytes can be read there is room for them.
-    while let (Some(chunk), Some(free)) = (eight(text, from), room.get_mut(to..).and_then(<[u8]>::first_chunk_mut)) {
-        *free = chunk;
-        let word = u64::from_le_bytes(chunk) ^ (ONES * u64::from(b'\\'));
-        let run = (word.wrapping_sub(ONES) & !word & HIGHS).trailing_zeros() as usize / 8;
-        (from, to) = (from + run, to + run);
-        if run < chunk.len() {
-            let (passed, written) = unescape_one(&text[from + 1..], &mut room[to..]);
-            (from, to) = (from + 1 + passed, to + written);
+    let (mut window, mut written): (Window, Window) = ([0; 4 * PADDING], [0; 4 * PADDING]);
+    // Where the bytes not yet written begin in the window; the first byte there is the one before the 64.
+    let (mut from, mut carried) = (1, 0);
+    for base in (0..text.len()).step_by(PADDING) {
+        window[0] = if base == 0 { 0 } else { text[base - 1] };
+        let ahead = &text[base..text.len().min(base + 2 * PADDING)];
+        window[1..=ahead.len()].copy_from_slice(ahead);
+        window[1 + ahead.len()..=2 * PADDING].fill(0);
+        let len = ahead.len().min(PADDING);
+        let Some(chunk) = window[1..].first_chunk::<PADDING>() else { return };
+        let marked = escaped(Portable::find(chunk, b'\\'), &mut carried);
+        let (to, next) = unescape_window(&window, marked, from, &mut written);
+        // A backslash that is the last byte goes with the byte behind.
+        let end = 1 + len - carried as usize;
+        out.extend_from_slice(&written[..to]);
+        out.extend_from_slice(window.get(next..end).unwrap_or_default());
+        from = next.max(end) - PADDING.min(next.max(end));
+    }
+}
+
+/// Writes the characters of a window from `from` up to its last escape; how many bytes, and what comes next.
+#[inline]
+fn unescape_window(window: &Window, mut marked: u64, mut from: usize, written: &mut Window) -> (usize, usize) {
+    let mut to = 0;
+    while marked != 0 {
+        let at = (1 + marked.trailing_zeros() as usize) % (2 * PADDING);
+        marked &= marked - 1;
+        // The second half of a surrogate pair went with the first.
+        let Some(run) = (at - 1).checked_sub(from) else { continue };
+        let mut copied = 0;
+        while copied < run || copied == 0 {
+            let (source, target) = ((from + copied) % (2 * PADDING), (to + copied) % (2 * PADDING));
+            let bytes: [u8; RUN] = *window[source..].first_chunk().expect("a place in the first half");
+            *written[target..].first_chunk_mut().expect("a place in the first half") = bytes;
+            copied += RUN;
+        }
+        to = (to + run) % (2 * PADDING);
+        let plain = stands_for(window[at]);
+        written[to] = plain;
+        (from, to) = (at + 1, to + 1);
+        if plain == 0 {
+            let (passed, more) = unescape_unit(&window[at..], &mut written[to - 1..]);
+            (from, to) = (at + passed, to - 1 + more);
         }
     }
-    while from < text.len() {
-        let (passed, written) = if text[from] == b'\\' {
-            let (passed, written) = unescape_one(&text[from + 1..], &mut room[to..]);
-            (1 + passed, written)
-        } else {
-            room[to] = text[from];
-            (1, 1)
-        };
-        (from, to) = (from + passed, to + written);
-    }
-    out.truncate(start + to);
+    (to, from)
 }
 
-#[inline]
-fn eight(text: &[u8], from: usize) -> Option<[u8; 8]> {
-    text.get(from..)?.first_chunk().copied()
-}
-
-/// Writes the character of the accepted escape whose backslash is before `text`; bytes passed and written.
-#[inline]
-fn unescape_one(text: &[u8], room: &mut [u8]) -> (usize, usize) {
-    let plain = stands_for(text[0]);
-    if plain != 0 {
-        room[0] = plain;
-        return (1, 1);
-    }
+/// Writes the character of `uXXXX`, or of two of them with a backslash between; the bytes passed and written.
+#[inline(never)]
+fn unescape_unit(text: &[u8], room: &mut [u8]) -> (usize, usize) {
     let unit = |at: usize| {
         let digits = text[at..].first_chunk().expect("the scanner saw four digits");
         u32::from(hex_unit(*digits).expect("the scanner saw hexadecimal digits"))
@@ -145,8 +180,15 @@ mod tests {
         }
 
         #[test]
-        fn escapes_come_back_as_the_text_they_stand_for(text in any::<String>()) {
-            let written = serde_json::to_string(&text).expect("text");
+        fn escapes_come_back_as_the_text_they_stand_for(
+            text in prop_oneof![any::<String>(), "[\\\\\"\n\u{1}aé🙂]{0,200}", "[a\n]{0,20}a{0,100}[\\\\]{0,80}"],
+            units in any::<bool>(),
+        ) {
+            let mut written = serde_json::to_string(&text).expect("text");
+            if units {
+                let unit = |unit: u16| format!("\\u{unit:04x}");
+                written = format!("\"{}\"", text.encode_utf16().map(unit).collect::<String>());
+            }
             let mut read = Vec::new();
             unescape(&written.as_bytes()[1..written.len() - 1], &mut read);
             prop_assert_eq!(read, text.as_bytes());

@@ -13,6 +13,17 @@ const HIGHS: u64 = ONES << 7;
 pub struct Portable;
 
 impl Portable {
+    /// A bit for each byte that is `byte`, the first one's the lowest.
+    #[inline]
+    #[must_use]
+    pub fn find(chunk: &Chunk, byte: u8) -> u64 {
+        let (mut bits, wanted) = (0, ONES * u64::from(byte));
+        for (place, bytes) in chunk.as_chunks().0.iter().enumerate() {
+            bits |= gather(zeros(u64::from_le_bytes(*bytes) ^ wanted)) << (8 * place);
+        }
+        bits
+    }
+
     /// See [`Marks::read_with`].
     pub fn mark(self, bytes: &[u8], marks: &mut Marks) {
         marks.read_with(self, bytes);
