@@ -364,7 +364,7 @@ fn bad_records_leave_and_the_next_good_one_is_counted() {
         (Some(br#"{"t":1,"k":"a","k":"b","v":1}"#), "DUP_FIELD"),
         (None, "tombstone"),
         (Some(br#"{"t":5000,"k":"a","v":1}"#), "future"),
-        (Some(br#"{"t":1,"k":"a","v":1}"#), "applied"),
+        (Some(br#"{"t":"1970-01-01T00:00:00.001\u002b00:00","k":"a","v":1}"#), "applied"), // the sign escaped, as .NET does
     ];
     let mut raw = RawBatch::new(0, "t".into(), 16, 1024);
     for (offset, (value, _)) in values.iter().enumerate() {

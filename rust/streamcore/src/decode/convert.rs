@@ -7,6 +7,7 @@ use super::json::text::unescape;
 use super::time::parse_iso;
 use crate::batch::{Column, DataType, Scalar, Values};
 use crate::error::RejectKind;
+use std::num::{IntErrorKind, ParseIntError};
 
 /// Why a value does not fit its column.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,13 +46,14 @@ fn push_text(column: &mut Column, text: &[u8]) {
 }
 
 fn push_other(column: &mut Column, text: &[u8], kind: Kind, path: &str) -> Result<(), Misfit> {
+    if kind == Kind::EscapedText && column.data_type != DataType::Scalar {
+        let mut unescaped = Vec::with_capacity(text.len());
+        unescape(text, &mut unescaped);
+        return push_other(column, &unescaped, Kind::Text, path);
+    }
     let mismatch = |column: &Column| mismatch(path, kind, column.data_type);
     match (column.data_type, kind) {
-        (DataType::String, Kind::EscapedText) => {
-            let mut unescaped = Vec::with_capacity(text.len());
-            unescape(text, &mut unescaped);
-            push_text(column, &unescaped);
-        }
+        (DataType::String, Kind::Text) => push_text(column, text),
         (DataType::Bool, Kind::True | Kind::False) => column.push(Scalar::Bool(kind == Kind::True)),
         (DataType::Int64, Kind::Integer | Kind::Fraction) => column.push(Scalar::Int64(integer(text, path)?)),
         (DataType::Float64, Kind::Integer | Kind::Fraction) => {
@@ -148,7 +150,7 @@ fn is_exact(value: f64, text: &[u8]) -> bool {
 pub fn decimal(text: &[u8], precision: u8, scale: u8) -> Option<i128> {
     let text = std::str::from_utf8(text).ok()?;
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        Some((mantissa, exponent)) => (mantissa, read_exponent(exponent)?),
         None => (text, 0),
     };
     let (negative, digits) = match mantissa.strip_prefix('-') {
@@ -180,6 +182,18 @@ pub fn decimal(text: &[u8], precision: u8, scale: u8) -> Option<i128> {
         value = value.checked_mul(10)?;
     }
     (value < 10_i128.pow(u32::from(precision))).then_some(if negative { -value } else { value })
+}
+
+/// An exponent; beyond any that a value other than zero can have, it is as good as any other there.
+fn read_exponent(text: &str) -> Option<i32> {
+    text.parse().map_or_else(
+        |error: ParseIntError| match error.kind() {
+            IntErrorKind::PosOverflow => Some(i32::MAX),
+            IntErrorKind::NegOverflow => Some(i32::MIN),
+            _ => None,
+        },
+        Some,
+    )
 }
 
 #[cfg(test)]
@@ -228,11 +242,30 @@ mod tests {
             ("1.2E+1", Some(1200)),
             ("1e-3", None),
             ("0e999999999", Some(0)),
+            ("0e99999999999", Some(0)),
+            ("1e-99999999999", None),
+            ("1e99999999999", None),
+            ("1e", None),
             ("99999999.99", Some(9_999_999_999)),
             ("100000000", None),
         ] {
             assert_eq!(decimal(text.as_bytes(), 10, 2), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn an_escape_is_the_character_it_stands_for_in_every_column() {
+        // Writers of .NET escape the sign of a zone.
+        for (escaped, plain, data_type) in [
+            (r#""2026-01-01T00:00:00\u002b01:00""#, r#""2026-01-01T00:00:00+01:00""#, DataType::Timestamp),
+            (r#""1\u002e5""#, r#""1.5""#, DataType::Decimal { precision: 9, scale: 2 }),
+            (r#""\u0061""#, r#""a""#, DataType::String),
+            (r#""\u0061""#, r#""a""#, DataType::Scalar),
+        ] {
+            assert_eq!(decode(escaped, data_type), decode(plain, data_type));
+            assert!(decode(plain, data_type).is_ok());
+        }
+        assert_eq!(decode(r#""\u0031""#, DataType::Int64), Err(RejectKind::TypeMismatch));
     }
 
     #[test]

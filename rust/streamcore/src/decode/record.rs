@@ -231,6 +231,11 @@ fn parse_event_time(record: &[u8], value: Value, unit: TimeUnitSpec, day: &mut t
     let text = &record[value.start as usize..value.end as usize];
     match value.kind {
         Kind::Text => day.parse_iso(text),
+        Kind::EscapedText => {
+            let mut unescaped = Vec::with_capacity(text.len());
+            unescape(text, &mut unescaped);
+            day.parse_iso(&unescaped)
+        }
         Kind::Integer | Kind::Fraction => time::parse_number(std::str::from_utf8(text).ok()?, unit),
         _ => None,
     }
