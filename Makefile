@@ -6,15 +6,20 @@ VENV ?= .venv
 BENCH_VENV ?= .venv-bench
 BIN := $(VENV)/bin
 SOURCES := python tests bench examples
+# An input that takes ten seconds, or a gigabyte, is a find as well.
+FUZZ_FLAGS := -max_total_time=600 -max_len=8192 -timeout=10 -rss_limit_mb=1024 -verbosity=0 -print_final_stats=1 -artifact_prefix=../.cache/fuzz/
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python test-integration servers example bench bench-decode docs lint fmt clean need-rust need-python
+.PHONY: help build demo test test-rust test-python test-integration fuzz fuzz-short servers example bench bench-decode docs lint fmt clean need-rust need-cxx need-python
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 need-rust:
 	@command -v cargo >/dev/null || { echo "error: no Rust here; get it with: curl -sSf https://sh.rustup.rs | sh" >&2; exit 1; }
+
+need-cxx:
+	@command -v c++ >/dev/null || { echo "error: no C++ compiler here; get it with: sudo apt-get install g++" >&2; exit 1; }
 
 need-python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -33,10 +38,17 @@ build: $(VENV)/.locked | need-rust ## compile the engine and install the package
 demo: build ## windows over a generated clickstream, in this terminal, without a broker
 	$(BIN)/streamcore demo $(ARGS)
 
-test: test-rust test-python ## the whole suite, real Kafka and Redis included
+test: test-rust fuzz-short test-python ## the whole suite, real Kafka and Redis included
 
 test-rust: need-rust ## the engine's own tests
 	cargo test --workspace --locked --quiet
+
+fuzz: need-rust need-cxx ## changed JSON records against two parsers for ten minutes; ARGS are flags of libFuzzer (fuzz/README.md)
+	@mkdir -p .cache/fuzz/corpus
+	cd fuzz && cargo run --release --locked --quiet -- $(FUZZ_FLAGS) $(ARGS) ../.cache/fuzz/corpus corpus
+
+fuzz-short: need-rust need-cxx ## the same for one minute
+	@$(MAKE) --no-print-directory fuzz ARGS="-max_total_time=60 $(ARGS)"
 
 test-python: build servers ## everything pytest runs; integration tests start and stop their own servers
 	$(BIN)/python -m pytest $(ARGS)
@@ -67,8 +79,10 @@ docs: build ## write docs/pipeline-toml.md from the configuration models
 lint: build ## formatting, clippy pedantic, ruff, mypy strict, the stub against the binary
 	cargo fmt --all --check
 	cargo fmt --check --manifest-path bench/rust/Cargo.toml
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --workspace --all-targets --locked --quiet -- -D warnings
 	cargo clippy --manifest-path bench/rust/Cargo.toml --all-targets --locked --quiet -- -D warnings
+	CUSTOM_LIBFUZZER_PATH=./none cargo clippy --manifest-path fuzz/Cargo.toml --locked --quiet -- -D warnings
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy $(SOURCES)
@@ -77,9 +91,10 @@ lint: build ## formatting, clippy pedantic, ruff, mypy strict, the stub against 
 fmt: $(VENV)/.locked ## format Rust and Python
 	cargo fmt --all
 	cargo fmt --manifest-path bench/rust/Cargo.toml
+	cargo fmt --manifest-path fuzz/Cargo.toml
 	$(BIN)/ruff check --fix --quiet $(SOURCES)
 	$(BIN)/ruff format --quiet $(SOURCES)
 
 clean: ## remove what the verbs made
-	rm -rf target bench/rust/target $(VENV) $(BENCH_VENV) .cache .streamcore dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf target bench/rust/target fuzz/target $(VENV) $(BENCH_VENV) .cache .streamcore dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	rm -f python/streamcore/*.so
