@@ -10,7 +10,7 @@ SOURCES := python tests bench examples
 FUZZ_FLAGS := -max_total_time=600 -max_len=8192 -timeout=10 -rss_limit_mb=1024 -verbosity=0 -print_final_stats=1 -artifact_prefix=../.cache/fuzz/
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python test-integration fuzz fuzz-short servers example bench bench-decode docs lint fmt clean need-rust need-cxx need-python
+.PHONY: help build demo test test-rust test-python test-integration test-asan test-miri test-neon fuzz fuzz-short servers example bench bench-decode docs lint fmt clean need-rust need-cxx need-python
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,28 @@ fuzz: need-rust need-cxx ## changed JSON records against two parsers for ten min
 
 fuzz-short: need-rust need-cxx ## the same for one minute
 	@$(MAKE) --no-print-directory fuzz ARGS="-max_total_time=60 $(ARGS)"
+
+# The sanitizer comes with stable Rust; only the flag that asks for it does not.
+ASAN := RUSTC_BOOTSTRAP=1 cargo --config 'build.rustflags=["-Zsanitizer=address"]'
+
+test-asan: need-rust need-cxx ## the decoder's tests and a minute of `make fuzz` under AddressSanitizer; builds all anew
+	$(ASAN) test --package streamcore --lib --locked --quiet --target host-tuple -- batch buffer decode raw
+	cd fuzz && $(ASAN) run --release --locked --quiet -- $(FUZZ_FLAGS) -max_total_time=60 corpus
+
+test-miri: need-rust ## the decoder's tests with portable code under Miri, which only a nightly toolchain has
+	@cargo +nightly miri --version >/dev/null 2>&1 \
+	  || { echo "error: no Miri here; get it with: rustup toolchain install nightly --component miri" >&2; exit 1; }
+	PROPTEST_CASES=8 MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test --package streamcore --lib --locked -- \
+	  decode::json decode::block --skip a_layout_finds_what_the_full_parser_finds
+
+AARCH64 := CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU
+AARCH64_LIBRARIES ?= /usr/aarch64-linux-gnu
+
+test-neon: need-rust ## the engine's units on aarch64, emulated: the NEON kernel (CONTRIBUTING.md says what it needs)
+	@{ command -v aarch64-linux-gnu-gcc && command -v qemu-aarch64; } >/dev/null \
+	  || { echo "error: no aarch64 here; get it with: sudo apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user" >&2; exit 1; }
+	$(AARCH64)_LINKER=aarch64-linux-gnu-gcc $(AARCH64)_RUNNER="qemu-aarch64 -L $(AARCH64_LIBRARIES)" \
+	  cargo test --package streamcore --lib --locked --quiet --target aarch64-unknown-linux-gnu
 
 test-python: build servers ## everything pytest runs; integration tests start and stop their own servers
 	$(BIN)/python -m pytest $(ARGS)
