@@ -93,6 +93,11 @@ pub fn pieces(record: &[u8], found: &[Located]) -> Option<Vec<Piece>> {
             }
         };
         let field = found.iter().position(|value| value.is_some_and(|value| value.start as usize == start));
+        if field.is_none() && record[at] == b'n' {
+            // It may stand above wanted fields, where nothing but an object or `null` is right: it stays literal.
+            at = end;
+            continue;
+        }
         push(&mut pieces, &record[literal_start..start], next, field);
         literal_start = end;
         // The closing quote begins the next literal.
