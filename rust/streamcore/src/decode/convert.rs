@@ -3,7 +3,7 @@
 //! Called after the whole record was validated. Invariant: on a refusal the column is unchanged.
 
 use super::json::scan::{Kind, Value};
-use super::json::text::unescape;
+use super::json::text::{unescape, unescape_within};
 use super::time::parse_iso;
 use crate::batch::{Column, DataType, Scalar, Values};
 use crate::error::RejectKind;
@@ -29,12 +29,18 @@ pub fn push_value(column: &mut Column, record: &[u8], value: Option<Value>, path
         column.push_null();
         return Ok(());
     };
-    let text = &record[value.start as usize..value.end as usize];
-    if column.data_type == DataType::String && value.kind == Kind::Text {
-        push_text(column, text);
-        return Ok(());
+    let range = value.start as usize..value.end as usize;
+    match (column.data_type, value.kind) {
+        (DataType::String, Kind::Text) => push_text(column, &record[range]),
+        (DataType::String, Kind::EscapedText) => {
+            column.validity.push(column.len(), true);
+            if let Values::Bytes(values) = &mut column.values {
+                values.push_with(|out| unescape_within(record, range, out));
+            }
+        }
+        _ => return push_other(column, &record[range], value.kind, path),
     }
-    push_other(column, text, value.kind, path)
+    Ok(())
 }
 
 #[inline]

@@ -122,7 +122,7 @@ impl Alike {
             match next {
                 Next::Literal => each!(start, _record => Some((start, Kind::Null))),
                 Next::Text if PLAIN => each!(start, _record => plain_text(block, start)),
-                Next::Text => each!(start, record => text(block, *record, start)),
+                Next::Text => each!(start, record => text(kernel, block, *record, start)),
                 Next::Number => each!(start, record => number(block, *record, start)),
                 Next::Word => each!(start, _record => word(block, start)),
                 Next::End => each!(start, record => end(*record, start)),

@@ -5,10 +5,10 @@
 #![allow(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
 
 use super::Located;
-use super::kernel::{Bits, Chunk, first_bits};
+use super::kernel::{Bits, Chunk, Wide, first_bits, whole_of};
 use super::marks::{Block, Record};
 use super::scan::{Kind, NUMBER_BYTES_MAX, Scanner, Value};
-use super::text::{escaped, hex_unit, stands_for};
+use super::text::{escaped, hex_unit};
 use crate::raw::PADDING;
 
 /// Most pieces of a layout; longer records go to the full parser.
@@ -52,11 +52,17 @@ impl Piece {
     /// `PLAIN`: the block is.
     #[inline(always)]
     #[must_use]
-    pub fn value<const PLAIN: bool>(&self, block: Block<'_>, record: Record, at: u32) -> Option<(u32, Kind)> {
+    pub fn value<W: Wide, const PLAIN: bool>(
+        &self,
+        kernel: W,
+        block: Block<'_>,
+        record: Record,
+        at: u32,
+    ) -> Option<(u32, Kind)> {
         match self.next {
             Next::Literal => Some((at, Kind::Null)),
             Next::Text if PLAIN => plain_text(block, at),
-            Next::Text => text(block, record, at),
+            Next::Text => text(kernel, block, record, at),
             Next::Number => number(block, record, at),
             Next::Word => word(block, at),
             Next::End => end(record, at),
@@ -143,17 +149,17 @@ pub fn plain_text(block: Block<'_>, at: u32) -> Option<(u32, Kind)> {
 /// The same in any other block.
 #[inline(always)]
 #[must_use]
-pub fn text(block: Block<'_>, record: Record, at: u32) -> Option<(u32, Kind)> {
+pub fn text<W: Wide>(kernel: W, block: Block<'_>, record: Record, at: u32) -> Option<(u32, Kind)> {
     match block.stop_from(at)? {
         (quote, b'"') => Some((quote, Kind::Text)),
-        _ => escaped_text(block, record, at as usize),
+        _ => escaped_text(kernel, block, record, at as usize),
     }
 }
 
 /// The same for a text that holds a backslash or control character: 64 bytes at a time, all escapes of them
 /// together, since which comes next is nothing a CPU can predict.
 #[inline(never)]
-fn escaped_text(block: Block<'_>, record: Record, at: usize) -> Option<(u32, Kind)> {
+fn escaped_text<W: Wide>(kernel: W, block: Block<'_>, record: Record, at: usize) -> Option<(u32, Kind)> {
     let bytes = &block.bytes()[..record.range().end];
     let (mut place, mut from) = (at / 64, u64::MAX << (at % 64));
     // Whether the first byte of a word is escaped by the last one of the word before.
@@ -166,7 +172,7 @@ fn escaped_text(block: Block<'_>, record: Record, at: usize) -> Option<(u32, Kin
         // The bits before the end; all, if it is not here.
         let within = from & (ends & ends.wrapping_neg()).wrapping_sub(1);
         let controls = word.stops & !word.backslashes & !word.quotes & within;
-        surrogates |= check_escapes(bytes, place * 64, escaped & within).filter(|_| controls == 0)?;
+        surrogates |= check_escapes(kernel, block, place * 64, escaped & within).filter(|_| controls == 0)?;
         if ends != 0 {
             let end = place * 64 + ends.trailing_zeros() as usize;
             // Whether surrogates come in pairs is a question of order: the scanner's.
@@ -177,25 +183,30 @@ fn escaped_text(block: Block<'_>, record: Record, at: usize) -> Option<(u32, Kin
     }
 }
 
-/// Whether there are surrogates among the escapes whose second bytes are marked, counted from `base`; `None`
+/// Whether there may be surrogates among the escapes whose second bytes are marked, counted from `base`; `None`
 /// where one is no escape.
 #[inline]
-fn check_escapes(bytes: &[u8], base: usize, mut marked: u64) -> Option<bool> {
-    let (mut units, mut fits, mut surrogates) = (0, true, false);
-    while marked != 0 {
-        let place = marked.trailing_zeros();
-        let byte = bytes.get(base + place as usize).copied().unwrap_or(0);
-        units |= u64::from(byte == b'u') << place;
-        fits &= byte == b'u' || stands_for(byte) != 0;
-        marked &= marked - 1;
+fn check_escapes<W: Wide>(kernel: W, block: Block<'_>, base: usize, marked: u64) -> Option<bool> {
+    /// The places whose four digits lie in the same 64 bytes.
+    const NEAR: u64 = u64::MAX >> 4;
+    let escapes = kernel.escapes(block.chunk(base as u32)?);
+    let (known, digits) = (whole_of(escapes.known), whole_of(escapes.digits));
+    let mut units = marked & whole_of(escapes.units);
+    let four = (digits >> 1) & (digits >> 2) & (digits >> 3) & (digits >> 4);
+    if marked & !known != 0 || units & NEAR & !four != 0 {
+        return None;
     }
+    let mut surrogates = false;
     while units != 0 {
-        let digits = base + units.trailing_zeros() as usize + 1;
-        let unit = bytes.get(digits..)?.first_chunk().and_then(|digits| hex_unit(*digits))?;
-        surrogates |= (0xD800..0xE000).contains(&unit);
+        let place = units.trailing_zeros() as usize;
+        let digits = block.bytes().get(base + place + 1..)?.first_chunk()?;
+        if NEAR >> place & 1 == 0 {
+            hex_unit(*digits)?;
+        }
+        surrogates |= digits[0] | 0x20 == b'd';
         units &= units - 1;
     }
-    fits.then_some(surrogates)
+    Some(surrogates)
 }
 
 /// Where the number at `at` ends, and its kind.

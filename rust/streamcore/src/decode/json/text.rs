@@ -5,6 +5,8 @@
 
 use super::kernel::portable::Portable;
 use crate::raw::PADDING;
+use std::borrow::Cow;
+use std::ops::Range;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
@@ -91,33 +93,71 @@ pub(super) fn escaped(backslashes: u64, carried: &mut u64) -> u64 {
 /// Bytes copied at once between escapes.
 const RUN: usize = 16;
 
-/// The byte before 64 bytes, they, and enough behind them for the longest escape. Twice as many as are used, so
-/// that a place is known to be within.
-type Window = [u8; 4 * PADDING];
+/// The byte before 64 bytes, they, and what is behind them. A place in the first [`PLACES`] of them has
+/// [`RUN`] bytes, and an escape whole.
+type Window = [u8; PLACES + RUN];
 
-/// Appends the characters of an escaped text that a scanner has accepted. All escapes of 64 bytes are found
-/// together, for each would otherwise wait for the one before.
+/// A power of two, so that a remainder proves a place to be within.
+const PLACES: usize = 2 * PADDING;
+
+/// Appends the characters of an escaped text that a scanner has accepted: see [`unescape_within`].
+pub fn unescape(text: &[u8], out: &mut Vec<u8>) {
+    unescape_within(text, 0..text.len(), out);
+}
+
+/// Appends the characters of the escaped text at `range` of `bytes` that a scanner has accepted. All escapes of 64
+/// bytes are found together, for each would otherwise wait for the one before.
 ///
 /// # Panics
 /// On a text that no scanner has accepted.
-pub fn unescape(text: &[u8], out: &mut Vec<u8>) {
-    let (mut window, mut written): (Window, Window) = ([0; 4 * PADDING], [0; 4 * PADDING]);
+pub fn unescape_within(bytes: &[u8], range: Range<usize>, out: &mut Vec<u8>) {
+    let mut written: Window = [0; PLACES + RUN];
     // Where the bytes not yet written begin in the window; the first byte there is the one before the 64.
     let (mut from, mut carried) = (1, 0);
-    for base in (0..text.len()).step_by(PADDING) {
-        window[0] = if base == 0 { 0 } else { text[base - 1] };
-        let ahead = &text[base..text.len().min(base + 2 * PADDING)];
-        window[1..=ahead.len()].copy_from_slice(ahead);
-        window[1 + ahead.len()..=2 * PADDING].fill(0);
-        let len = ahead.len().min(PADDING);
+    for base in range.clone().step_by(PADDING) {
+        let within = bytes.get(base.wrapping_sub(1)..).and_then(<[u8]>::first_chunk);
+        let window = within.map_or_else(|| Cow::Owned(window_at(bytes, base)), Cow::Borrowed);
         let Some(chunk) = window[1..].first_chunk::<PADDING>() else { return };
-        let marked = escaped(Portable::find(chunk, b'\\'), &mut carried);
-        let (to, next) = unescape_window(&window, marked, from, &mut written);
+        let len = (range.end - base).min(PADDING);
+        let backslashes = Portable::find(chunk, b'\\') & (u64::MAX >> (PADDING - len));
+        let marked = escaped(backslashes, &mut carried) & (u64::MAX >> (PADDING - len));
+        let (mut to, next) = unescape_window(&window, marked, from, &mut written);
         // A backslash that is the last byte goes with the byte behind.
         let end = 1 + len - carried as usize;
+        if let Some(rest) = end.checked_sub(next) {
+            copy_run(&window, next, rest, to, &mut written);
+            to += rest;
+        }
         out.extend_from_slice(&written[..to]);
-        out.extend_from_slice(window.get(next..end).unwrap_or_default());
         from = next.max(end) - PADDING.min(next.max(end));
+    }
+}
+
+/// The window at `base`, where `bytes` begin or end within it.
+#[cold]
+fn window_at(bytes: &[u8], base: usize) -> Window {
+    let mut window = [0; PLACES + RUN];
+    let before = base.min(1);
+    let there = &bytes[base - before..];
+    let room = window[1 - before..].iter_mut();
+    room.zip(there).for_each(|(room, byte)| *room = *byte);
+    window
+}
+
+/// Copies `run` bytes, and some behind them, from `from` of the window to `to` of what is written.
+#[inline]
+fn copy_run(window: &Window, from: usize, run: usize, to: usize, written: &mut Window) {
+    let mut copied = 0;
+    loop {
+        let (source, target) = ((from + copied) % PLACES, (to + copied) % PLACES);
+        let bytes: Option<[u8; RUN]> = window[source..].first_chunk().copied();
+        if let (Some(bytes), Some(free)) = (bytes, written[target..].first_chunk_mut()) {
+            *free = bytes;
+        }
+        copied += RUN;
+        if copied >= run {
+            return;
+        }
     }
 }
 
@@ -126,18 +166,12 @@ pub fn unescape(text: &[u8], out: &mut Vec<u8>) {
 fn unescape_window(window: &Window, mut marked: u64, mut from: usize, written: &mut Window) -> (usize, usize) {
     let mut to = 0;
     while marked != 0 {
-        let at = (1 + marked.trailing_zeros() as usize) % (2 * PADDING);
+        let at = (1 + marked.trailing_zeros() as usize) % PLACES;
         marked &= marked - 1;
         // The second half of a surrogate pair went with the first.
         let Some(run) = (at - 1).checked_sub(from) else { continue };
-        let mut copied = 0;
-        while copied < run || copied == 0 {
-            let (source, target) = ((from + copied) % (2 * PADDING), (to + copied) % (2 * PADDING));
-            let bytes: [u8; RUN] = *window[source..].first_chunk().expect("a place in the first half");
-            *written[target..].first_chunk_mut().expect("a place in the first half") = bytes;
-            copied += RUN;
-        }
-        to = (to + run) % (2 * PADDING);
+        copy_run(window, from, run, to, written);
+        to = (to + run) % PLACES;
         let plain = stands_for(window[at]);
         written[to] = plain;
         (from, to) = (at + 1, to + 1);
@@ -191,7 +225,10 @@ mod tests {
             }
             let mut read = Vec::new();
             unescape(&written.as_bytes()[1..written.len() - 1], &mut read);
-            prop_assert_eq!(read, text.as_bytes());
+            prop_assert_eq!(&read, text.as_bytes());
+            let (padded, end) = ([written.as_bytes(), &[b'\\'; 2 * PADDING]].concat(), written.len() - 1);
+            unescape_within(&padded, 1..end, &mut read);
+            prop_assert_eq!(read, text.repeat(2).into_bytes());
             prop_assert!(Scanner::new(written.as_bytes(), 64).skip_value().is_ok());
         }
     }

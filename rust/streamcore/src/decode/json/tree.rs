@@ -65,7 +65,7 @@ impl Tree {
                 continue;
             }
             let start = at + piece.len;
-            let Some((end, kind)) = piece.value::<PLAIN>(block, record, start) else { continue };
+            let Some((end, kind)) = piece.value::<W, PLAIN>(kernel, block, record, start) else { continue };
             if let Some(field) = found.get_mut(piece.field as usize) {
                 *field = Some(Value { kind, start, end });
             }

@@ -5,13 +5,13 @@
 #![allow(unsafe_code, reason = "intrinsics, and functions compiled for an instruction set")]
 #![allow(clippy::inline_always, reason = "an operation that is not inlined is compiled for any CPU")]
 
-use super::{Bits, Chunk, Classes, Wide};
+use super::{Bits, Chunk, Classes, Escapes, Wide};
 use crate::decode::json::Located;
 use crate::decode::json::layouts::Known;
 use crate::decode::json::marks::{Block, Marks, Record};
 use std::arch::x86_64::{
     __m256i, _mm256_cmpeq_epi8, _mm256_cmpgt_epi8, _mm256_loadu_si256, _mm256_min_epi8, _mm256_min_epu8,
-    _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8,
+    _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_sub_epi8,
 };
 
 /// Proof that the CPU has AVX2, BMI1, BMI2 and LZCNT; [`Avx2::detect`] gives it.
@@ -37,6 +37,12 @@ impl Wide for Avx2 {
     fn classify(self, bytes: &Chunk) -> Classes {
         // SAFETY: `self` proves that the CPU has AVX2.
         unsafe { classify(bytes) }
+    }
+
+    #[inline(always)]
+    fn escapes(self, bytes: &Chunk) -> Escapes {
+        // SAFETY: `self` proves that the CPU has AVX2.
+        unsafe { escapes(bytes) }
     }
 
     #[inline(always)]
@@ -90,6 +96,43 @@ fn classify(bytes: &Chunk) -> Classes {
         backslashes: [mask(equal(first, b'\\')), mask(equal(second, b'\\'))],
         controls: [mask(control(first)), mask(control(second))],
         high: [mask(first), mask(second)],
+    }
+}
+
+/// The bytes from `first` to `last`.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn between(half: __m256i, first: u8, last: u8) -> __m256i {
+    let above = _mm256_sub_epi8(half, _mm256_set1_epi8(first.cast_signed()));
+    _mm256_cmpeq_epi8(_mm256_min_epu8(above, _mm256_set1_epi8((last - first).cast_signed())), above)
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn hexadecimal(half: __m256i) -> __m256i {
+    let lower = _mm256_or_si256(half, _mm256_set1_epi8(0x20));
+    _mm256_or_si256(between(half, b'0', b'9'), between(lower, b'a', b'f'))
+}
+
+/// The bytes that may follow a backslash.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn known(half: __m256i) -> __m256i {
+    let mut known = equal(half, b'"');
+    for byte in *b"\\/bfnrtu" {
+        known = _mm256_or_si256(known, equal(half, byte));
+    }
+    known
+}
+
+#[inline]
+#[target_feature(enable = "avx2")]
+fn escapes(bytes: &Chunk) -> Escapes {
+    let (first, second) = halves(bytes);
+    Escapes {
+        known: [mask(known(first)), mask(known(second))],
+        units: [mask(equal(first, b'u')), mask(equal(second, b'u'))],
+        digits: [mask(hexadecimal(first)), mask(hexadecimal(second))],
     }
 }
 

@@ -4,13 +4,14 @@
 #![allow(unsafe_code, reason = "intrinsics, and functions compiled for an instruction set")]
 #![allow(clippy::inline_always, reason = "an operation that is not inlined is compiled for any CPU")]
 
-use super::{Bits, Chunk, Classes, Wide, halves_of, whole_of};
+use super::{Bits, Chunk, Classes, Escapes, Wide, halves_of, whole_of};
 use crate::decode::json::Located;
 use crate::decode::json::layouts::Known;
 use crate::decode::json::marks::{Block, Marks, Record};
 use std::arch::x86_64::{
-    __m512i, _mm512_cmpeq_epi8_mask, _mm512_cmplt_epi8_mask, _mm512_cmplt_epu8_mask, _mm512_cmpneq_epi8_mask,
-    _mm512_loadu_si512, _mm512_min_epi8, _mm512_movepi8_mask, _mm512_set1_epi8,
+    __m512i, _mm512_cmpeq_epi8_mask, _mm512_cmple_epu8_mask, _mm512_cmplt_epi8_mask, _mm512_cmplt_epu8_mask,
+    _mm512_cmpneq_epi8_mask, _mm512_loadu_si512, _mm512_min_epi8, _mm512_movepi8_mask, _mm512_or_si512,
+    _mm512_set1_epi8, _mm512_sub_epi8,
 };
 
 /// Proof that the CPU has AVX-512 F and BW, BMI1, BMI2 and LZCNT; [`Avx512::detect`] gives it.
@@ -37,6 +38,12 @@ impl Wide for Avx512 {
     fn classify(self, bytes: &Chunk) -> Classes {
         // SAFETY: `self` proves that the CPU has AVX-512 F and BW.
         unsafe { classify(bytes) }
+    }
+
+    #[inline(always)]
+    fn escapes(self, bytes: &Chunk) -> Escapes {
+        // SAFETY: `self` proves that the CPU has AVX-512 F and BW.
+        unsafe { escapes(bytes) }
     }
 
     #[inline(always)]
@@ -68,6 +75,30 @@ fn classify(bytes: &Chunk) -> Classes {
         backslashes: halves_of(_mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'\\'.cast_signed()))),
         controls: halves_of(_mm512_cmplt_epu8_mask(bytes, _mm512_set1_epi8(0x20))),
         high: halves_of(_mm512_movepi8_mask(bytes)),
+    }
+}
+
+/// The bytes from `first` to `last`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn between(bytes: __m512i, first: u8, last: u8) -> u64 {
+    let above = _mm512_sub_epi8(bytes, _mm512_set1_epi8(first.cast_signed()));
+    _mm512_cmple_epu8_mask(above, _mm512_set1_epi8((last - first).cast_signed()))
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn escapes(bytes: &Chunk) -> Escapes {
+    let bytes = load(bytes);
+    let mut known = 0;
+    for byte in *b"\"\\/bfnrtu" {
+        known |= _mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(byte.cast_signed()));
+    }
+    let lower = _mm512_or_si512(bytes, _mm512_set1_epi8(0x20));
+    Escapes {
+        known: halves_of(known),
+        units: halves_of(_mm512_cmpeq_epi8_mask(bytes, _mm512_set1_epi8(b'u'.cast_signed()))),
+        digits: halves_of(between(bytes, b'0', b'9') | between(lower, b'a', b'f')),
     }
 }
 

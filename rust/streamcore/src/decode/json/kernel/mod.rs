@@ -82,6 +82,17 @@ pub struct Classes {
     pub high: Bits,
 }
 
+/// What the bytes of a chunk are in an escape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Escapes {
+    /// Those that may follow a backslash.
+    pub known: Bits,
+    /// `u`.
+    pub units: Bits,
+    /// Hexadecimal digits.
+    pub digits: Bits,
+}
+
 /// The two words of 64 bits.
 #[inline]
 #[must_use]
@@ -93,6 +104,9 @@ pub const fn halves_of(bits: u64) -> Bits {
 pub trait Wide: Copy {
     /// The classes of its bytes.
     fn classify(self, bytes: &Chunk) -> Classes;
+
+    /// What its bytes are in an escape.
+    fn escapes(self, bytes: &Chunk) -> Escapes;
 
     /// Marks the quotes of chunks, eight bytes a byte; false, with marks of no use, where a byte is a backslash,
     /// a control character or not ASCII.
@@ -226,6 +240,10 @@ mod tests {
         prop_assert_eq!(classes.backslashes, bits(|byte| byte == b'\\'));
         prop_assert_eq!(classes.controls, bits(|byte| byte < 0x20));
         prop_assert_eq!(classes.high, bits(|byte| byte >= 0x80));
+        let escapes = kernel.escapes(left);
+        prop_assert_eq!(escapes.known, bits(|byte| b"\"\\/bfnrtu".contains(&byte)));
+        prop_assert_eq!(escapes.units, bits(|byte| byte == b'u'));
+        prop_assert_eq!(escapes.digits, bits(|byte| byte.is_ascii_hexdigit()));
         for chunks in [&[*left][..], &[*right, *left]] {
             let plain = |byte: &u8| matches!(byte, 0x20..0x80) && *byte != b'\\';
             let mut quotes = vec![[0; PADDING / 8]; chunks.len()];
@@ -244,7 +262,11 @@ mod tests {
         let byte =
             prop_oneof![4 => Just(b'a'), 1 => any::<u8>(), 1 => prop::sample::select(b"\"\\\x1f \x80\xff".to_vec())];
         let plain = prop_oneof![50 => prop::sample::select(b"ab \"~".to_vec()), 1 => any::<u8>()];
-        let bytes = prop_oneof![proptest::collection::vec(byte, 64), proptest::collection::vec(plain, 64)];
+        let bytes = prop_oneof![
+            proptest::collection::vec(byte, 64),
+            proptest::collection::vec(plain, 64),
+            proptest::collection::vec(any::<u8>(), 64)
+        ];
         bytes.prop_map(|bytes| bytes.try_into().expect("64 bytes"))
     }
 

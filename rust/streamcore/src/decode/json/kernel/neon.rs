@@ -4,13 +4,13 @@
 #![allow(unsafe_code, reason = "intrinsics, and functions compiled for an instruction set")]
 #![allow(clippy::inline_always, reason = "an operation that is not inlined is compiled for any CPU")]
 
-use super::{Bits, Chunk, Classes, Wide, halves_of, whole_of};
+use super::{Bits, Chunk, Classes, Escapes, Wide, halves_of, whole_of};
 use crate::decode::json::Located;
 use crate::decode::json::layouts::Known;
 use crate::decode::json::marks::{Block, Marks, Record};
 use std::arch::aarch64::{
-    uint8x16_t, vandq_u8, vceqq_u8, vcltq_u8, vdupq_n_u8, vgetq_lane_u64, vld1q_u8, vmaxvq_u8, vminq_s8, vminvq_s8,
-    vorrq_u8, vpaddq_u8, vreinterpretq_s8_u8, vreinterpretq_u64_u8,
+    uint8x16_t, vandq_u8, vceqq_u8, vcleq_u8, vcltq_u8, vdupq_n_u8, vgetq_lane_u64, vld1q_u8, vmaxvq_u8, vminq_s8,
+    vminvq_s8, vorrq_u8, vpaddq_u8, vreinterpretq_s8_u8, vreinterpretq_u64_u8, vsubq_u8,
 };
 use std::arch::is_aarch64_feature_detected;
 
@@ -33,6 +33,12 @@ impl Wide for Neon {
     fn classify(self, bytes: &Chunk) -> Classes {
         // SAFETY: `self` proves that the CPU has NEON.
         unsafe { classify(bytes) }
+    }
+
+    #[inline(always)]
+    fn escapes(self, bytes: &Chunk) -> Escapes {
+        // SAFETY: `self` proves that the CPU has NEON.
+        unsafe { escapes(bytes) }
     }
 
     #[inline(always)]
@@ -107,6 +113,31 @@ fn classify(bytes: &Chunk) -> Classes {
         controls: halves_of(below(bytes, 0x20)),
         high: halves_of(!below(bytes, 0x80)),
     }
+}
+
+/// The bytes from `first` to `last`.
+#[inline]
+#[target_feature(enable = "neon")]
+fn between(bytes: uint8x16_t, first: u8, last: u8) -> uint8x16_t {
+    vcleq_u8(vsubq_u8(bytes, vdupq_n_u8(first)), vdupq_n_u8(last - first))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn hexadecimal(bytes: &Chunk, place: usize) -> uint8x16_t {
+    let bytes = quarter(bytes, place);
+    vorrq_u8(between(bytes, b'0', b'9'), between(vorrq_u8(bytes, vdupq_n_u8(0x20)), b'a', b'f'))
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn escapes(bytes: &Chunk) -> Escapes {
+    let mut known = 0;
+    for byte in *b"\"\\/bfnrtu" {
+        known |= equal(bytes, byte);
+    }
+    let digits = mask(hexadecimal(bytes, 0), hexadecimal(bytes, 1), hexadecimal(bytes, 2), hexadecimal(bytes, 3));
+    Escapes { known: halves_of(known), units: halves_of(equal(bytes, b'u')), digits: halves_of(digits) }
 }
 
 #[inline]

@@ -1,9 +1,10 @@
 //! The kernel of every CPU: eight bytes at a time in a 64-bit word.
 
-use super::{Bits, Chunk, Classes, Wide, halves_of, whole_of};
+use super::{Bits, Chunk, Classes, Escapes, Wide, halves_of, whole_of};
 use crate::decode::json::Located;
 use crate::decode::json::layouts::Known;
 use crate::decode::json::marks::{Block, Marks, Record};
+use crate::decode::json::text::stands_for;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = ONES << 7;
@@ -71,6 +72,16 @@ impl Wide for Portable {
             controls: halves_of(controls),
             high: halves_of(high),
         }
+    }
+
+    #[inline]
+    fn escapes(self, bytes: &Chunk) -> Escapes {
+        let (mut known, mut digits) = (0, 0);
+        for (place, byte) in bytes.iter().enumerate() {
+            known |= u64::from(*byte == b'u' || stands_for(*byte) != 0) << place;
+            digits |= u64::from(byte.is_ascii_hexdigit()) << place;
+        }
+        Escapes { known: halves_of(known), units: halves_of(Self::find(bytes, b'u')), digits: halves_of(digits) }
     }
 
     #[inline]
