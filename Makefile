@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 SOURCES := python tests bench examples
 # An input that takes ten seconds, or a gigabyte, is a find as well.
 FUZZ_FLAGS := -max_total_time=600 -max_len=8192 -timeout=10 -rss_limit_mb=1024 -verbosity=0 -print_final_stats=1 -artifact_prefix=../.cache/fuzz/
+# Where new inputs are kept, and where known ones are read; or the one file to run.
+CORPUS ?= ../.cache/fuzz/corpus corpus
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo test test-rust test-python test-integration test-asan test-miri test-neon fuzz fuzz-short servers example bench bench-decode docs lint fmt clean need-rust need-cxx need-python
@@ -45,7 +47,7 @@ test-rust: need-rust ## the engine's own tests
 
 fuzz: need-rust need-cxx ## changed JSON records against two parsers for ten minutes; ARGS are flags of libFuzzer (fuzz/README.md)
 	@mkdir -p .cache/fuzz/corpus
-	cd fuzz && cargo run --release --locked --quiet -- $(FUZZ_FLAGS) $(ARGS) ../.cache/fuzz/corpus corpus
+	cd fuzz && cargo run --release --locked --quiet -- $(FUZZ_FLAGS) $(ARGS) $(CORPUS)
 
 fuzz-short: need-rust need-cxx ## the same for one minute
 	@$(MAKE) --no-print-directory fuzz ARGS="-max_total_time=60 $(ARGS)"
@@ -54,8 +56,9 @@ fuzz-short: need-rust need-cxx ## the same for one minute
 ASAN := RUSTC_BOOTSTRAP=1 cargo --config 'build.rustflags=["-Zsanitizer=address"]'
 
 test-asan: need-rust need-cxx ## the decoder's tests and a minute of `make fuzz` under AddressSanitizer; builds all anew
+	@mkdir -p .cache/fuzz/corpus
 	$(ASAN) test --package streamcore --lib --locked --quiet --target host-tuple -- batch buffer decode raw
-	cd fuzz && $(ASAN) run --release --locked --quiet -- $(FUZZ_FLAGS) -max_total_time=60 corpus
+	cd fuzz && $(ASAN) run --release --locked --quiet -- $(FUZZ_FLAGS) -max_total_time=60 $(CORPUS)
 
 test-miri: need-rust ## the decoder's tests with portable code under Miri, which only a nightly toolchain has
 	@cargo +nightly miri --version >/dev/null 2>&1 \

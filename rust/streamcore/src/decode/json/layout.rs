@@ -175,6 +175,9 @@ fn escaped_text<W: Wide>(kernel: W, block: Block<'_>, record: Record, at: usize)
         surrogates |= check_escapes(kernel, block, place * 64, escaped & within).filter(|_| controls == 0)?;
         if ends != 0 {
             let end = place * 64 + ends.trailing_zeros() as usize;
+            if end >= bytes.len() {
+                return None;
+            }
             // Whether surrogates come in pairs is a question of order: the scanner's.
             let paired = !surrogates || Scanner::starting_at(bytes, at - 1).known_text().is_ok();
             return paired.then_some((end as u32, Kind::EscapedText));
