@@ -52,8 +52,9 @@ fuzz: need-rust need-cxx ## changed JSON records against two parsers for ten min
 fuzz-short: need-rust need-cxx ## the same for one minute
 	@$(MAKE) --no-print-directory fuzz ARGS="-max_total_time=60 $(ARGS)"
 
-# The sanitizer comes with stable Rust; only the flag that asks for it does not.
-ASAN := RUSTC_BOOTSTRAP=1 cargo --config 'build.rustflags=["-Zsanitizer=address"]'
+# The sanitizer comes with stable Rust; only the flag that asks for it does not. Builds of its own: with that variable
+# set, some build scripts run again.
+ASAN := RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$(CURDIR)/target/asan cargo --config 'build.rustflags=["-Zsanitizer=address"]'
 
 test-asan: need-rust need-cxx ## the decoder's tests and a minute of `make fuzz` under AddressSanitizer; builds all anew
 	@mkdir -p .cache/fuzz/corpus
