@@ -120,7 +120,7 @@ pub fn unescape_within(bytes: &[u8], range: Range<usize>, out: &mut Vec<u8>) {
         let Some(chunk) = window[1..].first_chunk::<PADDING>() else { return };
         let len = (range.end - base).min(PADDING);
         let backslashes = Portable::find(chunk, b'\\') & (u64::MAX >> (PADDING - len));
-        let marked = escaped(backslashes, &mut carried) & (u64::MAX >> (PADDING - len));
+        let marked = escaped(backslashes, &mut carried);
         let (mut to, next) = unescape_window(&window, marked, from, &mut written);
         // A backslash that is the last byte goes with the byte behind.
         let end = 1 + len - carried as usize;
@@ -129,7 +129,7 @@ pub fn unescape_within(bytes: &[u8], range: Range<usize>, out: &mut Vec<u8>) {
             to += rest;
         }
         out.extend_from_slice(&written[..to]);
-        from = next.max(end) - PADDING.min(next.max(end));
+        from = next.max(end).saturating_sub(PADDING);
     }
 }
 

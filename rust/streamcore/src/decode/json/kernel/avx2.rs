@@ -9,6 +9,7 @@ use super::{Bits, Chunk, Classes, Escapes, Wide};
 use crate::decode::json::Located;
 use crate::decode::json::layouts::Known;
 use crate::decode::json::marks::{Block, Marks, Record};
+use crate::raw::PADDING;
 use std::arch::x86_64::{
     __m256i, _mm256_cmpeq_epi8, _mm256_cmpgt_epi8, _mm256_loadu_si256, _mm256_min_epi8, _mm256_min_epu8,
     _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_sub_epi8,
@@ -31,32 +32,6 @@ impl Avx2 {
 }
 
 entrances!(Avx2, "avx2,bmi1,bmi2,lzcnt");
-
-impl Wide for Avx2 {
-    #[inline(always)]
-    fn classify(self, bytes: &Chunk) -> Classes {
-        // SAFETY: `self` proves that the CPU has AVX2.
-        unsafe { classify(bytes) }
-    }
-
-    #[inline(always)]
-    fn escapes(self, bytes: &Chunk) -> Escapes {
-        // SAFETY: `self` proves that the CPU has AVX2.
-        unsafe { escapes(bytes) }
-    }
-
-    #[inline(always)]
-    fn mark_plain(self, chunks: &[Chunk], quotes: &mut [[u8; 8]]) -> bool {
-        // SAFETY: `self` proves that the CPU has AVX2.
-        unsafe { mark_plain(chunks, quotes) }
-    }
-
-    #[inline(always)]
-    fn begins(self, bytes: &Chunk, literal: &Chunk, compared: Bits) -> bool {
-        // SAFETY: `self` proves that the CPU has AVX2.
-        unsafe { begins(bytes, literal, compared) }
-    }
-}
 
 // No closures and no `array::map` below: they would be compiled for any CPU, and called.
 

@@ -8,6 +8,7 @@ use super::{Bits, Chunk, Classes, Escapes, Wide, halves_of, whole_of};
 use crate::decode::json::Located;
 use crate::decode::json::layouts::Known;
 use crate::decode::json::marks::{Block, Marks, Record};
+use crate::raw::PADDING;
 use std::arch::x86_64::{
     __m512i, _mm512_cmpeq_epi8_mask, _mm512_cmple_epu8_mask, _mm512_cmplt_epi8_mask, _mm512_cmplt_epu8_mask,
     _mm512_cmpneq_epi8_mask, _mm512_loadu_si512, _mm512_min_epi8, _mm512_movepi8_mask, _mm512_or_si512,
@@ -32,32 +33,6 @@ impl Avx512 {
 }
 
 entrances!(Avx512, "avx512f,avx512bw,bmi1,bmi2,lzcnt");
-
-impl Wide for Avx512 {
-    #[inline(always)]
-    fn classify(self, bytes: &Chunk) -> Classes {
-        // SAFETY: `self` proves that the CPU has AVX-512 F and BW.
-        unsafe { classify(bytes) }
-    }
-
-    #[inline(always)]
-    fn escapes(self, bytes: &Chunk) -> Escapes {
-        // SAFETY: `self` proves that the CPU has AVX-512 F and BW.
-        unsafe { escapes(bytes) }
-    }
-
-    #[inline(always)]
-    fn mark_plain(self, chunks: &[Chunk], quotes: &mut [[u8; 8]]) -> bool {
-        // SAFETY: `self` proves that the CPU has AVX-512 F and BW.
-        unsafe { mark_plain(chunks, quotes) }
-    }
-
-    #[inline(always)]
-    fn begins(self, bytes: &Chunk, literal: &Chunk, compared: Bits) -> bool {
-        // SAFETY: `self` proves that the CPU has AVX-512 F and BW.
-        unsafe { differing(bytes, literal) & whole_of(compared) == 0 }
-    }
-}
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
@@ -118,6 +93,6 @@ fn mark_plain(chunks: &[Chunk], quotes: &mut [[u8; 8]]) -> bool {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn differing(left: &Chunk, right: &Chunk) -> u64 {
-    _mm512_cmpneq_epi8_mask(load(left), load(right))
+fn begins(bytes: &Chunk, literal: &Chunk, compared: Bits) -> bool {
+    _mm512_cmpneq_epi8_mask(load(bytes), load(literal)) & whole_of(compared) == 0
 }

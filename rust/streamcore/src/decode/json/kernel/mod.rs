@@ -1,10 +1,11 @@
 //! The wide operations of reading JSON, for each instruction set, and which of them is in use.
 //!
-//! `marks.rs` and `layouts.rs` are written once, over [`Wide`]; the files here instantiate them. All
-//! `unsafe` of the engine is in those files. Invariant: every kernel gives the same answers; which
+//! Marking a block (`marks.rs`) and walking its records (`layouts.rs`, and what it calls) are written once, over
+//! [`Wide`]; the files here instantiate them. All `unsafe` of the engine is in those files. Invariant: every kernel gives the same answers; which
 //! one runs is chosen once, by what the CPU has.
 
-/// The two ways into a kernel, compiled for its instruction set: what they call is inlined into them.
+/// The two ways into a kernel, compiled for its instruction set: what they call is inlined into them. And its
+/// operations, which are the functions of these names beside it.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! entrances {
     ($kernel:ident, $features:literal) => {
@@ -43,6 +44,32 @@ macro_rules! entrances {
                 }
                 // SAFETY: `self` proves that the CPU has the instructions `compiled` is compiled for.
                 unsafe { compiled(self, known, block, records, found, fields) }
+            }
+        }
+
+        impl Wide for $kernel {
+            #[inline(always)]
+            fn classify(self, bytes: &Chunk) -> Classes {
+                // SAFETY: `self` proves that the CPU has the instructions.
+                unsafe { classify(bytes) }
+            }
+
+            #[inline(always)]
+            fn escapes(self, bytes: &Chunk) -> Escapes {
+                // SAFETY: `self` proves that the CPU has the instructions.
+                unsafe { escapes(bytes) }
+            }
+
+            #[inline(always)]
+            fn mark_plain(self, chunks: &[Chunk], quotes: &mut [[u8; PADDING / 8]]) -> bool {
+                // SAFETY: `self` proves that the CPU has the instructions.
+                unsafe { mark_plain(chunks, quotes) }
+            }
+
+            #[inline(always)]
+            fn begins(self, bytes: &Chunk, literal: &Chunk, compared: Bits) -> bool {
+                // SAFETY: `self` proves that the CPU has the instructions.
+                unsafe { begins(bytes, literal, compared) }
             }
         }
     };

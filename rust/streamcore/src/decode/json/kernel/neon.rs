@@ -8,6 +8,7 @@ use super::{Bits, Chunk, Classes, Escapes, Wide, halves_of, whole_of};
 use crate::decode::json::Located;
 use crate::decode::json::layouts::Known;
 use crate::decode::json::marks::{Block, Marks, Record};
+use crate::raw::PADDING;
 use std::arch::aarch64::{
     uint8x16_t, vandq_u8, vceqq_u8, vcleq_u8, vcltq_u8, vdupq_n_u8, vgetq_lane_u64, vld1q_u8, vmaxvq_u8, vminq_s8,
     vminvq_s8, vorrq_u8, vpaddq_u8, vreinterpretq_s8_u8, vreinterpretq_u64_u8, vsubq_u8,
@@ -27,32 +28,6 @@ impl Neon {
 }
 
 entrances!(Neon, "neon");
-
-impl Wide for Neon {
-    #[inline(always)]
-    fn classify(self, bytes: &Chunk) -> Classes {
-        // SAFETY: `self` proves that the CPU has NEON.
-        unsafe { classify(bytes) }
-    }
-
-    #[inline(always)]
-    fn escapes(self, bytes: &Chunk) -> Escapes {
-        // SAFETY: `self` proves that the CPU has NEON.
-        unsafe { escapes(bytes) }
-    }
-
-    #[inline(always)]
-    fn mark_plain(self, chunks: &[Chunk], quotes: &mut [[u8; 8]]) -> bool {
-        // SAFETY: `self` proves that the CPU has NEON.
-        unsafe { mark_plain(chunks, quotes) }
-    }
-
-    #[inline(always)]
-    fn begins(self, bytes: &Chunk, literal: &Chunk, compared: Bits) -> bool {
-        // SAFETY: `self` proves that the CPU has NEON.
-        unsafe { !same(bytes, literal) & whole_of(compared) == 0 }
-    }
-}
 
 // No closures and no `array::map` below: they would be compiled for any CPU, and called.
 
@@ -166,4 +141,10 @@ fn same(left: &Chunk, right: &Chunk) -> u64 {
         vceqq_u8(quarter(left, 2), quarter(right, 2)),
         vceqq_u8(quarter(left, 3), quarter(right, 3)),
     )
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn begins(bytes: &Chunk, literal: &Chunk, compared: Bits) -> bool {
+    !same(bytes, literal) & whole_of(compared) == 0
 }

@@ -58,17 +58,15 @@ const fn gather(highs: u64) -> u64 {
 impl Wide for Portable {
     #[inline]
     fn classify(self, bytes: &Chunk) -> Classes {
-        let (mut quotes, mut backslashes, mut controls, mut high) = (0, 0, 0, 0);
+        let (mut controls, mut high) = (0, 0);
         for (place, bytes) in bytes.as_chunks().0.iter().enumerate() {
             let word = u64::from_le_bytes(*bytes);
-            quotes |= gather(zeros(word ^ (ONES * u64::from(b'"')))) << (8 * place);
-            backslashes |= gather(zeros(word ^ (ONES * u64::from(b'\\')))) << (8 * place);
             controls |= gather(zeros(word & (ONES * 0xe0))) << (8 * place);
             high |= gather(word & HIGHS) << (8 * place);
         }
         Classes {
-            quotes: halves_of(quotes),
-            backslashes: halves_of(backslashes),
+            quotes: halves_of(Self::find(bytes, b'"')),
+            backslashes: halves_of(Self::find(bytes, b'\\')),
             controls: halves_of(controls),
             high: halves_of(high),
         }
