@@ -11,7 +11,6 @@ from typing import Any, cast
 
 from streamcore import _core
 from streamcore.errors import SinkError
-from streamcore.runner import PUSHES_BEHIND
 from streamcore.sinks.base import Version
 from streamcore.sources.base import Polled, Start
 
@@ -50,6 +49,10 @@ class FakeSealed:
     digest: int = 7
 
 
+PUSHES_BEHIND = 2
+"""Pushes that the engine keeps under way."""
+
+
 class FakeEngine:
     """Counts records; every push gives one row with the count so far."""
 
@@ -75,10 +78,11 @@ class FakeEngine:
     def push(self, raw: _core.Raw, now_ms: int) -> list[_core.Batch]:
         return [*self.settle(), self._push(len(raw))]
 
-    def push_behind(self, raw: _core.Raw, now_ms: int) -> list[_core.Batch]:
+    def push_behind(self, raw: _core.Raw, now_ms: int) -> tuple[list[_core.Batch], int]:
         self.log.append(f"behind {len(raw)}")
         self.behind.append(len(raw))
-        return [self._push(self.behind.pop(0))] if len(self.behind) > PUSHES_BEHIND else []
+        batches = [self._push(self.behind.pop(0))] if len(self.behind) > PUSHES_BEHIND else []
+        return batches, len(self.behind)
 
     def settle(self) -> list[_core.Batch]:
         batches = [self._push(records) for records in self.behind]

@@ -30,7 +30,7 @@ ENGINE_LAYERS = (
     {"error", "partition", "time_text"},
     {"batch", "buffer", "codec", "spec"},
     {"raw", "state", "metrics", "watermark"},
-    {"expr", "generate", "encode", "checkpoint", "dedupe"},
+    {"expr", "generate", "group", "encode", "checkpoint", "dedupe"},
     {"decode", "window", "infer"},
     {"plan"},
     {"lane"},

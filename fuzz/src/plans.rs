@@ -66,6 +66,7 @@ fn wanted(name: &'static str, fields: &[(&str, DataType)]) -> Wanted {
         event_time: None,
         event_time_unit: TimeUnitSpec::Iso,
         keyed_by: None,
+        group: None,
         record_bytes_max: 1 << 20,
         depth_max: DEPTH_MAX,
     };

@@ -133,8 +133,8 @@ class FileReader:
         At least one, though it be longer than `bytes_max`, except while a line over the limit is passed over.
         Raises `SourceError` where the file cannot be read, or its lengths cannot be true.
         """
-    def read_ahead(self, bytes_max: int) -> None:
-        """Starts reading what the next `read` returns, in the background."""
+    def read_ahead(self, bytes_max: int, pieces: int = 1) -> None:
+        """Reads what the next `pieces` calls of `read` return, in the background."""
     @property
     def left(self) -> int:
         """Bytes read behind `position` and not handed out: at the end, of a record that the file ends within."""
@@ -231,11 +231,12 @@ class Pipeline:
 
         Calls that give rows first wait for what is pushed in the background, and give its rows first.
         """
-    def push_behind(self, raw: Raw, now_ms: int) -> list[Batch]:
-        """The same in the background: decoding this one beside applying the last. Gives the rows of earlier pushes.
+    def push_behind(self, raw: Raw, now_ms: int) -> tuple[list[Batch], int]:
+        """The same in the background: gives the rows of earlier pushes, and how many pushes are still under way.
 
-        At most two are under way. Other calls see the pipeline as of all pushes that have begun to be applied; what
-        makes a push fail is raised by a later call.
+        At most one more than there are threads: it waits until there is room. Pushes are decoded side by side and
+        applied in order. Other calls see the pipeline between two pushes; what makes a push fail is raised by a later
+        call, and nothing more is pushed then until a rollback.
         """
     def settle(self) -> list[Batch]:
         """Waits for what is pushed in the background, and gives its rows."""

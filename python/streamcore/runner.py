@@ -36,9 +36,6 @@ EPOCH_RECORDS_MAX = 2_000_000
 PUSH_BEHIND_RECORDS_MIN = 2_000
 """Polls of at least this many records are pushed while the next polls go on; smaller ones are not kept waiting."""
 
-PUSHES_BEHIND = 2
-"""Pushes whose rows are still to come after `Pipeline.push_behind`: one is being applied, one decoded."""
-
 RETRIES_MAX = 6
 RETRY_DELAY_S = 0.25
 RETRY_DELAY_MAX_S = 8.0
@@ -98,6 +95,8 @@ class Runner:
         self._retries = 0
         self._refetched = 0
         self._first_refusal: str | None = None
+        self._epoch = 0
+        """Number of the epoch being filled."""
         self._epoch_bytes = 0
         self._epoch_records = 0
         self._started_s = self._commit_due_s = self._advance_due_s = self._report_due_s = clock.monotonic_s()
@@ -115,7 +114,7 @@ class Runner:
     def run(self) -> Report:
         """Runs until the input ends, the time is over or `stopping` is set. Raises what made it fail."""
         self._started_s = self._clock.monotonic_s()
-        self._schedule_commit(duration_s=0.0)
+        self._begin_epoch(commit_s=0.0)
         try:
             while not self._ended and not self._should_stop():
                 self._attempt_round()
@@ -188,7 +187,8 @@ class Runner:
         else:
             # Asked before: afterwards the answer would have to wait for the push that begins here.
             self._hold_back()
-            self._write(self._engine.push_behind(polled.raw, self._clock.wall_ms()), behind=PUSHES_BEHIND)
+            batches, under_way = self._engine.push_behind(polled.raw, self._clock.wall_ms())
+            self._write(batches, behind=under_way)
 
     def _write(self, batches: list[_core.Batch], *, behind: int = 0) -> None:
         """Hands out the rows of all pushes but the last `behind`."""
@@ -197,7 +197,7 @@ class Runner:
         rejected = sum(batch.num_rows for batch in refused)
         if rejected and self._first_refusal is None:
             self._first_refusal = describe_refusal(refused[0])
-        self._outputs.write(batches, epoch=self._engine.epoch)
+        self._outputs.write(batches, epoch=self._epoch)
         if read:
             self._observe_rejected(read, rejected)
 
@@ -238,11 +238,13 @@ class Runner:
         for done in requests:
             self._commit_requests.remove(done)
             done.set()
-        self._schedule_commit(duration_s=self._clock.monotonic_s() - started_s)
+        self._begin_epoch(commit_s=self._clock.monotonic_s() - started_s)
 
-    def _schedule_commit(self, *, duration_s: float) -> None:
-        wait_s = max(self._pace.commit_interval_ms / 1_000, COMMIT_SHARE * duration_s)
+    def _begin_epoch(self, *, commit_s: float) -> None:
+        """`commit_s`: how long the commit before it took."""
+        wait_s = max(self._pace.commit_interval_ms / 1_000, COMMIT_SHARE * commit_s)
         self._commit_due_s = self._clock.monotonic_s() + wait_s
+        self._epoch = self._engine.epoch
         self._epoch_bytes = self._epoch_records = 0
 
     def _commit_is_due(self) -> bool:
@@ -275,7 +277,7 @@ class Runner:
         self._paused = []
         delay_s = min(RETRY_DELAY_S * 2 ** (self._failures - 1), RETRY_DELAY_MAX_S)
         self._clock.wait(self._stopping, delay_s)
-        self._schedule_commit(duration_s=0.0)
+        self._begin_epoch(commit_s=0.0)
 
     def _tell(self) -> None:
         now_s = self._clock.monotonic_s()

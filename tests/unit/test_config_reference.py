@@ -26,7 +26,7 @@ def test_every_key_is_on_it_with_a_meaning() -> None:
 def test_defaults_units_and_choices_are_shown() -> None:
     page = reference()
     assert '| `commit_interval` | duration | `"1s"` |' in page
-    assert "| `piece_bytes` | integer (bytes) | `4194304` |" in page
+    assert "| `piece_bytes` | integer (bytes) | `1048576` |" in page
     assert '| `delivery` | `"exactly_once"` `"effectively_once"` `"at_least_once"` |' in page
     assert '| `window` | `"session"` | required |' in page
     assert "| `REDIS_URL` |" in page

@@ -156,7 +156,7 @@ def test_reading_ahead_moves_nothing_until_the_lines_are_handed_out(tmp_path: Pa
     while (expected := plain.read(100)) is not None:
         before = ahead.position
         ahead.read_ahead(100)
-        ahead.read_ahead(100)
+        ahead.read_ahead(100, 3)
         assert ahead.position == before
         found = ahead.read(100)
         assert found is not None

@@ -6,9 +6,7 @@
 
 mod arrow;
 mod checkpoint;
-mod decoding;
 mod describe;
-mod engine;
 mod error;
 mod files;
 mod generate;

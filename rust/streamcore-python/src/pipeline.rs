@@ -1,10 +1,9 @@
 //! `Pipeline`: the engine's pipeline, called by one thread at a time.
 //!
-//! `raw.rs` comes before, `arrow.rs` after; `engine.rs` pushes in the background. Invariant: every call
-//! that computes runs without the GIL; after a panic inside, the pipeline refuses every further call.
+//! `raw.rs` comes before, `arrow.rs` after. Invariant: every call that computes runs without the GIL; after
+//! a panic inside, the pipeline refuses every further call.
 
 use crate::arrow::Batch;
-use crate::engine::Engine;
 use crate::error::{Failure, enter, lock};
 use crate::raw::Raw;
 use pyo3::prelude::*;
@@ -13,13 +12,14 @@ use pyo3::types::{PyBytes, PyDict};
 use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::sync::Mutex;
+use streamcore::pipeline::workers::Workers;
 use streamcore::pipeline::{self, COMBINE_LANE, OutputBatch};
 use streamcore::spec::Spec;
 use streamcore::watermark::WATERMARK_MIN;
 
 /// The engine: lanes, their steps, and the combine stage.
 #[pyclass(frozen, module = "streamcore._core")]
-pub struct Pipeline(Mutex<Engine>);
+pub struct Pipeline(Mutex<Workers>);
 
 /// What an epoch leaves behind when it is sealed.
 #[pyclass(frozen, module = "streamcore._core")]
@@ -30,13 +30,13 @@ pub struct Sealed {
 }
 
 impl Pipeline {
-    /// Runs `call` on the engine without the GIL.
+    /// Runs `call` on the pipeline between two pushes, without the GIL.
     fn run<T: Send>(
         &self,
         py: Python<'_>,
         call: impl FnOnce(&mut pipeline::Pipeline) -> Result<T, Failure> + Send,
     ) -> PyResult<T> {
-        self.with(py, |engine| call(engine.pipeline()?))
+        self.with(py, |workers| call(&mut *workers.pipeline()?))
     }
 
     /// Runs `call`, which makes rows, after all that was handed in: rows of earlier pushes come first.
@@ -45,9 +45,9 @@ impl Pipeline {
         py: Python<'_>,
         call: impl FnOnce(&mut pipeline::Pipeline) -> Result<Vec<OutputBatch>, Failure> + Send,
     ) -> PyResult<Vec<Batch>> {
-        let outputs = self.with(py, |engine| {
-            let rows = call(engine.settled()?)?;
-            let mut outputs = engine.take();
+        let outputs = self.with(py, |workers| {
+            let rows = call(&mut *workers.settled()?)?;
+            let (mut outputs, _) = workers.take()?;
             outputs.extend(rows);
             Ok(outputs)
         })?;
@@ -57,7 +57,7 @@ impl Pipeline {
     fn with<T: Send>(
         &self,
         py: Python<'_>,
-        call: impl FnOnce(&mut Engine) -> Result<T, Failure> + Send,
+        call: impl FnOnce(&mut Workers) -> Result<T, Failure> + Send,
     ) -> PyResult<T> {
         enter(py, || call(&mut *lock(&self.0, "the pipeline")?))
     }
@@ -71,7 +71,7 @@ impl Pipeline {
         enter(py, || {
             let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
             let pipeline = pipeline::Pipeline::new(&Spec::from_json(spec)?, threads)?;
-            Ok(Self(Mutex::new(Engine::new(pipeline))))
+            Ok(Self(Mutex::new(Workers::new(pipeline))))
         })
     }
 
@@ -85,8 +85,8 @@ impl Pipeline {
 
     /// Drops lanes and their state.
     fn revoke(&self, py: Python<'_>, lanes: Vec<i32>) -> PyResult<()> {
-        self.with(py, move |engine| {
-            engine.settled()?.revoke(&lanes);
+        self.with(py, move |workers| {
+            workers.settled()?.revoke(&lanes);
             Ok(())
         })
     }
@@ -96,13 +96,13 @@ impl Pipeline {
         self.rows(py, |engine| Ok(engine.push(&raw.take()?, now_ms)?))
     }
 
-    /// The same in the background; gives the rows of earlier pushes.
-    fn push_behind(&self, py: Python<'_>, raw: &Raw, now_ms: i64) -> PyResult<Vec<Batch>> {
-        let outputs = self.with(py, |engine| {
-            engine.push_behind(raw.take()?, now_ms)?;
-            Ok(engine.take())
+    /// The same in the background; gives the rows of earlier pushes, and how many pushes are still under way.
+    fn push_behind(&self, py: Python<'_>, raw: &Raw, now_ms: i64) -> PyResult<(Vec<Batch>, usize)> {
+        let (outputs, under_way) = self.with(py, |workers| {
+            workers.push(raw.take()?, now_ms)?;
+            Ok(workers.take()?)
         })?;
-        Ok(outputs.into_iter().map(batch).collect())
+        Ok((outputs.into_iter().map(batch).collect(), under_way))
     }
 
     /// Waits for what is pushed in the background, and gives its rows.
@@ -122,9 +122,9 @@ impl Pipeline {
 
     /// Ends the epoch: rows of `updates` windows leave, ledgers are checked, digest is brought up to date.
     fn seal(&self, py: Python<'_>) -> PyResult<Sealed> {
-        let sealed = self.with(py, |engine| {
-            let mut sealed = engine.settled()?.seal()?;
-            sealed.outputs.splice(..0, engine.take());
+        let sealed = self.with(py, |workers| {
+            let mut sealed = workers.settled()?.seal()?;
+            sealed.outputs.splice(..0, workers.take()?.0);
             Ok(sealed)
         })?;
         let outputs = sealed.outputs.into_iter().map(|output| Py::new(py, batch(output)));
@@ -141,7 +141,7 @@ impl Pipeline {
 
     /// State goes back to the last commit; so do the ledgers.
     fn rollback(&self, py: Python<'_>) -> PyResult<()> {
-        self.with(py, Engine::roll_back)
+        self.with(py, |workers| Ok(workers.rollback()?))
     }
 
     /// Sealed state of each lane; lane -1 is the combine stage.
@@ -203,7 +203,7 @@ impl Pipeline {
     /// The epoch being filled, from 1.
     #[getter]
     fn epoch(&self, py: Python<'_>) -> PyResult<u64> {
-        self.with(py, Engine::epoch)
+        self.run(py, |engine| Ok(engine.epoch()))
     }
 
     #[getter]

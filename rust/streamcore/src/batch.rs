@@ -375,6 +375,19 @@ pub enum Scalar<'a> {
     Bytes(&'a [u8]),
 }
 
+/// The groups that rows of a batch belong to.
+#[derive(Debug, Clone, Default)]
+pub struct Groups {
+    /// Group of each row of the batch; of no meaning for rows that were left out.
+    pub of_row: Vec<u32>,
+    /// Key of each group.
+    pub keys: Bytes,
+    /// [`key_hash`](crate::state::key_hash) of each key.
+    pub hashes: Vec<u64>,
+    /// Groups with a null among their key's columns, rising.
+    pub with_null: Vec<u32>,
+}
+
 /// The accepted records of (part of) a raw batch, decoded. Row `i` is record `raw_rows[i]`.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {
@@ -384,6 +397,8 @@ pub struct Batch {
     pub event_times_ms: Vec<i64>,
     /// One column for each field of the decode plan, in its order.
     pub columns: Vec<Column>,
+    /// The groups the rows belong to, where decoding has told.
+    pub groups: Option<Groups>,
     /// Refused records.
     pub rejects: Vec<Reject>,
     /// Records without a value.

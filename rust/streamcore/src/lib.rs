@@ -11,6 +11,7 @@ pub mod encode;
 pub mod error;
 pub mod expr;
 pub mod generate;
+pub mod group;
 pub mod infer;
 pub mod lane;
 pub mod metrics;

@@ -6,6 +6,7 @@
 //! cut into pushes.
 
 pub mod work;
+pub mod workers;
 
 use crate::batch::Batch;
 use crate::codec::{Reader, Write};
@@ -114,6 +115,12 @@ impl Pipeline {
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Threads used inside one call.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads
     }
 
     /// Adds empty lanes; those that are there stay as they are.

@@ -299,6 +299,12 @@ impl RawBatch {
         self.timestamps_ms.get(row).copied().filter(|time| *time != NO_TIMESTAMP)
     }
 
+    /// True when some record has a timestamp.
+    #[must_use]
+    pub fn has_timestamps(&self) -> bool {
+        !self.timestamps_ms.is_empty()
+    }
+
     /// Key of record `row`; `None` is a null key, or that keys were not taken along.
     #[must_use]
     pub fn key(&self, row: usize) -> Option<&[u8]> {

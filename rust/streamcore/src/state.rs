@@ -285,7 +285,7 @@ impl<S: Slots> StateTable<S> {
 }
 
 /// Time of a bucket, and the first window its rows count for (see `window/assign.rs`; else 0).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BucketKey {
     /// Start of the slice or number of the generation.
     pub time: i64,

@@ -3,18 +3,19 @@
 //! The files source reads with it; `raw.rs` carries the records on. Invariant: `position` is the byte
 //! after the last record handed out, whatever was read ahead, so a reader opened there goes on exactly.
 
+mod ahead;
 mod frames;
 mod input;
 mod lines;
 
 use crate::error::{Failure, enter, held, lock};
 use crate::raw::Raw;
+use ahead::{Ahead, Place};
 use frames::FrameCutter;
 use input::Input;
 use lines::Lines;
 use pyo3::prelude::*;
 use std::sync::Mutex;
-use std::thread::{JoinHandle, spawn};
 use streamcore::raw::RawBatch;
 use streamcore::raw::frames::Prefix;
 
@@ -26,20 +27,9 @@ const RECORD_BYTES_MAX: u64 = 1 << 30;
 pub struct FileReader(Mutex<Reader>);
 
 struct Reader {
-    state: State,
-    /// Byte after the last record handed out.
-    position: u64,
-    /// Bytes read behind it.
-    left: usize,
-}
-
-/// Where the records are.
-enum State {
-    Here(Records),
-    /// With the thread that reads the next piece.
-    Ahead(JoinHandle<(Records, Piece)>),
-    /// Nowhere: that thread panicked.
-    Lost,
+    ahead: Ahead,
+    /// Behind the last record handed out.
+    place: Place,
 }
 
 /// The next records, or `None` at the end.
@@ -63,6 +53,10 @@ impl Records {
             Cutter::Frames(frames) => frames.read(&mut self.input, bytes_max),
         }
     }
+
+    fn place(&self) -> Place {
+        Place { position: self.input.position, left: self.input.rest.len() }
+    }
 }
 
 impl Cutter {
@@ -73,33 +67,6 @@ impl Cutter {
             "u32be" => Ok(Self::Frames(FrameCutter::new(Prefix::U32Be, grows))),
             other => Err(Failure::Misuse(format!("there is no framing {other}; it is lines, varint or u32be"))),
         }
-    }
-}
-
-impl Reader {
-    fn read(&mut self, bytes_max: usize) -> Piece {
-        let (records, piece) = match std::mem::replace(&mut self.state, State::Lost) {
-            State::Here(mut records) => {
-                let piece = records.read(bytes_max);
-                (records, piece)
-            }
-            // A panic of that thread goes on here, where the door catches it.
-            State::Ahead(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            State::Lost => return Err(Failure::Source("reading failed before; open the file again".into())),
-        };
-        (self.position, self.left) = (records.input.position, records.input.rest.len());
-        self.state = State::Here(records);
-        piece
-    }
-
-    fn read_ahead(&mut self, bytes_max: usize) {
-        self.state = match std::mem::replace(&mut self.state, State::Lost) {
-            State::Here(mut records) => State::Ahead(spawn(move || {
-                let piece = records.read(bytes_max);
-                (records, piece)
-            })),
-            other => other,
-        };
     }
 }
 
@@ -121,8 +88,8 @@ impl FileReader {
         enter(py, || {
             let cutter = Cutter::new(framing, grows)?;
             let input = Input::open(path, lane, topic, position, record_bytes_max)?;
-            let state = State::Here(Records { input, cutter });
-            Ok(Self(Mutex::new(Reader { state, position, left: 0 })))
+            let ahead = Ahead::new(Records { input, cutter });
+            Ok(Self(Mutex::new(Reader { ahead, place: Place { position, left: 0 } })))
         })
     }
 
@@ -130,15 +97,18 @@ impl FileReader {
     /// while a line over the limit is passed over.
     fn read(&self, py: Python<'_>, bytes_max: usize) -> PyResult<Option<Raw>> {
         enter(py, || {
-            let batch = lock(&self.0, "the file reader")?.read(bytes_max)?;
-            Ok(batch.map(|batch| Raw::from_batches(vec![batch])))
+            let mut reader = lock(&self.0, "the file reader")?;
+            let (piece, place) = reader.ahead.read(bytes_max)?;
+            reader.place = place;
+            Ok(piece?.map(|batch| Raw::from_batches(vec![batch])))
         })
     }
 
-    /// Starts reading what the next `read` returns, in the background.
-    fn read_ahead(&self, py: Python<'_>, bytes_max: usize) -> PyResult<()> {
+    /// Reads what the next `pieces` calls of `read` return, in the background.
+    #[pyo3(signature = (bytes_max, pieces = 1))]
+    fn read_ahead(&self, py: Python<'_>, bytes_max: usize, pieces: usize) -> PyResult<()> {
         held(py, || {
-            lock(&self.0, "the file reader")?.read_ahead(bytes_max);
+            lock(&self.0, "the file reader")?.ahead.ask(bytes_max, pieces);
             Ok(())
         })
     }
@@ -146,12 +116,12 @@ impl FileReader {
     /// Bytes read behind it and not handed out: at the end, of a record that the file ends within.
     #[getter]
     fn left(&self, py: Python<'_>) -> PyResult<usize> {
-        held(py, || Ok(lock(&self.0, "the file reader")?.left))
+        held(py, || Ok(lock(&self.0, "the file reader")?.place.left))
     }
 
     /// Byte after the last record handed out.
     #[getter]
     fn position(&self, py: Python<'_>) -> PyResult<u64> {
-        held(py, || Ok(lock(&self.0, "the file reader")?.position))
+        held(py, || Ok(lock(&self.0, "the file reader")?.place.position))
     }
 }

@@ -257,6 +257,7 @@ mod tests {
             event_time: Some(field("t", DataType::Timestamp)),
             event_time_unit: TimeUnitSpec::Iso,
             keyed_by: None,
+            group: None,
             record_bytes_max: 150,
             depth_max: 64,
         }

@@ -13,6 +13,7 @@ pub mod time;
 
 use crate::batch::{Batch, Column, DataType};
 use crate::error::{Reject, RejectKind};
+use crate::group::{GroupPlan, Interner};
 use crate::raw::{PADDING, Part, RawBatch};
 use crate::spec::{FormatSpec, TimeUnitSpec};
 use json::kernel::Kernel;
@@ -56,6 +57,8 @@ pub struct DecodePlan {
     pub event_time_unit: TimeUnitSpec,
     /// Field that the record key must equal.
     pub keyed_by: Option<FieldPlan>,
+    /// What the rows are grouped by, where that is known of all of them.
+    pub group: Option<GroupPlan>,
     /// Largest value, bytes.
     pub record_bytes_max: u64,
     /// Deepest nesting.
@@ -77,6 +80,8 @@ struct Search {
     day: time::Day,
     /// Mean length of the texts of each column in the range before.
     text_bytes: Vec<usize>,
+    /// Group keys.
+    interner: Interner,
 }
 
 /// Decodes by a plan. What it keeps only saves time: the same bytes always give the same columns.
@@ -151,6 +156,10 @@ impl Decoder {
         if search.layouts.forgotten() != forgotten {
             self.layouts_forgotten.fetch_add(search.layouts.forgotten() - forgotten, Ordering::Relaxed);
         }
+        batch.groups = self.plan.group.as_ref().map(|group| {
+            let columns: Vec<&Column> = group.columns.iter().map(|place| &batch.columns[*place]).collect();
+            search.interner.groups(&columns, &group.key, 0..batch.len())
+        });
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(search);
         batch
     }
@@ -176,6 +185,7 @@ impl Decoder {
             layouts: Layouts::new(self.kernel),
             day: time::Day::default(),
             text_bytes: vec![TEXT_BYTES; self.plan.fields.len() + self.plan.parts.len()],
+            interner: Interner::default(),
         }
     }
 

@@ -4,7 +4,8 @@
 //! Invariant: `kept` rows are exactly those not counted in the ledger yet.
 
 use super::{LaneOutput, LaneWindows, Left, LeftRow};
-use crate::batch::{Batch, Bytes, Column, Scalar};
+use crate::batch::Groups;
+use crate::batch::{Batch, Column, Scalar};
 use crate::dedupe::{Dedupe, Judged};
 use crate::error::{Reject, RejectKind};
 use crate::expr::{Condition, Expression};
@@ -12,7 +13,7 @@ use crate::plan::{Output, Plan, Step, WindowStep};
 use crate::raw::RawBatch;
 use crate::spec::NullKeysSpec;
 use crate::window::aggregate::{Function, Input, Order};
-use crate::window::{Arrivals, Outcome};
+use crate::window::{Arrivals, Outcomes};
 use std::borrow::Cow;
 
 /// One batch on its way.
@@ -93,31 +94,42 @@ impl<'f> Flow<'f> {
 
     /// Judges every row with the clock before it, then moves the clock.
     fn tell_time(&mut self) {
+        let Some(skew_ms) = self.plan.clock.max_future_skew_ms else { return self.tell_time_within(|_| i64::MAX) };
+        let (raw, batch, now_ms) = (self.raw, self.batch, self.now_ms);
+        if self.plan.clock.time_is_record_time || !raw.has_timestamps() {
+            let limit_ms = now_ms.saturating_add(skew_ms);
+            return self.tell_time_within(|_| limit_ms);
+        }
+        self.tell_time_within(|row| {
+            let record_ms = raw.timestamp_ms(batch.raw_rows[row] as usize);
+            record_ms.unwrap_or(now_ms).saturating_add(skew_ms)
+        });
+    }
+
+    /// `limit_ms`: the last event time of a row that is not of the future.
+    fn tell_time_within(&mut self, limit_ms: impl Fn(usize) -> i64) {
         self.watermarks_ms.reserve(self.batch.len());
-        let skew = self.plan.clock.max_future_skew_ms;
-        for row in 0..self.batch.len() {
-            let time_ms = self.batch.event_times_ms[row];
+        for (row, time_ms) in self.batch.event_times_ms.iter().enumerate() {
             self.watermarks_ms.push(self.lane.clock.watermark_ms());
             if !self.kept[row] {
                 continue;
             }
-            let ahead_ms = skew.map_or(0, |_| time_ms.saturating_sub(self.record_time_ms(row)));
-            if skew.is_some_and(|skew| ahead_ms > skew) {
-                self.kept[row] = false;
-                self.lane.ledger.future += 1;
-                let left = Left::Future { event_time_ms: time_ms, ahead_ms };
-                self.output.left.push(LeftRow { raw_row: self.batch.raw_rows[row], left });
+            if *time_ms <= limit_ms(row) {
+                self.lane.clock.observe(*time_ms);
             } else {
-                self.lane.clock.observe(time_ms);
+                self.future(row, *time_ms);
             }
         }
     }
 
-    /// What an event time is compared with to tell the future.
-    #[inline]
-    fn record_time_ms(&self, row: usize) -> i64 {
-        let record = self.raw.timestamp_ms(self.batch.raw_rows[row] as usize);
-        record.filter(|_| !self.plan.clock.time_is_record_time).unwrap_or(self.now_ms)
+    #[cold]
+    fn future(&mut self, row: usize, event_time_ms: i64) {
+        self.kept[row] = false;
+        self.lane.ledger.future += 1;
+        let raw_row = self.batch.raw_rows[row];
+        let record_ms = self.raw.timestamp_ms(raw_row as usize).filter(|_| !self.plan.clock.time_is_record_time);
+        let ahead_ms = event_time_ms.saturating_sub(record_ms.unwrap_or(self.now_ms));
+        self.output.left.push(LeftRow { raw_row, left: Left::Future { event_time_ms, ahead_ms } });
     }
 
     fn filter(&mut self, condition: &Condition) {
@@ -205,8 +217,8 @@ impl<'f> Flow<'f> {
         let conditions: Vec<Option<Vec<bool>>> =
             window.inputs.iter().map(|(_, condition)| condition.as_ref().map(|it| self.mask(it))).collect();
         let columns = std::mem::take(&mut self.columns);
-        let key_columns: Vec<&Column> = keys.iter().map(|place| place.column(&columns)).collect();
-        let (rows, key_bytes, watermarks_ms) = self.group(window, &key_columns);
+        let groups = self.groups(window, &keys.iter().map(|place| place.column(&columns)).collect::<Vec<_>>());
+        let rows = self.grouped_rows(window, &groups);
         let inputs: Vec<Input<'_>> = arguments
             .iter()
             .zip(&conditions)
@@ -217,10 +229,12 @@ impl<'f> Flow<'f> {
             .collect();
         let offsets = self.offsets(window);
         let order = Order { event_times_ms: &self.batch.event_times_ms, partition: self.raw.lane, offsets: &offsets };
+        let watermarks_ms = std::mem::take(&mut self.watermarks_ms);
         let arrivals =
-            Arrivals { rows: &rows, keys: &key_bytes, watermarks_ms: &watermarks_ms, inputs: &inputs, order: &order };
+            Arrivals { rows: &rows, groups: &groups, watermarks_ms: &watermarks_ms, inputs: &inputs, order: &order };
         let outcomes = self.count(&arrivals);
-        self.account(&rows, &outcomes);
+        self.watermarks_ms = watermarks_ms;
+        self.account(&outcomes);
     }
 
     /// Offsets by row where an aggregate orders by them.
@@ -232,26 +246,36 @@ impl<'f> Flow<'f> {
         self.batch.raw_rows.iter().map(|row| self.raw.offset(*row as usize)).collect()
     }
 
-    /// The kept rows with their group keys and clocks; rows with a key that may not be go.
-    fn group(&mut self, window: &WindowStep, columns: &[&Column]) -> (Vec<u32>, Bytes, Vec<i64>) {
-        let (mut rows, mut keys, mut watermarks_ms) = (Vec::with_capacity(self.batch.len()), Bytes::default(), vec![]);
-        watermarks_ms.reserve(self.batch.len());
+    /// The groups of the kept rows.
+    fn groups(&mut self, window: &WindowStep, columns: &[&Column]) -> Cow<'f, Groups> {
+        if let Some(groups) = &self.batch.groups {
+            return Cow::Borrowed(groups);
+        }
+        let kept: Vec<usize> = (0..self.batch.len()).filter(|row| self.kept[*row]).collect();
+        Cow::Owned(self.lane.interner.groups(columns, &window.plan.key, kept.into_iter()))
+    }
+
+    /// The kept rows; those with a key that may not be go.
+    fn grouped_rows(&mut self, window: &WindowStep, groups: &Groups) -> Vec<u32> {
         let key_bytes_max = self.plan.limits.key_bytes_max as usize;
+        let nulls_go = window.null_keys != NullKeysSpec::Group && !groups.with_null.is_empty();
+        let any_too_long = groups.keys.iter().any(|key| key.len() > key_bytes_max);
+        let mut rows = Vec::with_capacity(self.batch.len());
         for row in 0..self.batch.len() {
             if !self.kept[row] {
                 continue;
             }
-            let mut any_null = false;
-            let len = keys.push_with(|out| any_null = window.plan.key.encode(columns, row, out));
-            if (any_null && window.null_keys != NullKeysSpec::Group) || len > key_bytes_max {
-                keys.truncate(keys.len() - 1);
-                self.refuse_key(row, any_null && window.null_keys != NullKeysSpec::Group, window.null_keys);
-                continue;
+            if nulls_go || any_too_long {
+                let group = groups.of_row[row];
+                let null_goes = nulls_go && groups.with_null.binary_search(&group).is_ok();
+                if null_goes || groups.keys.get(group as usize).len() > key_bytes_max {
+                    self.refuse_key(row, null_goes, window.null_keys);
+                    continue;
+                }
             }
             rows.push(row as u32);
-            watermarks_ms.push(self.watermarks_ms[row]);
         }
-        (rows, keys, watermarks_ms)
+        rows
     }
 
     fn refuse_key(&mut self, row: usize, null: bool, null_keys: NullKeysSpec) {
@@ -268,30 +292,23 @@ impl<'f> Flow<'f> {
         }
     }
 
-    fn count(&mut self, arrivals: &Arrivals<'_>) -> Vec<Outcome> {
-        let mut outcomes = Vec::with_capacity(arrivals.rows.len());
+    fn count(&mut self, arrivals: &Arrivals<'_>) -> Outcomes {
         match self.lane.windows.as_mut() {
-            Some(LaneWindows::Own(windows)) => windows.apply(arrivals, &mut outcomes),
-            Some(LaneWindows::Partial(partial)) => partial.apply(arrivals, &mut outcomes),
-            Some(LaneWindows::Sessions { open, .. }) => open.apply(arrivals, &mut outcomes),
-            None => {}
+            Some(LaneWindows::Own(windows)) => windows.apply(arrivals),
+            Some(LaneWindows::Partial(partial)) => partial.apply(arrivals),
+            Some(LaneWindows::Sessions { open, .. }) => open.apply(arrivals),
+            None => Outcomes::default(),
         }
-        outcomes
     }
 
-    fn account(&mut self, rows: &[u32], outcomes: &[Outcome]) {
-        for (row, outcome) in rows.iter().zip(outcomes) {
-            match outcome {
-                Outcome::Applied(missed) => {
-                    self.lane.ledger.applied += 1;
-                    self.lane.ledger.late_windows += missed;
-                }
-                Outcome::Late(over_at_ms) => self.late(*row as usize, "WINDOW", *over_at_ms),
-                Outcome::NoWindow => {
-                    self.lane.ledger.filtered += 1;
-                    self.lane.ledger.no_window += 1;
-                }
-            }
+    fn account(&mut self, outcomes: &Outcomes) {
+        let ledger = &mut self.lane.ledger;
+        ledger.applied += outcomes.applied;
+        ledger.late_windows += outcomes.missed;
+        ledger.filtered += outcomes.no_window;
+        ledger.no_window += outcomes.no_window;
+        for (row, over_at_ms) in &outcomes.late {
+            self.late(*row as usize, "WINDOW", *over_at_ms);
         }
     }
 

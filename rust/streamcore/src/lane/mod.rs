@@ -9,6 +9,7 @@ use crate::batch::{Batch, Column};
 use crate::codec::{Reader, Write};
 use crate::dedupe::Dedupe;
 use crate::error::{Error, Result};
+use crate::group::Interner;
 use crate::metrics::Ledger;
 use crate::plan::{Plan, Step};
 use crate::raw::RawBatch;
@@ -97,6 +98,8 @@ pub struct Lane {
     dedupes: Vec<Dedupe>,
     /// The window step's.
     windows: Option<LaneWindows>,
+    /// Groups of batches that come without.
+    interner: Interner,
     /// Clock and ledger at the last commit.
     committed: (Clock, Ledger),
 }
@@ -114,7 +117,8 @@ impl Lane {
                 Step::Filter(_) | Step::Select(_) => {}
             }
         }
-        Self { id, committed: (clock.clone(), Ledger::default()), clock, ledger: Ledger::default(), dedupes, windows }
+        let (committed, interner) = ((clock.clone(), Ledger::default()), Interner::default());
+        Self { id, clock, ledger: Ledger::default(), dedupes, windows, interner, committed }
     }
 
     /// Runs decoded records through the steps, and fires the lane's own windows.

@@ -12,6 +12,7 @@ use crate::decode::json::CHILDREN_MAX;
 use crate::decode::{DecodePlan, FieldPlan};
 use crate::error::Problem;
 use crate::expr::{Condition, Expression, Field, split_path};
+use crate::group::GroupPlan;
 use crate::raw::Part;
 use crate::spec::{FormatSpec, LimitsSpec, NullKeysSpec, SourceSpec, Spec};
 use crate::window::WindowPlan;
@@ -148,6 +149,7 @@ pub fn analyse(spec: &Spec) -> Analysis {
         event_time,
         event_time_unit: spec.source.event_time_unit,
         keyed_by,
+        group: group_plan(&compiled),
         record_bytes_max: spec.limits.record_bytes_max,
         depth_max: spec.limits.depth_max,
     };
@@ -185,6 +187,17 @@ fn compile_settled(spec: &Spec, gathered: &Columns) -> (Columns, Vec<Undeclared>
     }
     let number = attempt(DataType::Float64);
     if number.3.len() < text.3.len() { number } else { text }
+}
+
+/// What to group by while decoding: where no step before the window changes columns or, but for copies, drops rows.
+fn group_plan(compiled: &Compiled) -> Option<GroupPlan> {
+    if compiled.where_.is_some() {
+        return None;
+    }
+    let window = compiled.steps.iter().find(|step| !matches!(step, Step::Dedupe { .. }))?;
+    let Step::Window(window) = window else { return None };
+    let columns = window.keys.iter().map(Expression::as_column).collect::<Option<_>>()?;
+    Some(GroupPlan { columns, key: window.plan.key.clone() })
 }
 
 fn declared_types(source: &SourceSpec, problems: &mut Vec<Problem>) -> BTreeMap<String, DataType> {

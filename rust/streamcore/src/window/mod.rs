@@ -7,17 +7,16 @@
 
 pub mod aggregate;
 pub mod assign;
-pub mod key;
 pub mod rows;
 pub mod session;
 pub mod state;
 
-use crate::batch::Bytes;
+use crate::batch::Groups;
 use crate::codec::Reader;
 use crate::error::Result;
+use crate::group::key::KeyCodec;
 use aggregate::{Accumulators, AggregatePlan, Input, Order};
 use assign::Aligned;
-use key::KeyCodec;
 use rows::ResultRows;
 use session::{Gaps, SessionWindows};
 use state::AlignedWindows;
@@ -47,30 +46,40 @@ pub struct WindowPlan {
     pub updates: bool,
 }
 
-/// Rows on their way into windows. All slices have one entry a candidate row.
+/// Rows on their way into windows. All but `rows` is dense over the batch.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrivals<'a> {
-    /// Row numbers in the batch.
+    /// The rows, by number in the batch.
     pub rows: &'a [u32],
-    /// Group key of each.
-    pub keys: &'a Bytes,
-    /// Watermark before each.
+    /// Group of each row.
+    pub groups: &'a Groups,
+    /// Watermark before each row.
     pub watermarks_ms: &'a [i64],
-    /// Aggregate inputs, dense over the batch.
+    /// Aggregate inputs.
     pub inputs: &'a [Input<'a>],
-    /// Event time, partition and offset, dense over the batch.
+    /// Event time, partition and offset.
     pub order: &'a Order<'a>,
 }
 
-/// What became of an arriving row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Counted, having missed so many of its windows.
-    Applied(u64),
-    /// Late for every window; the last of them was over from this watermark on.
-    Late(i64),
-    /// In no window.
-    NoWindow,
+impl Arrivals<'_> {
+    /// Group key of `row`.
+    #[must_use]
+    pub fn key(&self, row: u32) -> &[u8] {
+        self.groups.keys.get(self.groups.of_row[row as usize] as usize)
+    }
+}
+
+/// What became of arriving rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    /// Rows that were counted.
+    pub applied: u64,
+    /// Windows they missed together.
+    pub missed: u64,
+    /// Rows late for every window; the last of them was over from this watermark on.
+    pub late: Vec<(u32, i64)>,
+    /// Rows in no window.
+    pub no_window: u64,
 }
 
 /// Window state of a lane whose windows are its own, or of the combine stage.
@@ -92,11 +101,11 @@ impl Windows {
         }
     }
 
-    /// Counts rows; one outcome a row is appended to `outcomes`.
-    pub fn apply(&mut self, arrivals: &Arrivals<'_>, outcomes: &mut Vec<Outcome>) {
+    /// Counts rows.
+    pub fn apply(&mut self, arrivals: &Arrivals<'_>) -> Outcomes {
         match self {
-            Self::Aligned(windows) => windows.apply(arrivals, outcomes),
-            Self::Session(windows) => windows.apply(arrivals, outcomes),
+            Self::Aligned(windows) => windows.apply(arrivals),
+            Self::Session(windows) => windows.apply(arrivals),
         }
     }
 

@@ -7,10 +7,12 @@
 use super::aggregate::Accumulators;
 use super::assign::{Aligned, Assigned, Assigner};
 use super::rows::{ResultRows, RowOf};
-use super::{Arrivals, Outcome, WindowPlan, no_accumulators};
+use super::{Arrivals, Outcomes, WindowPlan, no_accumulators};
+use crate::batch::Groups;
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::state::{BucketKey, Buckets, Slots, StateTable, key_hash};
+use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -73,6 +75,37 @@ impl Slots for Revisions {
     }
 }
 
+/// Slots of the groups of a batch in one table after the other, so that each is looked up once in each.
+struct SlotCache<'g> {
+    groups: &'g Groups,
+    /// Slot of each group, and the number of the table it is for.
+    slots: Vec<(u32, u32)>,
+    table: u32,
+}
+
+impl<'g> SlotCache<'g> {
+    fn new(groups: &'g Groups) -> Self {
+        Self { groups, slots: vec![(0, 0); groups.keys.len()], table: 0 }
+    }
+
+    /// What is known is of another table.
+    fn next_table(&mut self) {
+        self.table += 1;
+    }
+
+    #[inline]
+    fn slot(&mut self, table: &mut StateTable<Accumulators>, group: u32) -> u32 {
+        let (slot, of_table) = self.slots[group as usize];
+        if of_table == self.table {
+            return slot;
+        }
+        let (key, hash) = (self.groups.keys.get(group as usize), self.groups.hashes[group as usize]);
+        let (slot, _) = table.slot_for_update(hash, key);
+        self.slots[group as usize] = (slot, self.table);
+        slot
+    }
+}
+
 const fn window_bucket(start_ms: i64) -> BucketKey {
     BucketKey { time: start_ms, since: 0 }
 }
@@ -97,47 +130,51 @@ impl AlignedWindows {
     }
 
     /// See [`super::Windows::apply`].
-    pub fn apply(&mut self, arrivals: &Arrivals<'_>, outcomes: &mut Vec<Outcome>) {
-        for (bucket, chosen) in self.sort_into_buckets(arrivals, outcomes) {
-            self.count(bucket, arrivals, &chosen);
+    pub fn apply(&mut self, arrivals: &Arrivals<'_>) -> Outcomes {
+        let (buckets, outcomes) = self.sort_into_buckets(arrivals);
+        let mut slots = SlotCache::new(arrivals.groups);
+        for (bucket, rows) in buckets {
+            self.count(bucket, arrivals, &rows, &mut slots);
         }
+        outcomes
     }
 
-    /// Judges every row and groups the accepted ones by bucket; entries are places in `arrivals`.
-    fn sort_into_buckets(&self, arrivals: &Arrivals<'_>, outcomes: &mut Vec<Outcome>) -> Vec<(BucketKey, Vec<u32>)> {
+    /// Judges every row and sorts those that count by bucket.
+    fn sort_into_buckets(&self, arrivals: &Arrivals<'_>) -> (Vec<(BucketKey, Vec<u32>)>, Outcomes) {
+        let (mut outcomes, mut assigner) = (Outcomes::default(), Assigner::new(&self.windows));
         let mut buckets: Vec<(BucketKey, Vec<u32>)> = Vec::new();
-        let (mut current, mut assigner) = (0, Assigner::new(&self.windows));
-        for (place, (row, watermark_ms)) in arrivals.rows.iter().zip(arrivals.watermarks_ms).enumerate() {
+        let (mut places, mut current) = (HashMap::<BucketKey, usize>::new(), usize::MAX);
+        for row in arrivals.rows {
             let time_ms = arrivals.order.event_times_ms[*row as usize];
-            match assigner.assign(time_ms, *watermark_ms) {
-                Assigned::NoWindow => outcomes.push(Outcome::NoWindow),
-                Assigned::Late(over_at_ms) => outcomes.push(Outcome::Late(over_at_ms)),
+            match assigner.assign(time_ms, arrivals.watermarks_ms[*row as usize]) {
+                Assigned::NoWindow => outcomes.no_window += 1,
+                Assigned::Late(over_at_ms) => outcomes.late.push((*row, over_at_ms)),
                 Assigned::Bucket(bucket, missed) => {
-                    outcomes.push(Outcome::Applied(missed));
-                    if buckets.get(current).is_none_or(|(key, _)| *key != bucket) {
-                        current = buckets.iter().position(|(key, _)| *key == bucket).unwrap_or_else(|| {
-                            buckets.push((bucket, Vec::with_capacity(arrivals.rows.len() - place)));
-                            buckets.len() - 1
-                        });
+                    outcomes.applied += 1;
+                    outcomes.missed += missed;
+                    match buckets.get_mut(current) {
+                        Some((key, rows)) if *key == bucket => rows.push(*row),
+                        _ => {
+                            current = *places.entry(bucket).or_insert_with(|| {
+                                buckets.push((bucket, Vec::new()));
+                                buckets.len() - 1
+                            });
+                            buckets[current].1.push(*row);
+                        }
                     }
-                    buckets[current].1.push(place as u32);
                 }
             }
         }
-        buckets
+        (buckets, outcomes)
     }
 
-    fn count(&mut self, bucket: BucketKey, arrivals: &Arrivals<'_>, places: &[u32]) {
+    fn count(&mut self, bucket: BucketKey, arrivals: &Arrivals<'_>, rows: &[u32], cache: &mut SlotCache<'_>) {
         self.note_open(bucket);
-        *self.row_counts.entry(bucket).or_default() += places.len() as u64;
+        *self.row_counts.entry(bucket).or_default() += rows.len() as u64;
         let table = self.slices.bucket(bucket);
-        let (mut slots, mut rows) = (Vec::with_capacity(places.len()), Vec::with_capacity(places.len()));
-        for place in places {
-            let key = arrivals.keys.get(*place as usize);
-            slots.push(table.slot_for_update(key_hash(key), key).0);
-            rows.push(arrivals.rows[*place as usize]);
-        }
-        table.slots_mut().update(&slots, &rows, arrivals.inputs, arrivals.order);
+        cache.next_table();
+        let slots: Vec<u32> = rows.iter().map(|row| cache.slot(table, arrivals.groups.of_row[*row as usize])).collect();
+        table.slots_mut().update(&slots, rows, arrivals.inputs, arrivals.order);
     }
 
     /// Keeps `next_fire_ms` right when `bucket` gets rows.

@@ -14,7 +14,7 @@ mod tests;
 
 use super::aggregate::Accumulators;
 use super::rows::{ResultRows, RowOf};
-use super::{Arrivals, Outcome, WindowPlan, no_accumulators};
+use super::{Arrivals, Outcomes, WindowPlan, no_accumulators};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::state::{BucketKey, Buckets, Slots, StateTable, key_hash};
@@ -108,27 +108,33 @@ impl SessionWindows {
     }
 
     /// See [`super::Windows::apply`].
-    pub fn apply(&mut self, arrivals: &Arrivals<'_>, outcomes: &mut Vec<Outcome>) {
-        let lane = arrivals.order.partition;
-        for (place, (row, watermark_ms)) in arrivals.rows.iter().zip(arrivals.watermarks_ms).enumerate() {
+    pub fn apply(&mut self, arrivals: &Arrivals<'_>) -> Outcomes {
+        let (lane, mut outcomes) = (arrivals.order.partition, Outcomes::default());
+        for row in arrivals.rows {
             let time_ms = arrivals.order.event_times_ms[*row as usize];
+            let watermark_ms = arrivals.watermarks_ms[*row as usize];
             let mut values = self.empty_values();
             values.update(&[0], &[*row], arrivals.inputs, arrivals.order);
             // Nothing it touches is over earlier than a session that ended just within reach.
             let touched_over_at = self.gaps.over_at(time_ms - self.gaps.reach_ms());
-            let clock_ms = if touched_over_at > *watermark_ms { i64::MIN } else { *watermark_ms };
+            let clock_ms = if touched_over_at > watermark_ms { i64::MIN } else { watermark_ms };
             let links = vec![Link { lane, first_ms: time_ms, last_ms: time_ms, clock_ms }];
             let event = Session { start_ms: time_ms, last_ms: time_ms, links, values };
-            outcomes.push(self.count(arrivals.keys.get(place), event, *watermark_ms));
+            match self.count(arrivals.key(*row), event, watermark_ms) {
+                None => outcomes.applied += 1,
+                Some(over_at_ms) => outcomes.late.push((*row, over_at_ms)),
+            }
         }
+        outcomes
     }
 
     fn empty_values(&mut self) -> Accumulators {
         self.sessions.bucket(BUCKET).slots().empty_values()
     }
 
-    /// Joins an event to the sessions of `key` it touches and that are not over at `watermark_ms`.
-    fn count(&mut self, key: &[u8], event: Session, watermark_ms: i64) -> Outcome {
+    /// Joins an event to the sessions of `key` it touches and that are not over at `watermark_ms`; when it is late, the
+    /// watermark from which on it is.
+    fn count(&mut self, key: &[u8], event: Session, watermark_ms: i64) -> Option<i64> {
         let gaps = self.gaps;
         let joined = |slots: &SessionSlots, slot: u32, piece: &Session| {
             let from_ms = (piece.start_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms));
@@ -141,13 +147,13 @@ impl SessionWindows {
             let table = self.table();
             let slot = table.and_then(|table| table.find(key_hash(key), key).map(|slot| (table.slots(), slot)));
             if slot.and_then(|(slots, slot)| joined(slots, slot, &event)).is_none() {
-                return Outcome::Late(over_at);
+                return Some(over_at);
             }
         }
         self.join(key, event, joined, |piece, session| {
             piece.absorb(session, |left, right| gaps.touch(left, right));
         });
-        Outcome::Applied(0)
+        None
     }
 
     /// Puts `piece` in, made one with every session that is `joined`, and with those that are joined then.

@@ -2,12 +2,13 @@
 
 use super::slots::Session;
 use super::*;
-use crate::batch::{Bytes, DataType, Scalar};
+use crate::batch::Groups;
+use crate::batch::{DataType, Scalar};
+use crate::group::key::KeyCodec;
 use crate::state::Slots;
 use crate::watermark::WATERMARK_MIN;
 use crate::window::WindowKind;
 use crate::window::aggregate::{AggregatePlan, Input, Order};
-use crate::window::key::KeyCodec;
 use proptest::prelude::*;
 
 const GAPS: Gaps = Gaps { gap_ms: 10, inclusive: true, allowed_lateness_ms: 5 };
@@ -38,18 +39,18 @@ fn key_of(key: u8) -> Vec<u8> {
 }
 
 /// Applies a batch and closes what is over after it.
-fn apply(windows: &mut SessionWindows, batch: &[Event]) -> (Vec<Outcome>, Vec<Bounds>) {
+fn apply(windows: &mut SessionWindows, batch: &[Event]) -> (Outcomes, Vec<Bounds>) {
     let rows: Vec<u32> = (0..batch.len() as u32).collect();
-    let mut keys = Bytes::default();
-    batch.iter().for_each(|(key, ..)| keys.push(&key_of(*key)));
+    let mut groups = Groups { of_row: rows.clone(), ..Groups::default() };
+    batch.iter().for_each(|(key, ..)| groups.keys.push(&key_of(*key)));
     let times: Vec<i64> = batch.iter().map(|event| event.1).collect();
     let watermarks: Vec<i64> = batch.iter().map(|event| event.2).collect();
     let offsets = vec![0; batch.len()];
     let order = Order { event_times_ms: &times, partition: 0, offsets: &offsets };
     let inputs = [Input::default()];
-    let arrivals = Arrivals { rows: &rows, keys: &keys, watermarks_ms: &watermarks, inputs: &inputs, order: &order };
-    let mut outcomes = Vec::new();
-    windows.apply(&arrivals, &mut outcomes);
+    let arrivals =
+        Arrivals { rows: &rows, groups: &groups, watermarks_ms: &watermarks, inputs: &inputs, order: &order };
+    let outcomes = windows.apply(&arrivals);
     let closed = batch.last().map_or_else(Vec::new, |last| windows.close(last.2, |_| false));
     (outcomes, bounds(closed))
 }
@@ -65,7 +66,8 @@ fn bounds(closed: Vec<Closed>) -> Vec<Bounds> {
 struct Naive(Vec<Bounds>);
 
 impl Naive {
-    fn count(&mut self, (key, time_ms, watermark_ms): Event) -> Outcome {
+    /// When it is late, the watermark from which on it is.
+    fn count(&mut self, (key, time_ms, watermark_ms): Event) -> Option<i64> {
         let (key, mut piece) = (key_of(key), (time_ms, time_ms));
         let mut alone = true;
         let joins = |other: &Bounds, piece: (i64, i64)| {
@@ -77,14 +79,20 @@ impl Naive {
             alone = false;
         }
         if alone && GAPS.over_at(time_ms) <= watermark_ms {
-            return Outcome::Late(GAPS.over_at(time_ms));
+            return Some(GAPS.over_at(time_ms));
         }
         self.0.push((key, piece.0, piece.1));
-        Outcome::Applied(0)
+        None
     }
 
-    fn apply(&mut self, batch: &[Event]) -> (Vec<Outcome>, Vec<Bounds>) {
-        let outcomes = batch.iter().map(|event| self.count(*event)).collect();
+    fn apply(&mut self, batch: &[Event]) -> (Outcomes, Vec<Bounds>) {
+        let mut outcomes = Outcomes::default();
+        for (row, event) in batch.iter().enumerate() {
+            match self.count(*event) {
+                None => outcomes.applied += 1,
+                Some(over_at_ms) => outcomes.late.push((row as u32, over_at_ms)),
+            }
+        }
         let watermark_ms = batch.last().map_or(WATERMARK_MIN, |last| last.2);
         let (mut closed, open) = self.0.drain(..).partition(|it| GAPS.over_at(it.2) <= watermark_ms);
         self.0 = open;

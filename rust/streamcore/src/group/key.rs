@@ -1,7 +1,7 @@
 //! Group keys as bytes whose order is the order of the values: null first, then by value, column
 //! by column.
 //!
-//! `window/mod.rs` encodes a row's key once; state tables, sorting and the result columns work on
+//! `mod.rs` encodes a key once a batch; state tables, sorting and the result columns work on
 //! the bytes. Invariant: `decode` gives back exactly what `encode` took.
 
 use crate::batch::{Column, DataType, Scalar};
@@ -51,6 +51,20 @@ impl KeyCodec {
             }
         }
         any_null
+    }
+
+    /// Appends the key of one text that is the only column.
+    #[inline]
+    pub fn encode_text(text: &[u8], out: &mut Vec<u8>) {
+        out.push(VALUE);
+        out.extend_from_slice(text);
+    }
+
+    /// The text that [`encode_text`](Self::encode_text) made `key` of.
+    #[must_use]
+    #[inline]
+    pub fn text_of(key: &[u8]) -> &[u8] {
+        &key[1..]
     }
 
     /// Appends the values of `key`, one to each of `columns`.

@@ -1,0 +1,197 @@
+//! Group keys of a batch, each distinct one held once: rows carry dense ids.
+//!
+//! Decoding interns where every record is on its way to the windows, `lane` where some leave before; the windows
+//! then look a key up once for each slice instead of once for each row. Invariant: rows of one id have one key;
+//! where most keys are met once, which interning would only make slower, one key may have several ids.
+
+pub mod key;
+
+use crate::batch::{Bytes, Column, Groups, Values};
+use crate::state::key_hash;
+use hashbrown::HashTable;
+use key::KeyCodec;
+
+/// Interning rests for a while after a batch with more than one distinct key in so many rows.
+const ROWS_PER_KEY_MIN: usize = 2;
+
+/// How many batches it rests for.
+const REST_BATCHES: u32 = 15;
+
+/// Columns that the group key of every record comes from.
+#[derive(Debug, Clone)]
+pub struct GroupPlan {
+    /// Their places in the batch.
+    pub columns: Vec<usize>,
+    /// How they make a key.
+    pub key: KeyCodec,
+}
+
+/// Makes groups, batch by batch. What it keeps only saves time.
+#[derive(Debug, Default)]
+pub struct Interner {
+    /// Groups of the batch by the hash of their text, or of their key where that is more than one text.
+    index: HashTable<u32>,
+    /// That hash, of each group.
+    hashes: Vec<u64>,
+    /// Batches to pass over.
+    rest: u32,
+    scratch: Vec<u8>,
+}
+
+impl Interner {
+    /// The groups of `rows`, which rise, of `columns`.
+    pub fn groups(
+        &mut self,
+        columns: &[&Column],
+        key: &KeyCodec,
+        rows: impl ExactSizeIterator<Item = usize>,
+    ) -> Groups {
+        let mut groups = Groups::default();
+        let count = rows.len();
+        groups.of_row.reserve(count);
+        if self.rest > 0 {
+            self.rest -= 1;
+            for row in rows {
+                groups.of_row.resize(row, 0);
+                let mut any_null = false;
+                groups.keys.push_with(|out| any_null = key.encode(columns, row, out));
+                let group = add(&mut groups, any_null);
+                groups.of_row.push(group);
+            }
+            return groups;
+        }
+        self.index.clear();
+        self.hashes.clear();
+        match columns {
+            [Column { values: Values::Bytes(texts), validity, .. }] if validity.no_nulls() => {
+                self.intern_texts(texts, rows, &mut groups);
+            }
+            _ => self.intern_keys(columns, key, rows, &mut groups),
+        }
+        if groups.hashes.len() * ROWS_PER_KEY_MIN > count {
+            self.rest = REST_BATCHES;
+        }
+        groups
+    }
+
+    /// Where the key is one text without nulls, only that of a new group is encoded.
+    fn intern_texts(&mut self, texts: &Bytes, rows: impl Iterator<Item = usize>, groups: &mut Groups) {
+        for row in rows {
+            groups.of_row.resize(row, 0);
+            let text = texts.get(row);
+            let hash = key_hash(text);
+            let known = self.index.find(hash, |group| same(KeyCodec::text_of(groups.keys.get(*group as usize)), text));
+            let group = known.copied().unwrap_or_else(|| {
+                groups.keys.push_with(|out| KeyCodec::encode_text(text, out));
+                self.insert(hash, add(groups, false))
+            });
+            groups.of_row.push(group);
+        }
+    }
+
+    fn intern_keys(
+        &mut self,
+        columns: &[&Column],
+        key: &KeyCodec,
+        rows: impl Iterator<Item = usize>,
+        groups: &mut Groups,
+    ) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        for row in rows {
+            groups.of_row.resize(row, 0);
+            scratch.clear();
+            let any_null = key.encode(columns, row, &mut scratch);
+            let hash = key_hash(&scratch);
+            let known = self.index.find(hash, |group| same(groups.keys.get(*group as usize), &scratch));
+            let group = known.copied().unwrap_or_else(|| {
+                groups.keys.push(&scratch);
+                self.insert(hash, add(groups, any_null))
+            });
+            groups.of_row.push(group);
+        }
+        self.scratch = scratch;
+    }
+
+    fn insert(&mut self, hash: u64, group: u32) -> u32 {
+        self.hashes.push(hash);
+        self.index.insert_unique(hash, group, |group| self.hashes[*group as usize]);
+        group
+    }
+}
+
+/// Makes a group of the last key.
+fn add(groups: &mut Groups, any_null: bool) -> u32 {
+    let group = groups.hashes.len() as u32;
+    groups.hashes.push(key_hash(groups.keys.get(group as usize)));
+    if any_null {
+        groups.with_null.push(group);
+    }
+    group
+}
+
+/// Equality, without a call for short texts: they are compared eight bytes at a time, from both ends.
+#[inline]
+fn same(left: &[u8], right: &[u8]) -> bool {
+    if left.len() != right.len() {
+        return false;
+    }
+    match (left.first_chunk::<8>(), right.first_chunk::<8>(), left.last_chunk::<8>(), right.last_chunk::<8>()) {
+        (Some(first), Some(other_first), Some(last), Some(other_last)) if left.len() <= 16 => {
+            first == other_first && last == other_last
+        }
+        _ => left == right,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::{DataType, Scalar};
+    use proptest::prelude::*;
+
+    const TYPES: [DataType; 2] = [DataType::String, DataType::Int64];
+
+    type Row = (Option<String>, Option<i64>, bool);
+
+    fn batches() -> impl Strategy<Value = Vec<Vec<Row>>> {
+        let text = proptest::option::weighted(0.9, "[ab]{0,2}|[ab]{7,9}|[ab]{15,18}");
+        let row = (text, proptest::option::of(0_i64..2), any::<bool>());
+        proptest::collection::vec(proptest::collection::vec(row, 0..40), 1..24)
+    }
+
+    proptest! {
+        #[test]
+        fn rows_of_a_group_have_its_key_and_keys_of_a_batch_are_distinct_unless_it_rests(
+            batches in batches(), only_text in any::<bool>(),
+        ) {
+            let types = if only_text { &TYPES[..1] } else { &TYPES[..] };
+            let codec = KeyCodec::new(types.to_vec());
+            let mut interner = Interner::default();
+            for batch in batches {
+                let mut columns: Vec<Column> = types.iter().copied().map(Column::new).collect();
+                for (text, number, _) in &batch {
+                    columns[0].push(text.as_deref().map_or(Scalar::Null, |text| Scalar::Bytes(text.as_bytes())));
+                    if let Some(column) = columns.get_mut(1) {
+                        column.push(number.map_or(Scalar::Null, Scalar::Int64));
+                    }
+                }
+                let columns: Vec<&Column> = columns.iter().collect();
+                let rows: Vec<usize> = (0..batch.len()).filter(|row| batch[*row].2).collect();
+                let resting = interner.rest > 0;
+                let groups = interner.groups(&columns, &codec, rows.iter().copied());
+                prop_assert_eq!(groups.keys.len(), groups.hashes.len());
+                for row in &rows {
+                    let mut key = Vec::new();
+                    let any_null = codec.encode(&columns, *row, &mut key);
+                    let group = groups.of_row[*row];
+                    prop_assert_eq!(groups.keys.get(group as usize), &key[..]);
+                    prop_assert_eq!(groups.hashes[group as usize], key_hash(&key));
+                    prop_assert_eq!(groups.with_null.binary_search(&group).is_ok(), any_null);
+                }
+                let distinct: std::collections::BTreeSet<&[u8]> = groups.keys.iter().collect();
+                let expected = if resting { rows.len() } else { distinct.len() };
+                prop_assert_eq!(groups.keys.len(), expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Threads that decode and apply pushes while the caller goes on.
+//!
+//! The binding hands pushes in and takes their rows out. Each thread does what is most urgent: it applies
+//! the oldest push if that is decoded and nobody else applies, otherwise it decodes the next one. Invariant:
+//! pushes are applied one at a time, in the order in which they were handed in, and none after one that failed.
+
+use super::work;
+use super::{OutputBatch, Pipeline};
+use crate::batch::Batch;
+use crate::decode::Decoder;
+use crate::error::{Error, ErrorKind, Result};
+use crate::raw::RawBatch;
+use std::any::Any;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, spawn};
+
+/// More threads are not kept: a lane's records are applied by one thread, which takes a good fifth of the time that
+/// decoding takes.
+const THREADS_MAX: usize = 8;
+
+/// One push that was handed in.
+struct Push {
+    number: u64,
+    raws: Vec<RawBatch>,
+    now_ms: i64,
+}
+
+/// One push whose records are decoded.
+struct Decoded {
+    raws: Vec<RawBatch>,
+    batches: Vec<Vec<Batch>>,
+    now_ms: i64,
+}
+
+/// Why a push failed.
+enum Failure {
+    Error(Error),
+    Panic(Box<dyn Any + Send>),
+}
+
+/// The pushes under way.
+#[derive(Default)]
+struct Queue {
+    /// Not decoded yet, oldest first.
+    waiting: VecDeque<Push>,
+    /// One place for each push that is not applied yet, oldest first; `None` until it is decoded.
+    places: VecDeque<Option<Decoded>>,
+    /// Number of the push at the front of `places`.
+    first: u64,
+    /// A push is being applied.
+    applying: bool,
+    /// Rows of the pushes that were applied, until someone takes them.
+    outputs: Vec<OutputBatch>,
+    /// Why a push failed, until someone is told.
+    failure: Option<Failure>,
+    /// A push failed since the last rollback: none behind it may be applied.
+    failed: bool,
+    /// The threads are to end.
+    closing: bool,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    /// Told that there is work: one thread of each push, all of the end.
+    work: Condvar,
+    /// The caller is told of each push that was applied, or of a failure.
+    done: Condvar,
+    pipeline: Mutex<Pipeline>,
+    decoder: Arc<Decoder>,
+    /// Threads that apply the lanes of one push.
+    threads: usize,
+}
+
+/// A pipeline, and the threads that push to it. Used by one thread at a time.
+pub struct Workers {
+    shared: Arc<Shared>,
+    /// Started with the first push.
+    threads: Vec<JoinHandle<()>>,
+    threads_max: usize,
+}
+
+impl Workers {
+    /// For `pipeline`, with as many threads as it may use.
+    #[must_use]
+    pub fn new(pipeline: Pipeline) -> Self {
+        let threads = pipeline.threads();
+        let shared = Shared {
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            done: Condvar::new(),
+            decoder: pipeline.decoder(),
+            pipeline: Mutex::new(pipeline),
+            threads: threads.saturating_sub(1).max(1),
+        };
+        Self { shared: Arc::new(shared), threads: Vec::new(), threads_max: threads.min(THREADS_MAX) }
+    }
+
+    /// The pipeline between two pushes: of those handed in, some may not be applied yet.
+    ///
+    /// # Errors
+    /// When a panic has left it half changed.
+    pub fn pipeline(&self) -> Result<MutexGuard<'_, Pipeline>> {
+        self.shared.pipeline()
+    }
+
+    /// The pipeline with all pushes applied; [`take`](Self::take) has their rows.
+    ///
+    /// # Errors
+    /// What made a push fail, once; then, until a rollback, that one failed.
+    pub fn settled(&mut self) -> Result<MutexGuard<'_, Pipeline>> {
+        let mut queue = self.shared.wait_while(|queue| queue.under_way() > 0);
+        queue.check()?;
+        drop(queue);
+        self.pipeline()
+    }
+
+    /// Hands in records, once there is room: at most one push more than there are threads is under way.
+    ///
+    /// # Errors
+    /// What made an earlier push fail: these records are dropped then, as all that were handed in after it.
+    pub fn push(&mut self, raws: Vec<RawBatch>, now_ms: i64) -> Result<()> {
+        while self.threads.len() < self.threads_max {
+            let shared = self.shared.clone();
+            self.threads.push(spawn(move || shared.work()));
+        }
+        let room = self.threads.len() + 1;
+        let mut queue = self.shared.wait_while(|queue| queue.under_way() >= room);
+        queue.check()?;
+        let number = queue.first + queue.places.len() as u64;
+        queue.waiting.push_back(Push { number, raws, now_ms });
+        queue.places.push_back(None);
+        self.shared.work.notify_one();
+        Ok(())
+    }
+
+    /// Rows of the pushes that were applied, and how many pushes are still under way.
+    ///
+    /// # Errors
+    /// What made a push fail.
+    pub fn take(&mut self) -> Result<(Vec<OutputBatch>, usize)> {
+        let mut queue = self.shared.queue();
+        queue.check()?;
+        Ok((std::mem::take(&mut queue.outputs), queue.under_way()))
+    }
+
+    /// Takes the pipeline back to the last commit. What is under way is dropped, with its rows and its failure.
+    ///
+    /// # Errors
+    /// When a panic has left the pipeline half changed.
+    pub fn rollback(&mut self) -> Result<()> {
+        self.shared.queue().drop_pushes();
+        let mut queue = self.shared.wait_while(|queue| queue.applying);
+        queue.outputs.clear();
+        queue.failure = None;
+        queue.failed = false;
+        self.pipeline()?.rollback();
+        Ok(())
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        let mut queue = self.shared.queue();
+        queue.drop_pushes();
+        queue.closing = true;
+        drop(queue);
+        self.shared.work.notify_all();
+        // They catch their panics.
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+    }
+}
+
+impl Queue {
+    /// The oldest push, if it is decoded and none is being applied; it is from now on.
+    fn next_to_apply(&mut self) -> Option<Decoded> {
+        if self.applying {
+            return None;
+        }
+        let decoded = self.places.front_mut()?.take()?;
+        self.places.pop_front();
+        self.first += 1;
+        self.applying = true;
+        Some(decoded)
+    }
+
+    fn under_way(&self) -> usize {
+        self.places.len() + usize::from(self.applying)
+    }
+
+    /// Forgets the pushes that are not being applied; one that is being decoded finds no place then.
+    fn drop_pushes(&mut self) {
+        self.first += self.places.len() as u64;
+        self.waiting.clear();
+        self.places.clear();
+    }
+
+    fn fail(&mut self, failure: Failure) {
+        self.drop_pushes();
+        self.failure = Some(failure);
+        self.failed = true;
+    }
+
+    fn check(&mut self) -> Result<()> {
+        match self.failure.take() {
+            Some(Failure::Error(error)) => Err(error),
+            Some(Failure::Panic(panic)) => resume_unwind(panic),
+            None if self.failed => {
+                let message = "an earlier push failed; take the pipeline back to the last commit before the next one";
+                Err(Error::new(ErrorKind::Internal, message))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Shared {
+    /// No code panics with the queue locked but [`Queue::check`], which leaves it whole.
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait_while(&self, condition: impl Fn(&Queue) -> bool) -> MutexGuard<'_, Queue> {
+        let waited = self.done.wait_while(self.queue(), |queue| condition(queue));
+        waited.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pipeline(&self) -> Result<MutexGuard<'_, Pipeline>> {
+        self.pipeline.lock().map_err(|_| {
+            let message = "the pipeline stopped after an internal error and can no longer be used; \
+                           start again from the last checkpoint";
+            Error::new(ErrorKind::Internal, message)
+        })
+    }
+
+    /// What each thread does. Who has decoded or applied a push looks again at once, so nobody else need be told
+    /// that the next one can be applied.
+    fn work(&self) {
+        let mut queue = self.queue();
+        while !queue.closing {
+            if let Some(decoded) = queue.next_to_apply() {
+                drop(queue);
+                let applied = catch_unwind(AssertUnwindSafe(|| self.apply(decoded)));
+                queue = self.queue();
+                queue.applying = false;
+                match applied {
+                    Ok(Ok(outputs)) => queue.outputs.extend(outputs),
+                    Ok(Err(error)) => queue.fail(Failure::Error(error)),
+                    Err(panic) => queue.fail(Failure::Panic(panic)),
+                }
+                self.done.notify_one();
+            } else if let Some(push) = queue.waiting.pop_front() {
+                drop(queue);
+                let number = push.number;
+                let decoded = catch_unwind(AssertUnwindSafe(|| self.decode(push)));
+                queue = self.queue();
+                match (decoded, number.checked_sub(queue.first)) {
+                    (Ok(decoded), Some(place)) => queue.places[place as usize] = Some(decoded),
+                    (Err(panic), Some(_)) => {
+                        queue.fail(Failure::Panic(panic));
+                        self.done.notify_one();
+                    }
+                    // It was dropped meanwhile.
+                    (_, None) => {}
+                }
+            } else {
+                queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+
+    fn decode(&self, push: Push) -> Decoded {
+        let batches = work::decode(&self.decoder, &push.raws, 1);
+        Decoded { raws: push.raws, batches, now_ms: push.now_ms }
+    }
+
+    fn apply(&self, decoded: Decoded) -> Result<Vec<OutputBatch>> {
+        self.pipeline()?.push_decoded(&decoded.raws, decoded.batches, decoded.now_ms, self.threads)
+    }
+}
