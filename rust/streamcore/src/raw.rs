@@ -135,13 +135,20 @@ impl RawBatch {
         let mut batch = Self::new(lane, topic, estimate, 0).within(record_bytes_max);
         let mut start = 0;
         while start < data.len() {
-            let end = memchr::memchr(b'\n', &data[start..]).map_or(data.len(), |len| start + len);
-            let stop = if end > start && data[end - 1] == b'\r' { end - 1 } else { end };
-            data[stop..].iter_mut().take(end + 1 - stop).for_each(|byte| *byte = b' ');
-            if stop > start {
-                batch.place_value(start, stop - start, base + start as i64);
+            let rest = &mut data[start..];
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let mut len = end;
+            if let Some(newline) = rest.get_mut(end) {
+                *newline = b' ';
             }
-            start = end + 1;
+            if let Some(last @ b'\r') = rest[..end].last_mut() {
+                *last = b' ';
+                len -= 1;
+            }
+            if len > 0 {
+                batch.place_value(start, len, base + start as i64);
+            }
+            start += end + 1;
         }
         batch.data = data;
         Ok(batch)
@@ -175,6 +182,7 @@ impl RawBatch {
     }
 
     /// Appends a record whose value is in the data already.
+    #[inline]
     fn place_value(&mut self, start: usize, len: usize, offset: i64) {
         let kept = self.admit(len);
         self.values.push(Span { start: start as u32, len: kept as u32 });
@@ -189,12 +197,15 @@ impl RawBatch {
     }
 
     /// How much is kept of the next value, of `len` bytes: where that is not all of it, it has a fault.
+    #[inline]
     fn admit(&mut self, len: usize) -> usize {
-        let kept = kept_bytes(len as u64, self.record_bytes_max.unwrap_or(u64::MAX));
-        if kept < len {
-            self.faults.push((self.values.len() as u32, Fault::TooLong(len as u64)));
+        match self.record_bytes_max {
+            Some(record_bytes_max) if len as u64 > record_bytes_max => {
+                self.faults.push((self.values.len() as u32, Fault::TooLong(len as u64)));
+                kept_bytes(len as u64, record_bytes_max)
+            }
+            _ => len,
         }
-        kept
     }
 
     fn copy(&mut self, value: &[u8]) -> Result<Span> {

@@ -19,44 +19,61 @@ pub fn parse_iso(text: &[u8]) -> Option<i64> {
     parse_common(text).or_else(|| parse_iso_slow(text)).filter(|time| in_range(*time))
 }
 
-/// The last date met, so that a time of the same date is read without a calendar.
+/// The last date and minute met, so that a time of the same ones is read without a calendar.
 #[derive(Debug, Clone)]
 pub struct Day {
     /// `2026-01-01T`.
     date: [u8; 11],
     /// Its first millisecond.
     start_ms: i64,
+    /// `2026-01-01T00:00`.
+    minute: [u8; 16],
+    /// Its first millisecond.
+    minute_start_ms: i64,
 }
 
 impl Default for Day {
     fn default() -> Self {
-        Self { date: *b"1970-01-01T", start_ms: 0 }
+        Self { date: *b"1970-01-01T", start_ms: 0, minute: *b"1970-01-01T00:00", minute_start_ms: 0 }
     }
 }
 
 impl Day {
-    /// See [`parse_iso`]; times in the common form on the date before are read fastest.
+    /// See [`parse_iso`]; times in the common form and of the minute before are read fastest, then those of the date.
     #[inline]
     pub fn parse_iso(&mut self, text: &[u8]) -> Option<i64> {
         if let Some(text) = text.as_array::<24>()
-            && text[..11] == self.date
-            && let Some(since_ms) = time_of_day(text)
+            && text[..16] == self.minute
+            && let Some(since_ms) = time_of_minute(text)
         {
-            return Some(self.start_ms + since_ms);
+            return Some(self.minute_start_ms + since_ms);
         }
-        self.parse_other_date(text)
+        self.parse_other_minute(text)
     }
 
     #[inline(never)]
-    fn parse_other_date(&mut self, text: &[u8]) -> Option<i64> {
-        let time_ms = parse_iso(text)?;
-        if let Some(date) = text.first_chunk()
-            && text.as_array::<24>().is_some_and(|text| time_of_day(text).is_some())
-        {
-            (self.date, self.start_ms) = (*date, time_ms - time_ms.rem_euclid(DAY_MS));
+    fn parse_other_minute(&mut self, text: &[u8]) -> Option<i64> {
+        let Some((text, since_ms)) = text.as_array::<24>().and_then(|text| Some((text, time_of_day(text)?))) else {
+            return parse_iso(text);
+        };
+        if text[..11] != self.date {
+            let time_ms = parse_iso(text)?;
+            (self.date, self.start_ms) = (*text.first_chunk()?, time_ms - since_ms);
         }
-        Some(time_ms)
+        (self.minute, self.minute_start_ms) = (*text.first_chunk()?, self.start_ms + since_ms - since_ms % 60_000);
+        Some(self.start_ms + since_ms)
     }
+}
+
+/// Milliseconds since the minute began of a time whose last 8 bytes are `:00.000Z`.
+#[inline]
+fn time_of_minute(text: &[u8; 24]) -> Option<i64> {
+    let digits = u64::from_le_bytes(*text.last_chunk()?) ^ u64::from_le_bytes(*b":00.000Z");
+    // A byte stays below 128 where it is a digit (at most 9 + 118) or the separator (0 + 127).
+    let fits = digits.wrapping_add(u64::from_le_bytes([127, 118, 118, 127, 118, 118, 118, 127]));
+    let digit = |at: u32| (digits >> (8 * at) & 0xf) as i64;
+    let (second, ms) = (digit(1) * 10 + digit(2), (digit(4) * 10 + digit(5)) * 10 + digit(6));
+    ((digits | fits) & 0x8080_8080_8080_8080 == 0 && second < 60).then_some(second * 1000 + ms)
 }
 
 /// Milliseconds since midnight of a time whose last 13 bytes are `00:00:00.000Z`.
