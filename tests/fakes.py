@@ -60,6 +60,7 @@ class FakeEngine:
     open_windows = 2
     state_bytes = 100
     layouts_forgotten = 0
+    batches_not_interned = 0
 
     def __init__(self, log: Log) -> None:
         self.log = log

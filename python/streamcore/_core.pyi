@@ -275,5 +275,8 @@ class Pipeline:
     def layouts_forgotten(self) -> int:
         """How often records had more layouts than the decoder keeps, so that it forgot them all and began anew."""
     @property
+    def batches_not_interned(self) -> int:
+        """Batches whose group keys were not interned, since most keys of those before were met once."""
+    @property
     def fingerprint(self) -> str:
         """Of the description: saved state of another fingerprint is refused."""

@@ -82,6 +82,9 @@ class Report:
     layouts_forgotten: int = 0
     """How often JSON records had more layouts than the decoder keeps: it forgets them all and learns anew, which costs
     time and changes no row."""
+    batches_not_interned: int = 0
+    """Batches whose rows each had their own group key looked up, since most keys of the batches before were met once:
+    that costs time and changes no row."""
     lanes: Ledgers = field(default_factory=dict)
     """Ledger of each lane in this run; lane -1 is where lanes meet."""
 

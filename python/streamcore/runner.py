@@ -144,6 +144,7 @@ class Runner:
             open_windows=self._engine.open_windows,
             state_bytes=self._engine.state_bytes,
             layouts_forgotten=self._engine.layouts_forgotten,
+            batches_not_interned=self._engine.batches_not_interned,
             lanes=self._committer.ledger(),
         )
 

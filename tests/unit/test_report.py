@@ -60,3 +60,17 @@ def test_layouts_that_are_forgotten_are_counted_and_change_nothing(layouts: int,
     assert counts == [400]
     assert (run.report.layouts_forgotten > 0) == some
     assert run.report.to_dict()["layouts_forgotten"] == run.report.layouts_forgotten
+
+
+@pytest.mark.parametrize("filtered", [False, True])
+@pytest.mark.parametrize(("keys", "some"), [(5, False), (20_000, True)])
+def test_batches_whose_keys_are_not_interned_are_counted_and_change_nothing(
+    keys: int, some: bool, filtered: bool
+) -> None:
+    rows = [{"key": number % keys, "at": 0} for number in range(40_000)]
+    source = sc.records(rows, event_time="at", event_time_unit="ms", schema={"key": "int64"})
+    source = source.filter("key >= 0") if filtered else source
+    with source.window(sc.tumbling("1s"), by="key").agg(n=sc.count()).start() as run:
+        counts = [(row["key"], row["n"]) for batch in run.stream() for row in batch.to_polars().to_dicts()]
+    assert sorted(counts) == [(key, 40_000 // keys) for key in range(keys)]
+    assert (run.report.batches_not_interned > 0) == some

@@ -217,6 +217,12 @@ impl Pipeline {
         self.run(py, |engine| Ok(engine.layouts_forgotten()))
     }
 
+    /// Batches whose group keys were not interned, since most keys of those before were met once.
+    #[getter]
+    fn batches_not_interned(&self, py: Python<'_>) -> PyResult<u64> {
+        self.run(py, |engine| Ok(engine.batches_not_interned()))
+    }
+
     #[getter]
     fn open_windows(&self, py: Python<'_>) -> PyResult<usize> {
         self.run(py, |engine| Ok(engine.open_windows()))

@@ -396,6 +396,13 @@ impl Pipeline {
         self.decoder.layouts_forgotten()
     }
 
+    /// How many batches' group keys were not interned, since most keys of those before were met once: that costs
+    /// time, and changes no answer.
+    #[must_use]
+    pub fn batches_not_interned(&self) -> u64 {
+        self.decoder.batches_not_interned() + self.lanes.values().map(Lane::batches_not_interned).sum::<u64>()
+    }
+
     /// Windows that have rows and have not fired. One that rows of several lanes wait to be merged
     /// in counts once a lane until then.
     #[must_use]

@@ -98,6 +98,8 @@ pub struct Decoder {
     idle: Mutex<Vec<Search>>,
     /// How often a search met more layouts than it keeps and forgot them all.
     layouts_forgotten: AtomicU64,
+    /// Batches whose group keys were not interned.
+    batches_not_interned: AtomicU64,
 }
 
 impl Decoder {
@@ -121,8 +123,18 @@ impl Decoder {
         let event_time_place = plan.event_time.as_ref().map(&mut place);
         let keyed_by_place = plan.keyed_by.as_ref().map(&mut place);
         let projection = Projection::new(&paths, plan.depth_max);
-        let (idle, layouts_forgotten) = Default::default();
-        Self { plan, projection, places, event_time_place, keyed_by_place, kernel, idle, layouts_forgotten }
+        let (idle, layouts_forgotten, batches_not_interned) = Default::default();
+        Self {
+            plan,
+            projection,
+            places,
+            event_time_place,
+            keyed_by_place,
+            kernel,
+            idle,
+            layouts_forgotten,
+            batches_not_interned,
+        }
     }
 
     /// Decodes the records `rows` of `raw`.
@@ -134,7 +146,7 @@ impl Decoder {
 
     fn decode_range(&self, raw: &RawBatch, rows: Range<usize>) -> Batch {
         let mut search = self.search();
-        let forgotten = search.layouts.forgotten();
+        let (forgotten, rested) = (search.layouts.forgotten(), search.interner.rested());
         let mut batch = self.empty_batch();
         reserve(&mut batch, raw, rows.clone(), &search);
         let mut next = rows.start;
@@ -153,13 +165,12 @@ impl Decoder {
         }
         // A block refuses first what is too long, then what is no JSON; what leaves is in the order of the records.
         batch.rejects.sort_by_key(|reject| reject.row);
-        if search.layouts.forgotten() != forgotten {
-            self.layouts_forgotten.fetch_add(search.layouts.forgotten() - forgotten, Ordering::Relaxed);
-        }
+        self.layouts_forgotten.fetch_add(search.layouts.forgotten() - forgotten, Ordering::Relaxed);
         batch.groups = self.plan.group.as_ref().map(|group| {
             let columns: Vec<&Column> = group.columns.iter().map(|place| &batch.columns[*place]).collect();
             search.interner.groups(&columns, &group.key, 0..batch.len())
         });
+        self.batches_not_interned.fetch_add(search.interner.rested() - rested, Ordering::Relaxed);
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(search);
         batch
     }
@@ -169,6 +180,12 @@ impl Decoder {
     #[must_use]
     pub fn layouts_forgotten(&self) -> u64 {
         self.layouts_forgotten.load(Ordering::Relaxed)
+    }
+
+    /// How many batches' group keys were not interned while decoding, since most keys of those before were met once.
+    #[must_use]
+    pub fn batches_not_interned(&self) -> u64 {
+        self.batches_not_interned.load(Ordering::Relaxed)
     }
 
     /// One that is idle, or a new one. A panic loses it, with whatever it had learned.

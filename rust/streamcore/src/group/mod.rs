@@ -35,10 +35,18 @@ pub struct Interner {
     hashes: Vec<u64>,
     /// Batches to pass over.
     rest: u32,
+    /// Batches passed over.
+    rested: u64,
     scratch: Vec<u8>,
 }
 
 impl Interner {
+    /// How many batches were not interned, because of those before them.
+    #[must_use]
+    pub fn rested(&self) -> u64 {
+        self.rested
+    }
+
     /// The groups of `rows`, which rise, of `columns`.
     pub fn groups(
         &mut self,
@@ -51,6 +59,7 @@ impl Interner {
         groups.of_row.reserve(count);
         if self.rest > 0 {
             self.rest -= 1;
+            self.rested += 1;
             for row in rows {
                 groups.of_row.resize(row, 0);
                 let mut any_null = false;

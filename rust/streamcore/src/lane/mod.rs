@@ -280,6 +280,12 @@ impl Lane {
         }
     }
 
+    /// See [`Interner::rested`].
+    #[must_use]
+    pub fn batches_not_interned(&self) -> u64 {
+        self.interner.rested()
+    }
+
     /// Bytes of state, roughly.
     #[must_use]
     pub fn byte_len(&self) -> usize {
