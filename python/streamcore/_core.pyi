@@ -113,7 +113,8 @@ class FileReader:
 
     `framing` is `"lines"`, or how the length before each record is written: `"varint"` or `"u32be"`. A record of more
     than `record_bytes_max` bytes is never held whole: its beginning is a record that is refused when it is decoded.
-    `grows`: a record that the file ends within is left to a later read; otherwise it is one that is refused.
+    `grows`: a record that the file ends within is left to a later read, of lines one whose JSON goes on; otherwise it is
+    one that is refused.
     """
 
     def __new__(

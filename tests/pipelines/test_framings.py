@@ -105,7 +105,7 @@ def test_windows_are_the_same_as_of_lines(tmp_path: Path) -> None:
     assert answers["varint"] == answers["u32be"] == answers["lines"]
 
 
-@pytest.mark.parametrize("framing", PREFIXES)
+@pytest.mark.parametrize("framing", ["lines", *PREFIXES])
 def test_a_growing_file_is_read_on_wherever_it_was_cut(tmp_path: Path, framing: str) -> None:
     events = [event for event in EVENTS[:60] if event != EVENTS[0]]
     whole, begin = framed(events, framing), len(framed(events[:20], framing))

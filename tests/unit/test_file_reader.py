@@ -52,6 +52,24 @@ def test_blank_lines_and_carriage_returns_are_no_records(tmp_path: Path) -> None
     assert read_all(_core.FileReader(str(path), 0, "events"), 1) == (2, 4)
 
 
+@pytest.mark.parametrize(
+    ("last", "is_left"),
+    [(b'{"n":', True), (b'{"n":"a', True), (b"{", True), (b'{"n":1}', False), (b"no JSON", False), (b"", False)],
+)
+def test_a_last_line_whose_json_goes_on_is_left_where_the_file_may_grow(
+    tmp_path: Path, last: bytes, is_left: bool
+) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"{}\n" + last)
+    reader = _core.FileReader(str(path), 0, "events", grows=True)
+    assert read_all(reader, 64)[0] == 1 + (last != b"" and not is_left)
+    assert (reader.position, reader.left) == ((3, len(last)) if is_left else (3 + len(last), 0))
+    with path.open("ab") as file:
+        file.write(b'2}\n{"n":3}\n')
+    assert read_all(reader, 64)[0] == 2
+    assert read_all(_core.FileReader(str(path), 0, "events"), 64)[0] == 3
+
+
 def test_an_empty_file_ends_at_once(tmp_path: Path) -> None:
     path = tmp_path / "empty"
     path.touch()

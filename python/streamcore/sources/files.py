@@ -56,7 +56,8 @@ class FilesSource:
         self._pattern = config.path
         self._framing = config.framing
         self._record_bytes_max = record_bytes_max
-        self._reads_on = reads_on
+        # What is no JSON may end anywhere.
+        self._leaves_cut = reads_on and (config.framing != "lines" or config.format == "json")
         self._piece_bytes = config.piece_bytes
         self._files: list[str] = []
         self._heads: list[tuple[int, str]] = []
@@ -157,7 +158,7 @@ class FilesSource:
                 position,
                 framing=self._framing,
                 record_bytes_max=self._record_bytes_max,
-                grows=self._reads_on,
+                grows=self._leaves_cut,
             )
         except OSError as error:
             raise SourceError(f"{path}: cannot be opened: {error.strerror}") from error

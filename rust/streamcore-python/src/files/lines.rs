@@ -6,14 +6,16 @@
 use super::Piece;
 use super::input::{Input, piece_bytes};
 use crate::error::Failure;
+use serde::de::IgnoredAny;
 use streamcore::buffer::Buffer;
 use streamcore::raw::{Fault, PADDING, RawBatch, kept_bytes};
 
 /// Cuts pieces at their last newline.
-#[derive(Default)]
 pub struct Lines {
     /// The line that is being passed over because it is too long.
     long: Option<Long>,
+    /// True where the file may be read on when it has grown, so that JSON it ends within is left to then.
+    grows: bool,
 }
 
 /// A line over the limit, as far as it was read.
@@ -41,6 +43,11 @@ impl Long {
 }
 
 impl Lines {
+    /// For a file that may grow, or not.
+    pub fn new(grows: bool) -> Self {
+        Self { long: None, grows }
+    }
+
     /// The next whole lines. None at all, but a batch, while a line over the limit goes on.
     pub fn read(&mut self, input: &mut Input, bytes_max: usize) -> Piece {
         let piece = piece_bytes(bytes_max);
@@ -52,8 +59,7 @@ impl Lines {
         loop {
             let ended = input.fill(&mut data, piece)?;
             let newline = memchr::memrchr(b'\n', &data[searched..]).map(|at| searched + at + 1);
-            // At the end of the file a last line without a newline is whole.
-            let end = if ended { Some(data.len()) } else { newline };
+            let end = if ended { Some(self.end(&data)) } else { newline };
             if let Some(end) = end {
                 input.rest.extend_from_slice(&data[end..]);
                 data.truncate(end);
@@ -66,6 +72,14 @@ impl Lines {
             }
             searched = data.len();
         }
+    }
+
+    /// Where the last line ends of data that the file ends behind: one without a newline is whole, unless it is JSON
+    /// that goes on and may do so yet.
+    fn end(&self, data: &[u8]) -> usize {
+        let start = memchr::memrchr(b'\n', data).map_or(0, |newline| newline + 1);
+        let is_cut = |line| serde_json::from_slice::<IgnoredAny>(line).is_err_and(|error| error.is_eof());
+        if self.grows && start < data.len() && is_cut(&data[start..]) { start } else { data.len() }
     }
 
     /// Reads a piece on in a line over the limit, which is a record once its end has come.

@@ -62,7 +62,7 @@ impl Records {
 impl Cutter {
     fn new(framing: &str, grows: bool) -> Result<Self, Failure> {
         match framing {
-            "lines" => Ok(Self::Lines(Lines::default())),
+            "lines" => Ok(Self::Lines(Lines::new(grows))),
             "varint" => Ok(Self::Frames(FrameCutter::new(Prefix::Varint, grows))),
             "u32be" => Ok(Self::Frames(FrameCutter::new(Prefix::U32Be, grows))),
             other => Err(Failure::Misuse(format!("there is no framing {other}; it is lines, varint or u32be"))),
