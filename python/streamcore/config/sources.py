@@ -112,7 +112,7 @@ class FilesSourceConfig(SourceBase):
         "How records are told apart. `lines`: one a line. Otherwise each is behind its length in bytes: `varint`, as "
         "Protobuf's `writeDelimitedTo` puts it, or `u32be`, four bytes, the highest first.",
     )
-    piece_bytes: int = setting(1 << 20, "How much of a file is read at once.", unit="bytes", ge=4096, le=1 << 30)
+    piece_bytes: int = setting(1 << 20, "How much of a file is read at once.", unit="bytes", ge=4096, le=256 << 20)
 
 
 class GenerateSourceConfig(KeyedSource):

@@ -77,8 +77,8 @@ impl Pipeline {
 
     /// Adds empty lanes. A push to a lane that was not assigned is an error.
     fn assign(&self, py: Python<'_>, lanes: Vec<i32>) -> PyResult<()> {
-        self.run(py, move |engine| {
-            engine.assign(&lanes);
+        self.run(py, move |pipeline| {
+            pipeline.assign(&lanes);
             Ok(())
         })
     }
@@ -93,7 +93,7 @@ impl Pipeline {
 
     /// Runs the records through their lanes. `raw` is empty afterwards.
     fn push(&self, py: Python<'_>, raw: &Raw, now_ms: i64) -> PyResult<Vec<Batch>> {
-        self.rows(py, |engine| Ok(engine.push(&raw.take()?, now_ms)?))
+        self.rows(py, |pipeline| Ok(pipeline.push(&raw.take()?, now_ms)?))
     }
 
     /// The same in the background; gives the rows of earlier pushes, and how many pushes are still under way.
@@ -112,12 +112,12 @@ impl Pipeline {
 
     /// Tells the time, and which lanes have read everything readable: idle logic, windows that close by it.
     fn advance(&self, py: Python<'_>, now_ms: i64, caught_up: Vec<i32>) -> PyResult<Vec<Batch>> {
-        self.rows(py, move |engine| Ok(engine.advance(now_ms, &caught_up)?))
+        self.rows(py, move |pipeline| Ok(pipeline.advance(now_ms, &caught_up)?))
     }
 
     /// The bounded input is over: watermark +infinity, every window closes. Lanes keep their clocks.
     fn end(&self, py: Python<'_>) -> PyResult<Vec<Batch>> {
-        self.rows(py, |engine| Ok(engine.end()?))
+        self.rows(py, |pipeline| Ok(pipeline.end()?))
     }
 
     /// Ends the epoch: rows of `updates` windows leave, ledgers are checked, digest is brought up to date.
@@ -133,8 +133,8 @@ impl Pipeline {
 
     /// The sealed epoch is durable: its undo log is dropped.
     fn committed(&self, py: Python<'_>) -> PyResult<()> {
-        self.run(py, |engine| {
-            engine.committed();
+        self.with(py, |workers| {
+            workers.settled()?.committed();
             Ok(())
         })
     }
@@ -146,29 +146,29 @@ impl Pipeline {
 
     /// Sealed state of each lane; lane -1 is the combine stage.
     fn save<'py>(&self, py: Python<'py>) -> PyResult<Vec<(i32, Bound<'py, PyBytes>)>> {
-        let saved = self.run(py, |engine| Ok(engine.save()))?;
+        let saved = self.with(py, |workers| Ok(workers.settled()?.save()))?;
         Ok(saved.into_iter().map(|(lane, state)| (lane, PyBytes::new(py, &state))).collect())
     }
 
     /// Takes saved state, assigning its lanes. Raises `StateError` when it is damaged or of another pipeline.
     fn restore(&self, py: Python<'_>, lanes: Vec<(i32, PyBackedBytes)>) -> PyResult<()> {
-        self.run(py, move |engine| {
+        self.with(py, move |workers| {
             let lanes: Vec<(i32, Vec<u8>)> = lanes.iter().map(|(lane, state)| (*lane, state.to_vec())).collect();
-            Ok(engine.restore(&lanes)?)
+            Ok(workers.settled()?.restore(&lanes)?)
         })
     }
 
     /// Lanes too far ahead of the slowest (`max_lead`): read no more of them for now.
     fn paused(&self, py: Python<'_>) -> PyResult<Vec<i32>> {
-        self.run(py, |engine| Ok(engine.paused()))
+        self.run(py, |pipeline| Ok(pipeline.paused()))
     }
 
     /// Per lane the counters of the conservation ledger. Lane -1: `late_after_combine`.
     fn ledger(&self, py: Python<'_>) -> PyResult<BTreeMap<i32, BTreeMap<&'static str, u64>>> {
-        self.run(py, |engine| {
+        self.run(py, |pipeline| {
             let mut ledgers: BTreeMap<i32, BTreeMap<&'static str, u64>> =
-                engine.ledgers().map(|(lane, ledger)| (lane, ledger.entries().into_iter().collect())).collect();
-            if let Some(combine) = engine.combine() {
+                pipeline.ledgers().map(|(lane, ledger)| (lane, ledger.entries().into_iter().collect())).collect();
+            if let Some(combine) = pipeline.combine() {
                 let counters = [("late_after_combine", combine.late_after_combine())];
                 ledgers.insert(COMBINE_LANE, counters.into_iter().collect());
             }
@@ -178,10 +178,10 @@ impl Pipeline {
 
     /// Per lane: `max_event_time_ms`, `watermark_ms`, `idle`. Lane -1: `watermark_ms` of the combine stage.
     fn clocks<'py>(&self, py: Python<'py>) -> PyResult<BTreeMap<i32, Bound<'py, PyDict>>> {
-        let (lanes, combined) = self.run(py, |engine| {
-            let (now_ms, idle_timeout_ms) = (engine.now_ms(), engine.plan().clock.idle_timeout_ms);
-            let lanes = engine.lanes().map(|lane| (lane.id, Reading::of(&lane.clock, now_ms, idle_timeout_ms)));
-            let combined = engine.combine().map(|combine| told(combine.watermark_ms()));
+        let (lanes, combined) = self.run(py, |pipeline| {
+            let (now_ms, idle_timeout_ms) = (pipeline.now_ms(), pipeline.plan().clock.idle_timeout_ms);
+            let lanes = pipeline.lanes().map(|lane| (lane.id, Reading::of(&lane.clock, now_ms, idle_timeout_ms)));
+            let combined = pipeline.combine().map(|combine| told(combine.watermark_ms()));
             Ok((lanes.collect::<Vec<_>>(), combined))
         })?;
         let mut clocks = BTreeMap::new();
@@ -203,35 +203,35 @@ impl Pipeline {
     /// The epoch being filled, from 1.
     #[getter]
     fn epoch(&self, py: Python<'_>) -> PyResult<u64> {
-        self.run(py, |engine| Ok(engine.epoch()))
+        self.run(py, |pipeline| Ok(pipeline.epoch()))
     }
 
     #[getter]
     fn state_bytes(&self, py: Python<'_>) -> PyResult<u64> {
-        self.run(py, |engine| Ok(engine.state_bytes()))
+        self.run(py, |pipeline| Ok(pipeline.state_bytes()))
     }
 
     /// How often records had more layouts than the decoder keeps, so that it forgot them all.
     #[getter]
     fn layouts_forgotten(&self, py: Python<'_>) -> PyResult<u64> {
-        self.run(py, |engine| Ok(engine.layouts_forgotten()))
+        self.run(py, |pipeline| Ok(pipeline.layouts_forgotten()))
     }
 
     /// Batches whose group keys were not interned, since most keys of those before were met once.
     #[getter]
     fn batches_not_interned(&self, py: Python<'_>) -> PyResult<u64> {
-        self.run(py, |engine| Ok(engine.batches_not_interned()))
+        self.run(py, |pipeline| Ok(pipeline.batches_not_interned()))
     }
 
     #[getter]
     fn open_windows(&self, py: Python<'_>) -> PyResult<usize> {
-        self.run(py, |engine| Ok(engine.open_windows()))
+        self.run(py, |pipeline| Ok(pipeline.open_windows()))
     }
 
     /// Of the description: saved state of another fingerprint is refused.
     #[getter]
     fn fingerprint(&self, py: Python<'_>) -> PyResult<String> {
-        self.run(py, |engine| Ok(format!("{:016x}", engine.plan().fingerprint)))
+        self.run(py, |pipeline| Ok(format!("{:016x}", pipeline.plan().fingerprint)))
     }
 }
 

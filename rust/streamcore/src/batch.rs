@@ -388,6 +388,15 @@ pub struct Groups {
     pub with_null: Vec<u32>,
 }
 
+impl Groups {
+    /// Key of `group` and its hash.
+    #[must_use]
+    #[inline]
+    pub fn key(&self, group: u32) -> (&[u8], u64) {
+        (self.keys.get(group as usize), self.hashes[group as usize])
+    }
+}
+
 /// The accepted records of (part of) a raw batch, decoded. Row `i` is record `raw_rows[i]`.
 #[derive(Debug, Clone, Default)]
 pub struct Batch {

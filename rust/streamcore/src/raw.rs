@@ -1,11 +1,12 @@
 //! A batch of undecoded records of one lane: bytes end to end, with positions and times.
 //!
 //! Sources fill it (through the binding), `decode` reads it, and refused or late records are
-//! copied out of it; `raw/frames.rs` takes records that stand behind their lengths. Invariants: offsets rise
+//! copied out of it; `raw/frames.rs` takes records that stand behind their lengths, `raw/lines.rs` finds the end of lines. Invariants: offsets rise
 //! strictly; the value bytes are followed by [`PADDING`] spaces, so that wide loads may read past the last
 //! value; of a value over the limit only the beginning is here.
 
 pub mod frames;
+pub mod lines;
 
 use crate::batch::Bytes;
 use crate::buffer::Buffer;
@@ -243,7 +244,7 @@ impl RawBatch {
         self.values.is_empty()
     }
 
-    /// Bytes of all values.
+    /// Bytes held: of the values, of what separates them, and of the padding.
     #[must_use]
     pub fn byte_len(&self) -> usize {
         self.data.len()
@@ -289,13 +290,15 @@ impl RawBatch {
         Some((self.data.get(start..end + PADDING)?, start))
     }
 
-    /// The first of `rows`, and those after it whose values lie within `bytes` of it.
+    /// The first of `rows`, and those after it whose values begin within `bytes` of its value.
     #[must_use]
     pub fn rows_within(&self, rows: std::ops::Range<usize>, bytes: usize) -> std::ops::Range<usize> {
-        let Some((first, others)) = self.values[rows.clone()].split_first() else { return rows };
-        let end = (first.start as usize).saturating_add(bytes);
-        let within = others.iter().take_while(|span| (span.start as usize) < end);
-        rows.start..rows.start + 1 + within.count()
+        let mut end = None;
+        // Null values are nowhere, and go with those before them.
+        let within = self.values[rows.clone()].iter().take_while(|span| {
+            **span == NULL || (span.start as usize) < *end.get_or_insert(span.start as usize + bytes.max(1))
+        });
+        rows.start..rows.start + within.count()
     }
 
     /// Position of record `row`.
@@ -320,12 +323,6 @@ impl RawBatch {
     #[must_use]
     pub fn key(&self, row: usize) -> Option<&[u8]> {
         self.key_present.get(row).copied().unwrap_or(false).then(|| self.keys.get(row))
-    }
-
-    /// True when keys were taken along.
-    #[must_use]
-    pub fn has_keys(&self) -> bool {
-        !self.key_present.is_empty()
     }
 
     /// True when headers were taken along.
@@ -424,6 +421,23 @@ mod tests {
         let mut batch = RawBatch::new(0, "t".into(), 1, 0).within(Some(limit));
         batch.push(Some(&long), 0, None).expect("small");
         assert_eq!(batch.byte_len(), HEAD_BYTES_MAX);
+    }
+
+    #[test]
+    fn rows_within_some_bytes_are_those_also_among_null_values() {
+        let values: [Option<&[u8]>; 8] =
+            [None, Some(b"aaaa"), None, Some(b"bbbb"), Some(b"c"), None, Some(b"dddddddddd"), None];
+        let mut batch = RawBatch::new(0, "t".into(), values.len(), 0);
+        for (offset, value) in values.into_iter().enumerate() {
+            batch.push(value, offset as i64, None).expect("small");
+        }
+        let (mut rows, mut blocks) = (0..values.len(), Vec::new());
+        while !rows.is_empty() {
+            let block = batch.rows_within(rows.clone(), 5);
+            rows.start = block.end;
+            blocks.push(block);
+        }
+        assert_eq!(blocks, [0..4, 4..8]);
     }
 
     #[test]

@@ -2,8 +2,11 @@
 
 use proptest::prelude::*;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 use streamcore::error::ErrorKind;
-use streamcore::pipeline::workers::Workers;
+use streamcore::pipeline::workers::{BYTES_UNDER_WAY_MAX, Workers};
 use streamcore::pipeline::{OutputBatch, Pipeline};
 use streamcore::raw::RawBatch;
 use streamcore::spec::Spec;
@@ -150,10 +153,96 @@ fn a_pipeline_that_a_panic_left_half_changed_is_refused() {
 }
 
 #[test]
-fn dropping_waits_for_nothing_that_is_not_being_worked_on() {
-    let mut workers = Workers::new(pipeline(2));
+fn the_threads_end_behind_what_they_work_on() {
+    let pipeline = pipeline(3);
+    let decoder = pipeline.decoder();
+    let mut workers = Workers::new(pipeline);
     for push in 0..20 {
         workers.push(vec![raw(0, push * 1000, &vec![7; 1000])], NOW_MS).expect("a push");
     }
+    assert!(Arc::strong_count(&decoder) > 1);
     drop(workers);
+    let end = Instant::now() + Duration::from_mins(1);
+    while Arc::strong_count(&decoder) > 1 {
+        assert!(Instant::now() < end, "a thread goes on");
+        sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn pushes_of_more_bytes_than_may_be_under_way_go_one_by_one() {
+    let mut workers = Workers::new(pipeline(4));
+    let large = |offset| {
+        let mut batch = RawBatch::new(0, "t".into(), 1, BYTES_UNDER_WAY_MAX);
+        batch.push(Some(&vec![b' '; BYTES_UNDER_WAY_MAX]), offset, None).expect("small enough");
+        batch
+    };
+    let mut refused = 0;
+    for offset in 0..3 {
+        workers.push(vec![large(offset)], NOW_MS).expect("a push");
+        let (outputs, under_way) = workers.take().expect("rows");
+        refused += outputs.len();
+        assert!(under_way <= 1);
+    }
+    drop(workers.settled().expect("no failure"));
+    assert_eq!(refused + workers.take().expect("rows").0.len(), 3);
+}
+
+/// Three lanes of records with copies and garbage, in pushes large enough to be shared out.
+fn lanes(push: i64) -> Vec<RawBatch> {
+    let record = |lane: i64, row: i64| match (lane + row) % 97 {
+        0 => "garbage".to_owned(),
+        _ => {
+            let id = if row % 10 == 0 { row / 2 } else { row };
+            let time_ms = push * 20 + row / 250 - row % 3;
+            format!(r#"{{"t":{time_ms},"k":"k{}","id":"{lane}-{push}-{id}"}}"#, row * 7 % 300)
+        }
+    };
+    let lane = |lane: i64| {
+        let mut batch = RawBatch::new(lane as i32, "t".into(), 5000, 0);
+        for row in 0..5000 {
+            batch.push(Some(record(lane, row).as_bytes()), push * 5000 + row, None).expect("small");
+        }
+        batch.seal();
+        batch
+    };
+    (0..3).map(lane).collect()
+}
+
+/// Rows, ledgers and digest of three such pushes.
+fn outcome(threads: usize, in_background: bool) -> (Vec<String>, String, u64) {
+    let spec = br#"{"source":{"event_time":"t","event_time_unit":"ms","out_of_orderness_ms":2,"schema":{"k":"string"}},
+        "steps":[{"verb":"dedupe","field":"id","within_ms":1000},
+        {"verb":"window","kind":{"type":"tumbling","size_ms":10},"by":[{"name":"k","text":"k"}],
+        "aggregates":[{"name":"n","text":"count()"}]}]}"#;
+    let mut pipeline = Pipeline::new(&Spec::from_json(spec).expect("a description"), threads).expect("a plan");
+    pipeline.assign(&[0, 1, 2]);
+    if in_background {
+        let mut workers = Workers::new(pipeline);
+        (0..3).for_each(|push| workers.push(lanes(push), NOW_MS).expect("a push"));
+        drop(workers.settled().expect("no failure"));
+        let found = rows(&workers.take().expect("rows").0);
+        return sealed(&mut workers.settled().expect("no failure"), found);
+    }
+    let found = (0..3).flat_map(|push| rows(&pipeline.push(&lanes(push), NOW_MS).expect("a push"))).collect();
+    sealed(&mut pipeline, found)
+}
+
+fn sealed(pipeline: &mut Pipeline, mut found: Vec<String>) -> (Vec<String>, String, u64) {
+    let ledgers = format!("{:?}", pipeline.ledgers().collect::<Vec<_>>());
+    let (more, digest) = seal(pipeline);
+    found.extend(more);
+    (found, ledgers, digest)
+}
+
+#[test]
+fn rows_ledgers_and_state_do_not_depend_on_the_number_of_threads() {
+    let expected = outcome(1, false);
+    assert!(expected.0.len() > 1000);
+    for threads in [2, 5] {
+        assert!(outcome(threads, false) == expected, "{threads} threads in one call");
+    }
+    for threads in [1, 2, 5] {
+        assert!(outcome(threads, true) == expected, "{threads} threads in the background");
+    }
 }

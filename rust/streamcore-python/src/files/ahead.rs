@@ -9,7 +9,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::spawn;
+use std::thread::Builder;
 
 /// Where reading stands.
 #[derive(Clone, Copy)]
@@ -17,11 +17,11 @@ pub struct Place {
     /// Byte after the last record read.
     pub position: u64,
     /// Bytes read behind it.
-    pub left: usize,
+    pub left: u64,
 }
 
 /// A piece, and the place behind it; or the panic that there was instead.
-type Read = Result<(Piece, Place), Box<dyn Any + Send>>;
+type Outcome = Result<(Piece, Place), Box<dyn Any + Send>>;
 
 /// The records of a file, and what was read of them.
 pub struct Ahead(Arc<Shared>);
@@ -33,11 +33,11 @@ struct Shared {
 }
 
 struct Pieces {
-    /// Nowhere while the thread reads, and after a panic.
+    /// Nowhere while the thread reads, and after a failure or panic: what was read then is lost.
     records: Option<Records>,
     /// Largest bytes of the pieces that are to be read.
     wanted: VecDeque<usize>,
-    ready: VecDeque<Read>,
+    ready: VecDeque<Outcome>,
     /// A thread reads, or is about to.
     reading: bool,
 }
@@ -49,19 +49,23 @@ impl Ahead {
         Self(Arc::new(Shared { pieces: Mutex::new(pieces), read: Condvar::new() }))
     }
 
-    /// Has pieces of at most `bytes_max` bytes read until there are `pieces` that were not handed out.
-    pub fn ask(&self, bytes_max: usize, pieces: usize) {
-        let mut queue = self.0.lock();
-        if queue.records.is_none() && !queue.reading {
+    /// Has pieces of at most `bytes_max` bytes read until there are `count` that were not handed out. Where the system
+    /// gives no thread they are read when they are asked for.
+    pub fn ask(&self, bytes_max: usize, count: usize) {
+        let mut pieces = self.0.lock();
+        if pieces.records.is_none() && !pieces.reading {
             return; // Reading failed; `read` says so.
         }
-        while queue.wanted.len() + queue.ready.len() + usize::from(queue.is_read_now()) < pieces {
-            queue.wanted.push_back(bytes_max);
+        let being_read = usize::from(pieces.records.is_none());
+        while pieces.wanted.len() + pieces.ready.len() + being_read < count {
+            pieces.wanted.push_back(bytes_max);
         }
-        if !queue.reading && !queue.wanted.is_empty() {
-            queue.reading = true;
+        if !pieces.reading && !pieces.wanted.is_empty() {
             let shared = self.0.clone();
-            spawn(move || shared.work());
+            pieces.reading = Builder::new().name("streamcore-reader".into()).spawn(move || shared.work()).is_ok();
+            if !pieces.reading {
+                pieces.wanted.clear();
+            }
         }
     }
 
@@ -70,55 +74,62 @@ impl Ahead {
     /// # Panics
     /// As reading it has.
     pub fn read(&self, bytes_max: usize) -> Result<(Piece, Place), Failure> {
-        let wait = self.0.read.wait_while(self.0.lock(), |queue| queue.ready.is_empty() && queue.reading);
-        let mut queue = wait.unwrap_or_else(PoisonError::into_inner);
-        if let Some(read) = queue.ready.pop_front() {
-            drop(queue);
-            return Ok(read.unwrap_or_else(|panic| resume_unwind(panic)));
+        let wait = self.0.read.wait_while(self.0.lock(), |pieces| pieces.ready.is_empty() && pieces.reading);
+        let mut pieces = wait.unwrap_or_else(PoisonError::into_inner);
+        if pieces.ready.is_empty() {
+            let Some(mut records) = pieces.records.take() else {
+                return Err(Failure::Source("reading failed before; open the file again".into()));
+            };
+            let outcome = catch_unwind(AssertUnwindSafe(|| records.read(bytes_max)));
+            let outcome = pieces.keep(records, outcome);
+            pieces.ready.push_back(outcome);
         }
-        let Some(records) = &mut queue.records else {
-            return Err(Failure::Source("reading failed before; open the file again".into()));
-        };
-        let piece = records.read(bytes_max);
-        Ok((piece, records.place()))
+        let outcome = pieces.ready.pop_front();
+        drop(pieces);
+        outcome.expect("there is one").map_err(|panic| resume_unwind(panic))
+    }
+}
+
+impl Drop for Ahead {
+    /// Nobody asks for more.
+    fn drop(&mut self) {
+        self.0.lock().wanted.clear();
     }
 }
 
 impl Pieces {
-    /// A piece is being read that is neither wanted any more nor ready.
-    fn is_read_now(&self) -> bool {
-        self.records.is_none()
+    /// Keeps `records` for the next piece if reading this one went well.
+    fn keep(&mut self, records: Records, outcome: std::thread::Result<Piece>) -> Outcome {
+        let piece = outcome?;
+        let place = records.place();
+        if piece.is_ok() {
+            self.records = Some(records);
+        }
+        Ok((piece, place))
     }
 }
 
 impl Shared {
-    /// Who panics with the pieces locked reads them itself, and is not let in again.
+    /// Nothing panics with the pieces locked: reading is caught.
     fn lock(&self) -> MutexGuard<'_, Pieces> {
         self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads what is wanted.
     fn work(&self) {
-        let mut queue = self.lock();
-        while let Some(bytes_max) = queue.wanted.pop_front() {
-            let Some(mut records) = queue.records.take() else { break };
-            drop(queue);
-            let read = catch_unwind(AssertUnwindSafe(move || {
-                let piece = records.read(bytes_max);
-                (piece, records)
-            }));
-            queue = self.lock();
-            let read = read.map(|(piece, records)| {
-                let place = records.place();
-                queue.records = Some(records);
-                (piece, place)
-            });
-            queue.ready.push_back(read);
+        let mut pieces = self.lock();
+        while let Some(bytes_max) = pieces.wanted.pop_front() {
+            let Some(mut records) = pieces.records.take() else { break };
+            drop(pieces);
+            let outcome = catch_unwind(AssertUnwindSafe(|| records.read(bytes_max)));
+            pieces = self.lock();
+            let outcome = pieces.keep(records, outcome);
+            pieces.ready.push_back(outcome);
             self.read.notify_all();
         }
-        queue.wanted.clear();
-        queue.reading = false;
-        drop(queue);
+        pieces.wanted.clear();
+        pieces.reading = false;
+        drop(pieces);
         self.read.notify_all();
     }
 }

@@ -6,8 +6,8 @@
 use super::Piece;
 use super::input::{Input, piece_bytes};
 use crate::error::Failure;
-use serde::de::IgnoredAny;
 use streamcore::buffer::Buffer;
+use streamcore::raw::lines::whole;
 use streamcore::raw::{Fault, PADDING, RawBatch, kept_bytes};
 
 /// Cuts pieces at their last newline.
@@ -48,6 +48,11 @@ impl Lines {
         Self { long: None, grows }
     }
 
+    /// Bytes of a line over the limit whose end has not come.
+    pub fn passed_over(&self) -> u64 {
+        self.long.as_ref().map_or(0, |long| long.len)
+    }
+
     /// The next whole lines. None at all, but a batch, while a line over the limit goes on.
     pub fn read(&mut self, input: &mut Input, bytes_max: usize) -> Piece {
         let piece = piece_bytes(bytes_max);
@@ -59,7 +64,7 @@ impl Lines {
         loop {
             let ended = input.fill(&mut data, piece)?;
             let newline = memchr::memrchr(b'\n', &data[searched..]).map(|at| searched + at + 1);
-            let end = if ended { Some(self.end(&data)) } else { newline };
+            let end = if ended { Some(whole(&data, self.grows)) } else { newline };
             if let Some(end) = end {
                 input.rest.extend_from_slice(&data[end..]);
                 data.truncate(end);
@@ -74,14 +79,6 @@ impl Lines {
         }
     }
 
-    /// Where the last line ends of data that the file ends behind: one without a newline is whole, unless it is JSON
-    /// that goes on and may do so yet.
-    fn end(&self, data: &[u8]) -> usize {
-        let start = memchr::memrchr(b'\n', data).map_or(0, |newline| newline + 1);
-        let is_cut = |line| serde_json::from_slice::<IgnoredAny>(line).is_err_and(|error| error.is_eof());
-        if self.grows && start < data.len() && is_cut(&data[start..]) { start } else { data.len() }
-    }
-
     /// Reads a piece on in a line over the limit, which is a record once its end has come.
     fn pass_over(&mut self, mut long: Long, input: &mut Input, piece: usize) -> Piece {
         let mut data = Buffer::with_capacity(piece + PADDING);
@@ -90,9 +87,9 @@ impl Lines {
         let end = newline.unwrap_or(data.len());
         long.add(&data[..end]);
         let mut batch = input.batch();
-        if newline.is_none() && !ended {
+        if newline.is_none() && (!ended || self.grows) {
             self.long = Some(long);
-            return Ok(Some(batch));
+            return Ok((!ended).then_some(batch));
         }
         let len = long.len - u64::from(long.last == b'\r');
         batch.push_fault(&long.head, Fault::TooLong(len), input.position as i64)?;

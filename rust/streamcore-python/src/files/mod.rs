@@ -55,7 +55,8 @@ impl Records {
     }
 
     fn place(&self) -> Place {
-        Place { position: self.input.position, left: self.input.rest.len() }
+        let passed_over = if let Cutter::Lines(lines) = &self.cutter { lines.passed_over() } else { 0 };
+        Place { position: self.input.position, left: self.input.rest.len() as u64 + passed_over }
     }
 }
 
@@ -115,7 +116,7 @@ impl FileReader {
 
     /// Bytes read behind it and not handed out: at the end, of a record that the file ends within.
     #[getter]
-    fn left(&self, py: Python<'_>) -> PyResult<usize> {
+    fn left(&self, py: Python<'_>) -> PyResult<u64> {
         held(py, || Ok(lock(&self.0, "the file reader")?.place.left))
     }
 

@@ -28,7 +28,7 @@ impl Decoder {
         search: &mut Search,
         batch: &mut Batch,
     ) {
-        let Search { found, records, marks, layouts, day, .. } = search;
+        let Search { found, records, marks, layouts, minute, .. } = search;
         self.kernel.mark(bytes, marks);
         let block = Block::new(bytes, marks);
         self.take_records(raw, rows, start, records, batch);
@@ -39,9 +39,9 @@ impl Decoder {
         }
         let len = batch.len();
         let found = &mut found[..records.len() * self.projection.len()];
-        if self.fill(raw, block, records, found, day, batch).is_none() {
+        if self.fill(raw, block, records, found, minute, batch).is_none() {
             truncate(batch, len);
-            self.fill_singly(raw, block, records, found, day, batch);
+            self.fill_singly(raw, block, records, found, minute, batch);
         }
     }
 
@@ -116,7 +116,7 @@ impl Decoder {
         block: Block<'_>,
         records: &[Record],
         found: &[Located],
-        day: &mut time::Day,
+        minute: &mut time::LastMinute,
         batch: &mut Batch,
     ) -> Option<()> {
         let fields = self.projection.len();
@@ -135,7 +135,7 @@ impl Decoder {
             }
         }
         for (place, record) in records.iter().enumerate() {
-            let time_ms = self.known_event_time(raw, record.row as usize, block.bytes(), own(place), day)?;
+            let time_ms = self.known_event_time(raw, record.row as usize, block.bytes(), own(place), minute)?;
             batch.event_times_ms.push(time_ms);
         }
         batch.raw_rows.extend(records.iter().map(|record| record.row));
@@ -149,14 +149,14 @@ impl Decoder {
         block: Block<'_>,
         records: &[Record],
         found: &mut [Located],
-        day: &mut time::Day,
+        minute: &mut time::LastMinute,
         batch: &mut Batch,
     ) {
         let fields = self.projection.len();
         for (place, record) in records.iter().enumerate() {
             let own = &mut found[place * fields..(place + 1) * fields];
             shift(own, record.start, u32::wrapping_sub);
-            self.fill_row(raw, record.row as usize, block.record(*record), own, day, batch);
+            self.fill_row(raw, record.row as usize, block.record(*record), own, minute, batch);
         }
     }
 }

@@ -76,8 +76,8 @@ struct Search {
     marks: Marks,
     /// Layouts of the records before it.
     layouts: Layouts,
-    /// The day of the event time before.
-    day: time::Day,
+    /// The minute of the event time before.
+    minute: time::LastMinute,
     /// Mean length of the texts of each column in the range before.
     text_bytes: Vec<usize>,
     /// Group keys.
@@ -200,7 +200,7 @@ impl Decoder {
             records: Vec::new(),
             marks: Marks::default(),
             layouts: Layouts::new(self.kernel),
-            day: time::Day::default(),
+            minute: time::LastMinute::default(),
             text_bytes: vec![TEXT_BYTES; self.plan.fields.len() + self.plan.parts.len()],
             interner: Interner::default(),
         }

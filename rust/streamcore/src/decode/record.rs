@@ -25,7 +25,7 @@ impl Decoder {
         found.resize(self.projection.len(), None);
         let located = self.check_size(raw, row, value.len()).and_then(|()| self.locate(row, value, false, found));
         match located {
-            Ok(()) => self.fill_row(raw, row, value, found, &mut search.day, batch),
+            Ok(()) => self.fill_row(raw, row, value, found, &mut search.minute, batch),
             Err(reject) => batch.rejects.push(reject),
         }
     }
@@ -37,11 +37,11 @@ impl Decoder {
         row: usize,
         value: &[u8],
         found: &[Located],
-        day: &mut time::Day,
+        minute: &mut time::LastMinute,
         batch: &mut Batch,
     ) {
         let len = batch.len();
-        match self.accept(raw, row, value, found, day, batch) {
+        match self.accept(raw, row, value, found, minute, batch) {
             Ok(event_time_ms) => {
                 batch.raw_rows.push(row as u32);
                 batch.event_times_ms.push(event_time_ms);
@@ -61,7 +61,7 @@ impl Decoder {
         row: usize,
         value: &[u8],
         found: &[Located],
-        day: &mut time::Day,
+        minute: &mut time::LastMinute,
         batch: &mut Batch,
     ) -> Result<i64, Reject> {
         for (column, (field, place)) in batch.columns.iter_mut().zip(self.plan.fields.iter().zip(&self.places)) {
@@ -72,7 +72,7 @@ impl Decoder {
         }
         self.check_key(raw, row, value, found)?;
         self.push_parts(raw, row, batch)?;
-        self.event_time(raw, row, value, found, day)
+        self.event_time(raw, row, value, found, minute)
     }
 
     /// Refuses a record whose value, of which `len` bytes are here, is too long or not all there.
@@ -178,9 +178,9 @@ impl Decoder {
         row: usize,
         record: &[u8],
         found: &[Located],
-        day: &mut time::Day,
+        minute: &mut time::LastMinute,
     ) -> Result<i64, Reject> {
-        self.known_event_time(raw, row, record, found, day).ok_or_else(|| self.no_event_time(row, found))
+        self.known_event_time(raw, row, record, found, minute).ok_or_else(|| self.no_event_time(row, found))
     }
 
     /// The event time of a record whose fields were `found`, ms.
@@ -191,11 +191,11 @@ impl Decoder {
         row: usize,
         record: &[u8],
         found: &[Located],
-        day: &mut time::Day,
+        minute: &mut time::LastMinute,
     ) -> Option<i64> {
         match self.event_time_place {
             None => raw.timestamp_ms(row).filter(|time| in_years(*time)),
-            Some(place) => parse_event_time(record, found[place]?, self.plan.event_time_unit, day),
+            Some(place) => parse_event_time(record, found[place]?, self.plan.event_time_unit, minute),
         }
     }
 
@@ -227,14 +227,14 @@ fn in_years(time_ms: i64) -> bool {
 }
 
 #[inline]
-fn parse_event_time(record: &[u8], value: Value, unit: TimeUnitSpec, day: &mut time::Day) -> Option<i64> {
+fn parse_event_time(record: &[u8], value: Value, unit: TimeUnitSpec, minute: &mut time::LastMinute) -> Option<i64> {
     let text = &record[value.start as usize..value.end as usize];
     match value.kind {
-        Kind::Text => day.parse_iso(text),
+        Kind::Text => minute.parse_iso(text),
         Kind::EscapedText => {
             let mut unescaped = Vec::with_capacity(text.len());
             unescape(text, &mut unescaped);
-            day.parse_iso(&unescaped)
+            minute.parse_iso(&unescaped)
         }
         Kind::Integer | Kind::Fraction => time::parse_number(std::str::from_utf8(text).ok()?, unit),
         _ => None,

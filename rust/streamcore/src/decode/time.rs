@@ -19,34 +19,30 @@ pub fn parse_iso(text: &[u8]) -> Option<i64> {
     parse_common(text).or_else(|| parse_iso_slow(text)).filter(|time| in_range(*time))
 }
 
-/// The last date and minute met, so that a time of the same ones is read without a calendar.
+/// The minute of the time read last, so that a time of the same minute or date is read without a calendar.
 #[derive(Debug, Clone)]
-pub struct Day {
-    /// `2026-01-01T`.
-    date: [u8; 11],
+pub struct LastMinute {
+    /// `2026-01-01T00:00`.
+    text: [u8; 16],
     /// Its first millisecond.
     start_ms: i64,
-    /// `2026-01-01T00:00`.
-    minute: [u8; 16],
-    /// Its first millisecond.
-    minute_start_ms: i64,
 }
 
-impl Default for Day {
+impl Default for LastMinute {
     fn default() -> Self {
-        Self { date: *b"1970-01-01T", start_ms: 0, minute: *b"1970-01-01T00:00", minute_start_ms: 0 }
+        Self { text: *b"1970-01-01T00:00", start_ms: 0 }
     }
 }
 
-impl Day {
-    /// See [`parse_iso`]; times in the common form and of the minute before are read fastest, then those of the date.
+impl LastMinute {
+    /// See [`parse_iso`]; times in the common form and of the minute before are read fastest, then those of its date.
     #[inline]
     pub fn parse_iso(&mut self, text: &[u8]) -> Option<i64> {
         if let Some(text) = text.as_array::<24>()
-            && text[..16] == self.minute
+            && text[..16] == self.text
             && let Some(since_ms) = time_of_minute(text)
         {
-            return Some(self.minute_start_ms + since_ms);
+            return Some(self.start_ms + since_ms);
         }
         self.parse_other_minute(text)
     }
@@ -56,12 +52,11 @@ impl Day {
         let Some((text, since_ms)) = text.as_array::<24>().and_then(|text| Some((text, time_of_day(text)?))) else {
             return parse_iso(text);
         };
-        if text[..11] != self.date {
-            let time_ms = parse_iso(text)?;
-            (self.date, self.start_ms) = (*text.first_chunk()?, time_ms - since_ms);
-        }
-        (self.minute, self.minute_start_ms) = (*text.first_chunk()?, self.start_ms + since_ms - since_ms % 60_000);
-        Some(self.start_ms + since_ms)
+        let is_same_date = text[..11] == self.text[..11];
+        let day_ms =
+            if is_same_date { self.start_ms - self.start_ms.rem_euclid(DAY_MS) } else { parse_iso(text)? - since_ms };
+        (self.text, self.start_ms) = (*text.first_chunk()?, day_ms + since_ms - since_ms % 60_000);
+        Some(day_ms + since_ms)
     }
 }
 

@@ -14,6 +14,9 @@ use key::KeyCodec;
 /// Interning rests for a while after a batch with more than one distinct key in so many rows.
 const ROWS_PER_KEY_MIN: usize = 2;
 
+/// A smaller batch says little of how often keys are met: it is always interned, and judged by nothing.
+const ROWS_JUDGED_MIN: usize = 512;
+
 /// How many batches it rests for.
 const REST_BATCHES: u32 = 15;
 
@@ -54,21 +57,23 @@ impl Interner {
         key: &KeyCodec,
         rows: impl ExactSizeIterator<Item = usize>,
     ) -> Groups {
-        let mut groups = Groups::default();
         let count = rows.len();
-        groups.of_row.reserve(count);
-        if self.rest > 0 {
+        let is_judged = count >= ROWS_JUDGED_MIN;
+        if is_judged && self.rest > 0 {
             self.rest -= 1;
             self.rested += 1;
-            for row in rows {
-                groups.of_row.resize(row, 0);
-                let mut any_null = false;
-                groups.keys.push_with(|out| any_null = key.encode(columns, row, out));
-                let group = add(&mut groups, any_null);
-                groups.of_row.push(group);
-            }
-            return groups;
+            return one_each(columns, key, rows);
         }
+        let groups = self.intern(columns, key, rows);
+        if is_judged && groups.hashes.len() * ROWS_PER_KEY_MIN > count {
+            self.rest = REST_BATCHES;
+        }
+        groups
+    }
+
+    fn intern(&mut self, columns: &[&Column], key: &KeyCodec, rows: impl ExactSizeIterator<Item = usize>) -> Groups {
+        let mut groups = Groups::default();
+        groups.of_row.reserve(rows.len());
         self.index.clear();
         self.hashes.clear();
         match columns {
@@ -76,9 +81,6 @@ impl Interner {
                 self.intern_texts(texts, rows, &mut groups);
             }
             _ => self.intern_keys(columns, key, rows, &mut groups),
-        }
-        if groups.hashes.len() * ROWS_PER_KEY_MIN > count {
-            self.rest = REST_BATCHES;
         }
         groups
     }
@@ -128,6 +130,20 @@ impl Interner {
     }
 }
 
+/// A group for each row.
+fn one_each(columns: &[&Column], key: &KeyCodec, rows: impl ExactSizeIterator<Item = usize>) -> Groups {
+    let mut groups = Groups::default();
+    groups.of_row.reserve(rows.len());
+    for row in rows {
+        groups.of_row.resize(row, 0);
+        let mut any_null = false;
+        groups.keys.push_with(|out| any_null = key.encode(columns, row, out));
+        let group = add(&mut groups, any_null);
+        groups.of_row.push(group);
+    }
+    groups
+}
+
 /// Makes a group of the last key.
 fn add(groups: &mut Groups, any_null: bool) -> u32 {
     let group = groups.hashes.len() as u32;
@@ -171,39 +187,67 @@ mod tests {
         proptest::collection::vec(proptest::collection::vec(row, 0..40), 1..24)
     }
 
+    fn columns(batch: &[Row], types: &[DataType]) -> Vec<Column> {
+        let mut columns: Vec<Column> = types.iter().copied().map(Column::new).collect();
+        for (text, number, _) in batch {
+            columns[0].push(text.as_deref().map_or(Scalar::Null, |text| Scalar::Bytes(text.as_bytes())));
+            if let Some(column) = columns.get_mut(1) {
+                column.push(number.map_or(Scalar::Null, Scalar::Int64));
+            }
+        }
+        columns
+    }
+
     proptest! {
         #[test]
-        fn rows_of_a_group_have_its_key_and_keys_of_a_batch_are_distinct_unless_it_rests(
+        fn rows_of_a_group_have_its_key_and_interned_keys_are_distinct(
             batches in batches(), only_text in any::<bool>(),
         ) {
             let types = if only_text { &TYPES[..1] } else { &TYPES[..] };
             let codec = KeyCodec::new(types.to_vec());
             let mut interner = Interner::default();
             for batch in batches {
-                let mut columns: Vec<Column> = types.iter().copied().map(Column::new).collect();
-                for (text, number, _) in &batch {
-                    columns[0].push(text.as_deref().map_or(Scalar::Null, |text| Scalar::Bytes(text.as_bytes())));
-                    if let Some(column) = columns.get_mut(1) {
-                        column.push(number.map_or(Scalar::Null, Scalar::Int64));
-                    }
-                }
+                let columns = columns(&batch, types);
                 let columns: Vec<&Column> = columns.iter().collect();
                 let rows: Vec<usize> = (0..batch.len()).filter(|row| batch[*row].2).collect();
-                let resting = interner.rest > 0;
-                let groups = interner.groups(&columns, &codec, rows.iter().copied());
-                prop_assert_eq!(groups.keys.len(), groups.hashes.len());
-                for row in &rows {
-                    let mut key = Vec::new();
-                    let any_null = codec.encode(&columns, *row, &mut key);
-                    let group = groups.of_row[*row];
-                    prop_assert_eq!(groups.keys.get(group as usize), &key[..]);
-                    prop_assert_eq!(groups.hashes[group as usize], key_hash(&key));
-                    prop_assert_eq!(groups.with_null.binary_search(&group).is_ok(), any_null);
+                let interned = interner.intern(&columns, &codec, rows.iter().copied());
+                let each = one_each(&columns, &codec, rows.iter().copied());
+                for groups in [&interned, &each] {
+                    prop_assert_eq!(groups.keys.len(), groups.hashes.len());
+                    for row in &rows {
+                        let mut key = Vec::new();
+                        let any_null = codec.encode(&columns, *row, &mut key);
+                        let group = groups.of_row[*row];
+                        prop_assert_eq!(groups.keys.get(group as usize), &key[..]);
+                        prop_assert_eq!(groups.hashes[group as usize], key_hash(&key));
+                        prop_assert_eq!(groups.with_null.binary_search(&group).is_ok(), any_null);
+                    }
                 }
-                let distinct: std::collections::BTreeSet<&[u8]> = groups.keys.iter().collect();
-                let expected = if resting { rows.len() } else { distinct.len() };
-                prop_assert_eq!(groups.keys.len(), expected);
+                let distinct: std::collections::BTreeSet<&[u8]> = each.keys.iter().collect();
+                prop_assert_eq!(interned.keys.len(), distinct.len());
+                prop_assert_eq!(each.keys.len(), rows.len());
             }
         }
+    }
+
+    #[test]
+    fn interning_rests_after_a_large_batch_of_keys_met_once_and_small_ones_neither_begin_nor_end_it() {
+        let codec = KeyCodec::new(TYPES[..1].to_vec());
+        let mut interner = Interner::default();
+        let mut groups = |rows: usize, keys: usize| {
+            let batch: Vec<Row> = (0..rows).map(|row| (Some((row % keys).to_string()), None, true)).collect();
+            let columns = columns(&batch, &TYPES[..1]);
+            (interner.groups(&[&columns[0]], &codec, 0..rows).keys.len(), interner.rested())
+        };
+        assert_eq!(
+            [groups(1, 1), groups(511, 511), groups(512, 256), groups(4096, 1000)].map(|(_, rested)| rested),
+            [0; 4]
+        );
+        assert_eq!(groups(512, 257), (257, 0), "after this one");
+        assert_eq!(groups(511, 5), (5, 0));
+        for batch in 1..=u64::from(REST_BATCHES) {
+            assert_eq!(groups(1000, 5), (1000, batch));
+        }
+        assert_eq!(groups(1000, 5), (5, u64::from(REST_BATCHES)));
     }
 }

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{ScopedJoinHandle, scope};
 
-/// Records decoded in one go; small enough to share out, large enough to pay for it.
+/// Most records decoded in one go; small enough to share out, large enough to pay for it.
 const RANGE_ROWS: usize = 4096;
 
 /// Pushes below this many records stay on the calling thread.
@@ -31,8 +31,10 @@ struct Task {
 pub fn decode(decoder: &Decoder, raws: &[RawBatch], threads: usize) -> Vec<Vec<Batch>> {
     let mut tasks = Vec::new();
     for (raw, batch) in raws.iter().enumerate() {
-        for start in (0..batch.len()).step_by(RANGE_ROWS) {
-            tasks.push(Task { raw, rows: start..(start + RANGE_ROWS).min(batch.len()) });
+        // Of equal length, so that what is learned of one holds for the next.
+        let rows = batch.len().div_ceil(batch.len().div_ceil(RANGE_ROWS).max(1)).max(1);
+        for start in (0..batch.len()).step_by(rows) {
+            tasks.push(Task { raw, rows: start..(start + rows).min(batch.len()) });
         }
     }
     let rows: usize = raws.iter().map(RawBatch::len).sum();

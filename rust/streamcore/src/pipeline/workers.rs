@@ -13,12 +13,12 @@ use crate::raw::RawBatch;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{JoinHandle, spawn};
+use std::thread::Builder;
 
-/// More threads are not kept: a lane's records are applied by one thread, which takes a good fifth of the time that
-/// decoding takes.
-const THREADS_MAX: usize = 8;
+/// Bytes of records under way, beyond which the next push waits until others are applied.
+pub const BYTES_UNDER_WAY_MAX: usize = 128 << 20;
 
 /// One push that was handed in.
 struct Push {
@@ -29,6 +29,7 @@ struct Push {
 
 /// One push whose records are decoded.
 struct Decoded {
+    bytes: usize,
     raws: Vec<RawBatch>,
     batches: Vec<Vec<Batch>>,
     now_ms: i64,
@@ -51,6 +52,8 @@ struct Queue {
     first: u64,
     /// A push is being applied.
     applying: bool,
+    /// Bytes of records of all these.
+    bytes: usize,
     /// Rows of the pushes that were applied, until someone takes them.
     outputs: Vec<OutputBatch>,
     /// Why a push failed, until someone is told.
@@ -73,12 +76,13 @@ struct Shared {
     threads: usize,
 }
 
-/// A pipeline, and the threads that push to it. Used by one thread at a time.
+/// A pipeline, and the threads that push to it. Used by one thread at a time, in one process: a forked one has no threads.
 pub struct Workers {
     shared: Arc<Shared>,
-    /// Started with the first push.
-    threads: Vec<JoinHandle<()>>,
+    /// Threads that were started, with the first push. Nobody waits for them: they end when nothing is left to do.
+    threads: usize,
     threads_max: usize,
+    process: u32,
 }
 
 impl Workers {
@@ -94,14 +98,15 @@ impl Workers {
             pipeline: Mutex::new(pipeline),
             threads: threads.saturating_sub(1).max(1),
         };
-        Self { shared: Arc::new(shared), threads: Vec::new(), threads_max: threads.min(THREADS_MAX) }
+        Self { shared: Arc::new(shared), threads: 0, threads_max: threads, process: process::id() }
     }
 
     /// The pipeline between two pushes: of those handed in, some may not be applied yet.
     ///
     /// # Errors
-    /// When a panic has left it half changed.
+    /// When a panic has left it half changed, and in a forked process.
     pub fn pipeline(&self) -> Result<MutexGuard<'_, Pipeline>> {
+        self.check_process()?;
         self.shared.pipeline()
     }
 
@@ -110,25 +115,28 @@ impl Workers {
     /// # Errors
     /// What made a push fail, once; then, until a rollback, that one failed.
     pub fn settled(&mut self) -> Result<MutexGuard<'_, Pipeline>> {
+        self.check_process()?;
         let mut queue = self.shared.wait_while(|queue| queue.under_way() > 0);
         queue.check()?;
         drop(queue);
         self.pipeline()
     }
 
-    /// Hands in records, once there is room: at most one push more than there are threads is under way.
+    /// Hands in records, once there is room: at most one push more than there are threads is under way, and more than
+    /// [`BYTES_UNDER_WAY_MAX`] bytes only of one.
     ///
     /// # Errors
-    /// What made an earlier push fail: these records are dropped then, as all that were handed in after it.
+    /// What made an earlier push fail: these records are dropped then, as all that were handed in after it. And where
+    /// the system gives no thread.
     pub fn push(&mut self, raws: Vec<RawBatch>, now_ms: i64) -> Result<()> {
-        while self.threads.len() < self.threads_max {
-            let shared = self.shared.clone();
-            self.threads.push(spawn(move || shared.work()));
-        }
-        let room = self.threads.len() + 1;
-        let mut queue = self.shared.wait_while(|queue| queue.under_way() >= room);
+        self.check_process()?;
+        self.start_threads()?;
+        let (room, bytes) = (self.threads + 1, byte_len(&raws));
+        let is_full = |queue: &Queue| queue.under_way() > 0 && queue.bytes + bytes > BYTES_UNDER_WAY_MAX;
+        let mut queue = self.shared.wait_while(|queue| queue.under_way() >= room || is_full(queue));
         queue.check()?;
         let number = queue.first + queue.places.len() as u64;
+        queue.bytes += bytes;
         queue.waiting.push_back(Push { number, raws, now_ms });
         queue.places.push_back(None);
         self.shared.work.notify_one();
@@ -140,6 +148,7 @@ impl Workers {
     /// # Errors
     /// What made a push fail.
     pub fn take(&mut self) -> Result<(Vec<OutputBatch>, usize)> {
+        self.check_process()?;
         let mut queue = self.shared.queue();
         queue.check()?;
         Ok((std::mem::take(&mut queue.outputs), queue.under_way()))
@@ -148,8 +157,9 @@ impl Workers {
     /// Takes the pipeline back to the last commit. What is under way is dropped, with its rows and its failure.
     ///
     /// # Errors
-    /// When a panic has left the pipeline half changed.
+    /// When a panic has left the pipeline half changed, and in a forked process.
     pub fn rollback(&mut self) -> Result<()> {
+        self.check_process()?;
         self.shared.queue().drop_pushes();
         let mut queue = self.shared.wait_while(|queue| queue.applying);
         queue.outputs.clear();
@@ -158,17 +168,45 @@ impl Workers {
         self.pipeline()?.rollback();
         Ok(())
     }
+
+    fn start_threads(&mut self) -> Result<()> {
+        while self.threads < self.threads_max {
+            let shared = self.shared.clone();
+            let started = Builder::new().name("streamcore-worker".into()).spawn(move || shared.work());
+            match started {
+                Ok(_) => self.threads += 1,
+                // Fewer do the same, later.
+                Err(_) if self.threads > 0 => self.threads_max = self.threads,
+                Err(error) => {
+                    let message = format!("the system gives no thread to push with: {error}; raise its limits");
+                    return Err(Error::new(ErrorKind::Limit, message));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The threads stay behind in a fork, and with them whatever they had locked.
+    fn check_process(&self) -> Result<()> {
+        if self.process == process::id() {
+            return Ok(());
+        }
+        let message = "the pipeline belongs to the process this one was forked from; make a new one here";
+        Err(Error::new(ErrorKind::Internal, message))
+    }
 }
 
 impl Drop for Workers {
+    /// What is being worked on is finished behind it, and dropped.
     fn drop(&mut self) {
+        if self.check_process().is_err() {
+            return;
+        }
         let mut queue = self.shared.queue();
         queue.drop_pushes();
         queue.closing = true;
         drop(queue);
         self.shared.work.notify_all();
-        // They catch their panics.
-        self.threads.drain(..).for_each(|thread| drop(thread.join()));
     }
 }
 
@@ -185,6 +223,17 @@ impl Queue {
         Some(decoded)
     }
 
+    /// The push that was being applied is.
+    fn applied(&mut self, bytes: usize, outcome: std::result::Result<Result<Vec<OutputBatch>>, Box<dyn Any + Send>>) {
+        self.applying = false;
+        self.bytes = self.bytes.saturating_sub(bytes);
+        match outcome {
+            Ok(Ok(outputs)) => self.outputs.extend(outputs),
+            Ok(Err(error)) => self.fail(Failure::Error(error)),
+            Err(panic) => self.fail(Failure::Panic(panic)),
+        }
+    }
+
     fn under_way(&self) -> usize {
         self.places.len() + usize::from(self.applying)
     }
@@ -194,6 +243,7 @@ impl Queue {
         self.first += self.places.len() as u64;
         self.waiting.clear();
         self.places.clear();
+        self.bytes = 0;
     }
 
     fn fail(&mut self, failure: Failure) {
@@ -241,14 +291,10 @@ impl Shared {
         while !queue.closing {
             if let Some(decoded) = queue.next_to_apply() {
                 drop(queue);
-                let applied = catch_unwind(AssertUnwindSafe(|| self.apply(decoded)));
+                let bytes = decoded.bytes;
+                let outcome = catch_unwind(AssertUnwindSafe(|| self.apply(decoded)));
                 queue = self.queue();
-                queue.applying = false;
-                match applied {
-                    Ok(Ok(outputs)) => queue.outputs.extend(outputs),
-                    Ok(Err(error)) => queue.fail(Failure::Error(error)),
-                    Err(panic) => queue.fail(Failure::Panic(panic)),
-                }
+                queue.applied(bytes, outcome);
                 self.done.notify_one();
             } else if let Some(push) = queue.waiting.pop_front() {
                 drop(queue);
@@ -272,10 +318,31 @@ impl Shared {
 
     fn decode(&self, push: Push) -> Decoded {
         let batches = work::decode(&self.decoder, &push.raws, 1);
-        Decoded { raws: push.raws, batches, now_ms: push.now_ms }
+        Decoded { bytes: byte_len(&push.raws), raws: push.raws, batches, now_ms: push.now_ms }
     }
 
     fn apply(&self, decoded: Decoded) -> Result<Vec<OutputBatch>> {
         self.pipeline()?.push_decoded(&decoded.raws, decoded.batches, decoded.now_ms, self.threads)
+    }
+}
+
+fn byte_len(raws: &[RawBatch]) -> usize {
+    raws.iter().map(RawBatch::byte_len).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_goes_on_where_the_caller_is_and_nothing_is_pushed_after_it() {
+        let mut queue = Queue { places: VecDeque::from([None, None]), bytes: 7, ..Queue::default() };
+        queue.waiting.push_back(Push { number: 1, raws: Vec::new(), now_ms: 0 });
+        queue.applying = true;
+        queue.applied(7, Err(Box::new("on purpose")));
+        assert_eq!((queue.under_way(), queue.waiting.len(), queue.bytes, queue.first), (0, 0, 0, 2));
+        let panic = catch_unwind(AssertUnwindSafe(|| queue.check())).expect_err("it goes on");
+        assert_eq!(panic.downcast_ref(), Some(&"on purpose"));
+        assert!(queue.check().expect_err("until a rollback").message.contains("an earlier push failed"));
     }
 }

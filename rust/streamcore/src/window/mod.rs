@@ -62,10 +62,10 @@ pub struct Arrivals<'a> {
 }
 
 impl Arrivals<'_> {
-    /// Group key of `row`.
+    /// Group key of `row` and its hash.
     #[must_use]
-    pub fn key(&self, row: u32) -> &[u8] {
-        self.groups.keys.get(self.groups.of_row[row as usize] as usize)
+    pub fn key(&self, row: u32) -> (&[u8], u64) {
+        self.groups.key(self.groups.of_row[row as usize])
     }
 }
 

@@ -99,7 +99,7 @@ impl<'g> SlotCache<'g> {
         if of_table == self.table {
             return slot;
         }
-        let (key, hash) = (self.groups.keys.get(group as usize), self.groups.hashes[group as usize]);
+        let (key, hash) = self.groups.key(group);
         let (slot, _) = table.slot_for_update(hash, key);
         self.slots[group as usize] = (slot, self.table);
         slot

@@ -132,9 +132,9 @@ impl SessionWindows {
         self.sessions.bucket(BUCKET).slots().empty_values()
     }
 
-    /// Joins an event to the sessions of `key` it touches and that are not over at `watermark_ms`; when it is late, the
-    /// watermark from which on it is.
-    fn count(&mut self, key: &[u8], event: Session, watermark_ms: i64) -> Option<i64> {
+    /// Joins an event to the sessions of its key (with its hash) that it touches and that are not over at
+    /// `watermark_ms`; when it is late, the watermark from which on it is.
+    fn count(&mut self, (key, hash): (&[u8], u64), event: Session, watermark_ms: i64) -> Option<i64> {
         let gaps = self.gaps;
         let joined = |slots: &SessionSlots, slot: u32, piece: &Session| {
             let from_ms = (piece.start_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms));
@@ -145,12 +145,12 @@ impl SessionWindows {
         let over_at = gaps.over_at(event.last_ms);
         if over_at <= watermark_ms {
             let table = self.table();
-            let slot = table.and_then(|table| table.find(key_hash(key), key).map(|slot| (table.slots(), slot)));
+            let slot = table.and_then(|table| table.find(hash, key).map(|slot| (table.slots(), slot)));
             if slot.and_then(|(slots, slot)| joined(slots, slot, &event)).is_none() {
                 return Some(over_at);
             }
         }
-        self.join(key, event, joined, |piece, session| {
+        self.join((key, hash), event, joined, |piece, session| {
             piece.absorb(session, |left, right| gaps.touch(left, right));
         });
         None
@@ -159,13 +159,13 @@ impl SessionWindows {
     /// Puts `piece` in, made one with every session that is `joined`, and with those that are joined then.
     fn join(
         &mut self,
-        key: &[u8],
+        (key, hash): (&[u8], u64),
         mut piece: Session,
         joined: impl Fn(&SessionSlots, u32, &Session) -> Option<Place>,
         absorb: impl Fn(&mut Session, &Session),
     ) {
         let table = self.sessions.bucket(BUCKET);
-        let (slot, _) = table.slot_for_update(key_hash(key), key);
+        let (slot, _) = table.slot_for_update(hash, key);
         let slots = table.slots_mut();
         let mut alone = true;
         while let Some(session) = joined(slots, slot, &piece).and_then(|place| slots.take(slot, place)) {
@@ -185,7 +185,7 @@ impl SessionWindows {
         let gaps = self.gaps;
         let joined = |slots: &SessionSlots, slot: u32, piece: &Session| linked_in(gaps, slots, slot, piece);
         for Closed { key, session } in closed {
-            self.join(&key, session, joined, Session::merge);
+            self.join((&key, key_hash(&key)), session, joined, Session::merge);
         }
     }
 
@@ -230,7 +230,7 @@ impl SessionWindows {
             }
         }
         for Closed { key, session } in left {
-            self.join(&key, session, |_, _, _| None, Session::merge);
+            self.join((&key, key_hash(&key)), session, |_, _, _| None, Session::merge);
         }
         closed
     }

@@ -42,7 +42,10 @@ fn key_of(key: u8) -> Vec<u8> {
 fn apply(windows: &mut SessionWindows, batch: &[Event]) -> (Outcomes, Vec<Bounds>) {
     let rows: Vec<u32> = (0..batch.len() as u32).collect();
     let mut groups = Groups { of_row: rows.clone(), ..Groups::default() };
-    batch.iter().for_each(|(key, ..)| groups.keys.push(&key_of(*key)));
+    for (key, ..) in batch {
+        groups.keys.push(&key_of(*key));
+        groups.hashes.push(key_hash(&key_of(*key)));
+    }
     let times: Vec<i64> = batch.iter().map(|event| event.1).collect();
     let watermarks: Vec<i64> = batch.iter().map(|event| event.2).collect();
     let offsets = vec![0; batch.len()];

@@ -1,0 +1,38 @@
+//! Where the last line of a file ends.
+//!
+//! The binding's reader of lines asks at the end of a file. Invariant: what is left to later is not lost: it is the
+//! beginning of what is read then.
+
+use serde::de::IgnoredAny;
+
+/// The bytes of `data`, which the file ends behind, that are whole lines. One without a newline is whole, unless
+/// `grows`, the file may be read on when it has grown, and the line is JSON that goes on.
+#[must_use]
+pub fn whole(data: &[u8], grows: bool) -> usize {
+    let start = memchr::memrchr(b'\n', data).map_or(0, |newline| newline + 1);
+    let last = &data[start..];
+    let is_cut = || serde_json::from_slice::<IgnoredAny>(last).is_err_and(|error| error.is_eof());
+    if grows && !last.trim_ascii().is_empty() && is_cut() { start } else { data.len() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_last_line_whose_json_goes_on_is_left_and_only_where_the_file_may_grow() {
+        let cut: [&[u8]; 4] = [b"{", b"{\"a\":1,", b"{\"a\":\"\\", b" {\"a\":[1"];
+        for last in cut {
+            let data = [b"{}\n", last].concat();
+            assert_eq!(whole(&data, true), 3, "{}", last.escape_ascii());
+            assert_eq!(whole(&data, false), data.len());
+            assert_eq!(whole(last, true), 0);
+        }
+        let ended: [&[u8]; 6] = [b"", b" \r", b"{\"a\":1}", b"no JSON", b"{\"a\":1} ", b"{\"a\":1}}"];
+        for last in ended {
+            let data = [b"{}\n", last].concat();
+            assert_eq!(whole(&data, true), data.len(), "{}", last.escape_ascii());
+        }
+        assert_eq!(whole(b"{\n", true), 2, "a newline ends it whatever it is");
+    }
+}
