@@ -96,8 +96,8 @@ $(BENCH_VENV)/.locked: bench/peers/requirements.txt requirements-dev.lock | need
 bench: build servers $(BENCH_VENV)/.locked ## against the rivals, side by side; writes bench/results/
 	$(BIN)/python bench/python/run.py --rivals $(BENCH_VENV)/bin/python $(ARGS)
 
-bench-decode: $(VENV)/.locked | need-rust ## JSON decoding beside simd-json, sonic-rs, jiter, serde_json and orjson, on one core
-	$(BIN)/python bench/python/run.py --only decode --rounds 9 $(ARGS)
+bench-decode: $(VENV)/.locked | need-rust ## one core: JSON decoding beside simd-json, sonic-rs, jiter, serde_json and orjson, and a lane
+	$(BIN)/python bench/python/run.py --only decode --only lane --rounds 9 $(ARGS)
 
 docs: build ## write docs/pipeline-toml.md from the configuration models
 	$(BIN)/streamcore config reference > docs/pipeline-toml.md

@@ -7,21 +7,17 @@ the times; orjson then reads the same records. Times are of one thread on a proc
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
 import sys
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench.python.measure import BENCH as HOME
+from bench.python import criterion
 from bench.python.measure import Contestant, Figure, Measured, WrongAnswerError, machine, say, work
 
 BENCH = "decode"
-RUST = HOME / "rust"
 FASTEST = ("simd-json", "sonic-rs")
 """Crates: the better of them is what a target is about."""
 
@@ -72,13 +68,9 @@ class Corpus:
 
 def run(folder: Path, rounds: int) -> list[Corpus]:
     """Raises `WrongAnswerError`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        path.unlink()
-    criterion(folder, rounds)
-    versions = locked_versions()
+    paths, versions = criterion.run(BENCH, folder, rounds), criterion.locked_versions()
     corpora = []
-    for path in sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
+    for path in paths:
         found = json.loads(path.read_text())
         own, *rivals = (
             Measured(name, versions[name.split()[0]], [1e9 / ns for ns in times]) for name, times in found["ns"]
@@ -86,22 +78,6 @@ def run(folder: Path, rounds: int) -> list[Corpus]:
         rivals.append(orjson(path, found["columns"], rounds))
         corpora.append(Corpus(found["name"], found["bytes"] / found["events"], own, rivals))
     return corpora
-
-
-def criterion(folder: Path, rounds: int) -> None:
-    """Its lines are talk, not results, and go where talk goes."""
-    command = ["cargo", "bench", "--locked", "--manifest-path", str(RUST / "Cargo.toml"), "--bench", "decode"]
-    settings = {"STREAMCORE_BENCH_FOLDER": str(folder), "STREAMCORE_BENCH_ROUNDS": str(rounds)}
-    done = subprocess.run(
-        [*command, "--", "--output-format", "bencher"], env={**os.environ, **settings}, stdout=sys.stderr, check=False
-    )
-    if done.returncode != 0:
-        raise RuntimeError("cargo bench failed: see above")
-
-
-def locked_versions() -> dict[str, str]:
-    packages = tomllib.loads((RUST / "Cargo.lock").read_text())["package"]
-    return {package["name"]: package["version"] for package in packages}
 
 
 def orjson(answer: Path, columns: Sequence[tuple[str, Sequence[Any]]], rounds: int) -> Measured:

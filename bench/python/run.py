@@ -19,12 +19,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bench.python import clickstream, decode, startup  # noqa: E402
+from bench.python import clickstream, decode, lane, startup  # noqa: E402
 from bench.python.file_to_windows import FileBench  # noqa: E402
 from bench.python.kafka_to_windows import KafkaBench  # noqa: E402
 from bench.python.measure import Figure, Measured, WrongAnswerError, machine, say  # noqa: E402
 
-NAMES = ("startup", "decode", "file", "kafka")
+NAMES = ("startup", "decode", "lane", "file", "kafka")
 CACHE = ROOT / ".cache" / "bench"
 
 
@@ -62,6 +62,12 @@ def run(options: argparse.Namespace) -> tuple[list[Measured], list[Figure]]:
         decode.show(corpora)
         measured += [entry for corpus in corpora for entry in corpus.rounds()]
         figures += [one for corpus in corpora for one in corpus.figures()]
+    if "lane" in chosen:
+        say("lane")
+        jobs = lane.run(CACHE / "lane", options.rounds)
+        show(jobs)
+        measured += jobs
+        figures += lane.figures(jobs)
     if {"file", "kafka"} & set(chosen):
         say(f"preparing {options.events:,} events")
         data = clickstream.prepare(CACHE, options.events)
@@ -99,9 +105,10 @@ def cpu_flags() -> list[str]:
 
 
 def show(measured: Sequence[Measured]) -> None:
-    say(f"\n{'who':<24}{'version':<10}{'events/s':>14}{'spread':>9}")
+    width = max(22, *(len(entry.name) for entry in measured)) + 2
+    say(f"\n{'who':<{width}}{'version':<10}{'events/s':>14}{'spread':>9}")
     for entry in measured:
-        say(f"{entry.name:<24}{entry.version:<10}{entry.median:>14,.0f}{entry.spread:>8.0%}")
+        say(f"{entry.name:<{width}}{entry.version:<10}{entry.median:>14,.0f}{entry.spread:>8.0%}")
     say("")
 
 

@@ -4,36 +4,27 @@
 //! corpus, several rounds of them, so that a busy machine is busy for all. Invariant: no time is taken before
 //! every contestant gave the same columns and refused the same spoiled records.
 
-use criterion::measurement::{Measurement, ValueFormatter, WallTime};
-use criterion::{Criterion, SamplingMode, Throughput};
-use rustix::time::{ClockId, clock_gettime};
+use criterion::measurement::Measurement as _;
 use serde_json::json;
 use std::hint::black_box;
 use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
-use std::{env, fs, io};
+use std::{fs, io};
 use streamcore::batch::Column;
 use streamcore::raw::RawBatch;
 use streamcore_bench::columns::to_json;
 use streamcore_bench::contestants::{self, Contestant};
 use streamcore_bench::corpora::{self, Corpus};
+use streamcore_bench::cpu_time::CpuTime;
+use streamcore_bench::turns::{Pass, Times, Turns};
 
 /// As in the binding.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Environment: the folder where corpora, answers and times are left for `bench/python/decode.py`.
-const FOLDER: &str = "STREAMCORE_BENCH_FOLDER";
-
-/// Environment: how many turns each contestant has.
-const ROUNDS: &str = "STREAMCORE_BENCH_ROUNDS";
-
 /// Records decoded in one go, as the engine cuts them.
 const RANGE_ROWS: usize = 4096;
-
-/// Samples of one turn: the fewest that criterion takes.
-const SAMPLES: usize = 10;
 
 /// Places at which a record is spoiled, about.
 const PLACES: usize = 500;
@@ -41,61 +32,20 @@ const PLACES: usize = 500;
 /// Contestants by name.
 type Contestants = Vec<(&'static str, Box<dyn Contestant>)>;
 
-/// Nanoseconds an event by name, one value a round.
-type Times = Vec<(&'static str, Vec<f64>)>;
-
-/// Time that this thread had on a processor: steadier than a clock where others use the machine too.
-struct CpuTime;
-
-impl Measurement for CpuTime {
-    type Intermediate = Duration;
-    type Value = Duration;
-
-    fn start(&self) -> Duration {
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-    }
-
-    fn end(&self, start: Duration) -> Duration {
-        self.start().saturating_sub(start)
-    }
-
-    fn add(&self, left: &Duration, right: &Duration) -> Duration {
-        *left + *right
-    }
-
-    fn zero(&self) -> Duration {
-        Duration::ZERO
-    }
-
-    fn to_f64(&self, value: &Duration) -> f64 {
-        WallTime.to_f64(value)
-    }
-
-    fn formatter(&self) -> &dyn ValueFormatter {
-        WallTime.formatter()
-    }
-}
-
 fn main() {
-    let mut criterion = Criterion::default()
-        .with_measurement(CpuTime)
-        .sample_size(SAMPLES)
-        .warm_up_time(Duration::from_millis(10))
-        .measurement_time(Duration::from_millis(100))
-        .nresamples(2_000)
-        .configure_from_args();
-    let folder = env::var(FOLDER).ok();
-    let rounds = env::var(ROUNDS).map_or(1, |rounds| rounds.parse().expect("a number of rounds"));
+    let mut turns = Turns::new(Duration::from_millis(100));
     for corpus in corpora::all() {
         let mut contestants = contestants::all(corpus.shape);
         let answer = check(&corpus, &mut contestants);
-        let times = measure(&mut criterion, &corpus, &mut contestants, rounds);
-        if let Some(folder) = &folder {
-            keep(Path::new(folder), &corpus, &answer, &times).expect("a folder to write to");
+        let pass = Pass { events: corpus.raw.len(), bytes: corpus.bytes() };
+        let times = turns.measure(corpus.name, pass, &mut contestants, |contestant, passes| {
+            taken(&corpus.raw, contestant.as_mut(), passes)
+        });
+        if let Some(folder) = turns.folder() {
+            keep(folder, &corpus, &answer, &times).expect("a folder to write to");
         }
     }
-    criterion.final_summary();
+    turns.finish();
 }
 
 fn ranges(raw: &RawBatch) -> impl Iterator<Item = Range<usize>> {
@@ -132,28 +82,6 @@ fn spoiled(record: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-fn measure(criterion: &mut Criterion<CpuTime>, corpus: &Corpus, contestants: &mut Contestants, rounds: usize) -> Times {
-    let (elements, bytes) = (corpus.raw.len() as u64, corpus.bytes() as u64);
-    let mut times: Times = contestants.iter().map(|(name, _)| (*name, Vec::new())).collect();
-    for round in 1..=rounds {
-        let mut group = criterion.benchmark_group(format!("{}/round {round}", corpus.name));
-        group.sampling_mode(SamplingMode::Flat).throughput(Throughput::ElementsAndBytes { elements, bytes });
-        for ((name, contestant), (_, medians)) in contestants.iter_mut().zip(&mut times) {
-            let mut samples = Vec::new();
-            group.bench_function(*name, |bencher| {
-                bencher.iter_custom(|passes| {
-                    let taken = taken(&corpus.raw, contestant.as_mut(), passes);
-                    samples.push(taken.as_nanos() as f64 / (passes * elements) as f64);
-                    taken
-                });
-            });
-            medians.extend(median(&samples[samples.len().saturating_sub(SAMPLES)..]));
-        }
-        group.finish();
-    }
-    times
-}
-
 fn taken(raw: &RawBatch, contestant: &mut dyn Contestant, passes: u64) -> Duration {
     let start = CpuTime.start();
     for _ in 0..passes {
@@ -162,13 +90,6 @@ fn taken(raw: &RawBatch, contestant: &mut dyn Contestant, passes: u64) -> Durati
         }
     }
     CpuTime.end(start)
-}
-
-/// `None`: there are no samples, since the command line asks for other benches.
-fn median(samples: &[f64]) -> Option<f64> {
-    let mut samples = samples.to_vec();
-    samples.sort_by(f64::total_cmp);
-    samples.get(samples.len() / 2).copied()
 }
 
 /// Writes the records, a line each, and beside them what they hold and how long it took to read them.
