@@ -130,8 +130,8 @@ fn arrange(records: &mut Vec<Value>, choice: &mut Choice) {
             }
         }
         _ => {
-            // Three alike are walked side by side.
-            let copies = std::iter::repeat_n(records[from].clone(), 1 + choice.below(4));
+            // After four alike, more are tried together, and after those twice as many, up to 64.
+            let copies = std::iter::repeat_n(records[from].clone(), *choice.of(&[1, 3, 4, 8, 16, 32]));
             records.splice(to..to, copies);
         }
     }

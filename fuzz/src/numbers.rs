@@ -18,18 +18,34 @@ pub fn is_exact(text: &str, value: f64) -> bool {
     written == held
 }
 
+/// Whether `text` is `-? (digits | digits . digits? | . digits) ([eE] [+-]? digits)?`.
+fn is_decimal(text: &[u8]) -> bool {
+    let mut rest = text;
+    let mut take = |wanted: fn(u8) -> bool, most: usize| {
+        let taken = rest.iter().take(most).take_while(|byte| wanted(**byte)).count();
+        rest = &rest[taken..];
+        taken
+    };
+    let digits = usize::MAX;
+    take(|byte| byte == b'-', 1);
+    let whole = take(|byte| byte.is_ascii_digit(), digits);
+    take(|byte| byte == b'.', 1);
+    let fraction = take(|byte| byte.is_ascii_digit(), digits);
+    let exponent = take(|byte| byte | 0x20 == b'e', 1);
+    take(|byte| byte == b'+' || byte == b'-', exponent);
+    let power = take(|byte| byte.is_ascii_digit(), exponent * digits);
+    whole + fraction > 0 && power >= exponent && rest.is_empty()
+}
+
 /// `text` times `10^scale`, if it is a whole number of at most `precision` digits.
 #[must_use]
 pub fn decimal(text: &str, precision: u8, scale: u8) -> Option<i128> {
     let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let unsigned = mantissa.strip_prefix('-').unwrap_or(mantissa);
-    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
-    let exponent_digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
-    let all_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || exponent_digits.is_empty() || ![whole, fraction, exponent_digits].into_iter().all(all_digits)
-    {
+    if !is_decimal(text.as_bytes()) {
         return None;
     }
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, ""));
     let digits = [whole, fraction].concat();
     let significant = digits.trim_start_matches('0').trim_end_matches('0');
     if significant.is_empty() {

@@ -3,6 +3,8 @@
 use std::sync::LazyLock;
 use streamcore::batch::DataType;
 use streamcore::decode::{DecodePlan, FieldPlan};
+use streamcore::group::GroupPlan;
+use streamcore::group::key::KeyCodec;
 use streamcore::raw::Part;
 use streamcore::spec::{FormatSpec, TimeUnitSpec};
 
@@ -33,10 +35,12 @@ fn all() -> Vec<Wanted> {
         &[("timestamp", String), ("payload.page_id", String), ("payload.user_id", String), ("payload.dwell_ms", Int64)],
     );
     clicks.plan.event_time = Some(field("timestamp", Timestamp));
+    clicks.plan.group = Some(GroupPlan { columns: vec![1], key: KeyCodec::new(vec![String]) });
     let mut keyed = wanted("keyed", &[("text", String), ("int", Int64)]);
     keyed.plan.keyed_by = Some(field("text", String));
     keyed.plan.parts = vec![(Part::Key, String), (Part::Offset, Int64)];
     keyed.plan.record_bytes_max = 120;
+    keyed.plan.group = Some(GroupPlan { columns: vec![1, 0], key: KeyCodec::new(vec![Int64, String]) });
     let events = [
         ("type", String),
         ("actor.login", String),

@@ -8,6 +8,7 @@ use streamcore::batch::{self as columns, Scalar};
 use streamcore::decode::Decoder;
 use streamcore::decode::json::kernel::Kernel;
 use streamcore::error::{Reject, RejectKind};
+use streamcore::group::GroupPlan;
 use streamcore::raw::RawBatch;
 
 /// Bytes of a record that leaves little of a block to those after it.
@@ -77,13 +78,28 @@ pub fn check(batch: &Batch) {
         let decoder = Decoder::with_kernel(batch.wanted.plan.clone(), kernel);
         // At first no layout is known, then all of them; and other records begin the block.
         for start in [0, 0, 1.min(records.len()), records.len() / 2] {
-            let found = outcomes(&decoder.decode(&raw, start..records.len()), start..records.len());
+            let decoded = decoder.decode(&raw, start..records.len());
+            check_groups(batch.wanted.plan.group.as_ref(), &decoded);
+            let found = outcomes(&decoded, start..records.len());
             if let Some(row) = (start..records.len()).find(|row| found[row - start] != expected[*row]) {
                 let (found, expected) = (&found[row - start], &expected[row]);
                 let name = kernel.name();
                 fail(batch, &format!("record {row} from {start}, {name}: {found:?}, by the full parser {expected:?}"));
             }
         }
+    }
+}
+
+/// Each row's group has the key that its columns make.
+fn check_groups(plan: Option<&GroupPlan>, batch: &columns::Batch) {
+    let (Some(plan), Some(groups)) = (plan, &batch.groups) else { return };
+    let of_key: Vec<&columns::Column> = plan.columns.iter().map(|place| &batch.columns[*place]).collect();
+    for row in 0..batch.len() {
+        let mut key = Vec::new();
+        let any_null = plan.key.encode(&of_key, row, &mut key);
+        let group = groups.of_row[row];
+        assert_eq!(groups.key(group).0, key, "row {row}");
+        assert_eq!(groups.with_null.contains(&group), any_null, "row {row}");
     }
 }
 

@@ -236,8 +236,8 @@ class Pipeline:
         """The same in the background: gives the rows of earlier pushes, and how many pushes are still under way.
 
         At most one more than there are threads: it waits until there is room. Pushes are decoded side by side and
-        applied in order. Other calls see the pipeline between two pushes; what makes a push fail is raised by a later
-        call, and nothing more is pushed then until a rollback.
+        applied in order. Other calls see the pipeline between two pushes; what makes a push fail is raised by this
+        or a later call, and nothing more is pushed then until a rollback.
         """
     def settle(self) -> list[Batch]:
         """Waits for what is pushed in the background, and gives its rows."""

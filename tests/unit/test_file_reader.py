@@ -176,16 +176,31 @@ def test_reading_ahead_moves_nothing_until_the_lines_are_handed_out(tmp_path: Pa
         ahead.read_ahead(100)
         ahead.read_ahead(100, 3)
         assert ahead.position == before
-        found = ahead.read(100)
+        found = ahead.read(1)
         assert found is not None
-        assert (len(found), ahead.position) == (len(expected), plain.position)
+        assert (len(found), found.byte_len, ahead.position) == (len(expected), expected.byte_len, plain.position)
     ahead.read_ahead(100)
     assert ahead.read(100) is None
     assert ahead.position == path.stat().st_size
+
+
+def test_a_line_over_the_limit_whose_end_has_not_come_is_left_where_the_file_may_grow(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    path.write_bytes(b"{}\n" + b"x" * 10_000)
+    reader = _core.FileReader(str(path), 0, "events", grows=True, record_bytes_max=10)
+    assert read_all(reader, 64)[0] == 1
+    assert (reader.position, reader.left) == (3, 10_000)
+    with path.open("ab") as file:
+        file.write(b"x\n{}\n")
+    for again in (reader, _core.FileReader(str(path), 0, "events", 3, grows=True, record_bytes_max=10)):
+        assert (read_all(again, 64)[0], again.position, again.left) == (2, path.stat().st_size, 0)
 
 
 def test_a_failure_ahead_is_raised_where_the_lines_would_have_come(tmp_path: Path) -> None:
     reader = _core.FileReader(str(tmp_path), 0, "x")
     reader.read_ahead(1024)
     with pytest.raises(SourceError, match="cannot"):
+        reader.read(1024)
+    reader.read_ahead(1024)
+    with pytest.raises(SourceError, match="open the file again"):
         reader.read(1024)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -226,16 +231,57 @@ def test_a_rollback_drops_what_is_pushed_behind() -> None:
 def test_a_failure_behind_is_raised_by_a_later_call_and_gone_after_a_rollback() -> None:
     pipeline = _core.Pipeline(count_spec())
     pipeline.assign([0])
-    pipeline.push_behind(_core.Raw.from_lines(5, "f", b"{}", 0), NOW_MS)
-    with pytest.raises(Error, match="lane 5 is not assigned"):
+    with pytest.raises(Error, match="lane 5 is not assigned"):  # noqa: PT012 - of either call
+        pipeline.push_behind(_core.Raw.from_lines(5, "f", b"{}", 0), NOW_MS)
         pipeline.settle()
     with pytest.raises(Error, match="an earlier push failed"):
         pipeline.push_behind(garbage(0), NOW_MS)
     pipeline.rollback()
-    pipeline.push_behind(_core.Raw.from_lines(5, "f", b"{}", 0), NOW_MS)
+    with contextlib.suppress(Error):
+        pipeline.push_behind(_core.Raw.from_lines(5, "f", b"{}", 0), NOW_MS)
     pipeline.rollback()
-    pipeline.push_behind(garbage(0), NOW_MS)
-    assert refused(pipeline.settle()) == [0]
+    batches, _ = pipeline.push_behind(garbage(0), NOW_MS)
+    assert refused(batches + pipeline.settle()) == [0]
+
+
+FORK = """
+import gc, os, sys
+from streamcore import _core
+
+def refused(call):
+    try:
+        call()
+    except Exception as error:
+        return "this one was forked from" in str(error)
+    return False
+
+path, spec = sys.argv[1:]
+pipeline, reader = _core.Pipeline(spec.encode()), _core.FileReader(path, 0, "x")
+pipeline.assign([0])
+reader.read_ahead(4096, 3)
+push = lambda: pipeline.push_behind(_core.Raw.from_lines(0, "t", b"no JSON\\n" * 10_000, 0), 0)
+push()
+child = os.fork()
+if child == 0:
+    calls = [push, pipeline.settle, pipeline.ledger, pipeline.rollback, lambda: reader.read(4096)]
+    told = [refused(call) for call in calls]
+    del pipeline, reader, push, calls
+    gc.collect()
+    os._exit(0 if all(told) else 1)
+_, status = os.waitpid(child, 0)
+pipeline.settle()
+assert pipeline.ledger()[0]["rejected"] == 10_000
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the platform has no fork")
+def test_a_forked_process_is_told_that_it_has_no_threads(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"{}\n" * 100_000)
+    command = [sys.executable, "-c", FORK, str(path), count_spec().decode()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_two_threads_at_once_are_told() -> None:

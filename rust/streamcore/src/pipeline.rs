@@ -397,7 +397,8 @@ impl Pipeline {
     }
 
     /// How many batches' group keys were not interned, since most keys of those before were met once: that costs
-    /// time, and changes no answer.
+    /// time, and changes no answer. How many depends on how records are spread over batches and threads; those of a
+    /// lane that was revoked no longer count.
     #[must_use]
     pub fn batches_not_interned(&self) -> u64 {
         self.decoder.batches_not_interned() + self.lanes.values().map(Lane::batches_not_interned).sum::<u64>()

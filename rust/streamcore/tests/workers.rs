@@ -153,6 +153,7 @@ fn a_pipeline_that_a_panic_left_half_changed_is_refused() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the engine never waits, but for its threads to end this must")]
 fn the_threads_end_behind_what_they_work_on() {
     let pipeline = pipeline(3);
     let decoder = pipeline.decoder();
@@ -190,13 +191,13 @@ fn pushes_of_more_bytes_than_may_be_under_way_go_one_by_one() {
 
 /// Three lanes of records with copies and garbage, in pushes large enough to be shared out.
 fn lanes(push: i64) -> Vec<RawBatch> {
-    let record = |lane: i64, row: i64| match (lane + row) % 97 {
-        0 => "garbage".to_owned(),
-        _ => {
-            let id = if row % 10 == 0 { row / 2 } else { row };
-            let time_ms = push * 20 + row / 250 - row % 3;
-            format!(r#"{{"t":{time_ms},"k":"k{}","id":"{lane}-{push}-{id}"}}"#, row * 7 % 300)
+    let record = |lane: i64, row: i64| {
+        if (lane + row) % 97 == 0 {
+            return "garbage".to_owned();
         }
+        let id = if row % 10 == 0 { row / 2 } else { row };
+        let time_ms = push * 20 + row / 250 - row % 3;
+        format!(r#"{{"t":{time_ms},"k":"k{}","id":"{lane}-{push}-{id}"}}"#, row * 7 % 300)
     };
     let lane = |lane: i64| {
         let mut batch = RawBatch::new(lane as i32, "t".into(), 5000, 0);

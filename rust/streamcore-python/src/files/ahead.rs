@@ -8,6 +8,7 @@ use crate::error::Failure;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 
@@ -23,8 +24,11 @@ pub struct Place {
 /// A piece, and the place behind it; or the panic that there was instead.
 type Outcome = Result<(Piece, Place), Box<dyn Any + Send>>;
 
-/// The records of a file, and what was read of them.
-pub struct Ahead(Arc<Shared>);
+/// The records of a file, and what was read of them. For one process: a forked one has no threads.
+pub struct Ahead {
+    shared: Arc<Shared>,
+    process: u32,
+}
 
 struct Shared {
     pieces: Mutex<Pieces>,
@@ -46,13 +50,17 @@ impl Ahead {
     pub fn new(records: Records) -> Self {
         let (wanted, ready) = Default::default();
         let pieces = Pieces { records: Some(records), wanted, ready, reading: false };
-        Self(Arc::new(Shared { pieces: Mutex::new(pieces), read: Condvar::new() }))
+        let shared = Arc::new(Shared { pieces: Mutex::new(pieces), read: Condvar::new() });
+        Self { shared, process: process::id() }
     }
 
     /// Has pieces of at most `bytes_max` bytes read until there are `count` that were not handed out. Where the system
     /// gives no thread they are read when they are asked for.
     pub fn ask(&self, bytes_max: usize, count: usize) {
-        let mut pieces = self.0.lock();
+        if self.process != process::id() {
+            return; // `read` says so.
+        }
+        let mut pieces = self.shared.lock();
         if pieces.records.is_none() && !pieces.reading {
             return; // Reading failed; `read` says so.
         }
@@ -61,7 +69,7 @@ impl Ahead {
             pieces.wanted.push_back(bytes_max);
         }
         if !pieces.reading && !pieces.wanted.is_empty() {
-            let shared = self.0.clone();
+            let shared = self.shared.clone();
             pieces.reading = Builder::new().name("streamcore-reader".into()).spawn(move || shared.work()).is_ok();
             if !pieces.reading {
                 pieces.wanted.clear();
@@ -74,7 +82,11 @@ impl Ahead {
     /// # Panics
     /// As reading it has.
     pub fn read(&self, bytes_max: usize) -> Result<(Piece, Place), Failure> {
-        let wait = self.0.read.wait_while(self.0.lock(), |pieces| pieces.ready.is_empty() && pieces.reading);
+        if self.process != process::id() {
+            let message = "the file was opened by the process this one was forked from; open it again here";
+            return Err(Failure::Misuse(message.into()));
+        }
+        let wait = self.shared.read.wait_while(self.shared.lock(), |pieces| pieces.ready.is_empty() && pieces.reading);
         let mut pieces = wait.unwrap_or_else(PoisonError::into_inner);
         if pieces.ready.is_empty() {
             let Some(mut records) = pieces.records.take() else {
@@ -93,7 +105,9 @@ impl Ahead {
 impl Drop for Ahead {
     /// Nobody asks for more.
     fn drop(&mut self) {
-        self.0.lock().wanted.clear();
+        if self.process == process::id() {
+            self.shared.lock().wanted.clear();
+        }
     }
 }
 

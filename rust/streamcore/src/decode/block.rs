@@ -8,7 +8,7 @@
 use super::convert::push_value;
 use super::json::Located;
 use super::json::layouts::Layouts;
-use super::json::marks::{Block, Record};
+use super::json::marks::{Block, Record, Rows};
 use super::json::scan::{Kind, Value};
 use super::{Decoder, Search, time, truncate};
 use crate::batch::{Batch, Bytes, Column, DataType, Values};
@@ -86,8 +86,9 @@ impl Decoder {
         let valid_utf8 = block.is_utf8();
         let (mut next, mut refused) = (0, false);
         while next < records.len() {
+            let mut rows = Rows { records, found, fields };
             if valid_utf8 {
-                next += layouts.locate(block, &records[next..], &mut found[next * fields..], fields);
+                next += layouts.locate(block, rows.part(next, usize::MAX));
             }
             let Some(record) = records.get_mut(next) else { break };
             let own = &mut found[next * fields..(next + 1) * fields];

@@ -151,7 +151,8 @@ fn is_exact(value: f64, text: &[u8]) -> bool {
     format!("{value:.0}").as_bytes() == text
 }
 
-/// `text` as a count of `10^-scale`, when it fits `precision` digits exactly.
+/// `text` as a count of `10^-scale`, when it fits `precision` digits exactly. Written as a number of JSON, or as other
+/// writers of decimals do: with zeros before it, and without digits on one side of the point.
 #[must_use]
 pub fn decimal(text: &[u8], precision: u8, scale: u8) -> Option<i128> {
     let text = std::str::from_utf8(text).ok()?;
@@ -164,7 +165,9 @@ pub fn decimal(text: &[u8], precision: u8, scale: u8) -> Option<i128> {
         None => (false, mantissa),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    if whole.is_empty() || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit()) {
+    if whole.is_empty() && fraction.is_empty()
+        || !whole.bytes().chain(fraction.bytes()).all(|byte| byte.is_ascii_digit())
+    {
         return None;
     }
     // The value is `all digits * 10^(exponent - fraction digits)`; it is wanted times 10^scale.
@@ -252,6 +255,15 @@ mod tests {
             ("1e-99999999999", None),
             ("1e99999999999", None),
             ("1e", None),
+            ("1.", Some(100)),
+            (".5", Some(50)),
+            ("-.5e1", Some(-500)),
+            ("007", Some(700)),
+            (".", None),
+            ("", None),
+            ("-", None),
+            ("--1", None),
+            ("+1", None),
             ("99999999.99", Some(9_999_999_999)),
             ("100000000", None),
         ] {

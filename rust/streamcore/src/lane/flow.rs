@@ -4,8 +4,7 @@
 //! Invariant: `kept` rows are exactly those not counted in the ledger yet.
 
 use super::{LaneOutput, LaneWindows, Left, LeftRow};
-use crate::batch::Groups;
-use crate::batch::{Batch, Column, Scalar};
+use crate::batch::{Batch, Column, Groups, Scalar};
 use crate::dedupe::{Dedupe, Judged};
 use crate::error::{Reject, RejectKind};
 use crate::expr::{Condition, Expression};
@@ -211,7 +210,7 @@ impl<'f> Flow<'f> {
     }
 
     fn window(mut self, window: &WindowStep) {
-        let keys = self.borrow_or_evaluate(window.keys.iter());
+        let keys: Vec<Place> = window.keys.iter().map(|key| self.place(key)).collect();
         let arguments: Vec<Option<Place>> =
             window.inputs.iter().map(|(argument, _)| argument.as_ref().map(|argument| self.place(argument))).collect();
         let conditions: Vec<Option<Vec<bool>>> =
@@ -318,10 +317,6 @@ impl<'f> Flow<'f> {
             Some(place) => Place::Column(place),
             None => Place::Computed(self.evaluate(expression)),
         }
-    }
-
-    fn borrow_or_evaluate<'e>(&mut self, expressions: impl Iterator<Item = &'e Expression>) -> Vec<Place> {
-        expressions.map(|expression| self.place(expression)).collect()
     }
 
     /// The rows an aggregate's condition holds for.

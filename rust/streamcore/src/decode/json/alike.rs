@@ -4,10 +4,9 @@
 //! chain of reads that wait for one another; the same piece of many records is not, and what it needs stays in
 //! registers. Invariant: a record counts only if all its pieces were found, so a wrong guess costs time alone.
 
-use super::Located;
 use super::kernel::Wide;
 use super::layout::{Next, Piece, UNWANTED, end, number, plain_text, text, word};
-use super::marks::{Block, Record};
+use super::marks::{Block, Rows};
 use super::scan::{Kind, Value};
 use super::tree::{NONE, Tree};
 
@@ -55,23 +54,15 @@ impl Alike {
     /// [`Known::walk_with`](super::layouts::Known::walk_with).
     #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
     #[inline(always)]
-    pub fn walk<W: Wide, const PLAIN: bool>(
-        &mut self,
-        kernel: W,
-        block: Block<'_>,
-        records: &[Record],
-        found: &mut [Located],
-        fields: usize,
-    ) -> usize {
+    pub fn walk<W: Wide, const PLAIN: bool>(&mut self, kernel: W, block: Block<'_>, mut rows: Rows<'_>) -> usize {
         let mut located = 0;
-        while self.records > 0 && located < records.len() {
-            let tried = self.records.min(records.len() - located);
-            let (own, found) =
-                (&records[located..located + tried], &mut found[located * fields..(located + tried) * fields]);
-            let good = self.together::<W, PLAIN>(kernel, block, own, found, fields);
+        while self.records > 0 && located < rows.records.len() {
+            let mut part = rows.part(located, self.records);
+            let tried = part.records.len();
+            let good = self.together::<W, PLAIN>(kernel, block, part.part(0, tried));
             located += good;
             if good < tried {
-                found[good * fields..].fill(None);
+                part.part(good, tried).found.fill(None);
                 (self.records, self.in_a_row) = (0, 0);
             } else if tried == self.records {
                 self.records = (tried * 2).min(RECORDS.1);
@@ -83,14 +74,8 @@ impl Alike {
     /// The same for some records: those before the first of another layout are located.
     #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
     #[inline(always)]
-    fn together<W: Wide, const PLAIN: bool>(
-        &self,
-        kernel: W,
-        block: Block<'_>,
-        records: &[Record],
-        found: &mut [Located],
-        fields: usize,
-    ) -> usize {
+    fn together<W: Wide, const PLAIN: bool>(&self, kernel: W, block: Block<'_>, rows: Rows<'_>) -> usize {
+        let Rows { records, found, fields } = rows;
         let mut starts = [0; RECORDS.1];
         for (start, record) in starts.iter_mut().zip(records) {
             *start = record.start;

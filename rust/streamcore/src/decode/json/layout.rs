@@ -2,7 +2,7 @@
 //!
 //! `layouts.rs` keeps those met. Invariant: the pieces of a layout, each with a value of its sort behind
 //! it, are one after the other a record that the full parser would accept.
-#![allow(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
+#![expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
 
 use super::Located;
 use super::kernel::{Bits, Chunk, Wide, first_bits, whole_of};

@@ -10,7 +10,7 @@ use super::Located;
 use super::alike::Alike;
 use super::kernel::{Kernel, Wide};
 use super::layout::pieces;
-use super::marks::{Block, Record};
+use super::marks::{Block, Rows};
 use super::tree::Tree;
 
 /// After this many records it is seen whether trying layouts pays.
@@ -27,48 +27,33 @@ pub struct Known {
 }
 
 impl Known {
-    /// Locates the wanted fields of records (valid UTF-8) until one has no known layout; how many. `found` has
-    /// `fields` entries for each, which hold nothing on entry, and nothing of use for the one that missed.
-    /// Positions are those in the block. A macro of a kind: it is compiled for each kernel's instruction set.
+    /// Locates the wanted fields of records (valid UTF-8) until one has no known layout; how many. What is found holds
+    /// nothing on entry, and nothing of use for the one that missed. A macro of a kind: it is compiled for each
+    /// kernel's instruction set.
     #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
     #[inline(always)]
-    pub fn walk_with<W: Wide>(
-        &mut self,
-        kernel: W,
-        block: Block<'_>,
-        records: &[Record],
-        found: &mut [Located],
-        fields: usize,
-    ) -> usize {
+    pub fn walk_with<W: Wide>(&mut self, kernel: W, block: Block<'_>, rows: Rows<'_>) -> usize {
         if block.is_plain() {
-            self.walk::<W, true>(kernel, block, records, found, fields)
+            self.walk::<W, true>(kernel, block, rows)
         } else {
-            self.walk::<W, false>(kernel, block, records, found, fields)
+            self.walk::<W, false>(kernel, block, rows)
         }
     }
 
     /// The same; `PLAIN`: the block is.
     #[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
     #[inline(always)]
-    fn walk<W: Wide, const PLAIN: bool>(
-        &mut self,
-        kernel: W,
-        block: Block<'_>,
-        records: &[Record],
-        found: &mut [Located],
-        fields: usize,
-    ) -> usize {
+    fn walk<W: Wide, const PLAIN: bool>(&mut self, kernel: W, block: Block<'_>, mut rows: Rows<'_>) -> usize {
         let mut place = 0;
-        while place < records.len() {
-            place +=
-                self.alike.walk::<W, PLAIN>(kernel, block, &records[place..], &mut found[place * fields..], fields);
-            let Some(record) = records.get(place) else { break };
-            let own = &mut found[place * fields..(place + 1) * fields];
-            let Some(leaf) = self.tree.walk::<W, PLAIN>(kernel, block, *record, own) else { return place };
+        while place < rows.records.len() {
+            place += self.alike.walk::<W, PLAIN>(kernel, block, rows.part(place, usize::MAX));
+            let Some(record) = rows.records.get(place) else { break };
+            let found = self.tree.walk::<W, PLAIN>(kernel, block, *record, rows.found_of(place));
+            let Some(leaf) = found else { return place };
             self.alike.met(leaf, &self.tree);
             place += 1;
         }
-        records.len()
+        rows.records.len()
     }
 }
 
@@ -95,13 +80,14 @@ impl Layouts {
     }
 
     /// Locates the wanted fields of records until one has no known layout; see [`Known::walk_with`].
-    pub fn locate(&mut self, block: Block<'_>, records: &[Record], found: &mut [Located], fields: usize) -> usize {
+    pub fn locate(&mut self, block: Block<'_>, rows: Rows<'_>) -> usize {
         if self.resting > 0 {
             self.resting -= 1;
             return 0;
         }
-        let located = self.kernel.walk(&mut self.known, block, records, found, fields);
-        self.watched += (located + 1).min(records.len()) as u32;
+        let records = rows.records.len();
+        let located = self.kernel.walk(&mut self.known, block, rows);
+        self.watched = self.watched.saturating_add((located + 1).min(records) as u32);
         located
     }
 

@@ -4,6 +4,7 @@
 //! look at a word or two. The first stage of `simdjson` does the same (Langdale and Lemire, "Parsing
 //! gigabytes of JSON per second", 2019). Invariant: nothing is read beyond the block and its padding.
 
+use super::Located;
 use super::kernel::{Bits, Chunk, Wide};
 use crate::raw::PADDING;
 
@@ -96,6 +97,34 @@ impl Record {
     #[must_use]
     pub const fn range(self) -> std::ops::Range<usize> {
         self.start as usize..self.end as usize
+    }
+}
+
+/// Records of a block, and where their wanted fields are found: `fields` entries each, one record's after the other's.
+#[derive(Debug)]
+pub struct Rows<'a> {
+    /// The records.
+    pub records: &'a [Record],
+    /// Positions in the block.
+    pub found: &'a mut [Located],
+    /// Wanted fields.
+    pub fields: usize,
+}
+
+#[expect(clippy::inline_always, reason = "compiled for the instruction set of each kernel")]
+impl Rows<'_> {
+    /// Those from the one at `place` on, `count` at most.
+    #[inline(always)]
+    pub fn part(&mut self, place: usize, count: usize) -> Rows<'_> {
+        let end = place.saturating_add(count).min(self.records.len());
+        let found = &mut self.found[place * self.fields..end * self.fields];
+        Rows { records: &self.records[place..end], found, fields: self.fields }
+    }
+
+    /// What is found of the one at `place`.
+    #[inline(always)]
+    pub fn found_of(&mut self, place: usize) -> &mut [Located] {
+        &mut self.found[place * self.fields..(place + 1) * self.fields]
     }
 }
 

@@ -2,8 +2,7 @@
 
 use super::slots::Session;
 use super::*;
-use crate::batch::Groups;
-use crate::batch::{DataType, Scalar};
+use crate::batch::{DataType, Groups, Scalar};
 use crate::group::key::KeyCodec;
 use crate::state::Slots;
 use crate::watermark::WATERMARK_MIN;

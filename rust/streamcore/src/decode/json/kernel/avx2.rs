@@ -2,13 +2,11 @@
 //!
 //! Its operations are inlined into its entrances, which are compiled for the instruction set;
 //! the loads are of halves of chunks, so nothing is read beyond memory.
-#![allow(unsafe_code, reason = "intrinsics, and functions compiled for an instruction set")]
-#![allow(clippy::inline_always, reason = "an operation that is not inlined is compiled for any CPU")]
+#![expect(unsafe_code, reason = "intrinsics, and functions compiled for an instruction set")]
 
 use super::{Bits, Chunk, Classes, Escapes, Wide};
-use crate::decode::json::Located;
 use crate::decode::json::layouts::Known;
-use crate::decode::json::marks::{Block, Marks, Record};
+use crate::decode::json::marks::{Block, Marks, Rows};
 use crate::raw::PADDING;
 use std::arch::x86_64::{
     __m256i, _mm256_cmpeq_epi8, _mm256_cmpgt_epi8, _mm256_loadu_si256, _mm256_min_epi8, _mm256_min_epu8,

@@ -1,13 +1,11 @@
 //! The kernel of x86-64 CPUs with AVX-512 for bytes: 64 bytes at a time, with masks in registers.
 //!
 //! As `avx2.rs`: operations are inlined into its entrances, and the loads are of whole chunks.
-#![allow(unsafe_code, reason = "intrinsics, and functions compiled for an instruction set")]
-#![allow(clippy::inline_always, reason = "an operation that is not inlined is compiled for any CPU")]
+#![expect(unsafe_code, reason = "intrinsics, and functions compiled for an instruction set")]
 
 use super::{Bits, Chunk, Classes, Escapes, Wide, halves_of, whole_of};
-use crate::decode::json::Located;
 use crate::decode::json::layouts::Known;
-use crate::decode::json::marks::{Block, Marks, Record};
+use crate::decode::json::marks::{Block, Marks, Rows};
 use crate::raw::PADDING;
 use std::arch::x86_64::{
     __m512i, _mm512_cmpeq_epi8_mask, _mm512_cmple_epu8_mask, _mm512_cmplt_epi8_mask, _mm512_cmplt_epu8_mask,

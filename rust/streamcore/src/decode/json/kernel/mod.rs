@@ -23,27 +23,13 @@ macro_rules! entrances {
 
             /// See [`Known::walk_with`].
             #[inline]
-            pub fn walk(
-                self,
-                known: &mut Known,
-                block: Block<'_>,
-                records: &[Record],
-                found: &mut [Located],
-                fields: usize,
-            ) -> usize {
+            pub fn walk(self, known: &mut Known, block: Block<'_>, rows: Rows<'_>) -> usize {
                 #[target_feature(enable = $features)]
-                fn compiled(
-                    kernel: $kernel,
-                    known: &mut Known,
-                    block: Block<'_>,
-                    records: &[Record],
-                    found: &mut [Located],
-                    fields: usize,
-                ) -> usize {
-                    known.walk_with(kernel, block, records, found, fields)
+                fn compiled(kernel: $kernel, known: &mut Known, block: Block<'_>, rows: Rows<'_>) -> usize {
+                    known.walk_with(kernel, block, rows)
                 }
                 // SAFETY: `self` proves that the CPU has the instructions `compiled` is compiled for.
-                unsafe { compiled(self, known, block, records, found, fields) }
+                unsafe { compiled(self, known, block, rows) }
             }
         }
 
@@ -83,9 +69,8 @@ pub mod avx512;
 pub mod neon;
 pub mod portable;
 
-use super::Located;
 use super::layouts::Known;
-use super::marks::{Block, Marks, Record};
+use super::marks::{Block, Marks, Rows};
 use crate::raw::PADDING;
 use std::sync::OnceLock;
 
@@ -240,15 +225,8 @@ impl Kernel {
 
     /// See [`Known::walk_with`].
     #[inline]
-    pub fn walk(
-        self,
-        known: &mut Known,
-        block: Block<'_>,
-        records: &[Record],
-        found: &mut [Located],
-        fields: usize,
-    ) -> usize {
-        on_kernel!(self, kernel => kernel.walk(known, block, records, found, fields))
+    pub fn walk(self, known: &mut Known, block: Block<'_>, rows: Rows<'_>) -> usize {
+        on_kernel!(self, kernel => kernel.walk(known, block, rows))
     }
 }
 

@@ -1,13 +1,11 @@
 //! The kernel of aarch64 CPUs: 16 bytes at a time.
 //!
 //! As `avx2.rs`: operations are inlined into its entrances, and the loads are of quarters of chunks.
-#![allow(unsafe_code, reason = "intrinsics, and functions compiled for an instruction set")]
-#![allow(clippy::inline_always, reason = "an operation that is not inlined is compiled for any CPU")]
+#![expect(unsafe_code, reason = "intrinsics, and functions compiled for an instruction set")]
 
 use super::{Bits, Chunk, Classes, Escapes, Wide, halves_of, whole_of};
-use crate::decode::json::Located;
 use crate::decode::json::layouts::Known;
-use crate::decode::json::marks::{Block, Marks, Record};
+use crate::decode::json::marks::{Block, Marks, Rows};
 use crate::raw::PADDING;
 use std::arch::aarch64::{
     uint8x16_t, vandq_u8, vceqq_u8, vcleq_u8, vcltq_u8, vdupq_n_u8, vgetq_lane_u64, vld1q_u8, vmaxvq_u8, vminq_s8,

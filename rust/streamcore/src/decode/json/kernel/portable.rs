@@ -1,9 +1,8 @@
 //! The kernel of every CPU: eight bytes at a time in a 64-bit word.
 
 use super::{Bits, Chunk, Classes, Escapes, Wide, halves_of, whole_of};
-use crate::decode::json::Located;
 use crate::decode::json::layouts::Known;
-use crate::decode::json::marks::{Block, Marks, Record};
+use crate::decode::json::marks::{Block, Marks, Rows};
 use crate::decode::json::text::stands_for;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -31,15 +30,8 @@ impl Portable {
     }
 
     /// See [`Known::walk_with`].
-    pub fn walk(
-        self,
-        known: &mut Known,
-        block: Block<'_>,
-        records: &[Record],
-        found: &mut [Located],
-        fields: usize,
-    ) -> usize {
-        known.walk_with(self, block, records, found, fields)
+    pub fn walk(self, known: &mut Known, block: Block<'_>, rows: Rows<'_>) -> usize {
+        known.walk_with(self, block, rows)
     }
 }
 

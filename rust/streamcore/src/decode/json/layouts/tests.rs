@@ -1,7 +1,7 @@
 //! What a layout finds is what the full parser finds, and what layouts take is bounded.
 
 use super::super::Projection;
-use super::super::marks::Marks;
+use super::super::marks::{Marks, Record};
 use super::super::tree::{ALTERNATIVES_MAX, PIECES_MAX};
 use super::*;
 use crate::raw::PADDING;
@@ -63,7 +63,8 @@ fn locate(layouts: &mut Layouts, before: &[u8], record: &[u8], after: &[u8]) -> 
     let shift = before.len() as u32;
     let place = Record { row: 0, start: shift, end: shift + record.len() as u32 };
     let mut found = vec![None; 4];
-    let hit = layouts.locate(Block::new(&bytes, &marks), &[place], &mut found, 4) == 1;
+    let rows = Rows { records: &[place], found: &mut found, fields: 4 };
+    let hit = layouts.locate(Block::new(&bytes, &marks), rows) == 1;
     for value in found.iter_mut().flatten() {
         (value.start, value.end) = (value.start - shift, value.end - shift);
     }
