@@ -7,7 +7,8 @@
 use crate::batch::Bytes;
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
-use foldhash::fast::FixedState;
+use foldhash::SharedSeed;
+use foldhash::fast::SeedableRandomState;
 use hashbrown::HashTable;
 use std::collections::BTreeMap;
 use std::hash::BuildHasher;
@@ -95,11 +96,12 @@ pub struct StateTable<S> {
     committed_digest: u64,
 }
 
-/// Hash of a key inside one process. Not stable across versions: never saved.
+/// Hash of a key inside one process, of which every one has a seed of its own, so that nobody can send keys that all
+/// have one hash. Never saved, and no answer depends on it.
 #[must_use]
 #[inline]
 pub fn key_hash(key: &[u8]) -> u64 {
-    FixedState::default().hash_one(key)
+    SeedableRandomState::with_seed(0, SharedSeed::global_random()).hash_one(key)
 }
 
 impl<S: Slots> StateTable<S> {
