@@ -235,7 +235,7 @@ class Pipeline:
     def push_behind(self, raw: Raw, now_ms: int) -> tuple[list[Batch], int]:
         """The same in the background: gives the rows of earlier pushes, and how many pushes are still under way.
 
-        At most one more than there are threads: it waits until there is room. Pushes are decoded side by side and
+        It waits while the threads have enough to do. Pushes are decoded side by side and
         applied in order. Other calls see the pipeline between two pushes; what makes a push fail is raised by this
         or a later call, and nothing more is pushed then until a rollback.
         """

@@ -23,8 +23,8 @@ from streamcore.sources.base import Polled, Position, Start
 LANES_AT_ONCE = max(2, os.cpu_count() or 1)
 """Files read in one poll, a piece of each: enough for every core, so memory stays bounded."""
 
-PIECES_AHEAD = 3
-"""Pieces read ahead in all, so that a core which is done with one finds the next: one more than that of a poll."""
+BYTES_AHEAD = 4 << 20
+"""Bytes read ahead of all files together, or a piece of each: so that a core which is done with one finds the next."""
 
 HEAD_BYTES_MAX = 4096
 """How much of a file's beginning identifies it."""
@@ -100,7 +100,7 @@ class FilesSource:
                 raw.add(part)
         lanes = self._next_lanes()
         for lane in lanes:
-            self._readers[lane].read_ahead(self._piece_bytes, max(1, PIECES_AHEAD // len(lanes)))
+            self._readers[lane].read_ahead(self._piece_bytes, max(1, BYTES_AHEAD // (self._piece_bytes * len(lanes))))
         return Polled(raw, caught_up=tuple(sorted(self._ended)), ended=len(self._ended) == len(self._readers))
 
     def positions(self) -> dict[int, Position]:

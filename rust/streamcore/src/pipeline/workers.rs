@@ -20,6 +20,13 @@ use std::thread::Builder;
 /// Bytes of records under way, beyond which the next push waits until others are applied.
 pub const BYTES_UNDER_WAY_MAX: usize = 128 << 20;
 
+/// Bytes of records under way up to which pushes do not wait however many they are: some milliseconds of work, so that
+/// the threads do not run out of it before the caller, who is one of many that want a core, has its turn again.
+const BYTES_AT_HAND: usize = 8 << 20;
+
+/// Pushes under way at most, also where they have hardly any bytes.
+const PUSHES_MAX: usize = 64;
+
 /// One push that was handed in.
 struct Push {
     number: u64,
@@ -122,7 +129,7 @@ impl Workers {
         self.pipeline()
     }
 
-    /// Hands in records, once there is room: at most one push more than there are threads is under way, and more than
+    /// Hands in records, once there is room: so many pushes are under way that the threads have work, and no more; over
     /// [`BYTES_UNDER_WAY_MAX`] bytes only of one.
     ///
     /// # Errors
@@ -131,9 +138,8 @@ impl Workers {
     pub fn push(&mut self, raws: Vec<RawBatch>, now_ms: i64) -> Result<()> {
         self.check_process()?;
         self.start_threads()?;
-        let (room, bytes) = (self.threads + 1, byte_len(&raws));
-        let is_full = |queue: &Queue| queue.under_way() > 0 && queue.bytes + bytes > BYTES_UNDER_WAY_MAX;
-        let mut queue = self.shared.wait_while(|queue| queue.under_way() >= room || is_full(queue));
+        let (busy, bytes) = (self.threads + 1, byte_len(&raws));
+        let mut queue = self.shared.wait_while(|queue| queue.is_full(busy, bytes));
         queue.check()?;
         let number = queue.first + queue.places.len() as u64;
         queue.bytes += bytes;
@@ -236,6 +242,13 @@ impl Queue {
 
     fn under_way(&self) -> usize {
         self.places.len() + usize::from(self.applying)
+    }
+
+    /// Whether a push of `bytes` must wait, where `busy` pushes keep all threads busy.
+    fn is_full(&self, busy: usize, bytes: usize) -> bool {
+        let (pushes, bytes) = (self.under_way(), self.bytes + bytes);
+        let enough = if bytes <= BYTES_AT_HAND { PUSHES_MAX.max(busy) } else { busy };
+        pushes >= enough || pushes > 0 && bytes > BYTES_UNDER_WAY_MAX
     }
 
     /// Forgets the pushes that are not being applied; one that is being decoded finds no place then.
