@@ -69,6 +69,7 @@ class FakeEngine:
         self.count_committed = 0
         self.ahead: list[int] = []
         self.behind: list[int] = []
+        self.counts: list[tuple[int, int]] = []
         self.refuses = False
         """Every record is refused."""
         self.lanes: list[int] = []
@@ -85,6 +86,10 @@ class FakeEngine:
         batches = [self._push(self.behind.pop(0))] if len(self.behind) > PUSHES_BEHIND else []
         return batches, len(self.behind)
 
+    def pushed(self) -> list[tuple[int, int]]:
+        counts, self.counts = self.counts, []
+        return counts
+
     def settle(self) -> list[_core.Batch]:
         batches = [self._push(records) for records in self.behind]
         self.behind = []
@@ -92,6 +97,7 @@ class FakeEngine:
 
     def _push(self, records: int) -> _core.Batch:
         self.count += records
+        self.counts.append((records, int(self.refuses)))
         self.log.append(f"push {records}")
         return batch("rejected" if self.refuses else "result", [self.count])
 
@@ -116,6 +122,7 @@ class FakeEngine:
     def rollback(self) -> None:
         self.log.append("engine rollback")
         self.behind = []
+        self.counts = []
         self.count = self.count_committed
 
     def save(self) -> list[tuple[int, bytes]]:

@@ -239,6 +239,8 @@ class Pipeline:
         applied in order. Other calls see the pipeline between two pushes; what makes a push fail is raised by this
         or a later call, and nothing more is pushed then until a rollback.
         """
+    def pushed(self) -> list[tuple[int, int]]:
+        """Records of each push that was applied since the last call, in order, and how many of them were refused."""
     def settle(self) -> list[Batch]:
         """Waits for what is pushed in the background, and gives its rows."""
     def advance(self, now_ms: int, caught_up: Sequence[int]) -> list[Batch]:

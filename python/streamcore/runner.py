@@ -88,8 +88,6 @@ class Runner:
         self._commit_requests: deque[threading.Event] = deque()
         self._observers: list[Observer] = []
         self._paused: list[int] = []
-        self._pushed: deque[int] = deque()
-        """Records of each push whose rows are still to come."""
         self._ended = False
         self._failures = 0
         self._retries = 0
@@ -181,25 +179,22 @@ class Runner:
         records = len(polled.raw)
         self._epoch_records += records
         self._epoch_bytes += polled.raw.byte_len
-        self._pushed.append(records)
         if records < PUSH_BEHIND_RECORDS_MIN:
             self._write(self._engine.push(polled.raw, self._clock.wall_ms()))
             self._hold_back()
         else:
             # Asked before: afterwards the answer would have to wait for the push that begins here.
             self._hold_back()
-            batches, under_way = self._engine.push_behind(polled.raw, self._clock.wall_ms())
-            self._write(batches, behind=under_way)
+            batches, _ = self._engine.push_behind(polled.raw, self._clock.wall_ms())
+            self._write(batches)
 
-    def _write(self, batches: list[_core.Batch], *, behind: int = 0) -> None:
-        """Hands out the rows of all pushes but the last `behind`."""
-        read = sum(self._pushed.popleft() for _ in range(len(self._pushed) - behind))
+    def _write(self, batches: list[_core.Batch]) -> None:
+        """Hands out rows of pushes that were applied, and has the refused among their records counted, push by push."""
         refused = [batch for batch in batches if batch.output == "rejected"]
-        rejected = sum(batch.num_rows for batch in refused)
-        if rejected and self._first_refusal is None:
+        if refused and self._first_refusal is None:
             self._first_refusal = describe_refusal(refused[0])
         self._outputs.write(batches, epoch=self._epoch)
-        if read:
+        for read, rejected in self._engine.pushed():
             self._observe_rejected(read, rejected)
 
     def _advance(self, polled: Polled) -> None:
@@ -273,7 +268,6 @@ class Runner:
     def _roll_back(self) -> None:
         self._retries += 1
         self._committer.rollback()
-        self._pushed.clear()
         self._source.pause([])
         self._paused = []
         delay_s = min(RETRY_DELAY_S * 2 ** (self._failures - 1), RETRY_DELAY_MAX_S)

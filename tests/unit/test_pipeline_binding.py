@@ -178,6 +178,25 @@ def test_pushing_behind_gives_the_rows_of_earlier_pushes_in_order() -> None:
     assert refused(pipeline.settle()) == []
 
 
+def test_refused_records_are_counted_push_by_push_whenever_they_are_asked_for() -> None:
+    pipeline = _core.Pipeline(count_spec())
+    pipeline.assign([0])
+    good = b'{"at":1790000000000,"page":"x"}\n'
+    expected, found = [], []
+    for step in range(40):
+        raw = _core.Raw.from_lines(0, "t", good * 50 + b"no JSON\n" * (step % 7), step * 10_000)
+        expected.append((50 + step % 7, step % 7))
+        if step % 10 == 5:
+            pipeline.push(raw, NOW_MS)
+        else:
+            pipeline.push_behind(raw, NOW_MS)
+        found += pipeline.pushed()
+        assert found == expected[: len(found)]
+    pipeline.settle()
+    assert found + pipeline.pushed() == expected
+    assert pipeline.pushed() == []
+
+
 def test_calls_with_rows_wait_for_what_is_pushed_behind() -> None:
     calls: list[Callable[[_core.Pipeline], list[_core.Batch]]] = [
         lambda pipeline: pipeline.push(garbage(9), NOW_MS),

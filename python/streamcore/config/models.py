@@ -37,7 +37,7 @@ class LimitsConfig(Model):
         4096, "Longest group key; a record with a longer one is a dead letter.", unit="bytes", ge=1
     )
     max_depth: int = setting(
-        64, "Deepest nesting of a record; a deeper one is a dead letter.", unit="levels", ge=1, le=512
+        64, "Deepest nesting of a record; a deeper one is a dead letter.", unit="levels", ge=1, le=128
     )
     max_state_bytes: int = setting(
         4 << 30, "Most memory for windows and ids; beyond it the run stops.", unit="bytes", ge=1

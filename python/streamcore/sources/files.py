@@ -115,8 +115,7 @@ class FilesSource:
 
     def pause(self, lanes: list[int]) -> None:
         """Holds these lanes back until the next call, unless only files already at their end are behind them."""
-        unfinished = set(self._readers) - self._ended
-        self._held = frozenset(lanes) if unfinished - set(lanes) else frozenset()
+        self._held = frozenset(lanes)
 
     def committed(self, positions: Mapping[int, Position]) -> None:
         """Nobody else needs to know."""
@@ -136,7 +135,8 @@ class FilesSource:
     def _next_lanes(self) -> Sequence[int]:
         count = len(self._readers)
         order = [(self._next_lane + step) % count for step in range(count)]
-        return [lane for lane in order if lane not in self._ended and lane not in self._held][:LANES_AT_ONCE]
+        unfinished = [lane for lane in order if lane not in self._ended]
+        return ([lane for lane in unfinished if lane not in self._held] or unfinished)[:LANES_AT_ONCE]
 
     def _end(self, lane: int) -> None:
         self._ended.add(lane)

@@ -93,7 +93,11 @@ impl Pipeline {
 
     /// Runs the records through their lanes. `raw` is empty afterwards.
     fn push(&self, py: Python<'_>, raw: &Raw, now_ms: i64) -> PyResult<Vec<Batch>> {
-        self.rows(py, |pipeline| Ok(pipeline.push(&raw.take()?, now_ms)?))
+        let outputs = self.with(py, |workers| {
+            workers.push_now(&raw.take()?, now_ms)?;
+            Ok(workers.take()?.0)
+        })?;
+        Ok(outputs.into_iter().map(batch).collect())
     }
 
     /// The same in the background; gives the rows of earlier pushes, and how many pushes are still under way.
@@ -103,6 +107,12 @@ impl Pipeline {
             Ok(workers.take()?)
         })?;
         Ok((outputs.into_iter().map(batch).collect(), under_way))
+    }
+
+    /// Records of each push that was applied since the last call, and how many of them were refused.
+    fn pushed(&self, py: Python<'_>) -> PyResult<Vec<(u64, u64)>> {
+        let counts = self.with(py, |workers| Ok(workers.take_counts()?))?;
+        Ok(counts.into_iter().map(|counts| (counts.read, counts.rejected)).collect())
     }
 
     /// Waits for what is pushed in the background, and gives its rows.

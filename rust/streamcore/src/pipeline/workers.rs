@@ -5,7 +5,7 @@
 //! pushes are applied one at a time, in the order in which they were handed in, and none after one that failed.
 
 use super::work;
-use super::{OutputBatch, Pipeline};
+use super::{OutputBatch, OutputKind, Pipeline};
 use crate::batch::Batch;
 use crate::decode::Decoder;
 use crate::error::{Error, ErrorKind, Result};
@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::Builder;
+use std::thread::{self, Builder};
 
 /// Bytes of records under way, beyond which the next push waits until others are applied.
 pub const BYTES_UNDER_WAY_MAX: usize = 128 << 20;
@@ -37,9 +37,26 @@ struct Push {
 /// One push whose records are decoded.
 struct Decoded {
     bytes: usize,
+    records: u64,
     raws: Vec<RawBatch>,
     batches: Vec<Vec<Batch>>,
     now_ms: i64,
+}
+
+/// Records of a push that was applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counts {
+    /// All of them.
+    pub read: u64,
+    /// Those that were refused.
+    pub rejected: u64,
+}
+
+impl Counts {
+    fn new(read: u64, outputs: &[OutputBatch]) -> Self {
+        let refused = outputs.iter().filter(|output| output.kind == OutputKind::Rejected);
+        Self { read, rejected: refused.map(|output| output.batch.num_rows() as u64).sum() }
+    }
 }
 
 /// Why a push failed.
@@ -63,6 +80,8 @@ struct Queue {
     bytes: usize,
     /// Rows of the pushes that were applied, until someone takes them.
     outputs: Vec<OutputBatch>,
+    /// Records of each of them, and how many were refused.
+    counts: Vec<Counts>,
     /// Why a push failed, until someone is told.
     failure: Option<Failure>,
     /// A push failed since the last rollback: none behind it may be applied.
@@ -149,6 +168,18 @@ impl Workers {
         Ok(())
     }
 
+    /// Applies a push at once, after those handed in; [`take`](Self::take) has its rows behind theirs.
+    ///
+    /// # Errors
+    /// What made it or an earlier one fail.
+    pub fn push_now(&mut self, raws: &[RawBatch], now_ms: i64) -> Result<()> {
+        let outputs = self.settled()?.push(raws, now_ms)?;
+        let mut queue = self.shared.queue();
+        queue.counts.push(Counts::new(records(raws), &outputs));
+        queue.outputs.extend(outputs);
+        Ok(())
+    }
+
     /// Rows of the pushes that were applied, and how many pushes are still under way.
     ///
     /// # Errors
@@ -160,6 +191,15 @@ impl Workers {
         Ok((std::mem::take(&mut queue.outputs), queue.under_way()))
     }
 
+    /// What was counted of each push that was applied, in their order, until now.
+    ///
+    /// # Errors
+    /// In a forked process.
+    pub fn take_counts(&mut self) -> Result<Vec<Counts>> {
+        self.check_process()?;
+        Ok(std::mem::take(&mut self.shared.queue().counts))
+    }
+
     /// Takes the pipeline back to the last commit. What is under way is dropped, with its rows and its failure.
     ///
     /// # Errors
@@ -169,6 +209,7 @@ impl Workers {
         self.shared.queue().drop_pushes();
         let mut queue = self.shared.wait_while(|queue| queue.applying);
         queue.outputs.clear();
+        queue.counts.clear();
         queue.failure = None;
         queue.failed = false;
         self.pipeline()?.rollback();
@@ -230,11 +271,14 @@ impl Queue {
     }
 
     /// The push that was being applied is.
-    fn applied(&mut self, bytes: usize, outcome: std::result::Result<Result<Vec<OutputBatch>>, Box<dyn Any + Send>>) {
+    fn applied(&mut self, (bytes, records): (usize, u64), outcome: thread::Result<Result<Vec<OutputBatch>>>) {
         self.applying = false;
         self.bytes = self.bytes.saturating_sub(bytes);
         match outcome {
-            Ok(Ok(outputs)) => self.outputs.extend(outputs),
+            Ok(Ok(outputs)) => {
+                self.counts.push(Counts::new(records, &outputs));
+                self.outputs.extend(outputs);
+            }
             Ok(Err(error)) => self.fail(Failure::Error(error)),
             Err(panic) => self.fail(Failure::Panic(panic)),
         }
@@ -304,10 +348,10 @@ impl Shared {
         while !queue.closing {
             if let Some(decoded) = queue.next_to_apply() {
                 drop(queue);
-                let bytes = decoded.bytes;
+                let size = (decoded.bytes, decoded.records);
                 let outcome = catch_unwind(AssertUnwindSafe(|| self.apply(decoded)));
                 queue = self.queue();
-                queue.applied(bytes, outcome);
+                queue.applied(size, outcome);
                 self.done.notify_one();
             } else if let Some(push) = queue.waiting.pop_front() {
                 drop(queue);
@@ -331,12 +375,22 @@ impl Shared {
 
     fn decode(&self, push: Push) -> Decoded {
         let batches = work::decode(&self.decoder, &push.raws, 1);
-        Decoded { bytes: byte_len(&push.raws), raws: push.raws, batches, now_ms: push.now_ms }
+        Decoded {
+            bytes: byte_len(&push.raws),
+            records: records(&push.raws),
+            raws: push.raws,
+            batches,
+            now_ms: push.now_ms,
+        }
     }
 
     fn apply(&self, decoded: Decoded) -> Result<Vec<OutputBatch>> {
         self.pipeline()?.push_decoded(&decoded.raws, decoded.batches, decoded.now_ms, self.threads)
     }
+}
+
+fn records(raws: &[RawBatch]) -> u64 {
+    raws.iter().map(|raw| raw.len() as u64).sum()
 }
 
 fn byte_len(raws: &[RawBatch]) -> usize {
@@ -352,7 +406,7 @@ mod tests {
         let mut queue = Queue { places: VecDeque::from([None, None]), bytes: 7, ..Queue::default() };
         queue.waiting.push_back(Push { number: 1, raws: Vec::new(), now_ms: 0 });
         queue.applying = true;
-        queue.applied(7, Err(Box::new("on purpose")));
+        queue.applied((7, 1), Err(Box::new("on purpose")));
         assert_eq!((queue.under_way(), queue.waiting.len(), queue.bytes, queue.first), (0, 0, 0, 2));
         let panic = catch_unwind(AssertUnwindSafe(|| queue.check())).expect_err("it goes on");
         assert_eq!(panic.downcast_ref(), Some(&"on purpose"));

@@ -9,6 +9,7 @@ mod steps;
 
 use crate::batch::DataType;
 use crate::decode::json::CHILDREN_MAX;
+use crate::decode::json::scan::DEPTH_MAX;
 use crate::decode::{DecodePlan, FieldPlan};
 use crate::error::Problem;
 use crate::expr::{Condition, Expression, Field, split_path};
@@ -134,6 +135,9 @@ pub fn analyse(spec: &Spec) -> Analysis {
     let event_time = event_time_field(&spec.source, opaque, &mut problems);
     let keyed_by = value_field(spec.source.keyed_by.as_deref(), "source.keyed_by", &mut problems);
     check_source(&spec.source, &mut problems);
+    if spec.limits.depth_max > DEPTH_MAX {
+        problems.push(Problem::new("limits.max_depth", format!("must be at most {DEPTH_MAX}")));
+    }
     let combine = steps::needs_combine(spec, &mut problems);
     if columns.fields.len() > CHILDREN_MAX - 2 {
         let message = format!("the pipeline uses {} fields; the most is {}", columns.fields.len(), CHILDREN_MAX - 2);

@@ -11,8 +11,13 @@ use serde::de::IgnoredAny;
 pub fn whole(data: &[u8], grows: bool) -> usize {
     let start = memchr::memrchr(b'\n', data).map_or(0, |newline| newline + 1);
     let last = &data[start..];
-    let is_cut = || serde_json::from_slice::<IgnoredAny>(last).is_err_and(|error| error.is_eof());
+    // A number may end within itself (`1.`), which is no end to the parser: with one digit more it is.
+    let is_cut = || goes_on(last) || goes_on(&[last, b"0"].concat());
     if grows && !last.trim_ascii().is_empty() && is_cut() { start } else { data.len() }
+}
+
+fn goes_on(text: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(text).is_err_and(|error| error.is_eof())
 }
 
 #[cfg(test)]
@@ -21,14 +26,15 @@ mod tests {
 
     #[test]
     fn only_a_last_line_whose_json_goes_on_is_left_and_only_where_the_file_may_grow() {
-        let cut: [&[u8]; 4] = [b"{", b"{\"a\":1,", b"{\"a\":\"\\", b" {\"a\":[1"];
+        let whole_line = br#" {"a":-1.5e+10,"b":[true,null,{"\u00e9":"\ud83d\ude00 \\"}]}"#;
+        let cut = (2..whole_line.len()).map(|len| &whole_line[..len]);
         for last in cut {
             let data = [b"{}\n", last].concat();
             assert_eq!(whole(&data, true), 3, "{}", last.escape_ascii());
             assert_eq!(whole(&data, false), data.len());
             assert_eq!(whole(last, true), 0);
         }
-        let ended: [&[u8]; 6] = [b"", b" \r", b"{\"a\":1}", b"no JSON", b"{\"a\":1} ", b"{\"a\":1}}"];
+        let ended: [&[u8]; 6] = [b"", b" \r", whole_line, b"no JSON", b"{\"a\":1} ", b"{\"a\":1}}"];
         for last in ended {
             let data = [b"{}\n", last].concat();
             assert_eq!(whole(&data, true), data.len(), "{}", last.escape_ascii());

@@ -35,6 +35,9 @@ pub struct Value {
     pub end: u32,
 }
 
+/// Most levels that can be told apart, objects from arrays: a bit each.
+pub const DEPTH_MAX: u32 = u128::BITS;
+
 /// JSON kinds; for text, whether it holds escapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -84,7 +87,7 @@ pub struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
-    /// Starts at the first byte; `depth_max` bounds nested objects and arrays (at most 128).
+    /// Starts at the first byte; `depth_max` bounds nested objects and arrays (at most [`DEPTH_MAX`]).
     #[must_use]
     pub fn new(text: &'a [u8], depth_max: u32) -> Self {
         Self { text, at: 0, depth: 0, depth_max }
