@@ -188,7 +188,7 @@ def to_float64(value: Any) -> float:
 
 def to_decimal(value: Any, digits_max: int = 18, scale: int = 2) -> Decimal:
     text = value if isinstance(value, str) else number(value)
-    if re.fullmatch(r"-?\d+(\.\d*)?([eE][+-]?\d+)?", text, re.ASCII) is None:
+    if re.fullmatch(r"-?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", text, re.ASCII) is None:
         raise InvalidOperation
     mantissa, _, exponent = text.lower().partition("e")
     if not re.search("[1-9]", mantissa):
