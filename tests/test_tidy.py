@@ -29,7 +29,7 @@ KERNELS = ENGINE / "decode" / "json" / "kernel"
 ENGINE_LAYERS = (
     {"error", "partition", "time_text"},
     {"batch", "buffer", "codec", "spec"},
-    {"raw", "state", "metrics", "watermark"},
+    {"raw", "results", "state", "metrics", "watermark"},
     {"expr", "generate", "group", "encode", "checkpoint", "dedupe"},
     {"decode", "window", "infer"},
     {"plan"},

@@ -19,7 +19,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from streamcore._core import __version__
-    from streamcore.aggregates import approx_distinct, count, count_distinct, first, last, max, mean, min, sum  # noqa: A004
+    from streamcore.aggregates import (
+        all,  # noqa: A004 - read as sc.all
+        any,  # noqa: A004 - read as sc.any
+        approx_distinct,
+        arg_max,
+        arg_min,
+        collect_list,
+        count,
+        count_distinct,
+        first,
+        last,
+        max,  # noqa: A004 - read as sc.max
+        mean,
+        min,  # noqa: A004 - read as sc.min
+        quantile,
+        stddev,
+        sum,  # noqa: A004 - read as sc.sum
+        top_k,
+        var,
+    )
     from streamcore.builders import files, generate, kafka, memory, records
     from streamcore.config import KafkaConnection, RedisConnection
     from streamcore.errors import (
@@ -46,7 +65,12 @@ if TYPE_CHECKING:
 _HOMES = {
     "streamcore._core": ("__version__",),
     "streamcore.aggregates": (
+        "all",
+        "any",
         "approx_distinct",
+        "arg_max",
+        "arg_min",
+        "collect_list",
         "count",
         "count_distinct",
         "first",
@@ -54,7 +78,11 @@ _HOMES = {
         "max",
         "mean",
         "min",
+        "quantile",
+        "stddev",
         "sum",
+        "top_k",
+        "var",
     ),
     "streamcore.builders": ("files", "generate", "kafka", "memory", "records"),
     "streamcore.config": ("KafkaConnection", "RedisConnection"),
@@ -100,7 +128,12 @@ __all__ = [
     "StateError",
     "Table",
     "__version__",
+    "all",
+    "any",
     "approx_distinct",
+    "arg_max",
+    "arg_min",
+    "collect_list",
     "count",
     "count_distinct",
     "files",
@@ -114,10 +147,14 @@ __all__ = [
     "mean",
     "memory",
     "min",
+    "quantile",
     "records",
     "session",
+    "stddev",
     "sum",
+    "top_k",
     "tumbling",
+    "var",
 ]
 
 

@@ -188,6 +188,13 @@ def empty_schema(columns: Sequence[Sequence[str]]) -> pa.Schema:
         if name.startswith("decimal("):
             precision, scale = (int(part) for part in name[len("decimal(") : -1].split(","))
             return pa.decimal128(precision, scale)
+        if name.startswith("list("):
+            item = name[len("list(") : -1]
+            if not item.startswith("value "):
+                return pa.list_(pa.field("item", arrow_type(item), nullable=False))
+            value = arrow_type(item.removeprefix("value ").removesuffix(", count int64"))
+            fields = [pa.field("value", value, nullable=False), pa.field("count", pa.int64(), nullable=False)]
+            return pa.list_(pa.field("item", pa.struct(fields), nullable=False))
         return known[name]
 
     return pa.schema([pa.field(name, arrow_type(kind)) for name, kind in columns])

@@ -25,7 +25,11 @@ AGGREGATES = {
     "max": "max({field})",
     "avg": "mean({field})",
     "count_distinct": "count_distinct({field})",
+    "collect": "collect_list({field}, 100000)",
+    "collect_sorted": "collect_list({field}, 100000)",
+    "distinct_set": "collect_list({field}, 100000)",
 }
+SORTED = ("collect_sorted", "distinct_set")
 CONDITIONS = {"eq": "{field} == {value}", "ne": "{field} != {value}", "not_null": "{field} is not null"}
 
 # How far behind a window's end, in the case's own time unit, the rule puts its closing.
@@ -37,6 +41,12 @@ CLOSING = {
     "wm>=last+gap": 0,
     "wm>last+gap": 1,
 }
+# Explicit watermarks become records: `{"watermark": n}` is one of the time n + FAR under a delay of FAR, which no
+# event reaches, and a filter behind the clock takes it out.
+FAR = 1_000_000
+PUNCTUATION = "punctuation"
+
+WATERMARKS = {None, "none", "max_ts_minus_delay", "explicit"}
 SESSION_RULE = "wm>=last+gap"
 WINDOW_RULE = "wm>=end"
 
@@ -66,7 +76,16 @@ def load(folder: Path) -> Case:
     spec = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
     source = (folder / spec.get("input", "input.jsonl")).resolve()
     lines = [line for line in source.read_bytes().split(b"\n") if line.strip()]
+    if _is_punctuated(spec):
+        lines = [_punctuated(line, spec.get("ts_field", "ts")) for line in lines]
     return Case(folder, spec, lines)
+
+
+def _punctuated(line: bytes, time_field: str) -> bytes:
+    value = json.loads(line)
+    if "watermark" not in value:
+        return line
+    return json.dumps({time_field: value["watermark"] + FAR, PUNCTUATION: True}).encode()
 
 
 def describe(case: Case) -> dict[str, Any]:
@@ -88,6 +107,8 @@ def describe(case: Case) -> dict[str, Any]:
     steps: list[dict[str, Any]] = [window]
     if condition is not None and not before_the_clock:
         steps.insert(0, {"verb": "filter", "condition": condition})
+    if _is_punctuated(spec):
+        steps.insert(0, {"verb": "filter", "condition": {"text": f"{PUNCTUATION} is null"}})
     return {
         "source": {
             "event_time": spec.get("ts_field", "ts"),
@@ -112,7 +133,7 @@ def _check(case: Case) -> None:
         f"no aggregate {', '.join(unknown)}": bool(unknown),
         f"no window kind {window['kind']}": window["kind"] not in {"tumbling", "hopping", "session"},
         "the gap of a session is a setting, not a field": bool(window.get("gap_field")),
-        "watermarks come from event times": watermark.get("policy") not in {None, "none", "max_ts_minus_delay"},
+        "watermarks come from event times": watermark.get("policy") not in WATERMARKS,
         "the clock is the partition's, not the key's": watermark.get("scope") == "key" and "scope" in sensitive,
         "lateness is judged for each window": lateness.get("judged") in {"event", "event_le"} and "judged" in sensitive,
         "a closed session stays closed": bool(lateness.get("revive_closed")),
@@ -150,10 +171,15 @@ def _closing(case: Case) -> tuple[int | None, int]:
     if watermark["policy"] == "none" or rule == "never":
         return None, 0
     allowed = int(lateness.get("allowed", 0))
-    behind = int(watermark.get("delay", 0)) + allowed + CLOSING[rule]
+    delay = FAR if _is_punctuated(case.spec) else int(watermark.get("delay", 0))
+    behind = delay + allowed + CLOSING[rule]
     if behind < 0:
         raise DeclinedError("a window never closes before its last event could arrive")
     return (behind - min(allowed, behind)) * case.ticks_ms, min(allowed, behind) * case.ticks_ms
+
+
+def _is_punctuated(spec: dict[str, Any]) -> bool:
+    return (spec.get("watermark") or {}).get("policy") == "explicit"
 
 
 def _condition(spec: dict[str, Any]) -> dict[str, Any] | None:
@@ -172,6 +198,10 @@ def _aggregates(spec: dict[str, Any]) -> Iterable[dict[str, str]]:
         if entry["fn"] == "avg_int":
             yield {"name": f"{name}_sum", "text": f"sum({field})"}
             yield {"name": f"{name}_count", "text": f"count({field})"}
+        elif entry["fn"] == "collect":
+            # ours is in the order of event times, theirs in that of arrival, which the offsets tell
+            yield {"name": name, "text": AGGREGATES["collect"].format(field=field)}
+            yield {"name": f"{name}_offsets", "text": f"collect_list(_offset, 100000) where {field} is not null"}
         else:
             yield {"name": name, "text": AGGREGATES[entry["fn"]].format(field=field)}
 
@@ -182,7 +212,8 @@ def _schema(case: Case) -> dict[str, str]:
     fields |= {entry["field"] for entry in spec["aggregates"] if "field" in entry}
     fields |= {entry["field"] for entry in spec.get("filter") or ()}
     values = [json.loads(line) for line in case.lines]
-    return {field: _type_of([value.get(field) for value in values]) for field in sorted(fields)}
+    schema = {field: _type_of([value.get(field) for value in values]) for field in sorted(fields)}
+    return schema | ({PUNCTUATION: "bool"} if _is_punctuated(spec) else {})
 
 
 def _type_of(values: Sequence[Any]) -> str:
@@ -236,6 +267,13 @@ def _report(case: Case, row: dict[str, Any]) -> dict[str, Any]:
             name = entry["as"]
             total, count = row.pop(f"{name}_sum"), row.pop(f"{name}_count")
             row[name] = None if not count else (abs(total) // count) * (1 if total >= 0 else -1)
+        elif entry["fn"] == "collect":
+            name = entry["as"]
+            arrived = sorted(zip(row.pop(f"{name}_offsets") or [], row[name] or [], strict=True))
+            row[name] = [value for _, value in arrived]
+        elif entry["fn"] in SORTED:
+            values = row[entry["as"]] or []
+            row[entry["as"]] = sorted(set(values) if entry["fn"] == "distinct_set" else values)
     row["window_start"] //= case.ticks_ms
     row["window_end"] //= case.ticks_ms
     if spec["window"]["kind"] == "session" and spec["window"].get("end_reported") != "last_plus_gap":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -69,8 +70,20 @@ def test_two_texts_can_always_be_told_apart(texts: tuple[str, str, str, str]) ->
         (Decimal("0E-2"), "0.00"),
         (b"\xff", "/w=="),
         (END, "2026-01-01T00:01:00.005Z"),
+        ([], "[]"),
+        (["ü", 'a"b', None], '["ü","a\\"b",null]'),
+        ([END, b"\xff", Decimal("0.10"), True], '["2026-01-01T00:01:00.005Z","/w==",0.10,true]'),
+        ([0.5, math.inf], "[0.5,null]"),
+        ([{"value": "x", "count": 2}], '[{"value":"x","count":2}]'),
     ],
 )
 def test_values_as_text(value: Any, text: str) -> None:
     assert value_text(value, "iso") == text
     assert value_text(END, "epoch_ms") == "1767225660005"
+    assert value_text([END], "epoch_ms") == "[1767225660005]"
+
+
+def test_lists_in_keys_are_taken_apart_again_as_text_is() -> None:
+    template = KeyTemplate("{a}:{b}")
+    assert template.render({"a": ["x"], "b": "y"}, "iso") == '["x"]:y'
+    assert template.render({"a": ["x:%"], "b": "y"}, "iso") == '["x%3A%25"]:y'

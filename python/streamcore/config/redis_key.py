@@ -8,6 +8,8 @@ one text column, `:` becomes `%3A` as well, or `{a}:{b}` could not be taken apar
 from __future__ import annotations
 
 import base64
+import json
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -38,7 +40,22 @@ def value_text(value: Any, time_format: str) -> str:
         return base64.b64encode(value).decode()
     if isinstance(value, Decimal):
         return format(value, "f")
-    return repr(value)
+    return _json_text(value, time_format) if isinstance(value, list | dict) else repr(value)
+
+
+def _json_text(value: Any, time_format: str) -> str:
+    """A list of an aggregate, or a part of it, as the other sinks write it: compact JSON."""
+    if isinstance(value, list):
+        return "[" + ",".join(_json_text(item, time_format) for item in value) + "]"
+    if isinstance(value, dict):
+        return (
+            "{" + ",".join(f"{json.dumps(name)}:{_json_text(item, time_format)}" for name, item in value.items()) + "}"
+        )
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "null"
+    text = value_text(value, time_format)
+    is_text = isinstance(value, str | bytes) or (isinstance(value, datetime) and time_format == "iso")
+    return json.dumps(text, ensure_ascii=False) if is_text else text
 
 
 def time_text(moment: datetime, time_format: str) -> str:
@@ -71,7 +88,7 @@ class KeyTemplate:
 
     def render(self, row: Mapping[str, Any], time_format: str) -> str:
         """The key of a row; `time_format` holds for times without a format of their own."""
-        texts = sum(isinstance(row[column], str) for column in self.columns)
+        texts = sum(isinstance(row[column], str | list) for column in self.columns)
         pieces: list[str] = []
         for literal, column, own_format in self._parts:
             pieces.append(literal)
@@ -88,7 +105,7 @@ class KeyTemplate:
                 retriable=False,
             )
         text = value_text(value, own_format or time_format)
-        if not isinstance(value, str):
+        if not isinstance(value, str | list):
             return text
         text = text.replace("%", "%25")
         return text.replace(":", "%3A") if escape_colons else text

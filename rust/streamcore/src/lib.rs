@@ -19,6 +19,7 @@ pub mod partition;
 pub mod pipeline;
 pub mod plan;
 pub mod raw;
+pub mod results;
 pub mod spec;
 pub mod state;
 pub mod table;

@@ -17,6 +17,7 @@ use crate::lane::{Lane, LaneOutput, Left};
 use crate::metrics::Ledger;
 use crate::plan::{Output, Plan, Step, analyse};
 use crate::raw::{Header, RawBatch};
+use crate::results::OutputColumn;
 use crate::spec::Spec;
 use crate::table;
 use crate::watermark::{Minimum, minimum};
@@ -428,7 +429,10 @@ impl Pipeline {
         for (raw, output) in raws.iter().zip(outputs) {
             results.extend(self.batch_rows(output.windows));
             if let Output::Rows(names) = &self.plan.output {
-                let batches = output.rows.into_iter().map(|columns| table::batch_of(names, columns));
+                let batches = output
+                    .rows
+                    .into_iter()
+                    .map(|columns| table::batch_of(names, columns.into_iter().map(OutputColumn::from).collect()));
                 results.extend(batches.map(|batch| plain(OutputKind::Result, batch)));
             }
             if !output.records.is_empty() {

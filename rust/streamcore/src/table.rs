@@ -6,12 +6,13 @@
 use crate::batch::{Column, DataType, Values};
 use crate::lane::{Left, LeftRow};
 use crate::raw::{Fault, RawBatch};
+use crate::results::{Lists, OutputColumn, OutputType};
 use arrow_array::{
-    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray,
-    TimestampMillisecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, ListArray, RecordBatch,
+    StringArray, StructArray, TimestampMillisecondArray,
 };
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow_schema::{DataType as ArrowType, Field, Schema, TimeUnit};
+use arrow_schema::{DataType as ArrowType, Field, Fields, Schema, TimeUnit};
 use std::sync::Arc;
 
 /// Arrow's name of a column type.
@@ -28,8 +29,54 @@ pub fn arrow_type(data_type: DataType) -> ArrowType {
     }
 }
 
+/// Arrow's name of a result column's type. Items are never null: aggregates skip nulls.
+#[must_use]
+pub fn arrow_output_type(output: OutputType) -> ArrowType {
+    match output {
+        OutputType::Value(data_type) => arrow_type(data_type),
+        OutputType::List(_) | OutputType::Counts(_) => ArrowType::List(Arc::new(item_field(output))),
+    }
+}
+
+fn item_field(output: OutputType) -> Field {
+    let item = match output {
+        OutputType::Value(data_type) | OutputType::List(data_type) => arrow_type(data_type),
+        OutputType::Counts(data_type) => ArrowType::Struct(count_fields(data_type)),
+    };
+    Field::new("item", item, false)
+}
+
+fn count_fields(data_type: DataType) -> Fields {
+    Fields::from(vec![Field::new("value", arrow_type(data_type), false), Field::new("count", ArrowType::Int64, false)])
+}
+
 fn timestamp_type() -> ArrowType {
     ArrowType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
+}
+
+fn arrow_output(column: OutputColumn) -> ArrayRef {
+    let lists = match column {
+        OutputColumn::Values(column) => return arrow_column(column),
+        OutputColumn::Lists(lists) => lists,
+    };
+    let Lists { items, counts, ends, validity } = lists;
+    let nulls = (!validity.no_nulls())
+        .then(|| NullBuffer::new(BooleanBuffer::collect_bool(ends.len(), |row| validity.is_valid(row))));
+    let data_type = items.data_type;
+    let values = arrow_column(items);
+    let (output, values) = match counts {
+        None => (OutputType::List(data_type), values),
+        Some(counts) => {
+            let columns = vec![values, arrow_column(counts)];
+            (OutputType::Counts(data_type), Arc::new(StructArray::new(count_fields(data_type), columns, None)) as _)
+        }
+    };
+    Arc::new(ListArray::new(Arc::new(item_field(output)), offsets_of(&ends), values, nulls))
+}
+
+fn offsets_of(ends: &[u32]) -> OffsetBuffer<i32> {
+    let offsets = std::iter::once(0).chain(ends.iter().map(|end| *end as i32));
+    OffsetBuffer::new(ScalarBuffer::from(offsets.collect::<Vec<i32>>()))
 }
 
 fn arrow_column(column: Column) -> ArrayRef {
@@ -50,8 +97,7 @@ fn arrow_column(column: Column) -> ArrayRef {
             Arc::new(array.with_data_type(arrow_type(data_type)))
         }
         (Values::Bytes(values), data_type) => {
-            let offsets = std::iter::once(0).chain(values.ends().iter().map(|end| *end as i32));
-            let offsets = OffsetBuffer::new(ScalarBuffer::from(offsets.collect::<Vec<i32>>()));
+            let offsets = offsets_of(values.ends());
             let data = Buffer::from(values.data());
             if data_type == DataType::String {
                 let text = StringArray::try_new(offsets, data, nulls);
@@ -67,10 +113,10 @@ fn arrow_column(column: Column) -> ArrayRef {
 /// # Panics
 /// When they are not: the caller fills them row by row.
 #[must_use]
-pub fn batch_of(names: &[(String, DataType)], columns: Vec<Column>) -> RecordBatch {
-    let fields = names.iter().map(|(name, data_type)| Field::new(name, arrow_type(*data_type), true));
+pub fn batch_of(names: &[(String, OutputType)], columns: Vec<OutputColumn>) -> RecordBatch {
+    let fields = names.iter().map(|(name, output)| Field::new(name, arrow_output_type(*output), true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let arrays = columns.into_iter().map(arrow_column).collect();
+    let arrays = columns.into_iter().map(arrow_output).collect();
     RecordBatch::try_new(schema, arrays).expect("columns of one length and the declared types")
 }
 
@@ -207,8 +253,8 @@ mod tests {
             DataType::Decimal { precision: 10, scale: 2 },
             DataType::Timestamp,
         ];
-        let names: Vec<(String, DataType)> =
-            types.iter().map(|data_type| (data_type.to_string(), *data_type)).collect();
+        let names: Vec<(String, OutputType)> =
+            types.iter().map(|data_type| (data_type.to_string(), (*data_type).into())).collect();
         let values = [
             Scalar::Bool(true),
             Scalar::Int64(-5),
@@ -222,7 +268,7 @@ mod tests {
             let mut column = Column::new(*data_type);
             column.push(value);
             column.push(Scalar::Null);
-            column
+            OutputColumn::from(column)
         });
         let batch = batch_of(&names, columns.collect());
         assert_eq!(batch.num_rows(), 2);

@@ -92,16 +92,25 @@ pub(super) static FUNCTIONS: [Signature; 29] = {
 
 /// Functions that take many rows, and so belong in a window's aggregates; with the type to expect
 /// of an argument that nobody declared.
-const AGGREGATES: [(&str, Option<DataType>); 9] = [
+const AGGREGATES: [(&str, Option<DataType>); 18] = [
     ("count", Some(DataType::Scalar)),
     ("count_distinct", Some(DataType::Scalar)),
     ("approx_distinct", Some(DataType::Scalar)),
     ("sum", None),
     ("mean", Some(DataType::Float64)),
+    ("var", Some(DataType::Float64)),
+    ("stddev", Some(DataType::Float64)),
+    ("any", Some(DataType::Bool)),
+    ("all", Some(DataType::Bool)),
     ("min", None),
     ("max", None),
     ("first", None),
     ("last", None),
+    ("arg_min", None),
+    ("arg_max", None),
+    ("collect_list", None),
+    ("top_k", None),
+    ("quantile", Some(DataType::Float64)),
 ];
 
 /// The function called `name`.

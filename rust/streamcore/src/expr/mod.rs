@@ -100,12 +100,12 @@ pub use aggregate_call::AggregateCall;
 pub use field::{Field, join_path, split_path};
 pub use suggest::did_you_mean;
 
-use crate::batch::{Column, DataType};
+use crate::batch::{Column, DataType, Scalar};
 use crate::error::Problem;
 use lexer::Mistake;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use typed::{Operation, Typed};
+use typed::{Constant, Operation, Typed};
 use types::Checker;
 
 /// How deep an expression may be nested.
@@ -177,6 +177,19 @@ impl Expression {
         match self.root.operation {
             Operation::Column(index) => Some(index),
             _ => None,
+        }
+    }
+
+    /// The value, when it is written out: null is none.
+    #[must_use]
+    pub fn as_constant(&self) -> Option<Scalar<'_>> {
+        match self.root.as_constant()? {
+            Constant::Null => None,
+            Constant::Bool(value) => Some(Scalar::Bool(*value)),
+            Constant::Int64(value) => Some(Scalar::Int64(*value)),
+            Constant::Float64(value) => Some(Scalar::Float64(*value)),
+            Constant::Decimal(value) => Some(Scalar::Decimal(*value)),
+            Constant::Bytes(value) => Some(Scalar::Bytes(value)),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::expr::{Condition, Expression};
 use crate::plan::{Output, Plan, Step, WindowStep};
 use crate::raw::RawBatch;
 use crate::spec::NullKeysSpec;
-use crate::window::aggregate::{Function, Input, Order};
+use crate::window::aggregate::{Input, Order};
 use crate::window::{Arrivals, Outcomes};
 use std::borrow::Cow;
 
@@ -211,8 +211,11 @@ impl<'f> Flow<'f> {
 
     fn window(mut self, window: &WindowStep) {
         let keys: Vec<Place> = window.keys.iter().map(|key| self.place(key)).collect();
-        let arguments: Vec<Option<Place>> =
-            window.inputs.iter().map(|(argument, _)| argument.as_ref().map(|argument| self.place(argument))).collect();
+        let arguments: Vec<Vec<Place>> = window
+            .inputs
+            .iter()
+            .map(|(arguments, _)| arguments.iter().map(|argument| self.place(argument)).collect())
+            .collect();
         let conditions: Vec<Option<Vec<bool>>> =
             window.inputs.iter().map(|(_, condition)| condition.as_ref().map(|it| self.mask(it))).collect();
         let columns = std::mem::take(&mut self.columns);
@@ -221,8 +224,9 @@ impl<'f> Flow<'f> {
         let inputs: Vec<Input<'_>> = arguments
             .iter()
             .zip(&conditions)
-            .map(|(argument, condition)| Input {
-                argument: argument.as_ref().map(|place| place.column(&columns)),
+            .map(|(arguments, condition)| Input {
+                argument: arguments.first().map(|place| place.column(&columns)),
+                second: arguments.get(1).map(|place| place.column(&columns)),
                 condition: condition.as_deref(),
             })
             .collect();
@@ -238,8 +242,7 @@ impl<'f> Flow<'f> {
 
     /// Offsets by row where an aggregate orders by them.
     fn offsets(&self, window: &WindowStep) -> Vec<i64> {
-        let ordered = |function| matches!(function, Function::First | Function::Last);
-        if !window.plan.aggregates.iter().any(|aggregate| ordered(aggregate.function)) {
+        if !window.plan.aggregates.iter().any(|aggregate| aggregate.function.is_ordered()) {
             return Vec::new();
         }
         self.batch.raw_rows.iter().map(|row| self.raw.offset(*row as usize)).collect()

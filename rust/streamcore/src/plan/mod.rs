@@ -15,6 +15,7 @@ use crate::error::Problem;
 use crate::expr::{Condition, Expression, Field, split_path};
 use crate::group::GroupPlan;
 use crate::raw::Part;
+use crate::results::OutputType;
 use crate::spec::{FormatSpec, LimitsSpec, NullKeysSpec, SourceSpec, Spec};
 use crate::window::WindowPlan;
 use scope::Columns;
@@ -93,8 +94,8 @@ pub struct WindowStep {
     pub plan: Arc<WindowPlan>,
     /// Group keys.
     pub keys: Vec<Expression>,
-    /// Argument and condition of each aggregate.
-    pub inputs: Vec<(Option<Expression>, Option<Condition>)>,
+    /// Arguments and condition of each aggregate.
+    pub inputs: Vec<(Vec<Expression>, Option<Condition>)>,
     /// What a null group key means.
     pub null_keys: NullKeysSpec,
 }
@@ -103,9 +104,9 @@ pub struct WindowStep {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// Rows of windows.
-    Windows(Vec<(String, DataType)>),
+    Windows(Vec<(String, OutputType)>),
     /// Rows of `select`.
-    Rows(Vec<(String, DataType)>),
+    Rows(Vec<(String, OutputType)>),
     /// The records that remain, as they came.
     Records,
 }

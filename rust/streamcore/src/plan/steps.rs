@@ -10,8 +10,9 @@ use crate::decode::time::{TIME_MAX_MS, TIME_MIN_MS};
 use crate::error::Problem;
 use crate::expr::{AggregateCall, Condition, Expression};
 use crate::group::key::KeyCodec;
+use crate::results::OutputType;
 use crate::spec::{CombineSpec, EmitSpec, ExpressionSpec, NamedSpec, Spec, StepSpec, WindowKindSpec, WindowSpec};
-use crate::window::aggregate::{AggregatePlan, Function};
+use crate::window::aggregate::{AggregatePlan, Argument, Function};
 use crate::window::assign::Aligned;
 use crate::window::session::Gaps;
 use crate::window::{WindowKind, WindowPlan};
@@ -29,7 +30,7 @@ const WINDOW_COLUMNS: [(&str, DataType); 2] =
 const EMISSION_COLUMNS: [(&str, DataType); 2] = [("revision", DataType::Int64), ("is_final", DataType::Bool)];
 
 /// An aggregate with its argument and condition.
-type Aggregate = (AggregatePlan, (Option<Expression>, Option<Condition>));
+type Aggregate = (AggregatePlan, (Vec<Expression>, Option<Condition>));
 
 /// The compiled part of a plan.
 pub struct Compiled {
@@ -110,7 +111,7 @@ impl<'c> Compiler<'c> {
             }
         }
         self.columns.select(visible.clone());
-        *output = Output::Rows(visible);
+        *output = Output::Rows(visible.into_iter().map(|(name, data_type)| (name, data_type.into())).collect());
         (expressions.len() == columns.len()).then_some(Step::Select(expressions))
     }
 
@@ -166,16 +167,19 @@ impl<'c> Compiler<'c> {
         let compiled = AggregateCall::compile(&named.text, &named.parameters, self.columns, &at);
         let mut call = self.keep(compiled)?;
         let function = Function::parse(&call.function);
-        if matches!(function, Some(Function::Sum | Function::Mean)) {
+        if function.is_some_and(Function::takes_numbers) {
             self.columns.take_numbers(&at);
         }
-        let types: Vec<DataType> = call.arguments.iter().map(Expression::data_type).collect();
-        match AggregatePlan::resolve(&call.function, &types) {
-            Ok(plan) => Some((plan, (call.arguments.pop(), call.condition))),
-            Err(message) => {
-                let argument = call.argument_spans.first().filter(|_| function.is_some());
+        let arguments: Vec<_> = call.arguments.iter().map(argument_of).collect();
+        match AggregatePlan::resolve_call(&call.function, &arguments) {
+            Ok(plan) => {
+                call.arguments.truncate(plan.inputs());
+                Some((plan, (call.arguments, call.condition)))
+            }
+            Err(refusal) => {
+                let argument = call.argument_spans.get(refusal.argument).filter(|_| function.is_some());
                 let (start, end) = argument.copied().unwrap_or(call.function_span);
-                self.problems.push(Problem::new(at, message).caret(&named.text, start, end));
+                self.problems.push(Problem::new(at, refusal.message).caret(&named.text, start, end));
                 None
             }
         }
@@ -264,14 +268,20 @@ impl<'c> Compiler<'c> {
     }
 }
 
+fn argument_of(expression: &Expression) -> Argument<'_> {
+    Argument { data_type: expression.data_type(), constant: expression.as_constant() }
+}
+
 fn undecided(at: &str, name: &str) -> Problem {
     Problem::new(at, format!("{name} has no declared type, and the result shows it"))
         .hint(format!("declare it in [source.schema]: \"{name}\" = \"string\""))
 }
 
-fn result_columns(window: &WindowSpec, key_types: &[DataType], aggregates: &[Aggregate]) -> Vec<(String, DataType)> {
-    let keys = window.by.iter().zip(key_types).map(|(key, data_type)| (key.name.clone(), *data_type));
-    let fixed = |columns: [(&'static str, DataType); 2]| columns.map(|(name, data_type)| (name.to_owned(), data_type));
+fn result_columns(window: &WindowSpec, key_types: &[DataType], aggregates: &[Aggregate]) -> Vec<(String, OutputType)> {
+    let keys = window.by.iter().zip(key_types).map(|(key, data_type)| (key.name.clone(), OutputType::from(*data_type)));
+    let fixed = |columns: [(&'static str, DataType); 2]| {
+        columns.map(|(name, data_type)| (name.to_owned(), OutputType::from(data_type)))
+    };
     let values = window.aggregates.iter().zip(aggregates).map(|(named, (plan, _))| (named.name.clone(), plan.output));
     keys.chain(fixed(WINDOW_COLUMNS)).chain(values).chain(fixed(EMISSION_COLUMNS)).collect()
 }

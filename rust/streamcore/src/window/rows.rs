@@ -8,6 +8,7 @@ use super::WindowPlan;
 use super::aggregate::Accumulators;
 use crate::batch::{Column, DataType, Scalar};
 use crate::error::Result;
+use crate::results::OutputColumn;
 
 /// Rows of one output, in firing order: by window end, then by key.
 #[derive(Debug, Clone)]
@@ -18,7 +19,7 @@ pub struct ResultRows {
     starts: Column,
     ends: Column,
     /// Aggregate columns.
-    aggregates: Vec<Column>,
+    aggregates: Vec<OutputColumn>,
     /// How many rows of the same key and window came before.
     revisions: Column,
     /// Whether no further row is expected.
@@ -46,7 +47,7 @@ impl ResultRows {
             keys: plan.key.types().iter().map(|data_type| Column::new(*data_type)).collect(),
             starts: Column::new(DataType::Timestamp),
             ends: Column::new(DataType::Timestamp),
-            aggregates: plan.aggregates.iter().map(|aggregate| Column::new(aggregate.output)).collect(),
+            aggregates: plan.aggregates.iter().map(|aggregate| OutputColumn::new(aggregate.output)).collect(),
             revisions: Column::new(DataType::Int64),
             finals: Column::new(DataType::Bool),
         }
@@ -81,9 +82,10 @@ impl ResultRows {
 
     /// The columns, in output order.
     #[must_use]
-    pub fn into_columns(self) -> Vec<Column> {
+    pub fn into_columns(self) -> Vec<OutputColumn> {
         let bounds = [self.starts, self.ends];
         let tail = [self.revisions, self.finals];
-        self.keys.into_iter().chain(bounds).chain(self.aggregates).chain(tail).collect()
+        let before = self.keys.into_iter().chain(bounds).map(OutputColumn::from);
+        before.chain(self.aggregates).chain(tail.map(OutputColumn::from)).collect()
     }
 }

@@ -5,7 +5,7 @@
 //! [`Saved`] holds (the coupons while there are few, then the registers) is a function of the set of
 //! values alone, and so is the estimate: register sums are multiples of `2^-63` and add exactly.
 
-use super::Function;
+use super::AggregatePlan;
 use super::cells::Cell;
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
@@ -65,7 +65,7 @@ impl Approximate {
 impl Cell for Approximate {
     const FORM: u8 = 6;
 
-    fn merge(&mut self, other: &Self, _: Function) {
+    fn merge(&mut self, other: &Self, _: &AggregatePlan) {
         if self.0.is_empty() {
             self.0.clone_from(&other.0);
             return;
@@ -200,6 +200,7 @@ fn registers_image(registers: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batch::DataType;
 
     fn sketch_of(values: impl Iterator<Item = u64>) -> Approximate {
         let mut sketch = Approximate::default();
@@ -227,6 +228,7 @@ mod tests {
 
     #[test]
     fn merges_of_any_cut_leave_no_trace() {
+        let plan = AggregatePlan::resolve("approx_distinct", &[DataType::Int64]).expect("resolves");
         for size in SIZES {
             let whole = sketch_of(0..size);
             for cut in SIZES.into_iter().filter(|cut| *cut <= size) {
@@ -234,7 +236,7 @@ mod tests {
                 let (left, right) = (sketch_of(0..cut), sketch_of(cut / 2..size));
                 for (into, from) in [(&left, &right), (&right, &left)] {
                     let mut merged = into.clone();
-                    merged.merge(from, Function::ApproxDistinct);
+                    merged.merge(from, &plan);
                     assert_eq!(saved(&merged), saved(&whole), "{cut} of {size} values");
                     assert_eq!(merged.estimate(), whole.estimate(), "{cut} of {size} values");
                 }

@@ -4,7 +4,7 @@
 //! for a plan. Invariant: `heap_bytes` is the sum of the cells' `heap_len`, so that asking for the
 //! size of the state costs nothing: every change of a cell goes through [`Cells::change`].
 
-use super::Function;
+use super::AggregatePlan;
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::state::Slots;
@@ -15,7 +15,7 @@ pub(super) trait Cell: Clone + Default {
     /// Kind and version of the saved form: the first byte of each cell. Never given another meaning.
     const FORM: u8;
     /// Adds the rows that `other` has seen. Associative and commutative.
-    fn merge(&mut self, other: &Self, function: Function);
+    fn merge(&mut self, other: &Self, plan: &AggregatePlan);
     /// Appends the value.
     fn encode(&self, out: &mut Vec<u8>);
     /// Reads what `encode` wrote; damage is an error.
@@ -74,8 +74,8 @@ impl<C: Cell> Cells<C> {
     }
 
     /// Merges a cell of `other` into one of these.
-    pub fn merge(&mut self, slot: u32, other: &Self, other_slot: u32, function: Function) {
-        self.change(slot, |cell| cell.merge(other.get(other_slot), function));
+    pub fn merge(&mut self, slot: u32, other: &Self, other_slot: u32, plan: &AggregatePlan) {
+        self.change(slot, |cell| cell.merge(other.get(other_slot), plan));
     }
 }
 

@@ -5,7 +5,7 @@
 //! Invariant: `fingerprints` holds each once, in order of first appearance, and the index, where
 //! there is one, finds exactly those. A set only grows, so its mark is its length.
 
-use super::Function;
+use super::AggregatePlan;
 use super::cells::Cell;
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
@@ -84,7 +84,7 @@ fn indexed(fingerprints: &[u128]) -> HashTable<u32> {
 impl Cell for Distinct {
     const FORM: u8 = 5;
 
-    fn merge(&mut self, other: &Self, _: Function) {
+    fn merge(&mut self, other: &Self, _: &AggregatePlan) {
         for fingerprint in &other.fingerprints {
             self.insert(*fingerprint);
         }

@@ -15,8 +15,12 @@ use crate::error::{Error, Result};
 const CHUNK_BITS: u32 = 32;
 /// Chunks that one double can touch: 53 bits, shifted by up to 31.
 const DOUBLE_CHUNKS: usize = 3;
+/// Chunks that the square of one can touch: 106 bits, shifted by up to 31.
+const SQUARE_CHUNKS: usize = 4;
 /// Chunks above which no sum of `2^64` doubles reaches.
-const CHUNKS_MAX: usize = 70;
+pub(super) const SUM_CHUNKS_MAX: usize = 70;
+/// Chunks above which no sum of `2^64` squares reaches, counted in `2^-2148`.
+pub(super) const SQUARE_CHUNKS_MAX: usize = 136;
 /// Additions after which carries are passed on. Two such sums still merge without overflow.
 const PENDING_MAX: u32 = 1 << 30;
 
@@ -74,6 +78,47 @@ impl ExactSum {
         }
     }
 
+    /// Adds the square of `value` to a sum that counts `2^-2148`, so that no square is out of range.
+    /// What is no number is left to the sum of the values themselves.
+    #[inline]
+    pub fn add_square(&mut self, value: f64) {
+        let bits = value.to_bits();
+        let exponent = (bits >> 52) & 0x7ff;
+        let fraction = bits & ((1 << 52) - 1);
+        let (mantissa, lowest_bit) = if exponent == 0 { (fraction, 0) } else { (fraction | 1 << 52, exponent - 1) };
+        if mantissa == 0 || exponent == 0x7ff {
+            return;
+        }
+        let square = u128::from(mantissa) * u128::from(mantissa);
+        let words: [u32; SQUARE_CHUNKS] = [0, 32, 64, 96].map(|shift| (square >> shift) as u32);
+        self.add_wide(false, &words, 2 * lowest_bit as u32);
+    }
+
+    /// Adds `±magnitude * 2^lowest_bit` of what the sum counts; 32 bits a word, the lowest first.
+    #[inline]
+    pub fn add_wide(&mut self, negative: bool, magnitude: &[u32], lowest_bit: u32) {
+        let used = magnitude.iter().rposition(|word| *word != 0).map_or(0, |top| top + 1);
+        if used == 0 {
+            return;
+        }
+        let (place, shift) = ((lowest_bit / CHUNK_BITS) as usize, lowest_bit % CHUNK_BITS);
+        let start = match place.checked_sub(usize::from(self.first)) {
+            Some(start) if start + used < self.chunks.len() => start,
+            _ => self.widen(place, used + 1),
+        };
+        let sign = if negative { -1 } else { 1 };
+        let mut carry = 0_u64;
+        for (chunk, word) in self.chunks[start..].iter_mut().zip(magnitude[..used].iter().chain([&0])) {
+            let shifted = (u64::from(*word) << shift) | carry;
+            *chunk += sign * i64::from(shifted as u32);
+            carry = shifted >> CHUNK_BITS;
+        }
+        self.pending += 1;
+        if self.pending >= PENDING_MAX {
+            self.carry_slow();
+        }
+    }
+
     /// Adds the sum of `other`.
     pub fn merge(&mut self, other: &Self) {
         self.seen |= other.seen;
@@ -123,7 +168,7 @@ impl ExactSum {
     }
 
     /// The finite part as sign and magnitude, without zero digits at either end: one form for a value.
-    fn canonical(&self) -> Digits {
+    pub fn canonical(&self) -> Digits {
         let (mut digits, mut carry) = propagate(&self.chunks, 1);
         let negative = carry < 0;
         if negative {
@@ -139,7 +184,7 @@ impl ExactSum {
     }
 
     /// What IEEE makes of the infinities and NaN among the values; `None` when all were numbers.
-    fn special(&self) -> Option<f64> {
+    pub fn special(&self) -> Option<f64> {
         match self.seen {
             0 => None,
             SEEN_INFINITY => Some(f64::INFINITY),
@@ -174,8 +219,9 @@ impl ExactSum {
         }
     }
 
-    /// Reads what [`ExactSum::encode`] wrote, and refuses what it cannot have written.
-    pub fn decode(saved: &mut Reader<'_>) -> Result<Self> {
+    /// Reads what [`ExactSum::encode`] wrote, and refuses what it cannot have written: chunks beyond
+    /// `chunks_max` among it.
+    pub fn decode(saved: &mut Reader<'_>, chunks_max: usize) -> Result<Self> {
         let flags = saved.u8()?;
         let first = saved.u8()?;
         let len = saved.count(size_of::<u32>())?;
@@ -185,7 +231,7 @@ impl ExactSum {
         let trimmed = chunks.first() != Some(&0) && chunks.last() != Some(&0);
         let zero = chunks.is_empty() && (first != 0 || flags & NEGATIVE != 0);
         let known = SEEN_INFINITY | SEEN_NEGATIVE_INFINITY | SEEN_NAN | NEGATIVE;
-        if usize::from(first) + len > CHUNKS_MAX || !trimmed || zero || flags & !known != 0 {
+        if usize::from(first) + len > chunks_max || !trimmed || zero || flags & !known != 0 {
             return Err(Error::state("saved state holds a float sum that no sum could have left; it was overwritten"));
         }
         Ok(Self { chunks, pending: 0, first, seen: flags & !NEGATIVE })
@@ -297,7 +343,7 @@ mod tests {
                 let same = sum.clone();
                 sum.merge(&same);
             }
-            assert!(sum.chunks.len() + usize::from(sum.first) <= CHUNKS_MAX);
+            assert!(sum.chunks.len() + usize::from(sum.first) <= SUM_CHUNKS_MAX);
             assert_eq!(sum.mean(1 << 60), Some(value));
         }
     }
@@ -305,16 +351,16 @@ mod tests {
     #[test]
     fn damaged_bytes_are_refused() {
         let good = saved(&sum_of(&[1.5, -1e300]));
-        assert!(ExactSum::decode(&mut Reader::new(&good)).is_ok());
+        assert!(ExactSum::decode(&mut Reader::new(&good), SUM_CHUNKS_MAX).is_ok());
         for (at, byte) in [(0, 0x80), (1, 69), (2, 0x7f), (good.len() - 1, 0)] {
             let mut bad = good.clone();
             bad[at] = byte;
             if at == good.len() - 1 {
                 bad[at - 3..].fill(0);
             }
-            assert!(ExactSum::decode(&mut Reader::new(&bad)).is_err(), "byte {at}");
+            assert!(ExactSum::decode(&mut Reader::new(&bad), SUM_CHUNKS_MAX).is_err(), "byte {at}");
         }
-        assert!(ExactSum::decode(&mut Reader::new(&[NEGATIVE, 0, 0])).is_err());
+        assert!(ExactSum::decode(&mut Reader::new(&[NEGATIVE, 0, 0]), SUM_CHUNKS_MAX).is_err());
     }
 
     proptest! {
@@ -358,7 +404,7 @@ mod tests {
         fn saved_sums_read_back(values in prop::collection::vec(any::<u64>().prop_map(f64::from_bits), 0..20), more in finite()) {
             let mut sum = sum_of(&values);
             let bytes = saved(&sum);
-            let mut back = ExactSum::decode(&mut Reader::new(&bytes)).expect("decodes");
+            let mut back = ExactSum::decode(&mut Reader::new(&bytes), SUM_CHUNKS_MAX).expect("decodes");
             prop_assert_eq!(saved(&back), bytes);
             sum.add(more);
             back.add(more);

@@ -1,11 +1,11 @@
 //! The least or greatest value, and with a place in front of it the first or last one.
 //!
-//! `typed` feeds them. Invariant: values have a total order and equal values are the same bytes, so
+//! `typed` feeds them; `chosen` and `stored` are further values that can win. Invariant: values have a total order and equal values are the same bytes, so
 //! the winner does not depend on which came first. Floats order as numbers with `-0.0` before `0.0`
 //! and NaN, of which there is one, above all.
 
-use super::Function;
 use super::cells::Cell;
+use super::{AggregatePlan, Function};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use std::cmp::Ordering;
@@ -57,6 +57,11 @@ impl<V: Value> Extreme<V> {
         }
     }
 
+    /// The winner, as it is held.
+    pub fn held(&self) -> Option<&V> {
+        self.0.as_ref()
+    }
+
     /// The winner, borrowed.
     pub fn winner(&self) -> Option<V::Ref<'_>> {
         self.0.as_ref().map(V::get)
@@ -66,7 +71,7 @@ impl<V: Value> Extreme<V> {
 /// How a candidate must compare to the winner to take its place.
 pub(super) const fn wins(function: Function) -> Ordering {
     match function {
-        Function::Min | Function::First => Ordering::Less,
+        Function::Min | Function::All | Function::First | Function::ArgMin => Ordering::Less,
         _ => Ordering::Greater,
     }
 }
@@ -74,9 +79,9 @@ pub(super) const fn wins(function: Function) -> Ordering {
 impl<V: Value> Cell for Extreme<V> {
     const FORM: u8 = V::FORM;
 
-    fn merge(&mut self, other: &Self, function: Function) {
+    fn merge(&mut self, other: &Self, plan: &AggregatePlan) {
         if let Some(candidate) = other.winner() {
-            self.offer(candidate, wins(function));
+            self.offer(candidate, wins(plan.function));
         }
     }
 
@@ -96,7 +101,8 @@ impl<V: Value> Cell for Extreme<V> {
     }
 }
 
-fn flag(saved: &mut Reader<'_>) -> Result<bool> {
+/// Reads a byte that is 0 or 1.
+pub(super) fn flag(saved: &mut Reader<'_>) -> Result<bool> {
     match saved.u8()? {
         0 => Ok(false),
         1 => Ok(true),
@@ -139,7 +145,7 @@ ordered_value!(i64, 17, Vec::put_i64, Reader::i64);
 ordered_value!(i128, 19, Vec::put_i128, Reader::i128);
 
 /// One NaN for all of them: it is positive, so it compares above infinity.
-fn one_nan(value: f64) -> f64 {
+pub(super) fn one_nan(value: f64) -> f64 {
     if value.is_nan() { f64::NAN } else { value }
 }
 
@@ -210,12 +216,36 @@ pub(super) struct Place {
     pub offset: i64,
 }
 
+impl Place {
+    /// Appends the place.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.put_i64(self.event_time_ms);
+        out.put_i64(self.partition.into());
+        out.put_i64(self.offset);
+    }
+
+    /// Reads what `encode` wrote.
+    pub fn decode(saved: &mut Reader<'_>) -> Result<Self> {
+        let (event_time_ms, partition, offset) = (saved.i64()?, saved.i64()?, saved.i64()?);
+        let partition = i32::try_from(partition)
+            .map_err(|_| Error::state(format!("saved state names partition {partition}; it was overwritten")))?;
+        Ok(Self { event_time_ms, partition, offset })
+    }
+}
+
 /// A value behind its place. Values at one place (a record merged with itself) are compared too, so
 /// that merging commutes whatever it is given.
 #[derive(Debug, Clone)]
 pub(super) struct Placed<V> {
     place: Place,
     value: V,
+}
+
+impl<V> Placed<V> {
+    /// The value, as it is held.
+    pub fn value(&self) -> &V {
+        &self.value
+    }
 }
 
 impl<V: Value> Value for Placed<V> {
@@ -240,17 +270,12 @@ impl<V: Value> Value for Placed<V> {
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
-        out.put_i64(self.place.event_time_ms);
-        out.put_i64(self.place.partition.into());
-        out.put_i64(self.place.offset);
+        self.place.encode(out);
         self.value.encode(out);
     }
 
     fn decode(saved: &mut Reader<'_>) -> Result<Self> {
-        let (event_time_ms, partition, offset) = (saved.i64()?, saved.i64()?, saved.i64()?);
-        let partition = i32::try_from(partition)
-            .map_err(|_| Error::state(format!("saved state names partition {partition}; it was overwritten")))?;
-        Ok(Self { place: Place { event_time_ms, partition, offset }, value: V::decode(saved)? })
+        Ok(Self { place: Place::decode(saved)?, value: V::decode(saved)? })
     }
 
     fn heap_len(&self) -> usize {

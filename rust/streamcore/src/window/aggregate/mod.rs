@@ -7,26 +7,35 @@
 //! every function, as in SQL: `count(x)` counts the values of `x` that are present, `first(x)` is the
 //! first one that is, and any other aggregate of no values is null.
 //!
-//! `plan` resolves a call; `typed` holds the column of a plan, `cells` its slots; `number`, `extreme`,
-//! `distinct` and `approximate` are what a cell can be; `exact_sum` and `digits` are the arithmetic.
+//! `plan` resolves a call; `typed` holds the column of a plan, `cells` its slots; `number`, `moments`,
+//! `extreme`, `chosen`, `collected`, `frequent`, `quantile`, `distinct` and `approximate` are what a cell can
+//! be; `exact_sum` and `digits` are the arithmetic, `stored` a value of any type.
 
 mod approximate;
 mod cells;
+mod chosen;
+mod collected;
 mod digits;
 mod distinct;
 mod exact_sum;
 mod extreme;
+mod frequent;
+mod moments;
 mod number;
 mod plan;
+mod quantile;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod typed;
 
-pub use plan::{AggregatePlan, Function};
+pub use frequent::VALUES_MAX;
+pub use plan::{AggregatePlan, Argument, Function, LIST_DEFAULT, LIST_MAX, Refusal, Setting, TOP_MAX};
 
-use crate::batch::{Column, DataType, Validity};
+use crate::batch::{Column, Validity};
 use crate::codec::Reader;
 use crate::error::Result;
+use crate::results::OutputColumn;
 use crate::state::Slots;
 use extreme::Place;
 use typed::Typed;
@@ -36,11 +45,13 @@ use typed::Typed;
 pub struct Input<'a> {
     /// The evaluated argument, of the plan's argument type; `None` for `count()`.
     pub argument: Option<&'a Column>,
+    /// The evaluated second argument, of the plan's second type.
+    pub second: Option<&'a Column>,
     /// The evaluated `where`: rows that do not hold are skipped.
     pub condition: Option<&'a [bool]>,
 }
 
-/// What orders `first` and `last`: event time, then partition, then offset. Indexed by row.
+/// What orders `first`, `last`, `arg_min`, `arg_max` and `collect_list`: event time, then partition, then offset. Indexed by row.
 #[derive(Debug, Clone, Copy)]
 pub struct Order<'a> {
     /// Event time of each row, ms.
@@ -123,7 +134,7 @@ impl Accumulators {
         assert_eq!(inputs.len(), self.plans.len(), "each aggregate has one input");
         for ((column, plan), input) in self.columns.iter_mut().zip(&self.plans).zip(inputs) {
             let feed = Feed { slots, rows, condition: input.condition, order };
-            column.update(*plan, &feed, input.argument);
+            column.update(plan, &feed, input);
         }
     }
 
@@ -134,7 +145,7 @@ impl Accumulators {
     pub fn merge(&mut self, slot: u32, other: &Self, other_slot: u32) {
         assert_eq!(self.plans, other.plans, "partials of one window step have one plan");
         for ((column, plan), others) in self.columns.iter_mut().zip(&self.plans).zip(&other.columns) {
-            column.merge(slot, others, other_slot, plan.function);
+            column.merge(slot, others, other_slot, plan);
         }
     }
 
@@ -144,8 +155,8 @@ impl Accumulators {
     /// # Errors
     /// [`ErrorKind::Overflow`](crate::error::ErrorKind::Overflow) when an exact sum does not fit its
     /// column; `out` is then as it was.
-    pub fn finish(&self, index: usize, slot: u32, out: &mut Column) -> Result<()> {
-        self.columns[index].finish(self.plans[index], slot, out)
+    pub fn finish(&self, index: usize, slot: u32, out: &mut OutputColumn) -> Result<()> {
+        self.columns[index].finish(&self.plans[index], slot, out)
     }
 }
 
@@ -182,9 +193,7 @@ impl Slots for Accumulators {
     fn decode(&mut self, slot: u32, saved: &mut Reader<'_>) -> Result<()> {
         for (column, plan) in self.columns.iter_mut().zip(&self.plans) {
             column.slots_mut().decode(slot, saved)?;
-            if plan.output == DataType::String {
-                column.check_text(slot)?;
-            }
+            column.check(plan, slot)?;
         }
         Ok(())
     }

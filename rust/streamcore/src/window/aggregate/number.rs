@@ -4,10 +4,10 @@
 //! order: integers add in 128 bits, decimals in 192, floats in an [`ExactSum`]; only a result that
 //! does not fit its column is an error, never a step on the way.
 
-use super::Function;
 use super::cells::Cell;
 use super::digits::Digits;
-use super::exact_sum::ExactSum;
+use super::exact_sum::{ExactSum, SUM_CHUNKS_MAX};
+use super::{AggregatePlan, Function};
 use crate::batch::Scalar;
 use crate::codec::{Reader, Write};
 use crate::error::{Error, ErrorKind, Result};
@@ -15,7 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// More rows than any state has seen, and room for as many again.
 const COUNT_END: u64 = 1 << 62;
 
-fn read_count(saved: &mut Reader<'_>) -> Result<u64> {
+/// Reads a number of rows.
+pub(super) fn read_count(saved: &mut Reader<'_>) -> Result<u64> {
     let count = saved.varint()?;
     if count >= COUNT_END {
         return Err(Error::state(format!("saved state counts {count} rows; it was overwritten")));
@@ -41,7 +42,7 @@ impl Count {
 impl Cell for Count {
     const FORM: u8 = 1;
 
-    fn merge(&mut self, other: &Self, _: Function) {
+    fn merge(&mut self, other: &Self, _: &AggregatePlan) {
         self.0 += other.0;
     }
 
@@ -93,7 +94,7 @@ impl IntSum {
 impl Cell for IntSum {
     const FORM: u8 = 2;
 
-    fn merge(&mut self, other: &Self, _: Function) {
+    fn merge(&mut self, other: &Self, _: &AggregatePlan) {
         self.sum += other.sum;
         self.count += other.count;
     }
@@ -154,8 +155,8 @@ impl DecimalSum {
             (low, high as u64)
         };
         if function == Function::Mean {
-            let power = |digits: u8| 10_u64.pow(u32::from(digits));
-            let divisors = [power(scale.min(19)), power(scale.saturating_sub(19)), count];
+            let [low_power, high_power] = power_of_ten(scale);
+            let divisors = [low_power, high_power, count];
             return Ok(mean_of_integer(negative, &words(low, high), &divisors));
         }
         if high != 0 || low >= DECIMAL_END {
@@ -172,7 +173,7 @@ impl DecimalSum {
 impl Cell for DecimalSum {
     const FORM: u8 = 3;
 
-    fn merge(&mut self, other: &Self, _: Function) {
+    fn merge(&mut self, other: &Self, _: &AggregatePlan) {
         self.add_wide(other.low, other.high);
         self.count += other.count;
     }
@@ -191,6 +192,11 @@ impl Cell for DecimalSum {
         }
         Ok(Self { low, high, count })
     }
+}
+
+/// Two divisors that make `10^scale`, for scales to 38.
+pub(super) fn power_of_ten(scale: u8) -> [u64; 2] {
+    [scale.min(19), scale.saturating_sub(19)].map(|digits| 10_u64.pow(u32::from(digits)))
 }
 
 /// The 32-bit words of `high * 2^128 + low`, the lowest first.
@@ -235,7 +241,7 @@ impl FloatSum {
 impl Cell for FloatSum {
     const FORM: u8 = 4;
 
-    fn merge(&mut self, other: &Self, _: Function) {
+    fn merge(&mut self, other: &Self, _: &AggregatePlan) {
         self.sum.merge(&other.sum);
         self.count += other.count;
     }
@@ -246,7 +252,7 @@ impl Cell for FloatSum {
     }
 
     fn decode(saved: &mut Reader<'_>) -> Result<Self> {
-        let (count, sum) = (read_count(saved)?, ExactSum::decode(saved)?);
+        let (count, sum) = (read_count(saved)?, ExactSum::decode(saved, SUM_CHUNKS_MAX)?);
         Ok(Self { sum, count })
     }
 

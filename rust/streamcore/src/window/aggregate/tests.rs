@@ -2,7 +2,8 @@
 //! rest on.
 
 use super::*;
-use crate::batch::{Scalar, Values};
+use crate::batch::{DataType, Scalar, Values};
+use crate::results::{Lists, OutputType};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -17,7 +18,22 @@ const TYPES: [DataType; 8] = [
     DECIMAL,
     DataType::Scalar,
 ];
-const NAMES: [&str; 9] = ["count", "sum", "min", "max", "mean", "first", "last", "count_distinct", "approx_distinct"];
+const NAMES: [&str; 14] = [
+    "count",
+    "sum",
+    "min",
+    "max",
+    "mean",
+    "var",
+    "stddev",
+    "any",
+    "all",
+    "first",
+    "last",
+    "collect_list",
+    "count_distinct",
+    "approx_distinct",
+];
 const SLOTS: u32 = 4;
 
 /// One event: its slot, whether the condition holds, its time, and a number that every type's value
@@ -49,11 +65,30 @@ fn push_value(column: &mut Column, value: Option<i8>) {
     }
 }
 
-/// Every aggregate that exists for every type, and `count()`.
+/// What decides for `arg_min` and `arg_max`, and is counted by `top_k`: few values, so that many are equal.
+fn weight(event: &Event) -> Option<i8> {
+    event.value.filter(|_| event.time_ms != 2).map(|number| number.rem_euclid(5))
+}
+
+const LIMIT: usize = 7;
+
+/// Every aggregate that exists for every type, `count()`, and those of two arguments.
 fn all_plans() -> Vec<AggregatePlan> {
     let pairs = NAMES.iter().flat_map(|name| TYPES.map(|data_type| (*name, data_type)));
     let typed = pairs.filter_map(|(name, data_type)| AggregatePlan::resolve(name, &[data_type]).ok());
-    typed.chain([AggregatePlan::resolve("count", &[]).expect("count takes no argument")]).collect()
+    let chosen = ["arg_min", "arg_max"].iter().flat_map(|name| {
+        let by = TYPES.iter().rev().filter(|by| **by != DataType::Scalar);
+        TYPES.iter().zip(by).filter_map(|(value, by)| AggregatePlan::resolve(name, &[*value, *by]).ok())
+    });
+    let set =
+        [("collect_list", LIMIT as i64), ("top_k", 3), ("quantile", 1)].into_iter().flat_map(|(name, setting)| {
+            TYPES.into_iter().filter_map(move |data_type| {
+                let written = Argument { data_type: DataType::Int64, constant: Some(Scalar::Int64(setting)) };
+                AggregatePlan::resolve_call(name, &[Argument { data_type, constant: None }, written]).ok()
+            })
+        });
+    let count = AggregatePlan::resolve("count", &[]).expect("count takes no argument");
+    typed.chain([count]).chain(chosen).chain(set).collect()
 }
 
 fn with_slots(plans: &[AggregatePlan]) -> Accumulators {
@@ -66,13 +101,14 @@ fn with_slots(plans: &[AggregatePlan]) -> Accumulators {
 fn feed(accumulators: &mut Accumulators, events: &[Event], from: usize, to: usize) {
     let plans = accumulators.plans.clone();
     let batch = &events[from..to];
-    let columns = TYPES.map(|data_type| {
-        let mut column = Column::new(data_type);
-        for event in batch {
-            push_value(&mut column, event.value);
-        }
-        column
-    });
+    let columns_of = |value: fn(&Event) -> Option<i8>| {
+        TYPES.map(|data_type| {
+            let mut column = Column::new(data_type);
+            batch.iter().for_each(|event| push_value(&mut column, value(event)));
+            column
+        })
+    };
+    let (columns, weights) = (columns_of(|event| event.value), columns_of(weight));
     let holds: Vec<bool> = batch.iter().map(|event| event.holds).collect();
     let times: Vec<i64> = batch.iter().map(|event| event.time_ms).collect();
     let offsets: Vec<i64> = (from as i64..to as i64).collect();
@@ -80,7 +116,11 @@ fn feed(accumulators: &mut Accumulators, events: &[Event], from: usize, to: usiz
         .iter()
         .enumerate()
         .map(|(index, plan)| Input {
-            argument: plan.argument.and_then(|data_type| columns.iter().find(|column| column.data_type == data_type)),
+            argument: plan.argument.and_then(|data_type| {
+                let columns = if plan.function == Function::TopK { &weights } else { &columns };
+                columns.iter().find(|column| column.data_type == data_type)
+            }),
+            second: plan.second.and_then(|data_type| weights.iter().find(|column| column.data_type == data_type)),
             condition: (index % 2 == 0).then_some(&holds[..]),
         })
         .collect();
@@ -100,11 +140,25 @@ fn accumulated(events: &[Event]) -> Accumulators {
 fn results(accumulators: &Accumulators) -> Vec<String> {
     let cells = (0..SLOTS).flat_map(|slot| (0..accumulators.plans.len()).map(move |index| (slot, index)));
     let result = |(slot, index): (u32, usize)| {
-        let mut out = Column::new(accumulators.plans[index].output);
+        let mut out = OutputColumn::new(accumulators.plans[index].output);
         accumulators.finish(index, slot, &mut out).expect("small values fit");
-        format!("{} of slot {slot}: {:?}", accumulators.plans[index].function.as_str(), out.get(0))
+        format!("{} of slot {slot}: {}", accumulators.plans[index].function.as_str(), printed(&out))
     };
     cells.map(result).collect()
+}
+
+/// The one row of a column.
+fn printed(column: &OutputColumn) -> String {
+    let lists = match column {
+        OutputColumn::Values(column) => return format!("{:?}", column.get(0)),
+        OutputColumn::Lists(lists) => lists,
+    };
+    if !lists.validity.is_valid(0) {
+        return format!("{:?}", Scalar::Null);
+    }
+    let count = |row| lists.counts.as_ref().map_or(String::new(), |counts| format!(" {:?}", counts.get(row)));
+    let items = (0..lists.ends[0] as usize).map(|row| format!("{:?}{}", lists.items.get(row), count(row)));
+    format!("[{}]", items.collect::<Vec<_>>().join(", "))
 }
 
 fn digests(accumulators: &Accumulators) -> Vec<u64> {
@@ -133,6 +187,10 @@ fn model(plan: AggregatePlan, events: &[&Event]) -> String {
     for (position, event) in events.iter().enumerate() {
         present.extend(event.value.map(|value| (event.time_ms, position, value)));
     }
+    let lists = !matches!(plan.output, OutputType::Value(_));
+    if lists || matches!(plan.function, Function::ArgMin | Function::ArgMax | Function::Quantile) {
+        return model_of_values(plan, data_type, events);
+    }
     let winner = match plan.function {
         Function::Count => return format!("{:?}", Scalar::Int64(present.len() as i64)),
         Function::CountDistinct | Function::ApproxDistinct => {
@@ -142,24 +200,82 @@ fn model(plan: AggregatePlan, events: &[&Event]) -> String {
             return format!("{:?}", Scalar::Int64(distinct as i64));
         }
         Function::Sum | Function::Mean => return model_sum(plan, &present),
-        Function::Min => present.iter().min_by_key(|(_, _, value)| *value),
-        Function::Max => present.iter().max_by_key(|(_, _, value)| *value),
+        Function::Var | Function::Stddev => return model_spread(plan, &present),
+        Function::Min | Function::All => present.iter().min_by_key(|(_, _, value)| *value),
+        Function::Max | Function::Any => present.iter().max_by_key(|(_, _, value)| *value),
         Function::First => present.iter().min(),
         Function::Last => present.iter().max(),
+        other => unreachable!("{other:?} has a model of its own"),
     };
     let mut column = Column::new(data_type);
     push_value(&mut column, winner.map(|(_, _, value)| *value));
     format!("{:?}", column.get(0))
 }
 
-fn model_sum(plan: AggregatePlan, present: &[(i64, usize, i8)]) -> String {
-    let sum: i64 = present.iter().map(|(_, _, value)| i64::from(*value)).sum();
-    let unit = match plan.argument {
+/// The naive answer of aggregates that hold values.
+fn model_of_values(plan: AggregatePlan, data_type: DataType, events: &[&Event]) -> String {
+    let mut ordered: Vec<&Event> = events.to_vec();
+    ordered.sort_by_key(|event| event.time_ms);
+    let print = |value: i8| {
+        let mut column = Column::new(data_type);
+        push_value(&mut column, Some(value));
+        format!("{:?}", column.get(0))
+    };
+    // bool tells two weights apart, every other type five
+    let rank = |weight: i8, data_type| if data_type == Some(DataType::Bool) { i8::from(weight > 0) } else { weight };
+    let both = ordered.iter().filter_map(|event| Some((rank(weight(event)?, plan.second), event.value?)));
+    let values: Vec<i8> = ordered.iter().filter_map(|event| event.value).collect();
+    match plan.function {
+        // the first of the least, and the first of the greatest, where `max_by_key` gives the last
+        Function::ArgMin => both.min_by_key(|pair| pair.0).map(|pair| print(pair.1)),
+        Function::ArgMax => both.rev().max_by_key(|pair| pair.0).map(|pair| print(pair.1)),
+        Function::Quantile => {
+            values.iter().max().map(|value| format!("{:?}", Scalar::Float64(f64::from(*value) / unit(plan))))
+        }
+        Function::CollectList => {
+            let kept: Vec<String> = values.iter().take(plan.most()).map(|value| print(*value)).collect();
+            (!kept.is_empty()).then(|| format!("[{}]", kept.join(", ")))
+        }
+        _ => {
+            let weights: Vec<i8> = events.iter().filter_map(|event| weight(event)).collect();
+            let weights: Vec<i8> = weights.iter().map(|weight| rank(*weight, plan.argument)).collect();
+            let count = |value: i8| weights.iter().filter(|weight| **weight == value).count();
+            let mut ranked: Vec<i8> = weights.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
+            ranked.sort_by_key(|value| std::cmp::Reverse(count(*value)));
+            let item = |value: &i8| format!("{} {:?}", print(*value), Scalar::Int64(count(*value) as i64));
+            let items: Vec<String> = ranked.iter().take(plan.most()).map(item).collect();
+            (!items.is_empty()).then(|| format!("[{}]", items.join(", ")))
+        }
+    }
+    .unwrap_or_else(|| format!("{:?}", Scalar::Null))
+}
+
+/// How many of a number of `push_value` make one of the values.
+fn unit(plan: AggregatePlan) -> f64 {
+    match plan.argument {
         Some(DataType::Float64) => 8.0,
         Some(DECIMAL) => 100.0,
         _ => 1.0,
-    };
-    let result = match (plan.function, plan.output) {
+    }
+}
+
+fn model_spread(plan: AggregatePlan, present: &[(i64, usize, i8)]) -> String {
+    let count = present.len() as i64;
+    if count < 2 {
+        return format!("{:?}", Scalar::Null);
+    }
+    let sum: i64 = present.iter().map(|(_, _, value)| i64::from(*value)).sum();
+    let squares: i64 = present.iter().map(|(_, _, value)| i64::from(*value).pow(2)).sum();
+    // both sides of the division are exact, so it rounds once
+    let spread = (count * squares - sum * sum) as f64;
+    let variance = spread / ((count * (count - 1)) as f64 * unit(plan) * unit(plan));
+    format!("{:?}", Scalar::Float64(if plan.function == Function::Stddev { variance.sqrt() } else { variance }))
+}
+
+fn model_sum(plan: AggregatePlan, present: &[(i64, usize, i8)]) -> String {
+    let sum: i64 = present.iter().map(|(_, _, value)| i64::from(*value)).sum();
+    let unit = unit(plan);
+    let result = match (plan.function, plan.output.values()) {
         _ if present.is_empty() => Scalar::Null,
         // both sides of the division are exact, so it rounds once
         (Function::Mean, _) => Scalar::Float64(sum as f64 / (unit * present.len() as f64)),
@@ -280,10 +396,11 @@ proptest! {
         if accumulators.decode(0, &mut Reader::new(&bad)).is_ok() {
             // what decodes must also be usable: text stays text, every result can be asked for
             for (index, plan) in accumulators.plans.iter().enumerate() {
-                let mut out = Column::new(plan.output);
-                if accumulators.finish(index, 0, &mut out).is_ok() && plan.output == DataType::String {
-                    let Values::Bytes(values) = &out.values else { panic!("text is bytes") };
-                    prop_assert!(std::str::from_utf8(values.get(0)).is_ok());
+                let mut out = OutputColumn::new(plan.output);
+                if accumulators.finish(index, 0, &mut out).is_ok() && plan.output.values() == DataType::String {
+                    let (OutputColumn::Values(items) | OutputColumn::Lists(Lists { items, .. })) = &out;
+                    let Values::Bytes(values) = &items.values else { panic!("text is bytes") };
+                    prop_assert!(values.iter().all(|value| std::str::from_utf8(value).is_ok()));
                 }
             }
             feed(&mut accumulators, &events, 0, events.len());
@@ -305,8 +422,9 @@ proptest! {
 
 #[test]
 fn every_function_has_a_plan_for_every_type_it_takes() {
-    // 8 types each for the three that only tell apart, 7 for min, max, first, last; 3 for sum, mean
-    assert_eq!(all_plans().len(), 3 * 8 + 4 * 7 + 2 * 3 + 1);
+    // 8 types each for the three that only tell apart, 7 for min, max, first, last, and for collect_list with
+    // and without a limit, top_k, arg_min and arg_max; 3 for sum, mean, var, stddev, quantile; 1 for any, all
+    assert_eq!(all_plans().len(), 3 * 8 + (4 + 5) * 7 + 5 * 3 + 2 + 1);
 }
 
 #[test]
@@ -337,14 +455,14 @@ fn equal_floats_are_one_value() {
     let (count, times) = (values.len(), vec![0; values.len()]);
     let column =
         Column { data_type: DataType::Float64, values: Values::Float64(values), validity: Validity::default() };
-    let input = Input { argument: Some(&column), condition: None };
+    let input = Input { argument: Some(&column), second: None, condition: None };
     let rows: Vec<u32> = (0..count as u32).collect();
     let order = Order { event_times_ms: &times, partition: 0, offsets: &times };
     accumulators.update(&vec![0; count], &rows, &[input, input], &order);
     for index in 0..plans.len() {
-        let mut out = Column::new(DataType::Int64);
+        let mut out = OutputColumn::new(DataType::Int64.into());
         accumulators.finish(index, 0, &mut out).expect("a count");
-        assert_eq!(out.get(0), Scalar::Int64(3));
+        assert_eq!(printed(&out), "Int64(3)");
     }
 }
 
@@ -363,8 +481,8 @@ fn a_sum_that_does_not_fit_leaves_the_column_alone() {
     let column =
         Column { data_type: DataType::Int64, values: Values::Int64(vec![i64::MAX; 2]), validity: Validity::default() };
     let order = Order { event_times_ms: &[0, 0], partition: 0, offsets: &[0, 1] };
-    accumulators.update(&[0, 0], &[0, 1], &[Input { argument: Some(&column), condition: None }], &order);
-    let mut out = Column::new(DataType::Int64);
+    accumulators.update(&[0, 0], &[0, 1], &[Input { argument: Some(&column), second: None, condition: None }], &order);
+    let mut out = OutputColumn::new(DataType::Int64.into());
     let error = accumulators.finish(0, 0, &mut out).expect_err("too large");
     assert_eq!(error.kind, crate::error::ErrorKind::Overflow);
     assert!(out.is_empty());

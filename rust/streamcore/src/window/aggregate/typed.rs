@@ -5,12 +5,19 @@
 
 use super::approximate::Approximate;
 use super::cells::{Cell, Cells};
+use super::chosen::Chosen;
+use super::collected::Collected;
 use super::distinct::{Distinct, fingerprint};
 use super::extreme::{Extreme, Placed, Value, wins};
+use super::frequent::Frequent;
+use super::moments::{Moments, Unit};
 use super::number::{Count, DecimalSum, FloatSum, IntSum};
-use super::{AggregatePlan, Feed, Function};
+use super::quantile::{Quantile, decimal_to_double};
+use super::stored::misfit;
+use super::{AggregatePlan, Feed, Function, Input};
 use crate::batch::{Column, DataType, Scalar, Values};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::results::OutputColumn;
 use crate::state::Slots;
 
 macro_rules! typed {
@@ -33,9 +40,9 @@ macro_rules! typed {
             }
 
             /// Merges a slot of `other`, which holds the same kind.
-            pub fn merge(&mut self, slot: u32, other: &Self, other_slot: u32, function: Function) {
+            pub fn merge(&mut self, slot: u32, other: &Self, other_slot: u32, plan: &AggregatePlan) {
                 match (self, other) {
-                    $((Self::$kind(cells), Self::$kind(others)) => cells.merge(slot, others, other_slot, function),)+
+                    $((Self::$kind(cells), Self::$kind(others)) => cells.merge(slot, others, other_slot, plan),)+
                     _ => unreachable!("equal plans have cells of one kind"),
                 }
             }
@@ -52,11 +59,13 @@ typed! {
     DecimalSum(DecimalSum),
     /// `sum` and `mean` of float64.
     FloatSum(FloatSum),
+    /// `var` and `stddev`.
+    Moments(Moments),
     /// `count_distinct`.
     Distinct(Distinct),
     /// `approx_distinct`.
     Approximate(Approximate),
-    /// `min` and `max` of bool.
+    /// `min`, `max`, `any` and `all` of bool.
     Bool(Extreme<bool>),
     /// `min` and `max` of int64 and timestamps.
     Int(Extreme<i64>),
@@ -76,6 +85,16 @@ typed! {
     PlacedDecimal(Extreme<Placed<i128>>),
     /// `first` and `last` of text and bytes.
     PlacedBytes(Extreme<Placed<Vec<u8>>>),
+    /// `arg_min`.
+    Least(Extreme<Chosen<false>>),
+    /// `arg_max`.
+    Greatest(Extreme<Chosen<true>>),
+    /// `collect_list`.
+    Collected(Collected),
+    /// `top_k`.
+    Frequent(Frequent),
+    /// `quantile`.
+    Quantile(Quantile),
 }
 
 impl Typed {
@@ -86,8 +105,14 @@ impl Typed {
             Function::CountDistinct => Self::Distinct(Cells::default()),
             Function::ApproxDistinct => Self::Approximate(Cells::default()),
             Function::Sum | Function::Mean => Self::sum(plan.argument),
-            Function::Min | Function::Max => Self::extreme(plan.output),
-            Function::First | Function::Last => Self::placed(plan.output),
+            Function::Var | Function::Stddev => Self::Moments(Cells::default()),
+            Function::Min | Function::Max | Function::Any | Function::All => Self::extreme(plan.output.values()),
+            Function::First | Function::Last => Self::placed(plan.output.values()),
+            Function::ArgMin => Self::Least(Cells::default()),
+            Function::ArgMax => Self::Greatest(Cells::default()),
+            Function::CollectList => Self::Collected(Cells::default()),
+            Function::TopK => Self::Frequent(Cells::default()),
+            Function::Quantile => Self::Quantile(Cells::default()),
         }
     }
 
@@ -120,13 +145,13 @@ impl Typed {
         }
     }
 
-    /// Adds the rows of `feed`, whose values are in `argument`.
-    pub fn update(&mut self, plan: AggregatePlan, feed: &Feed<'_>, argument: Option<&Column>) {
+    /// Adds the rows of `feed`, whose values are in `input`.
+    pub fn update(&mut self, plan: &AggregatePlan, feed: &Feed<'_>, input: &Input<'_>) {
         if let Self::Count(cells) = self {
-            let validity = argument.map(|column| &column.validity);
+            let validity = input.argument.map(|column| &column.validity);
             return feed.each(validity, |slot, _| cells.change(slot, Count::add_one));
         }
-        let column = argument.expect("only count has no argument");
+        let column = input.argument.expect("only count has no argument");
         match (self, &column.values) {
             (Self::IntSum(cells), Values::Int64(values)) => {
                 add(cells, feed, column, |cell, row| cell.add(values[row]));
@@ -137,6 +162,7 @@ impl Typed {
             (Self::FloatSum(cells), Values::Float64(values)) => {
                 add(cells, feed, column, |cell, row| cell.add(values[row]));
             }
+            (Self::Moments(cells), _) => add_moments(cells, feed, column),
             (Self::Distinct(cells), _) => {
                 let tag = type_tag(column.data_type);
                 each_value(feed, column, |slot, bytes| {
@@ -148,6 +174,16 @@ impl Typed {
             (Self::Approximate(cells), _) => {
                 each_value(feed, column, |slot, bytes| cells.change(slot, |cell| cell.insert(bytes)));
             }
+            (Self::Collected(cells), _) => add(cells, feed, column, |cell, row| {
+                cell.offer(feed.order.place(row), column.get(row), plan.most());
+            }),
+            (Self::Frequent(cells), _) => {
+                let mut scratch = Vec::new();
+                add(cells, feed, column, |cell, row| cell.add(column.get(row), &mut scratch));
+            }
+            (Self::Quantile(cells), _) => add_quantile(cells, feed, column),
+            (Self::Least(cells), _) => choose(cells, feed, column, input.second, plan.function),
+            (Self::Greatest(cells), _) => choose(cells, feed, column, input.second, plan.function),
             (extreme, _) => extreme.update_extreme(plan.function, feed, column),
         }
     }
@@ -180,12 +216,13 @@ impl Typed {
     }
 
     /// Appends the result of `slot` to `out`.
-    pub fn finish(&self, plan: AggregatePlan, slot: u32, out: &mut Column) -> Result<()> {
+    pub fn finish(&self, plan: &AggregatePlan, slot: u32, out: &mut OutputColumn) -> Result<()> {
         let value = match self {
             Self::Count(cells) => Scalar::Int64(cells.get(slot).value()),
             Self::IntSum(cells) => cells.get(slot).finish(plan.function)?,
             Self::DecimalSum(cells) => cells.get(slot).finish(plan.function, scale_of(plan.argument))?,
             Self::FloatSum(cells) => cells.get(slot).finish(plan.function)?,
+            Self::Moments(cells) => cells.get(slot).finish(plan.function, unit_of(plan.argument))?,
             Self::Distinct(cells) => Scalar::Int64(cells.get(slot).len() as i64),
             Self::Approximate(cells) => Scalar::Int64(cells.get(slot).estimate()),
             Self::Bool(cells) => cells.get(slot).winner().map_or(Scalar::Null, Scalar::Bool),
@@ -204,22 +241,45 @@ impl Typed {
             Self::PlacedBytes(cells) => {
                 cells.get(slot).winner().map_or(Scalar::Null, |(_, value)| Scalar::Bytes(value))
             }
+            Self::Least(cells) => cells.get(slot).winner().map_or(Scalar::Null, |(_, _, value)| value),
+            Self::Greatest(cells) => cells.get(slot).winner().map_or(Scalar::Null, |(_, _, value)| value),
+            Self::Collected(cells) => {
+                let list = cells.get(slot);
+                if !list.is_empty() {
+                    out.push_list(list.values().map(|value| (value, 1)));
+                    return Ok(());
+                }
+                Scalar::Null
+            }
+            Self::Frequent(cells) => {
+                if let Some(top) = cells.get(slot).top(plan.most()) {
+                    out.push_list(top.iter().map(|(value, count)| (value.get(), *count)));
+                    return Ok(());
+                }
+                Scalar::Null
+            }
+            Self::Quantile(cells) => cells.get(slot).value(plan.share()),
         };
         out.push(value);
         Ok(())
     }
 
-    /// Refuses a winner read back that must be text and is not.
-    pub fn check_text(&self, slot: u32) -> Result<()> {
-        let text = match self {
-            Self::Bytes(cells) => cells.get(slot).winner(),
-            Self::PlacedBytes(cells) => cells.get(slot).winner().map(|(_, value)| value),
-            _ => None,
+    /// Refuses what was read back into `slot` and is not of the plan's types: text must be text.
+    pub fn check(&self, plan: &AggregatePlan, slot: u32) -> Result<()> {
+        let output = plan.output.values();
+        let is_text = |text: Option<&[u8]>| {
+            output != DataType::String || text.is_none_or(|text| simdutf8::basic::from_utf8(text).is_ok())
         };
-        match text.map(simdutf8::basic::from_utf8) {
-            Some(Err(_)) => Err(Error::state("saved state holds text that is not UTF-8; it was overwritten")),
-            _ => Ok(()),
-        }
+        let fits = match self {
+            Self::Frequent(cells) => return cells.get(slot).check(output),
+            Self::Bytes(cells) => is_text(cells.get(slot).winner()),
+            Self::PlacedBytes(cells) => is_text(cells.get(slot).winner().map(|(_, value)| value)),
+            Self::Least(cells) => cells.get(slot).held().is_none_or(|chosen| chosen.fits(plan)),
+            Self::Greatest(cells) => cells.get(slot).held().is_none_or(|chosen| chosen.fits(plan)),
+            Self::Collected(cells) => cells.get(slot).fits(output),
+            _ => true,
+        };
+        if fits { Ok(()) } else { Err(misfit()) }
     }
 }
 
@@ -227,6 +287,43 @@ impl Typed {
 #[inline]
 fn add<C: Cell>(cells: &mut Cells<C>, feed: &Feed<'_>, column: &Column, mut add: impl FnMut(&mut C, usize)) {
     feed.each(Some(&column.validity), |slot, row| cells.change(slot, |cell| add(cell, row)));
+}
+
+/// Offers the values of `column` with those of `by`, where both are present.
+fn choose<const GREATEST: bool>(
+    cells: &mut Cells<Extreme<Chosen<GREATEST>>>,
+    feed: &Feed<'_>,
+    column: &Column,
+    by: Option<&Column>,
+    function: Function,
+) {
+    let by = by.expect("the plan has a second argument");
+    let wins = wins(function);
+    add(cells, feed, column, |cell, row| {
+        if by.is_valid(row) {
+            cell.offer((by.get(row), feed.order.place(row), column.get(row)), wins);
+        }
+    });
+}
+
+fn add_moments(cells: &mut Cells<Moments>, feed: &Feed<'_>, column: &Column) {
+    match &column.values {
+        Values::Float64(values) => add(cells, feed, column, |cell, row| cell.add_double(values[row])),
+        Values::Int64(values) => add(cells, feed, column, |cell, row| cell.add_integer(values[row].into())),
+        Values::Decimal(values) => add(cells, feed, column, |cell, row| cell.add_integer(values[row])),
+        Values::Bool(_) | Values::Bytes(_) => unreachable!("an argument of {} for a variance", column.data_type),
+    }
+}
+
+fn add_quantile(cells: &mut Cells<Quantile>, feed: &Feed<'_>, column: &Column) {
+    match (&column.values, column.data_type) {
+        (Values::Float64(values), _) => add(cells, feed, column, |cell, row| cell.add(values[row])),
+        (Values::Int64(values), _) => add(cells, feed, column, |cell, row| cell.add(values[row] as f64)),
+        (Values::Decimal(values), DataType::Decimal { scale, .. }) => {
+            add(cells, feed, column, |cell, row| cell.add(decimal_to_double(values[row], scale)));
+        }
+        (_, data_type) => unreachable!("an argument of {data_type} for a quantile"),
+    }
 }
 
 /// Offers `read(row)` over the present rows. The loop is made twice, so that the comparison is fixed
@@ -274,6 +371,14 @@ fn type_tag(data_type: DataType) -> u64 {
         DataType::Timestamp => 6,
         DataType::Scalar => 7,
         DataType::Decimal { scale, .. } => 256 + u64::from(scale),
+    }
+}
+
+fn unit_of(argument: Option<DataType>) -> Unit {
+    match argument {
+        Some(DataType::Float64) => Unit::Double,
+        Some(DataType::Decimal { scale, .. }) => Unit::Decimal(scale),
+        _ => Unit::Integer,
     }
 }
 

@@ -1,0 +1,161 @@
+//! Columns as they leave the engine: of values, or of lists of values.
+//!
+//! Aggregates fill them, `table` makes Arrow arrays of them. Invariant: lists are a type of results
+//! alone; no expression, group key or state knows them, so [`DataType`] stays a closed set of scalars.
+
+use crate::batch::{Column, DataType, Scalar, Validity};
+use std::fmt;
+
+/// The type of a result column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputType {
+    /// One value a row.
+    Value(DataType),
+    /// A list of values a row.
+    List(DataType),
+    /// A list of values a row, each with how often it occurred.
+    Counts(DataType),
+}
+
+impl From<DataType> for OutputType {
+    fn from(data_type: DataType) -> Self {
+        Self::Value(data_type)
+    }
+}
+
+impl OutputType {
+    /// The type of the values, in lists or not.
+    #[must_use]
+    pub const fn values(self) -> DataType {
+        match self {
+            Self::Value(data_type) | Self::List(data_type) | Self::Counts(data_type) => data_type,
+        }
+    }
+}
+
+impl fmt::Display for OutputType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(data_type) => data_type.fmt(f),
+            Self::List(data_type) => write!(f, "list({data_type})"),
+            Self::Counts(data_type) => write!(f, "list(value {data_type}, count int64)"),
+        }
+    }
+}
+
+/// One result column with nulls.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OutputColumn {
+    /// One value a row.
+    Values(Column),
+    /// A list a row.
+    Lists(Lists),
+}
+
+/// Lists end to end, with the end of each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lists {
+    /// The values of all lists.
+    pub items: Column,
+    /// How often each of them occurred, where the type says so.
+    pub counts: Option<Column>,
+    /// One past the last item of each list.
+    pub ends: Vec<u32>,
+    /// Which lists are present.
+    pub validity: Validity,
+}
+
+impl From<Column> for OutputColumn {
+    fn from(column: Column) -> Self {
+        Self::Values(column)
+    }
+}
+
+impl OutputColumn {
+    /// An empty column.
+    #[must_use]
+    pub fn new(output: OutputType) -> Self {
+        let lists = |data_type, counts| {
+            let (items, validity) = (Column::new(data_type), Validity::default());
+            Self::Lists(Lists { items, counts, ends: Vec::new(), validity })
+        };
+        match output {
+            OutputType::Value(data_type) => Self::Values(Column::new(data_type)),
+            OutputType::List(data_type) => lists(data_type, None),
+            OutputType::Counts(data_type) => lists(data_type, Some(Column::new(DataType::Int64))),
+        }
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Values(column) => column.len(),
+            Self::Lists(lists) => lists.ends.len(),
+        }
+    }
+
+    /// True when there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends one value, or for a column of lists the null that it must be.
+    ///
+    /// # Panics
+    /// When the value is not of the column's type.
+    pub fn push(&mut self, value: Scalar<'_>) {
+        match (self, value) {
+            (Self::Values(column), value) => column.push(value),
+            (Self::Lists(lists), Scalar::Null) => lists.end(false),
+            (Self::Lists(_), value) => panic!("{value:?} pushed into a column of lists"),
+        }
+    }
+
+    /// Appends one list of values, with their counts where the column has such.
+    ///
+    /// # Panics
+    /// When the column holds no lists, or an item is not of its type.
+    pub fn push_list<'v>(&mut self, items: impl Iterator<Item = (Scalar<'v>, u64)>) {
+        let Self::Lists(lists) = self else { panic!("a list pushed into a column of values") };
+        for (item, count) in items {
+            lists.items.push(item);
+            if let Some(counts) = &mut lists.counts {
+                counts.push(Scalar::Int64(count as i64));
+            }
+        }
+        lists.end(true);
+    }
+}
+
+impl Lists {
+    fn end(&mut self, valid: bool) {
+        self.validity.push(self.ends.len(), valid);
+        self.ends.push(self.items.len() as u32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_keep_their_ends_and_nulls() {
+        let mut column = OutputColumn::new(OutputType::Counts(DataType::Bool));
+        column.push_list([(Scalar::Bool(true), 2), (Scalar::Bool(false), 1)].into_iter());
+        column.push(Scalar::Null);
+        column.push_list(std::iter::empty());
+        assert_eq!(column.len(), 3);
+        let OutputColumn::Lists(lists) = column else { panic!("lists") };
+        assert_eq!(lists.ends, [2, 2, 2]);
+        assert_eq!(lists.validity.flags(), [true, false, true]);
+        assert_eq!(lists.counts.map(|counts| counts.get(0) == Scalar::Int64(2)), Some(true));
+    }
+
+    #[test]
+    fn types_are_told_in_words() {
+        let types = [OutputType::List, OutputType::Counts].map(|list| list(DataType::String).to_string());
+        assert_eq!(types, ["list(string)", "list(value string, count int64)"]);
+    }
+}
