@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from streamcore.run import Run
     from streamcore.sources.iterable import Record
     from streamcore.tables import Batch, Table
-    from streamcore.windows import hopping, session, tumbling
+    from streamcore.windows import cumulate, hopping, session, tumbling, whole
 
 _HOMES = {
     "streamcore._core": ("__version__",),
@@ -102,7 +102,7 @@ _HOMES = {
     "streamcore.run": ("Run",),
     "streamcore.sources.iterable": ("Record",),
     "streamcore.tables": ("Batch", "Table"),
-    "streamcore.windows": ("hopping", "session", "tumbling"),
+    "streamcore.windows": ("cumulate", "hopping", "session", "tumbling", "whole"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -136,6 +136,7 @@ __all__ = [
     "collect_list",
     "count",
     "count_distinct",
+    "cumulate",
     "files",
     "first",
     "generate",
@@ -155,6 +156,7 @@ __all__ = [
     "top_k",
     "tumbling",
     "var",
+    "whole",
 ]
 
 

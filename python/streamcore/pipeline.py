@@ -107,7 +107,7 @@ class Pipeline:
     ) -> Windowed:
         """Groups by window and by the fields `by` (a mapping renames them); `.agg(...)` says what is computed."""
         if not isinstance(kind, Window):
-            raise ConfigError('the first argument of window is sc.tumbling("1m"), sc.hopping(...) or sc.session(...)')
+            raise ConfigError('the first argument of window is a kind of window, such as sc.tumbling("1m")')
         keys: dict[str, Any] = {"emit": emit, "allowed_lateness": allowed_lateness, "null_keys": null_keys}
         if by:
             keys["by"] = by

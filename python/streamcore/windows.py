@@ -38,6 +38,22 @@ def hopping(size: Length, *, slide: Length, offset: Length = "0s", min_start: st
     return _window("hopping", size=size, slide=slide, offset=offset, min_start=min_start)
 
 
+def cumulate(size: Length, *, step: Length, offset: Length = "0s", min_start: str | datetime | None = None) -> Window:
+    """Windows that start together every `size` and end one `step` after the other, up to `size`.
+
+    `size` is a multiple of `step`; an event is in every window of its start that ends after it. Raises `ConfigError`.
+    """
+    return _window("cumulate", size=size, step=step, offset=offset, min_start=min_start)
+
+
+def whole(*, min_start: str | datetime | None = None) -> Window:
+    """One window for ever, whose row leaves at the end of the input; with `emit="updates"` a running total.
+
+    It has no bounds: `window_start` and `window_end` are null. Raises `ConfigError`.
+    """
+    return _window("whole", min_start=min_start)
+
+
 def session(gap: Length, *, gap_inclusive: bool = True) -> Window:
     """Events no further than `gap` apart; two exactly `gap` apart are one session if `gap_inclusive`.
 
@@ -52,7 +68,7 @@ def _window(kind: str, **values: Any) -> Window:
             _check(kind, name, value, parse_instant)
         elif name == "offset":
             _check(kind, name, value, lambda text: parse_duration(text, signed=True))
-        elif name in ("size", "slide", "gap"):
+        elif name in ("size", "slide", "step", "gap"):
             _check(kind, name, value, parse_duration)
     return Window({"window": kind, **{name: value for name, value in values.items() if value is not None}})
 

@@ -35,7 +35,7 @@ def case_folders() -> list[Path]:
     found = []
     for path in sorted(CASES.glob("windows-*/*/spec.json")):
         spec = json.loads(path.read_text(encoding="utf-8"))
-        if spec.get("portable") and spec.get("model") != "none":
+        if adapter.is_portable(spec) and spec.get("model") != "none":
             found.append(path.parent)
     return found
 

@@ -41,10 +41,10 @@ def describe(job: Job, *, emit: str = "final", combine: str = "auto") -> bytes:
     kind: dict[str, Any] = {"type": window.kind}
     if window.kind == "session":
         kind |= {"gap_ms": window.size, "gap_inclusive": window.inclusive}
-    else:
+    elif window.kind != "whole":
         kind |= {"size_ms": window.size, "offset_ms": window.offset}
-        if window.kind == "hopping":
-            kind["slide_ms"] = window.slide
+        if window.kind != "tumbling":
+            kind["slide_ms" if window.kind == "hopping" else "step_ms"] = window.slide
     aggregates = {
         "events": "count()",
         "values": "count(value)",

@@ -14,6 +14,8 @@ from typing import Any, Literal
 Row = dict[str, Any]
 NEVER = -(10**18)
 """A clock that has not seen an event."""
+WHOLE = (0, 10**18)
+"""The whole window, which ends after every event."""
 
 
 @dataclass(frozen=True)
@@ -45,15 +47,22 @@ class Record:
 
 @dataclass(frozen=True)
 class Window:
-    kind: Literal["tumbling", "hopping", "session"]
+    kind: Literal["tumbling", "hopping", "cumulate", "session", "whole"]
     size: int
     """Length, or the gap of a session, ms."""
     slide: int = 0
+    """Distance between starts; of cumulating windows, between ends."""
     offset: int = 0
     inclusive: bool = True
 
     def spans(self, time: int) -> list[tuple[int, int]]:
-        """The tumbling or hopping windows that hold `time`."""
+        """The windows that hold `time`: all but sessions."""
+        if self.kind == "whole":
+            return [WHOLE]
+        if self.kind == "cumulate":
+            start = (time - self.offset) // self.size * self.size + self.offset
+            ends = range(start + self.slide, start + self.size + 1, self.slide)
+            return [(start, end) for end in ends if time < end]
         step = self.size if self.kind == "tumbling" else self.slide
         start = (time - self.offset) // step * step + self.offset
         starts = range(start, time - self.size, -step)
@@ -182,15 +191,15 @@ def _rows(job: Job, lanes: list[Lane]) -> list[Row]:
 
 def row_order(row: Row) -> tuple[Any, ...]:
     """Window end, then key with null first, then start."""
-    return (row["window_end"], row["key"] is not None, row["key"] or "", row["window_start"])
+    return (row["window_end"] or 0, row["key"] is not None, row["key"] or "", row["window_start"] or 0)
 
 
 def _row(key: str | None, start: int, end: int, events: list[Event]) -> Row:
     values = [event.value for event in events if event.value is not None]
     return {
         "key": key,
-        "window_start": start,
-        "window_end": end,
+        "window_start": None if (start, end) == WHOLE else start,
+        "window_end": None if (start, end) == WHOLE else end,
         "events": len(events),
         "values": len(values),
         "total": sum(values) if values else None,

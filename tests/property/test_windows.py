@@ -50,7 +50,7 @@ def test_one_lane_answers_as_the_model_does(job: Job, records: list[Record]) -> 
     assert outcome.late == answer.late
 
 
-@given(jobs(st.one_of(strategies.tumbling, strategies.hopping)), arrivals())
+@given(jobs(strategies.aligned), arrivals())
 def test_lanes_answer_as_the_model_does(job: Job, records: list[Record]) -> None:
     """Sessions in several lanes are left out here: late pieces of one session may lie in two of them."""
     answer, outcome = model.run(job, records), harness.run(harness.describe(job), records)
@@ -121,7 +121,7 @@ def test_the_number_of_lanes_changes_nothing(
     assert columns(alone.rows) == model.run(job, records).rows
 
 
-@given(jobs(st.one_of(strategies.tumbling, strategies.hopping)), arrivals(), schedules)
+@given(jobs(strategies.aligned), arrivals(), schedules)
 def test_updates_end_where_final_does(job: Job, records: list[Record], schedule: list[Step]) -> None:
     final = harness.run(harness.describe(job), records)
     updates = harness.run(harness.describe(job, emit="updates"), records, schedule)

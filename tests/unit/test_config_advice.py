@@ -50,6 +50,7 @@ def test_nothing_to_say_about_a_good_pipeline(tmp_path: Path) -> None:
     [
         ('within = "10m"', 'within = "30s"', "steps[0].within", "before a window closes (65s)"),
         ('keyed_by = "user"\n', "", "steps[0].within", "only within one partition"),
+        ('window = "tumbling"\nsize = "1m"', 'window = "whole"', "steps[1].emit", "a topic ends only with --stop end"),
         ('topic = "o"\n', 'topic = "o"\nmode = "append"\n', "delivery", "because sinks[0] cannot replace a row"),
         ("[source]\n", '[kafka]\nsasl_password = "canary"\n[source]\n', "kafka.sasl_password", "a secret is written"),
         (

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from streamcore import _core
 from streamcore.config import PipelineConfig, engine_json, engine_spec
 
@@ -92,4 +96,21 @@ def test_sessions_and_dedupe() -> None:
     assert spec["source"]["out_of_orderness_ms"] is None
     assert spec["steps"][0] == {"verb": "dedupe", "field": "id", "within_ms": 600_000}
     assert spec["steps"][1]["kind"] == {"type": "session", "gap_ms": 30_000, "gap_inclusive": False}
+    assert _core.describe(engine_json(config))["problems"] == []
+
+
+@pytest.mark.parametrize(
+    ("window", "kind"),
+    [
+        (
+            {"window": "cumulate", "size": "1m", "step": "10s"},
+            {"type": "cumulate", "size_ms": 60_000, "step_ms": 10_000, "offset_ms": 0, "min_start_ms": None},
+        ),
+        ({"window": "whole"}, {"type": "whole", "min_start_ms": None}),
+    ],
+)
+def test_every_kind_of_window_is_one_the_engine_takes(window: dict[str, Any], kind: dict[str, Any]) -> None:
+    step = {**window, "aggregate": {"n": "count()"}}
+    config = PipelineConfig.model_validate({"source": {"type": "files", "path": "x"}, "steps": [step]})
+    assert engine_spec(config)["steps"][0]["kind"] == kind
     assert _core.describe(engine_json(config))["problems"] == []

@@ -57,6 +57,10 @@ STEPS = st.one_of(
     table(
         {"window": st.just("hopping"), "size": DURATIONS, "slide": DURATIONS, "aggregate": EXPRESSIONS}, **WINDOW_KEYS
     ),
+    table(
+        {"window": st.just("cumulate"), "size": DURATIONS, "step": DURATIONS, "aggregate": EXPRESSIONS}, **WINDOW_KEYS
+    ),
+    table({"window": st.just("whole"), "aggregate": EXPRESSIONS}, **WINDOW_KEYS),
     table({"window": st.just("session"), "gap": DURATIONS, "aggregate": EXPRESSIONS}, **WINDOW_KEYS),
 )
 SINKS = st.one_of(

@@ -154,7 +154,13 @@ CHANGES = st.lists(
     max_size=4,
 )
 KINDS = st.sampled_from(
-    [sc.tumbling("1m"), sc.hopping("90s", slide="1m", offset="-5s"), sc.session("10s", gap_inclusive=False)]
+    [
+        sc.tumbling("1m"),
+        sc.hopping("90s", slide="1m", offset="-5s"),
+        sc.session("10s", gap_inclusive=False),
+        sc.cumulate("1d", step="1h"),
+        sc.whole(min_start="2026-01-01T00:00:00Z"),
+    ]
 )
 KEYS = st.sampled_from([[], ["page"], {"p": "page", "u": "user"}, ["_key", "page"]])
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import streamcore as sc
-from streamcore.config import HoppingStep, SessionStep, TumblingStep
+from streamcore.config import CumulateStep, HoppingStep, SessionStep, TumblingStep, WholeStep
 from streamcore.windows import Window
 
 
@@ -23,6 +23,12 @@ def test_each_kind_becomes_its_step() -> None:
     hopping = step(sc.hopping("1m", slide=timedelta(seconds=10)))
     assert isinstance(hopping, HoppingStep)
     assert (hopping.size, hopping.slide) == (60_000, 10_000)
+    cumulate = step(sc.cumulate("1h", step="10m", offset="5m"))
+    assert isinstance(cumulate, CumulateStep)
+    assert (cumulate.size, cumulate.step, cumulate.offset) == (3_600_000, 600_000, 300_000)
+    whole = step(sc.whole(min_start="2026-01-01T00:00:00Z"))
+    assert isinstance(whole, WholeStep)
+    assert whole.min_start == 1_767_225_600_000
     session = step(sc.session("30s", gap_inclusive=False))
     assert isinstance(session, SessionStep)
     assert (session.gap, session.gap_inclusive) == (30_000, False)
@@ -36,6 +42,8 @@ def test_each_kind_becomes_its_step() -> None:
         (lambda: sc.tumbling("1m", min_start="2026-01-01"), "min_start"),
         (lambda: sc.hopping("1m", slide="1"), "slide"),
         (lambda: sc.session("1mo"), "gap"),
+        (lambda: sc.cumulate("1h", step="60"), "step"),
+        (lambda: sc.whole(min_start="x"), "min_start"),
     ],
 )
 def test_a_wrong_length_is_an_error_where_it_is_made(make: Any, place: str) -> None:
@@ -47,3 +55,22 @@ def test_a_wrong_length_is_an_error_where_it_is_made(make: Any, place: str) -> N
 def test_a_length_of_zero_is_found_with_the_aggregates() -> None:
     with pytest.raises(sc.ConfigError, match="longer than zero"):
         step(sc.tumbling("0s"))
+
+
+def test_the_day_so_far() -> None:
+    records = [{"t": t} for t in (0, 9, 10, 25, 31)]
+    events = sc.records(records, event_time="t", event_time_unit="ms", schema={"t": "int64"})
+    rows = events.window(sc.cumulate("30ms", step="10ms")).agg(n=sc.count()).collect().to_polars()
+    found = [(epoch(row["window_start"]), epoch(row["window_end"]), row["n"]) for row in rows.rows(named=True)]
+    assert found == [(0, 10, 2), (0, 20, 3), (0, 30, 4), (30, 40, 1), (30, 50, 1), (30, 60, 1)]
+
+
+def epoch(time: datetime) -> int:
+    return round(time.timestamp() * 1000)
+
+
+def test_the_whole_input_is_one_row_without_bounds() -> None:
+    events = sc.records([{"t": 3}, {"t": 10**9}], event_time="t", event_time_unit="ms", schema={"t": "int64"})
+    rows = events.window(sc.whole()).agg(n=sc.count(), sum="sum(t)").collect().to_polars()
+    expected = {"window_start": None, "window_end": None, "n": 2, "sum": 1_000_000_003, "revision": 0, "is_final": True}
+    assert rows.rows(named=True) == [expected]

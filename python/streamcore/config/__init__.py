@@ -30,6 +30,7 @@ from streamcore.config.sources import (
     SourceConfig,
 )
 from streamcore.config.steps import (
+    CumulateStep,
     DedupeStep,
     FilterStep,
     HoppingStep,
@@ -37,6 +38,7 @@ from streamcore.config.steps import (
     SessionStep,
     StepConfig,
     TumblingStep,
+    WholeStep,
     WindowStep,
 )
 from streamcore.config.toml_text import to_toml
@@ -44,6 +46,7 @@ from streamcore.config.toml_text import to_toml
 __all__ = [
     "Connection",
     "ConsoleSinkConfig",
+    "CumulateStep",
     "DeadLettersConfig",
     "DedupeStep",
     "FilesSourceConfig",
@@ -68,6 +71,7 @@ __all__ = [
     "StepConfig",
     "TestConfig",
     "TumblingStep",
+    "WholeStep",
     "WindowStep",
     "appending_sinks",
     "check",

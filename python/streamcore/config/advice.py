@@ -21,7 +21,7 @@ from streamcore.config.paths import Path, format_path
 from streamcore.config.redact import is_secret_key, redact_url
 from streamcore.config.sinks import ParquetSinkConfig
 from streamcore.config.sources import KafkaSourceConfig
-from streamcore.config.steps import DedupeStep, HoppingStep, SessionStep, TumblingStep
+from streamcore.config.steps import CumulateStep, DedupeStep, HoppingStep, SessionStep, TumblingStep, WholeStep
 from streamcore.errors import Problem
 
 UNSAFE_OPTIONS = {"enable.ssl.certificate.verification": "false", "ssl.endpoint.identification.algorithm": "none"}
@@ -30,7 +30,8 @@ UNSAFE_OPTIONS = {"enable.ssl.certificate.verification": "false", "ssl.endpoint.
 
 def advice(config: PipelineConfig, document: Document) -> list[Problem]:
     """Everything worth a word, as problems without a line."""
-    return [*_secrets(document), *_unchecked_servers(config), *_dedupe(config), *_delivery(config), *_revisions(config)]
+    about = (_unchecked_servers, _dedupe, _whole, _delivery, _revisions)
+    return [*_secrets(document), *(problem for advise in about for problem in advise(config))]
 
 
 def _secrets(document: Document) -> Iterator[Problem]:
@@ -99,7 +100,18 @@ def _open_ms(config: PipelineConfig) -> int | None:
         return None
     if isinstance(step, SessionStep):
         return step.gap + step.allowed_lateness + bound
-    return step.size + step.allowed_lateness + bound if isinstance(step, (TumblingStep, HoppingStep)) else None
+    if isinstance(step, (TumblingStep, HoppingStep, CumulateStep)):
+        return step.size + step.allowed_lateness + bound
+    return None
+
+
+def _whole(config: PipelineConfig) -> Iterator[Problem]:
+    """A final row at the end of what has no end."""
+    step = config.window
+    if isinstance(step, WholeStep) and step.emit == "final" and isinstance(config.source, KafkaSourceConfig):
+        path = f"steps[{config.steps.index(step)}].emit"
+        message = "the whole window ends with its input, and a topic ends only with --stop end"
+        yield Problem(path, message, hint='emit = "updates" is a running total, written at each commit')
 
 
 def _delivery(config: PipelineConfig) -> Iterator[Problem]:

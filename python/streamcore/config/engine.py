@@ -12,6 +12,7 @@ from typing import Any
 from streamcore.config.models import LimitsConfig, PipelineConfig
 from streamcore.config.sources import KeyedSource, SourceConfig
 from streamcore.config.steps import (
+    CumulateStep,
     DedupeStep,
     FilterStep,
     HoppingStep,
@@ -19,6 +20,7 @@ from streamcore.config.steps import (
     SessionStep,
     StepConfig,
     TumblingStep,
+    WholeStep,
 )
 
 
@@ -71,17 +73,17 @@ def _step(step: StepConfig) -> dict[str, Any]:
     }
 
 
-def _window_kind(step: TumblingStep | HoppingStep | SessionStep) -> dict[str, Any]:
+def _window_kind(step: TumblingStep | HoppingStep | CumulateStep | SessionStep | WholeStep) -> dict[str, Any]:
     if isinstance(step, SessionStep):
         return {"type": "session", "gap_ms": step.gap, "gap_inclusive": step.gap_inclusive}
-    kind: dict[str, Any] = {
-        "type": step.window,
-        "size_ms": step.size,
-        "offset_ms": step.offset,
-        "min_start_ms": step.min_start,
-    }
+    kind: dict[str, Any] = {"type": step.window, "min_start_ms": step.min_start}
+    if isinstance(step, WholeStep):
+        return kind
+    kind |= {"size_ms": step.size, "offset_ms": step.offset}
     if isinstance(step, HoppingStep):
         kind["slide_ms"] = step.slide
+    if isinstance(step, CumulateStep):
+        kind["step_ms"] = step.step
     return kind
 
 

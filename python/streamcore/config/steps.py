@@ -26,7 +26,7 @@ from streamcore.config.durations import (
 )
 
 VERBS = ("filter", "select", "dedupe", "window")
-WINDOWS = ("tumbling", "hopping", "session")
+WINDOWS = ("tumbling", "hopping", "cumulate", "session", "whole")
 
 Expression = Annotated[str, Field(min_length=1)]
 
@@ -174,6 +174,16 @@ class HoppingStep(WindowStep):
     min_start: Instant | None = setting(None, "No window starts earlier than this time.")
 
 
+class CumulateStep(WindowStep):
+    """Windows that start together, every `size`, and end one `step` after the other: the day so far, by the hour."""
+
+    window: Literal["cumulate"] = setting("cumulate", "Kind of window.")
+    size: PositiveDuration = setting(..., "Length of the longest.")
+    step: PositiveDuration = setting(..., "Distance between two ends; `size` is a multiple of it.")
+    offset: SignedDuration = setting(0, "Shift of the alignment from 1970-01-01T00:00:00Z.")
+    min_start: Instant | None = setting(None, "No window starts earlier than this time.")
+
+
 class SessionStep(WindowStep):
     """Events no further apart than a gap."""
 
@@ -182,13 +192,22 @@ class SessionStep(WindowStep):
     gap_inclusive: bool = setting(True, "Whether two events exactly a gap apart are one session.")
 
 
+class WholeStep(WindowStep):
+    """One window for ever, over at the end of the input; with `emit = "updates"` a running total at each commit."""
+
+    window: Literal["whole"] = setting("whole", "Kind of window; `window_start` and `window_end` are null.")
+    min_start: Instant | None = setting(None, "Events before this time are in no window.")
+
+
 STEP_MODELS: Mapping[str, type[StepBase]] = {
     "filter": FilterStep,
     "select": SelectStep,
     "dedupe": DedupeStep,
     "tumbling": TumblingStep,
     "hopping": HoppingStep,
+    "cumulate": CumulateStep,
     "session": SessionStep,
+    "whole": WholeStep,
 }
 """By verb, and for windows by kind."""
 
@@ -227,7 +246,9 @@ StepConfig = Annotated[
     | Annotated[DedupeStep, Tag("dedupe")]
     | Annotated[TumblingStep, Tag("tumbling")]
     | Annotated[HoppingStep, Tag("hopping")]
-    | Annotated[SessionStep, Tag("session")],
+    | Annotated[CumulateStep, Tag("cumulate")]
+    | Annotated[SessionStep, Tag("session")]
+    | Annotated[WholeStep, Tag("whole")],
     Discriminator(_tag),
     BeforeValidator(_readable),
 ]

@@ -215,6 +215,25 @@ pub enum WindowKindSpec {
         #[serde(default)]
         min_start_ms: Option<i64>,
     },
+    /// `[start, start + step)`, `[start, start + 2 step)`, ... `[start, start + size)`, one `start` every `size`.
+    Cumulate {
+        /// Length of the longest.
+        size_ms: i64,
+        /// Distance between ends; divides `size`.
+        step_ms: i64,
+        /// Shift of the alignment from the epoch.
+        #[serde(default)]
+        offset_ms: i64,
+        /// No window starts earlier.
+        #[serde(default)]
+        min_start_ms: Option<i64>,
+    },
+    /// One window for ever.
+    Whole {
+        /// Events before it are in no window.
+        #[serde(default)]
+        min_start_ms: Option<i64>,
+    },
     /// Events no further apart than `gap`.
     Session {
         /// The largest silence inside a session.

@@ -143,30 +143,47 @@ fn run(spec: &Spec, events: &[Event], course: &Course) -> (Rows, Vec<u64>) {
     (rows, ledger.to_vec())
 }
 
-/// Aligned windows by hand.
-fn aligned_by_hand(events: &[Event], size: i64, slide: i64, bound: i64, lateness: i64) -> (Rows, Vec<u64>) {
+/// Start and end of the windows that hold a time, by their ends.
+type Spans<'s> = &'s dyn Fn(i64) -> Vec<(i64, i64)>;
+
+/// Windows by hand whose bounds the events do not decide.
+fn aligned_by_hand(events: &[Event], spans: Spans<'_>, bound: i64, lateness: i64) -> (Rows, Vec<u64>) {
     let mut clocks: BTreeMap<i32, i64> = BTreeMap::new();
     let mut rows = Rows::new();
     let mut ledger = [0; 4];
     for event in events {
         let watermark = clocks.get(&event.lane).map_or(i64::MIN, |max| max - bound - 1);
-        let starts: Vec<i64> = (event.time_ms - size + 1..=event.time_ms).filter(|start| start % slide == 0).collect();
-        let open: Vec<i64> = starts.iter().copied().filter(|start| start + size - 1 + lateness > watermark).collect();
-        for start in &open {
-            let row = rows.entry((format!("k{}", event.key), *start, start + size)).or_default();
+        let all = spans(event.time_ms);
+        let open: Vec<_> = all.iter().copied().filter(|(_, end)| end - 1 + lateness > watermark).collect();
+        for (start, end) in &open {
+            let row = rows.entry((format!("k{}", event.key), *start, *end)).or_default();
             row.0 += 1;
             row.1 += event.value;
         }
         if !open.is_empty() {
             ledger[0] += 1;
-            ledger[2] += (starts.len() - open.len()) as u64;
-        } else if !starts.is_empty() {
+            ledger[2] += (all.len() - open.len()) as u64;
+        } else if !all.is_empty() {
             ledger[1] += 1;
         }
         let max = clocks.entry(event.lane).or_insert(event.time_ms);
         *max = (*max).max(event.time_ms);
     }
     (rows, ledger.to_vec())
+}
+
+fn hopping(size: i64, slide: i64) -> impl Fn(i64) -> Vec<(i64, i64)> {
+    move |time| {
+        let starts = (time - size + 1..=time).filter(|start| start % slide == 0);
+        starts.map(|start| (start, start + size)).collect()
+    }
+}
+
+fn cumulating(step: i64, steps: i64) -> impl Fn(i64) -> Vec<(i64, i64)> {
+    move |time| {
+        let start = time.div_euclid(step * steps) * step * steps;
+        (1..=steps).map(|n| (start, start + n * step)).filter(|(_, end)| time < *end).collect()
+    }
 }
 
 fn sessions_by_hand(events: &[Event], gap: i64) -> Rows {
@@ -188,6 +205,14 @@ fn sessions_by_hand(events: &[Event], gap: i64) -> Rows {
 
 fn without_revisions(rows: &Rows) -> BTreeMap<(String, i64, i64), (i64, i64)> {
     rows.iter().map(|(key, row)| (key.clone(), (row.0, row.1))).collect()
+}
+
+/// The record key is the group key, so that each lane closes its own windows.
+const KEYED: &str = r#","keyed_by":"k""#;
+
+/// The same events, all of a key in one lane.
+fn by_key(events: Vec<Event>) -> Vec<Event> {
+    events.into_iter().map(|event| Event { lane: i32::from(event.key) % 3, ..event }).collect()
 }
 
 /// Events of three lanes whose times drift on, some of them far behind.
@@ -216,7 +241,7 @@ proptest! {
         let kind = format!(r#""type":"hopping","size_ms":{size},"slide_ms":{slide}"#);
         let spec = spec(&window(&kind, &rest), &bound.to_string(), "");
         let (rows, ledger) = run(&spec, &events, &course);
-        let (expected, expected_ledger) = aligned_by_hand(&events, size, slide, bound, lateness);
+        let (expected, expected_ledger) = aligned_by_hand(&events, &hopping(size, slide), bound, lateness);
         prop_assert_eq!(without_revisions(&rows), without_revisions(&expected));
         prop_assert_eq!(ledger, expected_ledger);
     }
@@ -227,15 +252,45 @@ proptest! {
         bound in 0_i64..15, updates in any::<bool>(),
     ) {
         // Keyed by k: a key lives in one lane, which closes its windows by itself.
-        let events: Vec<Event> =
-            events.into_iter().map(|event| Event { lane: i32::from(event.key) % 3, ..event }).collect();
+        let events = by_key(events);
         let emit = if updates { "updates" } else { "final" };
         let kind = format!(r#""type":"hopping","size_ms":{size},"slide_ms":{slide}"#);
         let steps = window(&kind, &format!(r#","emit":"{emit}""#));
-        let spec = spec(&steps, &bound.to_string(), r#","keyed_by":"k""#);
+        let spec = spec(&steps, &bound.to_string(), KEYED);
         prop_assert!(!Pipeline::new(&spec, 1).expect("a plan").plan().combine);
         let (rows, ledger) = run(&spec, &events, &course);
-        let (expected, expected_ledger) = aligned_by_hand(&events, size, slide, bound, 0);
+        let (expected, expected_ledger) = aligned_by_hand(&events, &hopping(size, slide), bound, 0);
+        prop_assert_eq!(without_revisions(&rows), without_revisions(&expected));
+        prop_assert_eq!(ledger, expected_ledger);
+    }
+
+    #[test]
+    fn cumulating_windows_agree_with_counting_by_hand(
+        events in events(40), course in course(), step in 1_i64..12, steps in 1_i64..6,
+        bound in 0_i64..15, lateness in 0_i64..12, updates in any::<bool>(), keyed in any::<bool>(),
+    ) {
+        let events = if keyed { by_key(events) } else { events };
+        let emit = if updates { "updates" } else { "final" };
+        let rest = format!(r#","allowed_lateness_ms":{lateness},"emit":"{emit}""#);
+        let kind = format!(r#""type":"cumulate","size_ms":{},"step_ms":{step}"#, step * steps);
+        let spec = spec(&window(&kind, &rest), &bound.to_string(), if keyed { KEYED } else { "" });
+        let (rows, ledger) = run(&spec, &events, &course);
+        let (expected, expected_ledger) = aligned_by_hand(&events, &cumulating(step, steps), bound, lateness);
+        prop_assert_eq!(without_revisions(&rows), without_revisions(&expected));
+        prop_assert_eq!(ledger, expected_ledger);
+    }
+
+    #[test]
+    fn the_whole_window_counts_all(
+        events in events(40), course in course(), bound in 0_i64..15, updates in any::<bool>(), keyed in any::<bool>(),
+    ) {
+        let events = if keyed { by_key(events) } else { events };
+        let emit = format!(r#","emit":"{}""#, if updates { "updates" } else { "final" });
+        let steps = window(r#""type":"whole""#, &emit);
+        let (rows, ledger) = run(&spec(&steps, &bound.to_string(), if keyed { KEYED } else { "" }), &events, &course);
+        // Null bounds read as 0; nothing is late for what never ends.
+        let (mut expected, expected_ledger) = aligned_by_hand(&events, &|_| vec![(0, i64::MAX)], bound, 0);
+        expected = expected.into_iter().map(|((key, ..), row)| ((key, 0, 0), row)).collect();
         prop_assert_eq!(without_revisions(&rows), without_revisions(&expected));
         prop_assert_eq!(ledger, expected_ledger);
     }
@@ -244,13 +299,9 @@ proptest! {
     fn sessions_do_not_depend_on_order_within_the_bound(
         events in events(10), course in course(), gap in 1_i64..15, keyed in any::<bool>(),
     ) {
-        let events: Vec<Event> = if keyed {
-            events.into_iter().map(|event| Event { lane: i32::from(event.key) % 3, ..event }).collect()
-        } else {
-            events
-        };
+        let events = if keyed { by_key(events) } else { events };
         let kind = format!(r#""type":"session","gap_ms":{gap},"gap_inclusive":false"#);
-        let spec = spec(&window(&kind, ""), "10", if keyed { r#","keyed_by":"k""# } else { "" });
+        let spec = spec(&window(&kind, ""), "10", if keyed { KEYED } else { "" });
         let (rows, ledger) = run(&spec, &events, &course);
         prop_assert_eq!(without_revisions(&rows), without_revisions(&sessions_by_hand(&events, gap)));
         prop_assert_eq!(ledger[0], events.len() as u64);
@@ -277,7 +328,7 @@ proptest! {
         let mut seen = std::collections::BTreeSet::new();
         let fresh: Vec<Event> = events.iter().copied().filter(|event| seen.insert((event.lane, event.id))).collect();
         // The clock also moves for duplicates, but within the bound nothing is late either way.
-        let (expected, _) = aligned_by_hand(&fresh, 10, 10, 10, 0);
+        let (expected, _) = aligned_by_hand(&fresh, &hopping(10, 10), 10, 0);
         prop_assert_eq!(without_revisions(&rows), without_revisions(&expected));
         prop_assert_eq!(ledger[3], (events.len() - fresh.len()) as u64);
     }

@@ -53,6 +53,23 @@ fn bounds_of_windows_that_no_time_can_reach_are_refused() {
 }
 
 #[test]
+fn what_a_kind_of_window_cannot_have_is_refused_with_its_place() {
+    let whole =
+        window("page", r#""type":"whole""#).replace("\"aggregates\"", "\"allowed_lateness_ms\":1,\"aggregates\"");
+    let cumulate = |size, step| window("page", &format!(r#""type":"cumulate","size_ms":{size},"step_ms":{step}"#));
+    for (step, at, hint) in [
+        (whole, "steps[0].allowed_lateness", "leave allowed_lateness out: no event is late for it"),
+        (cumulate(100, 30), "steps[0].size", "the nearest: 90ms or 120ms"),
+        (cumulate(10, 30), "steps[0].size", "the nearest: 30ms"),
+        (cumulate(20_000, 1), "steps[0].step", "make step longer"),
+    ] {
+        let problems = analyse(&spec(&step, "")).problems;
+        let told: Vec<_> = problems.iter().map(|problem| (problem.path.as_str(), problem.hint.as_deref())).collect();
+        assert_eq!(told, [(at, Some(hint))]);
+    }
+}
+
+#[test]
 fn a_sum_of_an_undeclared_field_is_undeclared_and_no_mistake() {
     let text = r#"{"source":{"event_time":"t"},"steps":[{"verb":"window","kind":{"type":"tumbling","size_ms":10},
         "by":[{"name":"k","text":"k"}],"aggregates":[{"name":"s","text":"sum(n)"}]}]}"#;

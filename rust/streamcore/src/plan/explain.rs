@@ -6,6 +6,7 @@
 use super::{Output, Plan, Step};
 use crate::spec::{FormatSpec, NamedSpec, Spec, StepSpec};
 use crate::window::WindowKind;
+use crate::window::assign::Shape;
 use std::fmt::{self, Display, Formatter};
 
 /// A plan with the description it was made from, to be displayed.
@@ -97,20 +98,30 @@ fn step_line(step: &Step, spec: &StepSpec, f: &mut Formatter<'_>) -> fmt::Result
             )
         }
         (Step::Window(window), StepSpec::Window(spec)) => {
-            let kind = match &window.plan.kind {
-                WindowKind::Aligned(aligned) if aligned.size_ms == aligned.slide_ms => {
-                    format!("tumbling {}", duration(aligned.size_ms))
-                }
-                WindowKind::Aligned(aligned) => {
-                    format!("hopping {} every {}", duration(aligned.size_ms), duration(aligned.slide_ms))
-                }
-                WindowKind::Session(gaps) => format!("session, gap {}", duration(gaps.gap_ms)),
-            };
+            let kind = window_kind(&window.plan.kind);
             let emit = if window.plan.updates { "updates at each commit" } else { "one final row a window" };
             let by = if spec.by.is_empty() { "nothing (one group)".to_owned() } else { texts(&spec.by) };
             writeln!(f, "window   {kind}, by {by}, {emit}; {}", texts(&spec.aggregates))
         }
         _ => Ok(()),
+    }
+}
+
+fn window_kind(kind: &WindowKind) -> String {
+    match kind {
+        WindowKind::Aligned(aligned) => match &aligned.shape {
+            Shape::Hopping { size_ms, slide_ms, .. } if size_ms == slide_ms => {
+                format!("tumbling {}", duration(*size_ms))
+            }
+            Shape::Hopping { size_ms, slide_ms, .. } => {
+                format!("hopping {} every {}", duration(*size_ms), duration(*slide_ms))
+            }
+            Shape::Cumulate { size_ms, step_ms, .. } => {
+                format!("cumulate {} in steps of {}", duration(*size_ms), duration(*step_ms))
+            }
+            Shape::Whole => "whole, over at the end of the input".to_owned(),
+        },
+        WindowKind::Session(gaps) => format!("session, gap {}", duration(gaps.gap_ms)),
     }
 }
 

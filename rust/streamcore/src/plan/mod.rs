@@ -4,6 +4,7 @@
 //! could have been known here.
 
 mod explain;
+mod kinds;
 mod scope;
 mod steps;
 
@@ -255,7 +256,7 @@ fn check_source(source: &SourceSpec, problems: &mut Vec<Problem>) {
         ("max_lead", source.max_lead_ms),
     ];
     for (name, length) in lengths {
-        if length.is_some_and(|length| !(0..=steps::LENGTH_MAX_MS).contains(&length)) {
+        if length.is_some_and(|length| !(0..=kinds::LENGTH_MAX_MS).contains(&length)) {
             problems.push(Problem::new(format!("source.{name}"), "must lie between 0 and 100 years"));
         }
     }

@@ -3,26 +3,18 @@
 //! Called twice by `plan/mod.rs`, see `scope.rs`. Invariant: it goes on after a mistake, so that one
 //! run finds them all.
 
+use super::kinds::{check_length, window_kind};
 use super::scope::Columns;
 use super::{Output, Step, WindowStep};
 use crate::batch::DataType;
-use crate::decode::time::{TIME_MAX_MS, TIME_MIN_MS};
 use crate::error::Problem;
 use crate::expr::{AggregateCall, Condition, Expression};
 use crate::group::key::KeyCodec;
 use crate::results::OutputType;
-use crate::spec::{CombineSpec, EmitSpec, ExpressionSpec, NamedSpec, Spec, StepSpec, WindowKindSpec, WindowSpec};
+use crate::spec::{CombineSpec, EmitSpec, ExpressionSpec, NamedSpec, Spec, StepSpec, WindowSpec};
+use crate::window::WindowPlan;
 use crate::window::aggregate::{AggregatePlan, Argument, Function};
-use crate::window::assign::Aligned;
-use crate::window::session::Gaps;
-use crate::window::{WindowKind, WindowPlan};
 use std::sync::Arc;
-
-/// The longest window, gap, horizon or delay: 100 years, so that sums of times cannot overflow.
-pub const LENGTH_MAX_MS: i64 = 100 * 366 * 86_400_000;
-
-/// Most windows an event may belong to.
-const WINDOWS_PER_EVENT_MAX: i64 = 10_000;
 
 /// Columns every windowed result has.
 const WINDOW_COLUMNS: [(&str, DataType); 2] =
@@ -117,7 +109,7 @@ impl<'c> Compiler<'c> {
 
     fn dedupe(&mut self, field: &str, within_ms: i64, at: &str) -> Option<Step> {
         let at = format!("{at}.dedupe");
-        self.check_length(within_ms, &at.replace(".dedupe", ".within"), "within");
+        check_length(within_ms, &at.replace(".dedupe", ".within"), "within", self.problems);
         if self.spec.source.out_of_orderness_ms.is_some_and(|bound| within_ms < bound) {
             let message = "within is shorter than out_of_orderness, so copies that are on time could pass";
             self.problems.push(Problem::new(at.replace(".dedupe", ".within"), message).hint("make it longer"));
@@ -130,7 +122,7 @@ impl<'c> Compiler<'c> {
     }
 
     fn window(&mut self, window: &WindowSpec, at: &str, output: &mut Output) -> Option<Step> {
-        let kind = self.window_kind(window, at);
+        let kind = window_kind(window, at, self.problems);
         let keys: Vec<Option<Expression>> =
             window.by.iter().map(|key| self.expression(key, &format!("{at}.by.{}", key.name))).collect();
         let aggregates: Vec<_> = window.aggregates.iter().map(|aggregate| self.aggregate(aggregate, at)).collect();
@@ -182,73 +174,6 @@ impl<'c> Compiler<'c> {
                 self.problems.push(Problem::new(at, refusal.message).caret(&named.text, start, end));
                 None
             }
-        }
-    }
-
-    fn window_kind(&mut self, window: &WindowSpec, at: &str) -> Option<WindowKind> {
-        let before = self.problems.len();
-        let lateness = window.allowed_lateness_ms;
-        if !(0..=LENGTH_MAX_MS).contains(&lateness) {
-            let at = format!("{at}.allowed_lateness");
-            self.problems.push(Problem::new(at, "must lie between 0 and 100 years"));
-        }
-        let kind = match window.kind {
-            WindowKindSpec::Tumbling { size_ms, offset_ms, min_start_ms } => {
-                self.check_length(size_ms, &format!("{at}.size"), "size");
-                let slide = size_ms.max(1);
-                WindowKind::Aligned(Aligned::new(
-                    slide,
-                    slide,
-                    self.offset(offset_ms, at),
-                    self.floor(min_start_ms, at),
-                    lateness,
-                ))
-            }
-            WindowKindSpec::Hopping { size_ms, slide_ms, offset_ms, min_start_ms } => {
-                self.check_length(size_ms, &format!("{at}.size"), "size");
-                self.check_length(slide_ms, &format!("{at}.slide"), "slide");
-                let (size, slide) = (size_ms.max(1), slide_ms.max(1));
-                if size / slide > WINDOWS_PER_EVENT_MAX {
-                    let message = format!("an event would belong to {} windows; the most is 10,000", size / slide);
-                    self.problems.push(Problem::new(format!("{at}.slide"), message).hint("make slide longer"));
-                }
-                WindowKind::Aligned(Aligned::new(
-                    size,
-                    slide,
-                    self.offset(offset_ms, at),
-                    self.floor(min_start_ms, at),
-                    lateness,
-                ))
-            }
-            WindowKindSpec::Session { gap_ms, gap_inclusive } => {
-                self.check_length(gap_ms, &format!("{at}.gap"), "gap");
-                if window.emit == EmitSpec::Updates {
-                    let message = "session windows cannot leave as updates yet: their rows would have to be retracted";
-                    self.problems.push(Problem::new(format!("{at}.emit"), message).hint("use emit = \"final\""));
-                }
-                WindowKind::Session(Gaps { gap_ms, inclusive: gap_inclusive, allowed_lateness_ms: lateness })
-            }
-        };
-        (self.problems.len() == before).then_some(kind)
-    }
-
-    fn offset(&mut self, offset_ms: i64, at: &str) -> i64 {
-        if offset_ms.unsigned_abs() > LENGTH_MAX_MS as u64 {
-            self.problems.push(Problem::new(format!("{at}.offset"), "must lie within 100 years"));
-        }
-        offset_ms.clamp(-LENGTH_MAX_MS, LENGTH_MAX_MS)
-    }
-
-    fn floor(&mut self, min_start_ms: Option<i64>, at: &str) -> Option<i64> {
-        if min_start_ms.is_some_and(|floor| !(TIME_MIN_MS..=TIME_MAX_MS).contains(&floor)) {
-            self.problems.push(Problem::new(format!("{at}.min_start"), "must lie in the years 1 to 9999"));
-        }
-        min_start_ms
-    }
-
-    fn check_length(&mut self, length_ms: i64, at: &str, name: &str) {
-        if !(1..=LENGTH_MAX_MS).contains(&length_ms) {
-            self.problems.push(Problem::new(at, format!("{name} must be longer than 0 and at most 100 years")));
         }
     }
 

@@ -2,27 +2,49 @@
 //! once however many windows share it.
 //!
 //! `window/state.rs` stores by the bucket this file names and asks which windows a bucket feeds.
-//! Inequalities are Flink's: a window `[start, end)` is over when `watermark >= end - 1 + allowed
-//! lateness`, and a record is late for it from then on. Invariant: a bucket's rows count for the
-//! same windows, `since` on.
+//! A window is named by its start; cumulating windows, many of which start together, by the start of
+//! their last step. Inequalities are Flink's: a window `[start, end)` is over when `watermark >= end - 1 +
+//! allowed lateness`, and a record is late for it from then on. Invariant: a bucket's rows count for the
+//! same windows, `since` on, and of two windows the one with the higher name ends later.
 
 use crate::state::BucketKey;
 
-/// Aligned windows of one length, a fixed distance apart. Tumbling windows are `slide == size`.
+/// How windows lie in time. All in ms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shape {
+    /// Windows of one length, a fixed distance apart. Tumbling windows are `slide == size`.
+    Hopping {
+        /// Length.
+        size_ms: i64,
+        /// Distance between starts.
+        slide_ms: i64,
+        /// Shift of the alignment from the epoch.
+        offset_ms: i64,
+        /// Greatest common divisor of size and slide: the events of a slice share their windows.
+        slice_ms: i64,
+    },
+    /// Windows that start together and end one step after the other, as Flink's CUMULATE.
+    Cumulate {
+        /// Length of the longest, a multiple of the step; the next ones start behind it.
+        size_ms: i64,
+        /// Distance between ends.
+        step_ms: i64,
+        /// Shift of the alignment from the epoch.
+        offset_ms: i64,
+    },
+    /// One window for ever: it has no bounds and is never over.
+    Whole,
+}
+
+/// Windows whose bounds the clock alone decides, not the events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aligned {
-    /// Length, ms.
-    pub size_ms: i64,
-    /// Distance between starts, ms.
-    pub slide_ms: i64,
-    /// Shift of the alignment from the epoch, ms.
-    pub offset_ms: i64,
-    /// No window starts earlier.
+    /// How they lie.
+    pub shape: Shape,
+    /// No window starts earlier, ms; of the whole window, no event is earlier.
     pub min_start_ms: Option<i64>,
     /// How long past its end a window takes records, ms.
     pub allowed_lateness_ms: i64,
-    /// Greatest common divisor of size and slide: the events of a slice share their windows.
-    slice_ms: i64,
 }
 
 /// Where an event goes.
@@ -43,6 +65,8 @@ pub enum Assigned {
 pub struct Assigner<'w> {
     windows: &'w Aligned,
     bucket: BucketKey,
+    /// First millisecond of the slice.
+    start_ms: i64,
     /// First millisecond after the slice.
     end_ms: i64,
     /// The watermark from which on the slice's first window is over.
@@ -53,20 +77,20 @@ impl<'w> Assigner<'w> {
     /// Has seen no event.
     #[must_use]
     pub fn new(windows: &'w Aligned) -> Self {
-        let bucket = BucketKey { time: i64::MAX, since: 0 };
-        Self { windows, bucket, end_ms: i64::MIN, over_at_ms: i64::MIN }
+        let bucket = BucketKey { time: 0, since: 0 };
+        Self { windows, bucket, start_ms: i64::MAX, end_ms: i64::MIN, over_at_ms: i64::MIN }
     }
 
     /// See [`Aligned::assign`].
     #[inline]
     pub fn assign(&mut self, time_ms: i64, watermark_ms: i64) -> Assigned {
-        if time_ms >= self.bucket.time && time_ms < self.end_ms && watermark_ms < self.over_at_ms {
+        if time_ms >= self.start_ms && time_ms < self.end_ms && watermark_ms < self.over_at_ms {
             return Assigned::Bucket(self.bucket, 0);
         }
         let assigned = self.windows.assign(time_ms, watermark_ms);
         if let Assigned::Bucket(bucket, 0) = assigned {
             self.bucket = bucket;
-            self.end_ms = bucket.time + self.windows.slice_ms;
+            (self.start_ms, self.end_ms) = self.windows.alike(bucket);
             self.over_at_ms = self.windows.over_at(bucket.since);
         }
         assigned
@@ -74,100 +98,156 @@ impl<'w> Assigner<'w> {
 }
 
 impl Aligned {
-    /// Windows of `size_ms` every `slide_ms`, both positive.
+    /// Windows of `shape`.
     #[must_use]
-    pub fn new(size_ms: i64, slide_ms: i64, offset_ms: i64, min_start_ms: Option<i64>, lateness_ms: i64) -> Self {
-        let slice_ms = gcd(size_ms, slide_ms);
-        Self { size_ms, slide_ms, offset_ms, min_start_ms, allowed_lateness_ms: lateness_ms, slice_ms }
+    pub fn new(shape: Shape, min_start_ms: Option<i64>, allowed_lateness_ms: i64) -> Self {
+        Self { shape, min_start_ms, allowed_lateness_ms }
     }
 
-    /// Start of the last window at or before `time_ms`.
+    /// The windows that contain `time_ms`: the first and the last.
     #[inline]
-    fn last_start(&self, time_ms: i64) -> i64 {
-        time_ms - (time_ms - self.offset_ms).rem_euclid(self.slide_ms)
-    }
-
-    /// Start of the first window that contains `time_ms` or begins after it ends.
-    #[inline]
-    fn first_start(&self, time_ms: i64) -> i64 {
-        self.start_at_or_after(time_ms - self.size_ms + 1).max(self.floor_start())
-    }
-
-    /// Start of the first window at or after `time_ms`.
-    #[inline]
-    fn start_at_or_after(&self, time_ms: i64) -> i64 {
-        time_ms + (self.offset_ms - time_ms).rem_euclid(self.slide_ms)
-    }
-
-    fn floor_start(&self) -> i64 {
-        self.min_start_ms.map_or(i64::MIN, |floor| self.start_at_or_after(floor))
-    }
-
-    /// End of the window that starts at `start_ms`.
-    #[must_use]
-    pub fn end(&self, start_ms: i64) -> i64 {
-        start_ms + self.size_ms
-    }
-
-    /// The watermark from which on the window that starts at `start_ms` is over.
-    #[must_use]
-    #[inline]
-    pub fn over_at(&self, start_ms: i64) -> i64 {
-        start_ms + self.size_ms - 1 + self.allowed_lateness_ms
-    }
-
-    /// Start of the first window that is not over at `watermark_ms`.
-    #[inline]
-    fn first_open(&self, watermark_ms: i64) -> i64 {
-        if watermark_ms == i64::MIN {
-            return i64::MIN;
+    fn windows_at(&self, time_ms: i64) -> Option<(i64, i64)> {
+        let allowed = |start: i64| self.min_start_ms.is_none_or(|floor| start >= floor);
+        match &self.shape {
+            Shape::Hopping { size_ms, slide_ms, offset_ms, .. } => {
+                let floor = self.min_start_ms.map_or(i64::MIN, |floor| ceil(floor, *offset_ms, *slide_ms));
+                let first = ceil(time_ms - size_ms + 1, *offset_ms, *slide_ms).max(floor);
+                let last = floor_to(time_ms, *offset_ms, *slide_ms);
+                (first <= last).then_some((first, last))
+            }
+            Shape::Cumulate { size_ms, step_ms, offset_ms } => {
+                let start = floor_to(time_ms, *offset_ms, *size_ms);
+                let first = floor_to(time_ms, *offset_ms, *step_ms);
+                allowed(start).then_some((first, start + size_ms - step_ms))
+            }
+            Shape::Whole => allowed(time_ms).then_some((0, 0)),
         }
-        self.start_at_or_after(watermark_ms.saturating_sub(self.over_at(0)).saturating_add(1))
+    }
+
+    /// Start and end of the window called `name`, ms; the whole window has none.
+    #[must_use]
+    pub fn bounds(&self, name: i64) -> Option<(i64, i64)> {
+        match &self.shape {
+            Shape::Hopping { size_ms, .. } => Some((name, name + size_ms)),
+            Shape::Cumulate { size_ms, step_ms, offset_ms } => {
+                Some((floor_to(name, *offset_ms, *size_ms), name + step_ms))
+            }
+            Shape::Whole => None,
+        }
+    }
+
+    /// The watermark from which on the window called `name` is over; `i64::MAX` is never reached.
+    #[must_use]
+    #[inline]
+    pub fn over_at(&self, name: i64) -> i64 {
+        let end = match &self.shape {
+            Shape::Hopping { size_ms, .. } => name + size_ms,
+            Shape::Cumulate { step_ms, .. } => name + step_ms,
+            Shape::Whole => return i64::MAX,
+        };
+        end - 1 + self.allowed_lateness_ms
+    }
+
+    /// Distance between two names, ms; any will do where an event has one window.
+    const fn distance_ms(&self) -> i64 {
+        match &self.shape {
+            Shape::Hopping { slide_ms, .. } => *slide_ms,
+            Shape::Cumulate { step_ms, .. } => *step_ms,
+            Shape::Whole => 1,
+        }
+    }
+
+    /// The first window not before `name` that is not over at `watermark_ms`.
+    #[inline]
+    fn first_open(&self, name: i64, watermark_ms: i64) -> i64 {
+        if self.over_at(name) > watermark_ms {
+            return name;
+        }
+        let missed = (watermark_ms - self.over_at(name)) / self.distance_ms() + 1;
+        name + missed * self.distance_ms()
     }
 
     /// Where an event goes, judged with the watermark before it.
     #[inline]
     #[must_use]
     pub fn assign(&self, time_ms: i64, watermark_ms: i64) -> Assigned {
-        let (first, last) = (self.first_start(time_ms), self.last_start(time_ms));
-        if first > last {
-            return Assigned::NoWindow;
-        }
+        let Some((first, last)) = self.windows_at(time_ms) else { return Assigned::NoWindow };
         let over_at = self.over_at(last);
         if over_at <= watermark_ms {
             return Assigned::Late(over_at);
         }
-        let time = time_ms - (time_ms - self.offset_ms).rem_euclid(self.slice_ms);
-        if self.over_at(first) > watermark_ms {
-            return Assigned::Bucket(BucketKey { time, since: first }, 0);
+        let time = match &self.shape {
+            Shape::Hopping { slice_ms, offset_ms, .. } => floor_to(time_ms, *offset_ms, *slice_ms),
+            Shape::Cumulate { step_ms, offset_ms, .. } => floor_to(time_ms, *offset_ms, *step_ms),
+            Shape::Whole => 0,
+        };
+        let since = self.first_open(first, watermark_ms);
+        Assigned::Bucket(BucketKey { time, since }, ((since - first) / self.distance_ms()) as u64)
+    }
+
+    /// The times `[from, to)` whose events go the same way as those of `bucket`.
+    #[inline]
+    fn alike(&self, bucket: BucketKey) -> (i64, i64) {
+        match &self.shape {
+            Shape::Hopping { slice_ms, .. } => (bucket.time, bucket.time + slice_ms),
+            Shape::Cumulate { step_ms, .. } => (bucket.time, bucket.time + step_ms),
+            Shape::Whole => (self.min_start_ms.unwrap_or(i64::MIN), i64::MAX),
         }
-        let since = self.first_open(watermark_ms);
-        let missed = (since - first) / self.slide_ms;
-        Assigned::Bucket(BucketKey { time, since }, missed as u64)
     }
 
-    /// Starts of the windows that `bucket` feeds, rising.
+    /// Times `[from, to)` of the buckets that can feed the window called `name`.
+    #[must_use]
+    pub fn slices_of(&self, name: i64) -> (i64, i64) {
+        self.bounds(name).unwrap_or((0, 1))
+    }
+
+    /// Names of the windows that `bucket` feeds, rising.
     pub fn windows_of(&self, bucket: BucketKey) -> impl Iterator<Item = i64> + use<> {
-        let slide = self.slide_ms;
-        let (first, last) = (bucket.since, self.last_start(bucket.time));
-        (0..).map(move |step| first + step * slide).take_while(move |start| *start <= last)
+        let (distance, last) = (self.distance_ms(), self.last_window(bucket));
+        (0..).map(move |step| bucket.since + step * distance).take_while(move |name| *name <= last)
     }
 
-    /// Start of the last window that `bucket` feeds.
+    /// The last window that `bucket` feeds.
     #[must_use]
     pub fn last_window(&self, bucket: BucketKey) -> i64 {
-        self.last_start(bucket.time)
+        match &self.shape {
+            Shape::Hopping { slide_ms, offset_ms, .. } => floor_to(bucket.time, *offset_ms, *slide_ms),
+            Shape::Cumulate { size_ms, step_ms, offset_ms } => {
+                floor_to(bucket.time, *offset_ms, *size_ms) + size_ms - step_ms
+            }
+            Shape::Whole => 0,
+        }
     }
 
     /// The first window that `bucket` feeds and that is not over at `watermark_ms`.
     #[must_use]
     pub fn next_window(&self, bucket: BucketKey, watermark_ms: i64) -> Option<i64> {
-        let start = bucket.since.max(self.first_open(watermark_ms));
-        (start <= self.last_window(bucket)).then_some(start)
+        let name = self.first_open(bucket.since, watermark_ms);
+        (name <= self.last_window(bucket)).then_some(name)
     }
 }
 
-fn gcd(left: i64, right: i64) -> i64 {
+impl Shape {
+    /// Windows of `size_ms` every `slide_ms`, both positive.
+    #[must_use]
+    pub fn hopping(size_ms: i64, slide_ms: i64, offset_ms: i64) -> Self {
+        Self::Hopping { size_ms, slide_ms, offset_ms, slice_ms: gcd(size_ms, slide_ms) }
+    }
+}
+
+/// The last multiple of `step_ms` past `offset_ms` that is not after `time_ms`.
+#[inline]
+const fn floor_to(time_ms: i64, offset_ms: i64, step_ms: i64) -> i64 {
+    time_ms - (time_ms - offset_ms).rem_euclid(step_ms)
+}
+
+/// The first such multiple that is not before `time_ms`.
+#[inline]
+const fn ceil(time_ms: i64, offset_ms: i64, step_ms: i64) -> i64 {
+    time_ms + (offset_ms - time_ms).rem_euclid(step_ms)
+}
+
+const fn gcd(left: i64, right: i64) -> i64 {
     if right == 0 { left } else { gcd(right, left % right) }
 }
 
@@ -178,12 +258,64 @@ mod tests {
 
     #[test]
     fn tumbling_windows_align_to_the_epoch_also_before_it() {
-        let windows = Aligned::new(10, 10, 0, None, 0);
+        let windows = Aligned::new(Shape::hopping(10, 10, 0), None, 0);
         let bucket = |time| BucketKey { time, since: time };
         assert_eq!(windows.assign(19, i64::MIN), Assigned::Bucket(bucket(10), 0));
         assert_eq!(windows.assign(-1, i64::MIN), Assigned::Bucket(bucket(-10), 0));
         assert_eq!(windows.assign(19, 18), Assigned::Bucket(bucket(10), 0));
         assert_eq!(windows.assign(19, 19), Assigned::Late(19), "end - 1 <= watermark");
+    }
+
+    #[test]
+    fn the_whole_window_takes_all_and_is_never_over() {
+        let windows = Aligned::new(Shape::Whole, Some(-5), 0);
+        let mut assigner = Assigner::new(&windows);
+        for time in [7, -5, i64::MAX - 1, 0] {
+            let expected = Assigned::Bucket(BucketKey { time: 0, since: 0 }, 0);
+            assert_eq!(assigner.assign(time, i64::MAX - 1), expected);
+        }
+        assert_eq!(assigner.assign(-6, i64::MIN), Assigned::NoWindow, "before min_start");
+        assert_eq!(windows.bounds(0), None);
+    }
+
+    /// Holds `windows` to the list of all windows as (start, end), for an event and a watermark.
+    fn check(windows: &Aligned, all: &[(i64, i64)], time: i64, watermark: i64) -> Result<(), TestCaseError> {
+        let mut assigner = Assigner::new(windows);
+        for (time, watermark) in [
+            (time, watermark - 7),
+            (time, watermark),
+            (time + 3, watermark + 3),
+            (time - 2, watermark),
+            (time, watermark),
+        ] {
+            prop_assert_eq!(assigner.assign(time, watermark), windows.assign(time, watermark));
+        }
+        let over = |end: i64| end - 1 + windows.allowed_lateness_ms <= watermark;
+        let floor = windows.min_start_ms.unwrap_or(i64::MIN);
+        let holds = |(start, end): &&(i64, i64)| *start >= floor && *start <= time && time < *end;
+        let mut containing: Vec<(i64, i64)> = all.iter().filter(holds).copied().collect();
+        containing.sort_by_key(|(_, end)| *end);
+        let open: Vec<(i64, i64)> = containing.iter().copied().filter(|(_, end)| !over(*end)).collect();
+        match windows.assign(time, watermark) {
+            Assigned::NoWindow => prop_assert!(containing.is_empty()),
+            Assigned::Late(over_at) => {
+                prop_assert!(!containing.is_empty() && open.is_empty());
+                prop_assert!(over_at <= watermark);
+            }
+            Assigned::Bucket(bucket, missed) => {
+                let names: Vec<i64> = windows.windows_of(bucket).collect();
+                let bounds: Vec<_> = names.iter().filter_map(|name| windows.bounds(*name)).collect();
+                prop_assert_eq!(&bounds, &open);
+                prop_assert_eq!(missed as usize, containing.len() - open.len());
+                prop_assert_eq!(windows.next_window(bucket, watermark), names.first().copied());
+                prop_assert_eq!(windows.last_window(bucket), *names.last().expect("one is open"));
+                for name in names {
+                    let (from, to) = windows.slices_of(name);
+                    prop_assert!(from <= bucket.time && bucket.time < to && bucket.since <= name);
+                }
+            }
+        }
+        Ok(())
     }
 
     proptest! {
@@ -193,31 +325,23 @@ mod tests {
             floor in proptest::option::of(-50_i64..50), lateness in 0_i64..10,
             time in -200_i64..200, watermark in -200_i64..200,
         ) {
-            let windows = Aligned::new(size, slide, offset, floor, lateness);
-            let mut assigner = Assigner::new(&windows);
-            for (time, watermark) in [(time, watermark - 7), (time, watermark), (time + 3, watermark + 3), (time, watermark)] {
-                prop_assert_eq!(assigner.assign(time, watermark), windows.assign(time, watermark));
-            }
-            let containing: Vec<i64> = (-300..300)
-                .filter(|start| (start - offset) % slide == 0 && *start <= time && time < start + size)
-                .filter(|start| floor.is_none_or(|floor| *start >= floor))
-                .collect();
-            let open: Vec<i64> =
-                containing.iter().copied().filter(|start| start + size - 1 + lateness > watermark).collect();
-            match windows.assign(time, watermark) {
-                Assigned::NoWindow => prop_assert!(containing.is_empty()),
-                Assigned::Late(over_at) => {
-                    prop_assert!(!containing.is_empty() && open.is_empty());
-                    prop_assert!(over_at <= watermark);
-                }
-                Assigned::Bucket(bucket, missed) => {
-                    prop_assert_eq!(windows.windows_of(bucket).collect::<Vec<_>>(), open.clone());
-                    prop_assert_eq!(missed as usize, containing.len() - open.len());
-                    prop_assert_eq!(windows.next_window(bucket, watermark), open.first().copied());
-                    prop_assert_eq!(windows.last_window(bucket), open[open.len() - 1]);
-                    prop_assert!(bucket.time <= time && time < bucket.time + size);
-                }
-            }
+            let windows = Aligned::new(Shape::hopping(size, slide, offset), floor, lateness);
+            let starts = (-300..300).filter(|start| (start - offset) % slide == 0);
+            let all: Vec<_> = starts.map(|start| (start, start + size)).collect();
+            check(&windows, &all, time, watermark)?;
+        }
+
+        #[test]
+        fn steps_feed_the_windows_that_start_together(
+            step in 1_i64..12, steps in 1_i64..8, offset in -20_i64..20,
+            floor in proptest::option::of(-50_i64..50), lateness in 0_i64..10,
+            time in -200_i64..200, watermark in -200_i64..200,
+        ) {
+            let (size_ms, offset_ms) = (step * steps, offset);
+            let windows = Aligned::new(Shape::Cumulate { size_ms, step_ms: step, offset_ms }, floor, lateness);
+            let starts = (-300..300).filter(|start| (start - offset) % size_ms == 0);
+            let all: Vec<_> = starts.flat_map(|start| (1..=steps).map(move |n| (start, start + n * step))).collect();
+            check(&windows, &all, time, watermark)?;
         }
     }
 }

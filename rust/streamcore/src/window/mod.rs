@@ -25,7 +25,7 @@ use std::sync::Arc;
 /// How rows are cut into windows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WindowKind {
-    /// Tumbling and hopping.
+    /// Tumbling, hopping, cumulating and the whole window.
     Aligned(Aligned),
     /// Sessions.
     Session(Gaps),
@@ -85,7 +85,7 @@ pub struct Outcomes {
 /// Window state of a lane whose windows are its own, or of the combine stage.
 #[derive(Debug)]
 pub enum Windows {
-    /// Tumbling and hopping.
+    /// Tumbling, hopping, cumulating and the whole window.
     Aligned(AlignedWindows),
     /// Sessions.
     Session(SessionWindows),

@@ -29,10 +29,8 @@ pub struct ResultRows {
 /// The window a row is of, and which of its rows it is.
 #[derive(Debug, Clone, Copy)]
 pub struct RowOf {
-    /// Window start, ms.
-    pub start_ms: i64,
-    /// Window end, ms.
-    pub end_ms: i64,
+    /// Start and end of the window, ms; the whole window has none, and its columns are null.
+    pub bounds: Option<(i64, i64)>,
     /// Rows of this key and window before this one.
     pub revision: i64,
     /// Whether no further row is expected.
@@ -68,11 +66,13 @@ impl ResultRows {
     /// Appends the row of `key` with the aggregates in `slot`.
     pub fn push(&mut self, plan: &WindowPlan, key: &[u8], values: &Accumulators, slot: u32, row: RowOf) -> Result<()> {
         plan.key.decode(key, &mut self.keys);
-        self.starts.push(Scalar::Int64(row.start_ms));
-        self.ends.push(Scalar::Int64(row.end_ms));
+        self.starts.push(row.bounds.map_or(Scalar::Null, |(start_ms, _)| Scalar::Int64(start_ms)));
+        self.ends.push(row.bounds.map_or(Scalar::Null, |(_, end_ms)| Scalar::Int64(end_ms)));
         for (index, column) in self.aggregates.iter_mut().enumerate() {
             values.finish(index, slot, column).map_err(|error| {
-                error.within(format!("aggregate {} of the window at {}", plan.names[index], row.start_ms))
+                let window =
+                    row.bounds.map_or("whole window".to_owned(), |(start_ms, _)| format!("window at {start_ms}"));
+                error.within(format!("aggregate {} of the {window}", plan.names[index]))
             })?;
         }
         self.revisions.push(Scalar::Int64(row.revision));

@@ -1,4 +1,4 @@
-//! Tumbling and hopping windows: accumulators per key in buckets of event time.
+//! Windows that the clock alone bounds: accumulators per key in buckets of event time.
 //!
 //! A bucket is a slice (see `assign.rs`); a window is the merge of the slices it covers. Rows leave
 //! when the watermark passes a window's end, or at a commit with `updates`. Invariant: a bucket
@@ -106,8 +106,8 @@ impl<'g> SlotCache<'g> {
     }
 }
 
-const fn window_bucket(start_ms: i64) -> BucketKey {
-    BucketKey { time: start_ms, since: 0 }
+const fn window_bucket(name: i64) -> BucketKey {
+    BucketKey { time: name, since: 0 }
 }
 
 impl AlignedWindows {
@@ -179,28 +179,28 @@ impl AlignedWindows {
 
     /// Keeps `next_fire_ms` right when `bucket` gets rows.
     fn note_open(&mut self, bucket: BucketKey) {
-        if let Some(start) = self.windows.next_window(bucket, self.fired_ms) {
-            let over_at = self.windows.over_at(start);
+        if let Some(name) = self.windows.next_window(bucket, self.fired_ms) {
+            let over_at = self.windows.over_at(name);
             self.next_fire_ms = Some(self.next_fire_ms.map_or(over_at, |next| next.min(over_at)));
         }
     }
 
     fn find_next_fire(&mut self) {
         let opens = self.slices.iter().filter_map(|(key, _)| self.windows.next_window(key, self.fired_ms));
-        self.next_fire_ms = opens.min().map(|start| self.windows.over_at(start));
+        self.next_fire_ms = opens.min().map(|name| self.windows.over_at(name));
     }
 
     /// See [`super::Windows::next_fire_ms`].
     #[must_use]
     pub fn next_fire_ms(&self) -> Option<i64> {
-        self.next_fire_ms
+        self.next_fire_ms.filter(|over_at| *over_at < i64::MAX)
     }
 
     /// See [`super::Windows::fire`].
     pub fn fire(&mut self, watermark_ms: i64, purge_ms: i64, out: &mut ResultRows) -> Result<()> {
         if self.next_fire_ms.is_some_and(|next| next <= watermark_ms) {
-            for start in self.unfired(watermark_ms) {
-                self.emit(start, None, true, out)?;
+            for name in self.unfired(watermark_ms) {
+                self.emit(name, None, true, out)?;
             }
             self.fired_ms = watermark_ms;
             self.find_next_fire();
@@ -210,17 +210,17 @@ impl AlignedWindows {
         Ok(())
     }
 
-    /// Starts of the windows with rows that are over at `watermark_ms` and have not left.
+    /// Names of the windows with rows that are over at `watermark_ms` and have not left.
     fn unfired(&self, watermark_ms: i64) -> BTreeSet<i64> {
-        let over = |start: &i64| self.windows.over_at(*start) <= watermark_ms;
-        let left = |start: &i64| self.windows.over_at(*start) <= self.fired_ms;
+        let over = |name: &i64| self.windows.over_at(*name) <= watermark_ms;
+        let left = |name: &i64| self.windows.over_at(*name) <= self.fired_ms;
         self.slices.iter().flat_map(|(key, _)| self.windows.windows_of(key).skip_while(left).take_while(over)).collect()
     }
 
     /// See [`super::Windows::fire_at_end`].
     pub fn fire_at_end(&mut self, out: &mut ResultRows) -> Result<()> {
-        for start in self.unfired(i64::MAX) {
-            self.emit(start, None, true, out)?;
+        for name in self.unfired(i64::MAX) {
+            self.emit(name, None, true, out)?;
         }
         self.ends += 1;
         self.ended = true;
@@ -232,27 +232,26 @@ impl AlignedWindows {
             return;
         }
         self.purged_ms = purge_ms;
-        let over = |start: i64| self.windows.over_at(start) <= purge_ms;
-        let ended = |(key, _): &(BucketKey, _)| key.time <= purge_ms;
+        let over = |name: i64| self.windows.over_at(name) <= purge_ms;
         let slices = self.slices.iter().take_while(|(key, _)| key.time <= purge_ms);
         let gone: Vec<BucketKey> =
             slices.map(|(key, _)| key).filter(|key| over(self.windows.last_window(*key))).collect();
         let revisions: Vec<BucketKey> =
-            self.revisions.iter().take_while(ended).map(|(key, _)| key).filter(|key| over(key.time)).collect();
+            self.revisions.iter().map(|(key, _)| key).take_while(|key| over(key.time)).collect();
         gone.into_iter().for_each(|key| self.slices.drop_bucket(key));
         revisions.into_iter().for_each(|key| self.revisions.drop_bucket(key));
     }
 
-    /// Appends the rows of the window at `start_ms`: of `keys`, or of all its keys, in key order.
+    /// Appends the rows of the window called `name`: of `keys`, or of all its keys, in key order.
     fn emit(
         &mut self,
-        start_ms: i64,
+        name: i64,
         keys: Option<&BTreeSet<Vec<u8>>>,
         is_final: bool,
         out: &mut ResultRows,
     ) -> Result<()> {
-        let merged = self.merge_slices(start_ms, keys);
-        let Some(table) = merged.as_ref().or_else(|| parts(&self.slices, &self.windows, start_ms).next()) else {
+        let merged = self.merge_slices(name, keys);
+        let Some(table) = merged.as_ref().or_else(|| parts(&self.slices, &self.windows, name).next()) else {
             return Ok(());
         };
         let mut slots: Vec<u32> = (0..table.len() as u32).collect();
@@ -260,22 +259,22 @@ impl AlignedWindows {
             slots.retain(|slot| keys.contains(table.key(*slot)));
         }
         slots.sort_unstable_by(|left, right| table.key(*left).cmp(table.key(*right)));
-        let counted = self.plan.updates || keys.is_some() || self.revisions.get(window_bucket(start_ms)).is_some();
-        let end_ms = self.windows.end(start_ms);
+        let counted = self.plan.updates || keys.is_some() || self.revisions.get(window_bucket(name)).is_some();
+        let bounds = self.windows.bounds(name);
         for slot in slots {
             let key = table.key(slot);
-            let revision = if counted { next_revision(self.revisions.bucket(window_bucket(start_ms)), key) } else { 0 };
-            let row = RowOf { start_ms, end_ms, revision: revision + i64::from(self.ends), is_final };
+            let revision = if counted { next_revision(self.revisions.bucket(window_bucket(name)), key) } else { 0 };
+            let row = RowOf { bounds, revision: revision + i64::from(self.ends), is_final };
             out.push(&self.plan, key, table.slots(), slot, row)?;
         }
         Ok(())
     }
 
-    /// One table of all slices of the window at `start_ms`; `None` when it has fewer than two.
-    fn merge_slices(&self, start_ms: i64, keys: Option<&BTreeSet<Vec<u8>>>) -> Option<StateTable<Accumulators>> {
-        parts(&self.slices, &self.windows, start_ms).nth(1)?;
+    /// One table of all slices of the window called `name`; `None` when it has fewer than two.
+    fn merge_slices(&self, name: i64, keys: Option<&BTreeSet<Vec<u8>>>) -> Option<StateTable<Accumulators>> {
+        parts(&self.slices, &self.windows, name).nth(1)?;
         let mut merged = StateTable::new(no_accumulators(&self.plan));
-        for part in parts(&self.slices, &self.windows, start_ms) {
+        for part in parts(&self.slices, &self.windows, name) {
             match keys {
                 None => (0..part.len() as u32).for_each(|slot| merge_slot(&mut merged, part, slot)),
                 Some(keys) => keys
@@ -308,8 +307,8 @@ impl AlignedWindows {
             let mine = self.slices.bucket(bucket);
             (0..table.len() as u32).for_each(|slot| merge_slot(mine, &table, slot));
         }
-        for (start, keys) in reopened {
-            self.emit(start, Some(&keys), true, out)?;
+        for (name, keys) in reopened {
+            self.emit(name, Some(&keys), true, out)?;
         }
         Ok(too_late)
     }
@@ -324,19 +323,19 @@ impl AlignedWindows {
         let fired: Vec<i64> = self
             .windows
             .windows_of(bucket)
-            .take_while(|start| self.windows.over_at(*start) <= self.fired_ms)
-            .filter(|start| self.windows.over_at(*start) > self.purged_ms)
+            .take_while(|name| self.windows.over_at(*name) <= self.fired_ms)
+            .filter(|name| self.windows.over_at(*name) > self.purged_ms)
             .collect();
-        for start in fired {
+        for name in fired {
             for slot in 0..table.len() as u32 {
                 let key = table.key(slot);
                 let hash = key_hash(key);
-                let mut feeding = parts(&self.slices, &self.windows, start);
+                let mut feeding = parts(&self.slices, &self.windows, name);
                 let written = feeding.any(|part| part.find(hash, key).is_some());
-                if written && !reopened.get(&start).is_some_and(|keys| keys.contains(key)) {
-                    note_written(self.revisions.bucket(window_bucket(start)), key);
+                if written && !reopened.get(&name).is_some_and(|keys| keys.contains(key)) {
+                    note_written(self.revisions.bucket(window_bucket(name)), key);
                 }
-                reopened.entry(start).or_default().insert(key.to_vec());
+                reopened.entry(name).or_default().insert(key.to_vec());
             }
         }
     }
@@ -344,8 +343,8 @@ impl AlignedWindows {
     /// See [`super::Windows::seal`].
     pub fn seal(&mut self, out: &mut ResultRows) -> Result<u64> {
         if self.plan.updates && !self.ended {
-            for (start, keys) in self.changed() {
-                self.emit(start, Some(&keys), false, out)?;
+            for (name, keys) in self.changed() {
+                self.emit(name, Some(&keys), false, out)?;
             }
         }
         let revisions = self.revisions.seal();
@@ -360,8 +359,8 @@ impl AlignedWindows {
             if keys.is_empty() {
                 continue;
             }
-            for start in self.windows.windows_of(bucket).filter(|start| self.windows.over_at(*start) > self.fired_ms) {
-                changed.entry(start).or_default().extend(keys.iter().map(|key| key.to_vec()));
+            for name in self.windows.windows_of(bucket).filter(|name| self.windows.over_at(*name) > self.fired_ms) {
+                changed.entry(name).or_default().extend(keys.iter().map(|key| key.to_vec()));
             }
         }
         changed
@@ -424,14 +423,15 @@ impl AlignedWindows {
     }
 }
 
-/// Tables of the slices that feed the window at `start_ms`.
+/// Tables of the slices that feed the window called `name`.
 fn parts<'a>(
     slices: &'a Buckets<Accumulators>,
     windows: &Aligned,
-    start_ms: i64,
+    name: i64,
 ) -> impl Iterator<Item = &'a StateTable<Accumulators>> {
-    let feeds = move |(key, _): &(BucketKey, _)| key.since <= start_ms;
-    slices.range(start_ms, windows.end(start_ms)).filter(feeds).map(|(_, table)| table)
+    let feeds = move |(key, _): &(BucketKey, _)| key.since <= name;
+    let (from, to) = windows.slices_of(name);
+    slices.range(from, to).filter(feeds).map(|(_, table)| table)
 }
 
 fn merge_slot(into: &mut StateTable<Accumulators>, from: &StateTable<Accumulators>, slot: u32) {

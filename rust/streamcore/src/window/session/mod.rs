@@ -247,7 +247,7 @@ impl SessionWindows {
         });
         for Closed { key, session } in closed {
             let (start_ms, end_ms) = (session.start_ms, self.end_ms(&session));
-            let row = RowOf { start_ms, end_ms, revision: i64::from(self.ends), is_final: true };
+            let row = RowOf { bounds: Some((start_ms, end_ms)), revision: i64::from(self.ends), is_final: true };
             out.push(&self.plan, &key, &session.values, 0, row)?;
         }
         Ok(())
