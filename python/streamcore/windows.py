@@ -54,12 +54,19 @@ def whole(*, min_start: str | datetime | None = None) -> Window:
     return _window("whole", min_start=min_start)
 
 
-def session(gap: Length, *, gap_inclusive: bool = True) -> Window:
+def session(
+    gap: Length,
+    *,
+    max_length: Length | None = None,
+    gap_inclusive: bool = True,
+    min_start: str | datetime | None = None,
+) -> Window:
     """Events no further than `gap` apart; two exactly `gap` apart are one session if `gap_inclusive`.
 
-    Raises `ConfigError`.
+    A session whose window would be longer than `max_length` is cut at the multiples of `max_length` since
+    1970-01-01T00:00:00Z. Events before `min_start` are in none. Raises `ConfigError`.
     """
-    return _window("session", gap=gap, gap_inclusive=gap_inclusive)
+    return _window("session", gap=gap, max_length=max_length, gap_inclusive=gap_inclusive, min_start=min_start)
 
 
 def _window(kind: str, **values: Any) -> Window:
@@ -68,7 +75,7 @@ def _window(kind: str, **values: Any) -> Window:
             _check(kind, name, value, parse_instant)
         elif name == "offset":
             _check(kind, name, value, lambda text: parse_duration(text, signed=True))
-        elif name in ("size", "slide", "step", "gap"):
+        elif name in ("size", "slide", "step", "gap", "max_length") and value is not None:
             _check(kind, name, value, parse_duration)
     return Window({"window": kind, **{name: value for name, value in values.items() if value is not None}})
 

@@ -40,7 +40,7 @@ def describe(job: Job, *, emit: str = "final", combine: str = "auto") -> bytes:
     window = job.window
     kind: dict[str, Any] = {"type": window.kind}
     if window.kind == "session":
-        kind |= {"gap_ms": window.size, "gap_inclusive": window.inclusive}
+        kind |= {"gap_ms": window.size, "gap_inclusive": window.inclusive, "max_length_ms": window.longest}
     elif window.kind != "whole":
         kind |= {"size_ms": window.size, "offset_ms": window.offset}
         if window.kind != "tumbling":

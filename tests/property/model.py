@@ -54,6 +54,8 @@ class Window:
     """Distance between starts; of cumulating windows, between ends."""
     offset: int = 0
     inclusive: bool = True
+    longest: int | None = None
+    """Where longer sessions are cut: at its multiples."""
 
     def spans(self, time: int) -> list[tuple[int, int]]:
         """The windows that hold `time`: all but sessions."""
@@ -67,6 +69,15 @@ class Window:
         start = (time - self.offset) // step * step + self.offset
         starts = range(start, time - self.size, -step)
         return [(begin, begin + self.size) for begin in starts]
+
+    def pieces(self, start: int, last: int) -> list[tuple[int, int]]:
+        """The windows of the session `[start, last]`: one, or those it is cut into."""
+        end = last + self.size
+        if self.longest is None or end - start <= self.longest:
+            return [(start, end)]
+        cuts = range((start // self.longest + 1) * self.longest, last + 1, self.longest)
+        until = min(end, (last // self.longest + 1) * self.longest)
+        return list(zip([start, *cuts], [*cuts, until], strict=True))
 
 
 @dataclass(frozen=True)
@@ -160,7 +171,9 @@ def _session(job: Job, lane: Lane, event: Event) -> str:
     touching = [session for session in alive if _touches(job.window, session, event.time)]
     start = min([event.time, *(session.start for session in touching)])
     last = max([event.time, *(session.last for session in touching)])
-    if _is_closed(job, lane, last + gap):
+    pieces = job.window.pieces(start, last)
+    piece = next(end for begin, end in pieces if event.time < end)
+    if _is_closed(job, lane, last + gap if piece == pieces[-1][1] else piece):
         return "late"
     events = [event, *(other for session in touching for other in session.events)]
     lane.sessions[event.key] = [session for session in sessions if session not in touching]
@@ -184,7 +197,9 @@ def _rows(job: Job, lanes: list[Lane]) -> list[Row]:
             groups.setdefault(place, []).extend(events)
         for key, sessions in lane.sessions.items():
             for session in sessions:
-                groups.setdefault((key, session.start, session.last + job.window.size), []).extend(session.events)
+                for start, end in job.window.pieces(session.start, session.last):
+                    events = [event for event in session.events if start <= event.time < end]
+                    groups.setdefault((key, start, end), []).extend(events)
     rows = [_row(key, start, end, events) for (key, start, end), events in groups.items()]
     return sorted(rows, key=row_order)
 

@@ -39,7 +39,10 @@ cumulate = st.builds(
 whole = st.just(Window("whole", 0))
 aligned = st.one_of(tumbling, hopping, cumulate, whole)
 session = st.builds(
-    lambda gap, inclusive: Window("session", gap, inclusive=inclusive), st.integers(1, 120), st.booleans()
+    lambda gap, inclusive, more: Window("session", gap, inclusive=inclusive, longest=None if more < 0 else gap + more),
+    st.integers(1, 120),
+    st.booleans(),
+    st.integers(-100, 300),
 )
 windows = st.one_of(aligned, session)
 

@@ -95,7 +95,8 @@ def test_sessions_and_dedupe() -> None:
     spec = engine_spec(config)
     assert spec["source"]["out_of_orderness_ms"] is None
     assert spec["steps"][0] == {"verb": "dedupe", "field": "id", "within_ms": 600_000}
-    assert spec["steps"][1]["kind"] == {"type": "session", "gap_ms": 30_000, "gap_inclusive": False}
+    kind = {"type": "session", "gap_ms": 30_000, "gap_inclusive": False, "max_length_ms": None, "min_start_ms": None}
+    assert spec["steps"][1]["kind"] == kind
     assert _core.describe(engine_json(config))["problems"] == []
 
 
@@ -105,6 +106,16 @@ def test_sessions_and_dedupe() -> None:
         (
             {"window": "cumulate", "size": "1m", "step": "10s"},
             {"type": "cumulate", "size_ms": 60_000, "step_ms": 10_000, "offset_ms": 0, "min_start_ms": None},
+        ),
+        (
+            {"window": "session", "gap": "1m", "max_length": "1h", "min_start": "1970-01-01T00:00:01Z"},
+            {
+                "type": "session",
+                "gap_ms": 60_000,
+                "gap_inclusive": True,
+                "max_length_ms": 3_600_000,
+                "min_start_ms": 1_000,
+            },
         ),
         ({"window": "whole"}, {"type": "whole", "min_start_ms": None}),
     ],

@@ -61,7 +61,11 @@ STEPS = st.one_of(
         {"window": st.just("cumulate"), "size": DURATIONS, "step": DURATIONS, "aggregate": EXPRESSIONS}, **WINDOW_KEYS
     ),
     table({"window": st.just("whole"), "aggregate": EXPRESSIONS}, **WINDOW_KEYS),
-    table({"window": st.just("session"), "gap": DURATIONS, "aggregate": EXPRESSIONS}, **WINDOW_KEYS),
+    table(
+        {"window": st.just("session"), "gap": DURATIONS, "aggregate": EXPRESSIONS},
+        **WINDOW_KEYS,
+        max_length=DURATIONS,
+    ),
 )
 SINKS = st.one_of(
     table(

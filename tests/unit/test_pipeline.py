@@ -158,6 +158,7 @@ KINDS = st.sampled_from(
         sc.tumbling("1m"),
         sc.hopping("90s", slide="1m", offset="-5s"),
         sc.session("10s", gap_inclusive=False),
+        sc.session("10s", max_length="1h", min_start="2026-01-01T00:00:00Z"),
         sc.cumulate("1d", step="1h"),
         sc.whole(min_start="2026-01-01T00:00:00Z"),
     ]

@@ -29,9 +29,10 @@ def test_each_kind_becomes_its_step() -> None:
     whole = step(sc.whole(min_start="2026-01-01T00:00:00Z"))
     assert isinstance(whole, WholeStep)
     assert whole.min_start == 1_767_225_600_000
-    session = step(sc.session("30s", gap_inclusive=False))
+    session = step(sc.session("30s", max_length="1h", gap_inclusive=False))
     assert isinstance(session, SessionStep)
-    assert (session.gap, session.gap_inclusive) == (30_000, False)
+    assert (session.gap, session.max_length, session.gap_inclusive) == (30_000, 3_600_000, False)
+    assert step(sc.session("30s")).max_length is None
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,7 @@ def test_each_kind_becomes_its_step() -> None:
         (lambda: sc.hopping("1m", slide="1"), "slide"),
         (lambda: sc.session("1mo"), "gap"),
         (lambda: sc.cumulate("1h", step="60"), "step"),
+        (lambda: sc.session("1m", max_length=60), "max_length"),  # type: ignore[arg-type]
         (lambda: sc.whole(min_start="x"), "min_start"),
     ],
 )

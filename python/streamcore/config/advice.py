@@ -99,7 +99,7 @@ def _open_ms(config: PipelineConfig) -> int | None:
     if step is None or bound is None:
         return None
     if isinstance(step, SessionStep):
-        return step.gap + step.allowed_lateness + bound
+        return (step.max_length or step.gap) + step.allowed_lateness + bound
     if isinstance(step, (TumblingStep, HoppingStep, CumulateStep)):
         return step.size + step.allowed_lateness + bound
     return None

@@ -74,9 +74,9 @@ def _step(step: StepConfig) -> dict[str, Any]:
 
 
 def _window_kind(step: TumblingStep | HoppingStep | CumulateStep | SessionStep | WholeStep) -> dict[str, Any]:
-    if isinstance(step, SessionStep):
-        return {"type": "session", "gap_ms": step.gap, "gap_inclusive": step.gap_inclusive}
     kind: dict[str, Any] = {"type": step.window, "min_start_ms": step.min_start}
+    if isinstance(step, SessionStep):
+        return kind | {"gap_ms": step.gap, "gap_inclusive": step.gap_inclusive, "max_length_ms": step.max_length}
     if isinstance(step, WholeStep):
         return kind
     kind |= {"size_ms": step.size, "offset_ms": step.offset}

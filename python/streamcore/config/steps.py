@@ -190,6 +190,10 @@ class SessionStep(WindowStep):
     window: Literal["session"] = setting("session", "Kind of window.")
     gap: PositiveDuration = setting(..., "The largest silence inside a session.")
     gap_inclusive: bool = setting(True, "Whether two events exactly a gap apart are one session.")
+    max_length: PositiveDuration | None = setting(
+        None, "The longest window: a longer session is cut at the multiples of it since 1970-01-01T00:00:00Z."
+    )
+    min_start: Instant | None = setting(None, "Events before this time are in no session.")
 
 
 class WholeStep(WindowStep):

@@ -32,7 +32,7 @@ impl Combine {
     /// Nothing merged yet.
     #[must_use]
     pub fn new(plan: &Arc<WindowPlan>) -> Self {
-        Self { windows: Windows::new(plan), watermark_ms: i64::MIN, too_late: 0, committed: (i64::MIN, 0) }
+        Self { windows: Windows::new(plan, false), watermark_ms: i64::MIN, too_late: 0, committed: (i64::MIN, 0) }
     }
 
     /// Merges what `lanes` hold, where a window could be over, and fires at `minimum`. `idle` tells

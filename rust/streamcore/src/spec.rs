@@ -241,6 +241,12 @@ pub enum WindowKindSpec {
         /// Whether two events exactly `gap` apart are one session.
         #[serde(default = "default_true")]
         gap_inclusive: bool,
+        /// The longest window: a longer session is cut at the multiples of it since the epoch.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_length_ms: Option<i64>,
+        /// Events before it are in no session.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        min_start_ms: Option<i64>,
     },
 }
 

@@ -186,7 +186,8 @@ fn cumulating(step: i64, steps: i64) -> impl Fn(i64) -> Vec<(i64, i64)> {
     }
 }
 
-fn sessions_by_hand(events: &[Event], gap: i64) -> Rows {
+/// Sessions by hand; those longer than `longest` are cut at its multiples.
+fn sessions_by_hand(events: &[Event], gap: i64, longest: i64) -> Rows {
     let mut keys: BTreeMap<u8, Vec<Event>> = BTreeMap::new();
     for event in events {
         keys.entry(event.key).or_default().push(*event);
@@ -195,9 +196,17 @@ fn sessions_by_hand(events: &[Event], gap: i64) -> Rows {
     for (key, mut events) in keys {
         events.sort_by_key(|event| event.time_ms);
         for session in events.chunk_by(|left, right| right.time_ms - left.time_ms < gap) {
-            let (first, last) = (session[0].time_ms, session[session.len() - 1].time_ms);
-            let sum = session.iter().map(|event| event.value).sum();
-            rows.insert((format!("k{key}"), first, last + gap), (session.len() as i64, sum, 0));
+            let (first, end) = (session[0].time_ms, session[session.len() - 1].time_ms + gap);
+            let cell = |time: i64| if end - first > longest { time.div_euclid(longest) } else { 0 };
+            for piece in session.chunk_by(|left, right| cell(left.time_ms) == cell(right.time_ms)) {
+                let (mut from, mut to) = (first, end);
+                if end - first > longest {
+                    let cell = cell(piece[0].time_ms);
+                    (from, to) = (first.max(cell * longest), end.min((cell + 1) * longest));
+                }
+                let sum = piece.iter().map(|event| event.value).sum();
+                rows.insert((format!("k{key}"), from, to), (piece.len() as i64, sum, 0));
+            }
         }
     }
     rows
@@ -297,24 +306,27 @@ proptest! {
 
     #[test]
     fn sessions_do_not_depend_on_order_within_the_bound(
-        events in events(10), course in course(), gap in 1_i64..15, keyed in any::<bool>(),
+        events in events(10), course in course(), gap in 1_i64..15, keyed in any::<bool>(), more in 0_i64..80,
     ) {
         let events = if keyed { by_key(events) } else { events };
-        let kind = format!(r#""type":"session","gap_ms":{gap},"gap_inclusive":false"#);
+        let longest = gap + more;
+        let kind = format!(r#""type":"session","gap_ms":{gap},"gap_inclusive":false,"max_length_ms":{longest}"#);
         let spec = spec(&window(&kind, ""), "10", if keyed { KEYED } else { "" });
         let (rows, ledger) = run(&spec, &events, &course);
-        prop_assert_eq!(without_revisions(&rows), without_revisions(&sessions_by_hand(&events, gap)));
+        prop_assert_eq!(without_revisions(&rows), without_revisions(&sessions_by_hand(&events, gap, longest)));
         prop_assert_eq!(ledger[0], events.len() as u64);
     }
 
     #[test]
     fn sessions_do_not_depend_on_cuts_even_beyond_the_bound(
         events in events(40), left in course(), right in course(), gap in 1_i64..15, inclusive in any::<bool>(),
-        bound in 0_i64..15, lateness in 0_i64..6,
+        bound in 0_i64..15, lateness in 0_i64..6, more in proptest::option::of(0_i64..40), keyed in any::<bool>(),
     ) {
-        let kind = format!(r#""type":"session","gap_ms":{gap},"gap_inclusive":{inclusive}"#);
+        let events = if keyed { by_key(events) } else { events };
+        let most = more.map_or_else(String::new, |more| format!(r#","max_length_ms":{}"#, gap + more));
+        let kind = format!(r#""type":"session","gap_ms":{gap},"gap_inclusive":{inclusive}{most}"#);
         let rest = format!(r#","allowed_lateness_ms":{lateness}"#);
-        let spec = spec(&window(&kind, &rest), &bound.to_string(), "");
+        let spec = spec(&window(&kind, &rest), &bound.to_string(), if keyed { KEYED } else { "" });
         let (left, right) = (run(&spec, &events, &left), run(&spec, &events, &right));
         prop_assert_eq!(&left.0, &right.0);
         prop_assert_eq!(left.1, right.1);

@@ -62,6 +62,11 @@ fn what_a_kind_of_window_cannot_have_is_refused_with_its_place() {
         (cumulate(100, 30), "steps[0].size", "the nearest: 90ms or 120ms"),
         (cumulate(10, 30), "steps[0].size", "the nearest: 30ms"),
         (cumulate(20_000, 1), "steps[0].step", "make step longer"),
+        (
+            window("page", r#""type":"session","gap_ms":10,"max_length_ms":9"#),
+            "steps[0].max_length",
+            "a session of one event is as long as the gap: make max_length longer",
+        ),
     ] {
         let problems = analyse(&spec(&step, "")).problems;
         let told: Vec<_> = problems.iter().map(|problem| (problem.path.as_str(), problem.hint.as_deref())).collect();

@@ -302,12 +302,12 @@ impl Lane {
 impl LaneWindows {
     fn new(plan: &Arc<WindowPlan>, combine: bool) -> Self {
         if !combine {
-            return Self::Own(Box::new(Windows::new(plan)));
+            return Self::Own(Box::new(Windows::new(plan, true)));
         }
         match &plan.kind {
             WindowKind::Aligned(aligned) => Self::Partial(Box::new(AlignedWindows::new(plan.clone(), aligned.clone()))),
             WindowKind::Session(gaps) => {
-                Self::Sessions { open: Box::new(SessionWindows::new(plan.clone(), *gaps)), closed: Vec::new() }
+                Self::Sessions { open: Box::new(SessionWindows::new(plan.clone(), *gaps, false)), closed: Vec::new() }
             }
         }
     }

@@ -121,7 +121,10 @@ fn window_kind(kind: &WindowKind) -> String {
             }
             Shape::Whole => "whole, over at the end of the input".to_owned(),
         },
-        WindowKind::Session(gaps) => format!("session, gap {}", duration(gaps.gap_ms)),
+        WindowKind::Session(gaps) => {
+            let most = gaps.max_length_ms.map(|length_ms| format!(", cut at {}", duration(length_ms)));
+            format!("session, gap {}{}", duration(gaps.gap_ms), most.unwrap_or_default())
+        }
     }
 }
 

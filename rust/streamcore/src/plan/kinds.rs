@@ -69,7 +69,10 @@ impl Kinds<'_> {
                 }
                 self.aligned(Shape::Whole, min_start_ms)
             }
-            WindowKindSpec::Session { gap_ms, gap_inclusive } => self.session(gap_ms, gap_inclusive),
+            WindowKindSpec::Session { gap_ms, gap_inclusive: inclusive, max_length_ms, min_start_ms } => {
+                let min_start_ms = self.floor(min_start_ms);
+                self.session(Gaps { gap_ms, inclusive, allowed_lateness_ms: lateness_ms, max_length_ms, min_start_ms })
+            }
         }
     }
 
@@ -78,13 +81,21 @@ impl Kinds<'_> {
         WindowKind::Aligned(Aligned::new(shape, floor, self.window.allowed_lateness_ms))
     }
 
-    fn session(&mut self, gap_ms: i64, inclusive: bool) -> WindowKind {
-        self.length(gap_ms, "gap");
+    fn session(&mut self, gaps: Gaps) -> WindowKind {
+        self.length(gaps.gap_ms, "gap");
+        if let Some(max_length_ms) = gaps.max_length_ms {
+            let max_length_ms = self.length(max_length_ms, "max_length");
+            if max_length_ms < gaps.gap_ms {
+                let problem = Problem::new(self.place("max_length"), "max_length is shorter than gap");
+                self.problems
+                    .push(problem.hint("a session of one event is as long as the gap: make max_length longer"));
+            }
+        }
         if self.window.emit == EmitSpec::Updates {
             let message = "session windows cannot leave as updates yet: their rows would have to be retracted";
             self.problems.push(Problem::new(self.place("emit"), message).hint("use emit = \"final\""));
         }
-        WindowKind::Session(Gaps { gap_ms, inclusive, allowed_lateness_ms: self.window.allowed_lateness_ms })
+        WindowKind::Session(gaps)
     }
 
     fn check_steps(&mut self, size_ms: i64, step_ms: i64) {

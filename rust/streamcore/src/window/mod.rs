@@ -92,12 +92,12 @@ pub enum Windows {
 }
 
 impl Windows {
-    /// No windows yet.
+    /// No windows yet. `alone`: of a lane whose windows are its own, not of the combine stage.
     #[must_use]
-    pub fn new(plan: &Arc<WindowPlan>) -> Self {
+    pub fn new(plan: &Arc<WindowPlan>, alone: bool) -> Self {
         match &plan.kind {
             WindowKind::Aligned(aligned) => Self::Aligned(AlignedWindows::new(plan.clone(), aligned.clone())),
-            WindowKind::Session(gaps) => Self::Session(SessionWindows::new(plan.clone(), *gaps)),
+            WindowKind::Session(gaps) => Self::Session(SessionWindows::new(plan.clone(), *gaps, alone)),
         }
     }
 

@@ -5,9 +5,13 @@
 //! ([`SessionWindows::apply`]); where lanes meet, its closed sessions are merged with those of other
 //! lanes ([`SessionWindows::merge`]). Which sessions become one depends only on each lane's records
 //! and their order: a lane's session joins another's through an event for which the other was not over
-//! by the lane's clock, and then the other cannot have left. Invariant: the result
+//! by the lane's clock, and then the other cannot have left. A session longer than `max_length` is cut at the
+//! multiples of it since the epoch, which no order of events can move. Invariant: the result
 //! does not depend on how the input is cut into batches, nor on which lane is read first.
 
+#[cfg(test)]
+mod cut_tests;
+mod pieces;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -18,7 +22,9 @@ use super::{Arrivals, Outcomes, WindowPlan, no_accumulators};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::state::{BucketKey, Buckets, Slots, StateTable, key_hash};
+use pieces::Pieces;
 use slots::{Link, Place, Session, SessionSlots};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -31,9 +37,38 @@ pub struct Gaps {
     pub inclusive: bool,
     /// How long past its end a session takes records, ms.
     pub allowed_lateness_ms: i64,
+    /// The longest window, ms, not shorter than `gap_ms`: longer sessions are cut.
+    pub max_length_ms: Option<i64>,
+    /// Events before it are in no session, ms.
+    pub min_start_ms: Option<i64>,
 }
 
 impl Gaps {
+    /// The cell of `time_ms`; see `pieces.rs`.
+    fn cell(&self, time_ms: i64) -> i64 {
+        self.max_length_ms.map_or(0, |length_ms| time_ms.div_euclid(length_ms))
+    }
+
+    /// `max_length` of a session that is longer.
+    fn cut(&self, start_ms: i64, last_ms: i64) -> Option<i64> {
+        self.max_length_ms.filter(|length_ms| last_ms + self.gap_ms - start_ms > *length_ms)
+    }
+
+    /// The watermark from which on the first piece of a session is over, and whether others come after it.
+    fn first_over_at(&self, session: &Session) -> (i64, bool) {
+        let over_at = self.over_at(session.last_ms);
+        let Some(length_ms) = self.cut(session.start_ms, session.last_ms) else { return (over_at, false) };
+        let cut_ms = (session.pieces.first_cell() + 1) * length_ms;
+        if session.last_ms < cut_ms { (over_at, false) } else { (cut_ms - 1 + self.allowed_lateness_ms, true) }
+    }
+
+    /// For an event of the session `[start_ms, last_ms]`: the watermark from which on its piece is over, where
+    /// the session is cut behind it.
+    fn piece_over_at(&self, time_ms: i64, (start_ms, last_ms): (i64, i64)) -> Option<i64> {
+        let cut_ms = (self.cell(time_ms) + 1) * self.cut(start_ms, last_ms)?;
+        (last_ms >= cut_ms).then_some(cut_ms - 1 + self.allowed_lateness_ms)
+    }
+
     /// The watermark from which on a session whose last event was at `last_ms` is over.
     const fn over_at(&self, last_ms: i64) -> i64 {
         last_ms + self.gap_ms - 1 + self.allowed_lateness_ms
@@ -91,6 +126,8 @@ pub struct SessionWindows {
     /// When to look at which slot: an entry for every slot with sessions, no later than its first is
     /// over. Rebuilt from the sessions after a rollback or load.
     due: BTreeSet<(i64, u32)>,
+    /// Pieces leave when they are over: no other lane's sessions are to be merged in.
+    alone: bool,
     /// Times the input ended.
     ends: u32,
     /// `ends` at the last commit.
@@ -98,13 +135,13 @@ pub struct SessionWindows {
 }
 
 impl SessionWindows {
-    /// No sessions yet.
+    /// No sessions yet. `alone`: all sessions of a key are here.
     #[must_use]
-    pub fn new(plan: Arc<WindowPlan>, gaps: Gaps) -> Self {
+    pub fn new(plan: Arc<WindowPlan>, gaps: Gaps, alone: bool) -> Self {
         let mut empty = no_accumulators(&plan);
         empty.push_empty();
         let sessions = Buckets::new(SessionSlots::new(empty));
-        Self { sessions, plan, gaps, due: BTreeSet::new(), ends: 0, committed_ends: 0 }
+        Self { sessions, plan, gaps, due: BTreeSet::new(), alone, ends: 0, committed_ends: 0 }
     }
 
     /// See [`super::Windows::apply`].
@@ -113,13 +150,18 @@ impl SessionWindows {
         for row in arrivals.rows {
             let time_ms = arrivals.order.event_times_ms[*row as usize];
             let watermark_ms = arrivals.watermarks_ms[*row as usize];
+            if self.gaps.min_start_ms.is_some_and(|floor_ms| time_ms < floor_ms) {
+                outcomes.no_window += 1;
+                continue;
+            }
             let mut values = self.empty_values();
             values.update(&[0], &[*row], arrivals.inputs, arrivals.order);
             // Nothing it touches is over earlier than a session that ended just within reach.
             let touched_over_at = self.gaps.over_at(time_ms - self.gaps.reach_ms());
             let clock_ms = if touched_over_at > watermark_ms { i64::MIN } else { watermark_ms };
             let links = vec![Link { lane, first_ms: time_ms, last_ms: time_ms, clock_ms }];
-            let event = Session { start_ms: time_ms, last_ms: time_ms, links, values };
+            let pieces = Pieces::new(self.gaps.cell(time_ms), values);
+            let event = Session { start_ms: time_ms, last_ms: time_ms, links, pieces };
             match self.count(arrivals.key(*row), event, watermark_ms) {
                 None => outcomes.applied += 1,
                 Some(over_at_ms) => outcomes.late.push((*row, over_at_ms)),
@@ -142,18 +184,41 @@ impl SessionWindows {
             let (place, session) = slots.lasting(slot, from_ms).next()?;
             gaps.touch((session.start_ms, session.last_ms), (piece.start_ms, piece.last_ms)).then_some(place)
         };
-        let over_at = gaps.over_at(event.last_ms);
-        if over_at <= watermark_ms {
-            let table = self.table();
-            let slot = table.and_then(|table| table.find(hash, key).map(|slot| (table.slots(), slot)));
-            if slot.and_then(|(slots, slot)| joined(slots, slot, &event)).is_none() {
-                return Some(over_at);
-            }
+        if let Some(over_at) = self.late((key, hash), &event, watermark_ms) {
+            return Some(over_at);
         }
         self.join((key, hash), event, joined, |piece, session| {
             piece.absorb(session, |left, right| gaps.touch(left, right));
         });
         None
+    }
+
+    /// The watermark from which on `event` is late, if that is at or before `watermark_ms`.
+    fn late(&self, (key, hash): (&[u8], u64), event: &Session, watermark_ms: i64) -> Option<i64> {
+        let (gaps, time_ms) = (self.gaps, event.last_ms);
+        let over_at = gaps.over_at(time_ms);
+        let whole = gaps.max_length_ms.is_none_or(|length_ms| {
+            let cut_ms = (gaps.cell(time_ms) + 1) * length_ms;
+            cut_ms - 1 + gaps.allowed_lateness_ms > watermark_ms
+        });
+        if over_at > watermark_ms && whole {
+            return None;
+        }
+        let touched = self.touched((key, hash), time_ms, watermark_ms);
+        let Some(stretch) = touched else { return (over_at <= watermark_ms).then_some(over_at) };
+        gaps.piece_over_at(time_ms, stretch).filter(|piece_over_at| *piece_over_at <= watermark_ms)
+    }
+
+    /// The first and last event of what an event becomes with the sessions not over that it touches; `None`
+    /// where it touches none.
+    fn touched(&self, (key, hash): (&[u8], u64), time_ms: i64, watermark_ms: i64) -> Option<(i64, i64)> {
+        let (gaps, table) = (self.gaps, self.table()?);
+        let from_ms = (time_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms));
+        let sessions = table.slots().lasting(table.find(hash, key)?, from_ms).map(|(_, it)| (it.start_ms, it.last_ms));
+        // Those not over never touch one another, so by their last events is by their first.
+        let touching = sessions.take_while(|session| gaps.touch(*session, (time_ms, time_ms)));
+        let (start_ms, last_ms) = touching.reduce(|left, right| (left.0.min(right.0), left.1.max(right.1)))?;
+        Some((start_ms.min(time_ms), last_ms.max(time_ms)))
     }
 
     /// Puts `piece` in, made one with every session that is `joined`, and with those that are joined then.
@@ -167,16 +232,16 @@ impl SessionWindows {
         let table = self.sessions.bucket(BUCKET);
         let (slot, _) = table.slot_for_update(hash, key);
         let slots = table.slots_mut();
-        let mut alone = true;
+        let mut new = true;
         while let Some(session) = joined(slots, slot, &piece).and_then(|place| slots.take(slot, place)) {
             absorb(&mut piece, &session);
-            alone = false;
+            new = false;
         }
-        let over_at = self.gaps.over_at(piece.last_ms);
+        let due = if self.alone { self.gaps.first_over_at(&piece) } else { (self.gaps.over_at(piece.last_ms), false) };
         slots.put(slot, Box::new(piece));
-        // What it absorbed was due no later.
-        if alone {
-            self.due.insert((over_at, slot));
+        // What it absorbed was due no later, unless it is cut only now.
+        if new || due.1 {
+            self.due.insert((due.0, slot));
         }
     }
 
@@ -207,25 +272,15 @@ impl SessionWindows {
     /// Appends the rows of the sessions that are over at `watermark_ms` and that nobody `awaits`.
     pub fn fire(&mut self, watermark_ms: i64, awaits: impl Fn(&Closed) -> bool, out: &mut ResultRows) -> Result<()> {
         let closed = self.close(watermark_ms, awaits);
-        self.emit(closed, out)
+        self.emit(&closed, out)
     }
 
-    /// Takes out the sessions that are over at `watermark_ms` and that nobody `awaits`.
+    /// Takes out the sessions that are over at `watermark_ms` and that nobody `awaits`, and their pieces.
     pub fn close(&mut self, watermark_ms: i64, awaits: impl Fn(&Closed) -> bool) -> Vec<Closed> {
         let (mut closed, mut left) = (Vec::new(), Vec::new());
         while let Some((over_at, slot)) = self.due.first().copied().filter(|(over_at, _)| *over_at <= watermark_ms) {
             self.due.remove(&(over_at, slot));
-            let table = self.sessions.bucket(BUCKET);
-            while let Some(first) = table.slots().first(slot) {
-                let over_at = self.gaps.over_at(first.last_ms);
-                if over_at > watermark_ms {
-                    self.due.insert((over_at, slot));
-                    break;
-                }
-                table.touch(slot);
-                let key = table.key(slot).to_vec();
-                let Some(session) = table.slots_mut().take(slot, first) else { break };
-                let session = Closed { key, session: *session };
+            while let Some(session) = self.take_over(slot, watermark_ms) {
                 if awaits(&session) { left.push(session) } else { closed.push(session) }
             }
         }
@@ -235,31 +290,57 @@ impl SessionWindows {
         closed
     }
 
-    fn end_ms(&self, session: &Session) -> i64 {
-        session.last_ms + self.gaps.gap_ms
+    /// Takes the first session in `slot`, or its first piece, if it is over; otherwise notes when it is.
+    fn take_over(&mut self, slot: u32, watermark_ms: i64) -> Option<Closed> {
+        let table = self.sessions.bucket(BUCKET);
+        let place = table.slots().first(slot)?;
+        let first = table.slots().get(slot, place)?;
+        let over_at = self.gaps.over_at(first.last_ms);
+        let due = if self.alone { self.gaps.first_over_at(first) } else { (over_at, false) };
+        if due.0 > watermark_ms {
+            self.due.insert((due.0, slot));
+            return None;
+        }
+        table.touch(slot);
+        let key = table.key(slot).to_vec();
+        let mut session = table.slots_mut().take(slot, place)?;
+        if let Some(pieces) = due.1.then(|| session.pieces.take_first()).flatten() {
+            let piece = Session { pieces, links: Vec::new(), ..*session };
+            table.slots_mut().put(slot, session);
+            return Some(Closed { key, session: piece });
+        }
+        Some(Closed { key, session: *session })
     }
 
-    fn emit(&self, mut closed: Vec<Closed>, out: &mut ResultRows) -> Result<()> {
-        closed.sort_by(|left, right| {
-            let order = |closed: &Closed| (self.end_ms(&closed.session), closed.session.start_ms);
-            let ((left_end, left_start), (right_end, right_start)) = (order(left), order(right));
-            (left_end, &left.key, left_start).cmp(&(right_end, &right.key, right_start))
-        });
+    fn emit(&self, closed: &[Closed], out: &mut ResultRows) -> Result<()> {
+        let mut rows: Vec<(i64, &[u8], i64, Cow<'_, Accumulators>)> = Vec::new();
         for Closed { key, session } in closed {
-            let (start_ms, end_ms) = (session.start_ms, self.end_ms(&session));
-            let row = RowOf { bounds: Some((start_ms, end_ms)), revision: i64::from(self.ends), is_final: true };
-            out.push(&self.plan, &key, &session.values, 0, row)?;
+            let (start_ms, end_ms) = (session.start_ms, session.last_ms + self.gaps.gap_ms);
+            let Some(length_ms) = self.gaps.cut(start_ms, session.last_ms) else {
+                rows.push((end_ms, &key[..], start_ms, session.pieces.total()));
+                continue;
+            };
+            rows.extend(session.pieces.iter().map(|(cell, values)| {
+                let (from_ms, to_ms) = (cell * length_ms, (cell + 1) * length_ms);
+                (end_ms.min(to_ms), &key[..], start_ms.max(from_ms), Cow::Borrowed(values))
+            }));
+        }
+        rows.sort_by_key(|(end_ms, key, start_ms, _)| (*end_ms, *key, *start_ms));
+        for (end_ms, key, start_ms, values) in rows {
+            let bounds = Some((start_ms, end_ms));
+            let row = RowOf { bounds, revision: i64::from(self.ends), is_final: true };
+            out.push(&self.plan, key, &values, 0, row)?;
         }
         Ok(())
     }
 
     /// See [`super::Windows::fire_at_end`]. `open` are the lanes' open sessions, to be merged in.
     pub fn fire_at_end(&mut self, open: Vec<Closed>, out: &mut ResultRows) -> Result<()> {
-        let mut merged = Self::new(self.plan.clone(), self.gaps);
+        let mut merged = Self::new(self.plan.clone(), self.gaps, false);
         merged.ends = self.ends;
         merged.merge(self.open());
         merged.merge(open);
-        merged.emit(merged.open(), out)?;
+        merged.emit(&merged.open(), out)?;
         self.ends += 1;
         Ok(())
     }
@@ -280,9 +361,10 @@ impl SessionWindows {
     }
 
     fn rebuild_due(&mut self) {
-        let gaps = self.gaps;
+        let (gaps, alone) = (self.gaps, self.alone);
+        let due_at = move |it: &Session| if alone { gaps.first_over_at(it).0 } else { gaps.over_at(it.last_ms) };
         let due = self.table().into_iter().flat_map(|table| {
-            let first = move |slot| table.slots().first(slot).map(|first| (gaps.over_at(first.last_ms), slot));
+            let first = move |slot| table.slots().list(slot).next().map(|first| (due_at(first), slot));
             (0..table.len() as u32).filter_map(first)
         });
         self.due = due.collect();

@@ -4,6 +4,7 @@
 //! closing cost what they touch and not the list. Invariant: the list of a key is sorted by its sessions'
 //! last events: those over come first, and what may join an event is next to one another.
 
+use super::pieces::Pieces;
 use crate::codec::{Reader, Write};
 use crate::error::Result;
 use crate::state::Slots;
@@ -43,8 +44,8 @@ pub struct Session {
     /// How other lanes' sessions can join. Most sessions of a lane have one link; merged sessions
     /// have those of their parts.
     pub links: Vec<Link>,
-    /// Its aggregates, in slot 0.
-    pub values: Accumulators,
+    /// Its aggregates.
+    pub pieces: Pieces,
 }
 
 impl Session {
@@ -74,7 +75,7 @@ impl Session {
         self.start_ms = self.start_ms.min(other.start_ms);
         self.last_ms = self.last_ms.max(other.last_ms);
         self.links.extend(&other.links);
-        self.values.merge(0, &other.values, 0);
+        self.pieces.merge(&other.pieces);
     }
 
     /// Appends the session.
@@ -88,19 +89,18 @@ impl Session {
             out.put_i64(link.last_ms);
             out.put_i64(link.clock_ms);
         }
-        self.values.encode(0, out);
+        self.pieces.encode(out);
     }
 
-    /// Reads what `encode` wrote; `values` holds one empty slot.
-    pub fn decode(mut values: Accumulators, saved: &mut Reader<'_>) -> Result<Self> {
+    /// Reads what `encode` wrote; `empty` holds one empty slot.
+    pub fn decode(empty: &Accumulators, saved: &mut Reader<'_>) -> Result<Self> {
         let (start_ms, last_ms) = (saved.i64()?, saved.i64()?);
         let mut links = Vec::new();
         for _ in 0..saved.count(32)? {
             let (lane, first_ms, last_ms) = (saved.i64()? as i32, saved.i64()?, saved.i64()?);
             links.push(Link { lane, first_ms, last_ms, clock_ms: saved.i64()? });
         }
-        values.decode(0, saved)?;
-        Ok(Self { start_ms, last_ms, links, values })
+        Ok(Self { start_ms, last_ms, links, pieces: Pieces::decode(empty, saved)? })
     }
 
     fn digest(&self) -> u64 {
@@ -109,7 +109,7 @@ impl Session {
             sum.wrapping_add(xxh3_64_with_seed(&bytes, link.lane as u64))
         });
         let bounds = [self.start_ms.to_le_bytes(), self.last_ms.to_le_bytes(), links.to_le_bytes()].concat();
-        xxh3_64_with_seed(&bounds, self.values.digest(0))
+        xxh3_64_with_seed(&bounds, self.pieces.digest())
     }
 }
 
@@ -171,6 +171,11 @@ impl SessionSlots {
     /// Accumulators of a session without events.
     pub fn empty_values(&self) -> Accumulators {
         self.empty.clone()
+    }
+
+    /// The session at `place` in `slot`.
+    pub fn get(&self, slot: u32, place: Place) -> Option<&Session> {
+        self.lists[slot as usize].sessions.get(&place).map(|session| &**session)
     }
 
     /// Sessions in `slot`.
@@ -275,14 +280,18 @@ impl Slots for SessionSlots {
     }
     fn decode(&mut self, slot: u32, saved: &mut Reader<'_>) -> Result<()> {
         for _ in 0..saved.count(17)? {
-            let session = Session::decode(self.empty.clone(), saved)?;
+            let session = Session::decode(&self.empty, saved)?;
             self.put(slot, Box::new(session));
         }
         Ok(())
     }
     fn byte_len(&self) -> usize {
-        let entry = size_of::<Place>() + size_of::<Session>() + size_of::<Link>() + self.empty.byte_len().max(16);
-        self.lists.len() * size_of::<SessionList>() + (self.count() + self.taken.len()) * entry
+        let piece = self.empty.byte_len().max(16);
+        let entry = size_of::<Place>() + size_of::<Session>() + size_of::<Link>() + piece;
+        let later: usize =
+            (0..self.lists.len() as u32).flat_map(|slot| self.list(slot)).map(|it| it.pieces.later()).sum();
+        let lists = self.lists.len() * size_of::<SessionList>();
+        lists + (self.count() + self.taken.len()) * entry + later * (piece + size_of::<Accumulators>())
     }
     fn is_vacant(&self, slot: u32) -> bool {
         self.lists[slot as usize].sessions.is_empty()

@@ -10,23 +10,24 @@ use crate::window::WindowKind;
 use crate::window::aggregate::{AggregatePlan, Input, Order};
 use proptest::prelude::*;
 
-const GAPS: Gaps = Gaps { gap_ms: 10, inclusive: true, allowed_lateness_ms: 5 };
+const GAPS: Gaps =
+    Gaps { gap_ms: 10, inclusive: true, allowed_lateness_ms: 5, max_length_ms: None, min_start_ms: None };
 
 /// Key, event time, watermark before it.
-type Event = (u8, i64, i64);
+pub type Event = (u8, i64, i64);
 
 /// Key, first and last event.
 type Bounds = (Vec<u8>, i64, i64);
 
-fn windows() -> SessionWindows {
+pub fn windows(gaps: Gaps, alone: bool) -> SessionWindows {
     let plan = WindowPlan {
-        kind: WindowKind::Session(GAPS),
+        kind: WindowKind::Session(gaps),
         key: KeyCodec::new(vec![DataType::Binary]),
         aggregates: vec![AggregatePlan::resolve("count", &[]).expect("an aggregate")],
         names: vec!["n".to_owned()],
         updates: false,
     };
-    SessionWindows::new(Arc::new(plan), GAPS)
+    SessionWindows::new(Arc::new(plan), gaps, alone)
 }
 
 fn key_of(key: u8) -> Vec<u8> {
@@ -37,8 +38,8 @@ fn key_of(key: u8) -> Vec<u8> {
     out
 }
 
-/// Applies a batch and closes what is over after it.
-fn apply(windows: &mut SessionWindows, batch: &[Event]) -> (Outcomes, Vec<Bounds>) {
+/// Applies a batch of `lane`.
+pub fn arrive(windows: &mut SessionWindows, lane: i32, batch: &[Event]) -> Outcomes {
     let rows: Vec<u32> = (0..batch.len() as u32).collect();
     let mut groups = Groups { of_row: rows.clone(), ..Groups::default() };
     for (key, ..) in batch {
@@ -48,11 +49,16 @@ fn apply(windows: &mut SessionWindows, batch: &[Event]) -> (Outcomes, Vec<Bounds
     let times: Vec<i64> = batch.iter().map(|event| event.1).collect();
     let watermarks: Vec<i64> = batch.iter().map(|event| event.2).collect();
     let offsets = vec![0; batch.len()];
-    let order = Order { event_times_ms: &times, partition: 0, offsets: &offsets };
+    let order = Order { event_times_ms: &times, partition: lane, offsets: &offsets };
     let inputs = [Input::default()];
     let arrivals =
         Arrivals { rows: &rows, groups: &groups, watermarks_ms: &watermarks, inputs: &inputs, order: &order };
-    let outcomes = windows.apply(&arrivals);
+    windows.apply(&arrivals)
+}
+
+/// Applies a batch and closes what is over after it.
+fn apply(windows: &mut SessionWindows, batch: &[Event]) -> (Outcomes, Vec<Bounds>) {
+    let outcomes = arrive(windows, 0, batch);
     let closed = batch.last().map_or_else(Vec::new, |last| windows.close(last.2, |_| false));
     (outcomes, bounds(closed))
 }
@@ -121,7 +127,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 proptest! {
     #[test]
     fn they_are_those_of_a_list_that_is_scanned(events in events(), cut in 1_usize..60) {
-        let (mut windows, mut naive) = (windows(), Naive::default());
+        let (mut windows, mut naive) = (windows(GAPS, true), Naive::default());
         for batch in events.chunks(cut) {
             prop_assert_eq!(apply(&mut windows, batch), naive.apply(batch));
             prop_assert_eq!(windows.open_windows(), naive.0.len());
@@ -131,9 +137,12 @@ proptest! {
     }
 
     #[test]
-    fn undo_is_the_identity_and_saving_keeps_everything(events in events(), at in 0_usize..400) {
+    fn undo_is_the_identity_and_saving_keeps_everything(
+        events in events(), at in 0_usize..400, max_length_ms in proptest::option::of(10_i64..80),
+    ) {
         let at = at.min(events.len());
-        let mut windows = windows();
+        let gaps = Gaps { max_length_ms, ..GAPS };
+        let mut windows = windows(gaps, true);
         apply(&mut windows, &events[..at / 2]);
         windows.seal();
         windows.commit();
@@ -142,7 +151,7 @@ proptest! {
         windows.commit();
         let mut before = Vec::new();
         windows.save(&mut before);
-        let mut loaded = self::windows();
+        let mut loaded = self::windows(gaps, true);
         loaded.load(&mut Reader::new(&before)).expect("whole");
         prop_assert_eq!(loaded.seal(), digest);
         let first = apply(&mut windows, &events[at..]);
@@ -161,7 +170,7 @@ proptest! {
 
 #[test]
 fn work_does_not_grow_with_the_sessions_of_a_key() {
-    let mut windows = windows();
+    let mut windows = windows(GAPS, true);
     let batch: Vec<Event> = (0..5000).map(|number| (0, number * 7919 % 5000 * 100, WATERMARK_MIN)).collect();
     apply(&mut windows, &batch);
     windows.seal();
