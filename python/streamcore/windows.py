@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from streamcore.config import parse_duration, parse_instant
+from streamcore.config import parse_duration, parse_instant, parse_window_size
 from streamcore.errors import ConfigError, Problem
 
 Length = str | timedelta
@@ -25,12 +25,22 @@ class Window:
     """The keys a pipeline file would have for it."""
 
 
-def tumbling(size: Length, *, offset: Length = "0s", min_start: str | datetime | None = None) -> Window:
+def tumbling(
+    size: Length,
+    *,
+    offset: Length = "0s",
+    timezone: str | None = None,
+    week_start: str | None = None,
+    min_start: str | datetime | None = None,
+) -> Window:
     """Windows of `size`, one after the other, aligned to 1970-01-01T00:00:00Z plus `offset`.
 
-    No window starts before `min_start`. Raises `ConfigError` for what is no length of time.
+    With a `timezone` (an IANA name) `size` is whole days or weeks, or months as `"1mo"`, of that zone's calendar, and
+    `offset` counts from midnight by the clock on the wall; weeks begin on `week_start`, Monday if not given. No window
+    starts before `min_start`. Raises `ConfigError` for what is no length of time.
     """
-    return _window("tumbling", size=size, offset=offset, min_start=min_start)
+    calendar = {"timezone": timezone, "week_start": week_start}
+    return _window("tumbling", size=size, offset=offset, **calendar, min_start=min_start)
 
 
 def hopping(size: Length, *, slide: Length, offset: Length = "0s", min_start: str | datetime | None = None) -> Window:
@@ -75,12 +85,14 @@ def _window(kind: str, **values: Any) -> Window:
             _check(kind, name, value, parse_instant)
         elif name == "offset":
             _check(kind, name, value, lambda text: parse_duration(text, signed=True))
+        elif kind == "tumbling" and name == "size":
+            _check(kind, name, value, parse_window_size)
         elif name in ("size", "slide", "step", "gap", "max_length") and value is not None:
             _check(kind, name, value, parse_duration)
     return Window({"window": kind, **{name: value for name, value in values.items() if value is not None}})
 
 
-def _check(kind: str, name: str, value: object, parse: Callable[[Any], int]) -> None:
+def _check(kind: str, name: str, value: object, parse: Callable[[Any], object]) -> None:
     try:
         parse(value)
     except ValueError as error:

@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 
 from streamcore.config.durations import (
     DURATION_MAX_MS,
+    Months,
     check_position,
     format_duration,
     format_instant,
+    format_window_size,
     parse_duration,
     parse_instant,
+    parse_window_size,
     resolve_position,
 )
 
@@ -102,3 +105,15 @@ def test_positions_in_a_log() -> None:
     for wrong in ("soon", "2026-13-01", "-2", 7):
         with pytest.raises(ValueError, match=r"is not|is no|a unit|write"):
             check_position(wrong)
+
+
+@pytest.mark.parametrize(("text", "size"), [("1mo", Months(1)), (" 12mo ", Months(12)), ("1d", 86_400_000)])
+def test_a_window_may_be_months_long(text: str, size: object) -> None:
+    assert parse_window_size(text) == size
+    assert parse_window_size(format_window_size(parse_window_size(text))) == size
+
+
+@pytest.mark.parametrize("text", ["1201mo", "1.5mo", "1mo1d", "-1mo", "1y", 1])
+def test_lengths_that_are_no_months(text: object) -> None:
+    with pytest.raises(ValueError, match=r"longer than a hundred years|no duration|no fixed length|needs a unit"):
+        parse_window_size(text)

@@ -117,6 +117,30 @@ def test_sessions_and_dedupe() -> None:
                 "min_start_ms": 1_000,
             },
         ),
+        (
+            {"window": "tumbling", "size": "1w", "timezone": "Europe/Berlin", "week_start": "sunday"},
+            {
+                "type": "calendar",
+                "size_ms": 604_800_000,
+                "size_months": None,
+                "timezone": "Europe/Berlin",
+                "week_start": "sunday",
+                "offset_ms": 0,
+                "min_start_ms": None,
+            },
+        ),
+        (
+            {"window": "tumbling", "size": "1mo", "timezone": "UTC"},
+            {
+                "type": "calendar",
+                "size_ms": None,
+                "size_months": 1,
+                "timezone": "UTC",
+                "week_start": None,
+                "offset_ms": 0,
+                "min_start_ms": None,
+            },
+        ),
         ({"window": "whole"}, {"type": "whole", "min_start_ms": None}),
     ],
 )

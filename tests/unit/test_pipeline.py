@@ -159,6 +159,8 @@ KINDS = st.sampled_from(
         sc.hopping("90s", slide="1m", offset="-5s"),
         sc.session("10s", gap_inclusive=False),
         sc.session("10s", max_length="1h", min_start="2026-01-01T00:00:00Z"),
+        sc.tumbling("1w", timezone="Europe/Berlin", week_start="sunday"),
+        sc.tumbling("1mo", timezone="UTC", offset="6h"),
         sc.cumulate("1d", step="1h"),
         sc.whole(min_start="2026-01-01T00:00:00Z"),
     ]

@@ -9,6 +9,7 @@ import pytest
 
 import streamcore as sc
 from streamcore.config import CumulateStep, HoppingStep, SessionStep, TumblingStep, WholeStep
+from streamcore.config.durations import Months
 from streamcore.windows import Window
 
 
@@ -20,6 +21,9 @@ def test_each_kind_becomes_its_step() -> None:
     tumbling = step(sc.tumbling("1m", offset="-10s", min_start=datetime(2026, 1, 1, tzinfo=UTC)))
     assert isinstance(tumbling, TumblingStep)
     assert (tumbling.size, tumbling.offset, tumbling.min_start) == (60_000, -10_000, 1_767_225_600_000)
+    weeks = step(sc.tumbling("1w", timezone="Europe/Berlin", week_start="sunday"))
+    assert (weeks.size, weeks.timezone, weeks.week_start) == (604_800_000, "Europe/Berlin", "sunday")
+    assert step(sc.tumbling("3mo", timezone="UTC")).size == Months(3)
     hopping = step(sc.hopping("1m", slide=timedelta(seconds=10)))
     assert isinstance(hopping, HoppingStep)
     assert (hopping.size, hopping.slide) == (60_000, 10_000)
@@ -43,6 +47,8 @@ def test_each_kind_becomes_its_step() -> None:
         (lambda: sc.tumbling("1m", min_start="2026-01-01"), "min_start"),
         (lambda: sc.hopping("1m", slide="1"), "slide"),
         (lambda: sc.session("1mo"), "gap"),
+        (lambda: sc.hopping("1mo", slide="1d"), "size"),
+        (lambda: sc.tumbling("1y"), "size"),
         (lambda: sc.cumulate("1h", step="60"), "step"),
         (lambda: sc.session("1m", max_length=60), "max_length"),  # type: ignore[arg-type]
         (lambda: sc.whole(min_start="x"), "min_start"),
@@ -76,3 +82,26 @@ def test_the_whole_input_is_one_row_without_bounds() -> None:
     rows = events.window(sc.whole()).agg(n=sc.count(), sum="sum(t)").collect().to_polars()
     expected = {"window_start": None, "window_end": None, "n": 2, "sum": 1_000_000_003, "revision": 0, "is_final": True}
     assert rows.rows(named=True) == [expected]
+
+
+def test_a_day_of_berlin_has_23_hours_when_the_clocks_go_forward() -> None:
+    records = [{"t": f"2026-03-{day}T{hour}:00:00Z"} for day, hour in ((28, 22), (28, 23), (29, 21), (29, 22))]
+    events = sc.records(records, event_time="t", schema={"t": "timestamp"})
+    rows = events.window(sc.tumbling("1d", timezone="Europe/Berlin")).agg(n=sc.count()).collect().to_polars()
+    bounds = [(f"{start:%d %H}", f"{end:%d %H}", n) for start, end, n, *_ in rows.rows()]
+    assert bounds == [("27 23", "28 23", 1), ("28 23", "29 22", 2), ("29 22", "30 22", 1)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (sc.tumbling("1mo"), "timezone is not given"),
+        (sc.tumbling("1d", timezone="Europe/Berlni"), "there is no time zone Europe/Berlni"),
+        (sc.tumbling("1h", timezone="UTC"), "size is whole days, weeks or months"),
+        (sc.tumbling("1d", timezone="UTC", week_start="monday"), "only weeks have a first day"),
+        (sc.tumbling("1w", week_start="monday"), "timezone is not given"),
+    ],
+)
+def test_what_a_calendar_cannot_have(kind: Window, message: str) -> None:
+    with pytest.raises(sc.ConfigError, match=message):
+        sc.files("x").window(kind).agg(n="count()").collect()

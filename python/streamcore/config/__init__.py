@@ -7,7 +7,13 @@ Invariant: whatever passes here is complete and consistent; nothing later fills 
 from streamcore.config.checks import check, describe, problems_error
 from streamcore.config.connections import Connection, KafkaConnection, RedisConnection
 from streamcore.config.delivery import appending_sinks, choose_delivery, sink_mode
-from streamcore.config.durations import format_duration, parse_duration, parse_instant, resolve_position
+from streamcore.config.durations import (
+    format_duration,
+    parse_duration,
+    parse_instant,
+    parse_window_size,
+    resolve_position,
+)
 from streamcore.config.engine import engine_json, engine_spec
 from streamcore.config.loading import load
 from streamcore.config.models import LimitsConfig, PipelineConfig, TestConfig
@@ -84,6 +90,7 @@ __all__ = [
     "load",
     "parse_duration",
     "parse_instant",
+    "parse_window_size",
     "problems_error",
     "redis_connection",
     "resolve_position",

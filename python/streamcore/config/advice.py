@@ -14,7 +14,7 @@ from typing import Any
 
 from streamcore.config.connections import KafkaConnection
 from streamcore.config.delivery import EFFECTIVE_SINKS, appending_sinks, choose_delivery
-from streamcore.config.durations import format_duration
+from streamcore.config.durations import MILLISECONDS, Months, format_duration
 from streamcore.config.loading import Document
 from streamcore.config.models import PipelineConfig
 from streamcore.config.paths import Path, format_path
@@ -26,6 +26,8 @@ from streamcore.errors import Problem
 
 UNSAFE_OPTIONS = {"enable.ssl.certificate.verification": "false", "ssl.endpoint.identification.algorithm": "none"}
 """Client settings that switch off the check of who is at the other end."""
+
+MONTH_MAX_MS = 31 * MILLISECONDS["d"]
 
 
 def advice(config: PipelineConfig, document: Document) -> list[Problem]:
@@ -101,7 +103,8 @@ def _open_ms(config: PipelineConfig) -> int | None:
     if isinstance(step, SessionStep):
         return (step.max_length or step.gap) + step.allowed_lateness + bound
     if isinstance(step, (TumblingStep, HoppingStep, CumulateStep)):
-        return step.size + step.allowed_lateness + bound
+        size = step.size.count * MONTH_MAX_MS if isinstance(step.size, Months) else step.size
+        return size + step.allowed_lateness + bound
     return None
 
 

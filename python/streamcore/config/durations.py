@@ -7,6 +7,7 @@ Invariant: `parse_duration(format_duration(n)) == n`, and no number without a un
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 MILLISECONDS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
 DURATION_MAX_MS = 36_525 * MILLISECONDS["d"]
 """A hundred years: sums of a few durations and a timestamp stay far inside int64."""
+MONTHS_MAX = 1_200
 
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _WHOLE = re.compile(r"(-?)((?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+)")
@@ -43,6 +45,34 @@ def parse_duration(value: object, *, signed: bool = False) -> int:
     if abs(milliseconds) > DURATION_MAX_MS:
         raise ValueError(f"{value} is longer than a hundred years")
     return milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class Months:
+    """A length in months of a calendar, which no number of milliseconds can say."""
+
+    count: int
+
+
+def parse_window_size(value: object) -> int | Months:
+    """Milliseconds of a duration, or the months of `"1mo"`. Raises `ValueError`.
+
+    >>> parse_window_size("1d"), parse_window_size("3mo")
+    (86400000, Months(count=3))
+    """
+    if isinstance(value, Months):
+        return value
+    months = re.fullmatch(r"(\d{1,4})mo", value.strip()) if isinstance(value, str) else None
+    if months is None:
+        return parse_duration(value)
+    if int(months[1]) > MONTHS_MAX:
+        raise ValueError(f"{value} is longer than a hundred years")
+    return Months(int(months[1]))
+
+
+def format_window_size(size: int | Months) -> str:
+    """The text that `parse_window_size` reads."""
+    return f"{size.count}mo" if isinstance(size, Months) else format_duration(size)
 
 
 def format_duration(milliseconds: int) -> str:
@@ -139,6 +169,13 @@ def _positive(value: Any) -> int:
     return milliseconds
 
 
+def _window_size(value: Any) -> int | Months:
+    size = parse_window_size(value)
+    if size in (0, Months(0)):
+        raise ValueError("must be longer than zero")
+    return size
+
+
 def _signed(value: Any) -> int:
     return parse_duration(value, signed=True)
 
@@ -151,6 +188,14 @@ Duration = Annotated[int, BeforeValidator(_duration), _AS_TEXT, _SCHEMA]
 
 PositiveDuration = Annotated[int, BeforeValidator(_positive), _AS_TEXT, _SCHEMA]
 """Milliseconds, more than zero."""
+
+WindowSize = Annotated[
+    int | Months,
+    BeforeValidator(_window_size),
+    PlainSerializer(format_window_size, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": _PATTERN.replace("|w)", "|w|mo)"), "examples": ["1m", "1d", "1mo"]}),
+]
+"""Milliseconds, more than zero, or `Months`; written as `"1m"`, a `timedelta` or `"1mo"`."""
 
 SignedDuration = Annotated[
     int,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from streamcore.config.durations import Months
 from streamcore.config.models import LimitsConfig, PipelineConfig
 from streamcore.config.sources import KeyedSource, SourceConfig
 from streamcore.config.steps import (
@@ -80,11 +81,19 @@ def _window_kind(step: TumblingStep | HoppingStep | CumulateStep | SessionStep |
     if isinstance(step, WholeStep):
         return kind
     kind |= {"size_ms": step.size, "offset_ms": step.offset}
+    if isinstance(step, TumblingStep) and _by_calendar(step):
+        months = step.size.count if isinstance(step.size, Months) else None
+        kind |= {"type": "calendar", "timezone": step.timezone, "week_start": step.week_start}
+        kind |= {"size_ms": None if months else step.size, "size_months": months}
     if isinstance(step, HoppingStep):
         kind["slide_ms"] = step.slide
     if isinstance(step, CumulateStep):
         kind["step_ms"] = step.step
     return kind
+
+
+def _by_calendar(step: TumblingStep) -> bool:
+    return step.timezone is not None or step.week_start is not None or isinstance(step.size, Months)
 
 
 def _named(expressions: dict[str, str], parameters: dict[str, Any]) -> list[dict[str, Any]]:

@@ -21,12 +21,15 @@ from streamcore.config.durations import (
     Instant,
     PositiveDuration,
     SignedDuration,
+    WindowSize,
     format_instant,
     parse_instant,
 )
 
 VERBS = ("filter", "select", "dedupe", "window")
 WINDOWS = ("tumbling", "hopping", "cumulate", "session", "whole")
+
+Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
 Expression = Annotated[str, Field(min_length=1)]
 
@@ -156,11 +159,16 @@ class WindowStep(Parameterised):
 
 
 class TumblingStep(WindowStep):
-    """Windows of one length, one after the other."""
+    """Windows of one length, one after the other; with a `timezone`, days, weeks or months of its calendar."""
 
     window: Literal["tumbling"] = setting("tumbling", "Kind of window.")
-    size: PositiveDuration = setting(..., "Length.")
-    offset: SignedDuration = setting(0, "Shift of the alignment from 1970-01-01T00:00:00Z.")
+    size: WindowSize = setting(..., 'Length. With a `timezone` whole days or weeks, or months, as `"1mo"`.')
+    offset: SignedDuration = setting(
+        0,
+        "Shift of the alignment from 1970-01-01T00:00:00Z; with a `timezone`, from midnight by the clock on the wall.",
+    )
+    timezone: str | None = setting(None, 'IANA name of a zone whose calendar the windows follow, as `"Europe/Berlin"`.')
+    week_start: Weekday | None = setting(None, "With a `timezone` and weeks: their first day; Monday if not given.")
     min_start: Instant | None = setting(None, "No window starts earlier than this time.")
 
 

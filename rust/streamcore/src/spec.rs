@@ -228,6 +228,27 @@ pub enum WindowKindSpec {
         #[serde(default)]
         min_start_ms: Option<i64>,
     },
+    /// Days, weeks or months of a time zone, one after the other. Of the two sizes one is given.
+    Calendar {
+        /// Length, whole days or weeks.
+        #[serde(default)]
+        size_ms: Option<i64>,
+        /// Length in months.
+        #[serde(default)]
+        size_months: Option<i64>,
+        /// IANA name of the zone.
+        #[serde(default)]
+        timezone: Option<String>,
+        /// The first day of a week; Monday if not given.
+        #[serde(default)]
+        week_start: Option<String>,
+        /// How long after midnight, by the clock on the wall, a window begins.
+        #[serde(default)]
+        offset_ms: i64,
+        /// No window starts earlier.
+        #[serde(default)]
+        min_start_ms: Option<i64>,
+    },
     /// One window for ever.
     Whole {
         /// Events before it are in no window.

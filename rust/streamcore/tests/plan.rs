@@ -56,6 +56,7 @@ fn bounds_of_windows_that_no_time_can_reach_are_refused() {
 fn what_a_kind_of_window_cannot_have_is_refused_with_its_place() {
     let whole =
         window("page", r#""type":"whole""#).replace("\"aggregates\"", "\"allowed_lateness_ms\":1,\"aggregates\"");
+    let calendar = |rest| window("page", &format!(r#""type":"calendar",{rest}"#));
     let cumulate = |size, step| window("page", &format!(r#""type":"cumulate","size_ms":{size},"step_ms":{step}"#));
     for (step, at, hint) in [
         (whole, "steps[0].allowed_lateness", "leave allowed_lateness out: no event is late for it"),
@@ -66,6 +67,32 @@ fn what_a_kind_of_window_cannot_have_is_refused_with_its_place() {
             window("page", r#""type":"session","gap_ms":10,"max_length_ms":9"#),
             "steps[0].max_length",
             "a session of one event is as long as the gap: make max_length longer",
+        ),
+        (
+            calendar(r#""size_ms":86400000,"timezone":"Europe/Berlni""#),
+            "steps[0].timezone",
+            "did you mean \"Europe/Berlin\"?",
+        ),
+        (
+            calendar(r#""size_ms":86400000,"timezone":"x""#),
+            "steps[0].timezone",
+            "use an IANA name, as \"Europe/Berlin\"",
+        ),
+        (
+            calendar(r#""size_ms":5400000,"timezone":"UTC""#),
+            "steps[0].size",
+            "leave timezone out; offset moves shorter windows",
+        ),
+        (calendar(r#""size_months":1"#), "steps[0].size", "add timezone = \"UTC\", or the IANA name of another zone"),
+        (
+            calendar(r#""size_ms":604800000,"week_start":"sunday""#),
+            "steps[0].week_start",
+            "add timezone = \"UTC\", or the IANA name of another zone",
+        ),
+        (
+            calendar(r#""size_ms":86400000,"timezone":"UTC","week_start":"sunday""#),
+            "steps[0].week_start",
+            "make size whole weeks, as \"1w\", or leave week_start out",
         ),
     ] {
         let problems = analyse(&spec(&step, "")).problems;

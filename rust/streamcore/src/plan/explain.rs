@@ -7,6 +7,7 @@ use super::{Output, Plan, Step};
 use crate::spec::{FormatSpec, NamedSpec, Spec, StepSpec};
 use crate::window::WindowKind;
 use crate::window::assign::Shape;
+use crate::window::calendar::Period;
 use std::fmt::{self, Display, Formatter};
 
 /// A plan with the description it was made from, to be displayed.
@@ -118,6 +119,13 @@ fn window_kind(kind: &WindowKind) -> String {
             }
             Shape::Cumulate { size_ms, step_ms, .. } => {
                 format!("cumulate {} in steps of {}", duration(*size_ms), duration(*step_ms))
+            }
+            Shape::Calendar(calendar) => {
+                let size = match calendar.period {
+                    Period::Days { every, .. } => format!("{every}d"),
+                    Period::Months { every } => format!("{every}mo"),
+                };
+                format!("tumbling {size} by the calendar of {}", calendar.zone())
             }
             Shape::Whole => "whole, over at the end of the input".to_owned(),
         },

@@ -5,13 +5,20 @@
 
 use crate::decode::time::{TIME_MAX_MS, TIME_MIN_MS};
 use crate::error::Problem;
+use crate::expr::did_you_mean;
 use crate::spec::{EmitSpec, WindowKindSpec, WindowSpec};
 use crate::window::WindowKind;
 use crate::window::assign::{Aligned, Shape};
+use crate::window::calendar::{self, Calendar, Period, WEEKDAYS};
 use crate::window::session::Gaps;
 
 /// The longest window, gap, horizon or delay: 100 years, so that sums of times cannot overflow.
 pub const LENGTH_MAX_MS: i64 = 100 * 366 * 86_400_000;
+
+const DAY_MS: i64 = 86_400_000;
+
+/// Most months of a window: a hundred years.
+const MONTHS_MAX: i64 = 1200;
 
 /// Most windows an event may belong to.
 const WINDOWS_PER_EVENT_MAX: i64 = 10_000;
@@ -62,6 +69,11 @@ impl Kinds<'_> {
                 let shape = Shape::Cumulate { size_ms, step_ms, offset_ms: self.offset(offset_ms) };
                 self.aligned(shape, min_start_ms)
             }
+            WindowKindSpec::Calendar { offset_ms, min_start_ms, .. } => {
+                let offset_ms = self.offset(offset_ms);
+                let shape = self.calendar(offset_ms).map_or(Shape::Whole, Shape::Calendar);
+                self.aligned(shape, min_start_ms)
+            }
             WindowKindSpec::Whole { min_start_ms } => {
                 if lateness_ms > 0 {
                     let problem = Problem::new(self.place("allowed_lateness"), "the whole window is never over");
@@ -96,6 +108,66 @@ impl Kinds<'_> {
             self.problems.push(Problem::new(self.place("emit"), message).hint("use emit = \"final\""));
         }
         WindowKind::Session(gaps)
+    }
+
+    /// `None` with a problem.
+    fn calendar(&mut self, offset_ms: i64) -> Option<Calendar> {
+        let WindowKindSpec::Calendar { timezone, .. } = &self.window.kind else { return None };
+        let period = self.period();
+        let Some(zone) = timezone else {
+            let (key, what) =
+                if self.months().is_some() { ("size", "a month") } else { ("week_start", "the first day of a week") };
+            let problem = Problem::new(self.place(key), format!("{what} is of a calendar, and timezone is not given"));
+            self.problems.push(problem.hint("add timezone = \"UTC\", or the IANA name of another zone"));
+            return None;
+        };
+        let calendar = Calendar::new(zone, period?, offset_ms);
+        if calendar.is_none() {
+            let zones = calendar::zones();
+            let near = did_you_mean(zone, zones.iter().map(String::as_str));
+            let hint = near.map_or("use an IANA name, as \"Europe/Berlin\"".to_owned(), |near| {
+                format!("did you mean \"{near}\"?")
+            });
+            self.problems
+                .push(Problem::new(self.place("timezone"), format!("there is no time zone {zone}")).hint(hint));
+        }
+        calendar
+    }
+
+    fn months(&self) -> Option<i64> {
+        let WindowKindSpec::Calendar { size_months, .. } = &self.window.kind else { return None };
+        *size_months
+    }
+
+    /// The length of a calendar window; `None` with a problem.
+    fn period(&mut self) -> Option<Period> {
+        let WindowKindSpec::Calendar { size_ms, size_months, week_start, .. } = &self.window.kind else { return None };
+        let days = size_ms.map_or(0, |size_ms| size_ms / DAY_MS);
+        if week_start.is_some() && (days == 0 || days % 7 != 0) {
+            let problem = Problem::new(self.place("week_start"), "only weeks have a first day");
+            self.problems.push(problem.hint("make size whole weeks, as \"1w\", or leave week_start out"));
+            return None;
+        }
+        if let Some(every) = *size_months {
+            self.length(every.saturating_mul(28 * DAY_MS), "size");
+            return Some(Period::Months { every: every.clamp(1, MONTHS_MAX) });
+        }
+        if days == 0 || size_ms.is_some_and(|size_ms| size_ms % DAY_MS != 0) {
+            let problem = Problem::new(self.place("size"), "with a timezone, size is whole days, weeks or months");
+            self.problems.push(problem.hint("leave timezone out; offset moves shorter windows"));
+            return None;
+        }
+        self.length(days.saturating_mul(DAY_MS), "size");
+        let days = days.min(LENGTH_MAX_MS / DAY_MS);
+        if days % 7 != 0 {
+            return Some(Period::days(days));
+        }
+        let first = week_start.as_deref().map_or(Some(0), |name| WEEKDAYS.iter().position(|day| *day == name));
+        if first.is_none() {
+            let problem = Problem::new(self.place("week_start"), "there is no such day");
+            self.problems.push(problem.hint(format!("it is one of {}", WEEKDAYS.join(", "))));
+        }
+        Some(Period::weeks(days / 7, first? as i64))
     }
 
     fn check_steps(&mut self, size_ms: i64, step_ms: i64) {

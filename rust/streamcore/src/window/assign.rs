@@ -7,6 +7,7 @@
 //! allowed lateness`, and a record is late for it from then on. Invariant: a bucket's rows count for the
 //! same windows, `since` on, and of two windows the one with the higher name ends later.
 
+use super::calendar::Calendar;
 use crate::state::BucketKey;
 
 /// How windows lie in time. All in ms.
@@ -32,6 +33,8 @@ pub enum Shape {
         /// Shift of the alignment from the epoch.
         offset_ms: i64,
     },
+    /// Days, weeks or months of a time zone, one after the other.
+    Calendar(Calendar),
     /// One window for ever: it has no bounds and is never over.
     Whole,
 }
@@ -120,6 +123,10 @@ impl Aligned {
                 let first = floor_to(time_ms, *offset_ms, *step_ms);
                 allowed(start).then_some((first, start + size_ms - step_ms))
             }
+            Shape::Calendar(calendar) => {
+                let (start, _) = calendar.window(time_ms);
+                allowed(start).then_some((start, start))
+            }
             Shape::Whole => allowed(time_ms).then_some((0, 0)),
         }
     }
@@ -132,6 +139,7 @@ impl Aligned {
             Shape::Cumulate { size_ms, step_ms, offset_ms } => {
                 Some((floor_to(name, *offset_ms, *size_ms), name + step_ms))
             }
+            Shape::Calendar(calendar) => Some(calendar.window(name)),
             Shape::Whole => None,
         }
     }
@@ -143,6 +151,7 @@ impl Aligned {
         let end = match &self.shape {
             Shape::Hopping { size_ms, .. } => name + size_ms,
             Shape::Cumulate { step_ms, .. } => name + step_ms,
+            Shape::Calendar(calendar) => calendar.window(name).1,
             Shape::Whole => return i64::MAX,
         };
         end - 1 + self.allowed_lateness_ms
@@ -153,7 +162,7 @@ impl Aligned {
         match &self.shape {
             Shape::Hopping { slide_ms, .. } => *slide_ms,
             Shape::Cumulate { step_ms, .. } => *step_ms,
-            Shape::Whole => 1,
+            Shape::Calendar(_) | Shape::Whole => 1,
         }
     }
 
@@ -179,6 +188,7 @@ impl Aligned {
         let time = match &self.shape {
             Shape::Hopping { slice_ms, offset_ms, .. } => floor_to(time_ms, *offset_ms, *slice_ms),
             Shape::Cumulate { step_ms, offset_ms, .. } => floor_to(time_ms, *offset_ms, *step_ms),
+            Shape::Calendar(_) => first,
             Shape::Whole => 0,
         };
         let since = self.first_open(first, watermark_ms);
@@ -191,6 +201,7 @@ impl Aligned {
         match &self.shape {
             Shape::Hopping { slice_ms, .. } => (bucket.time, bucket.time + slice_ms),
             Shape::Cumulate { step_ms, .. } => (bucket.time, bucket.time + step_ms),
+            Shape::Calendar(calendar) => calendar.window(bucket.time),
             Shape::Whole => (self.min_start_ms.unwrap_or(i64::MIN), i64::MAX),
         }
     }
@@ -215,6 +226,7 @@ impl Aligned {
             Shape::Cumulate { size_ms, step_ms, offset_ms } => {
                 floor_to(bucket.time, *offset_ms, *size_ms) + size_ms - step_ms
             }
+            Shape::Calendar(_) => bucket.time,
             Shape::Whole => 0,
         }
     }
@@ -253,6 +265,7 @@ const fn gcd(left: i64, right: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::calendar::Period;
     use super::*;
     use proptest::prelude::*;
 
@@ -329,6 +342,23 @@ mod tests {
             let starts = (-300..300).filter(|start| (start - offset) % slide == 0);
             let all: Vec<_> = starts.map(|start| (start, start + size)).collect();
             check(&windows, &all, time, watermark)?;
+        }
+
+        #[test]
+        fn days_of_a_zone_are_windows_like_others(
+            hour in 0_i64..24 * 40, later in -50_i64..50, lateness in 0_i64..50_000_000, floor in proptest::option::of(0_i64..40),
+        ) {
+            // From 2026-03-01: the clocks of Berlin go forward on the 29th.
+            let (march, hour_ms) = (1_772_323_200_000, 3_600_000);
+            let calendar = Calendar::new("Europe/Berlin", Period::days(1), 0).expect("a zone");
+            let mut all = vec![calendar.window(march - 24 * hour_ms)];
+            while all.len() < 50 {
+                all.push(calendar.window(all[all.len() - 1].1));
+            }
+            let floor = floor.map(|day| march + day * 24 * hour_ms);
+            let windows = Aligned::new(Shape::Calendar(calendar), floor, lateness);
+            let time = march + hour * hour_ms;
+            check(&windows, &all, time, time + later * hour_ms)?;
         }
 
         #[test]

@@ -7,6 +7,7 @@
 
 pub mod aggregate;
 pub mod assign;
+pub mod calendar;
 pub mod rows;
 pub mod session;
 pub mod state;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 /// How rows are cut into windows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WindowKind {
-    /// Tumbling, hopping, cumulating and the whole window.
+    /// Tumbling, hopping, cumulating, calendar days and the whole window.
     Aligned(Aligned),
     /// Sessions.
     Session(Gaps),
@@ -85,7 +86,7 @@ pub struct Outcomes {
 /// Window state of a lane whose windows are its own, or of the combine stage.
 #[derive(Debug)]
 pub enum Windows {
-    /// Tumbling, hopping, cumulating and the whole window.
+    /// Tumbling, hopping, cumulating, calendar days and the whole window.
     Aligned(AlignedWindows),
     /// Sessions.
     Session(SessionWindows),
