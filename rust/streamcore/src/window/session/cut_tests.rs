@@ -3,6 +3,7 @@
 use super::tests::{Event, arrive, windows};
 use super::*;
 use crate::batch::Scalar;
+use crate::results::OutputColumn;
 use crate::watermark::WATERMARK_MIN;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -15,11 +16,15 @@ type Rows = Vec<(Vec<u8>, i64, i64, i64)>;
 
 fn rows(out: ResultRows) -> Rows {
     let columns = out.into_columns();
-    let number = |column: usize, row| match columns[column].get(row) {
+    let value = |column: usize, row| match &columns[column] {
+        OutputColumn::Values(values) => values.get(row),
+        lists @ OutputColumn::Lists(_) => panic!("no values: {lists:?}"),
+    };
+    let number = |column, row| match value(column, row) {
         Scalar::Int64(number) => number,
         other => panic!("no number: {other:?}"),
     };
-    let key = |row| match columns[0].get(row) {
+    let key = |row| match value(0, row) {
         Scalar::Bytes(key) => key.to_vec(),
         other => panic!("no key: {other:?}"),
     };
