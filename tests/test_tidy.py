@@ -28,7 +28,7 @@ KERNELS = ENGINE / "decode" / "json" / "kernel"
 # The engine, from the bottom up: a module uses those above it in this list, never its own row.
 ENGINE_LAYERS = (
     {"error", "partition", "time_text"},
-    {"batch", "buffer", "codec", "spec"},
+    {"batch", "buffer", "codec", "prefetch", "spec"},
     {"raw", "results", "state", "metrics", "watermark"},
     {"expr", "generate", "group", "encode", "checkpoint", "dedupe"},
     {"decode", "window", "infer"},

@@ -1,15 +1,17 @@
 //! Drops records whose id was seen before, exactly, within an event-time horizon.
 //!
-//! `lane` calls [`Dedupe::judge`] record by record with the clock as it stood before the record.
-//! Ids are 128-bit fingerprints in generations of event time; the front says where one may lie.
-//! Invariant: a "maybe" of the front never drops a record by itself.
+//! `lane` calls [`Dedupe::judge`] batch by batch, with the clock as it stood before each record. Ids are 128-bit
+//! fingerprints in generations of event time (`ids`), found through an index of their positions (`index`). Invariant:
+//! a record is a copy only if the whole fingerprint is remembered.
 
-mod front;
+mod ids;
+mod index;
 
 use crate::codec::Reader;
-use crate::error::Result;
-use crate::state::{BucketKey, Buckets, NoValue, key_hash};
-use front::Front;
+use crate::error::{Error, Result};
+use crate::state::key_hash;
+use ids::{Change, Ids};
+use index::{AHEAD, AHEAD_MORE, Hashes, Index, Vacancy};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Generations in the horizon: g = within / 8.
@@ -26,6 +28,60 @@ pub enum Judged {
     BeyondHorizon,
 }
 
+/// A record to be judged.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival {
+    /// Of its id; see [`fingerprint`].
+    pub fingerprint: u128,
+    /// Event time, ms.
+    pub event_time_ms: i64,
+    /// The lane's clock before it.
+    pub watermark_ms: i64,
+}
+
+/// What is remembered of an id: XXH3 of its bytes.
+#[must_use]
+#[inline]
+pub fn fingerprint(id: &[u8]) -> u128 {
+    xxh3_128(id)
+}
+
+/// Spreads fingerprints over the index, in every process in another way, so that nobody can send ids that all meet.
+#[derive(Debug, Clone, Copy)]
+struct Spread(u64, u64);
+
+impl Spread {
+    fn new() -> Self {
+        Self(key_hash(b"low"), key_hash(b"high"))
+    }
+
+    /// Both halves multiplied and folded.
+    #[inline]
+    fn hash(self, fingerprint: u128) -> u64 {
+        let (low, high) = (fingerprint as u64 ^ self.0, (fingerprint >> 64) as u64 ^ self.1);
+        let product = u128::from(low) * u128::from(high);
+        product as u64 ^ (product >> 64) as u64
+    }
+}
+
+/// Hashes of ids remembered.
+struct Hashed<'i> {
+    ids: &'i Ids,
+    spread: Spread,
+}
+
+impl Hashes for Hashed<'_> {
+    #[inline]
+    fn hash(&self, position: u32) -> u64 {
+        self.spread.hash(self.ids.get(position))
+    }
+
+    #[inline]
+    fn prefetch(&self, position: u32) {
+        self.ids.prefetch(position);
+    }
+}
+
 /// The ids one lane remembers.
 #[derive(Debug)]
 pub struct Dedupe {
@@ -33,128 +89,188 @@ pub struct Dedupe {
     within_ms: i64,
     /// Length of a generation, ms.
     generation_ms: i64,
-    /// Fingerprints, one bucket a generation.
-    generations: Buckets<NoValue>,
-    /// Where an id may lie; never saved, rebuilt from the buckets.
-    front: Front,
-}
-
-/// The key of a generation's bucket.
-const fn bucket(generation: i64) -> BucketKey {
-    BucketKey { time: generation, since: 0 }
+    ids: Ids,
+    index: Index,
+    spread: Spread,
+    /// A generation and its first millisecond.
+    last: (i64, i64),
+    /// Hashes of a batch; kept for its memory alone.
+    hashes: Vec<u64>,
 }
 
 impl Dedupe {
     /// Remembers nothing yet. `within_ms` is positive.
     #[must_use]
     pub fn new(within_ms: i64) -> Self {
+        let generation_ms = (within_ms / GENERATIONS).max(1);
         Self {
             within_ms,
-            generation_ms: (within_ms / GENERATIONS).max(1),
-            generations: Buckets::new(NoValue),
-            front: Front::new(),
+            generation_ms,
+            ids: Ids::default(),
+            index: Index::new(),
+            spread: Spread::new(),
+            last: (0, 0),
+            hashes: Vec::new(),
         }
     }
 
-    /// True when ids of `generation` are forgotten at `watermark_ms`.
-    const fn is_forgotten(&self, generation: i64, watermark_ms: i64) -> bool {
-        watermark_ms >= (generation + 1) * self.generation_ms + self.within_ms
+    /// The watermark from which on the ids of `generation` are forgotten.
+    const fn over_at(&self, generation: i64) -> i64 {
+        (generation + 1) * self.generation_ms + self.within_ms
     }
 
     /// The watermark from which on an id of `event_time_ms` is forgotten.
     #[must_use]
     pub const fn forgotten_at(&self, event_time_ms: i64) -> i64 {
-        (event_time_ms.div_euclid(self.generation_ms) + 1) * self.generation_ms + self.within_ms
+        self.over_at(event_time_ms.div_euclid(self.generation_ms))
     }
 
-    /// Judges the record with `id` and remembers it if it is new. `watermark_ms` is the lane's
-    /// clock before the record.
-    pub fn judge(&mut self, id: &[u8], event_time_ms: i64, watermark_ms: i64) -> Judged {
+    /// The generation of an event time; remembers the last one and where it begins, which saves a division.
+    #[inline]
+    fn generation(&mut self, event_time_ms: i64) -> i64 {
+        let (generation, start_ms) = self.last;
+        if (0..self.generation_ms).contains(&event_time_ms.wrapping_sub(start_ms)) {
+            return generation;
+        }
         let generation = event_time_ms.div_euclid(self.generation_ms);
-        if self.is_forgotten(generation, watermark_ms) {
+        self.last = (generation, generation * self.generation_ms);
+        generation
+    }
+
+    /// Judges `arrivals` one after the other, and remembers those that are new. Appends a verdict for each; an error
+    /// is of kind `Limit`: there is no room for another id.
+    pub fn judge(&mut self, arrivals: &[Arrival], judged: &mut Vec<Judged>) -> Result<()> {
+        self.ids.check_room(arrivals.len())?;
+        let mut hashes = std::mem::take(&mut self.hashes);
+        hashes.clear();
+        hashes.extend(arrivals.iter().map(|arrival| self.spread.hash(arrival.fingerprint)));
+        for (at, arrival) in arrivals.iter().enumerate() {
+            if let Some(ahead) = hashes.get(at + AHEAD) {
+                self.index.prefetch(*ahead);
+            }
+            if let Some(ahead) = hashes.get(at + AHEAD_MORE) {
+                self.index.prefetch_more(*ahead, &Hashed { ids: &self.ids, spread: self.spread });
+            }
+            judged.push(self.judge_one(hashes[at], arrival));
+        }
+        self.hashes = hashes;
+        Ok(())
+    }
+
+    #[inline]
+    fn judge_one(&mut self, hash: u64, arrival: &Arrival) -> Judged {
+        let generation = self.generation(arrival.event_time_ms);
+        if arrival.watermark_ms >= self.over_at(generation) {
             return Judged::BeyondHorizon;
         }
-        let fingerprint = xxh3_128(id).to_le_bytes();
-        let hash = key_hash(&fingerprint);
-        if self.is_remembered(hash, &fingerprint, watermark_ms) {
-            return Judged::Duplicate;
-        }
-        self.remember(generation, hash, &fingerprint);
+        let is_copy = |position| {
+            self.ids.get(position) == arrival.fingerprint
+                && arrival.watermark_ms < self.over_at(self.ids.generation_of(position))
+        };
+        let Err(vacancy) = self.index.find(hash, is_copy) else { return Judged::Duplicate };
+        self.remember(generation, vacancy, arrival.fingerprint);
         Judged::New
     }
 
-    fn is_remembered(&self, hash: u64, fingerprint: &[u8], watermark_ms: i64) -> bool {
-        let any_holds = || {
-            self.generations
-                .iter()
-                .rev()
-                .take_while(|(key, _)| !self.is_forgotten(key.time, watermark_ms))
-                .any(|(_, table)| table.find(hash, fingerprint).is_some())
-        };
-        let holds = |generation: i64| {
-            let table = self.generations.get(bucket(generation));
-            !self.is_forgotten(generation, watermark_ms)
-                && table.is_some_and(|table| table.find(hash, fingerprint).is_some())
-        };
-        self.front.finds(hash, any_holds, holds)
-    }
-
-    fn remember(&mut self, generation: i64, hash: u64, fingerprint: &[u8]) {
-        // Another generation may hold a forgotten copy, this one cannot: it would have been found.
-        self.generations.bucket(bucket(generation)).insert_new(hash, fingerprint);
-        self.front.insert(hash, generation, &self.generations);
+    #[inline]
+    fn remember(&mut self, generation: i64, vacancy: Vacancy, fingerprint: u128) {
+        let position = self.ids.push(generation, fingerprint);
+        self.index.fill(vacancy, position, &Hashed { ids: &self.ids, spread: self.spread });
     }
 
     /// Forgets the generations that are over at `watermark_ms`. Called between batches.
     pub fn forget(&mut self, watermark_ms: i64) {
-        let over: Vec<BucketKey> = self
-            .generations
-            .iter()
-            .map(|(key, _)| key)
-            .take_while(|key| self.is_forgotten(key.time, watermark_ms))
-            .collect();
-        for key in over {
-            if let Some(table) = self.generations.get(key) {
-                self.front.remove(key.time, (0..table.len() as u32).map(|slot| key_hash(table.key(slot))));
-            }
-            self.generations.drop_bucket(key);
+        let over = |generation: &i64| watermark_ms >= self.over_at(*generation);
+        let generations: Vec<i64> = self.ids.generations().take_while(over).collect();
+        for generation in &generations {
+            self.take_from_index(&self.ids.positions(*generation));
+            self.ids.forget(*generation);
         }
-        self.front.settle(&self.generations);
+        if !generations.is_empty() {
+            self.index.shrink(&Hashed { ids: &self.ids, spread: self.spread });
+        }
+    }
+
+    fn take_from_index(&mut self, positions: &[u32]) {
+        let hashes: Vec<u64> = positions.iter().map(|position| self.spread.hash(self.ids.get(*position))).collect();
+        for (at, position) in positions.iter().enumerate() {
+            if let Some(ahead) = hashes.get(at + AHEAD) {
+                self.index.prefetch(*ahead);
+            }
+            self.index.remove(hashes[at], *position);
+        }
     }
 
     /// Digest of the ids remembered.
     pub fn seal(&mut self) -> u64 {
-        self.generations.seal()
+        self.ids.seal()
     }
 
     /// Keeps the epoch.
     pub fn commit(&mut self) {
-        self.generations.commit();
+        self.ids.commit();
+        if self.ids.is_sparse() {
+            self.ids = self.ids.compacted();
+            self.build_index();
+        }
     }
 
     /// Takes the epoch back.
     pub fn rollback(&mut self) {
-        self.generations.rollback();
-        // The front has ids that are gone, and lacks those of generations that are back now.
-        self.front = Front::of(&self.generations);
+        let (index, spread) = (&mut self.index, self.spread);
+        self.ids.rollback(|ids, position, change| {
+            let hashed = Hashed { ids, spread };
+            match change {
+                Change::Forgotten => index.remove(hashed.hash(position), position),
+                Change::Remembered => index.insert(hashed.hash(position), position, &hashed),
+            }
+        });
     }
 
-    /// Bytes held, roughly.
+    fn build_index(&mut self) {
+        self.index = Index::new();
+        let hashed = Hashed { ids: &self.ids, spread: self.spread };
+        for generation in self.ids.generations() {
+            let positions = self.ids.positions(generation);
+            positions.into_iter().for_each(|position| self.index.insert(hashed.hash(position), position, &hashed));
+        }
+    }
+
+    /// Bytes held.
     #[must_use]
     pub fn byte_len(&self) -> usize {
-        self.generations.byte_len() + self.front.byte_len()
+        self.ids.byte_len() + self.index.byte_len()
     }
 
     /// Appends the ids.
     pub fn save(&self, out: &mut Vec<u8>) {
-        self.generations.encode(out);
+        self.ids.encode(out);
     }
 
     /// Reads what `save` wrote.
     pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
-        self.generations.decode(saved)?;
-        self.front = Front::of(&self.generations);
+        for _ in 0..saved.count(9)? {
+            let generation = saved.i64()?;
+            let count = saved.count(size_of::<u128>())?;
+            self.ids.check_room(count)?;
+            for _ in 0..count {
+                self.load_id(generation, saved.i128()? as u128)?;
+            }
+        }
+        self.ids.commit();
         Ok(())
+    }
+
+    fn load_id(&mut self, generation: i64, fingerprint: u128) -> Result<()> {
+        let (ids, hash) = (&self.ids, self.spread.hash(fingerprint));
+        let is_it = |position| ids.generation_of(position) == generation && ids.get(position) == fingerprint;
+        match self.index.find(hash, is_it) {
+            Ok(_) => Err(Error::state("saved state remembers an id twice; it was overwritten")),
+            Err(vacancy) => {
+                self.remember(generation, vacancy, fingerprint);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -164,17 +280,31 @@ mod tests {
     use crate::watermark::WATERMARK_MIN;
     use proptest::prelude::*;
 
+    fn arrival(id: &[u8], event_time_ms: i64, watermark_ms: i64) -> Arrival {
+        Arrival { fingerprint: fingerprint(id), event_time_ms, watermark_ms }
+    }
+
+    fn judge(dedupe: &mut Dedupe, id: &[u8], event_time_ms: i64, watermark_ms: i64) -> Judged {
+        let mut judged = Vec::new();
+        dedupe.judge(&[arrival(id, event_time_ms, watermark_ms)], &mut judged).expect("room");
+        judged[0]
+    }
+
     #[test]
     fn an_id_is_remembered_for_the_horizon_and_then_cannot_be_checked() {
         let mut dedupe = Dedupe::new(800);
-        assert_eq!(dedupe.judge(b"a", 50, WATERMARK_MIN), Judged::New);
-        assert_eq!(dedupe.judge(b"a", 750, 100), Judged::Duplicate);
+        assert_eq!(judge(&mut dedupe, b"a", 50, WATERMARK_MIN), Judged::New);
+        assert_eq!(judge(&mut dedupe, b"a", 750, 100), Judged::Duplicate);
         // Generation 0 ends at 100 and is remembered until the watermark reaches 900.
-        assert_eq!(dedupe.judge(b"a", 50, 899), Judged::Duplicate);
-        assert_eq!(dedupe.judge(b"a", 50, 900), Judged::BeyondHorizon);
-        assert_eq!(dedupe.judge(b"a", 950, 900), Judged::New, "the old copy is forgotten though it still lies there");
+        assert_eq!(judge(&mut dedupe, b"a", 50, 899), Judged::Duplicate);
+        assert_eq!(judge(&mut dedupe, b"a", 50, 900), Judged::BeyondHorizon);
+        assert_eq!(
+            judge(&mut dedupe, b"a", 950, 900),
+            Judged::New,
+            "the old copy is forgotten though it still lies there"
+        );
         dedupe.forget(900);
-        assert_eq!(dedupe.judge(b"a", 951, 901), Judged::Duplicate);
+        assert_eq!(judge(&mut dedupe, b"a", 951, 901), Judged::Duplicate);
     }
 
     /// Every id ever seen with its generation, scanned in full.
@@ -208,33 +338,80 @@ mod tests {
         })
     }
 
+    type Event = (u8, i64, i64);
+
+    /// Judges a batch, then forgets, as a lane does.
+    fn apply(dedupe: &mut Dedupe, batch: &[Event]) -> Vec<Judged> {
+        let arrivals: Vec<Arrival> = batch.iter().map(|(id, time, clock)| arrival(&[*id], *time, *clock)).collect();
+        let mut judged = Vec::new();
+        dedupe.judge(&arrivals, &mut judged).expect("room");
+        batch.iter().for_each(|event| dedupe.forget(event.2));
+        judged
+    }
+
+    fn saved(dedupe: &Dedupe) -> Vec<u8> {
+        let mut out = Vec::new();
+        dedupe.save(&mut out);
+        out
+    }
+
+    /// `count` numbers from `first` on as ids, a generation each `per_generation` of them.
+    fn numbers(first: i64, count: i64, per_generation: i64, watermark_ms: i64) -> Vec<Arrival> {
+        let numbered = |number: i64| arrival(&number.to_le_bytes(), number / per_generation * 100, watermark_ms);
+        (first..first + count).map(numbered).collect()
+    }
+
+    fn verdicts(dedupe: &mut Dedupe, arrivals: &[Arrival], verdict: Judged) -> usize {
+        let mut judged = Vec::new();
+        dedupe.judge(arrivals, &mut judged).expect("room");
+        judged.iter().filter(|judged| **judged == verdict).count()
+    }
+
     #[test]
-    fn a_clock_that_stands_still_has_one_place_to_look_into() {
-        let mut dedupe = Dedupe::new(800);
-        let ids: Vec<i64> = (0..5000).map(|number| number * 1000).collect();
-        for id in &ids {
-            assert_eq!(dedupe.judge(&id.to_le_bytes(), *id, WATERMARK_MIN), Judged::New);
+    fn many_ids_of_any_number_of_generations_take_few_bytes_and_are_given_back() {
+        const COUNT: i64 = 200_000;
+        for (per_generation, bytes_max) in [(COUNT, 24), (COUNT / 9, 24), (1000, 25), (10, 80)] {
+            let mut dedupe = Dedupe::new(800);
+            let fresh = numbers(0, COUNT, per_generation, WATERMARK_MIN);
+            assert_eq!(verdicts(&mut dedupe, &fresh, Judged::New), COUNT as usize);
+            assert_eq!(verdicts(&mut dedupe, &fresh, Judged::Duplicate), COUNT as usize);
+            let (digest, bytes) = (dedupe.seal(), dedupe.byte_len());
+            assert!(bytes <= bytes_max * COUNT as usize, "{} bytes an id", bytes as f64 / COUNT as f64);
+            dedupe.commit();
+            assert_eq!(
+                verdicts(&mut dedupe, &numbers(COUNT, COUNT, COUNT, WATERMARK_MIN), Judged::New),
+                COUNT as usize
+            );
+            dedupe.forget(i64::MAX / 2);
+            assert_eq!(verdicts(&mut dedupe, &fresh, Judged::New), COUNT as usize);
+            dedupe.rollback();
+            assert_eq!(dedupe.seal(), digest);
+            assert_eq!(verdicts(&mut dedupe, &fresh, Judged::Duplicate), COUNT as usize);
+            dedupe.forget(i64::MAX / 2);
+            assert_eq!(dedupe.seal(), 0);
+            dedupe.commit();
+            assert!(dedupe.byte_len() < 100_000, "{} bytes for nothing", dedupe.byte_len());
         }
-        assert!(matches!(dedupe.front, Front::Index(_)));
-        assert!(dedupe.front.byte_len() < 64 * ids.len(), "{} bytes", dedupe.front.byte_len());
-        assert!(ids.iter().all(|id| dedupe.judge(&id.to_le_bytes(), 0, WATERMARK_MIN) == Judged::Duplicate));
-        dedupe.seal();
-        dedupe.commit();
-        dedupe.forget(4_990_000);
-        assert!(matches!(dedupe.front, Front::Filters(_)));
-        dedupe.rollback();
-        assert!(ids.iter().all(|id| dedupe.judge(&id.to_le_bytes(), 0, WATERMARK_MIN) == Judged::Duplicate));
+    }
+
+    #[test]
+    fn damaged_state_is_an_error() {
+        let mut dedupe = Dedupe::new(800);
+        apply(&mut dedupe, &[(1, 50, 0), (2, 50, 0), (3, 950, 0)]);
+        let whole = saved(&dedupe);
+        for end in 0..whole.len() {
+            assert!(Dedupe::new(800).load(&mut Reader::new(&whole[..end])).is_err(), "cut at {end}");
+        }
+        let mut twice = whole.clone();
+        twice.copy_within(10..26, 26);
+        assert!(Dedupe::new(800).load(&mut Reader::new(&twice)).expect_err("twice").to_string().contains("twice"));
     }
 
     proptest! {
         #[test]
         fn it_agrees_with_remembering_everything(events in events(), within_ms in 1_i64..900, cut in 1_usize..40) {
             let mut dedupe = Dedupe::new(within_ms);
-            let mut judged = Vec::new();
-            for batch in events.chunks(cut) {
-                judged.extend(batch.iter().map(|(id, time, watermark)| dedupe.judge(&[*id], *time, *watermark)));
-                dedupe.forget(batch[batch.len() - 1].2);
-            }
+            let judged: Vec<Judged> = events.chunks(cut).flat_map(|batch| apply(&mut dedupe, batch)).collect();
             prop_assert_eq!(judged, naive(&events, within_ms));
         }
 
@@ -242,23 +419,13 @@ mod tests {
         fn undo_is_the_identity_and_saving_keeps_everything(events in events(), at in 0_usize..200) {
             let at = at.min(events.len());
             let mut dedupe = Dedupe::new(400);
-            let apply = |dedupe: &mut Dedupe, part: &[(u8, i64, i64)]| {
-                let judged: Vec<_> = part.iter().map(|(id, time, wm)| dedupe.judge(&[*id], *time, *wm)).collect();
-                if let Some(last) = part.last() {
-                    dedupe.forget(last.2);
-                }
-                judged
-            };
             apply(&mut dedupe, &events[..at]);
             let digest = dedupe.seal();
             dedupe.commit();
-            let mut before = Vec::new();
-            dedupe.save(&mut before);
+            let before = saved(&dedupe);
             let first = apply(&mut dedupe, &events[at..]);
             dedupe.rollback();
-            let mut after = Vec::new();
-            dedupe.save(&mut after);
-            prop_assert_eq!(&before, &after);
+            prop_assert_eq!(&before, &saved(&dedupe));
             prop_assert_eq!(dedupe.seal(), digest);
             let mut loaded = Dedupe::new(400);
             loaded.load(&mut Reader::new(&before)).expect("whole");

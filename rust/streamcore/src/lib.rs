@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod partition;
 pub mod pipeline;
 pub mod plan;
+mod prefetch;
 pub mod raw;
 pub mod results;
 pub mod spec;

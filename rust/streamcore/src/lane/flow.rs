@@ -5,8 +5,8 @@
 
 use super::{LaneOutput, LaneWindows, Left, LeftRow};
 use crate::batch::{Batch, Column, Groups, Scalar};
-use crate::dedupe::{Dedupe, Judged};
-use crate::error::{Reject, RejectKind};
+use crate::dedupe::{Arrival, Judged, fingerprint};
+use crate::error::{Reject, RejectKind, Result};
 use crate::expr::{Condition, Expression};
 use crate::plan::{Output, Plan, Step, WindowStep};
 use crate::raw::RawBatch;
@@ -45,7 +45,7 @@ impl<'f> Flow<'f> {
     }
 
     /// Takes the batch through.
-    pub fn run(mut self) {
+    pub fn run(mut self) -> Result<()> {
         let batch = self.batch;
         self.lane.ledger.read += (batch.len() + batch.rejects.len() + batch.tombstones.len()) as u64;
         self.lane.ledger.tombstone += batch.tombstones.len() as u64;
@@ -62,13 +62,17 @@ impl<'f> Flow<'f> {
                 Step::Filter(condition) => self.filter(condition),
                 Step::Select(columns) => self.select(columns),
                 Step::Dedupe { id, field, .. } => {
-                    self.dedupe(dedupe, id, field);
+                    self.dedupe(dedupe, id, field)?;
                     dedupe += 1;
                 }
-                Step::Window(window) => return self.window(window),
+                Step::Window(window) => {
+                    self.window(window);
+                    return Ok(());
+                }
             }
         }
         self.leave_as_rows();
+        Ok(())
     }
 
     fn count_rejected(&mut self, reject: Reject) {
@@ -163,50 +167,64 @@ impl<'f> Flow<'f> {
         self.columns = Cow::Owned(columns);
     }
 
-    fn dedupe(&mut self, number: usize, id: &Expression, field: &str) {
-        let ids = match id.as_column() {
-            Some(_) => None,
-            None => Some(self.evaluate(id)),
-        };
+    fn dedupe(&mut self, number: usize, id: &Expression, field: &str) -> Result<()> {
+        let place = self.place(id);
         let columns = std::mem::take(&mut self.columns);
-        let ids = ids.as_ref().or_else(|| id.as_column().map(|place| &columns[place]));
-        let mut scratch = Vec::new();
-        if let Some(ids) = ids {
-            for row in 0..self.batch.len() {
-                if self.kept[row] {
-                    self.dedupe_row(number, ids, row, field, &mut scratch);
+        let rows = self.rows_with_id(place.column(&columns), field);
+        let arrivals = self.arrivals(place.column(&columns), &rows);
+        self.columns = columns;
+        let mut judged = Vec::with_capacity(rows.len());
+        self.lane.dedupes[number].judge(&arrivals, &mut judged)?;
+        for (row, judged) in rows.iter().zip(judged) {
+            match judged {
+                Judged::New => {}
+                Judged::Duplicate => {
+                    self.kept[*row as usize] = false;
+                    self.lane.ledger.duplicate += 1;
+                }
+                Judged::BeyondHorizon => {
+                    let time_ms = self.batch.event_times_ms[*row as usize];
+                    self.late(*row as usize, "DEDUPE_HORIZON", self.lane.dedupes[number].forgotten_at(time_ms));
                 }
             }
         }
-        self.columns = columns;
+        Ok(())
     }
 
-    fn dedupe_row(&mut self, number: usize, ids: &Column, row: usize, field: &str, scratch: &mut Vec<u8>) {
-        let id = match ids.get(row) {
-            Scalar::Null => {
+    /// The kept rows; those without an id go.
+    fn rows_with_id(&mut self, ids: &Column, field: &str) -> Vec<u32> {
+        let mut rows = Vec::with_capacity(self.batch.len());
+        for row in 0..self.batch.len() {
+            if !self.kept[row] {
+                continue;
+            }
+            if ids.is_valid(row) {
+                rows.push(row as u32);
+            } else {
                 let detail = format!("{field}, which dedupe compares, is absent or null");
-                return self.reject(row, RejectKind::MissingField, detail);
-            }
-            Scalar::Bytes(bytes) => bytes,
-            other => {
-                scratch.clear();
-                fixed_bytes(other, scratch);
-                &scratch[..]
-            }
-        };
-        let (time_ms, watermark_ms) = (self.batch.event_times_ms[row], self.watermarks_ms[row]);
-        let dedupe: &mut Dedupe = &mut self.lane.dedupes[number];
-        match dedupe.judge(id, time_ms, watermark_ms) {
-            Judged::New => {}
-            Judged::Duplicate => {
-                self.kept[row] = false;
-                self.lane.ledger.duplicate += 1;
-            }
-            Judged::BeyondHorizon => {
-                let over_at_ms = dedupe.forgotten_at(time_ms);
-                self.late(row, "DEDUPE_HORIZON", over_at_ms);
+                self.reject(row, RejectKind::MissingField, detail);
             }
         }
+        rows
+    }
+
+    fn arrivals(&self, ids: &Column, rows: &[u32]) -> Vec<Arrival> {
+        let mut scratch = Vec::new();
+        let mut fingerprint_of = |row: usize| match ids.get(row) {
+            Scalar::Bytes(bytes) => fingerprint(bytes),
+            other => {
+                scratch.clear();
+                fixed_bytes(other, &mut scratch);
+                fingerprint(&scratch)
+            }
+        };
+        rows.iter()
+            .map(|row| {
+                let row = *row as usize;
+                let (event_time_ms, watermark_ms) = (self.batch.event_times_ms[row], self.watermarks_ms[row]);
+                Arrival { fingerprint: fingerprint_of(row), event_time_ms, watermark_ms }
+            })
+            .collect()
     }
 
     fn window(mut self, window: &WindowStep) {

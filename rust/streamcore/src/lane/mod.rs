@@ -126,7 +126,7 @@ impl Lane {
         let mut output = LaneOutput::default();
         self.clock.arrived(now_ms);
         for batch in batches {
-            Flow::new(self, plan, raw, &batch, now_ms, &mut output).run();
+            Flow::new(self, plan, raw, &batch, now_ms, &mut output).run()?;
         }
         // In the order they came, whichever step they left at.
         output.left.sort_by_key(|row| row.raw_row);

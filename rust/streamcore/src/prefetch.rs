@@ -1,0 +1,24 @@
+//! Asks the processor for memory before it is needed, so that many misses of the cache are waited for together.
+//!
+//! `dedupe` and `state` probe tables larger than the cache in batches. A request changes nothing but time.
+
+/// Has the cache line that `value` begins in fetched, without waiting for it.
+#[inline(always)]
+pub fn prefetch<T>(value: &T) {
+    let address = std::ptr::from_ref(value);
+    #[cfg(target_arch = "x86_64")]
+    #[expect(unsafe_code, reason = "the intrinsic takes a pointer; of a reference it is always sound")]
+    // SAFETY: a prefetch reads nothing, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    #[expect(unsafe_code, reason = "there is no stable intrinsic")]
+    // SAFETY: as above; the instruction touches neither memory nor flags.
+    unsafe {
+        std::arch::asm!("prfm pldl1keep, [{}]", in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = address;
+}
