@@ -135,6 +135,9 @@ class FakeEngine:
     def ledger(self) -> dict[int, dict[str, int]]:
         return {0: {"read": self.count, "applied": self.count}}
 
+    def stages(self) -> dict[str, dict[str, int]]:
+        return {}
+
     def clocks(self) -> dict[int, dict[str, int | bool | None]]:
         return {0: {"watermark_ms": 5, "idle": False}}
 

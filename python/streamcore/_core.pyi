@@ -1,6 +1,6 @@
 """Type stubs of the Rust extension. Checked against the binary by `mypy.stubtest`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 __all__ = [
@@ -221,8 +221,12 @@ class Pipeline:
     One thread at a time. Every call that computes releases the GIL. Times are ms since the epoch (UTC).
     """
 
-    def __new__(cls, spec: bytes) -> Pipeline:
-        """Raises `ConfigError` listing every mistake."""
+    def __new__(cls, spec: bytes, functions: Mapping[str, Callable[[Batch], object]] | None = None) -> Pipeline:
+        """Raises `ConfigError` listing every mistake.
+
+        `functions` are what the names in `map_batches` mean. One may be called by any of the engine's threads, once a
+        batch; it gives Arrow (`__arrow_c_stream__` or `__arrow_c_array__`) or, as text, the reason why it failed.
+        """
     def assign(self, lanes: Sequence[int]) -> None:
         """Adds empty lanes. A push to a lane that was not assigned is an error."""
     def revoke(self, lanes: Sequence[int]) -> None:
@@ -264,6 +268,11 @@ class Pipeline:
 
         Counters: read, applied, filtered, duplicate, late, future, rejected, tombstone, and the sub-counts
         no_window, late_windows. Lane -1: late_after_combine.
+        """
+    def stages(self) -> dict[str, dict[str, int]]:
+        """For each stage behind a window, by its first step (`steps[2]`): where the rows of that window went.
+
+        The counters are those of a lane's ledger; here they count rows of the window, not records.
         """
     def clocks(self) -> dict[int, dict[str, int | bool | None]]:
         """Per lane: max_event_time_ms, watermark_ms, idle. Lane -1: watermark_ms of the combine stage."""

@@ -40,6 +40,7 @@ from streamcore.config import (
 )
 from streamcore.config.environment import fill_from_environment
 from streamcore.errors import ConfigError, StateError
+from streamcore.functions import functions_of
 from streamcore.inference import describe_types, infer_types
 from streamcore.options import RunOptions
 from streamcore.outputs import DeadLetters, Outputs
@@ -265,7 +266,7 @@ def _start(plan: Plan, saved: Saved | None) -> Start:
 def _engine(
     config: PipelineConfig, source: Source, lanes: Sequence[int], saved: Saved | None, clock: Clock
 ) -> tuple[_core.Pipeline, Header]:
-    engine = _core.Pipeline(engine_json(config))
+    engine = _core.Pipeline(engine_json(config), functions_of(config))
     if saved is None:
         engine.assign(lanes)
         generation = clock.wall_ms() // 1_000

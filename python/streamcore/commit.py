@@ -10,7 +10,7 @@ from __future__ import annotations
 from streamcore import _core
 from streamcore.checkpoint import Checkpoint, Header
 from streamcore.outputs import Outputs
-from streamcore.report import Ledgers, add_ledgers
+from streamcore.report import Ledgers, Stages, add_ledgers
 from streamcore.sources.base import Position, Source
 
 
@@ -33,6 +33,7 @@ class Committer:
         self._checkpoint = checkpoint
         self._header = origin
         self._ledger_restored = engine.ledger()
+        self._stages_restored = engine.stages()
         self._ledger_before = origin.ledger
         self._positions = source.positions()
 
@@ -49,6 +50,10 @@ class Committer:
     def ledger(self) -> Ledgers:
         """Counts of each lane in this run."""
         return add_ledgers(self._engine.ledger(), self._ledger_restored, -1)
+
+    def stages(self) -> Stages:
+        """Counts of each stage behind a window in this run."""
+        return add_ledgers(self._engine.stages(), self._stages_restored, -1)
 
     def commit(self, *, ended: bool) -> None:
         """Makes the epoch durable.

@@ -7,7 +7,7 @@ Invariant: a pipeline does nothing and holds no connection; every method gives a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
@@ -25,7 +25,7 @@ from streamcore.windows import Window
 if TYPE_CHECKING:
     from streamcore.report import Report
     from streamcore.run import Run
-    from streamcore.tables import Table
+    from streamcore.tables import Batch, Table
 
 
 class SinkKeys(TypedDict, total=False):
@@ -95,6 +95,17 @@ class Pipeline:
     def dedupe(self, by: str, /, *, within: str | timedelta, method: Literal["exact"] = "exact") -> Pipeline:
         """Drops records whose field `by` was seen before; an id is remembered for `within` past its event time."""
         return self._step({"dedupe": by, "within": within, "method": method}, {})
+
+    def map_batches(self, function: Callable[[Batch], object] | str, /, *, schema: Mapping[str, str]) -> Pipeline:
+        """Replaces the columns by what `function` makes of whole batches, as many rows in the same order.
+
+        It is given a `Batch` of the columns of the `select` or window before, or of the fields that the source's
+        `schema` declares, and gives Arrow with the columns of `schema` (types as there): a polars frame, a pyarrow
+        table, or anything with `__arrow_c_stream__`. How rows are cut into batches is not defined, so a row must
+        not depend on its neighbours. Rows it fails for are dead letters with the line that failed. `function` may
+        be named, as `"module:name"`; a pipeline with any other function cannot be written as a file.
+        """
+        return self._step({"map_batches": function, "schema": dict(schema)}, {})
 
     def window(
         self,

@@ -189,4 +189,9 @@ def _exceptions(report: Report) -> list[tuple[str, int]]:
         ("future", ledger.future),
         ("rejected", ledger.rejected),
     ]
+    counts += [
+        (f"{name} at {stage}", stage_counts.get(name, 0))
+        for stage, stage_counts in report.stages.items()
+        for name in ("duplicate", "late", "rejected")
+    ]
     return [(name, count) for name, count in counts if count]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 COMBINE_LANE = -1
 
@@ -39,19 +39,22 @@ class Ledger:
 
 
 Ledgers = dict[int, dict[str, int]]
+Stages = dict[str, dict[str, int]]
+"""Where the rows of a window went in the stage behind it, by that stage's first step."""
+
+Place = TypeVar("Place", int, str)
 
 
 def add_ledgers(
-    left: Mapping[int, Mapping[str, int]], right: Mapping[int, Mapping[str, int]], sign: int = 1
-) -> Ledgers:
-    """`left + sign * right`, lane by lane and count by count."""
-    return {
-        lane: {
-            name: left.get(lane, {}).get(name, 0) + sign * right.get(lane, {}).get(name, 0)
-            for name in sorted({*left.get(lane, {}), *right.get(lane, {})})
-        }
-        for lane in sorted({*left, *right})
-    }
+    left: Mapping[Place, Mapping[str, int]], right: Mapping[Place, Mapping[str, int]], sign: int = 1
+) -> dict[Place, dict[str, int]]:
+    """`left + sign * right`, lane by lane (or stage by stage) and count by count."""
+    places: list[Place] = sorted(left.keys() | right.keys())
+    return {place: _added(left.get(place, {}), right.get(place, {}), sign) for place in places}
+
+
+def _added(left: Mapping[str, int], right: Mapping[str, int], sign: int) -> dict[str, int]:
+    return {name: left.get(name, 0) + sign * right.get(name, 0) for name in sorted({*left, *right})}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,9 @@ class Report:
     that costs time and changes no row."""
     lanes: Ledgers = field(default_factory=dict)
     """Ledger of each lane in this run; lane -1 is where lanes meet."""
+    stages: Stages = field(default_factory=dict)
+    """For each stage behind a window in this run, where that window's rows went: `read = applied + filtered + duplicate
+    + late + rejected`, counted in rows."""
 
     @property
     def ledger(self) -> Ledger:

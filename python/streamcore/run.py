@@ -339,6 +339,14 @@ def _warn(report: Report) -> None:
             RefusedRecordsWarning,
             stacklevel=4,
         )
+    for stage, counts in report.stages.items():
+        if lost := counts.get("rejected", 0) + counts.get("late", 0):
+            warnings.warn(
+                f"{lost} of {counts['read']} rows that a window gave could not be used at {stage}; they are not in the "
+                "table. Take them with start() and stream(('rejected', 'late'))",
+                RefusedRecordsWarning,
+                stacklevel=4,
+            )
     late, future = report.ledger.late + report.ledger.late_after_combine, report.ledger.future
     if late or future:
         warnings.warn(

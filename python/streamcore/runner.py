@@ -144,6 +144,7 @@ class Runner:
             layouts_forgotten=self._engine.layouts_forgotten,
             batches_not_interned=self._engine.batches_not_interned,
             lanes=self._committer.ledger(),
+            stages=self._committer.stages(),
         )
 
     def _explain_refusals(self) -> list[str]:

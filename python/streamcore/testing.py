@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from streamcore import _core
 from streamcore.config import PipelineConfig, check, describe, engine_json, parse_duration, problems_error
+from streamcore.functions import functions_of
 from streamcore.report import Ledger
 from streamcore.sources.iterable import Record, record_parts
 
@@ -138,7 +139,8 @@ class TestRun:
             undeclared = [field["path"] for field in describe(self._config)["undeclared"]]
             types = dict.fromkeys(undeclared, "string") if sample is None else _core.infer_types(sample, undeclared)
             source = self._config.source.model_copy(update={"types": {**self._config.source.types, **types}})
-            self._engine = _core.Pipeline(engine_json(self._config.model_copy(update={"source": source})))
+            config = self._config.model_copy(update={"source": source})
+            self._engine = _core.Pipeline(engine_json(config), functions_of(config))
             self._engine.assign(sorted(self._lanes))
         return self._engine
 

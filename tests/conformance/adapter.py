@@ -95,6 +95,8 @@ def _punctuated(line: bytes, time_field: str) -> bytes:
 def describe(case: Case) -> dict[str, Any]:
     """The engine's description of the case. Raises `DeclinedError`."""
     _check(case)
+    if "stages" in case.spec:
+        return _stages(case)
     spec = case.spec
     out_of_orderness, lateness = _closing(case)
     condition = _condition(spec)
@@ -125,6 +127,37 @@ def describe(case: Case) -> dict[str, Any]:
     }
 
 
+def _stages(case: Case) -> dict[str, Any]:
+    """The description of a case of several windows in a row, each of the case's own kind and over the rows before."""
+    steps: list[dict[str, Any]] = []
+    for stage in case.spec["stages"]:
+        field, operator, value = stage["filter"].split()
+        equal = operator == "="
+        condition = {"text": f"{field} {'==' if equal else operator} $value"}
+        steps.append(
+            {"verb": "filter", "condition": condition | {"parameters": {"value": value if equal else int(value)}}}
+        )
+        # the hour is the window
+        keys = [name for name in stage["group"] if name != "hour"]
+        call, _, column = stage["agg"].partition(" as ")
+        *_, counted = call.removeprefix("count").split() or [""]
+        text = f"count_distinct({counted})" if counted else "count()"
+        steps.append(
+            {
+                "verb": "window",
+                "kind": _kind(case),
+                "by": [{"name": name, "text": name} for name in keys],
+                "aggregates": [{"name": column, "text": text}],
+            }
+        )
+    first = case.spec["stages"][0]
+    fields = {first["filter"].split()[0], *first["group"]} - {"hour"}
+    values = [json.loads(line) for line in case.lines]
+    schema = {field: _type_of([value.get(field) for value in values]) for field in sorted(fields)}
+    source = {"event_time": case.spec["ts_field"], "event_time_unit": "ms", "schema": schema}
+    return {"source": source, "steps": steps}
+
+
 def is_portable(spec: dict[str, Any]) -> bool:
     """Whether the case asks for nothing that only its own system does."""
     return bool(spec.get("portable")) or spec["window"]["kind"] in RARE_KINDS
@@ -138,7 +171,7 @@ def _check(case: Case) -> None:
     unknown = sorted({entry["fn"] for entry in spec["aggregates"]} - {*AGGREGATES, "avg_int"})
     reasons = {
         f"peculiar to that system: {spec.get('notes', '')}": not is_portable(spec),
-        "more than one stage, or triggers": spec.get("model") == "none",
+        "triggers": spec.get("model") == "none" and "stages" not in spec,
         f"no aggregate {', '.join(unknown)}": bool(unknown),
         f"no window kind {window['kind']}": window["kind"] not in KINDS,
         "the gap of a session is a setting, not a field": bool(window.get("gap_field")),

@@ -64,8 +64,8 @@ def test_a_mistake_in_an_expression_has_a_caret() -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        (lambda p: p.filter("views > 1"), "steps[1]"),
-        (lambda p: p.window(sc.tumbling("1h")).agg(n="count()"), "steps[1]"),
+        (lambda p: p.filter("visits > 1"), "after `window` there is no column visits"),
+        (lambda p: p.window(sc.tumbling("1h"), by="pgae").agg(n="count()"), "did you mean page?"),
         (lambda p: p.sink_kafka("o", key=["pge"]), 'did you mean "page"?'),
         (lambda p: p.sink_kafka("o", columns=["nothing"]), 'the result has no column "nothing"'),
         (lambda p: p.sink_kafka("o", mode="upsert", output="late"), "is for results"),

@@ -40,12 +40,14 @@ from streamcore.config.steps import (
     DedupeStep,
     FilterStep,
     HoppingStep,
+    MapBatchesStep,
     SelectStep,
     SessionStep,
     StepConfig,
     TumblingStep,
     WholeStep,
     WindowStep,
+    function_name,
 )
 from streamcore.config.toml_text import to_toml
 
@@ -63,6 +65,7 @@ __all__ = [
     "KafkaSinkConfig",
     "KafkaSourceConfig",
     "LimitsConfig",
+    "MapBatchesStep",
     "MemorySinkConfig",
     "MemorySourceConfig",
     "ParquetSinkConfig",
@@ -86,6 +89,7 @@ __all__ = [
     "engine_json",
     "engine_spec",
     "format_duration",
+    "function_name",
     "kafka_connection",
     "load",
     "parse_duration",

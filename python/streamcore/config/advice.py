@@ -21,7 +21,15 @@ from streamcore.config.paths import Path, format_path
 from streamcore.config.redact import is_secret_key, redact_url
 from streamcore.config.sinks import ParquetSinkConfig
 from streamcore.config.sources import KafkaSourceConfig
-from streamcore.config.steps import CumulateStep, DedupeStep, HoppingStep, SessionStep, TumblingStep, WholeStep
+from streamcore.config.steps import (
+    CumulateStep,
+    DedupeStep,
+    HoppingStep,
+    SessionStep,
+    TumblingStep,
+    WholeStep,
+    WindowStep,
+)
 from streamcore.errors import Problem
 
 UNSAFE_OPTIONS = {"enable.ssl.certificate.verification": "false", "ssl.endpoint.identification.algorithm": "none"}
@@ -80,7 +88,9 @@ def _unchecked_servers(config: PipelineConfig) -> Iterator[Problem]:
 
 
 def _dedupe(config: PipelineConfig) -> Iterator[Problem]:
-    for index, step in enumerate(config.steps):
+    windows = [index for index, step in enumerate(config.steps) if isinstance(step, WindowStep)]
+    # Behind a window copies are rows, which are complete and in order, not records.
+    for index, step in enumerate(config.steps[: windows[0] if windows else None]):
         if not isinstance(step, DedupeStep):
             continue
         path = f"steps[{index}].within"
@@ -97,7 +107,8 @@ def _dedupe(config: PipelineConfig) -> Iterator[Problem]:
 
 def _open_ms(config: PipelineConfig) -> int | None:
     """How long a window stays open in event time, or None where nobody can say."""
-    step, bound = config.window, config.source.out_of_orderness_ms
+    windows = [step for step in config.steps if isinstance(step, WindowStep)]
+    step, bound = windows[0] if windows else None, config.source.out_of_orderness_ms
     if step is None or bound is None:
         return None
     if isinstance(step, SessionStep):
@@ -110,9 +121,10 @@ def _open_ms(config: PipelineConfig) -> int | None:
 
 def _whole(config: PipelineConfig) -> Iterator[Problem]:
     """A final row at the end of what has no end."""
-    step = config.window
-    if isinstance(step, WholeStep) and step.emit == "final" and isinstance(config.source, KafkaSourceConfig):
-        path = f"steps[{config.steps.index(step)}].emit"
+    for index, step in enumerate(config.steps):
+        if not isinstance(step, WholeStep) or step.emit != "final" or not isinstance(config.source, KafkaSourceConfig):
+            continue
+        path = f"steps[{index}].emit"
         message = "the whole window ends with its input, and a topic ends only with --stop end"
         yield Problem(path, message, hint='emit = "updates" is a running total, written at each commit')
 

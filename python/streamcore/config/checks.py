@@ -17,7 +17,7 @@ from streamcore.config.models import PipelineConfig
 from streamcore.config.redis_key import TIMES_LISTED, KeyTemplate
 from streamcore.config.servers import connection_problems
 from streamcore.config.sinks import KafkaSinkConfig, ParquetSinkConfig, RedisSinkConfig, SinkConfig
-from streamcore.config.steps import SelectStep, WindowStep
+from streamcore.config.steps import MapBatchesStep, SelectStep, WindowStep
 from streamcore.config.suggest import did_you_mean, listed
 from streamcore.errors import ConfigError, ExpressionError, Problem
 
@@ -111,6 +111,8 @@ def _result_names(config: PipelineConfig) -> list[str]:
             return [*step.by, "window_start", "window_end", *step.aggregate, "revision", "is_final"]
         if isinstance(step, SelectStep):
             return list(step.select)
+        if isinstance(step, MapBatchesStep):
+            return list(step.types)
     return []
 
 

@@ -17,11 +17,13 @@ from streamcore.config.steps import (
     DedupeStep,
     FilterStep,
     HoppingStep,
+    MapBatchesStep,
     SelectStep,
     SessionStep,
     StepConfig,
     TumblingStep,
     WholeStep,
+    function_name,
 )
 
 
@@ -63,6 +65,9 @@ def _step(step: StepConfig) -> dict[str, Any]:
         return {"verb": "select", "columns": _named(step.select, step.parameters)}
     if isinstance(step, DedupeStep):
         return {"verb": "dedupe", "field": step.dedupe, "within_ms": step.within}
+    if isinstance(step, MapBatchesStep):
+        schema = [{"name": name, "type": kind} for name, kind in step.types.items()]
+        return {"verb": "map_batches", "function": function_name(step.map_batches), "schema": schema}
     return {
         "verb": "window",
         "kind": _window_kind(step),

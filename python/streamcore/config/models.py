@@ -17,7 +17,7 @@ from streamcore.config.connections import Connection, KafkaConnection
 from streamcore.config.durations import PositiveDuration, format_instant, parse_instant
 from streamcore.config.sinks import DeadLettersConfig, SinkConfig
 from streamcore.config.sources import SourceConfig
-from streamcore.config.steps import StepConfig, WindowStep
+from streamcore.config.steps import MapBatchesStep, SelectStep, StepConfig, WindowStep
 
 Delivery = Literal["exactly_once", "effectively_once", "at_least_once"]
 Combine = Literal["auto", "local", "none"]
@@ -104,5 +104,7 @@ class PipelineConfig(Model):
 
     @property
     def window(self) -> WindowStep | None:
-        """The window step, if there is one."""
-        return next((step for step in self.steps if isinstance(step, WindowStep)), None)
+        """The window whose rows are the result, if it is rows of one: no `select` or `map_batches` made others of them."""
+        made = (step for step in reversed(self.steps) if isinstance(step, (WindowStep, SelectStep, MapBatchesStep)))
+        last = next(made, None)
+        return last if isinstance(last, WindowStep) else None

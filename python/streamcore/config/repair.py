@@ -142,8 +142,9 @@ def _follows(place: str, config: PipelineConfig, broken: Collection[Path]) -> bo
         return any(path[0] in ("steps", "source") for path in broken)
     if place.endswith(".within") and ("source", "out_of_orderness") in broken:
         return True
-    selects = [index for index, step in enumerate(config.steps) if hasattr(step, "select")]
-    changed = [int(path[1]) for path in broken if path[0] == "steps" and len(path) > 1 and path[1] in selects]
+    makes = ("select", "map_batches", "window")
+    makers = [index for index, step in enumerate(config.steps) if any(hasattr(step, verb) for verb in makes)]
+    changed = [int(path[1]) for path in broken if path[0] == "steps" and len(path) > 1 and path[1] in makers]
     later = range(min(changed) + 1, len(config.steps)) if changed else ()
     return any(place.startswith(f"steps[{index}]") for index in later)
 

@@ -1,18 +1,18 @@
 """Owns `[[steps]]`: what happens to the records, in the order written.
 
 Before it: the source. After it: the sinks. The meaning of expressions is the engine's; here they are text.
-Invariant: a step has exactly one verb (`filter`, `select`, `dedupe` or `window`), and the verb decides its other keys.
+Invariant: a step has exactly one verb (`filter`, `select`, `dedupe`, `map_batches` or `window`), and the verb decides its other keys.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import BeforeValidator, Discriminator, Field, PlainSerializer, Tag, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from streamcore.config.base import Model, setting
@@ -26,7 +26,7 @@ from streamcore.config.durations import (
     parse_instant,
 )
 
-VERBS = ("filter", "select", "dedupe", "window")
+VERBS = ("filter", "select", "dedupe", "map_batches", "window")
 WINDOWS = ("tumbling", "hopping", "cumulate", "session", "whole")
 
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
@@ -37,6 +37,9 @@ Expression = Annotated[str, Field(min_length=1)]
 _LAST_PART = re.compile(
     r"""(?:`(?P<quoted>[^`]*)`|_headers\[(?P<mark>['"])(?P<header>.*)(?P=mark)\]|(?P<bare>[^.`]*))$"""
 )
+
+
+_FUNCTION = re.compile(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*:[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 
 
 def column_name(expression: str) -> str:
@@ -140,6 +143,33 @@ class DedupeStep(StepBase):
     method: Literal["exact"] = setting("exact", "How ids are kept: 128-bit fingerprints, nothing dropped by guess.")
 
 
+def function_name(function: str | Callable[..., Any]) -> str:
+    """What a function is called in files and in saved state: `module:name`."""
+    if isinstance(function, str):
+        return function
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    return f"{getattr(function, '__module__', None) or type(function).__module__}:{name}"
+
+
+def _function(value: Any) -> Any:
+    if isinstance(value, str) and not _FUNCTION.fullmatch(value):
+        raise ValueError('a function is written "module:name", as "jobs:enrich"')
+    if not isinstance(value, str) and not callable(value):
+        raise ValueError("a function is a Python function, or its name as module:name")  # noqa: TRY004 - pydantic collects ValueErrors
+    return value
+
+
+class MapBatchesStep(StepBase):
+    """Replaces the columns by what a Python function makes of whole batches; as many rows, in the same order."""
+
+    map_batches: Annotated[
+        Any, BeforeValidator(_function), PlainSerializer(function_name), WithJsonSchema({"type": "string"})
+    ] = setting(..., 'The function, as `"module:name"`: it takes Arrow (see the guide) and gives Arrow.')
+    types: dict[str, str] = setting(
+        ..., 'The columns it gives, in order, with their types, as `score = "float64"`.', alias="schema", min_length=1
+    )
+
+
 class WindowStep(Parameterised):
     """Groups and aggregates per window; the keys that every kind of window has."""
 
@@ -215,6 +245,7 @@ STEP_MODELS: Mapping[str, type[StepBase]] = {
     "filter": FilterStep,
     "select": SelectStep,
     "dedupe": DedupeStep,
+    "map_batches": MapBatchesStep,
     "tumbling": TumblingStep,
     "hopping": HoppingStep,
     "cumulate": CumulateStep,
@@ -256,6 +287,7 @@ StepConfig = Annotated[
     Annotated[FilterStep, Tag("filter")]
     | Annotated[SelectStep, Tag("select")]
     | Annotated[DedupeStep, Tag("dedupe")]
+    | Annotated[MapBatchesStep, Tag("map_batches")]
     | Annotated[TumblingStep, Tag("tumbling")]
     | Annotated[HoppingStep, Tag("hopping")]
     | Annotated[CumulateStep, Tag("cumulate")]

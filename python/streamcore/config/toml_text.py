@@ -19,7 +19,8 @@ from streamcore.config.models import PipelineConfig
 from streamcore.config.paths import Path, is_expression
 from streamcore.config.redact import is_secret_key, redact_url
 from streamcore.config.sinks import DeadLettersConfig
-from streamcore.config.steps import VERBS, WindowStep, column_name
+from streamcore.config.steps import VERBS, MapBatchesStep, WindowStep, column_name, function_name
+from streamcore.errors import ConfigError
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 LEADING = ("name", "type", *VERBS)
@@ -39,6 +40,8 @@ def to_toml(config: PipelineConfig) -> str:
 
 def _written(model: BaseModel, *, tagged: bool = True) -> dict[str, Any]:
     """What has to be written of a model: its kind, and whatever differs from its default."""
+    if isinstance(model, MapBatchesStep):
+        _require_importable(model)
     values = model.model_dump()
     written: dict[str, Any] = {}
     for name, field in type(model).model_fields.items():
@@ -48,6 +51,13 @@ def _written(model: BaseModel, *, tagged: bool = True) -> dict[str, Any]:
     if isinstance(model, WindowStep) and "by" in written:
         written["by"] = _shortest_keys(model.by)
     return {key: written[key] for key in sorted(written, key=lambda key: key not in LEADING)}
+
+
+def _require_importable(step: MapBatchesStep) -> None:
+    """A file can only name what a later run finds again."""
+    name = function_name(step.map_batches)
+    if "<" in name or name.startswith("__main__:"):
+        raise ConfigError(f"the function {name} has no place in a file: put it at the top of a module of its own")
 
 
 def _written_value(value: Any, dumped: Any) -> Any:

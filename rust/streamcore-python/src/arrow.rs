@@ -17,9 +17,9 @@ use streamcore::error::{Error, Problem};
 use streamcore::raw::Header;
 
 /// Names that the Arrow `PyCapsule` interface fixes.
-const ARRAY: &CStr = c"arrow_array";
-const SCHEMA: &CStr = c"arrow_schema";
-const STREAM: &CStr = c"arrow_array_stream";
+pub const ARRAY: &CStr = c"arrow_array";
+pub const SCHEMA: &CStr = c"arrow_schema";
+pub const STREAM: &CStr = c"arrow_array_stream";
 
 /// Rows of one output as Arrow: `result`, `late`, `future` or `rejected`.
 #[pyclass(frozen, module = "streamcore._core")]

@@ -7,7 +7,7 @@ use crate::error::enter;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use streamcore::error::Problem;
-use streamcore::plan::{Analysis, Output, Plan, Step, analyse};
+use streamcore::plan::{Analysis, Output, Plan, analyse};
 use streamcore::spec::Spec;
 use streamcore::table::RECORD_COLUMNS;
 use streamcore::window::WindowKind;
@@ -66,12 +66,7 @@ fn add_plan(described: &Bound<'_, PyDict>, plan: Option<&Plan>) -> PyResult<()> 
     let columns = plan.map_or_else(Vec::new, columns);
     let fields = plan.iter().flat_map(|plan| &plan.decode.fields);
     let fields: Vec<(&str, String)> = fields.map(|field| (field.path.as_str(), field.data_type.to_string())).collect();
-    let window = plan.and_then(|plan| {
-        plan.steps.iter().find_map(|step| match step {
-            Step::Window(window) => Some(&window.plan),
-            Step::Filter(_) | Step::Select(_) | Step::Dedupe { .. } => None,
-        })
-    });
+    let window = plan.and_then(Plan::result_window);
     let emit = window.map(|window| if window.updates { "updates" } else { "final" });
     let sessions = window.is_some_and(|window| matches!(window.kind, WindowKind::Session(_)));
     described.set_item("columns", columns)?;

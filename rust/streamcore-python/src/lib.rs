@@ -9,6 +9,7 @@ mod checkpoint;
 mod describe;
 mod error;
 mod files;
+mod function;
 mod generate;
 mod intake;
 mod pipeline;

@@ -5,13 +5,14 @@
 
 use crate::arrow::Batch;
 use crate::error::{Failure, enter, lock};
+use crate::function::Function;
 use crate::raw::Raw;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict};
 use std::collections::BTreeMap;
 use std::num::NonZero;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use streamcore::pipeline::workers::Workers;
 use streamcore::pipeline::{self, COMBINE_LANE, OutputBatch};
 use streamcore::spec::Spec;
@@ -67,10 +68,15 @@ impl Pipeline {
 impl Pipeline {
     /// Raises `ConfigError` listing every mistake.
     #[new]
-    fn new(py: Python<'_>, spec: &[u8]) -> PyResult<Self> {
-        enter(py, || {
+    #[pyo3(signature = (spec, functions = None))]
+    fn new(py: Python<'_>, spec: &[u8], functions: Option<BTreeMap<String, Py<PyAny>>>) -> PyResult<Self> {
+        enter(py, move || {
             let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-            let pipeline = pipeline::Pipeline::new(&Spec::from_json(spec)?, threads)?;
+            let mut spec = Spec::from_json(spec)?;
+            for (name, function) in functions.unwrap_or_default() {
+                spec.functions.insert(name, Arc::new(Function(function)));
+            }
+            let pipeline = pipeline::Pipeline::new(&spec, threads)?;
             Ok(Self(Mutex::new(Workers::new(pipeline))))
         })
     }
@@ -183,6 +189,14 @@ impl Pipeline {
                 ledgers.insert(COMBINE_LANE, counters.into_iter().collect());
             }
             Ok(ledgers)
+        })
+    }
+
+    /// For each stage behind a window, by its first step: the counters of that window's rows.
+    fn stages(&self, py: Python<'_>) -> PyResult<BTreeMap<String, BTreeMap<&'static str, u64>>> {
+        self.run(py, |pipeline| {
+            let stages = pipeline.stage_ledgers().into_iter();
+            Ok(stages.map(|(name, ledger)| (name.to_owned(), ledger.entries().into_iter().collect())).collect())
         })
     }
 

@@ -45,7 +45,7 @@ impl Combine {
         rows: &mut ResultRows,
     ) -> Result<()> {
         self.watermark_ms = self.watermark_ms.max(minimum.active_ms);
-        let partials = lanes.values().filter_map(Lane::partial_fires_ms);
+        let partials = lanes.values().filter_map(|lane| lane.held.partial_fires_ms());
         let next = partials.chain(self.windows.next_fire_ms()).min();
         let sessions = matches!(self.windows, Windows::Session(_));
         if sessions || next.is_some_and(|next| next <= self.watermark_ms) {
@@ -55,7 +55,7 @@ impl Combine {
             Windows::Aligned(windows) => windows.fire(self.watermark_ms, minimum.all_ms.min(self.watermark_ms), rows),
             Windows::Session(windows) => {
                 let waiting: Vec<&SessionWindows> =
-                    lanes.values().filter(|lane| !idle(lane)).filter_map(Lane::open_sessions).collect();
+                    lanes.values().filter(|lane| !idle(lane)).filter_map(|lane| lane.held.open_sessions()).collect();
                 let awaited = |closed: &Closed| waiting.iter().any(|open| open.awaits(closed));
                 windows.fire(self.watermark_ms, awaited, rows)
             }
@@ -67,11 +67,11 @@ impl Combine {
         for lane in lanes.values_mut() {
             match &mut self.windows {
                 Windows::Aligned(windows) => {
-                    if let Some(partial) = lane.partial() {
+                    if let Some(partial) = lane.held.partial() {
                         self.too_late += windows.absorb(partial, rows)?;
                     }
                 }
-                Windows::Session(windows) => windows.merge(lane.take_closed()),
+                Windows::Session(windows) => windows.merge(lane.held.take_closed()),
             }
         }
         Ok(())
@@ -82,7 +82,7 @@ impl Combine {
         match &mut self.windows {
             Windows::Aligned(windows) => windows.fire_at_end(rows),
             Windows::Session(windows) => {
-                let open = lanes.values().filter_map(Lane::open_sessions).flat_map(SessionWindows::open);
+                let open = lanes.values().filter_map(|lane| lane.held.open_sessions()).flat_map(SessionWindows::open);
                 windows.fire_at_end(open.collect(), rows)
             }
         }
@@ -118,6 +118,12 @@ impl Combine {
         self.too_late = saved.varint()?;
         self.committed = (self.watermark_ms, self.too_late);
         self.windows.load(saved)
+    }
+
+    /// See [`Windows::ends`].
+    #[must_use]
+    pub fn ends(&self) -> u32 {
+        self.windows.ends()
     }
 
     /// The minimum watermark fired at, ms.

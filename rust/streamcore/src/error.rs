@@ -169,6 +169,8 @@ pub enum RejectKind {
     KeyTooLong,
     /// The record key is not the field that `keyed_by` names.
     KeyMismatch,
+    /// A function of the user failed for this row.
+    FunctionFailed,
     /// A panic while decoding this record: a bug of ours, isolated to it.
     InternalPanic,
 }
@@ -190,6 +192,7 @@ impl RejectKind {
             Self::KeyNull => "KEY_NULL",
             Self::KeyTooLong => "KEY_TOO_LONG",
             Self::KeyMismatch => "KEY_MISMATCH",
+            Self::FunctionFailed => "FUNCTION_FAILED",
             Self::InternalPanic => "INTERNAL_PANIC",
         }
     }

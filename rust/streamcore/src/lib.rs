@@ -1,5 +1,6 @@
 //! The streamcore engine.
 #![warn(missing_docs)]
+pub mod arrays;
 pub mod batch;
 pub mod buffer;
 pub mod checkpoint;
@@ -10,6 +11,8 @@ pub mod dedupe;
 pub mod encode;
 pub mod error;
 pub mod expr;
+pub mod flow;
+pub mod function;
 pub mod generate;
 pub mod group;
 pub mod infer;
@@ -22,6 +25,7 @@ mod prefetch;
 pub mod raw;
 pub mod results;
 pub mod spec;
+pub mod stage;
 pub mod state;
 pub mod table;
 pub mod time_text;

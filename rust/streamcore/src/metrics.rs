@@ -76,21 +76,33 @@ impl Ledger {
     /// Reads what `encode` wrote.
     pub fn decode(reader: &mut Reader<'_>) -> Result<Self> {
         let mut ledger = Self::default();
-        for field in [
-            &mut ledger.read,
-            &mut ledger.applied,
-            &mut ledger.filtered,
-            &mut ledger.duplicate,
-            &mut ledger.late,
-            &mut ledger.future,
-            &mut ledger.rejected,
-            &mut ledger.tombstone,
-            &mut ledger.no_window,
-            &mut ledger.late_windows,
-        ] {
+        for field in ledger.entries_mut() {
             *field = reader.varint()?;
         }
         Ok(ledger)
+    }
+
+    /// Adds the counters of another.
+    pub fn add(&mut self, other: &Self) {
+        for (field, (_, value)) in self.entries_mut().into_iter().zip(other.entries()) {
+            *field += value;
+        }
+    }
+
+    /// Every counter, in the order of `entries`.
+    const fn entries_mut(&mut self) -> [&mut u64; 10] {
+        [
+            &mut self.read,
+            &mut self.applied,
+            &mut self.filtered,
+            &mut self.duplicate,
+            &mut self.late,
+            &mut self.future,
+            &mut self.rejected,
+            &mut self.tombstone,
+            &mut self.no_window,
+            &mut self.late_windows,
+        ]
     }
 }
 
@@ -112,5 +124,8 @@ mod tests {
         let mut saved = Vec::new();
         ledger.encode(&mut saved);
         assert_eq!(Ledger::decode(&mut Reader::new(&saved)).expect("whole"), ledger);
+        let mut twice = ledger;
+        twice.add(&ledger);
+        assert_eq!((twice.read, twice.late_windows, twice.late), (600, 14, 0));
     }
 }

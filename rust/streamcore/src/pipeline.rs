@@ -5,67 +5,30 @@
 //! calls, so a checkpoint is a plain snapshot. Invariant: results do not depend on how the input is
 //! cut into pushes.
 
+mod output;
 pub mod work;
 pub mod workers;
+
+pub use output::{OutputBatch, OutputKind};
 
 use crate::batch::Batch;
 use crate::codec::{Reader, Write};
 use crate::combine::Combine;
 use crate::decode::Decoder;
-use crate::error::{Error, ErrorKind, Result};
-use crate::lane::{Lane, LaneOutput, Left};
+use crate::error::{Error, ErrorKind, Problem, Result};
+use crate::lane::{Lane, LaneOutput};
 use crate::metrics::Ledger;
-use crate::plan::{Output, Plan, Step, analyse};
-use crate::raw::{Header, RawBatch};
-use crate::results::OutputColumn;
-use crate::spec::Spec;
-use crate::table;
+use crate::plan::{Plan, analyse};
+use crate::raw::RawBatch;
+use crate::spec::{Spec, StepSpec};
+use crate::stage::{Fired, StageOutput, Stages};
 use crate::watermark::{Minimum, minimum};
-use crate::window::WindowPlan;
 use crate::window::rows::ResultRows;
-use arrow_array::RecordBatch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The combine stage's number among the lanes of saved state.
 pub const COMBINE_LANE: i32 = -1;
-
-/// Which output rows belong to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputKind {
-    /// Results.
-    Result,
-    /// Records too late for every window of theirs.
-    Late,
-    /// Records whose event time is too far ahead.
-    Future,
-    /// Dead letters.
-    Rejected,
-}
-
-impl OutputKind {
-    /// The output's name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Result => "result",
-            Self::Late => "late",
-            Self::Future => "future",
-            Self::Rejected => "rejected",
-        }
-    }
-}
-
-/// Rows on their way out.
-#[derive(Debug, Clone)]
-pub struct OutputBatch {
-    /// The output.
-    pub kind: OutputKind,
-    /// The rows.
-    pub batch: RecordBatch,
-    /// For rows that are records: the headers of each, where they were taken along.
-    pub headers: Vec<Vec<Header>>,
-}
 
 /// What an epoch leaves behind when it is sealed.
 #[derive(Debug)]
@@ -86,6 +49,8 @@ pub struct Pipeline {
     decoder: Arc<Decoder>,
     lanes: BTreeMap<i32, Lane>,
     combine: Option<Combine>,
+    /// The stages behind the first, where lanes' windows meet in `combine`.
+    stages: Stages,
     /// The epoch being filled, from 1.
     epoch: u64,
     /// The latest time told; the engine's idea of now never falls.
@@ -99,10 +64,15 @@ impl Pipeline {
     pub fn new(spec: &Spec, threads: usize) -> Result<Self> {
         let analysis = analyse(spec);
         let Some(plan) = analysis.plan else { return Err(Error::config(analysis.problems)) };
-        let combine = window_plan(&plan).filter(|_| plan.combine).map(Combine::new);
+        let missing = missing_functions(spec);
+        if !missing.is_empty() {
+            return Err(Error::config(missing));
+        }
+        let combine = plan.window().filter(|_| plan.combine).map(Combine::new);
         let bound = if plan.limits.threads_max == 0 { threads } else { plan.limits.threads_max };
         Ok(Self {
             decoder: Arc::new(Decoder::new(plan.decode.clone())),
+            stages: Stages::new(plan.combined_stages(), COMBINE_LANE),
             plan,
             lanes: BTreeMap::new(),
             combine,
@@ -205,13 +175,12 @@ impl Pipeline {
         if self.minimum().all_idle && self.plan.clock.advance_when_idle {
             self.lanes.values_mut().for_each(|lane| lane.clock.run_on(now_ms));
         }
-        let mut rows = self.result_rows();
+        let mut output = LaneOutput::default();
         for lane in self.lanes.values_mut() {
-            let mut output = LaneOutput { windows: rows.take(), ..LaneOutput::default() };
             lane.advance(&self.plan, &mut output)?;
-            rows = output.windows;
         }
-        let mut collected: Vec<OutputBatch> = self.batch_rows(rows).into_iter().collect();
+        let mut collected: Vec<OutputBatch> = self.batch_rows(output.windows).into_iter().collect();
+        collected.extend(self.batch_stages(output.stages));
         collected.extend(self.advance_combine()?);
         Ok(collected)
     }
@@ -221,51 +190,77 @@ impl Pipeline {
         minimum(clocks, self.now_ms, self.plan.clock.idle_timeout_ms)
     }
 
-    fn advance_combine(&mut self) -> Result<Option<OutputBatch>> {
-        let (minimum, rows) = (self.minimum(), self.result_rows());
-        let (Some(combine), Some(mut rows)) = (&mut self.combine, rows) else { return Ok(None) };
+    fn advance_combine(&mut self) -> Result<Vec<OutputBatch>> {
+        let (minimum, rows) = (self.minimum(), self.plan.result_rows());
+        let (Some(combine), Some(mut rows)) = (&mut self.combine, rows) else { return Ok(Vec::new()) };
         let (now_ms, timeout_ms) = (self.now_ms, self.plan.clock.idle_timeout_ms);
         let idle = |lane: &Lane| !minimum.all_idle && lane.clock.is_idle(now_ms, timeout_ms);
         combine.advance(&mut self.lanes, idle, minimum, &mut rows)?;
-        Ok(self.batch_rows(Some(rows)))
+        self.pass_on(rows)
+    }
+
+    /// Takes rows that left `combine` through the stages behind.
+    fn pass_on(&mut self, rows: ResultRows) -> Result<Vec<OutputBatch>> {
+        let combine = self.combine.as_ref().filter(|_| !self.stages.is_empty());
+        let Some(combine) = combine else { return Ok(self.batch_rows(Some(rows)).into_iter().collect()) };
+        let (fired, mut output) = (Fired { rows, ends: combine.ends() }, StageOutput::default());
+        self.stages.advance(&self.plan.stages, fired, combine.watermark_ms(), &mut output)?;
+        Ok(self.batch_stages(output))
     }
 
     /// The bounded input is over: every window's row leaves. Lanes keep their clocks and windows
     /// their state, so that a later run goes on where this one stood.
     pub fn end(&mut self) -> Result<Vec<OutputBatch>> {
-        let Some(mut rows) = self.result_rows() else { return Ok(Vec::new()) };
+        let Some(mut rows) = self.plan.result_rows() else { return Ok(Vec::new()) };
+        let mut output = StageOutput::default();
         for lane in self.lanes.values_mut() {
-            lane.end(&mut rows)?;
+            lane.end(&self.plan, &mut rows, &mut output)?;
         }
         if let Some(combine) = &mut self.combine {
             combine.take(&mut self.lanes, &mut rows)?;
-            combine.end(&self.lanes, &mut rows)?;
+            let ends = combine.ends();
+            if self.stages.is_empty() {
+                combine.end(&self.lanes, &mut rows)?;
+            } else {
+                // What lanes that came back from idleness add to windows that fired is no end of theirs.
+                let fired = Fired { rows, ends };
+                self.stages.advance(&self.plan.stages, fired, combine.watermark_ms(), &mut output)?;
+                let Some(mut last) = self.plan.result_rows() else { return Ok(Vec::new()) };
+                combine.end(&self.lanes, &mut last)?;
+                self.stages.end(&self.plan.stages, Fired { rows: last, ends }, &mut output)?;
+                return Ok(self.batch_stages(output));
+            }
         }
-        Ok(self.batch_rows(Some(rows)).into_iter().collect())
+        let mut collected: Vec<OutputBatch> = self.batch_rows(Some(rows)).into_iter().collect();
+        collected.extend(self.batch_stages(output));
+        Ok(collected)
     }
 
     /// Ends the epoch: changed rows leave, ledgers are checked, the digest is brought up to date.
     pub fn seal(&mut self) -> Result<Sealed> {
-        let mut rows = self.result_rows();
-        if let (Some(combine), Some(rows)) = (&mut self.combine, &mut rows) {
-            combine.take(&mut self.lanes, rows)?;
+        let (mut outputs, mut rows) = (Vec::new(), self.plan.result_rows());
+        if let (Some(combine), Some(mut merged)) = (&mut self.combine, self.plan.result_rows()) {
+            combine.take(&mut self.lanes, &mut merged)?;
+            outputs = self.pass_on(merged)?;
         }
-        let mut digest = 0_u64;
+        let (mut digest, mut output) = (0_u64, StageOutput::default());
         for lane in self.lanes.values_mut() {
-            let lane_digest = lane.seal(rows.as_mut())?;
+            let lane_digest = lane.seal(&self.plan, rows.as_mut(), &mut output)?;
             digest = digest.wrapping_add((lane_digest ^ lane.id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         }
         if let (Some(combine), Some(rows)) = (&mut self.combine, &mut rows) {
             digest ^= combine.seal(rows)?;
             self.check_combine()?;
         }
-        let outputs = self.batch_rows(rows).into_iter().collect();
+        digest ^= self.stages.seal(self.plan.combined_stages(), &mut output)?;
+        outputs.extend(self.batch_rows(rows));
+        outputs.extend(self.batch_stages(output));
         Ok(Sealed { epoch: self.epoch, outputs, digest })
     }
 
     /// Nothing that a lane counted as applied may be missing in the combine stage.
     fn check_combine(&mut self) -> Result<()> {
-        if self.lanes.values_mut().any(|lane| lane.partial().is_some_and(|partial| partial.open_windows() > 0)) {
+        if self.lanes.values_mut().any(|lane| lane.held.partial().is_some_and(|partial| partial.open_windows() > 0)) {
             return Err(Error::new(ErrorKind::Internal, "a lane still holds windows after they were merged"));
         }
         Ok(())
@@ -277,6 +272,7 @@ impl Pipeline {
         if let Some(combine) = &mut self.combine {
             combine.commit();
         }
+        self.stages.commit();
         self.epoch += 1;
     }
 
@@ -286,6 +282,7 @@ impl Pipeline {
         if let Some(combine) = &mut self.combine {
             combine.rollback();
         }
+        self.stages.rollback();
     }
 
     /// Sealed state of each lane and of the combine stage ([`COMBINE_LANE`]).
@@ -306,6 +303,7 @@ impl Pipeline {
         if let Some(combine) = &self.combine {
             let mut out = head(self.epoch);
             combine.save(&mut out);
+            self.stages.save(&mut out);
             saved.push((COMBINE_LANE, out));
         }
         saved
@@ -335,6 +333,7 @@ impl Pipeline {
                 return Err(Error::state("the state has a combine stage and the pipeline has none"));
             };
             combine.load(&mut reader)?;
+            self.stages.load(&mut reader)?;
         } else {
             let mut lane = Lane::new(id, &self.plan);
             lane.load(&self.plan, &mut reader)?;
@@ -359,6 +358,17 @@ impl Pipeline {
     /// Each lane's ledger.
     pub fn ledgers(&self) -> impl Iterator<Item = (i32, &Ledger)> {
         self.lanes.values().map(|lane| (lane.id, &lane.ledger))
+    }
+
+    /// For each stage behind the first, where the rows of the window before went, in all lanes.
+    #[must_use]
+    pub fn stage_ledgers(&self) -> Vec<(&str, Ledger)> {
+        let mut ledgers: Vec<(&str, Ledger)> =
+            self.plan.stages.iter().map(|stage| (stage.name.as_str(), Ledger::default())).collect();
+        for stages in self.lanes.values().map(Lane::stages).chain([&self.stages]) {
+            ledgers.iter_mut().zip(stages.ledgers()).for_each(|((_, sum), ledger)| sum.add(ledger));
+        }
+        ledgers
     }
 
     /// Each lane, for its clock.
@@ -388,7 +398,7 @@ impl Pipeline {
     #[must_use]
     pub fn state_bytes(&self) -> u64 {
         let lanes: usize = self.lanes.values().map(Lane::byte_len).sum();
-        (lanes + self.combine.as_ref().map_or(0, Combine::byte_len)) as u64
+        (lanes + self.combine.as_ref().map_or(0, Combine::byte_len) + self.stages.byte_len()) as u64
     }
 
     /// See [`Decoder::layouts_forgotten`].
@@ -402,7 +412,8 @@ impl Pipeline {
     /// lane that was revoked no longer count.
     #[must_use]
     pub fn batches_not_interned(&self) -> u64 {
-        self.decoder.batches_not_interned() + self.lanes.values().map(Lane::batches_not_interned).sum::<u64>()
+        self.decoder.batches_not_interned()
+            + self.lanes.values().map(|lane| lane.held.batches_not_interned()).sum::<u64>()
     }
 
     /// Windows that have rows and have not fired. One that rows of several lanes wait to be merged
@@ -410,77 +421,18 @@ impl Pipeline {
     #[must_use]
     pub fn open_windows(&self) -> usize {
         let lanes: usize = self.lanes.values().map(Lane::open_windows).sum();
-        lanes + self.combine.as_ref().map_or(0, Combine::open_windows)
+        lanes + self.combine.as_ref().map_or(0, Combine::open_windows) + self.stages.open_windows()
     }
+}
 
-    fn result_rows(&self) -> Option<ResultRows> {
-        window_plan(&self.plan).map(|plan| ResultRows::new(plan))
-    }
-
-    fn batch_rows(&self, rows: Option<ResultRows>) -> Option<OutputBatch> {
-        let rows = rows.filter(|rows| !rows.is_empty())?;
-        let Output::Windows(names) = &self.plan.output else { return None };
-        Some(plain(OutputKind::Result, table::batch_of(names, rows.into_columns())))
-    }
-
-    /// Turns what the lanes put out into batches: results first, then what left before, lane by lane.
-    fn collect(&self, raws: &[RawBatch], outputs: Vec<LaneOutput>) -> Vec<OutputBatch> {
-        let (mut results, mut others) = (Vec::new(), Vec::new());
-        for (raw, output) in raws.iter().zip(outputs) {
-            results.extend(self.batch_rows(output.windows));
-            if let Output::Rows(names) = &self.plan.output {
-                let batches = output
-                    .rows
-                    .into_iter()
-                    .map(|columns| table::batch_of(names, columns.into_iter().map(OutputColumn::from).collect()));
-                results.extend(batches.map(|batch| plain(OutputKind::Result, batch)));
-            }
-            if !output.records.is_empty() {
-                let batch = table::records(raw, &output.records);
-                results.push(of_records(OutputKind::Result, batch, raw, &output.records));
-            }
-            let kinds = [
-                (OutputKind::Late, table::late as fn(&RawBatch, &[_]) -> RecordBatch),
-                (OutputKind::Future, table::future),
-                (OutputKind::Rejected, table::rejected),
-            ];
-            for (kind, make) in kinds {
-                let rows: Vec<u32> =
-                    output.left.iter().filter(|row| kind_of(&row.left) == kind).map(|row| row.raw_row).collect();
-                if !rows.is_empty() {
-                    others.push(of_records(kind, make(raw, &output.left), raw, &rows));
-                }
-            }
+/// Functions that the description names and nobody handed over.
+fn missing_functions(spec: &Spec) -> Vec<Problem> {
+    let missing = |(number, step): (usize, &StepSpec)| match step {
+        StepSpec::MapBatches { function, .. } if spec.functions.get(function).is_none() => {
+            let at = format!("steps[{number}].map_batches");
+            Some(Problem::new(at, format!("the function {function} was not handed over with the description")))
         }
-        results.append(&mut others);
-        results
-    }
-}
-
-const fn kind_of(left: &Left) -> OutputKind {
-    match left {
-        Left::Late { .. } => OutputKind::Late,
-        Left::Future { .. } => OutputKind::Future,
-        Left::Rejected { .. } => OutputKind::Rejected,
-    }
-}
-
-fn plain(kind: OutputKind, batch: RecordBatch) -> OutputBatch {
-    OutputBatch { kind, batch, headers: Vec::new() }
-}
-
-fn of_records(kind: OutputKind, batch: RecordBatch, raw: &RawBatch, rows: &[u32]) -> OutputBatch {
-    let headers = if raw.has_headers() {
-        rows.iter().map(|row| raw.headers(*row as usize).to_vec()).collect()
-    } else {
-        Vec::new()
-    };
-    OutputBatch { kind, batch, headers }
-}
-
-fn window_plan(plan: &Plan) -> Option<&Arc<WindowPlan>> {
-    plan.steps.iter().find_map(|step| match step {
-        Step::Window(window) => Some(&window.plan),
         _ => None,
-    })
+    };
+    spec.steps.iter().enumerate().filter_map(missing).collect()
 }

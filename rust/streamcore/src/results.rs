@@ -130,6 +130,28 @@ impl OutputColumn {
 }
 
 impl Lists {
+    /// The lists of `rows`, in that order.
+    #[must_use]
+    pub fn gather(&self, rows: &[u32]) -> Self {
+        let mut gathered = Self {
+            items: Column::new(self.items.data_type),
+            counts: self.counts.as_ref().map(|counts| Column::new(counts.data_type)),
+            ends: Vec::with_capacity(rows.len()),
+            validity: Validity::default(),
+        };
+        for row in rows.iter().map(|row| *row as usize) {
+            let start = if row == 0 { 0 } else { self.ends[row - 1] as usize };
+            for item in start..self.ends[row] as usize {
+                gathered.items.push(self.items.get(item));
+                if let (Some(counts), Some(from)) = (&mut gathered.counts, &self.counts) {
+                    counts.push(from.get(item));
+                }
+            }
+            gathered.end(self.validity.is_valid(row));
+        }
+        gathered
+    }
+
     fn end(&mut self, valid: bool) {
         self.validity.push(self.ends.len(), valid);
         self.ends.push(self.items.len() as u32);
@@ -150,6 +172,8 @@ mod tests {
         let OutputColumn::Lists(lists) = column else { panic!("lists") };
         assert_eq!(lists.ends, [2, 2, 2]);
         assert_eq!(lists.validity.flags(), [true, false, true]);
+        let gathered = lists.gather(&[1, 0, 0]);
+        assert_eq!((&gathered.ends[..], gathered.validity.flags()), (&[0, 2, 4][..], &[false, true, true][..]));
         assert_eq!(lists.counts.map(|counts| counts.get(0) == Scalar::Int64(2)), Some(true));
     }
 

@@ -4,6 +4,7 @@
 //! file gives the shape, `plan.rs` checks the meaning and finds all mistakes at once.
 
 use crate::error::{Error, Problem, Result};
+use crate::function::Functions;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -22,6 +23,9 @@ pub struct Spec {
     /// Bounds.
     #[serde(default)]
     pub limits: LimitsSpec,
+    /// What the names of functions mean; handed over beside the description.
+    #[serde(skip)]
+    pub functions: Functions,
 }
 
 impl Spec {
@@ -161,8 +165,26 @@ pub enum StepSpec {
         /// How long an id is remembered past its event time, ms.
         within_ms: i64,
     },
+    /// Replaces the columns by what a function of the user makes of whole batches.
+    MapBatches {
+        /// The function's name.
+        function: String,
+        /// The columns it gives, in order.
+        schema: Vec<TypedSpec>,
+    },
     /// Groups and aggregates per window.
     Window(WindowSpec),
+}
+
+/// A column with its type.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TypedSpec {
+    /// The column's name.
+    pub name: String,
+    /// The type, as `[source.schema]` names it.
+    #[serde(rename = "type")]
+    pub type_: String,
 }
 
 /// A window step.

@@ -165,6 +165,12 @@ impl Expression {
         Self { root }
     }
 
+    /// The column at `place`, which is of `data_type`.
+    #[must_use]
+    pub fn column(place: usize, data_type: DataType) -> Self {
+        Self { root: Typed { operation: Operation::Column(place), data_type } }
+    }
+
     /// The type of the value.
     #[must_use]
     pub fn data_type(&self) -> DataType {

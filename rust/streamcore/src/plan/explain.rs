@@ -29,23 +29,28 @@ impl Display for Explained<'_> {
         let plan = self.plan;
         plan.decode_lines(f)?;
         plan.clock_line(f)?;
-        for (step, spec) in plan.steps.iter().zip(&self.spec.steps) {
-            step_line(step, spec, f)?;
+        let mut specs = self.spec.steps.iter();
+        plan.steps.iter().zip(&mut specs).try_for_each(|(step, spec)| step_line(step, spec, f))?;
+        plan.combine_line(f)?;
+        for stage in &plan.stages {
+            stage.steps.iter().zip(&mut specs).try_for_each(|(step, spec)| step_line(step, spec, f))?;
         }
-        plan.result_lines(f)
+        plan.result_line(f)
     }
 }
 
 impl Plan {
-    fn result_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        if matches!(self.output, Output::Windows(_)) {
-            let combine = if self.combine {
-                "merge all lanes' windows in this process, fire at the minimum watermark"
-            } else {
-                "each lane's windows are final (the group key is the record key)"
-            };
-            writeln!(f, "combine  {combine}")?;
-        }
+    /// Where lanes' windows meet, behind the first window.
+    fn combine_line(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let line = match (self.window(), self.combine) {
+            (None, _) => return Ok(()),
+            (Some(_), true) => "merge all lanes' windows in this process, fire at the minimum watermark",
+            (Some(_), false) => "each lane's windows are final (the group key is the record key)",
+        };
+        writeln!(f, "combine  {line}")
+    }
+
+    fn result_line(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let columns = match &self.output {
             Output::Windows(columns) | Output::Rows(columns) => {
                 columns.iter().map(|(name, data_type)| format!("{name} {data_type}")).collect::<Vec<_>>().join(", ")
@@ -91,6 +96,10 @@ fn step_line(step: &Step, spec: &StepSpec, f: &mut Formatter<'_>) -> fmt::Result
     match (step, spec) {
         (Step::Filter(_), StepSpec::Filter { condition }) => writeln!(f, "filter   {}", condition.text),
         (Step::Select(_), StepSpec::Select { columns }) => writeln!(f, "select   {}", texts(columns)),
+        (Step::MapBatches(map), _) => {
+            let given = map.output.iter().map(|(name, data_type)| format!("{name} {data_type}"));
+            writeln!(f, "map      {} on whole batches, giving {}", map.name, given.collect::<Vec<_>>().join(", "))
+        }
         (Step::Dedupe { field, within_ms, .. }, _) => {
             writeln!(
                 f,

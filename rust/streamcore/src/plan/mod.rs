@@ -6,6 +6,7 @@
 mod explain;
 mod kinds;
 mod scope;
+mod stages;
 mod steps;
 
 use crate::batch::DataType;
@@ -14,6 +15,7 @@ use crate::decode::json::scan::DEPTH_MAX;
 use crate::decode::{DecodePlan, FieldPlan};
 use crate::error::Problem;
 use crate::expr::{Condition, Expression, Field, split_path};
+use crate::function::BatchFunction;
 use crate::group::GroupPlan;
 use crate::raw::Part;
 use crate::results::OutputType;
@@ -21,9 +23,10 @@ use crate::spec::{FormatSpec, LimitsSpec, NullKeysSpec, SourceSpec, Spec};
 use crate::window::WindowPlan;
 use scope::Columns;
 pub use scope::Undeclared;
+pub use stages::StagePlan;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use steps::{Compiled, Compiler};
+use steps::{Compiled, Compiler, TYPES_HINT};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Everything a lane and the combine stage need, fixed for a pipeline's life.
@@ -33,8 +36,10 @@ pub struct Plan {
     pub decode: DecodePlan,
     /// Condition before the clock.
     pub where_: Option<Condition>,
-    /// The steps.
+    /// The steps up to the first window.
     pub steps: Vec<Step>,
+    /// The steps behind it.
+    pub stages: Vec<StagePlan>,
     /// What leaves as `result`.
     pub output: Output,
     /// The clock's settings.
@@ -84,8 +89,44 @@ pub enum Step {
         /// Horizon, ms.
         within_ms: i64,
     },
-    /// Windows; always the last step.
+    /// Replaces columns by what a function makes of them.
+    MapBatches(MapStep),
+    /// Windows; always the last step of a stage.
     Window(WindowStep),
+}
+
+/// A `map_batches` step, compiled.
+#[derive(Debug)]
+pub struct MapStep {
+    /// The function's name.
+    pub name: String,
+    /// The function; none while a description is only looked at.
+    pub function: Option<Arc<dyn BatchFunction>>,
+    /// The columns it is given.
+    pub input: Vec<MapInput>,
+    /// The columns it gives.
+    pub output: Vec<(String, DataType)>,
+}
+
+/// A column that a function is given.
+#[derive(Debug)]
+pub struct MapInput {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub output: OutputType,
+    /// Its place among the columns.
+    pub place: usize,
+    /// For one of lists, the column of the window's rows that holds them.
+    pub lists: Option<usize>,
+}
+
+impl MapStep {
+    /// What a dead letter says where the function fails.
+    #[must_use]
+    pub fn detail(&self, wrong: &str) -> String {
+        format!("{}: {wrong}", self.name)
+    }
 }
 
 /// A window step, compiled.
@@ -141,6 +182,9 @@ pub fn analyse(spec: &Spec) -> Analysis {
         problems.push(Problem::new("limits.max_depth", format!("must be at most {DEPTH_MAX}")));
     }
     let combine = steps::needs_combine(spec, &mut problems);
+    if combine {
+        stages::check_parts(&compiled.steps, &compiled.stages, &mut problems);
+    }
     if columns.fields.len() > CHILDREN_MAX - 2 {
         let message = format!("the pipeline uses {} fields; the most is {}", columns.fields.len(), CHILDREN_MAX - 2);
         problems.push(Problem::new("steps", message));
@@ -169,6 +213,7 @@ pub fn analyse(spec: &Spec) -> Analysis {
         decode,
         where_: compiled.where_,
         steps: compiled.steps,
+        stages: compiled.stages,
         output: compiled.output,
         combine,
         limits: spec.limits.clone(),
@@ -213,8 +258,7 @@ fn declared_types(source: &SourceSpec, problems: &mut Vec<Problem>) -> BTreeMap<
         match (Field::parse(path), DataType::parse(name)) {
             (Err(message), _) => problems.push(Problem::new(at, message)),
             (_, None) => {
-                let hint = "types are bool int64 float64 string binary timestamp decimal(precision,scale)";
-                problems.push(Problem::new(at, format!("there is no type {name}")).hint(hint));
+                problems.push(Problem::new(at, format!("there is no type {name}")).hint(TYPES_HINT));
             }
             (Ok(field), Some(data_type)) => {
                 declared.insert(field.to_string(), data_type);

@@ -6,8 +6,9 @@
 
 use crate::batch::DataType;
 use crate::decode::FieldPlan;
-use crate::expr::{Field, Scope, did_you_mean, split_path};
+use crate::expr::{Field, Scope, did_you_mean, join_path, split_path};
 use crate::raw::Part;
+use crate::results::OutputType;
 use std::collections::BTreeMap;
 
 /// A field whose type the result depends on and nobody declared.
@@ -34,6 +35,25 @@ struct Uses {
     takes_number: bool,
 }
 
+/// The columns of the last `select` or `window`.
+#[derive(Debug, Clone)]
+struct Visible {
+    /// Which of the two.
+    after: &'static str,
+    columns: Vec<VisibleColumn>,
+}
+
+/// A column of a `select` or `window`.
+#[derive(Debug, Clone)]
+pub struct VisibleColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type.
+    pub output: OutputType,
+    /// For one of lists, the column of the window's rows that holds them.
+    pub lists: Option<usize>,
+}
+
 /// Columns visible to expressions.
 #[derive(Debug, Clone)]
 pub struct Columns {
@@ -45,8 +65,8 @@ pub struct Columns {
     pub fields: Vec<FieldPlan>,
     /// Record parts, after them.
     pub parts: Vec<(Part, DataType)>,
-    /// After a `select`: its columns hide the record.
-    selected: Option<Vec<(String, DataType)>>,
+    /// After a `select` or `window`: its columns hide the record.
+    visible: Option<Visible>,
     /// Where the expression being compiled stands.
     pub used_at: String,
     second_pass: bool,
@@ -61,7 +81,7 @@ impl Columns {
             uses: BTreeMap::new(),
             fields: Vec::new(),
             parts: Vec::new(),
-            selected: None,
+            visible: None,
             used_at: String::new(),
             second_pass: false,
         }
@@ -88,7 +108,7 @@ impl Columns {
             };
             self.fields.push(FieldPlan { path: path.clone(), segments: split_path(path), data_type });
         }
-        self.selected = None;
+        self.visible = None;
         self.second_pass = true;
         undeclared
     }
@@ -100,9 +120,27 @@ impl Columns {
         }
     }
 
-    /// From here on only these columns are visible.
-    pub fn select(&mut self, columns: Vec<(String, DataType)>) {
-        self.selected = Some(columns);
+    /// The fields whose types were declared, with their names as columns.
+    pub fn declared(&self) -> Vec<(Field, String)> {
+        let field = |path: &String| Field::parse(path).ok().map(|field| (field, path.clone()));
+        self.declared.keys().filter_map(field).collect()
+    }
+
+    /// From here on only these columns are visible, `after` a step of that verb.
+    pub fn show(&mut self, after: &'static str, columns: Vec<VisibleColumn>) {
+        self.visible = Some(Visible { after, columns });
+    }
+
+    /// The column that a `select` or `window` made, if `text` is nothing but its name.
+    pub fn visible(&self, text: &str) -> Option<(usize, &VisibleColumn)> {
+        let field = Field::parse(text).ok()?.to_string();
+        let columns = &self.visible.as_ref()?.columns;
+        columns.iter().enumerate().find(|(_, column)| join_path(&[&column.name]) == field)
+    }
+
+    /// The columns of the last `select` or `window`.
+    pub fn shown(&self) -> Option<&[VisibleColumn]> {
+        self.visible.as_ref().map(|visible| &visible.columns[..])
     }
 
     fn part(&mut self, part: &Part) -> (usize, DataType) {
@@ -133,16 +171,26 @@ impl Columns {
     }
 }
 
+impl Visible {
+    fn resolve(&self, field: &Field) -> Result<(usize, DataType), String> {
+        let name = field.to_string();
+        let found = self.columns.iter().enumerate().find(|(_, column)| join_path(&[&column.name]) == name);
+        let Some((place, column)) = found else {
+            let names = self.columns.iter().map(|column| column.name.as_str());
+            let near = did_you_mean(&name, names).map(|near| format!("; did you mean {near}?"));
+            return Err(format!("after `{}` there is no column {name}{}", self.after, near.unwrap_or_default()));
+        };
+        match column.output {
+            OutputType::Value(data_type) => Ok((place, data_type)),
+            lists => Err(format!("{name} is a {lists}: `select` can pass it on, and nothing can be computed of it")),
+        }
+    }
+}
+
 impl Scope for Columns {
     fn resolve(&mut self, field: &Field, hint: Option<DataType>) -> Result<(usize, DataType), String> {
-        if let Some(selected) = &self.selected {
-            let name = field.to_string();
-            let found = selected.iter().position(|(known, _)| *known == name);
-            return found.map(|place| (place, selected[place].1)).ok_or_else(|| {
-                let names = selected.iter().map(|(known, _)| known.as_str());
-                let near = did_you_mean(&name, names).map(|near| format!("; did you mean {near}?"));
-                format!("after `select` there is no column {name}{}", near.unwrap_or_default())
-            });
+        if let Some(visible) = &self.visible {
+            return visible.resolve(field);
         }
         match field {
             Field::Part(part) => Ok(self.part(part)),

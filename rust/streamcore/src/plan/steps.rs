@@ -4,14 +4,17 @@
 //! run finds them all.
 
 use super::kinds::{check_length, window_kind};
-use super::scope::Columns;
-use super::{Output, Step, WindowStep};
+use super::scope::{Columns, VisibleColumn};
+use super::stages::StagePlan;
+use super::{MapInput, MapStep, Output, Step, WindowStep};
 use crate::batch::DataType;
 use crate::error::Problem;
-use crate::expr::{AggregateCall, Condition, Expression};
+use crate::expr::{AggregateCall, Condition, Expression, Field, Scope};
 use crate::group::key::KeyCodec;
 use crate::results::OutputType;
-use crate::spec::{CombineSpec, EmitSpec, ExpressionSpec, NamedSpec, Spec, StepSpec, WindowSpec};
+use crate::spec::{
+    CombineSpec, EmitSpec, ExpressionSpec, NamedSpec, Spec, StepSpec, TypedSpec, WindowKindSpec, WindowSpec,
+};
 use crate::window::WindowPlan;
 use crate::window::aggregate::{AggregatePlan, Argument, Function};
 use std::sync::Arc;
@@ -21,6 +24,9 @@ const WINDOW_COLUMNS: [(&str, DataType); 2] =
     [("window_start", DataType::Timestamp), ("window_end", DataType::Timestamp)];
 const EMISSION_COLUMNS: [(&str, DataType); 2] = [("revision", DataType::Int64), ("is_final", DataType::Bool)];
 
+/// What to say where a type is none.
+pub const TYPES_HINT: &str = "types are bool int64 float64 string binary timestamp decimal(precision,scale)";
+
 /// An aggregate with its argument and condition.
 type Aggregate = (AggregatePlan, (Vec<Expression>, Option<Condition>));
 
@@ -28,6 +34,7 @@ type Aggregate = (AggregatePlan, (Vec<Expression>, Option<Condition>));
 pub struct Compiled {
     pub where_: Option<Condition>,
     pub steps: Vec<Step>,
+    pub stages: Vec<StagePlan>,
     pub output: Output,
 }
 
@@ -46,24 +53,66 @@ impl<'c> Compiler<'c> {
     pub fn compile(mut self) -> Compiled {
         let spec = self.spec;
         let where_ = spec.source.where_.as_ref().and_then(|text| self.condition(text, "source.where"));
-        let mut steps = Vec::new();
+        let (mut steps, mut stages): (Vec<Step>, Vec<StagePlan>) = (Vec::new(), Vec::new());
         let mut output = Output::Records;
+        let mut before: Option<&WindowSpec> = None;
         for (number, step) in spec.steps.iter().enumerate() {
             let at = format!("steps[{number}]");
-            if matches!(output, Output::Windows(_)) {
-                let message = "a window is the last step; a step after it is not built yet";
-                self.problems.push(Problem::new(&at, message).hint("filter the result in its reader"));
-                break;
+            if let (Output::Windows(columns), Some(window)) = (&output, before.take()) {
+                self.check_chained(spec, number, window);
+                stages.push(stage_of(&at, columns, window, spec));
             }
             let compiled = match step {
                 StepSpec::Filter { condition } => self.condition(condition, &format!("{at}.filter")).map(Step::Filter),
                 StepSpec::Select { columns } => self.select(columns, &at, &mut output),
-                StepSpec::Dedupe { field, within_ms } => self.dedupe(field, *within_ms, &at),
-                StepSpec::Window(window) => self.window(window, &at, &mut output),
+                StepSpec::Dedupe { field, within_ms } => self.dedupe(field, *within_ms, &at, stages.is_empty()),
+                StepSpec::MapBatches { function, schema } => Some(self.map_batches(function, schema, &at, &mut output)),
+                StepSpec::Window(window) => {
+                    before = Some(window);
+                    self.window(window, &at, &mut output)
+                }
             };
-            steps.extend(compiled);
+            stages.last_mut().map_or(&mut steps, |stage| &mut stage.steps).extend(compiled);
+            self.settle_lists(stages.last_mut(), &mut output);
         }
-        Compiled { where_, steps, output }
+        if let Some(stage) = stages.last_mut() {
+            stage.is_last = true;
+        }
+        Compiled { where_, steps, stages, output }
+    }
+
+    /// A stage behind a window knows which lists its columns are, and the result of a stage without one its columns.
+    fn settle_lists(&self, stage: Option<&mut StagePlan>, output: &mut Output) {
+        let (Some(stage), Some(shown)) = (stage, self.columns.shown()) else { return };
+        if matches!(stage.steps.last(), Some(Step::Window(_))) {
+            return;
+        }
+        stage.lists = shown.iter().map(|column| column.lists).collect();
+        *output = Output::Rows(shown.iter().map(|column| (column.name.clone(), column.output)).collect());
+    }
+
+    /// What stands behind `window` can follow it: `spec.steps[number]` and on, up to the next window.
+    fn check_chained(&mut self, spec: &Spec, number: usize, window: &WindowSpec) {
+        if window.emit == EmitSpec::Updates {
+            let message = "a step behind a window takes only rows that are final";
+            let at = format!("steps[{}].emit", number - 1);
+            self.problems
+                .push(Problem::new(at, message).hint("use emit = \"final\", or make the window the last step"));
+        }
+        if !matches!(window.kind, WindowKindSpec::Whole { .. }) {
+            return;
+        }
+        for (number, step) in spec.steps.iter().enumerate().skip(number) {
+            let (verb, at) = match step {
+                StepSpec::Dedupe { .. } => ("dedupe", format!("steps[{number}].dedupe")),
+                StepSpec::Window(WindowSpec { kind: WindowKindSpec::Whole { min_start_ms: None }, .. }) => return,
+                StepSpec::Window(_) => ("window", format!("steps[{number}].window")),
+                StepSpec::Filter { .. } | StepSpec::Select { .. } | StepSpec::MapBatches { .. } => continue,
+            };
+            let message = format!("{verb} goes by time, and the rows of a whole window have none");
+            self.problems.push(Problem::new(at, message).hint("a whole window can follow, without min_start"));
+            return;
+        }
     }
 
     fn condition(&mut self, text: &ExpressionSpec, at: &str) -> Option<Condition> {
@@ -89,28 +138,86 @@ impl<'c> Compiler<'c> {
         let mut expressions = Vec::new();
         for column in columns {
             let at = format!("{at}.{}", column.name);
-            if let Some(expression) = self.expression(column, &at) {
-                visible.push((column.name.clone(), expression.data_type()));
+            if let Some((expression, output, lists)) = self.selected(column, &at) {
+                visible.push(VisibleColumn { name: column.name.clone(), output, lists });
                 expressions.push(expression);
             }
         }
         if visible.is_empty() && columns.is_empty() {
             self.problems.push(Problem::new(&at, "must name at least one column"));
         }
-        for (name, data_type) in &visible {
-            if *data_type == DataType::Scalar {
+        for VisibleColumn { name, output, .. } in &visible {
+            if *output == OutputType::Value(DataType::Scalar) {
                 self.problems.push(undecided(&format!("{at}.{name}"), name));
             }
         }
-        self.columns.select(visible.clone());
-        *output = Output::Rows(visible.into_iter().map(|(name, data_type)| (name, data_type.into())).collect());
+        *output = Output::Rows(visible.iter().map(|column| (column.name.clone(), column.output)).collect());
+        self.columns.show("select", visible);
         (expressions.len() == columns.len()).then_some(Step::Select(expressions))
     }
 
-    fn dedupe(&mut self, field: &str, within_ms: i64, at: &str) -> Option<Step> {
+    /// The expression of a column, its type, and which lists it passes on.
+    fn selected(&mut self, column: &NamedSpec, at: &str) -> Option<(Expression, OutputType, Option<usize>)> {
+        let passed = self.columns.visible(&column.text).filter(|(_, visible)| visible.lists.is_some());
+        if let Some((place, visible)) = passed {
+            return Some((Expression::column(place, DataType::Int64), visible.output, visible.lists));
+        }
+        let expression = self.expression(column, at)?;
+        let output = expression.data_type().into();
+        Some((expression, output, None))
+    }
+
+    fn map_batches(&mut self, function: &str, schema: &[TypedSpec], at: &str, output: &mut Output) -> Step {
+        let input = self.map_inputs(&format!("{at}.map_batches"));
+        let at = format!("{at}.schema");
+        self.check_names(schema.iter().map(|column| column.name.as_str()), &at);
+        if schema.is_empty() {
+            self.problems.push(Problem::new(&at, "must name at least one column"));
+        }
+        let mut given = Vec::new();
+        for TypedSpec { name, type_ } in schema {
+            let data_type = DataType::parse(type_);
+            if data_type.is_none() {
+                let problem = Problem::new(format!("{at}.{name}"), format!("there is no type {type_}"));
+                self.problems.push(problem.hint(TYPES_HINT));
+            }
+            given.push((name.clone(), data_type.unwrap_or(DataType::String)));
+        }
+        let shown = given.iter().map(|(name, data_type)| (name.clone(), OutputType::from(*data_type)));
+        *output = Output::Rows(shown.clone().collect());
+        let visible = shown.map(|(name, output)| VisibleColumn { name, output, lists: None });
+        self.columns.show("map_batches", visible.collect());
+        let step =
+            MapStep { name: function.to_owned(), function: self.spec.functions.get(function), input, output: given };
+        Step::MapBatches(step)
+    }
+
+    /// The columns that a function is given: those of the step before, or the declared fields of the record.
+    fn map_inputs(&mut self, at: &str) -> Vec<MapInput> {
+        if let Some(shown) = self.columns.shown() {
+            let input = |(place, column): (usize, &VisibleColumn)| {
+                let VisibleColumn { name, output, lists } = column.clone();
+                MapInput { name, output, place, lists }
+            };
+            return shown.iter().enumerate().map(input).collect();
+        }
+        let declared = self.columns.declared();
+        if declared.is_empty() {
+            let problem = Problem::new(at, "it is not known which columns the function is given");
+            self.problems.push(problem.hint("put a select before it, or declare fields in [source.schema]"));
+        }
+        let input = |(field, name): (Field, String)| {
+            let (place, data_type) = self.columns.resolve(&field, None).ok()?;
+            Some(MapInput { name, output: data_type.into(), place, lists: None })
+        };
+        declared.into_iter().filter_map(input).collect()
+    }
+
+    /// `of_records`: not of rows of a window, which are not out of order.
+    fn dedupe(&mut self, field: &str, within_ms: i64, at: &str, of_records: bool) -> Option<Step> {
         let at = format!("{at}.dedupe");
         check_length(within_ms, &at.replace(".dedupe", ".within"), "within", self.problems);
-        if self.spec.source.out_of_orderness_ms.is_some_and(|bound| within_ms < bound) {
+        if of_records && self.spec.source.out_of_orderness_ms.is_some_and(|bound| within_ms < bound) {
             let message = "within is shorter than out_of_orderness, so copies that are on time could pass";
             self.problems.push(Problem::new(at.replace(".dedupe", ".within"), message).hint("make it longer"));
         }
@@ -141,7 +248,9 @@ impl<'c> Compiler<'c> {
             }
         }
         let key_types: Vec<DataType> = keys.iter().map(Expression::data_type).collect();
-        *output = Output::Windows(result_columns(window, &key_types, &aggregates));
+        let columns = result_columns(window, &key_types, &aggregates);
+        self.columns.show("window", columns.iter().enumerate().map(visible_column).collect());
+        *output = Output::Windows(columns);
         let (plans, inputs): (Vec<_>, Vec<_>) = aggregates.into_iter().unzip();
         let plan = WindowPlan {
             kind: kind?,
@@ -211,7 +320,28 @@ fn result_columns(window: &WindowSpec, key_types: &[DataType], aggregates: &[Agg
     keys.chain(fixed(WINDOW_COLUMNS)).chain(values).chain(fixed(EMISSION_COLUMNS)).collect()
 }
 
-/// Whether lanes' windows must be merged: there is a window, and its key is not the record key.
+/// A column of a window's rows, as the steps behind see it.
+fn visible_column((place, (name, output)): (usize, &(String, OutputType))) -> VisibleColumn {
+    let lists = (!matches!(output, OutputType::Value(_))).then_some(place);
+    VisibleColumn { name: name.clone(), output: *output, lists }
+}
+
+/// A stage that takes the rows of `window`, without its steps.
+fn stage_of(at: &str, columns: &[(String, OutputType)], window: &WindowSpec, spec: &Spec) -> StagePlan {
+    StagePlan {
+        steps: Vec::new(),
+        name: at.to_owned(),
+        input: columns.to_vec(),
+        window_end: window.by.len() + 1,
+        revision: columns.len() - EMISSION_COLUMNS.len(),
+        lists: Vec::new(),
+        behind_ms: window.allowed_lateness_ms,
+        key_bytes_max: spec.limits.key_bytes_max as usize,
+        is_last: false,
+    }
+}
+
+/// Whether lanes' windows must be merged: there is a window, and the key of one is not the record key.
 pub fn needs_combine(spec: &Spec, problems: &mut Vec<Problem>) -> bool {
     let Some(keyed) = groups_by_record_key(spec) else { return false };
     match spec.combine {
@@ -219,7 +349,7 @@ pub fn needs_combine(spec: &Spec, problems: &mut Vec<Problem>) -> bool {
         CombineSpec::Local => true,
         CombineSpec::None if keyed => false,
         CombineSpec::None => {
-            let message = "combine = \"none\" needs a group key that is the record key";
+            let message = "combine = \"none\" needs a group key that is the record key, in every window";
             problems
                 .push(Problem::new("combine", message).hint("set source.keyed_by, group by _key, or use \"local\""));
             false
@@ -227,21 +357,28 @@ pub fn needs_combine(spec: &Spec, problems: &mut Vec<Problem>) -> bool {
     }
 }
 
-/// Whether a group key of the window is the record key, whatever `select` calls it; `None` without a
-/// window.
+/// Whether a group key of each window is the record key, whatever `select` calls it, and what `dedupe` compares behind
+/// one too: then a lane needs no other. `None` without a window.
 fn groups_by_record_key(spec: &Spec) -> Option<bool> {
     let mut record_keys: Vec<&str> = spec.source.keyed_by.as_deref().into_iter().chain(["_key"]).collect();
+    let mut all_keyed = None;
     for step in &spec.steps {
+        let is_key = |text: &str| record_keys.contains(&text.trim());
         match step {
             StepSpec::Select { columns } => {
-                let kept = columns.iter().filter(|column| record_keys.contains(&column.text.trim()));
+                let kept = columns.iter().filter(|column| is_key(&column.text));
                 record_keys = kept.map(|column| column.name.as_str()).collect();
             }
             StepSpec::Window(window) => {
-                return Some(window.by.iter().any(|key| record_keys.contains(&key.text.trim())));
+                let kept: Vec<&str> =
+                    window.by.iter().filter(|key| is_key(&key.text)).map(|key| key.name.as_str()).collect();
+                all_keyed = Some(all_keyed.unwrap_or(true) && !kept.is_empty());
+                record_keys = kept;
             }
-            StepSpec::Filter { .. } | StepSpec::Dedupe { .. } => {}
+            StepSpec::Dedupe { field, .. } => all_keyed = all_keyed.map(|keyed| keyed && is_key(field)),
+            StepSpec::MapBatches { .. } => record_keys.clear(),
+            StepSpec::Filter { .. } => {}
         }
     }
-    None
+    all_keyed
 }

@@ -136,6 +136,15 @@ impl Windows {
         }
     }
 
+    /// How often the input ended: what the revisions of windows that fire for the first time begin at.
+    #[must_use]
+    pub const fn ends(&self) -> u32 {
+        match self {
+            Self::Aligned(windows) => windows.ends(),
+            Self::Session(windows) => windows.ends(),
+        }
+    }
+
     /// Ends the epoch: rows of changed windows leave (`updates`), the digest is brought up to date.
     pub fn seal(&mut self, out: &mut ResultRows) -> Result<u64> {
         match self {

@@ -340,6 +340,12 @@ impl AlignedWindows {
         }
     }
 
+    /// See [`super::Windows::ends`].
+    #[must_use]
+    pub const fn ends(&self) -> u32 {
+        self.ends
+    }
+
     /// See [`super::Windows::seal`].
     pub fn seal(&mut self, out: &mut ResultRows) -> Result<u64> {
         if self.plan.updates && !self.ended {

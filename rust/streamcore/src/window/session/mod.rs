@@ -370,6 +370,12 @@ impl SessionWindows {
         self.due = due.collect();
     }
 
+    /// See [`super::Windows::ends`].
+    #[must_use]
+    pub const fn ends(&self) -> u32 {
+        self.ends
+    }
+
     /// See [`super::Windows::seal`].
     pub fn seal(&mut self) -> u64 {
         self.sessions.seal()

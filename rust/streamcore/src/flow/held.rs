@@ -1,0 +1,236 @@
+//! What the steps of one stage remember from row to row.
+//!
+//! A lane has one for the steps up to the first window, each later stage one of its own. Invariant: `rollback`
+//! brings back what there was at the last `commit`.
+
+use crate::codec::{Reader, Write};
+use crate::dedupe::Dedupe;
+use crate::error::{Error, Result};
+use crate::group::Interner;
+use crate::plan::Step;
+use crate::window::rows::ResultRows;
+use crate::window::session::{Closed, SessionWindows};
+use crate::window::state::AlignedWindows;
+use crate::window::{Arrivals, Outcomes, WindowKind, WindowPlan, Windows};
+use std::sync::Arc;
+
+/// The state of a stage's steps.
+#[derive(Debug)]
+pub struct Held {
+    /// One a `dedupe` step, in step order.
+    pub(super) dedupes: Vec<Dedupe>,
+    /// The window step's.
+    pub(super) windows: Option<HeldWindows>,
+    /// Groups of batches that come without.
+    pub(super) interner: Interner,
+}
+
+/// Windows of a stage.
+#[derive(Debug)]
+pub(super) enum HeldWindows {
+    /// They fire here.
+    Own(Box<Windows>),
+    /// They are merged in `combine`; here is what was not handed over yet. Empty between epochs.
+    Partial(Box<AlignedWindows>),
+    /// Closed ones are merged in `combine`; `closed` was not handed over yet and is empty between
+    /// epochs.
+    Sessions { open: Box<SessionWindows>, closed: Vec<Closed> },
+}
+
+impl Held {
+    /// Nothing yet. `combine`: windows are handed over to be merged with those of other lanes.
+    #[must_use]
+    pub fn new(steps: &[Step], combine: bool) -> Self {
+        let (mut dedupes, mut windows) = (Vec::new(), None);
+        for step in steps {
+            match step {
+                Step::Dedupe { within_ms, .. } => dedupes.push(Dedupe::new(*within_ms)),
+                Step::Window(window) => windows = Some(HeldWindows::new(&window.plan, combine)),
+                Step::Filter(_) | Step::Select(_) | Step::MapBatches(_) => {}
+            }
+        }
+        Self { dedupes, windows, interner: Interner::default() }
+    }
+
+    /// Forgets what is over at `watermark_ms`. The rows of windows that fire here are appended to `rows`, which is
+    /// not looked at where the stage has none.
+    pub fn advance(&mut self, watermark_ms: i64, rows: Option<&mut ResultRows>) -> Result<()> {
+        for dedupe in &mut self.dedupes {
+            dedupe.forget(watermark_ms);
+        }
+        match (&mut self.windows, rows) {
+            (Some(HeldWindows::Own(windows)), Some(rows)) => windows.fire(watermark_ms, watermark_ms, rows)?,
+            (Some(HeldWindows::Sessions { open, closed }), _) => {
+                closed.append(&mut open.close(watermark_ms, |_| false));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Appends the rows of all open windows that fire here, at the end of the input. The windows stay.
+    pub fn end(&mut self, rows: &mut ResultRows) -> Result<()> {
+        match &mut self.windows {
+            Some(HeldWindows::Own(windows)) => windows.fire_at_end(rows),
+            _ => Ok(()),
+        }
+    }
+
+    /// How often the input ended for the windows that fire here.
+    #[must_use]
+    pub fn ends(&self) -> u32 {
+        match &self.windows {
+            Some(HeldWindows::Own(windows)) => windows.ends(),
+            _ => 0,
+        }
+    }
+
+    /// Windows to be merged in `combine`, if that is where they go.
+    pub fn partial(&mut self) -> Option<&mut AlignedWindows> {
+        match &mut self.windows {
+            Some(HeldWindows::Partial(partial)) => Some(partial),
+            _ => None,
+        }
+    }
+
+    /// Takes the sessions that closed and are to be merged in `combine`.
+    pub fn take_closed(&mut self) -> Vec<Closed> {
+        match &mut self.windows {
+            Some(HeldWindows::Sessions { closed, .. }) => std::mem::take(closed),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The open sessions that will be merged in `combine`.
+    #[must_use]
+    pub fn open_sessions(&self) -> Option<&SessionWindows> {
+        match &self.windows {
+            Some(HeldWindows::Sessions { open, .. }) => Some(open),
+            _ => None,
+        }
+    }
+
+    /// The watermark from which on a window not handed over yet is over.
+    #[must_use]
+    pub fn partial_fires_ms(&self) -> Option<i64> {
+        match &self.windows {
+            Some(HeldWindows::Partial(partial)) => partial.next_fire_ms(),
+            _ => None,
+        }
+    }
+
+    /// Ends the epoch: changed rows of windows that fire here leave. Gives the digest.
+    pub fn seal(&mut self, rows: Option<&mut ResultRows>) -> Result<u64> {
+        let mut digest = 0_u64;
+        for dedupe in &mut self.dedupes {
+            digest = digest.rotate_left(7).wrapping_add(dedupe.seal());
+        }
+        let windows = match (&mut self.windows, rows) {
+            (Some(HeldWindows::Own(windows)), Some(rows)) => windows.seal(rows)?,
+            (Some(HeldWindows::Sessions { open, .. }), _) => open.seal(),
+            _ => 0,
+        };
+        Ok(digest.rotate_left(7).wrapping_add(windows))
+    }
+
+    /// Keeps the epoch.
+    pub fn commit(&mut self) {
+        self.dedupes.iter_mut().for_each(Dedupe::commit);
+        match &mut self.windows {
+            Some(HeldWindows::Own(windows)) => windows.commit(),
+            Some(HeldWindows::Sessions { open, .. }) => open.commit(),
+            _ => {}
+        }
+    }
+
+    /// Takes the epoch back.
+    pub fn rollback(&mut self) {
+        self.dedupes.iter_mut().for_each(Dedupe::rollback);
+        match &mut self.windows {
+            Some(HeldWindows::Own(windows)) => windows.rollback(),
+            Some(HeldWindows::Partial(partial)) => partial.rollback(),
+            Some(HeldWindows::Sessions { open, closed }) => {
+                open.rollback();
+                closed.clear();
+            }
+            None => {}
+        }
+    }
+
+    /// Appends the state.
+    pub fn save(&self, out: &mut Vec<u8>) {
+        out.put_varint(self.dedupes.len() as u64);
+        self.dedupes.iter().for_each(|dedupe| dedupe.save(out));
+        match &self.windows {
+            Some(HeldWindows::Own(windows)) => windows.save(out),
+            Some(HeldWindows::Sessions { open, .. }) => open.save(out),
+            _ => {}
+        }
+    }
+
+    /// Reads what `save` wrote, where nothing was held yet.
+    pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
+        if saved.varint()? != self.dedupes.len() as u64 {
+            return Err(Error::state("saved state has other dedupe steps; it is of another pipeline"));
+        }
+        for dedupe in &mut self.dedupes {
+            dedupe.load(saved)?;
+        }
+        match &mut self.windows {
+            Some(HeldWindows::Own(windows)) => windows.load(saved),
+            Some(HeldWindows::Sessions { open, .. }) => open.load(saved),
+            _ => Ok(()),
+        }
+    }
+
+    /// Windows that have rows here and are not over.
+    #[must_use]
+    pub fn open_windows(&self) -> usize {
+        match &self.windows {
+            Some(HeldWindows::Own(windows)) => windows.open_windows(),
+            Some(HeldWindows::Partial(partial)) => partial.open_windows(),
+            Some(HeldWindows::Sessions { open, .. }) => open.open_windows(),
+            None => 0,
+        }
+    }
+
+    /// See [`Interner::rested`].
+    #[must_use]
+    pub fn batches_not_interned(&self) -> u64 {
+        self.interner.rested()
+    }
+
+    /// Bytes of state, roughly.
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        let windows = match &self.windows {
+            Some(HeldWindows::Own(windows)) => windows.byte_len(),
+            Some(HeldWindows::Partial(partial)) => partial.byte_len(),
+            Some(HeldWindows::Sessions { open, .. }) => open.byte_len(),
+            None => 0,
+        };
+        windows + self.dedupes.iter().map(Dedupe::byte_len).sum::<usize>()
+    }
+}
+
+impl HeldWindows {
+    fn new(plan: &Arc<WindowPlan>, combine: bool) -> Self {
+        if !combine {
+            return Self::Own(Box::new(Windows::new(plan, true)));
+        }
+        match &plan.kind {
+            WindowKind::Aligned(aligned) => Self::Partial(Box::new(AlignedWindows::new(plan.clone(), aligned.clone()))),
+            WindowKind::Session(gaps) => {
+                Self::Sessions { open: Box::new(SessionWindows::new(plan.clone(), *gaps, false)), closed: Vec::new() }
+            }
+        }
+    }
+
+    pub fn apply(&mut self, arrivals: &Arrivals<'_>) -> Outcomes {
+        match self {
+            Self::Own(windows) => windows.apply(arrivals),
+            Self::Partial(partial) => partial.apply(arrivals),
+            Self::Sessions { open, .. } => open.apply(arrivals),
+        }
+    }
+}

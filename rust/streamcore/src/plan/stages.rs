@@ -1,0 +1,117 @@
+//! The plan cut into stages: the steps up to a window, and those behind it.
+//!
+//! `steps.rs` compiles them; `lane` runs the first stage and `stage` the others. Invariant: every stage but the last
+//! ends in a window whose rows are final.
+
+use super::{Output, Plan, Step};
+use crate::error::Problem;
+use crate::results::OutputType;
+use crate::window::rows::ResultRows;
+use crate::window::{WindowKind, WindowPlan};
+use std::sync::Arc;
+
+/// The steps behind a window, up to the next or to the end.
+#[derive(Debug)]
+pub struct StagePlan {
+    /// The steps; a window can only be the last.
+    pub steps: Vec<Step>,
+    /// Its first step in the description, as `steps[2]`: what its rows are called where they leave as records.
+    pub name: String,
+    /// The columns that come in.
+    pub input: Vec<(String, OutputType)>,
+    /// Which of them holds the window's end.
+    pub window_end: usize,
+    /// Which of them counts the rows of one key and window.
+    pub revision: usize,
+    /// For each column behind the last step the one that comes in whose lists it is.
+    pub lists: Vec<Option<usize>>,
+    /// How long after its end a window of the stage before fires, ms.
+    pub behind_ms: i64,
+    /// Longest group key, bytes.
+    pub key_bytes_max: usize,
+    /// The last stage: its rows are the result.
+    pub is_last: bool,
+}
+
+impl StagePlan {
+    /// The window it ends in.
+    #[must_use]
+    pub fn window(&self) -> Option<&Arc<WindowPlan>> {
+        window_of(&self.steps)
+    }
+
+    /// None yet of the window it ends in.
+    #[must_use]
+    pub fn result_rows(&self) -> Option<ResultRows> {
+        self.window().map(|plan| ResultRows::new(plan))
+    }
+
+    /// How long after the rows of an instant it is told of it, ms: a session that a row one gap later is to join must
+    /// not be over when that row comes.
+    #[must_use]
+    pub fn lag_ms(&self) -> i64 {
+        match self.window().map(|plan| &plan.kind) {
+            Some(WindowKind::Session(gaps)) => i64::from(gaps.inclusive),
+            _ => 0,
+        }
+    }
+
+    /// Whether a step remembers rows, so that none can be taken back.
+    #[must_use]
+    pub fn keeps_state(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Dedupe { .. } | Step::Window(_)))
+    }
+}
+
+impl Plan {
+    /// The first window.
+    #[must_use]
+    pub fn window(&self) -> Option<&Arc<WindowPlan>> {
+        window_of(&self.steps)
+    }
+
+    /// No rows yet of the first window.
+    #[must_use]
+    pub fn result_rows(&self) -> Option<ResultRows> {
+        self.window().map(|plan| ResultRows::new(plan))
+    }
+
+    /// The window whose rows are the result, if they are.
+    #[must_use]
+    pub fn result_window(&self) -> Option<&Arc<WindowPlan>> {
+        let window = self.stages.last().map_or_else(|| self.window(), StagePlan::window);
+        window.filter(|_| matches!(self.output, Output::Windows(_)))
+    }
+
+    /// The stages that each lane runs by itself.
+    #[must_use]
+    pub fn lane_stages(&self) -> &[StagePlan] {
+        if self.combine { &[] } else { &self.stages }
+    }
+
+    /// The stages that run once for all lanes.
+    #[must_use]
+    pub fn combined_stages(&self) -> &[StagePlan] {
+        if self.combine { &self.stages } else { &[] }
+    }
+}
+
+/// Where lanes meet, a session that is cut leaves all its parts when it is over: long after their ends, so a step that
+/// goes by time would find them late.
+pub fn check_parts(steps: &[Step], stages: &[StagePlan], problems: &mut Vec<Problem>) {
+    let Some(WindowKind::Session(gaps)) = window_of(steps).map(|plan| &plan.kind) else { return };
+    let counted = stages.first().filter(|stage| stage.keeps_state());
+    if let (Some(_), Some(stage)) = (gaps.max_length_ms, counted) {
+        let message = "the parts of a session that is cut leave together where lanes meet, and come late for this step";
+        let hint =
+            "leave max_length out of the session, or group by the record key (keyed_by), so that lanes need not meet";
+        problems.push(Problem::new(&stage.name, message).hint(hint));
+    }
+}
+
+fn window_of(steps: &[Step]) -> Option<&Arc<WindowPlan>> {
+    match steps.last() {
+        Some(Step::Window(window)) => Some(&window.plan),
+        _ => None,
+    }
+}
