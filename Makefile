@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BENCH_VENV ?= .venv-bench
+FLINK_VENV ?= .venv-flink
 BIN := $(VENV)/bin
 SOURCES := python tests bench examples
 # An input that takes ten seconds, or a gigabyte, is a find as well.
@@ -12,7 +13,7 @@ FUZZ_FLAGS := -max_total_time=600 -max_len=8192 -timeout=10 -rss_limit_mb=1024 -
 CORPUS ?= ../.cache/fuzz/corpus corpus
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python test-integration test-asan test-miri test-neon fuzz fuzz-short servers example bench bench-decode docs lint fmt clean need-rust need-cxx need-python
+.PHONY: help build demo test test-rust test-python test-integration test-differential-nightly test-flink test-asan test-miri test-neon fuzz fuzz-short servers example bench bench-decode docs lint fmt clean need-rust need-cxx need-python
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,6 +83,18 @@ test-python: build servers ## everything pytest runs; integration tests start an
 test-integration: build servers ## only the tests against real servers
 	$(BIN)/python -m pytest tests/integration $(ARGS)
 
+test-differential-nightly: build ## random pipelines, engine against the naive model: 10,000 seeds, or ARGS="--seed N" for one
+	$(BIN)/python -m tests.property.differential --seeds 10000 $(ARGS)
+
+$(FLINK_VENV)/.locked: tests/flink/requirements.txt | need-python
+	$(PYTHON) -m venv $(FLINK_VENV)
+	$(FLINK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/flink/requirements.txt
+	@touch $@
+
+test-flink: build $(FLINK_VENV)/.locked ## windows against a local Flink: SQL, and data streams with allowed lateness (Java 17)
+	@command -v java >/dev/null || { echo "error: no Java here; get it with: sudo apt-get install openjdk-17-jre-headless" >&2; exit 1; }
+	STREAMCORE_FLINK_PYTHON=$(FLINK_VENV)/bin/python $(BIN)/python -m pytest tests/flink $(ARGS)
+
 servers: $(VENV)/.locked ## get Kafka's jars and redis-server, or say how
 	@scripts/install-servers.sh $(BIN)/python
 
@@ -122,5 +135,5 @@ fmt: $(VENV)/.locked ## format Rust and Python
 	$(BIN)/ruff format --quiet $(SOURCES)
 
 clean: ## remove what the verbs made
-	rm -rf target bench/rust/target fuzz/target $(VENV) $(BENCH_VENV) .cache .streamcore dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf target bench/rust/target fuzz/target $(VENV) $(BENCH_VENV) $(FLINK_VENV) .cache .streamcore dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	rm -f python/streamcore/*.so

@@ -53,6 +53,8 @@ WINDOW_RULE = "wm>=end"
 KINDS = {"tumbling", "hopping", "cumulate", "session"}
 # Kinds that few systems have: their cases are marked as peculiar for no other reason.
 RARE_KINDS = {"cumulate"}
+# What cases depend on that is a setting here, or is declined for a reason of its own.
+SETTINGS = {"gap_inclusive", "min_start", "judged", "scope"}
 
 DECLINED = 3
 
@@ -159,8 +161,9 @@ def _stages(case: Case) -> dict[str, Any]:
 
 
 def is_portable(spec: dict[str, Any]) -> bool:
-    """Whether the case asks for nothing that only its own system does."""
-    return bool(spec.get("portable")) or spec["window"]["kind"] in RARE_KINDS
+    """Whether the case asks for nothing that only its own system does: what it depends on are settings here."""
+    sensitive = set(spec.get("sensitive_to") or ())
+    return bool(spec.get("portable") or spec["window"]["kind"] in RARE_KINDS or (sensitive and sensitive <= SETTINGS))
 
 
 def _check(case: Case) -> None:
@@ -170,7 +173,6 @@ def _check(case: Case) -> None:
     watermark = spec.get("watermark") or {}
     unknown = sorted({entry["fn"] for entry in spec["aggregates"]} - {*AGGREGATES, "avg_int"})
     reasons = {
-        f"peculiar to that system: {spec.get('notes', '')}": not is_portable(spec),
         "triggers": spec.get("model") == "none" and "stages" not in spec,
         f"no aggregate {', '.join(unknown)}": bool(unknown),
         f"no window kind {window['kind']}": window["kind"] not in KINDS,
@@ -179,6 +181,7 @@ def _check(case: Case) -> None:
         "the clock is the partition's, not the key's": watermark.get("scope") == "key" and "scope" in sensitive,
         "lateness is judged for each window": lateness.get("judged") in {"event", "event_le"} and "judged" in sensitive,
         "a closed session stays closed": bool(lateness.get("revive_closed")),
+        "peculiar to that system": not is_portable(spec),
     }
     for reason, holds in reasons.items():
         if holds:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from streamcore import _core
-from tests.property.model import Event, Garbage, Job, Record, Row
+from tests.property.aggregates import TYPES
+from tests.property.calendars import WEEKDAYS
+from tests.property.model import Event, Garbage, Job, Record, Row, Window
+
+DAY_MS = 86_400_000
 
 Action = Literal["push", "commit", "restart", "rollback"]
 
@@ -37,51 +41,67 @@ class Outcome:
 
 
 def describe(job: Job, *, emit: str = "final", combine: str = "auto") -> bytes:
-    window = job.window
-    kind: dict[str, Any] = {"type": window.kind}
-    if window.kind == "session":
-        kind |= {"gap_ms": window.size, "gap_inclusive": window.inclusive, "max_length_ms": window.longest}
-    elif window.kind != "whole":
-        kind |= {"size_ms": window.size, "offset_ms": window.offset}
-        if window.kind != "tumbling":
-            kind["slide_ms" if window.kind == "hopping" else "step_ms"] = window.slide
-    aggregates = {
-        "events": "count()",
-        "values": "count(value)",
-        "total": "sum(value)",
-        "least": "min(value)",
-        "most": "max(value)",
-        "idents": "count_distinct(ident)",
-        "weight": "sum(weight)",
-    }
     steps: list[dict[str, Any]] = []
+    if job.before is not None:
+        steps.append({"verb": "filter", "condition": {"text": job.before.text}})
     if job.within is not None:
         steps.append({"verb": "dedupe", "field": "ident", "within_ms": job.within})
+    if job.doubles:
+        doubled = [{"name": name, "text": "value * 2" if name == "value" else name} for name in TYPES]
+        steps.append({"verb": "select", "columns": doubled})
+    if job.after is not None:
+        steps.append({"verb": "filter", "condition": {"text": job.after.text}})
     steps.append(
         {
             "verb": "window",
-            "kind": kind,
-            "by": [{"name": "key", "text": "key"}],
-            "aggregates": [{"name": name, "text": text} for name, text in aggregates.items()],
+            "kind": _kind(job.window),
+            "by": [{"name": name, "text": name} for name in job.by],
+            "aggregates": [{"name": aggregate.name, "text": aggregate.text} for aggregate in job.aggregates],
             "emit": emit,
             "allowed_lateness_ms": job.lateness,
+            "null_keys": job.null_keys,
         }
     )
     source = {
         "event_time": "time",
         "event_time_unit": "ms",
+        "where": None if job.where is None else {"text": job.where.text},
         "out_of_orderness_ms": job.out_of_orderness,
-        "schema": {"key": "string", "ident": "string", "value": "int64", "weight": "float64"},
+        "keyed_by": "key" if job.keyed else None,
+        "schema": TYPES,
     }
     return json.dumps({"source": source, "steps": steps, "combine": combine}).encode()
+
+
+def _kind(window: Window) -> dict[str, Any]:
+    kind: dict[str, Any] = {"type": window.kind, "min_start_ms": window.min_start}
+    if window.calendar is not None:
+        calendar = window.calendar
+        days = {"day": 1, "week": 7, "month": 0}[calendar.unit]
+        kind["size_months" if calendar.unit == "month" else "size_ms"] = calendar.every * (days * DAY_MS or 1)
+        kind["week_start"] = WEEKDAYS[calendar.week_start] if calendar.unit == "week" else None
+        kind |= {"timezone": calendar.zone, "offset_ms": calendar.offset_minutes * 60_000}
+    elif window.kind == "session":
+        kind |= {"gap_ms": window.size, "gap_inclusive": window.inclusive, "max_length_ms": window.longest}
+    elif window.kind != "whole":
+        kind |= {"size_ms": window.size, "offset_ms": window.offset}
+        if window.kind != "tumbling":
+            kind["slide_ms" if window.kind == "hopping" else "step_ms"] = window.slide
+    return kind
 
 
 def value_of(record: Record) -> bytes | None:
     content = record.content
     if isinstance(content, Event):
-        fields = {name: getattr(content, name) for name in ("time", "key", "ident", "value", "weight")}
+        fields = asdict(content) | {"price": None if content.price is None else str(content.price)}
         return json.dumps(fields).encode()
     return b"{garbage" if isinstance(content, Garbage) else None
+
+
+def key_of(record: Record) -> bytes | None:
+    """The record key: that of its event."""
+    content = record.content
+    return content.key.encode() if isinstance(content, Event) and content.key is not None else None
 
 
 def run(spec: bytes, records: Sequence[Record], schedule: Sequence[Step] = ()) -> Outcome:
@@ -127,7 +147,9 @@ class _Driver:
         raw: _core.Raw | None = None
         for lane in self._lanes:
             rows = [
-                (value_of(self._records[at]), None, None, None, at) for at in chosen if self._records[at].lane == lane
+                (value_of(self._records[at]), key_of(self._records[at]), None, None, at)
+                for at in chosen
+                if self._records[at].lane == lane
             ]
             if rows:
                 part = _core.Raw.from_records(lane, "input", rows)

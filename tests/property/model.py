@@ -6,10 +6,14 @@ engine. Invariant: it follows docs/semantics.md, so a difference is a bug here, 
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
 from typing import Any, Literal
+
+from tests.property.aggregates import Aggregate, Columns, Condition
+from tests.property.calendars import Calendar
 
 Row = dict[str, Any]
 NEVER = -(10**18)
@@ -26,7 +30,10 @@ class Event:
     key: str | None
     ident: str
     value: int | None
-    weight: float
+    weight: float | None
+    team: int | None = None
+    flag: bool | None = None
+    price: Decimal | None = None
 
 
 @dataclass(frozen=True)
@@ -47,20 +54,31 @@ class Record:
 
 @dataclass(frozen=True)
 class Window:
-    kind: Literal["tumbling", "hopping", "cumulate", "session", "whole"]
+    kind: Literal["tumbling", "hopping", "cumulate", "session", "whole", "calendar"]
     size: int
-    """Length, or the gap of a session, ms."""
+    """Length, or the gap of a session, ms; of a calendar, how many of its units."""
     slide: int = 0
     """Distance between starts; of cumulating windows, between ends."""
     offset: int = 0
     inclusive: bool = True
     longest: int | None = None
     """Where longer sessions are cut: at its multiples."""
+    min_start: int | None = None
+    """No window starts earlier; of sessions and the whole window, no event is."""
+    calendar: Calendar | None = None
 
     def spans(self, time: int) -> list[tuple[int, int]]:
         """The windows that hold `time`: all but sessions."""
         if self.kind == "whole":
-            return [WHOLE]
+            return [WHOLE] if self.allows(time) else []
+        return [span for span in self._unbounded_spans(time) if self.allows(span[0])]
+
+    def allows(self, start: int) -> bool:
+        return self.min_start is None or start >= self.min_start
+
+    def _unbounded_spans(self, time: int) -> list[tuple[int, int]]:
+        if self.calendar is not None:
+            return [self.calendar.span(time)]
         if self.kind == "cumulate":
             start = (time - self.offset) // self.size * self.size + self.offset
             ends = range(start + self.slide, start + self.size + 1, self.slide)
@@ -80,20 +98,63 @@ class Window:
         return list(zip([start, *cuts], [*cuts, until], strict=True))
 
 
+STANDARD = (
+    Aggregate("events", "count"),
+    Aggregate("values", "count", "value"),
+    Aggregate("total", "sum", "value"),
+    Aggregate("least", "min", "value"),
+    Aggregate("most", "max", "value"),
+    Aggregate("idents", "count_distinct", "ident"),
+    Aggregate("weight", "sum", "weight"),
+)
+
+
 @dataclass(frozen=True)
 class Job:
     window: Window
-    out_of_orderness: int
+    out_of_orderness: int | None
+    """None: the clock never moves."""
     lateness: int = 0
     within: int | None = None
     """How long ids are remembered, ms; None: no dedupe step."""
+    by: tuple[str, ...] = ("key",)
+    null_keys: Literal["group", "drop", "reject"] = "group"
+    aggregates: tuple[Aggregate, ...] = STANDARD
+    where: Condition | None = None
+    """What a record must meet to be seen by the clock."""
+    before: Condition | None = None
+    """A filter before `dedupe`."""
+    doubles: bool = False
+    """Whether a `select` behind it makes `value` twice as large."""
+    after: Condition | None = None
+    """A filter behind that."""
+    keyed: bool = False
+    """Whether `key` is the record key: each lane's windows are final by themselves."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An event as it reaches the window step, and where it came from."""
+
+    columns: Columns
+    time: int
+    lane: int
+    offset: int
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        return (self.time, self.lane, self.offset)
+
+
+Key = tuple[Any, ...]
+Order = tuple[Any, ...]
 
 
 @dataclass
 class Session:
     start: int
     last: int
-    events: list[Event]
+    events: list[Seen]
 
 
 @dataclass
@@ -103,8 +164,8 @@ class Lane:
     clock: int = NEVER
     idents: dict[str, int] = field(default_factory=dict)
     """Each id with the clock reading that forgets it."""
-    windows: dict[tuple[str | None, int, int], list[Event]] = field(default_factory=dict)
-    sessions: dict[str | None, list[Session]] = field(default_factory=dict)
+    windows: dict[tuple[Key, int, int], list[Seen]] = field(default_factory=dict)
+    sessions: dict[Key, list[Session]] = field(default_factory=dict)
     ledger: Counter[str] = field(default_factory=Counter)
 
 
@@ -117,40 +178,70 @@ class Answer:
 
 
 def run(job: Job, records: list[Record]) -> Answer:
-    """The rows after the end of the input, sorted, and what became of each record."""
+    """The rows in the order in which they leave, those of several lanes sorted, and what became of each record."""
     lanes: dict[int, Lane] = {}
     late = []
-    for record in records:
+    for offset, record in enumerate(records):
         lane = lanes.setdefault(record.lane, Lane())
         lane.ledger["read"] += 1
-        outcome = _judge(job, lane, record.content)
+        outcome = _judge(job, lane, record, offset)
         lane.ledger[outcome] += 1
         if isinstance(record.content, Event):
-            lane.clock = max(lane.clock, record.content.time - job.out_of_orderness - 1)
             if outcome == "late":
                 late.append((record.lane, record.content.ident))
+            if job.out_of_orderness is not None and (job.where is None or job.where.holds(columns_of(record.content))):
+                lane.clock = max(lane.clock, record.content.time - job.out_of_orderness - 1)
     ledgers = {number: dict(lane.ledger) for number, lane in lanes.items()}
-    return Answer(_rows(job, list(lanes.values())), ledgers, late)
+    groups = [list(lanes.values())] if not job.keyed else [[lane] for lane in lanes.values()]
+    rows = sorted((row for group in groups for row in _rows(job, group)), key=lambda row: row[0])
+    return Answer([row for _, row in rows], ledgers, late)
 
 
-def _judge(job: Job, lane: Lane, content: Event | Garbage | Tombstone) -> str:
+def columns_of(event: Event) -> Columns:
+    return asdict(event)
+
+
+def _judge(job: Job, lane: Lane, record: Record, offset: int) -> str:
     """What becomes of a record, judged with the clock as it stood before it."""
-    if isinstance(content, Garbage):
+    if isinstance(record.content, Garbage):
         return "rejected"
-    if isinstance(content, Tombstone):
+    if isinstance(record.content, Tombstone):
         return "tombstone"
-    if job.within is not None:
-        generation = job.within // 8
-        forgotten = (content.time // generation + 1) * generation + job.within
-        if lane.clock >= forgotten:
-            return "late"
-        if lane.clock < lane.idents.get(content.ident, NEVER):
-            return "duplicate"
-        lane.idents[content.ident] = forgotten
-    return _session(job, lane, content) if job.window.kind == "session" else _windows(job, lane, content)
+    columns = columns_of(record.content)
+    gone = _steps(job, lane, record.content, columns)
+    if gone is not None:
+        return gone
+    key = tuple(columns[name] for name in job.by)
+    if job.null_keys != "group" and None in key:
+        return "filtered" if job.null_keys == "drop" else "rejected"
+    seen = Seen(columns, record.content.time, record.lane, offset)
+    return (_session if job.window.kind == "session" else _windows)(job, lane, key, seen)
 
 
-def _windows(job: Job, lane: Lane, event: Event) -> str:
+def _steps(job: Job, lane: Lane, event: Event, columns: Columns) -> str | None:
+    """What becomes of a record that a step before the window takes out; `select` changes its columns."""
+    if not all(condition is None or condition.holds(columns) for condition in (job.where, job.before)):
+        return "filtered"
+    if job.within is not None and (outcome := _copy(job.within, lane, event)) is not None:
+        return outcome
+    if job.doubles and columns["value"] is not None:
+        columns["value"] *= 2
+    return "filtered" if job.after is not None and not job.after.holds(columns) else None
+
+
+def _copy(within: int, lane: Lane, event: Event) -> str | None:
+    """What becomes of a record that `dedupe` takes out."""
+    generation = within // 8
+    forgotten = (event.time // generation + 1) * generation + within
+    if lane.clock >= forgotten:
+        return "late"
+    if lane.clock < lane.idents.get(event.ident, NEVER):
+        return "duplicate"
+    lane.idents[event.ident] = forgotten
+    return None
+
+
+def _windows(job: Job, lane: Lane, key: Key, event: Seen) -> str:
     spans = job.window.spans(event.time)
     if not spans:
         lane.ledger["no_window"] += 1
@@ -160,15 +251,21 @@ def _windows(job: Job, lane: Lane, event: Event) -> str:
         return "late"
     lane.ledger["late_windows"] += len(spans) - len(open_spans)
     for start, end in open_spans:
-        lane.windows.setdefault((event.key, start, end), []).append(event)
+        lane.windows.setdefault((key, start, end), []).append(event)
     return "applied"
 
 
-def _session(job: Job, lane: Lane, event: Event) -> str:
+def _session(job: Job, lane: Lane, key: Key, event: Seen) -> str:
+    if not job.window.allows(event.time):
+        lane.ledger["no_window"] += 1
+        return "filtered"
     gap = job.window.size
-    sessions = lane.sessions.setdefault(event.key, [])
-    alive = [session for session in sessions if not _is_closed(job, lane, session.last + gap)]
-    touching = [session for session in alive if _touches(job.window, session, event.time)]
+    sessions = lane.sessions.setdefault(key, [])
+    touching = [
+        session
+        for session in sessions
+        if not _is_closed(job, lane, session.last + gap) and _touches(job.window, session, event.time)
+    ]
     start = min([event.time, *(session.start for session in touching)])
     last = max([event.time, *(session.last for session in touching)])
     pieces = job.window.pieces(start, last)
@@ -176,8 +273,8 @@ def _session(job: Job, lane: Lane, event: Event) -> str:
     if _is_closed(job, lane, last + gap if piece == pieces[-1][1] else piece):
         return "late"
     events = [event, *(other for session in touching for other in session.events)]
-    lane.sessions[event.key] = [session for session in sessions if session not in touching]
-    lane.sessions[event.key].append(Session(start, last, events))
+    lane.sessions[key] = [session for session in sessions if session not in touching]
+    lane.sessions[key].append(Session(start, last, events))
     return "applied"
 
 
@@ -190,36 +287,54 @@ def _is_closed(job: Job, lane: Lane, end: int) -> bool:
     return end - 1 + job.lateness <= lane.clock
 
 
-def _rows(job: Job, lanes: list[Lane]) -> list[Row]:
-    groups: dict[tuple[str | None, int, int], list[Event]] = {}
+def _rows(job: Job, lanes: list[Lane]) -> Iterable[tuple[Order, Row]]:
+    """Each row with its place in the order in which rows leave: by end, keys, start.
+
+    The parts of a cut session leave at their own ends, the last at that of the session; in the combine stage, all do.
+    """
+    groups: dict[tuple[Key, int, int], list[Seen]] = {}
+    leaves: dict[tuple[Key, int, int], int] = {}
     for lane in lanes:
         for place, events in lane.windows.items():
             groups.setdefault(place, []).extend(events)
-        for key, sessions in lane.sessions.items():
-            for session in sessions:
-                for start, end in job.window.pieces(session.start, session.last):
-                    events = [event for event in session.events if start <= event.time < end]
-                    groups.setdefault((key, start, end), []).extend(events)
-    rows = [_row(key, start, end, events) for (key, start, end), events in groups.items()]
-    return sorted(rows, key=row_order)
+    for key, session in _sessions(job.window, lanes):
+        for start, end in job.window.pieces(session.start, session.last):
+            events = [event for event in session.events if start <= event.time < end]
+            groups.setdefault((key, start, end), []).extend(events)
+            leaves[key, start, end] = end if job.keyed and end <= session.last else session.last + job.window.size
+    for (key, start, end), events in groups.items():
+        row = _row(job, key, start, end, events)
+        yield (leaves.get((key, start, end), row["window_end"] or 0), *row_order(row, job.by)[1:]), row
 
 
-def row_order(row: Row) -> tuple[Any, ...]:
-    """Window end, then key with null first, then start."""
-    return (row["window_end"] or 0, row["key"] is not None, row["key"] or "", row["window_start"] or 0)
+def _sessions(window: Window, lanes: list[Lane]) -> Iterable[tuple[Key, Session]]:
+    """The sessions of one lane as they were; of several the ones that all events together make."""
+    for key in {key for lane in lanes for key in lane.sessions}:
+        parts = [session for lane in lanes for session in lane.sessions.get(key, ())]
+        if len(lanes) == 1:
+            yield from ((key, part) for part in parts)
+            continue
+        merged: list[Session] = []
+        for event in sorted((event for part in parts for event in part.events), key=lambda event: event.place):
+            if merged and _touches(window, merged[-1], event.time):
+                merged[-1] = Session(merged[-1].start, event.time, [*merged[-1].events, event])
+            else:
+                merged.append(Session(event.time, event.time, [event]))
+        yield from ((key, session) for session in merged)
 
 
-def _row(key: str | None, start: int, end: int, events: list[Event]) -> Row:
-    values = [event.value for event in events if event.value is not None]
+def row_order(row: Row, by: tuple[str, ...] = ("key",)) -> tuple[Any, ...]:
+    """Window end, then the keys with null first, then start."""
+    keys = [(False,) if row[name] is None else (True, row[name]) for name in by]
+    return (row["window_end"] or 0, *keys, row["window_start"] or 0)
+
+
+def _row(job: Job, key: Key, start: int, end: int, events: list[Seen]) -> Row:
+    is_whole = (start, end) == WHOLE
+    ordered = [event.columns for event in sorted(events, key=lambda event: event.place)]
     return {
-        "key": key,
-        "window_start": None if (start, end) == WHOLE else start,
-        "window_end": None if (start, end) == WHOLE else end,
-        "events": len(events),
-        "values": len(values),
-        "total": sum(values) if values else None,
-        "least": min(values, default=None),
-        "most": max(values, default=None),
-        "idents": len({event.ident for event in events}),
-        "weight": math.fsum(event.weight for event in events),
+        **dict(zip(job.by, key, strict=True)),
+        "window_start": None if is_whole else start,
+        "window_end": None if is_whole else end,
+        **{aggregate.name: aggregate.over(ordered) for aggregate in job.aggregates},
     }

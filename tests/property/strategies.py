@@ -55,7 +55,9 @@ def jobs(window: st.SearchStrategy[Window] = windows, *, within_min: int = 8) ->
     job = job.map(lambda made: replace(made, lateness=0) if made.window.kind == "whole" else made)
     # Ids must be remembered for at least as long as a record may be out of order: the engine refuses less.
     return job.map(
-        lambda made: made if made.within is None or made.within >= made.out_of_orderness else replace(made, within=None)
+        lambda made: (
+            made if made.within is None or made.within >= (made.out_of_orderness or 0) else replace(made, within=None)
+        )
     )
 
 

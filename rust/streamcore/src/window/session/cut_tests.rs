@@ -15,6 +15,12 @@ const GAPS: Gaps =
 type Rows = Vec<(Vec<u8>, i64, i64, i64)>;
 
 fn rows(out: ResultRows) -> Rows {
+    let mut rows = rows_in_order(out);
+    rows.sort();
+    rows
+}
+
+fn rows_in_order(out: ResultRows) -> Rows {
     let columns = out.into_columns();
     let value = |column: usize, row| match &columns[column] {
         OutputColumn::Values(values) => values.get(row),
@@ -28,10 +34,7 @@ fn rows(out: ResultRows) -> Rows {
         Scalar::Bytes(key) => key.to_vec(),
         other => panic!("no key: {other:?}"),
     };
-    let mut rows: Rows =
-        (0..columns[0].len()).map(|row| (key(row), number(1, row), number(2, row), number(3, row))).collect();
-    rows.sort();
-    rows
+    (0..columns[0].len()).map(|row| (key(row), number(1, row), number(2, row), number(3, row))).collect()
 }
 
 /// Rows of sessions by hand: sorted event times by key.
@@ -176,4 +179,26 @@ fn a_session_that_does_not_end_leaves_in_pieces() {
     let mut out = ResultRows::new(&windows.plan);
     windows.fire(94, |_| false, &mut out).expect("a row");
     assert_eq!(rows(out), [(vec![0], 0, 25, 5), (vec![0], 25, 50, 5), (vec![0], 50, 75, 5)]);
+}
+
+#[test]
+fn how_far_the_clock_jumps_does_not_change_the_order() {
+    let (first, last, between) = ((vec![0], 0, 25, 3), (vec![0], 25, 40, 1), (vec![1], 18, 28, 1));
+    // the last event is before the cut that ends the row: it is over with its session
+    let (short, later) = ((vec![2], 2, 25, 3), (vec![3], 17, 27, 1));
+    for alone in [false, true] {
+        let orders = [&[24, 27, 28, 29, 30, 31, 36, 42][..], &[29, 30, 42], &[30, 36, 42], &[42]].map(|jumps| {
+            let mut windows = windows(GAPS, alone);
+            arrive(&mut windows, 0, &[0, 10, 20, 30].map(|time| (0, time, WATERMARK_MIN)));
+            arrive(&mut windows, 0, &[2, 12, 20].map(|time| (2, time, WATERMARK_MIN)));
+            arrive(&mut windows, 0, &[(1, 18, WATERMARK_MIN), (3, 17, WATERMARK_MIN)]);
+            let mut out = ResultRows::new(&windows.plan);
+            jumps.iter().for_each(|jump| windows.fire(*jump, |_| false, &mut out).expect("a row"));
+            rows_in_order(out)
+        });
+        let [first, last, between, short, later] = [&first, &last, &between, &short, &later].map(Clone::clone);
+        let expected =
+            if alone { vec![first, later, between, short, last] } else { vec![later, between, short, first, last] };
+        assert_eq!(orders, [(); 4].map(|()| expected.clone()), "alone: {alone}");
+    }
 }

@@ -134,6 +134,9 @@ pub struct SessionWindows {
     committed_ends: u32,
 }
 
+/// A row on its way out: when it leaves, its key, its bounds and its values.
+type Leaving<'a> = (i64, &'a [u8], (i64, i64), Cow<'a, Accumulators>);
+
 impl SessionWindows {
     /// No sessions yet. `alone`: all sessions of a key are here.
     #[must_use]
@@ -312,22 +315,27 @@ impl SessionWindows {
         Some(Closed { key, session: *session })
     }
 
+    /// Rows are in the order in which a clock that moves by single milliseconds would let them go, so that how far
+    /// it jumps, which batch cuts decide, changes nothing: parts of a cut session at that of the session, or alone at
+    /// their own ends, save the last, which is over with the session.
     fn emit(&self, closed: &[Closed], out: &mut ResultRows) -> Result<()> {
-        let mut rows: Vec<(i64, &[u8], i64, Cow<'_, Accumulators>)> = Vec::new();
+        let mut rows: Vec<Leaving<'_>> = Vec::new();
         for Closed { key, session } in closed {
             let (start_ms, end_ms) = (session.start_ms, session.last_ms + self.gaps.gap_ms);
             let Some(length_ms) = self.gaps.cut(start_ms, session.last_ms) else {
-                rows.push((end_ms, &key[..], start_ms, session.pieces.total()));
+                rows.push((end_ms, &key[..], (start_ms, end_ms), session.pieces.total()));
                 continue;
             };
             rows.extend(session.pieces.iter().map(|(cell, values)| {
                 let (from_ms, to_ms) = (cell * length_ms, (cell + 1) * length_ms);
-                (end_ms.min(to_ms), &key[..], start_ms.max(from_ms), Cow::Borrowed(values))
+                let bounds = (start_ms.max(from_ms), end_ms.min(to_ms));
+                let leaves_ms = if self.alone && to_ms <= session.last_ms { to_ms } else { end_ms };
+                (leaves_ms, &key[..], bounds, Cow::Borrowed(values))
             }));
         }
-        rows.sort_by_key(|(end_ms, key, start_ms, _)| (*end_ms, *key, *start_ms));
-        for (end_ms, key, start_ms, values) in rows {
-            let bounds = Some((start_ms, end_ms));
+        rows.sort_by_key(|(leaves_ms, key, bounds, _)| (*leaves_ms, *key, *bounds));
+        for (_, key, bounds, values) in rows {
+            let bounds = Some(bounds);
             let row = RowOf { bounds, revision: i64::from(self.ends), is_final: true };
             out.push(&self.plan, key, &values, 0, row)?;
         }
@@ -340,6 +348,7 @@ impl SessionWindows {
         merged.ends = self.ends;
         merged.merge(self.open());
         merged.merge(open);
+        merged.alone = self.alone;
         merged.emit(&merged.open(), out)?;
         self.ends += 1;
         Ok(())
