@@ -3,7 +3,7 @@
 //! `dedupe` and `state` probe tables larger than the cache in batches. A request changes nothing but time.
 
 /// Has the cache line that `value` begins in fetched, without waiting for it.
-#[inline(always)]
+#[inline]
 pub fn prefetch<T>(value: &T) {
     let address = std::ptr::from_ref(value);
     #[cfg(target_arch = "x86_64")]

@@ -63,7 +63,7 @@ fn lateness(lateness_ms: i64) -> String {
 
 /// Rows of the result as JSON, in the order they left.
 fn results(outputs: &[OutputBatch]) -> Vec<String> {
-    of_kind(outputs, OutputKind::Result).flat_map(|output| json(output)).collect()
+    of_kind(outputs, OutputKind::Result).flat_map(json).collect()
 }
 
 fn of_kind(outputs: &[OutputBatch], kind: OutputKind) -> impl Iterator<Item = &OutputBatch> {

@@ -112,7 +112,7 @@ impl Ids {
     }
 
     /// Adds an id; gives its position. There is room.
-    #[inline(always)]
+    #[inline]
     pub fn push(&mut self, generation: i64, fingerprint: u128) -> u32 {
         let mut next = self.next;
         if next.generation != generation || next.left == 0 {

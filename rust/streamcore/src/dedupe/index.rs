@@ -137,7 +137,7 @@ impl Part {
         self.find_behind(home, entry, is_it)
     }
 
-    #[inline(always)]
+    #[inline]
     fn find_in(&self, bucket: &Bucket, entry: u32, is_it: &mut impl FnMut(u32) -> bool) -> Option<u32> {
         let mut matches = bucket.matches(entry, self.position_bits);
         while matches != 0 {
@@ -281,7 +281,7 @@ impl Index {
     }
 
     /// With that line there: has fetched what else a search for `hash` will read.
-    #[inline(always)]
+    #[inline]
     pub fn prefetch_more(&self, hash: u64, hashes: &impl Hashes) {
         let part = &self.parts[part_of(hash)];
         let home = part.home(hash);
@@ -297,7 +297,7 @@ impl Index {
     }
 
     /// Puts `position`, which is not there, where there is room for it.
-    #[inline(always)]
+    #[inline]
     pub fn fill(&mut self, vacancy: Vacancy, position: u32, hashes: &impl Hashes) {
         let part = &mut self.parts[part_of(vacancy.hash)];
         if part.len >= part.len_max || part.displaced > part.displaced_max || position >> part.position_bits != 0 {
