@@ -88,6 +88,7 @@ TESTED_BY = {
     "rust/streamcore/src/error.rs": "",
     "rust/streamcore/src/function.rs": "tests/unit/test_functions.py",
     "rust/streamcore/src/lib.rs": "",
+    "rust/streamcore/src/prefetch.rs": "",
     "rust/streamcore/src/spec.rs": "tests/unit/test_config_engine.py",
 }
 # Engine modules that mean something only together, and the suite that runs them.

@@ -297,3 +297,58 @@ impl Ids {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// All that is remembered, and the positions it has.
+    fn held(ids: &Ids) -> Vec<(i64, u32, u128)> {
+        let of = |generation| ids.positions(generation).into_iter().map(move |at| (generation, at, ids.get(at)));
+        ids.generations().flat_map(of).collect()
+    }
+
+    #[test]
+    fn a_rollback_tells_what_it_changes_and_leaves_what_was_committed() {
+        let mut ids = Ids::default();
+        for id in 0..100 {
+            ids.push(i64::from(id % 3), u128::from(id as u32));
+        }
+        let digest = ids.seal();
+        ids.commit();
+        let before = held(&ids);
+        let gone: Vec<u32> = ids.positions(1);
+        ids.forget(1);
+        let new: Vec<u32> = (200..300).map(|id| ids.push(i64::from(id % 2) * 7, u128::from(id as u32))).collect();
+        let mut changes = (Vec::new(), Vec::new());
+        ids.rollback(|ids, position, change| match change {
+            Change::Forgotten => changes.0.push(ids.get(position)),
+            Change::Remembered => changes.1.push(position),
+        });
+        changes.0.sort_unstable();
+        assert_eq!(changes.0, (200..300).collect::<Vec<u128>>());
+        assert_eq!(new.len(), changes.0.len());
+        assert_eq!(changes.1, gone);
+        assert_eq!((held(&ids), ids.seal()), (before, digest));
+    }
+
+    #[test]
+    fn runs_of_what_was_forgotten_are_used_again() {
+        let mut ids = Ids::default();
+        let mut bytes = 0;
+        for generation in 0..50 {
+            for id in 0..3000 {
+                ids.push(generation, id);
+            }
+            ids.forget(generation - 1);
+            ids.commit();
+            if generation == 2 {
+                bytes = ids.byte_len();
+            }
+        }
+        assert!(ids.byte_len() <= bytes * 5 / 4, "{bytes} bytes became {}", ids.byte_len());
+        let compacted = ids.compacted();
+        assert_eq!(compacted.positions(49).len(), 3000);
+        assert!(compacted.byte_len() <= ids.byte_len());
+    }
+}
