@@ -32,8 +32,8 @@ def test_a_good_pipeline_has_no_problems() -> None:
     ("keys", "expected"),
     [
         ({"steps": [{"filter": "a = 1"}]}, ["steps[0].filter"]),
-        ({"steps": [WINDOW, {"filter": "views > 1"}]}, ["steps[1]"]),
-        ({"steps": [WINDOW, WINDOW]}, ["steps[1]"]),
+        ({"steps": [WINDOW, {"filter": "vues > 1"}]}, ["steps[1].filter"]),
+        ({"steps": [WINDOW | {"emit": "updates"}, WINDOW]}, ["steps[0].emit"]),
         ({"steps": [{"dedupe": "id", "within": "1s"}]}, ["steps[0].within"]),
         ({"steps": [WINDOW], "sinks": [{"type": "parquet", "path": "p", "columns": ["pge"]}]}, ["sinks[0].columns"]),
         ({"steps": [WINDOW], "delivery": "exactly_once"}, ["delivery"]),

@@ -85,7 +85,8 @@ def test_nothing_pushed_is_nothing_out() -> None:
 
 
 def test_a_wrong_pipeline_is_refused_at_once() -> None:
-    broken = VIEWS.config.model_copy(update={"steps": (*VIEWS.config.steps, *VIEWS.config.steps)})
+    early = [step.model_copy(update={"emit": "updates"}) for step in VIEWS.config.steps]
+    broken = VIEWS.config.model_copy(update={"steps": (*early, *VIEWS.config.steps)})
     with pytest.raises(ConfigError):
         testing.start(broken)
 
