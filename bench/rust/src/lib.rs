@@ -1,9 +1,14 @@
-//! What the benches share: the corpora, who reads them into columns, and how time is taken.
+//! What the benches share: corpora and feeds, who reads them, the answers, and how time is taken.
 
+pub mod clicks;
 pub mod columns;
 pub mod contestants;
 pub mod corpora;
 pub mod cpu_time;
 pub mod draw;
+pub mod nexmark;
+pub mod rounds;
+pub mod run;
 pub mod turns;
 mod wanted;
+pub mod window_jobs;

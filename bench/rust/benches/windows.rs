@@ -1,0 +1,206 @@
+//! Windows and deduplication as they grow: keys, hops, sessions, ids, and the bytes they take.
+//!
+//! `make bench-windows` runs it; see `bench/README.md`. Contestants of one figure have their turn one after the other,
+//! round after round. Invariant: no time is taken of a job whose rows were not those of an independent count.
+
+use serde_json::{Value, json};
+use std::env;
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+use streamcore_bench::clicks::Clicks;
+use streamcore_bench::rounds::{Rounds, say};
+use streamcore_bench::run::{Epoch, OUT_OF_ORDERNESS_MS};
+use streamcore_bench::window_jobs::{Cut, Job};
+
+/// As in the binding.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const MINUTE_MS: i64 = 60_000;
+const HOUR_MS: i64 = 60 * MINUTE_MS;
+
+/// One window of an hour.
+const HOUR: Cut = Cut::Hopping { size: HOUR_MS, slide: HOUR_MS };
+
+/// Environment: the job whose memory a process of its own measures.
+const MEMORY: &str = "STREAMCORE_BENCH_MEMORY";
+
+/// How long ids are remembered, ms: at 10,000 events a second between 10.0 and 11.25 million of them.
+const DEDUPE_WITHIN_MS: i64 = 1_000_000;
+
+/// Events until the horizon is full, and until the figures of a full one are taken.
+const DEDUPE_FILL: u64 = 11_500_000;
+const DEDUPE_EVENTS: u64 = 14_000_000;
+
+fn main() {
+    if let Ok(name) = env::var(MEMORY) {
+        return measure_memory(&name);
+    }
+    let rounds = Rounds::from_environment();
+    let mut found = Vec::new();
+    for (figure, jobs) in [("keys", keys()), ("hopping", hopping()), ("sessions", sessions())] {
+        if rounds.wants(figure) {
+            found.push(compare(&rounds, figure, &jobs));
+        }
+    }
+    if rounds.wants("dedupe") {
+        found.push(dedupe(&rounds));
+    }
+    if rounds.wants("memory") {
+        let jobs = ["nothing", "windows", "ids"].map(memory_of);
+        found.push(json!({"figure": "memory", "jobs": jobs}));
+    }
+    rounds.leave("windows", &found.into());
+}
+
+/// Counts in one window of an hour, of a hundred to ten million keys. Each is met at least twice.
+fn keys() -> Vec<(&'static str, Job)> {
+    let job = |keys, events| {
+        let clicks = Clicks { events, keys, per_second: events / 3_000, copies: false };
+        Job { clicks, cut: HOUR, dedupe_within: None }
+    };
+    vec![
+        ("100 keys", job(100, 3_000_000)),
+        ("100,000 keys", job(100_000, 3_000_000)),
+        ("10,000,000 keys", job(10_000_000, 21_000_000)),
+    ]
+}
+
+/// Three and a half hours at 1,000 events a second of 1,000 keys.
+fn hopping() -> Vec<(&'static str, Job)> {
+    let clicks = Clicks { events: 12_600_000, keys: 1_000, per_second: 1_000, copies: false };
+    let job = |cut| Job { clicks, cut, dedupe_within: None };
+    vec![("1 h", job(HOUR)), ("1 h by 1 min", job(Cut::Hopping { size: HOUR_MS, slide: MINUTE_MS }))]
+}
+
+/// 200 s at 20,000 events a second, so that each of 100,000 keys is met every 5 s.
+fn sessions() -> Vec<(&'static str, Job)> {
+    let clicks = Clicks { events: 4_000_000, keys: 100_000, per_second: 20_000, copies: false };
+    let job = |cut| Job { clicks, cut, dedupe_within: None };
+    vec![
+        ("1 min", job(Cut::Hopping { size: MINUTE_MS, slide: MINUTE_MS })),
+        ("sessions of a gap of 10 s", job(Cut::Session { gap: 10_000 })),
+    ]
+}
+
+/// The jobs' times an event, and how much of each is spent on the rows at the end.
+fn compare(rounds: &Rounds, figure: &str, jobs: &[(&str, Job)]) -> Value {
+    let checked: Vec<_> = jobs.iter().map(|(_, job)| job.check()).collect();
+    let ending: Vec<f64> = jobs.iter().zip(&checked).map(|((_, job), run)| ns(run.ending, job.clicks.events)).collect();
+    let times = rounds.measure(figure, jobs, |job| {
+        let run = job.run(|_| ());
+        (job.clicks.events, run.counting + run.ending)
+    });
+    let rows: Vec<u64> = checked.iter().map(|run| run.rows).collect();
+    json!({"figure": figure, "ns": times, "ending_ns": ending, "rows": rows})
+}
+
+fn ns(time: Duration, events: u64) -> f64 {
+    time.as_nanos() as f64 / events as f64
+}
+
+/// The same job with and without `dedupe`.
+fn dedupe_jobs(events: u64) -> [Job; 2] {
+    let clicks = Clicks { events, keys: 1_000, per_second: 10_000, copies: true };
+    let cut = Cut::Hopping { size: MINUTE_MS, slide: MINUTE_MS };
+    [None, Some(DEDUPE_WITHIN_MS)].map(|dedupe_within| Job { clicks, cut, dedupe_within })
+}
+
+/// What `dedupe` adds to an event while its horizon fills, and once it is full: both pipelines take every piece, one
+/// after the other.
+fn dedupe(rounds: &Rounds) -> Value {
+    dedupe_jobs(DEDUPE_EVENTS).iter().for_each(|job| {
+        let _ = job.check();
+    });
+    let (mut filling, mut full, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 1..=rounds.count() {
+        let [filling_ns, full_ns, id_bytes] = dedupe_round();
+        say(&format!(
+            "dedupe, round {round}: {filling_ns:.1} ns an event filling, {full_ns:.1} full, {id_bytes:.1} bytes an id"
+        ));
+        filling.push(filling_ns);
+        full.push(full_ns);
+        bytes.push(id_bytes);
+    }
+    json!({"figure": "dedupe", "ns": [["filling", filling], ["full", full]], "id_bytes": bytes})
+}
+
+/// Nanoseconds an event while the horizon fills and once it is full, and bytes of state for each id.
+fn dedupe_round() -> [f64; 3] {
+    let jobs = dedupe_jobs(DEDUPE_EVENTS);
+    let mut pipelines = jobs.map(|job| (job.pipeline(), Epoch::default()));
+    let (mut times, mut events, mut filled) = ([Duration::ZERO; 2], 0, None);
+    for piece in jobs[0].clicks.pieces() {
+        for ((pipeline, epoch), time) in pipelines.iter_mut().zip(&mut times) {
+            *time += epoch.push(pipeline, &piece).1;
+        }
+        events += piece.len() as u64;
+        if filled.is_none() && events >= DEDUPE_FILL {
+            filled = Some((times, events));
+        }
+    }
+    let (at_fill, fill_events) = filled.expect("more events than fill the horizon");
+    let added = |times: [Duration; 2]| times[1].as_nanos() as f64 - times[0].as_nanos() as f64;
+    let bytes = pipelines[1].0.state_bytes() as f64 - pipelines[0].0.state_bytes() as f64;
+    let full_ns = (added(times) - added(at_fill)) / (events - fill_events) as f64;
+    [added(at_fill) / fill_events as f64, full_ns, bytes / ids_at_end(&jobs[1].clicks) as f64]
+}
+
+/// How many ids are remembered behind the last event, by the rule of `docs/semantics.md`.
+fn ids_at_end(clicks: &Clicks) -> u64 {
+    let generation_ms = DEDUPE_WITHIN_MS / 8;
+    let watermark_ms = clicks.clicks().map(|click| click.time_ms).max().unwrap_or_default() - OUT_OF_ORDERNESS_MS - 1;
+    let kept = |time_ms: i64| (time_ms.div_euclid(generation_ms) + 1) * generation_ms + DEDUPE_WITHIN_MS > watermark_ms;
+    clicks.clicks().filter(|click| !click.is_copy && kept(click.time_ms)).count() as u64
+}
+
+/// The job whose state is weighed, and how many entries that has. The window of ten million keys; ten million ids.
+fn weighed(name: &str) -> (Job, u64) {
+    match name {
+        "windows" => (keys()[2].1, 10_000_000),
+        "ids" => {
+            let job = dedupe_jobs(DEDUPE_EVENTS)[1];
+            (job, ids_at_end(&job.clicks))
+        }
+        _ => (keys()[0].1, 1),
+    }
+}
+
+/// What a process of its own says of the job called `name`.
+fn memory_of(name: &str) -> Value {
+    let program = env::current_exe().expect("this program");
+    let done = Command::new(program).env(MEMORY, name).output().expect("a process");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let last = String::from_utf8(done.stderr).expect("text");
+    let line = last.lines().last().expect("a line").to_owned();
+    say(&format!("memory: {line}"));
+    serde_json::from_str(&line).expect("JSON")
+}
+
+/// Runs the job called `name` and says what its state takes behind its last event, before any of its windows leave.
+fn measure_memory(name: &str) {
+    let (job, entries) = weighed(name);
+    let mut pipeline = job.pipeline();
+    let mut epoch = Epoch::default();
+    let before = resident("VmRSS");
+    for piece in job.clicks.pieces() {
+        epoch.push(&mut pipeline, &piece);
+    }
+    pipeline.seal().expect("a seal");
+    pipeline.committed();
+    let (resident, peak) = (resident("VmRSS") - before, resident("VmHWM") - before);
+    let found = json!({
+        "job": name, "entries": entries, "state_bytes": pipeline.state_bytes(),
+        "resident_bytes": resident, "peak_bytes": peak,
+    });
+    say(&found.to_string());
+}
+
+/// Bytes of memory that the process holds, or held at most.
+fn resident(name: &str) -> u64 {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line of that name");
+    let kilobytes: u64 = line.trim_matches([':', ' ', '\t', 'k', 'B']).parse().expect("a number");
+    kilobytes << 10
+}
