@@ -11,7 +11,7 @@ use crate::codec::Reader;
 use crate::error::{Error, Result};
 use crate::state::key_hash;
 use ids::{Change, Ids};
-use index::{AHEAD, AHEAD_MORE, Hashes, Index, Vacancy};
+use index::{AHEAD, Hashes, Index, Vacancy};
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Generations in the horizon: g = within / 8.
@@ -147,9 +147,6 @@ impl Dedupe {
         for (at, arrival) in arrivals.iter().enumerate() {
             if let Some(ahead) = hashes.get(at + AHEAD) {
                 self.index.prefetch(*ahead);
-            }
-            if let Some(ahead) = hashes.get(at + AHEAD_MORE) {
-                self.index.prefetch_more(*ahead, &Hashed { ids: &self.ids, spread: self.spread });
             }
             judged.push(self.judge_one(hashes[at], arrival));
         }

@@ -16,7 +16,8 @@
 use crate::error::{Error, Result};
 
 const MAGIC: &[u8; 6] = b"SCKPT\0";
-const VERSION: u16 = 1;
+/// Of the file and of the state in it.
+const VERSION: u16 = 2;
 const PREFIX_BYTES: usize = MAGIC.len() + 2 + 4;
 const SECTION_HEAD_BYTES: usize = 4 + 8 + 4;
 const CHECKSUM_BYTES: usize = 4;
@@ -83,6 +84,12 @@ fn check_frame(bytes: &[u8]) -> Result<()> {
         return Err(Error::state(format!(
             "the checkpoint has format {version} and was written by a newer streamcore (this one reads format \
              {VERSION}); upgrade streamcore, or restore a checkpoint written before"
+        )));
+    }
+    if whole {
+        return Err(Error::state(format!(
+            "the checkpoint has format {version} and was written by an older streamcore (this one reads format {VERSION}); \
+             go on with that one, or start anew under another name"
         )));
     }
     Err(damaged("the format version"))
@@ -194,13 +201,16 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_not_called_damage() {
-        let mut file = small();
-        file[MAGIC.len()] = 2;
-        let body = file.len() - CHECKSUM_BYTES;
-        let checksum = crc32c::crc32c(&file[..body]).to_le_bytes();
-        file[body..].copy_from_slice(&checksum);
-        assert!(message(&file).contains("written by a newer streamcore"));
+    fn another_version_is_not_called_damage() {
+        for (version, said) in [(1, "written by an older streamcore"), (3, "written by a newer streamcore")] {
+            let mut file = small();
+            file[MAGIC.len()] = version;
+            assert!(message(&file).contains("the format version"));
+            let body = file.len() - CHECKSUM_BYTES;
+            let checksum = crc32c::crc32c(&file[..body]).to_le_bytes();
+            file[body..].copy_from_slice(&checksum);
+            assert!(message(&file).contains(said));
+        }
     }
 
     #[test]

@@ -10,8 +10,6 @@ use crate::prefetch::prefetch;
 
 /// How many probes ahead the line of the index is asked for.
 pub const AHEAD: usize = 32;
-/// How many probes ahead the line is there, so that what it points to can be asked for.
-pub const AHEAD_MORE: usize = 16;
 
 /// Parts of the index.
 const PARTS: usize = 64;
@@ -278,22 +276,6 @@ impl Index {
     pub fn prefetch(&self, hash: u64) {
         let part = &self.parts[part_of(hash)];
         prefetch(&part.buckets[part.home(hash)]);
-    }
-
-    /// With that line there: has fetched what else a search for `hash` will read.
-    #[inline]
-    pub fn prefetch_more(&self, hash: u64, hashes: &impl Hashes) {
-        let part = &self.parts[part_of(hash)];
-        let home = part.home(hash);
-        let bucket = &part.buckets[home];
-        if usize::from(bucket.used) == ENTRIES || bucket.passed > 0 {
-            prefetch(&part.buckets[part.next(home)]);
-        }
-        let mut matches = bucket.matches(part.entry(hash, 0), part.position_bits);
-        while matches != 0 {
-            hashes.prefetch(part.position_of(bucket.entries[matches.trailing_zeros() as usize]));
-            matches &= matches - 1;
-        }
     }
 
     /// Puts `position`, which is not there, where there is room for it.

@@ -111,16 +111,12 @@ impl Stages {
             let mut last = stage.copy(plan)?;
             last.receive(plan, fired, out)?;
             stage.ended = Some(last.ledger);
-            let Some(mut rows) = plan.result_rows() else { break };
-            fired = Fired {
-                ends: last.held.ends(),
-                rows: {
-                    last.held.end(&mut rows)?;
-                    rows
-                },
-            };
+            let (Some(mut rows), Some(mut unused)) = (plan.result_rows(), plan.result_rows()) else { break };
+            let ends = last.held.ends();
+            last.held.end(&mut rows)?;
+            fired = Fired { rows, ends };
             // The stage itself only notes that the input ended.
-            stage.held.end(&mut plan.result_rows().unwrap_or_else(|| fired.rows.clone()))?;
+            stage.held.end(&mut unused)?;
             if plan.is_last {
                 out.take(fired.rows);
                 break;

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::results::OutputColumn;
 
 /// Rows of one output, in firing order: by window end, then by key.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ResultRows {
     /// Group key columns.
     keys: Vec<Column>,
