@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from streamcore.run import Run
     from streamcore.sources.iterable import Record
     from streamcore.tables import Batch, Table
-    from streamcore.windows import cumulate, hopping, session, tumbling, whole
+    from streamcore.windows import cumulate, hopping, session, sliding, tumbling, whole
 
 _HOMES = {
     "streamcore._core": ("__version__",),
@@ -102,7 +102,7 @@ _HOMES = {
     "streamcore.run": ("Run",),
     "streamcore.sources.iterable": ("Record",),
     "streamcore.tables": ("Batch", "Table"),
-    "streamcore.windows": ("cumulate", "hopping", "session", "tumbling", "whole"),
+    "streamcore.windows": ("cumulate", "hopping", "session", "sliding", "tumbling", "whole"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -151,6 +151,7 @@ __all__ = [
     "quantile",
     "records",
     "session",
+    "sliding",
     "stddev",
     "sum",
     "top_k",

@@ -113,13 +113,20 @@ class Pipeline:
         *,
         by: str | Sequence[str] | Mapping[str, str] = (),
         emit: Literal["final", "updates"] = "final",
+        emit_every: str | timedelta | None = None,
+        emit_when: str | None = None,
         allowed_lateness: str | timedelta = "0s",
         null_keys: Literal["group", "drop", "reject"] = "group",
     ) -> Windowed:
-        """Groups by window and by the fields `by` (a mapping renames them); `.agg(...)` says what is computed."""
+        """Groups by window and by the fields `by` (a mapping renames them); `.agg(...)` says what is computed.
+
+        With `emit="updates"` changed rows leave early at each commit; or each `emit_every` of event time; or, with
+        `emit_when="n >= 10"`, when a record makes that true of its row. With both, the changed rows of which it is true.
+        """
         if not isinstance(kind, Window):
             raise ConfigError('the first argument of window is a kind of window, such as sc.tumbling("1m")')
         keys: dict[str, Any] = {"emit": emit, "allowed_lateness": allowed_lateness, "null_keys": null_keys}
+        keys |= _given({"emit_every": emit_every, "emit_when": emit_when})
         if by:
             keys["by"] = by
         return Windowed(self, {**kind.keys, **keys})

@@ -48,6 +48,15 @@ def hopping(size: Length, *, slide: Length, offset: Length = "0s", min_start: st
     return _window("hopping", size=size, slide=slide, offset=offset, min_start=min_start)
 
 
+def sliding(size: Length) -> Window:
+    """The trailing window of `size` at each event of a group, closed at both ends: `[t - size, t]` for an event at `t`.
+
+    Events of one time share a row; `window_end` is that time. The row leaves when the clock has passed it. The group key
+    must be the record key. Raises `ConfigError`.
+    """
+    return _window("sliding", size=size)
+
+
 def cumulate(size: Length, *, step: Length, offset: Length = "0s", min_start: str | datetime | None = None) -> Window:
     """Windows that start together every `size` and end one `step` after the other, up to `size`.
 

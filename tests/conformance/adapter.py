@@ -175,6 +175,7 @@ def _check(case: Case) -> None:
     reasons = {
         "triggers": spec.get("model") == "none" and "stages" not in spec,
         f"no aggregate {', '.join(unknown)}": bool(unknown),
+        "of the windows around an event there is the one before it": window["kind"] == "sliding_event",
         f"no window kind {window['kind']}": window["kind"] not in KINDS,
         "the gap of a session is a setting, not a field": bool(window.get("gap_field")),
         "watermarks come from event times": watermark.get("policy") not in WATERMARKS,

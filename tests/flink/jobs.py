@@ -86,10 +86,12 @@ class Job:
             kind |= {"size_ms": self.size, "offset_ms": self.offset}
         if self.slide:
             kind["slide_ms" if self.kind == "hopping" else "step_ms"] = self.slide
+        # sessions leave early only where the group key is the record key
+        texts = {"key": "_key"} if self.kind == "session" and emit == "updates" else {}
         window = {
             "verb": "window",
             "kind": kind,
-            "by": [{"name": name, "text": name} for name in self.by],
+            "by": [{"name": name, "text": texts.get(name, name)} for name in self.by],
             "aggregates": [{"name": name, "text": text} for name, text in aggregates.items()],
             "emit": emit,
             "allowed_lateness_ms": self.lateness,

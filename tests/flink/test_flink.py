@@ -64,7 +64,7 @@ def run(
     start = 0
     while start < len(made):
         stop = min(start + (cut or chance.randint(1, 30)), len(made))
-        values = [(json.dumps(made[at]).encode(), None, None, None, at) for at in range(start, stop)]
+        values = [(json.dumps(made[at]).encode(), key_of(made[at]), None, None, at) for at in range(start, stop)]
         batches += pipeline.push(_core.Raw.from_records(0, "input", values), 0)
         if cut is not None:
             batches += pipeline.seal().outputs
@@ -75,6 +75,11 @@ def run(
     texts = [text for batch in results for text in batch.to_json(timestamp_format="epoch_ms")]
     late = [row["_offset"] for batch in batches if batch.output == "late" for row in batch.to_rows()]
     return [json.loads(text, parse_float=Decimal) for text in texts], late
+
+
+def key_of(record: dict[str, Any]) -> bytes | None:
+    """The record key."""
+    return None if record["key"] is None else record["key"].encode()
 
 
 def place(job: Job, row: Row) -> tuple[Any, ...]:
@@ -165,11 +170,7 @@ def test_allowed_lateness_is_that_of_flinks_data_streams(job: Job, answers: dict
     assert late != []
 
 
-NO_SESSIONS = [job for job in jobs.firing_jobs() if job.kind != "session"]
-"""Sessions do not leave as updates."""
-
-
-@pytest.mark.parametrize("job", NO_SESSIONS, ids=lambda job: job.name)
+@pytest.mark.parametrize("job", jobs.firing_jobs(), ids=lambda job: job.name)
 def test_every_firing_of_flink_is_an_update_row(job: Job, answers: dict[str, dict[str, Any]]) -> None:
     """With a commit behind every record, `updates` writes what Flink fires, late firings included, and more."""
     rows, _ = run(job, jobs.FIRING_AGGREGATES, emit="updates", cut=1)

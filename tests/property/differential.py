@@ -40,7 +40,7 @@ TRIES_MAX = 3_000
 def difference(case: Case) -> str | None:
     """What the engine and the model do not agree on."""
     try:
-        outcome = harness.run(harness.describe(case.job, emit=case.emit), case.records, case.schedule)
+        outcome = harness.run(harness.describe(case.job, emit=case.emit, every=case.every), case.records, case.schedule)
     except Error as error:  # whatever stops the engine is a find, a panic included
         return f"the engine stopped: {error!r}"
     answer = model.run(case.job, case.records)
@@ -114,7 +114,7 @@ def _smaller(case: Case) -> Iterator[Case]:
     for schedule in _without_one(case.schedule):
         yield replace(case, schedule=list(schedule))
     if case.emit != "final":
-        yield replace(case, emit="final")
+        yield replace(case, emit="final", every=None)
     yield from (replace(case, job=job) for job in _simpler(case.job))
 
 
@@ -142,7 +142,7 @@ def tell(seed: int) -> str | None:
         return None
     small = shrink(case, lambda smaller: difference(smaller) is not None)
     records = "\n".join(f"  {record}" for record in small.records)
-    described = harness.describe(small.job, emit=small.emit).decode()
+    described = harness.describe(small.job, emit=small.emit, every=small.every).decode()
     return (
         f"seed {seed} differs: python -m tests.property.differential --seed {seed}\n{difference(small)}\n"
         f"job: {small.job}\npipeline: {described}\nrecords:\n{records}\nschedule: {small.schedule}"

@@ -40,7 +40,10 @@ class Outcome:
     digest: int = 0
 
 
-def describe(job: Job, *, emit: str = "final", combine: str = "auto") -> bytes:
+def describe(
+    job: Job, *, emit: str = "final", every: int | None = None, when: str | None = None, combine: str = "auto"
+) -> bytes:
+    """The engine's description. `every`, `when`: when rows leave early; ms, and a condition."""
     steps: list[dict[str, Any]] = []
     if job.before is not None:
         steps.append({"verb": "filter", "condition": {"text": job.before.text}})
@@ -58,6 +61,8 @@ def describe(job: Job, *, emit: str = "final", combine: str = "auto") -> bytes:
             "by": [{"name": name, "text": name} for name in job.by],
             "aggregates": [{"name": aggregate.name, "text": aggregate.text} for aggregate in job.aggregates],
             "emit": emit,
+            "emit_every_ms": every,
+            "emit_when": None if when is None else {"text": when},
             "allowed_lateness_ms": job.lateness,
             "null_keys": job.null_keys,
         }
@@ -83,6 +88,8 @@ def _kind(window: Window) -> dict[str, Any]:
         kind |= {"timezone": calendar.zone, "offset_ms": calendar.offset_minutes * 60_000}
     elif window.kind == "session":
         kind |= {"gap_ms": window.size, "gap_inclusive": window.inclusive, "max_length_ms": window.longest}
+    elif window.kind == "sliding":
+        kind = {"type": "sliding", "size_ms": window.size}
     elif window.kind != "whole":
         kind |= {"size_ms": window.size, "offset_ms": window.offset}
         if window.kind != "tumbling":

@@ -54,7 +54,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Window:
-    kind: Literal["tumbling", "hopping", "cumulate", "session", "whole", "calendar"]
+    kind: Literal["tumbling", "hopping", "sliding", "cumulate", "session", "whole", "calendar"]
     size: int
     """Length, or the gap of a session, ms; of a calendar, how many of its units."""
     slide: int = 0
@@ -166,6 +166,8 @@ class Lane:
     """Each id with the clock reading that forgets it."""
     windows: dict[tuple[Key, int, int], list[Seen]] = field(default_factory=dict)
     sessions: dict[Key, list[Session]] = field(default_factory=dict)
+    trailing: dict[Key, list[Seen]] = field(default_factory=dict)
+    """The events of each group that sliding windows count."""
     ledger: Counter[str] = field(default_factory=Counter)
 
 
@@ -215,7 +217,8 @@ def _judge(job: Job, lane: Lane, record: Record, offset: int) -> str:
     if job.null_keys != "group" and None in key:
         return "filtered" if job.null_keys == "drop" else "rejected"
     seen = Seen(columns, record.content.time, record.lane, offset)
-    return (_session if job.window.kind == "session" else _windows)(job, lane, key, seen)
+    count = {"session": _session, "sliding": _sliding}.get(job.window.kind, _windows)
+    return count(job, lane, key, seen)
 
 
 def _steps(job: Job, lane: Lane, event: Event, columns: Columns) -> str | None:
@@ -278,6 +281,14 @@ def _session(job: Job, lane: Lane, key: Key, event: Seen) -> str:
     return "applied"
 
 
+def _sliding(job: Job, lane: Lane, key: Key, event: Seen) -> str:
+    """The trailing window is closed at both ends: it is over when the clock has reached the event's time."""
+    if _is_closed(job, lane, event.time + 1):
+        return "late"
+    lane.trailing.setdefault(key, []).append(event)
+    return "applied"
+
+
 def _touches(window: Window, session: Session, time: int) -> bool:
     before, after = session.start - window.size, session.last + window.size
     return before <= time <= after if window.inclusive else before < time < after
@@ -297,6 +308,10 @@ def _rows(job: Job, lanes: list[Lane]) -> Iterable[tuple[Order, Row]]:
     for lane in lanes:
         for place, events in lane.windows.items():
             groups.setdefault(place, []).extend(events)
+        for key, trail in lane.trailing.items():
+            for end in {event.time for event in trail}:
+                start = end - job.window.size
+                groups[key, start, end] = [event for event in trail if start <= event.time <= end]
     for key, session in _sessions(job.window, lanes):
         for start, end in job.window.pieces(session.start, session.last):
             events = [event for event in session.events if start <= event.time < end]

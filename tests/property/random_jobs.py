@@ -28,6 +28,8 @@ ZONES = (
     "Pacific/Apia",
 )
 KINDS = ("tumbling", "hopping", "cumulate", "session", "whole", "calendar")
+KEYED_KINDS = ("sliding",)
+"""Windows that there are only where the group key is the record key."""
 KEYS = (None, "", "a", "b", "zebra", "ü")
 WEIGHTS = (None, 0.1, 0.2, 0.3, -0.0, 1e16, 1.0, -1e16, 5e-324, 300.5)
 SETTINGS: dict[str, tuple[float | None, ...]] = {
@@ -43,6 +45,8 @@ class Case:
     records: list[Record]
     schedule: list[Step]
     emit: Literal["final", "updates"] = "final"
+    every: int | None = None
+    """How often rows leave early, ms of event time; None: at commits."""
 
 
 def case(seed: int) -> Case:
@@ -59,8 +63,12 @@ def case(seed: int) -> Case:
     records = _records(chance, lanes, scale, disorder, keyed=job.keyed)
     actions: list[Action] = ["push", "push", "commit", "restart", "rollback"]
     schedule = [Step(chance.randint(0, 10), chance.choice(actions)) for _ in range(chance.randint(0, 12))]
-    may_update = window.kind != "session"
-    return Case(job, records, schedule, "updates" if may_update and chance.random() < 0.25 else "final")
+    if job.keyed and window.kind != "calendar" and chance.random() < 0.4:
+        return Case(replace(job, window=Window("sliding", chance.randint(1, 300))), records, schedule)
+    may_update = window.kind != "session" or job.keyed
+    if not may_update or chance.random() >= (0.25 if window.kind != "session" else 0.6):
+        return Case(job, records, schedule)
+    return Case(job, records, schedule, "updates", chance.choice([None, scale * chance.randint(1, 400)]))
 
 
 def _window(chance: random.Random) -> Window:

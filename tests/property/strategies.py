@@ -36,6 +36,7 @@ cumulate = st.builds(
     st.integers(1, 60),
     st.integers(-50, 50),
 )
+sliding = st.builds(lambda size: Window("sliding", size), st.integers(1, 300))
 whole = st.just(Window("whole", 0))
 aligned = st.one_of(tumbling, hopping, cumulate, whole)
 session = st.builds(
@@ -59,6 +60,11 @@ def jobs(window: st.SearchStrategy[Window] = windows, *, within_min: int = 8) ->
             made if made.within is None or made.within >= (made.out_of_orderness or 0) else replace(made, within=None)
         )
     )
+
+
+def keyed_jobs(window: st.SearchStrategy[Window]) -> st.SearchStrategy[Job]:
+    """Jobs whose group key is the record key: each lane's windows are its own."""
+    return jobs(window).map(lambda job: replace(job, keyed=True))
 
 
 @st.composite

@@ -25,13 +25,16 @@ def test_the_engine_answers_random_pipelines_as_the_model_does(first: int) -> No
 
 def test_random_pipelines_reach_everything() -> None:
     """Every window kind, aggregate, null mode and option is in the two hundred."""
-    jobs = [random_jobs.case(seed).job for seed in range(SEEDS)]
-    assert {job.window.kind for job in jobs} == set(random_jobs.KINDS)
+    cases = [random_jobs.case(seed) for seed in range(SEEDS)]
+    jobs = [case.job for case in cases]
+    assert {job.window.kind for job in jobs} == {*random_jobs.KINDS, *random_jobs.KEYED_KINDS}
     assert {aggregate.function for job in jobs for aggregate in job.aggregates} == set(FUNCTIONS)
     assert {job.null_keys for job in jobs} == {"group", "drop", "reject"}
     for name in ("where", "before", "after", "within", "doubles", "keyed", "lateness"):
         assert {bool(getattr(job, name)) for job in jobs} == {True, False}, name
     assert {len(job.by) for job in jobs} == {0, 1, 2, 3}
+    early = {(case.job.window.kind == "session", case.every is not None) for case in cases if case.emit == "updates"}
+    assert early == {(False, False), (False, True), (True, False), (True, True)}
 
 
 def test_a_difference_is_found_and_shrunken() -> None:
@@ -44,5 +47,5 @@ def test_a_difference_is_found_and_shrunken() -> None:
 
     small = differential.shrink(case, differs)
     assert small.records == [records[7]]
-    assert small == replace(small, schedule=[], emit="final")
+    assert small == replace(small, schedule=[], emit="final", every=None)
     assert len(small.job.aggregates) == 1

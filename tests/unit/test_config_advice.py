@@ -111,3 +111,10 @@ def test_early_rows_in_files_need_their_revision(tmp_path: Path, emit: str, colu
     text = GOOD.replace('\nby = "user"\n', f'\nby = "user"\nemit = "{emit}"\n')
     text += f'[[sinks]]\ntype = "parquet"\npath = "out"\ncolumns = {columns}\n'
     assert list(words(tmp_path, text)) == (["sinks[1].columns"] if warned else [])
+
+
+def test_early_rows_by_a_clock_that_stands(tmp_path: Path) -> None:
+    head = '[source]\ntype = "files"\npath = "x"\nevent_time = "t"\n'
+    tail = '[[steps]]\nwindow = "whole"\nemit = "updates"\nemit_every = "1m"\n[steps.aggregate]\nn = "count()"\n'
+    assert "there are no early rows" in words(tmp_path, head + tail)["steps[0].emit_every"]
+    assert words(tmp_path, head + 'out_of_orderness = "5s"\n' + tail) == {}

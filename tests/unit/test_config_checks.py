@@ -150,3 +150,18 @@ def test_a_caret_makes_it_an_expression_error() -> None:
     assert type(problems_error([plain])) is ConfigError
     assert type(problems_error([plain, caret])) is ExpressionError
     assert str(problems_error([plain, caret], file="p.toml")).startswith("p.toml: the pipeline has 2 mistakes")
+
+
+def test_a_sink_that_appends_takes_no_row_back() -> None:
+    session = {"window": "session", "gap": "1m", "by": "_key", "aggregate": {"n": "count()"}, "emit": "updates"}
+    sinks = [
+        {"type": "kafka", "topic": "a"},
+        {"type": "kafka", "topic": "b", "mode": "append", "columns": ["n", "retracted"]},
+        {"type": "redis", "key_template": "{key}:{window_start}"},
+        {"type": "parquet", "path": "p"},
+        {"type": "parquet", "path": "late", "output": "late"},
+        {"type": "memory", "topic": "m"},
+        {"type": "console"},
+    ]
+    assert paths(steps=[session], sinks=sinks) == ["sinks[1].mode", "sinks[3].type", "sinks[5].type"]
+    assert paths(steps=[{**session, "emit": "final"}], sinks=[*sinks[:1], *sinks[2:]]) == []

@@ -31,6 +31,7 @@ CONFIG = PipelineConfig.model_validate(
                 "by": ["b"],
                 "aggregate": {"n": "count()"},
                 "emit": "updates",
+                "emit_every": "10s",
                 "allowed_lateness": "5s",
                 "null_keys": "drop",
             },
@@ -69,6 +70,8 @@ def test_every_key_of_the_engine_is_written_out() -> None:
         "by": [{"name": "b", "text": "b", "parameters": {}}],
         "aggregates": [{"name": "n", "text": "count()", "parameters": {}}],
         "emit": "updates",
+        "emit_every_ms": 10_000,
+        "emit_when": None,
         "allowed_lateness_ms": 5_000,
         "null_keys": "drop",
     }

@@ -24,6 +24,7 @@ def config(steps: list[Any]) -> PipelineConfig:
         ({"dedupe": "a", "within": "1m"}, "dedupe"),
         ({"window": "tumbling", "size": "1m", "aggregate": {"n": "count()"}}, "tumbling"),
         ({"window": "hopping", "size": "1m", "slide": "1s", "aggregate": {"n": "count()"}}, "hopping"),
+        ({"window": "sliding", "size": "1m", "aggregate": {"n": "count()"}}, "sliding"),
         ({"window": "cumulate", "size": "1m", "step": "1s", "aggregate": {"n": "count()"}}, "cumulate"),
         ({"window": "session", "gap": "1m", "aggregate": {"n": "count()"}}, "session"),
         ({"window": "whole", "aggregate": {"n": "count()"}}, "whole"),
@@ -41,7 +42,7 @@ def test_the_verb_decides_what_a_step_is(step: dict[str, Any], tag: str) -> None
         ({}, "this one has none"),
         ({"filter": "a", "dedupe": "b"}, "this one has filter and dedupe"),
         ("filter", "a step is a table with one verb"),
-        ({"window": "slice", "size": "1m"}, "window is one of tumbling, hopping, cumulate, session, whole"),
+        ({"window": "slice", "size": "1m"}, "window is one of tumbling, hopping, sliding, cumulate, session, whole"),
         ({"filter": ""}, "at least 1 character"),
     ],
 )

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 import streamcore as sc
-from streamcore.config import CumulateStep, HoppingStep, SessionStep, TumblingStep, WholeStep
+from streamcore.config import CumulateStep, HoppingStep, SessionStep, SlidingStep, TumblingStep, WholeStep
 from streamcore.config.durations import Months
 from streamcore.windows import Window
 
 
-def step(kind: Window) -> Any:
-    return sc.files("x").window(kind).agg(n="count()").config.steps[0]
+def step(kind: Window, by: str | tuple[str, ...] = ()) -> Any:
+    return sc.files("x").window(kind, by=by).agg(n="count()").config.steps[0]
 
 
 def test_each_kind_becomes_its_step() -> None:
@@ -27,6 +27,9 @@ def test_each_kind_becomes_its_step() -> None:
     hopping = step(sc.hopping("1m", slide=timedelta(seconds=10)))
     assert isinstance(hopping, HoppingStep)
     assert (hopping.size, hopping.slide) == (60_000, 10_000)
+    sliding = step(sc.sliding("5m"), by="_key")
+    assert isinstance(sliding, SlidingStep)
+    assert sliding.size == 300_000
     cumulate = step(sc.cumulate("1h", step="10m", offset="5m"))
     assert isinstance(cumulate, CumulateStep)
     assert (cumulate.size, cumulate.step, cumulate.offset) == (3_600_000, 600_000, 300_000)
@@ -49,6 +52,7 @@ def test_each_kind_becomes_its_step() -> None:
         (lambda: sc.session("1mo"), "gap"),
         (lambda: sc.hopping("1mo", slide="1d"), "size"),
         (lambda: sc.tumbling("1y"), "size"),
+        (lambda: sc.sliding("x"), "size"),
         (lambda: sc.cumulate("1h", step="60"), "step"),
         (lambda: sc.session("1m", max_length=60), "max_length"),  # type: ignore[arg-type]
         (lambda: sc.whole(min_start="x"), "min_start"),
@@ -105,3 +109,59 @@ def test_a_day_of_berlin_has_23_hours_when_the_clocks_go_forward() -> None:
 def test_what_a_calendar_cannot_have(kind: Window, message: str) -> None:
     with pytest.raises(sc.ConfigError, match=message):
         sc.files("x").window(kind).agg(n="count()").collect()
+
+
+def keyed(times: list[int], **source: Any) -> sc.Pipeline:
+    records = [sc.Record(b'{"t": %d, "k": "a"}' % t, key=b"a") for t in times]
+    schema = {"t": "int64", "k": "string"}
+    return sc.records(records, event_time="t", event_time_unit="ms", keyed_by="k", schema=schema, **source)
+
+
+def test_the_trail_of_each_event() -> None:
+    rows = keyed([0, 5, 5, 10, 16]).window(sc.sliding("10ms"), by="k").agg(n=sc.count(), most="max(t)").collect()
+    found = [
+        (epoch(row["window_start"]), epoch(row["window_end"]), row["n"]) for row in rows.to_polars().rows(named=True)
+    ]
+    assert found == [(-10, 0, 1), (-5, 5, 3), (0, 10, 4), (6, 16, 2)]
+
+
+def test_a_running_total_by_the_thousand() -> None:
+    events = keyed([10 * number for number in range(1, 3001)], out_of_orderness="0s")
+    window = events.window(sc.whole(), by="k", emit="updates", emit_when="n % 1000 == 0")
+    rows = window.agg(n=sc.count()).collect().to_polars().select("n", "revision", "is_final").rows()
+    assert rows == [(1000, 0, False), (2000, 1, False), (3000, 2, False), (3000, 3, True)]
+
+
+def test_a_row_of_a_session_that_grows_is_taken_back() -> None:
+    window = keyed([0, 5, 12, 40], out_of_orderness="0s").window(
+        sc.session("10ms"), by="k", emit="updates", emit_every="5ms"
+    )
+    rows = (
+        window.agg(n=sc.count())
+        .collect()
+        .to_polars()
+        .select("window_end", "n", "revision", "is_final", "retracted")
+        .rows()
+    )
+    assert [(epoch(end), *rest) for end, *rest in rows] == [
+        (15, 2, 0, False, False),
+        (15, None, 1, False, True),
+        (22, 3, 1, False, False),
+        (22, 3, 2, True, False),
+        (50, 1, 0, False, False),
+        (50, 1, 1, True, False),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "message"),
+    [
+        (sc.sliding("1m"), {}, "all events of its group in one lane"),
+        (sc.session("1m"), {"emit": "updates"}, "none is early"),
+        (sc.tumbling("1m"), {"emit": "updates", "emit_when": "n > 1"}, "looks at every record"),
+        (sc.tumbling("1m"), {"emit_every": "1s"}, "there are none"),
+    ],
+)
+def test_what_needs_a_group_in_one_lane(kind: Window, keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(sc.ConfigError, match=message):
+        sc.files("x").window(kind, by="page", **keys).agg(n="count()").collect()

@@ -26,6 +26,7 @@ from streamcore.config.steps import (
     DedupeStep,
     HoppingStep,
     SessionStep,
+    SlidingStep,
     TumblingStep,
     WholeStep,
     WindowStep,
@@ -40,7 +41,7 @@ MONTH_MAX_MS = 31 * MILLISECONDS["d"]
 
 def advice(config: PipelineConfig, document: Document) -> list[Problem]:
     """Everything worth a word, as problems without a line."""
-    about = (_unchecked_servers, _dedupe, _whole, _delivery, _revisions)
+    about = (_unchecked_servers, _dedupe, _whole, _standing_clock, _delivery, _revisions)
     return [*_secrets(document), *(problem for advise in about for problem in advise(config))]
 
 
@@ -113,6 +114,8 @@ def _open_ms(config: PipelineConfig) -> int | None:
         return None
     if isinstance(step, SessionStep):
         return (step.max_length or step.gap) + step.allowed_lateness + bound
+    if isinstance(step, SlidingStep):
+        return step.allowed_lateness + bound
     if isinstance(step, (TumblingStep, HoppingStep, CumulateStep)):
         size = step.size.count * MONTH_MAX_MS if isinstance(step.size, Months) else step.size
         return size + step.allowed_lateness + bound
@@ -127,6 +130,15 @@ def _whole(config: PipelineConfig) -> Iterator[Problem]:
         path = f"steps[{index}].emit"
         message = "the whole window ends with its input, and a topic ends only with --stop end"
         yield Problem(path, message, hint='emit = "updates" is a running total, written at each commit')
+
+
+def _standing_clock(config: PipelineConfig) -> Iterator[Problem]:
+    """Early rows by a clock that does not move before the end of the input."""
+    step = config.window
+    if step is not None and step.emit_every is not None and config.source.out_of_orderness_ms is None:
+        path = f"steps[{config.steps.index(step)}].emit_every"
+        message = "it counts by the clock, which stands until the end of the input: there are no early rows"
+        yield Problem(path, message, hint='add out_of_orderness = "5s" to the source, or how late records may come')
 
 
 def _delivery(config: PipelineConfig) -> Iterator[Problem]:

@@ -17,7 +17,7 @@ from streamcore.config.models import PipelineConfig
 from streamcore.config.redis_key import TIMES_LISTED, KeyTemplate
 from streamcore.config.servers import connection_problems
 from streamcore.config.sinks import KafkaSinkConfig, ParquetSinkConfig, RedisSinkConfig, SinkConfig
-from streamcore.config.steps import MapBatchesStep, SelectStep, WindowStep
+from streamcore.config.steps import MapBatchesStep, SelectStep, SessionStep, WindowStep
 from streamcore.config.suggest import did_you_mean, listed
 from streamcore.errors import ConfigError, ExpressionError, Problem
 
@@ -46,7 +46,7 @@ def check_meaning(config: PipelineConfig, *, types_required: bool = False) -> li
     if types_required:
         named = {problem.path for problem in found}
         found += [problem for problem in undeclared_problems(description) if problem.path not in named]
-    found += template_problems(config) + same_places(config)
+    found += template_problems(config) + same_places(config) + retraction_problems(config)
     return found + connection_problems(config) + shared_test_names(config)
 
 
@@ -108,7 +108,8 @@ def column_problems(config: PipelineConfig, description: Mapping[str, Any]) -> l
 def _result_names(config: PipelineConfig) -> list[str]:
     for step in reversed(config.steps):
         if isinstance(step, WindowStep):
-            return [*step.by, "window_start", "window_end", *step.aggregate, "revision", "is_final"]
+            retracted = ["retracted"] if _retracts(step) else []
+            return [*step.by, "window_start", "window_end", *step.aggregate, "revision", "is_final", *retracted]
         if isinstance(step, SelectStep):
             return list(step.select)
         if isinstance(step, MapBatchesStep):
@@ -193,6 +194,30 @@ def _place(config: PipelineConfig, sink: SinkConfig) -> tuple[object, ...] | Non
     if isinstance(sink, KafkaSinkConfig) and sink_mode(config, sink) == "upsert":
         return ("topic", sink.connection, sink.topic, sink.key, sink.key_format)
     return None
+
+
+def retraction_problems(config: PipelineConfig) -> list[Problem]:
+    """Sinks that cannot take a row back, where rows of sessions are: the bounds of a session change."""
+    if config.window is None or not _retracts(config.window):
+        return []
+    message = "rows of growing sessions are taken back, and what was appended stays"
+    hint = 'use a sink that replaces rows (Kafka with mode = "upsert", Redis), or emit = "final" in the window'
+    return [
+        Problem(f"sinks[{index}].{key}", message, hint=hint)
+        for index, sink in enumerate(config.sinks)
+        if (key := _appends_with(config, sink)) is not None and sink.output == "result"
+    ]
+
+
+def _retracts(step: WindowStep) -> bool:
+    return isinstance(step, SessionStep) and step.emit == "updates"
+
+
+def _appends_with(config: PipelineConfig, sink: SinkConfig) -> str | None:
+    """The key that makes a sink keep every row; a console shows what is written, whatever becomes of it."""
+    if isinstance(sink, KafkaSinkConfig):
+        return "mode" if sink_mode(config, sink) == "append" else None
+    return "type" if sink.type in ("parquet", "memory") else None
 
 
 def delivery_problems(config: PipelineConfig) -> list[Problem]:

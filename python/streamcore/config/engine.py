@@ -20,6 +20,7 @@ from streamcore.config.steps import (
     MapBatchesStep,
     SelectStep,
     SessionStep,
+    SlidingStep,
     StepConfig,
     TumblingStep,
     WholeStep,
@@ -74,12 +75,18 @@ def _step(step: StepConfig) -> dict[str, Any]:
         "by": _named(step.by, step.parameters),
         "aggregates": _named(step.aggregate, step.parameters),
         "emit": step.emit,
+        "emit_every_ms": step.emit_every,
+        "emit_when": None if step.emit_when is None else {"text": step.emit_when, "parameters": step.parameters},
         "allowed_lateness_ms": step.allowed_lateness,
         "null_keys": step.null_keys,
     }
 
 
-def _window_kind(step: TumblingStep | HoppingStep | CumulateStep | SessionStep | WholeStep) -> dict[str, Any]:
+def _window_kind(
+    step: TumblingStep | HoppingStep | SlidingStep | CumulateStep | SessionStep | WholeStep,
+) -> dict[str, Any]:
+    if isinstance(step, SlidingStep):
+        return {"type": "sliding", "size_ms": step.size}
     kind: dict[str, Any] = {"type": step.window, "min_start_ms": step.min_start}
     if isinstance(step, SessionStep):
         return kind | {"gap_ms": step.gap, "gap_inclusive": step.gap_inclusive, "max_length_ms": step.max_length}

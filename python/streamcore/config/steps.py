@@ -27,7 +27,7 @@ from streamcore.config.durations import (
 )
 
 VERBS = ("filter", "select", "dedupe", "map_batches", "window")
-WINDOWS = ("tumbling", "hopping", "cumulate", "session", "whole")
+WINDOWS = ("tumbling", "hopping", "sliding", "cumulate", "session", "whole")
 
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
@@ -182,6 +182,14 @@ class WindowStep(Parameterised):
     emit: Literal["final", "updates"] = setting(
         "final", "`final`: one row when a window closes. `updates`: changed rows at each commit, then the final one."
     )
+    emit_every: PositiveDuration | None = setting(
+        None, "With `updates`: changed rows leave when the clock passes a multiple of it in event time, not at commits."
+    )
+    emit_when: Expression | None = setting(
+        None,
+        "With `updates`: a condition over the row, as `views >= 10`. A row leaves early with the record that makes it "
+        "true; with `emit_every`, only changed rows leave for which it is true.",
+    )
     allowed_lateness: Duration = setting(0, "How long past its end a window still takes records.")
     null_keys: Literal["group", "drop", "reject"] = setting(
         "group", "A null group key is a group of its own, dropped, or a dead letter."
@@ -210,6 +218,13 @@ class HoppingStep(WindowStep):
     slide: PositiveDuration = setting(..., "Distance between two starts.")
     offset: SignedDuration = setting(0, "Shift of the alignment from 1970-01-01T00:00:00Z.")
     min_start: Instant | None = setting(None, "No window starts earlier than this time.")
+
+
+class SlidingStep(WindowStep):
+    """The trailing window at each event of a group, closed at both ends; a row for each time at which there is one."""
+
+    window: Literal["sliding"] = setting("sliding", "Kind of window; `window_end` is the event's time.")
+    size: PositiveDuration = setting(..., "Length: an event exactly so long before another counts with it.")
 
 
 class CumulateStep(WindowStep):
@@ -248,6 +263,7 @@ STEP_MODELS: Mapping[str, type[StepBase]] = {
     "map_batches": MapBatchesStep,
     "tumbling": TumblingStep,
     "hopping": HoppingStep,
+    "sliding": SlidingStep,
     "cumulate": CumulateStep,
     "session": SessionStep,
     "whole": WholeStep,
@@ -290,6 +306,7 @@ StepConfig = Annotated[
     | Annotated[MapBatchesStep, Tag("map_batches")]
     | Annotated[TumblingStep, Tag("tumbling")]
     | Annotated[HoppingStep, Tag("hopping")]
+    | Annotated[SlidingStep, Tag("sliding")]
     | Annotated[CumulateStep, Tag("cumulate")]
     | Annotated[SessionStep, Tag("session")]
     | Annotated[WholeStep, Tag("whole")],

@@ -10,7 +10,6 @@ use streamcore::error::Problem;
 use streamcore::plan::{Analysis, Output, Plan, analyse};
 use streamcore::spec::Spec;
 use streamcore::table::RECORD_COLUMNS;
-use streamcore::window::WindowKind;
 
 /// Checks a pipeline description and says what it needs and gives.
 #[pyfunction]
@@ -68,7 +67,6 @@ fn add_plan(described: &Bound<'_, PyDict>, plan: Option<&Plan>) -> PyResult<()> 
     let fields: Vec<(&str, String)> = fields.map(|field| (field.path.as_str(), field.data_type.to_string())).collect();
     let window = plan.and_then(Plan::result_window);
     let emit = window.map(|window| if window.updates { "updates" } else { "final" });
-    let sessions = window.is_some_and(|window| matches!(window.kind, WindowKind::Session(_)));
     described.set_item("columns", columns)?;
     described.set_item("fields", fields)?;
     described.set_item("needs_keys", plan.is_some_and(|plan| plan.needs_keys))?;
@@ -76,7 +74,7 @@ fn add_plan(described: &Bound<'_, PyDict>, plan: Option<&Plan>) -> PyResult<()> 
     described.set_item("combine", if plan.is_some_and(|plan| plan.combine) { "local" } else { "none" })?;
     described.set_item("windowed", window.is_some())?;
     described.set_item("emit", emit)?;
-    described.set_item("retracts", sessions && emit == Some("updates"))
+    described.set_item("retracts", window.is_some_and(|window| window.retracts()))
 }
 
 /// Name and type of each column of the result.

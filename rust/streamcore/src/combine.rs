@@ -48,7 +48,8 @@ impl Combine {
         let partials = lanes.values().filter_map(|lane| lane.held.partial_fires_ms());
         let next = partials.chain(self.windows.next_fire_ms()).min();
         let sessions = matches!(self.windows, Windows::Session(_));
-        if sessions || next.is_some_and(|next| next <= self.watermark_ms) {
+        let due = next.is_some_and(|next| next <= self.watermark_ms) || self.windows.early_at(self.watermark_ms);
+        if sessions || due {
             self.take(lanes, rows)?;
         }
         match &mut self.windows {
@@ -59,6 +60,7 @@ impl Combine {
                 let awaited = |closed: &Closed| waiting.iter().any(|open| open.awaits(closed));
                 windows.fire(self.watermark_ms, awaited, rows)
             }
+            Windows::Sliding(_) => Ok(()),
         }
     }
 
@@ -72,6 +74,8 @@ impl Combine {
                     }
                 }
                 Windows::Session(windows) => windows.merge(lane.held.take_closed()),
+                // Refused by the planner.
+                Windows::Sliding(_) => {}
             }
         }
         Ok(())
@@ -85,6 +89,7 @@ impl Combine {
                 let open = lanes.values().filter_map(|lane| lane.held.open_sessions()).flat_map(SessionWindows::open);
                 windows.fire_at_end(open.collect(), rows)
             }
+            Windows::Sliding(_) => Ok(()),
         }
     }
 

@@ -113,6 +113,24 @@ impl OutputColumn {
         }
     }
 
+    /// Appends row `row` of `other`, a column of the same type.
+    ///
+    /// # Panics
+    /// When it is not of the same type.
+    pub fn push_row(&mut self, other: &Self, row: usize) {
+        let lists = match other {
+            Self::Values(column) => return self.push(column.get(row)),
+            Self::Lists(lists) if !lists.validity.is_valid(row) => return self.push(Scalar::Null),
+            Self::Lists(lists) => lists,
+        };
+        let start = row.checked_sub(1).map_or(0, |before| lists.ends[before]) as usize;
+        let count = |item| match lists.counts.as_ref().map(|counts| counts.get(item)) {
+            Some(Scalar::Int64(count)) => count as u64,
+            _ => 1,
+        };
+        self.push_list((start..lists.ends[row] as usize).map(|item| (lists.items.get(item), count(item))));
+    }
+
     /// Appends one list of values, with their counts where the column has such.
     ///
     /// # Panics
@@ -175,6 +193,22 @@ mod tests {
         let gathered = lists.gather(&[1, 0, 0]);
         assert_eq!((&gathered.ends[..], gathered.validity.flags()), (&[0, 2, 4][..], &[false, true, true][..]));
         assert_eq!(lists.counts.map(|counts| counts.get(0) == Scalar::Int64(2)), Some(true));
+    }
+
+    #[test]
+    fn rows_are_copied_with_lists_counts_and_nulls() {
+        for output in [OutputType::Counts(DataType::Bool), OutputType::List(DataType::Bool)] {
+            let mut column = OutputColumn::new(output);
+            column.push(Scalar::Null);
+            column.push_list([(Scalar::Bool(true), 2), (Scalar::Bool(false), 1)].into_iter());
+            column.push_list(std::iter::empty());
+            let (mut copy, mut reversed) = (OutputColumn::new(output), OutputColumn::new(output));
+            (0..3).for_each(|row| copy.push_row(&column, row));
+            assert_eq!(copy, column);
+            (0..3).rev().for_each(|row| reversed.push_row(&column, row));
+            let OutputColumn::Lists(lists) = reversed else { panic!("lists") };
+            assert_eq!((lists.ends, lists.validity.flags()), (vec![0, 2, 2], &[true, true, false][..]));
+        }
     }
 
     #[test]

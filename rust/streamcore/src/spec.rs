@@ -201,6 +201,12 @@ pub struct WindowSpec {
     /// When rows leave.
     #[serde(default)]
     pub emit: EmitSpec,
+    /// With `updates`: rows leave early when the clock passes a multiple of it, ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emit_every_ms: Option<i64>,
+    /// With `updates`: only rows for which it is true leave early.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub emit_when: Option<ExpressionSpec>,
     /// How long past its end a window still takes records, ms.
     #[serde(default)]
     pub allowed_lateness_ms: i64,
@@ -271,6 +277,11 @@ pub enum WindowKindSpec {
         #[serde(default)]
         min_start_ms: Option<i64>,
     },
+    /// `[t - size, t]` for each event of a group, `t` being its time.
+    Sliding {
+        /// Length.
+        size_ms: i64,
+    },
     /// One window for ever.
     Whole {
         /// Events before it are in no window.
@@ -304,7 +315,7 @@ pub enum EmitSpec {
     /// One row a window, when it closes.
     #[default]
     Final,
-    /// Changed rows at each commit, and the last at the close.
+    /// Changed rows before the close (at each commit, if nothing else is said), and the last at the close.
     Updates,
 }
 

@@ -44,6 +44,27 @@ pub trait Slots {
     }
 }
 
+/// Slots without a value: the table is a set.
+#[derive(Debug, Clone, Default)]
+pub struct NoValue;
+
+impl Slots for NoValue {
+    fn push_empty(&mut self) {}
+    fn truncate(&mut self, _len: usize) {}
+    fn mark(&self, _slot: u32, _out: &mut Vec<u8>) {}
+    fn restore(&mut self, _slot: u32, _mark: &mut Reader<'_>) {}
+    fn digest(&self, _slot: u32) -> u64 {
+        0
+    }
+    fn encode(&self, _slot: u32, _out: &mut Vec<u8>) {}
+    fn decode(&mut self, _slot: u32, _saved: &mut Reader<'_>) -> Result<()> {
+        Ok(())
+    }
+    fn byte_len(&self) -> usize {
+        0
+    }
+}
+
 /// One change to take back: the slot, where its mark ends, and its row's digest before.
 #[derive(Debug, Clone, Copy)]
 struct Undo {

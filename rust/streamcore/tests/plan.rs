@@ -127,3 +127,78 @@ fn an_unknown_aggregate_is_pointed_at_by_its_name_and_an_argument_by_itself() {
     assert_eq!(carets, [("steps[0].aggregate.m", Some(0)), ("steps[0].aggregate.t", Some(4))]);
     assert_eq!(analysis.undeclared[0].used_at, "steps[0].aggregate.u");
 }
+
+#[test]
+fn what_cannot_be_said_of_early_rows_is_refused_with_its_place() {
+    let early = |by, keys: &str| window(by, TUMBLING).replace("\"aggregates\"", &format!("{keys},\"aggregates\""));
+    let when = |text: &str| format!(r#""emit":"updates","emit_when":{{"text":"{text}"}}"#);
+    let cases = [
+        (early("user", r#""emit_every_ms":10"#), "steps[0].emit_every: emit_every is about early rows"),
+        (early("user", r#""emit_when":{"text":"n > 1"}"#), "steps[0].emit_when: emit_when is about early rows"),
+        (early("user", r#""emit":"updates","emit_every_ms":0"#), "steps[0].emit_every: emit_every must be longer"),
+        (early("user", &when("m > 1")), "steps[0].emit_when: the result has no column m"),
+        (early("user", &when("user > 'a'")), "steps[0].emit_when: the result has no column user"),
+        (early("user", &when("n")), "steps[0].emit_when: "),
+        (early("page", &when("n > 1")), "steps[0].emit_when: emit_when looks at every record"),
+    ];
+    for (steps, expected) in cases {
+        let problems = analyse(&spec(&steps, "")).problems;
+        let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert!(matches!(&texts[..], [text] if text.starts_with(expected)), "{expected}: {texts:?}");
+    }
+    for keys in [when("n >= 2 and key == 'a' or window_end is null"), format!("{},\"emit_every_ms\":5", when("n > 1"))]
+    {
+        assert!(analyse(&spec(&early("user", &keys), "")).problems.is_empty(), "{keys}");
+    }
+}
+
+#[test]
+fn explain_says_when_rows_leave_early() {
+    let explained = |keys: &str| {
+        let step = window("user", TUMBLING).replace("\"aggregates\"", &format!("{keys},\"aggregates\""));
+        let spec = spec(&step, "");
+        analyse(&spec).plan.expect("no mistake").explain(&spec).to_string()
+    };
+    let cases = [
+        (r#""emit":"final""#, "one final row a window"),
+        (r#""emit":"updates""#, "updates at each commit"),
+        (r#""emit":"updates","emit_every_ms":10000"#, "updates every 10s of event time"),
+        (r#""emit":"updates","emit_when":{"text":"n > 1"}"#, "an early row when it becomes true that n > 1"),
+        (
+            r#""emit":"updates","emit_every_ms":10000,"emit_when":{"text":"n > 1"}"#,
+            "updates every 10s of event time where n > 1",
+        ),
+    ];
+    for (keys, expected) in cases {
+        assert!(explained(keys).contains(&format!("{expected}; n = count()")), "{}", explained(keys));
+    }
+}
+
+#[test]
+fn what_needs_a_group_in_one_lane_is_refused_where_lanes_meet() {
+    let with = |by, kind, keys: &str| window(by, kind).replace("\"aggregates\"", &format!("{keys}\"aggregates\""));
+    let (session, sliding) = (r#""type":"session","gap_ms":10"#, r#""type":"sliding","size_ms":10"#);
+    let updates = r#""emit":"updates","#;
+    let cases = [
+        (with("page", sliding, ""), "steps[0].window: a sliding window needs"),
+        (with("user", sliding, updates), "steps[0].emit: each event has a row of its own"),
+        (with("user", r#""type":"sliding","size_ms":0"#, ""), "steps[0].size: size must be longer"),
+        (with("page", session, updates), "steps[0].emit: sessions leave their lanes when they are over"),
+        (
+            with("user", session, r#""emit":"updates","emit_when":{"text":"n > 1"},"#),
+            "steps[0].emit_when: sessions are looked at every emit_every",
+        ),
+        (with("user", session, updates).replace(r#""name":"n""#, r#""name":"retracted""#), "steps[0]: two columns"),
+    ];
+    for (steps, expected) in cases {
+        let problems = analyse(&spec(&steps, "")).problems;
+        let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert!(matches!(&texts[..], [text] if text.starts_with(expected)), "{expected}: {texts:?}");
+    }
+    for steps in [with("user", sliding, ""), with("user", session, updates), with("page", session, "")] {
+        let spec = spec(&steps, "");
+        let plan = analyse(&spec).plan.expect("no mistake");
+        let last = plan.explain(&spec).to_string();
+        assert_eq!(last.ends_with("retracted bool"), steps.contains("updates"), "{last}");
+    }
+}

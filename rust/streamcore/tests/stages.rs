@@ -215,6 +215,23 @@ proptest! {
     }
 
     #[test]
+    fn early_rows_behind_a_window_go_by_its_rows(events in events(120), course in course(), keyed in any::<bool>()) {
+        for early in [r#""emit_every_ms":50"#, r#""emit_when":{"text":"n >= 3"}"#] {
+            let early = format!(r#","emit":"updates",{early}"#);
+            let steps = [
+                window(&tumbling(10), &["k"], &[("n", "count()")], ""),
+                window(&tumbling(200), &["k"], &[("n", "sum(n)"), ("rows", "count()")], &early),
+            ];
+            let spec = spec(&steps, if keyed { r#","keyed_by":"k""# } else { "" });
+            // A lane of its own where rows must come in one order.
+            let events: Vec<Event> =
+                events.iter().map(|event| Event { lane: if keyed { 0 } else { event.lane }, ..*event }).collect();
+            let smooth = Course { cuts: vec![1], restart_at: None, redo_at: None };
+            prop_assert_eq!(run(&spec, &events, &course), run(&spec, &events, &smooth));
+        }
+    }
+
+    #[test]
     fn lanes_run_all_stages_where_every_key_is_the_record_key(events in events(120), course in course()) {
         let steps = [
             window(&tumbling(30), &["k"], &[("n", "count()"), ("s", "sum(v)")], ""),
@@ -344,6 +361,56 @@ fn a_later_run_goes_on_where_the_end_found_it() {
     assert_eq!(rows, [expected], "each window counts once, with what came since");
 }
 
+/// All rows of one key's events in one push, and of the end.
+fn rows_of_times(steps: &[String], times: &[i64]) -> Vec<String> {
+    let mut pipeline = Pipeline::new(&spec(steps, r#","keyed_by":"k""#), 1).expect("a plan");
+    pipeline.assign(&[0]);
+    let events: Vec<Event> =
+        times.iter().map(|time_ms| Event { lane: 0, key: 1, time_ms: *time_ms, value: 1 }).collect();
+    let mut rows = results(&pipeline.push(&raws(&events, &mut BTreeMap::new()), 0).expect("a push"));
+    rows.extend(results(&pipeline.end().expect("an end")));
+    rows
+}
+
+#[test]
+fn a_row_leaves_early_when_rows_behind_it_have_passed() {
+    let updates = r#","emit":"updates","emit_every_ms":50"#;
+    let steps = [
+        window(&tumbling(10), &["k"], &[("n", "count()")], ""),
+        window(&tumbling(200), &["k"], &[("n", "sum(n)")], updates),
+    ];
+    let row = |n, revision, is_final| {
+        format!(r#"{{"k":"k1","window_start":0,"window_end":200,"n":{n},"revision":{revision},"is_final":{is_final}}}"#)
+    };
+    // The clock stands at 50 when the input ends: the windows at 60 and 100 are in the last row alone.
+    assert_eq!(rows_of_times(&steps, &[1, 2, 41, 55, 91]), [row(3, 0, false), row(5, 1, true)]);
+}
+
+#[test]
+fn a_sliding_window_can_stand_before_and_behind_another() {
+    let sliding = |size_ms, aggregate| {
+        window(&format!(r#""type":"sliding","size_ms":{size_ms}"#), &["k"], &[("n", aggregate)], "")
+    };
+    let row = |start, end, n| {
+        format!(r#"{{"k":"k1","window_start":{start},"window_end":{end},"n":{n},"revision":0,"is_final":true}}"#)
+    };
+    let behind = [window(&tumbling(10), &["k"], &[("n", "count()")], ""), sliding(10, "sum(n)")];
+    let times = [0, 1, 12, 35, 200];
+    assert_eq!(
+        rows_of_times(&behind, &times),
+        [row(-1, 9, 2), row(9, 19, 3), row(29, 39, 1), row(199, 209, 1)],
+        "the rows at 9 and 19 are exactly one size apart"
+    );
+    let before = [sliding(5, "count()"), window(&tumbling(10), &["k"], &[("n", "sum(n)")], "")];
+    assert_eq!(
+        rows_of_times(&before, &times),
+        [row(0, 10, 3), row(10, 20, 1), row(30, 40, 1), row(200, 210, 1)],
+        "a row of a sliding window has the time of its event"
+    );
+    assert_eq!(problems(&behind, ""), [""; 0], "the rows of all lanes meet behind the first window");
+    assert!(problems(&before, "")[0].starts_with("steps[0].window: a sliding window needs all events of its group"));
+}
+
 fn problems(steps: &[String], rest: &str) -> Vec<String> {
     let analysis = streamcore::plan::analyse(&spec(steps, rest));
     analysis.problems.iter().map(ToString::to_string).collect()
@@ -358,6 +425,9 @@ fn mistakes_behind_a_window_are_told() {
         ["steps[0].emit: a step behind a window takes only rows that are final\n  \
           hint: use emit = \"final\", or make the window the last step"]
     );
+    let talk = window(r#""type":"session","gap_ms":10"#, &["k"], &[("m", "sum(n)")], r#","emit":"updates""#);
+    let taken_back = problems(&[first(""), talk], r#","keyed_by":"k""#);
+    assert!(taken_back[0].starts_with("steps[1].emit: sessions behind a window leave final rows"), "{taken_back:?}");
     let unknown = problems(&[first(""), filter("m > 1")], "");
     assert!(unknown[0].contains("after `window` there is no column m"), "{unknown:?}");
     let lists = problems(&[first(""), filter("all is null")], "");

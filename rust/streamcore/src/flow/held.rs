@@ -219,6 +219,8 @@ impl HeldWindows {
             return Self::Own(Box::new(Windows::new(plan, true)));
         }
         match &plan.kind {
+            // Refused by the planner: no row of a trailing window is merged with one of another lane.
+            WindowKind::Sliding(_) => Self::Own(Box::new(Windows::new(plan, true))),
             WindowKind::Aligned(aligned) => Self::Partial(Box::new(AlignedWindows::new(plan.clone(), aligned.clone()))),
             WindowKind::Session(gaps) => {
                 Self::Sessions { open: Box::new(SessionWindows::new(plan.clone(), *gaps, false)), closed: Vec::new() }
@@ -226,11 +228,13 @@ impl HeldWindows {
         }
     }
 
-    pub fn apply(&mut self, arrivals: &Arrivals<'_>) -> Outcomes {
-        match self {
-            Self::Own(windows) => windows.apply(arrivals),
-            Self::Partial(partial) => partial.apply(arrivals),
-            Self::Sessions { open, .. } => open.apply(arrivals),
-        }
+    /// Counts rows. Those that leave early where windows fire here are appended to `early`; without it none does.
+    pub fn apply(&mut self, arrivals: &Arrivals<'_>, early: Option<&mut ResultRows>) -> Result<Outcomes> {
+        Ok(match (self, early) {
+            (Self::Own(windows), Some(early)) => windows.apply(arrivals, early)?,
+            (Self::Own(windows), None) => windows.apply_final(arrivals),
+            (Self::Partial(partial), _) => partial.apply(arrivals),
+            (Self::Sessions { open, .. }, _) => open.apply(arrivals),
+        })
     }
 }

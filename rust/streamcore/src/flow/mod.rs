@@ -19,6 +19,7 @@ use crate::plan::{Step, WindowStep};
 use crate::results::Lists;
 use crate::spec::NullKeysSpec;
 use crate::window::aggregate::{Input, Order};
+use crate::window::rows::ResultRows;
 use crate::window::{Arrivals, Outcomes};
 use std::borrow::Cow;
 
@@ -64,6 +65,8 @@ pub struct Flow<'f> {
     watermarks_ms: Vec<i64>,
     /// Rows that left, in the order they did.
     left: Vec<(u32, Left)>,
+    /// Where rows of windows go that leave before those are over; without it none does.
+    early: Option<&'f mut ResultRows>,
 }
 
 /// What came of a batch.
@@ -81,7 +84,14 @@ impl<'f> Flow<'f> {
     #[must_use]
     pub fn new(rows: Rows<'f>, held: &'f mut Held, ledger: &'f mut Ledger, key_bytes_max: usize) -> Self {
         let (columns, kept) = (Cow::Borrowed(rows.columns), vec![true; rows.event_times_ms.len()]);
-        Self { rows, held, ledger, key_bytes_max, columns, kept, watermarks_ms: Vec::new(), left: Vec::new() }
+        let (watermarks_ms, left) = (Vec::new(), Vec::new());
+        Self { rows, held, ledger, key_bytes_max, columns, kept, watermarks_ms, left, early: None }
+    }
+
+    /// Appends rows of windows that leave before those are over to `early`.
+    #[must_use]
+    pub fn with_early(self, early: Option<&'f mut ResultRows>) -> Self {
+        Self { early, ..self }
     }
 
     /// Whether `row` is still on its way.
@@ -104,7 +114,7 @@ impl<'f> Flow<'f> {
                     dedupe += 1;
                 }
                 Step::Window(window) => {
-                    self.window(window);
+                    self.window(window)?;
                     return Ok(Passed { columns: self.columns, rows: Vec::new(), left: self.left });
                 }
             }
@@ -175,7 +185,7 @@ impl<'f> Flow<'f> {
         self.columns = Cow::Owned(columns);
     }
 
-    fn window(&mut self, window: &WindowStep) {
+    fn window(&mut self, window: &WindowStep) -> Result<()> {
         let keys: Vec<Place> = window.keys.iter().map(|key| self.place(key)).collect();
         let arguments: Vec<Vec<Place>> = window
             .inputs
@@ -201,9 +211,10 @@ impl<'f> Flow<'f> {
         let watermarks_ms = std::mem::take(&mut self.watermarks_ms);
         let arrivals =
             Arrivals { rows: &rows, groups: &groups, watermarks_ms: &watermarks_ms, inputs: &inputs, order: &order };
-        let outcomes = self.count(&arrivals);
+        let outcomes = self.count(&arrivals)?;
         self.watermarks_ms = watermarks_ms;
         self.account(&outcomes);
+        Ok(())
     }
 
     /// The groups of the kept rows.
@@ -252,8 +263,9 @@ impl<'f> Flow<'f> {
         }
     }
 
-    fn count(&mut self, arrivals: &Arrivals<'_>) -> Outcomes {
-        self.held.windows.as_mut().map(|windows| windows.apply(arrivals)).unwrap_or_default()
+    fn count(&mut self, arrivals: &Arrivals<'_>) -> Result<Outcomes> {
+        let Some(windows) = &mut self.held.windows else { return Ok(Outcomes::default()) };
+        windows.apply(arrivals, self.early.as_deref_mut())
     }
 
     fn account(&mut self, outcomes: &Outcomes) {

@@ -37,7 +37,11 @@ pub fn run(
         partition: raw.lane,
         offsets: &offsets,
     };
-    let mut flow = Flow::new(rows, &mut lane.held, &mut lane.ledger, plan.limits.key_bytes_max as usize);
+    if output.windows.is_none() && lane.stages.is_empty() {
+        output.windows = plan.result_rows().filter(|_| !plan.combine);
+    }
+    let mut flow = Flow::new(rows, &mut lane.held, &mut lane.ledger, plan.limits.key_bytes_max as usize)
+        .with_early(output.windows.as_mut());
     if let Some(condition) = &plan.where_ {
         flow.filter(condition);
     }

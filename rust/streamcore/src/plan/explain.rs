@@ -4,7 +4,7 @@
 //! that runs; only the text of expressions comes from the description.
 
 use super::{Output, Plan, Step};
-use crate::spec::{FormatSpec, NamedSpec, Spec, StepSpec};
+use crate::spec::{EmitSpec, FormatSpec, NamedSpec, Spec, StepSpec, WindowSpec};
 use crate::window::WindowKind;
 use crate::window::assign::Shape;
 use crate::window::calendar::Period;
@@ -109,11 +109,24 @@ fn step_line(step: &Step, spec: &StepSpec, f: &mut Formatter<'_>) -> fmt::Result
         }
         (Step::Window(window), StepSpec::Window(spec)) => {
             let kind = window_kind(&window.plan.kind);
-            let emit = if window.plan.updates { "updates at each commit" } else { "one final row a window" };
+            let emit = emission(spec);
             let by = if spec.by.is_empty() { "nothing (one group)".to_owned() } else { texts(&spec.by) };
             writeln!(f, "window   {kind}, by {by}, {emit}; {}", texts(&spec.aggregates))
         }
         _ => Ok(()),
+    }
+}
+
+fn emission(window: &WindowSpec) -> String {
+    if window.emit == EmitSpec::Final {
+        return "one final row a window".to_owned();
+    }
+    let when = window.emit_when.as_ref().map(|condition| &condition.text);
+    match (window.emit_every_ms.map(duration), when) {
+        (None, None) => "updates at each commit".to_owned(),
+        (Some(every), None) => format!("updates every {every} of event time"),
+        (None, Some(when)) => format!("an early row when it becomes true that {when}"),
+        (Some(every), Some(when)) => format!("updates every {every} of event time where {when}"),
     }
 }
 
@@ -138,6 +151,7 @@ fn window_kind(kind: &WindowKind) -> String {
             }
             Shape::Whole => "whole, over at the end of the input".to_owned(),
         },
+        WindowKind::Sliding(trailing) => format!("sliding, the {} up to each event", duration(trailing.size_ms)),
         WindowKind::Session(gaps) => {
             let most = gaps.max_length_ms.map(|length_ms| format!(", cut at {}", duration(length_ms)));
             format!("session, gap {}{}", duration(gaps.gap_ms), most.unwrap_or_default())

@@ -11,6 +11,7 @@ use crate::window::WindowKind;
 use crate::window::assign::{Aligned, Shape};
 use crate::window::calendar::{self, Calendar, Period, WEEKDAYS};
 use crate::window::session::Gaps;
+use crate::window::sliding::Trailing;
 
 /// The longest window, gap, horizon or delay: 100 years, so that sums of times cannot overflow.
 pub const LENGTH_MAX_MS: i64 = 100 * 366 * 86_400_000;
@@ -81,6 +82,14 @@ impl Kinds<'_> {
                 }
                 self.aligned(Shape::Whole, min_start_ms)
             }
+            WindowKindSpec::Sliding { size_ms } => {
+                if self.window.emit == EmitSpec::Updates {
+                    let message = "each event has a row of its own, which leaves once, when the clock has passed it";
+                    self.problems.push(Problem::new(self.place("emit"), message).hint("use emit = \"final\""));
+                }
+                let size_ms = self.length(size_ms, "size");
+                WindowKind::Sliding(Trailing { size_ms, allowed_lateness_ms: lateness_ms })
+            }
             WindowKindSpec::Session { gap_ms, gap_inclusive: inclusive, max_length_ms, min_start_ms } => {
                 let min_start_ms = self.floor(min_start_ms);
                 self.session(Gaps { gap_ms, inclusive, allowed_lateness_ms: lateness_ms, max_length_ms, min_start_ms })
@@ -102,10 +111,6 @@ impl Kinds<'_> {
                 self.problems
                     .push(problem.hint("a session of one event is as long as the gap: make max_length longer"));
             }
-        }
-        if self.window.emit == EmitSpec::Updates {
-            let message = "session windows cannot leave as updates yet: their rows would have to be retracted";
-            self.problems.push(Problem::new(self.place("emit"), message).hint("use emit = \"final\""));
         }
         WindowKind::Session(gaps)
     }

@@ -3,6 +3,7 @@
 //! `spec` comes before, `lane` and `pipeline` after. Invariant: a plan never fails for a reason that
 //! could have been known here.
 
+mod emission;
 mod explain;
 mod kinds;
 mod scope;
@@ -182,8 +183,10 @@ pub fn analyse(spec: &Spec) -> Analysis {
         problems.push(Problem::new("limits.max_depth", format!("must be at most {DEPTH_MAX}")));
     }
     let combine = steps::needs_combine(spec, &mut problems);
+    emission::check_chained(spec, &mut problems);
     if combine {
         stages::check_parts(&compiled.steps, &compiled.stages, &mut problems);
+        emission::check_combine(spec, &mut problems);
     }
     if columns.fields.len() > CHILDREN_MAX - 2 {
         let message = format!("the pipeline uses {} fields; the most is {}", columns.fields.len(), CHILDREN_MAX - 2);

@@ -25,7 +25,9 @@ pub struct StagePlan {
     pub revision: usize,
     /// For each column behind the last step the one that comes in whose lists it is.
     pub lists: Vec<Option<usize>>,
-    /// How long after its end a window of the stage before fires, ms.
+    /// How long before a window's end the last instant in it is, ms: 0 for one that is closed at its end.
+    pub open_end_ms: i64,
+    /// How long after its last instant a window of the stage before fires, ms.
     pub behind_ms: i64,
     /// Longest group key, bytes.
     pub key_bytes_max: usize,

@@ -3,6 +3,7 @@
 //! Called twice by `plan/mod.rs`, see `scope.rs`. Invariant: it goes on after a mistake, so that one
 //! run finds them all.
 
+use super::emission::{early, retracts};
 use super::kinds::{check_length, window_kind};
 use super::scope::{Columns, VisibleColumn};
 use super::stages::StagePlan;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 const WINDOW_COLUMNS: [(&str, DataType); 2] =
     [("window_start", DataType::Timestamp), ("window_end", DataType::Timestamp)];
 const EMISSION_COLUMNS: [(&str, DataType); 2] = [("revision", DataType::Int64), ("is_final", DataType::Bool)];
+const RETRACTION_COLUMN: (&str, DataType) = ("retracted", DataType::Bool);
 
 /// What to say where a type is none.
 pub const TYPES_HINT: &str = "types are bool int64 float64 string binary timestamp decimal(precision,scale)";
@@ -69,7 +71,7 @@ impl<'c> Compiler<'c> {
                 StepSpec::MapBatches { function, schema } => Some(self.map_batches(function, schema, &at, &mut output)),
                 StepSpec::Window(window) => {
                     before = Some(window);
-                    self.window(window, &at, &mut output)
+                    self.window(window, !stages.is_empty(), &at, &mut output)
                 }
             };
             stages.last_mut().map_or(&mut steps, |stage| &mut stage.steps).extend(compiled);
@@ -228,7 +230,7 @@ impl<'c> Compiler<'c> {
         Some(Step::Dedupe { id, field: field.to_owned(), within_ms })
     }
 
-    fn window(&mut self, window: &WindowSpec, at: &str, output: &mut Output) -> Option<Step> {
+    fn window(&mut self, window: &WindowSpec, is_chained: bool, at: &str, output: &mut Output) -> Option<Step> {
         let kind = window_kind(window, at, self.problems);
         let keys: Vec<Option<Expression>> =
             window.by.iter().map(|key| self.expression(key, &format!("{at}.by.{}", key.name))).collect();
@@ -238,7 +240,9 @@ impl<'c> Compiler<'c> {
             self.problems.push(Problem::new(format!("{at}.aggregate"), "must name at least one aggregate").hint(hint));
         }
         let names = || window.by.iter().chain(&window.aggregates).map(|column| column.name.as_str());
-        let fixed = WINDOW_COLUMNS.iter().chain(&EMISSION_COLUMNS).map(|(name, _)| *name);
+        let retracts = retracts(window);
+        let taken = WINDOW_COLUMNS.iter().chain(&EMISSION_COLUMNS).chain(retracts.then_some(&RETRACTION_COLUMN));
+        let fixed = taken.map(|(name, _)| *name);
         self.check_names(names().chain(fixed), at);
         let keys: Vec<Expression> = keys.into_iter().collect::<Option<_>>()?;
         let aggregates: Vec<_> = aggregates.into_iter().collect::<Option<_>>()?;
@@ -248,7 +252,11 @@ impl<'c> Compiler<'c> {
             }
         }
         let key_types: Vec<DataType> = keys.iter().map(Expression::data_type).collect();
-        let columns = result_columns(window, &key_types, &aggregates);
+        let mut columns = result_columns(window, &key_types, &aggregates);
+        let counted = &columns[..columns.len() - EMISSION_COLUMNS.len()];
+        let early = early(window, counted, is_chained, at, self.problems);
+        let (name, data_type) = RETRACTION_COLUMN;
+        columns.extend(retracts.then(|| (name.to_owned(), data_type.into())));
         self.columns.show("window", columns.iter().enumerate().map(visible_column).collect());
         *output = Output::Windows(columns);
         let (plans, inputs): (Vec<_>, Vec<_>) = aggregates.into_iter().unzip();
@@ -258,6 +266,7 @@ impl<'c> Compiler<'c> {
             aggregates: plans,
             names: window.aggregates.iter().map(|aggregate| aggregate.name.clone()).collect(),
             updates: window.emit == EmitSpec::Updates,
+            early,
         };
         Some(Step::Window(WindowStep { plan: Arc::new(plan), keys, inputs, null_keys: window.null_keys }))
     }
@@ -333,8 +342,9 @@ fn stage_of(at: &str, columns: &[(String, OutputType)], window: &WindowSpec, spe
         name: at.to_owned(),
         input: columns.to_vec(),
         window_end: window.by.len() + 1,
-        revision: columns.len() - EMISSION_COLUMNS.len(),
+        revision: window.by.len() + WINDOW_COLUMNS.len() + window.aggregates.len(),
         lists: Vec::new(),
+        open_end_ms: i64::from(!matches!(window.kind, WindowKindSpec::Sliding { .. })),
         behind_ms: window.allowed_lateness_ms,
         key_bytes_max: spec.limits.key_bytes_max as usize,
         is_last: false,

@@ -3,7 +3,7 @@
 //! A pipeline is cut into stages, each of which ends in a window but for the last, which need not. Lanes run the first;
 //! the others run here, in a lane where every window's group key is the record key, else once, after `combine`.
 //! A stage has no clock of its own: it is handed the rows of the windows that fired, by window end and key, each with
-//! the time `window_end - 1`, and then the watermark they fired at, less the lateness that window allows: all rows up
+//! the last instant of its window as its time, and then the watermark they fired at, less the lateness that window allows: all rows up
 //! to there have come. Whatever else makes rows in the order of their time and knows how far they are complete can
 //! stand before a stage in the window's place, as a join does.
 //!
@@ -89,10 +89,10 @@ impl Stages {
             if !fired.rows.is_empty() {
                 stage.ended = None;
             }
-            stage.receive(plan, fired, out)?;
+            let mut rows = plan.result_rows();
+            stage.receive(plan, fired, rows.as_mut(), out)?;
             stage.watermark_ms = stage.watermark_ms.max(behind(watermark_ms, plan.behind_ms + plan.lag_ms()));
             watermark_ms = stage.watermark_ms;
-            let mut rows = plan.result_rows();
             stage.held.advance(watermark_ms, rows.as_mut())?;
             let Some(rows) = rows else { break };
             fired = Fired { rows, ends: stage.held.ends() };
@@ -109,7 +109,8 @@ impl Stages {
     pub fn end(&mut self, plans: &[StagePlan], mut fired: Fired, out: &mut StageOutput) -> Result<()> {
         for (stage, plan) in self.stages.iter_mut().zip(plans) {
             let mut last = stage.copy(plan)?;
-            last.receive(plan, fired, out)?;
+            // Its last rows leave now, and what they replace need not leave before.
+            last.receive(plan, fired, None, out)?;
             stage.ended = Some(last.ledger);
             let (Some(mut rows), Some(mut unused)) = (plan.result_rows(), plan.result_rows()) else { break };
             let ends = last.held.ends();
@@ -210,8 +211,15 @@ impl Stage {
         Ok(copy)
     }
 
-    /// Takes rows of the window before through the steps.
-    fn receive(&mut self, plan: &StagePlan, fired: Fired, out: &mut StageOutput) -> Result<()> {
+    /// Takes rows of the window before through the steps; `early` takes rows of the stage's own window that leave
+    /// before it is over.
+    fn receive(
+        &mut self,
+        plan: &StagePlan,
+        fired: Fired,
+        early: Option<&mut ResultRows>,
+        out: &mut StageOutput,
+    ) -> Result<()> {
         let Fired { rows, ends } = fired;
         if rows.is_empty() {
             return Ok(());
@@ -228,7 +236,7 @@ impl Stage {
             partition: self.lane,
             offsets: &offsets,
         };
-        let mut flow = Flow::new(rows, &mut self.held, &mut self.ledger, plan.key_bytes_max);
+        let mut flow = Flow::new(rows, &mut self.held, &mut self.ledger, plan.key_bytes_max).with_early(early);
         if plan.keeps_state() {
             for row in input.revised(plan, ends) {
                 flow.late(row, "REVISION", self.watermark_ms.saturating_sub(input.times_ms[row]).saturating_add(1));
@@ -293,7 +301,7 @@ impl Input {
         }
         let ends = &columns[plan.window_end];
         let time_ms = |row: usize| match &ends.values {
-            Values::Int64(ends_ms) if ends.is_valid(row) => ends_ms[row] - 1,
+            Values::Int64(ends_ms) if ends.is_valid(row) => ends_ms[row] - plan.open_end_ms,
             // The whole window is over when all others are.
             _ => TIME_MAX_MS,
         };

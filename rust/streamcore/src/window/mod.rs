@@ -8,8 +8,10 @@
 pub mod aggregate;
 pub mod assign;
 pub mod calendar;
+pub mod early;
 pub mod rows;
 pub mod session;
+pub mod sliding;
 pub mod state;
 
 use crate::batch::Groups;
@@ -18,8 +20,10 @@ use crate::error::Result;
 use crate::group::key::KeyCodec;
 use aggregate::{Accumulators, AggregatePlan, Input, Order};
 use assign::Aligned;
+use early::Early;
 use rows::ResultRows;
 use session::{Gaps, SessionWindows};
+use sliding::{SlidingWindows, Trailing};
 use state::AlignedWindows;
 use std::sync::Arc;
 
@@ -30,6 +34,8 @@ pub enum WindowKind {
     Aligned(Aligned),
     /// Sessions.
     Session(Gaps),
+    /// The trailing window at each event.
+    Sliding(Trailing),
 }
 
 /// What a window step does, fixed for a pipeline's life.
@@ -43,8 +49,18 @@ pub struct WindowPlan {
     pub aggregates: Vec<AggregatePlan>,
     /// Their column names.
     pub names: Vec<String>,
-    /// Whether changed rows leave at each commit.
+    /// Whether rows leave before the last one of a window.
     pub updates: bool,
+    /// When they do.
+    pub early: Early,
+}
+
+impl WindowPlan {
+    /// Whether rows that left early may be taken back: the bounds of a session change.
+    #[must_use]
+    pub fn retracts(&self) -> bool {
+        self.updates && matches!(self.kind, WindowKind::Session(_))
+    }
 }
 
 /// Rows on their way into windows. All but `rows` is dense over the batch.
@@ -83,6 +99,16 @@ pub struct Outcomes {
     pub no_window: u64,
 }
 
+impl Outcomes {
+    /// Adds what became of later rows.
+    fn extend(&mut self, mut later: Self) {
+        self.applied += later.applied;
+        self.missed += later.missed;
+        self.late.append(&mut later.late);
+        self.no_window += later.no_window;
+    }
+}
+
 /// Window state of a lane whose windows are its own, or of the combine stage.
 #[derive(Debug)]
 pub enum Windows {
@@ -90,6 +116,8 @@ pub enum Windows {
     Aligned(AlignedWindows),
     /// Sessions.
     Session(SessionWindows),
+    /// The trailing window at each event.
+    Sliding(SlidingWindows),
 }
 
 impl Windows {
@@ -97,16 +125,37 @@ impl Windows {
     #[must_use]
     pub fn new(plan: &Arc<WindowPlan>, alone: bool) -> Self {
         match &plan.kind {
-            WindowKind::Aligned(aligned) => Self::Aligned(AlignedWindows::new(plan.clone(), aligned.clone())),
+            WindowKind::Aligned(aligned) => Self::Aligned(AlignedWindows::firing(plan.clone(), aligned.clone())),
             WindowKind::Session(gaps) => Self::Session(SessionWindows::new(plan.clone(), *gaps, alone)),
+            WindowKind::Sliding(trailing) => Self::Sliding(SlidingWindows::new(plan.clone(), *trailing)),
         }
     }
 
-    /// Counts rows.
-    pub fn apply(&mut self, arrivals: &Arrivals<'_>) -> Outcomes {
+    /// Counts rows, and appends those that leave early meanwhile.
+    pub fn apply(&mut self, arrivals: &Arrivals<'_>, out: &mut ResultRows) -> Result<Outcomes> {
+        match self {
+            Self::Aligned(windows) => windows.apply_firing(arrivals, out),
+            Self::Session(windows) => windows.apply_firing(arrivals, out),
+            Self::Sliding(windows) => Ok(windows.apply(arrivals)),
+        }
+    }
+
+    /// Counts rows without asking whether some leave early: where all are final, or at the end of the input.
+    pub fn apply_final(&mut self, arrivals: &Arrivals<'_>) -> Outcomes {
         match self {
             Self::Aligned(windows) => windows.apply(arrivals),
             Self::Session(windows) => windows.apply(arrivals),
+            Self::Sliding(windows) => windows.apply(arrivals),
+        }
+    }
+
+    /// Whether changed rows are to leave early at `watermark_ms`.
+    #[must_use]
+    pub fn early_at(&self, watermark_ms: i64) -> bool {
+        match self {
+            Self::Aligned(windows) => windows.early_at(watermark_ms),
+            Self::Session(windows) => windows.early_at(watermark_ms),
+            Self::Sliding(_) => false,
         }
     }
 
@@ -116,15 +165,17 @@ impl Windows {
         match self {
             Self::Aligned(windows) => windows.next_fire_ms(),
             Self::Session(windows) => windows.next_fire_ms(),
+            Self::Sliding(windows) => windows.next_fire_ms(),
         }
     }
 
-    /// Appends the rows of the windows that are over at `watermark_ms`, and drops the windows that
-    /// are over at `purge_ms` (which is at most `watermark_ms`).
+    /// Appends the rows of the windows that are over at `watermark_ms` and those that leave early at it, and
+    /// drops the windows that are over at `purge_ms` (which is at most `watermark_ms`).
     pub fn fire(&mut self, watermark_ms: i64, purge_ms: i64, out: &mut ResultRows) -> Result<()> {
         match self {
             Self::Aligned(windows) => windows.fire(watermark_ms, purge_ms, out),
             Self::Session(windows) => windows.fire(watermark_ms, |_| false, out),
+            Self::Sliding(windows) => windows.fire(watermark_ms, out),
         }
     }
 
@@ -133,6 +184,7 @@ impl Windows {
         match self {
             Self::Aligned(windows) => windows.fire_at_end(out),
             Self::Session(windows) => windows.fire_at_end(Vec::new(), out),
+            Self::Sliding(windows) => windows.fire_at_end(out),
         }
     }
 
@@ -142,6 +194,7 @@ impl Windows {
         match self {
             Self::Aligned(windows) => windows.ends(),
             Self::Session(windows) => windows.ends(),
+            Self::Sliding(windows) => windows.ends(),
         }
     }
 
@@ -149,7 +202,8 @@ impl Windows {
     pub fn seal(&mut self, out: &mut ResultRows) -> Result<u64> {
         match self {
             Self::Aligned(windows) => windows.seal(out),
-            Self::Session(windows) => Ok(windows.seal()),
+            Self::Session(windows) => windows.seal_leaving(out),
+            Self::Sliding(windows) => Ok(windows.seal()),
         }
     }
 
@@ -158,6 +212,7 @@ impl Windows {
         match self {
             Self::Aligned(windows) => windows.commit(),
             Self::Session(windows) => windows.commit(),
+            Self::Sliding(windows) => windows.commit(),
         }
     }
 
@@ -166,6 +221,7 @@ impl Windows {
         match self {
             Self::Aligned(windows) => windows.rollback(),
             Self::Session(windows) => windows.rollback(),
+            Self::Sliding(windows) => windows.rollback(),
         }
     }
 
@@ -174,6 +230,7 @@ impl Windows {
         match self {
             Self::Aligned(windows) => windows.save(out),
             Self::Session(windows) => windows.save(out),
+            Self::Sliding(windows) => windows.save(out),
         }
     }
 
@@ -182,6 +239,7 @@ impl Windows {
         match self {
             Self::Aligned(windows) => windows.load(saved),
             Self::Session(windows) => windows.load(saved),
+            Self::Sliding(windows) => windows.load(saved),
         }
     }
 
@@ -191,6 +249,7 @@ impl Windows {
         match self {
             Self::Aligned(windows) => windows.open_windows(),
             Self::Session(windows) => windows.open_windows(),
+            Self::Sliding(windows) => windows.open_windows(),
         }
     }
 
@@ -200,6 +259,7 @@ impl Windows {
         match self {
             Self::Aligned(windows) => windows.byte_len(),
             Self::Session(windows) => windows.byte_len(),
+            Self::Sliding(windows) => windows.byte_len(),
         }
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! `window/state.rs` and `window/session/` append rows as windows fire; `pipeline` turns them
 //! into an Arrow batch. Column order: group keys, `window_start`, `window_end`, aggregates,
-//! `revision`, `is_final`.
+//! `revision`, `is_final`; and `retracted`, where rows are taken back.
 
 use super::WindowPlan;
 use super::aggregate::Accumulators;
+use super::early::RowCondition;
 use crate::batch::{Column, DataType, Scalar};
 use crate::error::Result;
 use crate::results::OutputColumn;
@@ -24,6 +25,8 @@ pub struct ResultRows {
     revisions: Column,
     /// Whether no further row is expected.
     finals: Column,
+    /// Whether the row takes an earlier one back; only where that happens.
+    retracted: Option<Column>,
 }
 
 /// The window a row is of, and which of its rows it is.
@@ -48,6 +51,7 @@ impl ResultRows {
             aggregates: plan.aggregates.iter().map(|aggregate| OutputColumn::new(aggregate.output)).collect(),
             revisions: Column::new(DataType::Int64),
             finals: Column::new(DataType::Bool),
+            retracted: plan.retracts().then(|| Column::new(DataType::Bool)),
         }
     }
 
@@ -65,9 +69,7 @@ impl ResultRows {
 
     /// Appends the row of `key` with the aggregates in `slot`.
     pub fn push(&mut self, plan: &WindowPlan, key: &[u8], values: &Accumulators, slot: u32, row: RowOf) -> Result<()> {
-        plan.key.decode(key, &mut self.keys);
-        self.starts.push(row.bounds.map_or(Scalar::Null, |(start_ms, _)| Scalar::Int64(start_ms)));
-        self.ends.push(row.bounds.map_or(Scalar::Null, |(_, end_ms)| Scalar::Int64(end_ms)));
+        self.begin_row(plan, key, row);
         for (index, column) in self.aggregates.iter_mut().enumerate() {
             values.finish(index, slot, column).map_err(|error| {
                 let window =
@@ -75,16 +77,61 @@ impl ResultRows {
                 error.within(format!("aggregate {} of the {window}", plan.names[index]))
             })?;
         }
+        self.end_row(row, false);
+        Ok(())
+    }
+
+    /// Appends a row that takes back the one of `key` with the same bounds; its aggregates are null.
+    pub fn push_retracted(&mut self, plan: &WindowPlan, key: &[u8], row: RowOf) {
+        self.begin_row(plan, key, row);
+        self.aggregates.iter_mut().for_each(|column| column.push(Scalar::Null));
+        self.end_row(row, true);
+    }
+
+    fn begin_row(&mut self, plan: &WindowPlan, key: &[u8], row: RowOf) {
+        plan.key.decode(key, &mut self.keys);
+        self.starts.push(row.bounds.map_or(Scalar::Null, |(start_ms, _)| Scalar::Int64(start_ms)));
+        self.ends.push(row.bounds.map_or(Scalar::Null, |(_, end_ms)| Scalar::Int64(end_ms)));
+    }
+
+    fn end_row(&mut self, row: RowOf, retracted: bool) {
         self.revisions.push(Scalar::Int64(row.revision));
         self.finals.push(Scalar::Bool(row.is_final));
-        Ok(())
+        self.retracted.iter_mut().for_each(|column| column.push(Scalar::Bool(retracted)));
+    }
+
+    /// Appends row `row` of `other`, as that of its window's `revision`.
+    pub fn push_row(&mut self, other: &Self, row: usize, revision: i64) {
+        let keys = self.keys.iter_mut().zip(&other.keys);
+        let bounds = [(&mut self.starts, &other.starts), (&mut self.ends, &other.ends)];
+        keys.chain(bounds).for_each(|(column, from)| column.push(from.get(row)));
+        self.aggregates.iter_mut().zip(&other.aggregates).for_each(|(column, from)| column.push_row(from, row));
+        self.revisions.push(Scalar::Int64(revision));
+        self.finals.push(other.finals.get(row));
+        if let (Some(column), Some(from)) = (&mut self.retracted, &other.retracted) {
+            column.push(from.get(row));
+        }
+    }
+
+    /// Which rows `condition` is true for.
+    #[must_use]
+    pub fn holding(&self, condition: &dyn RowCondition) -> Vec<bool> {
+        let mut keep = vec![true; self.len()];
+        let aggregates = self.aggregates.iter().map(|column| match column {
+            OutputColumn::Values(column) => column.clone(),
+            OutputColumn::Lists(lists) => Column::new(lists.items.data_type),
+        });
+        let bounds = [self.starts.clone(), self.ends.clone()];
+        let columns: Vec<Column> = self.keys.iter().cloned().chain(bounds).chain(aggregates).collect();
+        condition.retain(&columns, &mut keep);
+        keep
     }
 
     /// The columns, in output order.
     #[must_use]
     pub fn into_columns(self) -> Vec<OutputColumn> {
         let bounds = [self.starts, self.ends];
-        let tail = [self.revisions, self.finals];
+        let tail = [self.revisions, self.finals].into_iter().chain(self.retracted);
         let before = self.keys.into_iter().chain(bounds).map(OutputColumn::from);
         before.chain(self.aggregates).chain(tail.map(OutputColumn::from)).collect()
     }

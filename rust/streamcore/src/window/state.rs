@@ -4,6 +4,8 @@
 //! when the watermark passes a window's end, or at a commit with `updates`. Invariant: a bucket
 //! stays until the last window it feeds is over at the purge watermark.
 
+mod early;
+
 use super::aggregate::Accumulators;
 use super::assign::{Aligned, Assigned, Assigner};
 use super::rows::{ResultRows, RowOf};
@@ -11,7 +13,7 @@ use super::{Arrivals, Outcomes, WindowPlan, no_accumulators};
 use crate::batch::Groups;
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
-use crate::state::{BucketKey, Buckets, Slots, StateTable, key_hash};
+use crate::state::{BucketKey, Buckets, NoValue, Slots, StateTable, key_hash};
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,6 +27,8 @@ pub struct AlignedWindows {
     slices: Buckets<Accumulators>,
     /// Rows already written, by window and key; only where a window can have more than one.
     revisions: Buckets<Revisions>,
+    /// Keys changed since rows left early, by slice; only where they leave by the clock.
+    changed: Option<Buckets<NoValue>>,
     /// Watermark of the last fire: windows over at it have left.
     fired_ms: i64,
     /// Watermark of the last purge: buckets whose windows are all over at it are gone.
@@ -94,7 +98,7 @@ impl<'g> SlotCache<'g> {
     }
 
     #[inline]
-    fn slot(&mut self, table: &mut StateTable<Accumulators>, group: u32) -> u32 {
+    fn slot<S: Slots>(&mut self, table: &mut StateTable<S>, group: u32) -> u32 {
         let (slot, of_table) = self.slots[group as usize];
         if of_table == self.table {
             return slot;
@@ -105,6 +109,12 @@ impl<'g> SlotCache<'g> {
         slot
     }
 }
+
+/// A bucket and the rows of a batch that go there.
+type BucketRows = (BucketKey, Vec<u32>);
+
+/// Keys by the name of a window.
+type WindowKeys = BTreeMap<i64, BTreeSet<Vec<u8>>>;
 
 const fn window_bucket(name: i64) -> BucketKey {
     BucketKey { time: name, since: 0 }
@@ -117,6 +127,7 @@ impl AlignedWindows {
         Self {
             slices: Buckets::new(no_accumulators(&plan)),
             revisions: Buckets::new(Revisions::default()),
+            changed: None,
             plan,
             windows,
             fired_ms: i64::MIN,
@@ -133,16 +144,17 @@ impl AlignedWindows {
     pub fn apply(&mut self, arrivals: &Arrivals<'_>) -> Outcomes {
         let (buckets, outcomes) = self.sort_into_buckets(arrivals);
         let mut slots = SlotCache::new(arrivals.groups);
-        for (bucket, rows) in buckets {
-            self.count(bucket, arrivals, &rows, &mut slots);
+        for (bucket, rows) in &buckets {
+            self.count(*bucket, arrivals, rows, &mut slots);
         }
+        self.note_changed(arrivals.groups, &buckets);
         outcomes
     }
 
     /// Judges every row and sorts those that count by bucket.
-    fn sort_into_buckets(&self, arrivals: &Arrivals<'_>) -> (Vec<(BucketKey, Vec<u32>)>, Outcomes) {
+    fn sort_into_buckets(&self, arrivals: &Arrivals<'_>) -> (Vec<BucketRows>, Outcomes) {
         let (mut outcomes, mut assigner) = (Outcomes::default(), Assigner::new(&self.windows));
-        let mut buckets: Vec<(BucketKey, Vec<u32>)> = Vec::new();
+        let mut buckets: Vec<BucketRows> = Vec::new();
         let (mut places, mut current) = (HashMap::<BucketKey, usize>::new(), usize::MAX);
         for row in arrivals.rows {
             let time_ms = arrivals.order.event_times_ms[*row as usize];
@@ -196,8 +208,9 @@ impl AlignedWindows {
         self.next_fire_ms.filter(|over_at| *over_at < i64::MAX)
     }
 
-    /// See [`super::Windows::fire`].
-    pub fn fire(&mut self, watermark_ms: i64, purge_ms: i64, out: &mut ResultRows) -> Result<()> {
+    /// Fires at one watermark, which may pass several multiples of `emit_every` at once.
+    fn fire_at(&mut self, watermark_ms: i64, purge_ms: i64, out: &mut ResultRows) -> Result<()> {
+        let early = self.early_at(watermark_ms);
         if self.next_fire_ms.is_some_and(|next| next <= watermark_ms) {
             for name in self.unfired(watermark_ms) {
                 self.emit(name, None, true, out)?;
@@ -206,6 +219,9 @@ impl AlignedWindows {
             self.find_next_fire();
         }
         self.fired_ms = self.fired_ms.max(watermark_ms);
+        if early {
+            self.emit_changed(out)?;
+        }
         self.purge(purge_ms);
         Ok(())
     }
@@ -222,6 +238,7 @@ impl AlignedWindows {
         for name in self.unfired(i64::MAX) {
             self.emit(name, None, true, out)?;
         }
+        self.forget_changed(|_| true);
         self.ends += 1;
         self.ended = true;
         Ok(())
@@ -238,6 +255,7 @@ impl AlignedWindows {
             slices.map(|(key, _)| key).filter(|key| over(self.windows.last_window(*key))).collect();
         let revisions: Vec<BucketKey> =
             self.revisions.iter().map(|(key, _)| key).take_while(|key| over(key.time)).collect();
+        self.forget_changed(|key| gone.contains(&key));
         gone.into_iter().for_each(|key| self.slices.drop_bucket(key));
         revisions.into_iter().for_each(|key| self.revisions.drop_bucket(key));
     }
@@ -254,14 +272,9 @@ impl AlignedWindows {
         let Some(table) = merged.as_ref().or_else(|| parts(&self.slices, &self.windows, name).next()) else {
             return Ok(());
         };
-        let mut slots: Vec<u32> = (0..table.len() as u32).collect();
-        if let Some(keys) = keys {
-            slots.retain(|slot| keys.contains(table.key(*slot)));
-        }
-        slots.sort_unstable_by(|left, right| table.key(*left).cmp(table.key(*right)));
         let counted = self.plan.updates || keys.is_some() || self.revisions.get(window_bucket(name)).is_some();
         let bounds = self.windows.bounds(name);
-        for slot in slots {
+        for slot in slots_by_key(table, keys) {
             let key = table.key(slot);
             let revision = if counted { next_revision(self.revisions.bucket(window_bucket(name)), key) } else { 0 };
             let row = RowOf { bounds, revision: revision + i64::from(self.ends), is_final };
@@ -290,7 +303,7 @@ impl AlignedWindows {
     /// gives the number of rows that came too late to be merged.
     pub fn absorb(&mut self, other: &mut Self, out: &mut ResultRows) -> Result<u64> {
         let mut too_late = 0;
-        let mut reopened: BTreeMap<i64, BTreeSet<Vec<u8>>> = BTreeMap::new();
+        let mut reopened = WindowKeys::new();
         let row_counts = std::mem::take(&mut other.row_counts);
         other.next_fire_ms = None;
         for (bucket, table) in other.slices.take() {
@@ -299,6 +312,7 @@ impl AlignedWindows {
                 continue;
             }
             self.note_reopened(bucket, &table, &mut reopened);
+            self.note_keys_changed(bucket, &table);
             self.note_open(bucket);
             if self.slices.get(bucket).is_none() {
                 self.slices.adopt(bucket, table);
@@ -314,12 +328,7 @@ impl AlignedWindows {
     }
 
     /// Notes the fired windows that `table` adds to; their earlier rows count as revisions.
-    fn note_reopened(
-        &mut self,
-        bucket: BucketKey,
-        table: &StateTable<Accumulators>,
-        reopened: &mut BTreeMap<i64, BTreeSet<Vec<u8>>>,
-    ) {
+    fn note_reopened(&mut self, bucket: BucketKey, table: &StateTable<Accumulators>, reopened: &mut WindowKeys) {
         let fired: Vec<i64> = self
             .windows
             .windows_of(bucket)
@@ -348,23 +357,28 @@ impl AlignedWindows {
 
     /// See [`super::Windows::seal`].
     pub fn seal(&mut self, out: &mut ResultRows) -> Result<u64> {
-        if self.plan.updates && !self.ended {
-            for (name, keys) in self.changed() {
+        if self.plan.updates && self.plan.early.at_commit() && !self.ended {
+            for (name, keys) in self.dirty() {
                 self.emit(name, Some(&keys), false, out)?;
             }
         }
-        let revisions = self.revisions.seal();
-        Ok(self.slices.seal().wrapping_add(revisions.rotate_left(1)))
+        let revisions = self.revisions.seal().rotate_left(1);
+        let changed = self.changed.as_mut().map_or(0, Buckets::seal).rotate_left(2);
+        Ok(self.slices.seal().wrapping_add(revisions).wrapping_add(changed))
     }
 
     /// Keys changed since the last commit, by open window.
-    fn changed(&self) -> BTreeMap<i64, BTreeSet<Vec<u8>>> {
-        let mut changed: BTreeMap<i64, BTreeSet<Vec<u8>>> = BTreeMap::new();
-        for (bucket, table) in self.slices.iter() {
-            let keys: Vec<&[u8]> = table.dirty().map(|slot| table.key(slot)).collect();
-            if keys.is_empty() {
-                continue;
-            }
+    fn dirty(&self) -> WindowKeys {
+        let tables = self.slices.iter();
+        self.of_open_windows(
+            tables.map(|(bucket, table)| (bucket, table.dirty().map(|slot| table.key(slot)).collect())),
+        )
+    }
+
+    /// The windows that `keys` of buckets are in and that have not left.
+    fn of_open_windows<'k>(&self, keys: impl Iterator<Item = (BucketKey, Vec<&'k [u8]>)>) -> WindowKeys {
+        let mut changed = WindowKeys::new();
+        for (bucket, keys) in keys.filter(|(_, keys)| !keys.is_empty()) {
             for name in self.windows.windows_of(bucket).filter(|name| self.windows.over_at(*name) > self.fired_ms) {
                 changed.entry(name).or_default().extend(keys.iter().map(|key| key.to_vec()));
             }
@@ -376,6 +390,9 @@ impl AlignedWindows {
     pub fn commit(&mut self) {
         self.slices.commit();
         self.revisions.commit();
+        if let Some(changed) = &mut self.changed {
+            changed.commit();
+        }
         self.row_counts.clear();
         self.ended = false;
         self.committed = (self.fired_ms, self.purged_ms, self.ends);
@@ -385,6 +402,7 @@ impl AlignedWindows {
     pub fn rollback(&mut self) {
         self.slices.rollback();
         self.revisions.rollback();
+        self.changed.iter_mut().for_each(Buckets::rollback);
         self.row_counts.clear();
         self.ended = false;
         (self.fired_ms, self.purged_ms, self.ends) = self.committed;
@@ -398,6 +416,7 @@ impl AlignedWindows {
         out.put_varint(u64::from(self.ends));
         self.slices.encode(out);
         self.revisions.encode(out);
+        self.changed.iter().for_each(|changed| changed.encode(out));
     }
 
     /// See [`super::Windows::load`].
@@ -407,6 +426,9 @@ impl AlignedWindows {
         self.ends = saved.varint()? as u32;
         self.slices.decode(saved)?;
         self.revisions.decode(saved)?;
+        if let Some(changed) = &mut self.changed {
+            changed.decode(saved)?;
+        }
         let keys = self.slices.iter().flat_map(|(_, table)| (0..table.len() as u32).map(|slot| table.key(slot)));
         if !keys.into_iter().all(|key| self.plan.key.is_valid(key)) {
             return Err(Error::state("saved windows hold a key of other columns; the state is of another pipeline"));
@@ -425,8 +447,18 @@ impl AlignedWindows {
     /// See [`super::Windows::byte_len`].
     #[must_use]
     pub fn byte_len(&self) -> usize {
-        self.slices.byte_len() + self.revisions.byte_len()
+        self.slices.byte_len() + self.revisions.byte_len() + self.changed.as_ref().map_or(0, Buckets::byte_len)
     }
+}
+
+/// Slots of `keys`, or of all keys, in key order.
+fn slots_by_key<S: Slots>(table: &StateTable<S>, keys: Option<&BTreeSet<Vec<u8>>>) -> Vec<u32> {
+    if let Some(keys) = keys {
+        return keys.iter().filter_map(|key| table.find(key_hash(key), key)).collect();
+    }
+    let mut slots: Vec<u32> = (0..table.len() as u32).collect();
+    slots.sort_unstable_by(|left, right| table.key(*left).cmp(table.key(*right)));
+    slots
 }
 
 /// Tables of the slices that feed the window called `name`.

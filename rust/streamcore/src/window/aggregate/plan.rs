@@ -106,6 +106,13 @@ impl Function {
         matches!(self, Self::Sum | Self::Mean | Self::Var | Self::Stddev | Self::Quantile)
     }
 
+    /// True when what is kept of many rows is not much larger than of one.
+    #[must_use]
+    pub const fn is_small(self) -> bool {
+        let holds_values = matches!(self, Self::CollectList | Self::TopK | Self::Quantile);
+        !holds_values && !matches!(self, Self::CountDistinct | Self::ApproxDistinct)
+    }
+
     /// True when the result depends on the order of rows.
     #[must_use]
     pub const fn is_ordered(self) -> bool {

@@ -11,20 +11,21 @@
 
 #[cfg(test)]
 mod cut_tests;
+mod leave;
 mod pieces;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use super::aggregate::Accumulators;
-use super::rows::{ResultRows, RowOf};
+use super::rows::ResultRows;
 use super::{Arrivals, Outcomes, WindowPlan, no_accumulators};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::state::{BucketKey, Buckets, Slots, StateTable, key_hash};
 use pieces::Pieces;
 use slots::{Link, Place, Session, SessionSlots};
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -128,14 +129,13 @@ pub struct SessionWindows {
     due: BTreeSet<(i64, u32)>,
     /// Pieces leave when they are over: no other lane's sessions are to be merged in.
     alone: bool,
+    /// Watermark of the last fire; tells when early rows leave.
+    fired_ms: i64,
     /// Times the input ended.
     ends: u32,
-    /// `ends` at the last commit.
-    committed_ends: u32,
+    /// `fired_ms` and `ends` at the last commit.
+    committed: (i64, u32),
 }
-
-/// A row on its way out: when it leaves, its key, its bounds and its values.
-type Leaving<'a> = (i64, &'a [u8], (i64, i64), Cow<'a, Accumulators>);
 
 impl SessionWindows {
     /// No sessions yet. `alone`: all sessions of a key are here.
@@ -144,10 +144,34 @@ impl SessionWindows {
         let mut empty = no_accumulators(&plan);
         empty.push_empty();
         let sessions = Buckets::new(SessionSlots::new(empty));
-        Self { sessions, plan, gaps, due: BTreeSet::new(), alone, ends: 0, committed_ends: 0 }
+        let (fired_ms, due) = (i64::MIN, BTreeSet::new());
+        Self { sessions, plan, gaps, due, alone, fired_ms, ends: 0, committed: (i64::MIN, 0) }
     }
 
     /// See [`super::Windows::apply`].
+    pub fn apply_firing(&mut self, arrivals: &Arrivals<'_>, out: &mut ResultRows) -> Result<Outcomes> {
+        if self.plan.early.every_ms.is_none() {
+            return Ok(self.apply(arrivals));
+        }
+        let (mut outcomes, mut rest) = (Outcomes::default(), arrivals.rows);
+        while let Some(first) = rest.first() {
+            self.fire(arrivals.watermarks_ms[*first as usize], |_| false, out)?;
+            let until_ms = self.plan.early.next_ms(self.fired_ms).unwrap_or(i64::MIN + 1);
+            let stays = |row: &u32| arrivals.watermarks_ms[*row as usize] < until_ms;
+            let (rows, later) = rest.split_at(rest.iter().position(|row| !stays(row)).unwrap_or(rest.len()));
+            outcomes.extend(self.apply(&Arrivals { rows, ..*arrivals }));
+            rest = later;
+        }
+        Ok(outcomes)
+    }
+
+    /// See [`super::Windows::early_at`].
+    #[must_use]
+    pub fn early_at(&self, watermark_ms: i64) -> bool {
+        self.alone && self.plan.early.passes(self.fired_ms, watermark_ms)
+    }
+
+    /// Counts rows.
     pub fn apply(&mut self, arrivals: &Arrivals<'_>) -> Outcomes {
         let (lane, mut outcomes) = (arrivals.order.partition, Outcomes::default());
         for row in arrivals.rows {
@@ -164,7 +188,8 @@ impl SessionWindows {
             let clock_ms = if touched_over_at > watermark_ms { i64::MIN } else { watermark_ms };
             let links = vec![Link { lane, first_ms: time_ms, last_ms: time_ms, clock_ms }];
             let pieces = Pieces::new(self.gaps.cell(time_ms), values);
-            let event = Session { start_ms: time_ms, last_ms: time_ms, links, pieces };
+            let changed = self.plan.retracts();
+            let event = Session { start_ms: time_ms, last_ms: time_ms, links, pieces, changed, written: None };
             match self.count(arrivals.key(*row), event, watermark_ms) {
                 None => outcomes.applied += 1,
                 Some(over_at_ms) => outcomes.late.push((*row, over_at_ms)),
@@ -274,8 +299,11 @@ impl SessionWindows {
 
     /// Appends the rows of the sessions that are over at `watermark_ms` and that nobody `awaits`.
     pub fn fire(&mut self, watermark_ms: i64, awaits: impl Fn(&Closed) -> bool, out: &mut ResultRows) -> Result<()> {
+        let early = self.early_at(watermark_ms);
         let closed = self.close(watermark_ms, awaits);
-        self.emit(&closed, out)
+        self.emit(&closed, out)?;
+        self.fired_ms = self.fired_ms.max(watermark_ms);
+        if early { self.emit_changed(out) } else { Ok(()) }
     }
 
     /// Takes out the sessions that are over at `watermark_ms` and that nobody `awaits`, and their pieces.
@@ -308,42 +336,20 @@ impl SessionWindows {
         let key = table.key(slot).to_vec();
         let mut session = table.slots_mut().take(slot, place)?;
         if let Some(pieces) = due.1.then(|| session.pieces.take_first()).flatten() {
-            let piece = Session { pieces, links: Vec::new(), ..*session };
+            let cut_ms = self.gaps.max_length_ms.map_or(i64::MAX, |length_ms| (pieces.first_cell() + 1) * length_ms);
+            let written = session.written.as_mut().map(|written| Box::new(written.split_before(cut_ms)));
+            let piece = Session { pieces, links: Vec::new(), written, ..*session };
             table.slots_mut().put(slot, session);
             return Some(Closed { key, session: piece });
         }
         Some(Closed { key, session: *session })
     }
 
-    /// Rows are in the order in which a clock that moves by single milliseconds would let them go, so that how far
-    /// it jumps, which batch cuts decide, changes nothing: parts of a cut session at that of the session, or alone at
-    /// their own ends, save the last, which is over with the session.
-    fn emit(&self, closed: &[Closed], out: &mut ResultRows) -> Result<()> {
-        let mut rows: Vec<Leaving<'_>> = Vec::new();
-        for Closed { key, session } in closed {
-            let (start_ms, end_ms) = (session.start_ms, session.last_ms + self.gaps.gap_ms);
-            let Some(length_ms) = self.gaps.cut(start_ms, session.last_ms) else {
-                rows.push((end_ms, &key[..], (start_ms, end_ms), session.pieces.total()));
-                continue;
-            };
-            rows.extend(session.pieces.iter().map(|(cell, values)| {
-                let (from_ms, to_ms) = (cell * length_ms, (cell + 1) * length_ms);
-                let bounds = (start_ms.max(from_ms), end_ms.min(to_ms));
-                let leaves_ms = if self.alone && to_ms <= session.last_ms { to_ms } else { end_ms };
-                (leaves_ms, &key[..], bounds, Cow::Borrowed(values))
-            }));
-        }
-        rows.sort_by_key(|(leaves_ms, key, bounds, _)| (*leaves_ms, *key, *bounds));
-        for (_, key, bounds, values) in rows {
-            let bounds = Some(bounds);
-            let row = RowOf { bounds, revision: i64::from(self.ends), is_final: true };
-            out.push(&self.plan, key, &values, 0, row)?;
-        }
-        Ok(())
-    }
-
     /// See [`super::Windows::fire_at_end`]. `open` are the lanes' open sessions, to be merged in.
     pub fn fire_at_end(&mut self, open: Vec<Closed>, out: &mut ResultRows) -> Result<()> {
+        if self.plan.retracts() {
+            return self.emit_open(out);
+        }
         let mut merged = Self::new(self.plan.clone(), self.gaps, false);
         merged.ends = self.ends;
         merged.merge(self.open());
@@ -386,13 +392,21 @@ impl SessionWindows {
     }
 
     /// See [`super::Windows::seal`].
+    pub fn seal_leaving(&mut self, out: &mut ResultRows) -> Result<u64> {
+        if self.plan.retracts() && self.plan.early.at_commit() {
+            self.emit_changed(out)?;
+        }
+        Ok(self.seal())
+    }
+
+    /// Ends the epoch where no rows leave: the digest is brought up to date.
     pub fn seal(&mut self) -> u64 {
         self.sessions.seal()
     }
 
     /// See [`super::Windows::commit`].
     pub fn commit(&mut self) {
-        self.committed_ends = self.ends;
+        self.committed = (self.fired_ms, self.ends);
         if self.sessions.commit() {
             self.rebuild_due();
         }
@@ -400,7 +414,7 @@ impl SessionWindows {
 
     /// See [`super::Windows::rollback`].
     pub fn rollback(&mut self) {
-        self.ends = self.committed_ends;
+        (self.fired_ms, self.ends) = self.committed;
         self.sessions.rollback();
         self.rebuild_due();
     }
@@ -408,13 +422,19 @@ impl SessionWindows {
     /// See [`super::Windows::save`].
     pub fn save(&self, out: &mut Vec<u8>) {
         out.put_varint(u64::from(self.ends));
+        if self.plan.early.every_ms.is_some() {
+            out.put_i64(self.fired_ms);
+        }
         self.sessions.encode(out);
     }
 
     /// See [`super::Windows::load`].
     pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
         self.ends = saved.varint()? as u32;
-        self.committed_ends = self.ends;
+        if self.plan.early.every_ms.is_some() {
+            self.fired_ms = saved.i64()?;
+        }
+        self.committed = (self.fired_ms, self.ends);
         self.sessions.decode(saved)?;
         let keys = self.table().map(|table| (0..table.len() as u32).map(|slot| table.key(slot)));
         if !keys.into_iter().flatten().all(|key| self.plan.key.is_valid(key)) {

@@ -5,6 +5,7 @@
 //! last events: those over come first, and what may join an event is next to one another.
 
 use super::pieces::Pieces;
+use super::written::Written;
 use crate::codec::{Reader, Write};
 use crate::error::Result;
 use crate::state::Slots;
@@ -46,6 +47,10 @@ pub struct Session {
     pub links: Vec<Link>,
     /// Its aggregates.
     pub pieces: Pieces,
+    /// It changed since its rows last left; only where rows leave early.
+    pub changed: bool,
+    /// The rows it has left behind; only where rows are taken back.
+    pub written: Option<Box<Written>>,
 }
 
 impl Session {
@@ -76,6 +81,12 @@ impl Session {
         self.last_ms = self.last_ms.max(other.last_ms);
         self.links.extend(&other.links);
         self.pieces.merge(&other.pieces);
+        self.changed |= other.changed;
+        match (&mut self.written, &other.written) {
+            (Some(written), Some(others)) => written.merge(others),
+            (None, Some(others)) => self.written = Some(others.clone()),
+            (_, None) => {}
+        }
     }
 
     /// Appends the session.
@@ -90,6 +101,8 @@ impl Session {
             out.put_i64(link.clock_ms);
         }
         self.pieces.encode(out);
+        out.put_u8(u8::from(self.changed) | u8::from(self.written.is_some()) << 1);
+        self.written.iter().for_each(|written| written.encode(out));
     }
 
     /// Reads what `encode` wrote; `empty` holds one empty slot.
@@ -100,7 +113,9 @@ impl Session {
             let (lane, first_ms, last_ms) = (saved.i64()? as i32, saved.i64()?, saved.i64()?);
             links.push(Link { lane, first_ms, last_ms, clock_ms: saved.i64()? });
         }
-        Ok(Self { start_ms, last_ms, links, pieces: Pieces::decode(empty, saved)? })
+        let (pieces, flags) = (Pieces::decode(empty, saved)?, saved.u8()?);
+        let written = if flags & 2 == 0 { None } else { Some(Box::new(Written::decode(saved)?)) };
+        Ok(Self { start_ms, last_ms, links, pieces, changed: flags & 1 == 1, written })
     }
 
     fn digest(&self) -> u64 {
@@ -109,7 +124,9 @@ impl Session {
             sum.wrapping_add(xxh3_64_with_seed(&bytes, link.lane as u64))
         });
         let bounds = [self.start_ms.to_le_bytes(), self.last_ms.to_le_bytes(), links.to_le_bytes()].concat();
-        xxh3_64_with_seed(&bounds, self.pieces.digest())
+        let written = self.written.as_ref().map_or(0, |written| written.digest());
+        let values = self.pieces.digest() ^ written.rotate_left(1) ^ u64::from(self.changed);
+        xxh3_64_with_seed(&bounds, values)
     }
 }
 
@@ -158,6 +175,8 @@ pub struct SessionSlots {
     fresh: BTreeSet<(u32, Place)>,
     /// Sessions of the last commit that were taken out since; undo puts them back.
     taken: BTreeMap<(u32, Place), Box<Session>>,
+    /// Sessions that are `changed`.
+    changed: BTreeSet<(u32, Place)>,
     /// Accumulators with one empty slot, to start a session from.
     empty: Accumulators,
 }
@@ -165,7 +184,7 @@ pub struct SessionSlots {
 impl SessionSlots {
     /// No lists. `empty` holds one empty slot.
     pub fn new(empty: Accumulators) -> Self {
-        Self { lists: Vec::new(), fresh: BTreeSet::new(), taken: BTreeMap::new(), empty }
+        Self { lists: Vec::new(), fresh: BTreeSet::new(), taken: BTreeMap::new(), changed: BTreeSet::new(), empty }
     }
 
     /// Accumulators of a session without events.
@@ -208,6 +227,9 @@ impl SessionSlots {
         let place = |nth| Place { last_ms: session.last_ms, start_ms: session.start_ms, nth };
         let equal = list.sessions.range(place(0)..=place(u32::MAX)).next_back();
         let place = place(equal.map_or(0, |(other, _)| other.nth + 1));
+        if session.changed {
+            self.changed.insert((slot, place));
+        }
         list.insert(place, session);
         self.fresh.insert((slot, place));
     }
@@ -216,11 +238,17 @@ impl SessionSlots {
     pub fn take(&mut self, slot: u32, place: Place) -> Option<Box<Session>> {
         let list = &mut self.lists[slot as usize];
         let session = list.sessions.remove(&place)?;
+        self.changed.remove(&(slot, place));
         if !self.fresh.remove(&(slot, place)) {
             list.settled = list.settled.wrapping_sub(session.digest());
             self.taken.insert((slot, place), session.clone());
         }
         Some(session)
+    }
+
+    /// Sessions whose rows do not say all, by slot.
+    pub fn changed(&self) -> impl Iterator<Item = (u32, Place)> {
+        self.changed.iter().copied()
     }
 
     /// Number of sessions in all slots.
@@ -246,6 +274,7 @@ impl Slots for SessionSlots {
     fn truncate(&mut self, len: usize) {
         self.lists.truncate(len);
         self.fresh.split_off(&(len as u32, FIRST));
+        self.changed.split_off(&(len as u32, FIRST));
     }
     /// Nothing: `fresh` and `taken` tell the change session by session.
     fn mark(&self, _slot: u32, _out: &mut Vec<u8>) {}
@@ -255,10 +284,14 @@ impl Slots for SessionSlots {
         for place in fresh {
             list.sessions.remove(&place);
             self.fresh.remove(&(slot, place));
+            self.changed.remove(&(slot, place));
         }
         let mut taken = self.taken.split_off(&(slot, FIRST));
         self.taken.append(&mut taken.split_off(&(slot + 1, FIRST)));
         for ((_, place), session) in taken {
+            if session.changed {
+                self.changed.insert((slot, place));
+            }
             list.insert(place, session);
             list.settle(place);
         }
@@ -291,7 +324,9 @@ impl Slots for SessionSlots {
         let later: usize =
             (0..self.lists.len() as u32).flat_map(|slot| self.list(slot)).map(|it| it.pieces.later()).sum();
         let lists = self.lists.len() * size_of::<SessionList>();
-        lists + (self.count() + self.taken.len()) * entry + later * (piece + size_of::<Accumulators>())
+        let written = |session: &Session| session.written.as_ref().map_or(0, |written| written.byte_len());
+        let written: usize = (0..self.lists.len() as u32).flat_map(|slot| self.list(slot)).map(written).sum();
+        lists + written + (self.count() + self.taken.len()) * entry + later * (piece + size_of::<Accumulators>())
     }
     fn is_vacant(&self, slot: u32) -> bool {
         self.lists[slot as usize].sessions.is_empty()

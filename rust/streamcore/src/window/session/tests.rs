@@ -8,6 +8,7 @@ use crate::state::Slots;
 use crate::watermark::WATERMARK_MIN;
 use crate::window::WindowKind;
 use crate::window::aggregate::{AggregatePlan, Input, Order};
+use crate::window::early::Early;
 use proptest::prelude::*;
 
 const GAPS: Gaps =
@@ -26,6 +27,7 @@ pub fn windows(gaps: Gaps, alone: bool) -> SessionWindows {
         aggregates: vec![AggregatePlan::resolve("count", &[]).expect("an aggregate")],
         names: vec!["n".to_owned()],
         updates: false,
+        early: Early::default(),
     };
     SessionWindows::new(Arc::new(plan), gaps, alone)
 }
