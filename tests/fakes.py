@@ -138,6 +138,9 @@ class FakeEngine:
     def stages(self) -> dict[str, dict[str, int]]:
         return {}
 
+    def dedupes(self) -> dict[str, dict[str, float]]:
+        return {}
+
     def clocks(self) -> dict[int, dict[str, int | bool | None]]:
         return {0: {"watermark_ms": 5, "idle": False}}
 

@@ -22,6 +22,7 @@ RATIOS = {"keys": ("100 keys", 4.0), "hopping": ("1 h", 1.3), "sessions": ("1 mi
 
 ID_NS = 60
 ID_BYTES = 24
+FALSE_DROP_RATE = 0.001
 PAIR_BYTES = 64
 KEY_BYTES = 8
 """Of the names of keys, which `PAIR_BYTES` does not count."""
@@ -69,6 +70,19 @@ def _dedupe(part: Mapping[str, Any]) -> list[Figure]:
         _figure("dedupe: added while 10 M ids fill the horizon", added["filling"], "ns/event", ID_NS),
         _figure("dedupe: added with 10 M ids in the horizon", added["full"], "ns/event", ID_NS),
         _figure("dedupe: state", id_bytes, "bytes/id", ID_BYTES),
+        *_bloom(part),
+    ]
+
+
+def _bloom(part: Mapping[str, Any]) -> list[Figure]:
+    """The same with filters, at the rate of false drops that the bench asks for and asserts."""
+    added = {name: round(statistics.median(rounds), 1) for name, rounds in part["bloom_ns"]}
+    id_bits = round(8 * statistics.median(part["bloom_id_bytes"]), 1)
+    return [
+        _figure("dedupe with filters: added while 10 M ids fill the horizon", added["filling"], "ns/event"),
+        _figure("dedupe with filters: added with 10 M ids in the horizon", added["full"], "ns/event"),
+        _figure("dedupe with filters: state", id_bits, "bits/id"),
+        _figure("dedupe with filters: new ids dropped", part["bloom_false_drops"], "of 1", FALSE_DROP_RATE),
     ]
 
 
@@ -79,6 +93,7 @@ def _memory(jobs: list[Mapping[str, Any]]) -> list[Figure]:
     for name, about, key_bytes, most in (
         ("windows", "count of a key in a window beyond the key", KEY_BYTES, PAIR_BYTES),
         ("ids", "dedupe of an id", 0, ID_BYTES),
+        ("filters", "dedupe of an id with filters", 0, ID_BYTES),
     ):
         job = by_name[name]
         for what, title in (("state_bytes", "as the engine says"), ("resident_bytes", "resident")):

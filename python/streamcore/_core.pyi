@@ -274,6 +274,13 @@ class Pipeline:
 
         The counters are those of a lane's ledger; here they count rows of the window, not records.
         """
+    def dedupes(self) -> dict[str, dict[str, float]]:
+        """What each dedupe step (`steps[0]`) holds in all lanes.
+
+        ids, generations, bytes; fill: ids in the filters that are filled the furthest, for each for which they were
+        made; false_drop_rate: an upper bound for a new id that comes now; false_drops_expected: records dropped so far
+        that were no copies, as expected. The last three are 0 for method "exact".
+        """
     def clocks(self) -> dict[int, dict[str, int | bool | None]]:
         """Per lane: max_event_time_ms, watermark_ms, idle. Lane -1: watermark_ms of the combine stage."""
     @property

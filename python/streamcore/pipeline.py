@@ -92,9 +92,25 @@ class Pipeline:
         """
         return self._step({"select": more if columns is None else dict(columns)}, {} if columns is None else more)
 
-    def dedupe(self, by: str, /, *, within: str | timedelta, method: Literal["exact"] = "exact") -> Pipeline:
-        """Drops records whose field `by` was seen before; an id is remembered for `within` past its event time."""
-        return self._step({"dedupe": by, "within": within, "method": method}, {})
+    def dedupe(
+        self,
+        by: str,
+        /,
+        *,
+        within: str | timedelta,
+        method: Literal["exact", "bloom"] = "exact",
+        false_drop_rate: float | None = None,
+        capacity: int | None = None,
+    ) -> Pipeline:
+        """Drops records whose field `by` was seen before; an id is remembered for `within` past its event time.
+
+        With `method="bloom"` ids are kept in filters, which take about an eighth of the memory and drop new records
+        too: at most the share `false_drop_rate` of them (0.001 if not given), over the whole horizon. `capacity` is how
+        many ids of one partition are expected `within` the horizon; filters grow if more come. `Report.dedupes` tells
+        how full they are and how many records they have dropped by mistake, as expected.
+        """
+        filters = _given({"false_drop_rate": false_drop_rate, "capacity": capacity})
+        return self._step({"dedupe": by, "within": within, "method": method, **filters}, {})
 
     def map_batches(self, function: Callable[[Batch], object] | str, /, *, schema: Mapping[str, str]) -> Pipeline:
         """Replaces the columns by what `function` makes of whole batches, as many rows in the same order.

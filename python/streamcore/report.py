@@ -94,6 +94,10 @@ class Report:
     """For each stage behind a window in this run, where that window's rows went: `read = applied + filtered + duplicate
     + late + rejected`, counted in rows."""
 
+    dedupes: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What each dedupe step holds, in all lanes: `ids`, `generations`, `bytes`; of filters also `fill` (of those filled
+    the furthest), `false_drop_rate` (as it is now, an upper bound) and `false_drops_expected` (since the state began)."""
+
     @property
     def ledger(self) -> Ledger:
         """All lanes together."""

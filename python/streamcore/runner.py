@@ -145,6 +145,7 @@ class Runner:
             batches_not_interned=self._engine.batches_not_interned,
             lanes=self._committer.ledger(),
             stages=self._committer.stages(),
+            dedupes=self._engine.dedupes(),
         )
 
     def _explain_refusals(self) -> list[str]:

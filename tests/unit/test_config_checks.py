@@ -35,6 +35,14 @@ def test_a_good_pipeline_has_no_problems() -> None:
         ({"steps": [WINDOW, {"filter": "vues > 1"}]}, ["steps[1].filter"]),
         ({"steps": [WINDOW | {"emit": "updates"}, WINDOW]}, ["steps[0].emit"]),
         ({"steps": [{"dedupe": "id", "within": "1s"}]}, ["steps[0].within"]),
+        (
+            {"steps": [{"dedupe": "id", "within": "1m", "method": "bloom", "false_drop_rate": 0.5}]},
+            ["steps[0].false_drop_rate"],
+        ),
+        (
+            {"steps": [{"dedupe": "id", "within": "1m", "method": "bloom", "capacity": 10**12}]},
+            ["steps[0].capacity"],
+        ),
         ({"steps": [WINDOW], "sinks": [{"type": "parquet", "path": "p", "columns": ["pge"]}]}, ["sinks[0].columns"]),
         ({"steps": [WINDOW], "delivery": "exactly_once"}, ["delivery"]),
         ({"steps": [WINDOW], "name": "p"}, ["steps[0].by.page"]),

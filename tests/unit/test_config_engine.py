@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from streamcore import _core
-from streamcore.config import PipelineConfig, engine_json, engine_spec
+from streamcore.config import DedupeStep, PipelineConfig, engine_json, engine_spec
 
 CONFIG = PipelineConfig.model_validate(
     {
@@ -98,6 +98,9 @@ def test_sessions_and_dedupe() -> None:
     spec = engine_spec(config)
     assert spec["source"]["out_of_orderness_ms"] is None
     assert spec["steps"][0] == {"verb": "dedupe", "field": "id", "within_ms": 600_000}
+    bloom = {"dedupe": "id", "within": "10m", "method": "bloom", "capacity": 5}
+    spec_of_bloom = engine_spec(config.model_copy(update={"steps": [DedupeStep.model_validate(bloom)]}))["steps"][0]
+    assert spec_of_bloom["bloom"] == {"capacity": 5, "false_drop_rate": None}
     kind = {"type": "session", "gap_ms": 30_000, "gap_inclusive": False, "max_length_ms": None, "min_start_ms": None}
     assert spec["steps"][1]["kind"] == kind
     assert _core.describe(engine_json(config))["problems"] == []

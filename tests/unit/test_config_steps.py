@@ -44,6 +44,8 @@ def test_the_verb_decides_what_a_step_is(step: dict[str, Any], tag: str) -> None
         ("filter", "a step is a table with one verb"),
         ({"window": "slice", "size": "1m"}, "window is one of tumbling, hopping, sliding, cumulate, session, whole"),
         ({"filter": ""}, "at least 1 character"),
+        ({"dedupe": "a", "within": "1m", "capacity": 9}, 'capacity is a matter of method = "bloom"'),
+        ({"dedupe": "a", "within": "1m", "method": "bloom", "capacity": 0}, "greater than 0"),
     ],
 )
 def test_steps_that_cannot_be_told(step: object, message: str) -> None:

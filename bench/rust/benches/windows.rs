@@ -11,7 +11,7 @@ use std::time::Duration;
 use streamcore_bench::clicks::Clicks;
 use streamcore_bench::rounds::{Rounds, say};
 use streamcore_bench::run::{Epoch, OUT_OF_ORDERNESS_MS};
-use streamcore_bench::window_jobs::{Cut, Job};
+use streamcore_bench::window_jobs::{Cut, Dedupe, Job};
 
 /// As in the binding.
 #[global_allocator]
@@ -33,6 +33,12 @@ const DEDUPE_WITHIN_MS: i64 = 1_000_000;
 const DEDUPE_FILL: u64 = 11_500_000;
 const DEDUPE_EVENTS: u64 = 14_000_000;
 
+/// Share of new ids that filters may take for copies.
+const FALSE_DROP_RATE: f64 = 0.001;
+
+/// What a way of `dedupe` adds to an event while its horizon fills and once it is full, ns; bytes of state an id.
+type Added = [f64; 3];
+
 fn main() {
     if let Ok(name) = env::var(MEMORY) {
         return measure_memory(&name);
@@ -48,7 +54,7 @@ fn main() {
         found.push(dedupe(&rounds));
     }
     if rounds.wants("memory") {
-        let jobs = ["nothing", "windows", "ids"].map(memory_of);
+        let jobs = ["nothing", "windows", "ids", "filters"].map(memory_of);
         found.push(json!({"figure": "memory", "jobs": jobs}));
     }
     rounds.leave("windows", &found.into());
@@ -58,7 +64,7 @@ fn main() {
 fn keys() -> Vec<(&'static str, Job)> {
     let job = |keys, events| {
         let clicks = Clicks { events, keys, per_second: events / 3_000, copies: false };
-        Job { clicks, cut: HOUR, dedupe_within: None }
+        Job { clicks, cut: HOUR, dedupe: None }
     };
     vec![
         ("100 keys", job(100, 3_000_000)),
@@ -70,14 +76,14 @@ fn keys() -> Vec<(&'static str, Job)> {
 /// Three and a half hours at 1,000 events a second of 1,000 keys.
 fn hopping() -> Vec<(&'static str, Job)> {
     let clicks = Clicks { events: 12_600_000, keys: 1_000, per_second: 1_000, copies: false };
-    let job = |cut| Job { clicks, cut, dedupe_within: None };
+    let job = |cut| Job { clicks, cut, dedupe: None };
     vec![("1 h", job(HOUR)), ("1 h by 1 min", job(Cut::Hopping { size: HOUR_MS, slide: MINUTE_MS }))]
 }
 
 /// 200 s at 20,000 events a second, so that each of 100,000 keys is met every 5 s.
 fn sessions() -> Vec<(&'static str, Job)> {
     let clicks = Clicks { events: 4_000_000, keys: 100_000, per_second: 20_000, copies: false };
-    let job = |cut| Job { clicks, cut, dedupe_within: None };
+    let job = |cut| Job { clicks, cut, dedupe: None };
     vec![
         ("1 min", job(Cut::Hopping { size: MINUTE_MS, slide: MINUTE_MS })),
         ("sessions of a gap of 10 s", job(Cut::Session { gap: 10_000 })),
@@ -100,37 +106,49 @@ fn ns(time: Duration, events: u64) -> f64 {
     time.as_nanos() as f64 / events as f64
 }
 
-/// The same job with and without `dedupe`.
-fn dedupe_jobs(events: u64) -> [Job; 2] {
+/// The same job without `dedupe`, with the exact one and with filters.
+fn dedupe_jobs(events: u64) -> [Job; 3] {
     let clicks = Clicks { events, keys: 1_000, per_second: 10_000, copies: true };
     let cut = Cut::Hopping { size: MINUTE_MS, slide: MINUTE_MS };
-    [None, Some(DEDUPE_WITHIN_MS)].map(|dedupe_within| Job { clicks, cut, dedupe_within })
+    let dedupe = |false_drop_rate| Some(Dedupe { within_ms: DEDUPE_WITHIN_MS, false_drop_rate });
+    [None, dedupe(None), dedupe(Some(FALSE_DROP_RATE))].map(|dedupe| Job { clicks, cut, dedupe })
 }
 
-/// What `dedupe` adds to an event while its horizon fills, and once it is full: both pipelines take every piece, one
+/// What `dedupe` adds to an event while its horizon fills, and once it is full: the pipelines take every piece, one
 /// after the other.
 fn dedupe(rounds: &Rounds) -> Value {
-    dedupe_jobs(DEDUPE_EVENTS).iter().for_each(|job| {
+    let [without, exact, bloom] = dedupe_jobs(DEDUPE_EVENTS);
+    for job in [without, exact] {
         let _ = job.check();
-    });
-    let (mut filling, mut full, mut bytes) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 1..=rounds.count() {
-        let [filling_ns, full_ns, id_bytes] = dedupe_round();
-        say(&format!(
-            "dedupe, round {round}: {filling_ns:.1} ns an event filling, {full_ns:.1} full, {id_bytes:.1} bytes an id"
-        ));
-        filling.push(filling_ns);
-        full.push(full_ns);
-        bytes.push(id_bytes);
     }
-    json!({"figure": "dedupe", "ns": [["filling", filling], ["full", full]], "id_bytes": bytes})
+    let share = bloom.false_drops();
+    assert!(share <= FALSE_DROP_RATE, "{share} of the new ids were dropped");
+    say(&format!("dedupe with filters: {share:.6} of the new ids were dropped, {FALSE_DROP_RATE} may be"));
+    let ways = ["exact", "bloom"];
+    let mut found: [Vec<Added>; 2] = Default::default();
+    for round in 1..=rounds.count() {
+        for ((way, added), all) in ways.iter().zip(dedupe_round()).zip(&mut found) {
+            let [filling_ns, full_ns, id_bytes] = added;
+            say(&format!(
+                "dedupe {way}, round {round}: {filling_ns:.1} ns an event filling, {full_ns:.1} full, {id_bytes:.2} bytes an id"
+            ));
+            all.push(added);
+        }
+    }
+    let part = |all: &[Added], part: usize| all.iter().map(|added| added[part]).collect::<Vec<f64>>();
+    let [exact, bloom] = &found;
+    json!({
+        "figure": "dedupe", "ns": [["filling", part(exact, 0)], ["full", part(exact, 1)]], "id_bytes": part(exact, 2),
+        "bloom_ns": [["filling", part(bloom, 0)], ["full", part(bloom, 1)]], "bloom_id_bytes": part(bloom, 2),
+        "bloom_false_drops": share,
+    })
 }
 
-/// Nanoseconds an event while the horizon fills and once it is full, and bytes of state for each id.
-fn dedupe_round() -> [f64; 3] {
+/// What each way adds to an event, and bytes of state for each id.
+fn dedupe_round() -> [Added; 2] {
     let jobs = dedupe_jobs(DEDUPE_EVENTS);
     let mut pipelines = jobs.map(|job| (job.pipeline(), Epoch::default()));
-    let (mut times, mut events, mut filled) = ([Duration::ZERO; 2], 0, None);
+    let (mut times, mut events, mut filled) = ([Duration::ZERO; 3], 0, None);
     for piece in jobs[0].clicks.pieces() {
         for ((pipeline, epoch), time) in pipelines.iter_mut().zip(&mut times) {
             *time += epoch.push(pipeline, &piece).1;
@@ -141,10 +159,13 @@ fn dedupe_round() -> [f64; 3] {
         }
     }
     let (at_fill, fill_events) = filled.expect("more events than fill the horizon");
-    let added = |times: [Duration; 2]| times[1].as_nanos() as f64 - times[0].as_nanos() as f64;
-    let bytes = pipelines[1].0.state_bytes() as f64 - pipelines[0].0.state_bytes() as f64;
-    let full_ns = (added(times) - added(at_fill)) / (events - fill_events) as f64;
-    [added(at_fill) / fill_events as f64, full_ns, bytes / ids_at_end(&jobs[1].clicks) as f64]
+    let ids = ids_at_end(&jobs[1].clicks) as f64;
+    [1, 2].map(|way: usize| {
+        let added = |times: [Duration; 3]| times[way].as_nanos() as f64 - times[0].as_nanos() as f64;
+        let bytes = pipelines[way].0.state_bytes() as f64 - pipelines[0].0.state_bytes() as f64;
+        let full_ns = (added(times) - added(at_fill)) / (events - fill_events) as f64;
+        [added(at_fill) / fill_events as f64, full_ns, bytes / ids]
+    })
 }
 
 /// How many ids are remembered behind the last event, by the rule of `docs/semantics.md`.
@@ -159,8 +180,8 @@ fn ids_at_end(clicks: &Clicks) -> u64 {
 fn weighed(name: &str) -> (Job, u64) {
     match name {
         "windows" => (keys()[2].1, 10_000_000),
-        "ids" => {
-            let job = dedupe_jobs(DEDUPE_EVENTS)[1];
+        "ids" | "filters" => {
+            let job = dedupe_jobs(DEDUPE_EVENTS)[if name == "ids" { 1 } else { 2 }];
             (job, ids_at_end(&job.clicks))
         }
         _ => (keys()[0].1, 1),

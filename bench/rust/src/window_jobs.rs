@@ -38,8 +38,17 @@ pub struct Job {
     pub clicks: Clicks,
     /// The windows.
     pub cut: Cut,
-    /// The horizon of a `dedupe` on `event_id` before them, ms.
-    pub dedupe_within: Option<i64>,
+    /// A `dedupe` on `event_id` before them.
+    pub dedupe: Option<Dedupe>,
+}
+
+/// How copies are dropped.
+#[derive(Debug, Clone, Copy)]
+pub struct Dedupe {
+    /// The horizon, ms.
+    pub within_ms: i64,
+    /// With filters instead of the ids: the share of new ids that may be taken for copies.
+    pub false_drop_rate: Option<f64>,
 }
 
 impl Job {
@@ -58,9 +67,13 @@ impl Job {
             "by": [{"name": "user", "text": "payload.user_id"}],
             "aggregates": [{"name": "events", "text": "count()"}],
         })];
-        if let Some(within_ms) = self.dedupe_within {
+        if let Some(Dedupe { within_ms, false_drop_rate }) = self.dedupe {
             schema["event_id"] = "string".into();
-            steps.insert(0, json!({"verb": "dedupe", "field": "event_id", "within_ms": within_ms}));
+            let mut step = json!({"verb": "dedupe", "field": "event_id", "within_ms": within_ms});
+            if let Some(rate) = false_drop_rate {
+                step["bloom"] = json!({"false_drop_rate": rate});
+            }
+            steps.insert(0, step);
         }
         let source = json!({
             "event_time": "timestamp", "out_of_orderness_ms": OUT_OF_ORDERNESS_MS,
@@ -97,10 +110,24 @@ impl Job {
         run
     }
 
+    /// The share of new ids that `dedupe` took for copies.
+    ///
+    /// # Panics
+    ///
+    /// When a copy was counted: then more rows are counted than there are new ids.
+    #[must_use]
+    pub fn false_drops(&self) -> f64 {
+        let mut counted = 0;
+        self.run(|batch| counted += counts(batch).iter().sum::<i64>());
+        let new = self.clicks.clicks().filter(|click| !click.is_copy).count() as i64;
+        assert!(counted <= new, "{counted} events of {new} ids were counted");
+        (new - counted) as f64 / new as f64
+    }
+
     /// The rows that must come out, in order.
     #[must_use]
     pub fn expected(&self) -> Vec<Row> {
-        let clicks = self.clicks.clicks().filter(|click| self.dedupe_within.is_none() || !click.is_copy);
+        let clicks = self.clicks.clicks().filter(|click| self.dedupe.is_none() || !click.is_copy);
         let events = clicks.map(|click| (click.key as u32, click.time_ms));
         let mut rows = match self.cut {
             Cut::Hopping { size, slide } => hopping(events, size, slide),

@@ -65,7 +65,10 @@ def _step(step: StepConfig) -> dict[str, Any]:
     if isinstance(step, SelectStep):
         return {"verb": "select", "columns": _named(step.select, step.parameters)}
     if isinstance(step, DedupeStep):
-        return {"verb": "dedupe", "field": step.dedupe, "within_ms": step.within}
+        dedupe = {"verb": "dedupe", "field": step.dedupe, "within_ms": step.within}
+        if step.method == "exact":
+            return dedupe
+        return {**dedupe, "bloom": {"capacity": step.capacity, "false_drop_rate": step.false_drop_rate}}
     if isinstance(step, MapBatchesStep):
         schema = [{"name": name, "type": kind} for name, kind in step.types.items()]
         return {"verb": "map_batches", "function": function_name(step.map_batches), "schema": schema}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, PlainSerializer, Tag, WithJsonSchema
+from pydantic import BeforeValidator, Discriminator, Field, PlainSerializer, Tag, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from streamcore.config.base import Model, setting
@@ -140,7 +140,28 @@ class DedupeStep(StepBase):
 
     dedupe: str = setting(..., "Field that identifies an event.", min_length=1)
     within: PositiveDuration = setting(..., "How long past its event time an id is remembered.")
-    method: Literal["exact"] = setting("exact", "How ids are kept: 128-bit fingerprints, nothing dropped by guess.")
+    method: Literal["exact", "bloom"] = setting(
+        "exact",
+        "How ids are kept. `exact`: 128-bit fingerprints, nothing dropped by guess. `bloom`: filters, in about an eighth "
+        "of the memory, that take a share of new ids for copies.",
+    )
+    false_drop_rate: float | None = setting(
+        None,
+        "With `bloom`: the share of new ids that may be dropped as copies, over the whole horizon; 0.001 if not given.",
+    )
+    capacity: int | None = setting(
+        None,
+        "With `bloom`: ids of one partition expected `within` the horizon. If not given, and beyond it, filters are made "
+        "for as many as came before.",
+        gt=0,
+    )
+
+    @model_validator(mode="after")
+    def _filters_only(self) -> DedupeStep:
+        for name in ("false_drop_rate", "capacity"):
+            if self.method == "exact" and getattr(self, name) is not None:
+                raise ValueError(f'{name} is a matter of method = "bloom"; exact drops nothing by guess')
+        return self
 
 
 def function_name(function: str | Callable[..., Any]) -> str:

@@ -13,6 +13,7 @@ use pyo3::types::{PyBytes, PyDict};
 use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::sync::{Arc, Mutex};
+use streamcore::dedupe::Remembered;
 use streamcore::pipeline::workers::Workers;
 use streamcore::pipeline::{self, COMBINE_LANE, OutputBatch};
 use streamcore::spec::Spec;
@@ -197,6 +198,15 @@ impl Pipeline {
         self.run(py, |pipeline| {
             let stages = pipeline.stage_ledgers().into_iter();
             Ok(stages.map(|(name, ledger)| (name.to_owned(), ledger.entries().into_iter().collect())).collect())
+        })
+    }
+
+    /// What each `dedupe` step holds, by its name: `ids`, `generations`, `bytes`, `fill`, `false_drop_rate`,
+    /// `false_drops_expected`.
+    fn dedupes(&self, py: Python<'_>) -> PyResult<BTreeMap<String, BTreeMap<&'static str, f64>>> {
+        self.run(py, |pipeline| {
+            let entries = |held: Remembered| BTreeMap::from(held.entries());
+            Ok(pipeline.remembered().into_iter().map(|(name, held)| (name.to_owned(), entries(held))).collect())
         })
     }
 

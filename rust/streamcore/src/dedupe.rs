@@ -1,17 +1,21 @@
-//! Drops records whose id was seen before, exactly, within an event-time horizon.
+//! Drops records whose id was seen before, within an event-time horizon.
 //!
-//! `lane` calls [`Dedupe::judge`] batch by batch, with the clock as it stood before each record. Ids are 128-bit
-//! fingerprints in generations of event time (`ids`), found through an index of their positions (`index`). Invariant:
-//! a record is a copy only if the whole fingerprint is remembered.
+//! `flow` calls [`Dedupe::judge`] batch by batch, with the clock as it stood before each record. Ids are 128-bit
+//! fingerprints in generations of event time, an eighth of the horizon each: `exact` keeps the fingerprints, `bloom`
+//! filters of them. Invariant: of the records with one id within the horizon at most one is new.
 
+mod bloom;
+mod exact;
+mod filter;
 mod ids;
 mod index;
 
+pub use bloom::{BloomPlan, CAPACITY_MAX, RATE_DEFAULT, RATE_MAX, RATE_MIN};
+
 use crate::codec::Reader;
-use crate::error::{Error, Result};
-use crate::state::key_hash;
-use ids::{Change, Ids};
-use index::{AHEAD, Hashes, Index, Vacancy};
+use crate::error::Result;
+use bloom::Bloom;
+use exact::Exact;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// Generations in the horizon: g = within / 8.
@@ -22,7 +26,7 @@ const GENERATIONS: i64 = 8;
 pub enum Judged {
     /// Not seen before; remembered now.
     New,
-    /// Seen before.
+    /// Seen before; with `bloom` perhaps not.
     Duplicate,
     /// Older than what is remembered: it cannot be checked.
     BeyondHorizon,
@@ -46,227 +50,196 @@ pub fn fingerprint(id: &[u8]) -> u128 {
     xxh3_128(id)
 }
 
-/// Spreads fingerprints over the index, in every process in another way, so that nobody can send ids that all meet.
+/// How long ids are remembered.
 #[derive(Debug, Clone, Copy)]
-struct Spread(u64, u64);
+struct Horizon {
+    /// How long an id is remembered past its generation's end, ms.
+    within_ms: i64,
+    /// Length of a generation, ms.
+    generation_ms: i64,
+}
 
-impl Spread {
-    fn new() -> Self {
-        Self(key_hash(b"low"), key_hash(b"high"))
+impl Horizon {
+    /// `within_ms` is positive.
+    fn new(within_ms: i64) -> Self {
+        Self { within_ms, generation_ms: (within_ms / GENERATIONS).max(1) }
     }
 
-    /// Both halves multiplied and folded.
-    #[inline]
-    fn hash(self, fingerprint: u128) -> u64 {
-        let (low, high) = (fingerprint as u64 ^ self.0, (fingerprint >> 64) as u64 ^ self.1);
-        let product = u128::from(low) * u128::from(high);
-        product as u64 ^ (product >> 64) as u64
+    /// The generation of an event time.
+    const fn generation(self, event_time_ms: i64) -> i64 {
+        event_time_ms.div_euclid(self.generation_ms)
+    }
+
+    /// The watermark from which on the ids of `generation` are forgotten.
+    const fn over_at(self, generation: i64) -> i64 {
+        (generation + 1) * self.generation_ms + self.within_ms
+    }
+
+    /// How many generations may be remembered at once, where event times are never further ahead of the clock than
+    /// `ahead_ms`.
+    const fn generations_max(self, ahead_ms: i64) -> u64 {
+        let span_ms = self.within_ms.saturating_add(ahead_ms) as u64;
+        span_ms.div_ceil(self.generation_ms as u64) + 1
     }
 }
 
-/// Hashes of ids remembered.
-struct Hashed<'i> {
-    ids: &'i Ids,
-    spread: Spread,
-}
-
-impl Hashes for Hashed<'_> {
-    #[inline]
-    fn hash(&self, position: u32) -> u64 {
-        self.spread.hash(self.ids.get(position))
-    }
-
-    #[inline]
-    fn prefetch(&self, position: u32) {
-        self.ids.prefetch(position);
-    }
+/// What a dedupe step remembers, fixed for a pipeline's life.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DedupePlan {
+    /// Horizon, ms; positive.
+    pub within_ms: i64,
+    /// Filters instead of fingerprints.
+    pub bloom: Option<BloomPlan>,
 }
 
 /// The ids one lane remembers.
 #[derive(Debug)]
 pub struct Dedupe {
-    /// How long an id is remembered past its generation's end, ms.
-    within_ms: i64,
-    /// Length of a generation, ms.
-    generation_ms: i64,
-    ids: Ids,
-    index: Index,
-    spread: Spread,
-    /// A generation and its first millisecond.
-    last: (i64, i64),
-    /// Hashes of a batch; kept for its memory alone.
-    hashes: Vec<u64>,
+    horizon: Horizon,
+    method: Method,
+}
+
+#[derive(Debug)]
+enum Method {
+    Exact(Box<Exact>),
+    Bloom(Box<Bloom>),
+}
+
+/// What a dedupe step holds, for whoever watches it.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Remembered {
+    /// Ids.
+    pub ids: u64,
+    /// Generations they are of.
+    pub generations: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// How likely an id that is new now is taken for a copy; an upper bound.
+    pub false_drop_rate: f64,
+    /// How many of the records dropped so far were no copies, as expected from that rate.
+    pub false_drops_expected: f64,
+    /// Ids in the filters that are filled the furthest, for each for which they were made.
+    pub fill: f64,
+}
+
+impl Remembered {
+    /// Every figure with its name.
+    #[must_use]
+    pub fn entries(&self) -> [(&'static str, f64); 6] {
+        [
+            ("ids", self.ids as f64),
+            ("generations", self.generations as f64),
+            ("bytes", self.bytes as f64),
+            ("fill", self.fill),
+            ("false_drop_rate", self.false_drop_rate),
+            ("false_drops_expected", self.false_drops_expected),
+        ]
+    }
+
+    /// Takes in what another lane holds: counts add up, of rates and fills the greatest counts.
+    pub fn add(&mut self, other: &Self) {
+        self.ids += other.ids;
+        self.generations = self.generations.max(other.generations);
+        self.bytes += other.bytes;
+        self.false_drop_rate = self.false_drop_rate.max(other.false_drop_rate);
+        self.false_drops_expected += other.false_drops_expected;
+        self.fill = self.fill.max(other.fill);
+    }
 }
 
 impl Dedupe {
-    /// Remembers nothing yet. `within_ms` is positive.
+    /// Remembers nothing yet.
     #[must_use]
-    pub fn new(within_ms: i64) -> Self {
-        let generation_ms = (within_ms / GENERATIONS).max(1);
-        Self {
-            within_ms,
-            generation_ms,
-            ids: Ids::default(),
-            index: Index::new(),
-            spread: Spread::new(),
-            last: (0, 0),
-            hashes: Vec::new(),
-        }
-    }
-
-    /// The watermark from which on the ids of `generation` are forgotten.
-    const fn over_at(&self, generation: i64) -> i64 {
-        (generation + 1) * self.generation_ms + self.within_ms
+    pub fn new(plan: &DedupePlan) -> Self {
+        let horizon = Horizon::new(plan.within_ms);
+        let method = match plan.bloom {
+            None => Method::Exact(Box::new(Exact::new(horizon))),
+            Some(bloom) => Method::Bloom(Box::new(Bloom::new(horizon, bloom))),
+        };
+        Self { horizon, method }
     }
 
     /// The watermark from which on an id of `event_time_ms` is forgotten.
     #[must_use]
     pub const fn forgotten_at(&self, event_time_ms: i64) -> i64 {
-        self.over_at(event_time_ms.div_euclid(self.generation_ms))
-    }
-
-    /// The generation of an event time; remembers the last one and where it begins, which saves a division.
-    #[inline]
-    fn generation(&mut self, event_time_ms: i64) -> i64 {
-        let (generation, start_ms) = self.last;
-        if (0..self.generation_ms).contains(&event_time_ms.wrapping_sub(start_ms)) {
-            return generation;
-        }
-        let generation = event_time_ms.div_euclid(self.generation_ms);
-        self.last = (generation, generation * self.generation_ms);
-        generation
+        self.horizon.over_at(self.horizon.generation(event_time_ms))
     }
 
     /// Judges `arrivals` one after the other, and remembers those that are new. Appends a verdict for each; an error
     /// is of kind `Limit`: there is no room for another id.
     pub fn judge(&mut self, arrivals: &[Arrival], judged: &mut Vec<Judged>) -> Result<()> {
-        self.ids.check_room(arrivals.len())?;
-        let mut hashes = std::mem::take(&mut self.hashes);
-        hashes.clear();
-        hashes.extend(arrivals.iter().map(|arrival| self.spread.hash(arrival.fingerprint)));
-        for (at, arrival) in arrivals.iter().enumerate() {
-            if let Some(ahead) = hashes.get(at + AHEAD) {
-                self.index.prefetch(*ahead);
+        match &mut self.method {
+            Method::Exact(exact) => exact.judge(arrivals, judged),
+            Method::Bloom(bloom) => {
+                bloom.judge(arrivals, judged);
+                Ok(())
             }
-            judged.push(self.judge_one(hashes[at], arrival));
         }
-        self.hashes = hashes;
-        Ok(())
-    }
-
-    #[inline]
-    fn judge_one(&mut self, hash: u64, arrival: &Arrival) -> Judged {
-        let generation = self.generation(arrival.event_time_ms);
-        if arrival.watermark_ms >= self.over_at(generation) {
-            return Judged::BeyondHorizon;
-        }
-        let is_copy = |position| {
-            self.ids.get(position) == arrival.fingerprint
-                && arrival.watermark_ms < self.over_at(self.ids.generation_of(position))
-        };
-        let Err(vacancy) = self.index.find(hash, is_copy) else { return Judged::Duplicate };
-        self.remember(generation, vacancy, arrival.fingerprint);
-        Judged::New
-    }
-
-    #[inline]
-    fn remember(&mut self, generation: i64, vacancy: Vacancy, fingerprint: u128) {
-        let position = self.ids.push(generation, fingerprint);
-        self.index.fill(vacancy, position, &Hashed { ids: &self.ids, spread: self.spread });
     }
 
     /// Forgets the generations that are over at `watermark_ms`. Called between batches.
     pub fn forget(&mut self, watermark_ms: i64) {
-        let over = |generation: &i64| watermark_ms >= self.over_at(*generation);
-        let generations: Vec<i64> = self.ids.generations().take_while(over).collect();
-        for generation in &generations {
-            self.take_from_index(&self.ids.positions(*generation));
-            self.ids.forget(*generation);
-        }
-        if !generations.is_empty() {
-            self.index.shrink(&Hashed { ids: &self.ids, spread: self.spread });
+        match &mut self.method {
+            Method::Exact(exact) => exact.forget(watermark_ms),
+            Method::Bloom(bloom) => bloom.forget(watermark_ms),
         }
     }
 
-    fn take_from_index(&mut self, positions: &[u32]) {
-        let hashes: Vec<u64> = positions.iter().map(|position| self.spread.hash(self.ids.get(*position))).collect();
-        for (at, position) in positions.iter().enumerate() {
-            if let Some(ahead) = hashes.get(at + AHEAD) {
-                self.index.prefetch(*ahead);
-            }
-            self.index.remove(hashes[at], *position);
-        }
-    }
-
-    /// Digest of the ids remembered.
+    /// Digest of what is remembered.
     pub fn seal(&mut self) -> u64 {
-        self.ids.seal()
+        match &mut self.method {
+            Method::Exact(exact) => exact.seal(),
+            Method::Bloom(bloom) => bloom.seal(),
+        }
     }
 
     /// Keeps the epoch.
     pub fn commit(&mut self) {
-        self.ids.commit();
-        if self.ids.is_sparse() {
-            self.ids = self.ids.compacted();
-            self.build_index();
+        match &mut self.method {
+            Method::Exact(exact) => exact.commit(),
+            Method::Bloom(bloom) => bloom.commit(),
         }
     }
 
     /// Takes the epoch back.
     pub fn rollback(&mut self) {
-        let (index, spread) = (&mut self.index, self.spread);
-        self.ids.rollback(|ids, position, change| {
-            let hashed = Hashed { ids, spread };
-            match change {
-                Change::Forgotten => index.remove(hashed.hash(position), position),
-                Change::Remembered => index.insert(hashed.hash(position), position, &hashed),
-            }
-        });
-    }
-
-    fn build_index(&mut self) {
-        self.index = Index::new();
-        let hashed = Hashed { ids: &self.ids, spread: self.spread };
-        for generation in self.ids.generations() {
-            let positions = self.ids.positions(generation);
-            positions.into_iter().for_each(|position| self.index.insert(hashed.hash(position), position, &hashed));
+        match &mut self.method {
+            Method::Exact(exact) => exact.rollback(),
+            Method::Bloom(bloom) => bloom.rollback(),
         }
     }
 
     /// Bytes held.
     #[must_use]
     pub fn byte_len(&self) -> usize {
-        self.ids.byte_len() + self.index.byte_len()
-    }
-
-    /// Appends the ids.
-    pub fn save(&self, out: &mut Vec<u8>) {
-        self.ids.encode(out);
-    }
-
-    /// Reads what `save` wrote.
-    pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
-        for _ in 0..saved.count(9)? {
-            let generation = saved.i64()?;
-            let count = saved.count(size_of::<u128>())?;
-            self.ids.check_room(count)?;
-            for _ in 0..count {
-                self.load_id(generation, saved.i128()? as u128)?;
-            }
+        match &self.method {
+            Method::Exact(exact) => exact.byte_len(),
+            Method::Bloom(bloom) => bloom.byte_len(),
         }
-        self.ids.commit();
-        Ok(())
     }
 
-    fn load_id(&mut self, generation: i64, fingerprint: u128) -> Result<()> {
-        let (ids, hash) = (&self.ids, self.spread.hash(fingerprint));
-        let is_it = |position| ids.generation_of(position) == generation && ids.get(position) == fingerprint;
-        match self.index.find(hash, is_it) {
-            Ok(_) => Err(Error::state("saved state remembers an id twice; it was overwritten")),
-            Err(vacancy) => {
-                self.remember(generation, vacancy, fingerprint);
-                Ok(())
-            }
+    /// What is held, for whoever watches it.
+    #[must_use]
+    pub fn remembered(&self) -> Remembered {
+        match &self.method {
+            Method::Exact(exact) => exact.remembered(),
+            Method::Bloom(bloom) => bloom.remembered(),
+        }
+    }
+
+    /// Appends what is remembered.
+    pub fn save(&self, out: &mut Vec<u8>) {
+        match &self.method {
+            Method::Exact(exact) => exact.save(out),
+            Method::Bloom(bloom) => bloom.save(out),
+        }
+    }
+
+    /// Reads what `save` wrote, of a step with the same plan.
+    pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
+        match &mut self.method {
+            Method::Exact(exact) => exact.load(saved),
+            Method::Bloom(bloom) => bloom.load(saved),
         }
     }
 }
@@ -274,161 +247,28 @@ impl Dedupe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::watermark::WATERMARK_MIN;
-    use proptest::prelude::*;
-
-    fn arrival(id: &[u8], event_time_ms: i64, watermark_ms: i64) -> Arrival {
-        Arrival { fingerprint: fingerprint(id), event_time_ms, watermark_ms }
-    }
-
-    fn judge(dedupe: &mut Dedupe, id: &[u8], event_time_ms: i64, watermark_ms: i64) -> Judged {
-        let mut judged = Vec::new();
-        dedupe.judge(&[arrival(id, event_time_ms, watermark_ms)], &mut judged).expect("room");
-        judged[0]
-    }
 
     #[test]
-    fn an_id_is_remembered_for_the_horizon_and_then_cannot_be_checked() {
-        let mut dedupe = Dedupe::new(800);
-        assert_eq!(judge(&mut dedupe, b"a", 50, WATERMARK_MIN), Judged::New);
-        assert_eq!(judge(&mut dedupe, b"a", 750, 100), Judged::Duplicate);
-        // Generation 0 ends at 100 and is remembered until the watermark reaches 900.
-        assert_eq!(judge(&mut dedupe, b"a", 50, 899), Judged::Duplicate);
-        assert_eq!(judge(&mut dedupe, b"a", 50, 900), Judged::BeyondHorizon);
-        assert_eq!(
-            judge(&mut dedupe, b"a", 950, 900),
-            Judged::New,
-            "the old copy is forgotten though it still lies there"
-        );
-        dedupe.forget(900);
-        assert_eq!(judge(&mut dedupe, b"a", 951, 901), Judged::Duplicate);
-    }
-
-    /// Every id ever seen with its generation, scanned in full.
-    fn naive(events: &[(u8, i64, i64)], within_ms: i64) -> Vec<Judged> {
-        let generation_ms = (within_ms / 8).max(1);
-        let mut seen: Vec<(u8, i64)> = Vec::new();
-        let mut judge = |(id, time, watermark): &(u8, i64, i64)| {
-            let until = |time: i64| (time.div_euclid(generation_ms) + 1) * generation_ms + within_ms;
-            if *watermark >= until(*time) {
-                return Judged::BeyondHorizon;
-            }
-            if seen.iter().any(|(other, at)| other == id && *watermark < until(*at)) {
-                return Judged::Duplicate;
-            }
-            seen.push((*id, *time));
-            Judged::New
-        };
-        events.iter().map(&mut judge).collect()
-    }
-
-    /// Clocks that hardly move keep the generations of the whole span, others a few.
-    fn events() -> impl Strategy<Value = Vec<(u8, i64, i64)>> {
-        let timed = |step_ms| proptest::collection::vec((0_u8..60, -500_i64..3000, 0_i64..step_ms), 0..200);
-        (1_i64..60).prop_flat_map(timed).prop_map(|mut events| {
-            let mut watermark = -600;
-            for event in &mut events {
-                watermark += event.2;
-                event.2 = watermark;
-            }
-            events
-        })
-    }
-
-    type Event = (u8, i64, i64);
-
-    /// Judges a batch, then forgets, as a lane does.
-    fn apply(dedupe: &mut Dedupe, batch: &[Event]) -> Vec<Judged> {
-        let arrivals: Vec<Arrival> = batch.iter().map(|(id, time, clock)| arrival(&[*id], *time, *clock)).collect();
-        let mut judged = Vec::new();
-        dedupe.judge(&arrivals, &mut judged).expect("room");
-        batch.iter().for_each(|event| dedupe.forget(event.2));
-        judged
-    }
-
-    fn saved(dedupe: &Dedupe) -> Vec<u8> {
-        let mut out = Vec::new();
-        dedupe.save(&mut out);
-        out
-    }
-
-    /// `count` numbers from `first` on as ids, a generation each `per_generation` of them.
-    fn numbers(first: i64, count: i64, per_generation: i64, watermark_ms: i64) -> Vec<Arrival> {
-        let numbered = |number: i64| arrival(&number.to_le_bytes(), number / per_generation * 100, watermark_ms);
-        (first..first + count).map(numbered).collect()
-    }
-
-    fn verdicts(dedupe: &mut Dedupe, arrivals: &[Arrival], verdict: Judged) -> usize {
-        let mut judged = Vec::new();
-        dedupe.judge(arrivals, &mut judged).expect("room");
-        judged.iter().filter(|judged| **judged == verdict).count()
-    }
-
-    #[test]
-    fn many_ids_of_any_number_of_generations_take_few_bytes_and_are_given_back() {
-        const COUNT: i64 = 200_000;
-        for (per_generation, bytes_max) in [(COUNT, 24), (COUNT / 9, 24), (1000, 25), (10, 80)] {
-            let mut dedupe = Dedupe::new(800);
-            let fresh = numbers(0, COUNT, per_generation, WATERMARK_MIN);
-            assert_eq!(verdicts(&mut dedupe, &fresh, Judged::New), COUNT as usize);
-            assert_eq!(verdicts(&mut dedupe, &fresh, Judged::Duplicate), COUNT as usize);
-            let (digest, bytes) = (dedupe.seal(), dedupe.byte_len());
-            assert!(bytes <= bytes_max * COUNT as usize, "{} bytes an id", bytes as f64 / COUNT as f64);
-            dedupe.commit();
-            assert_eq!(
-                verdicts(&mut dedupe, &numbers(COUNT, COUNT, COUNT, WATERMARK_MIN), Judged::New),
-                COUNT as usize
-            );
-            dedupe.forget(i64::MAX / 2);
-            assert_eq!(verdicts(&mut dedupe, &fresh, Judged::New), COUNT as usize);
-            dedupe.rollback();
-            assert_eq!(dedupe.seal(), digest);
-            assert_eq!(verdicts(&mut dedupe, &fresh, Judged::Duplicate), COUNT as usize);
-            dedupe.forget(i64::MAX / 2);
-            assert_eq!(dedupe.seal(), 0);
-            dedupe.commit();
-            assert!(dedupe.byte_len() < 100_000, "{} bytes for nothing", dedupe.byte_len());
+    fn no_more_generations_are_remembered_at_once_than_said() {
+        for (within_ms, ahead_ms) in [(800, 0), (800, 101), (800, 799), (15, 15), (7, 3), (1, 1)] {
+            let horizon = Horizon::new(within_ms);
+            let live = |watermark_ms: i64| {
+                let (first, last) = (watermark_ms - 2 * within_ms - 9, watermark_ms + ahead_ms);
+                let generations = horizon.generation(first)..=horizon.generation(last);
+                generations.filter(|generation| watermark_ms < horizon.over_at(*generation)).count() as u64
+            };
+            let most = (-1_000..1_000).map(live).max().expect("some");
+            let said = horizon.generations_max(ahead_ms);
+            assert!(most <= said && said <= most + 1, "{within_ms} {ahead_ms}: {most} of {said}");
         }
     }
 
     #[test]
-    fn damaged_state_is_an_error() {
-        let mut dedupe = Dedupe::new(800);
-        apply(&mut dedupe, &[(1, 50, 0), (2, 50, 0), (3, 950, 0)]);
-        let whole = saved(&dedupe);
-        for end in 0..whole.len() {
-            assert!(Dedupe::new(800).load(&mut Reader::new(&whole[..end])).is_err(), "cut at {end}");
-        }
-        let mut twice = whole.clone();
-        twice.copy_within(10..26, 26);
-        assert!(Dedupe::new(800).load(&mut Reader::new(&twice)).expect_err("twice").to_string().contains("twice"));
-    }
-
-    proptest! {
-        #[test]
-        fn it_agrees_with_remembering_everything(events in events(), within_ms in 1_i64..900, cut in 1_usize..40) {
-            let mut dedupe = Dedupe::new(within_ms);
-            let judged: Vec<Judged> = events.chunks(cut).flat_map(|batch| apply(&mut dedupe, batch)).collect();
-            prop_assert_eq!(judged, naive(&events, within_ms));
-        }
-
-        #[test]
-        fn undo_is_the_identity_and_saving_keeps_everything(events in events(), at in 0_usize..200) {
-            let at = at.min(events.len());
-            let mut dedupe = Dedupe::new(400);
-            apply(&mut dedupe, &events[..at]);
-            let digest = dedupe.seal();
-            dedupe.commit();
-            let before = saved(&dedupe);
-            let first = apply(&mut dedupe, &events[at..]);
-            dedupe.rollback();
-            prop_assert_eq!(&before, &saved(&dedupe));
-            prop_assert_eq!(dedupe.seal(), digest);
-            let mut loaded = Dedupe::new(400);
-            loaded.load(&mut Reader::new(&before)).expect("whole");
-            prop_assert_eq!(loaded.seal(), digest);
-            prop_assert_eq!(apply(&mut loaded, &events[at..]), first.clone());
-            prop_assert_eq!(apply(&mut dedupe, &events[at..]), first);
-        }
+    fn lanes_add_up_and_the_worst_rate_counts() {
+        let mut sum = Remembered { ids: 3, generations: 2, bytes: 10, false_drop_rate: 0.1, ..Remembered::default() };
+        sum.add(&Remembered { ids: 1, generations: 5, bytes: 1, fill: 0.5, ..Remembered::default() });
+        let figures = sum.entries().map(|(name, figure)| format!("{name} {figure}"));
+        assert_eq!(figures[..3], ["ids 4", "generations 5", "bytes 11"]);
+        assert_eq!(figures[3..], ["fill 0.5", "false_drop_rate 0.1", "false_drops_expected 0"]);
     }
 }

@@ -15,10 +15,11 @@ use crate::batch::Batch;
 use crate::codec::{Reader, Write};
 use crate::combine::Combine;
 use crate::decode::Decoder;
+use crate::dedupe::Remembered;
 use crate::error::{Error, ErrorKind, Problem, Result};
 use crate::lane::{Lane, LaneOutput};
 use crate::metrics::Ledger;
-use crate::plan::{Plan, analyse};
+use crate::plan::{Plan, Step, analyse};
 use crate::raw::RawBatch;
 use crate::spec::{Spec, StepSpec};
 use crate::stage::{Fired, StageOutput, Stages};
@@ -369,6 +370,22 @@ impl Pipeline {
             ledgers.iter_mut().zip(stages.ledgers()).for_each(|((_, sum), ledger)| sum.add(ledger));
         }
         ledgers
+    }
+
+    /// What each `dedupe` step holds, in all lanes.
+    #[must_use]
+    pub fn remembered(&self) -> Vec<(&str, Remembered)> {
+        let mut sums: Vec<(&str, Remembered)> =
+            self.plan.dedupe_names().map(|name| (name, Remembered::default())).collect();
+        let own = self.plan.steps.iter().filter(|step| matches!(step, Step::Dedupe { .. })).count();
+        let add = |sums: &mut [(&str, Remembered)], held: &mut dyn Iterator<Item = Remembered>| {
+            sums.iter_mut().zip(held).for_each(|((_, sum), held)| sum.add(&held));
+        };
+        for lane in self.lanes.values() {
+            add(&mut sums, &mut lane.held.remembered().chain(lane.stages().remembered()));
+        }
+        add(&mut sums[own..], &mut self.stages.remembered());
+        sums
     }
 
     /// Each lane, for its clock.

@@ -164,6 +164,9 @@ pub enum StepSpec {
         field: String,
         /// How long an id is remembered past its event time, ms.
         within_ms: i64,
+        /// Filters instead of the ids themselves.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bloom: Option<BloomSpec>,
     },
     /// Replaces the columns by what a function of the user makes of whole batches.
     MapBatches {
@@ -174,6 +177,18 @@ pub enum StepSpec {
     },
     /// Groups and aggregates per window.
     Window(WindowSpec),
+}
+
+/// The filters of a `dedupe` step.
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct BloomSpec {
+    /// Share of new ids that may be taken for copies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub false_drop_rate: Option<f64>,
+    /// Ids of one lane that are expected within the horizon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u64>,
 }
 
 /// A column with its type.

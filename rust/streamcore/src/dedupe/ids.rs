@@ -276,6 +276,11 @@ impl Ids {
         compacted
     }
 
+    /// Ids remembered.
+    pub fn len(&self) -> usize {
+        self.live.values().map(|place| self.generations[*place as usize].len).sum()
+    }
+
     /// Bytes held.
     pub fn byte_len(&self) -> usize {
         let runs: usize = self.generations.iter().map(|generation| generation.runs.capacity() * 4).sum();

@@ -4,7 +4,7 @@
 //! brings back what there was at the last `commit`.
 
 use crate::codec::{Reader, Write};
-use crate::dedupe::Dedupe;
+use crate::dedupe::{Dedupe, Remembered};
 use crate::error::{Error, Result};
 use crate::group::Interner;
 use crate::plan::Step;
@@ -44,7 +44,7 @@ impl Held {
         let (mut dedupes, mut windows) = (Vec::new(), None);
         for step in steps {
             match step {
-                Step::Dedupe { within_ms, .. } => dedupes.push(Dedupe::new(*within_ms)),
+                Step::Dedupe { plan, .. } => dedupes.push(Dedupe::new(plan)),
                 Step::Window(window) => windows = Some(HeldWindows::new(&window.plan, combine)),
                 Step::Filter(_) | Step::Select(_) | Step::MapBatches(_) => {}
             }
@@ -192,6 +192,11 @@ impl Held {
             Some(HeldWindows::Sessions { open, .. }) => open.open_windows(),
             None => 0,
         }
+    }
+
+    /// What each `dedupe` step holds, in step order.
+    pub fn remembered(&self) -> impl Iterator<Item = Remembered> {
+        self.dedupes.iter().map(Dedupe::remembered)
     }
 
     /// See [`Interner::rested`].

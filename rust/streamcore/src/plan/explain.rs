@@ -4,6 +4,7 @@
 //! that runs; only the text of expressions comes from the description.
 
 use super::{Output, Plan, Step};
+use crate::dedupe::DedupePlan;
 use crate::spec::{EmitSpec, FormatSpec, NamedSpec, Spec, StepSpec, WindowSpec};
 use crate::window::WindowKind;
 use crate::window::assign::Shape;
@@ -100,12 +101,9 @@ fn step_line(step: &Step, spec: &StepSpec, f: &mut Formatter<'_>) -> fmt::Result
             let given = map.output.iter().map(|(name, data_type)| format!("{name} {data_type}"));
             writeln!(f, "map      {} on whole batches, giving {}", map.name, given.collect::<Vec<_>>().join(", "))
         }
-        (Step::Dedupe { field, within_ms, .. }, _) => {
-            writeln!(
-                f,
-                "dedupe   {field}, exact, remembered {} past its event time, per partition",
-                duration(*within_ms)
-            )
+        (Step::Dedupe { field, plan, .. }, _) => {
+            let (method, remembered) = (dedupe_method(plan), duration(plan.within_ms));
+            writeln!(f, "dedupe   {field}, {method}, remembered {remembered} past its event time, per partition")
         }
         (Step::Window(window), StepSpec::Window(spec)) => {
             let kind = window_kind(&window.plan.kind);
@@ -115,6 +113,27 @@ fn step_line(step: &Step, spec: &StepSpec, f: &mut Formatter<'_>) -> fmt::Result
         }
         _ => Ok(()),
     }
+}
+
+/// How ids are remembered, and what that costs.
+fn dedupe_method(plan: &DedupePlan) -> String {
+    let Some(bloom) = plan.bloom else { return "exact, about 24 bytes an id".to_owned() };
+    let (rate, bits) = (bloom.false_drop_rate * 100.0, bloom.bits_an_id());
+    let size = match (bloom.byte_len(), bloom.capacity) {
+        (Some(bytes), Some(ids)) => format!("{} for {ids} ids within it, more if more come", bytes_text(bytes)),
+        _ => "as much as the ids that come take".to_owned(),
+    };
+    format!("bloom, up to {rate} % of new ids dropped as copies, {bits:.0} bits an id and {size}")
+}
+
+/// In the largest unit of which there is one.
+fn bytes_text(bytes: u64) -> String {
+    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let fits = units.iter().find(|(_, bits)| bytes >> bits > 0);
+    fits.map_or_else(
+        || format!("{bytes} bytes"),
+        |(unit, bits)| format!("{:.1} {unit}", bytes as f64 / (1_u64 << bits) as f64),
+    )
 }
 
 fn emission(window: &WindowSpec) -> String {

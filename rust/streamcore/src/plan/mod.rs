@@ -14,6 +14,7 @@ use crate::batch::DataType;
 use crate::decode::json::CHILDREN_MAX;
 use crate::decode::json::scan::DEPTH_MAX;
 use crate::decode::{DecodePlan, FieldPlan};
+use crate::dedupe::DedupePlan;
 use crate::error::Problem;
 use crate::expr::{Condition, Expression, Field, split_path};
 use crate::function::BatchFunction;
@@ -87,8 +88,10 @@ pub enum Step {
         id: Expression,
         /// As written, for details.
         field: String,
-        /// Horizon, ms.
-        within_ms: i64,
+        /// The step, as `steps[0]`.
+        name: String,
+        /// The horizon, and how ids are remembered.
+        plan: DedupePlan,
     },
     /// Replaces columns by what a function makes of them.
     MapBatches(MapStep),

@@ -58,6 +58,10 @@ impl StagePlan {
         }
     }
 
+    /// How far a row's time is ahead of the watermark before it, ms, at most: rows come in the order of their times,
+    /// and that watermark is the instant before, less what the window it ends in may ask for.
+    pub const AHEAD_MAX_MS: i64 = 2;
+
     /// Whether a step remembers rows, so that none can be taken back.
     #[must_use]
     pub fn keeps_state(&self) -> bool {
@@ -76,6 +80,15 @@ impl Plan {
     #[must_use]
     pub fn result_rows(&self) -> Option<ResultRows> {
         self.window().map(|plan| ResultRows::new(plan))
+    }
+
+    /// The `dedupe` steps by name, in their order.
+    pub fn dedupe_names(&self) -> impl Iterator<Item = &str> {
+        let steps = self.steps.iter().chain(self.stages.iter().flat_map(|stage| &stage.steps));
+        steps.filter_map(|step| match step {
+            Step::Dedupe { name, .. } => Some(name.as_str()),
+            _ => None,
+        })
     }
 
     /// The window whose rows are the result, if they are.

@@ -14,6 +14,7 @@ use crate::arrays::batch_of;
 use crate::batch::{Column, DataType, Values};
 use crate::codec::{Reader, Write};
 use crate::decode::time::TIME_MAX_MS;
+use crate::dedupe::Remembered;
 use crate::encode::{TimeFormat, json_rows};
 use crate::error::Result;
 use crate::flow::{Flow, Held, Left, LeftRow, Rows};
@@ -69,6 +70,11 @@ impl Stages {
     #[must_use]
     pub fn new(plans: &[StagePlan], lane: i32) -> Self {
         Self { stages: plans.iter().map(|plan| Stage::new(plan, lane)).collect() }
+    }
+
+    /// What each `dedupe` step holds, in step order.
+    pub fn remembered(&self) -> impl Iterator<Item = Remembered> {
+        self.stages.iter().flat_map(|stage| stage.held.remembered())
     }
 
     /// True when the pipeline has but one stage.
