@@ -29,8 +29,8 @@ UNSAFE = (KERNELS, ENGINE / "prefetch.rs", BINDING / "function.rs")
 
 # The engine, from the bottom up: a module uses those above it in this list, never its own row.
 ENGINE_LAYERS = (
-    {"error", "function", "partition", "time_text"},
-    {"batch", "buffer", "codec", "prefetch", "spec"},
+    {"error", "function", "partition", "prefetch", "time_text"},
+    {"batch", "buffer", "codec", "spec"},
     {"raw", "results", "state", "metrics", "watermark"},
     {"expr", "generate", "group", "encode", "checkpoint", "dedupe"},
     {"decode", "window", "infer"},

@@ -4,6 +4,7 @@
 //! columns; the steps read them. Invariant: every column of a batch has [`Batch::len`] values.
 
 use crate::error::Reject;
+use crate::prefetch::prefetch;
 use std::fmt;
 
 /// The type of a column, fixed for a pipeline's life.
@@ -122,6 +123,21 @@ impl Bytes {
     pub fn get(&self, row: usize) -> &[u8] {
         let start = if row == 0 { 0 } else { self.ends[row - 1] as usize };
         &self.data[start..self.ends[row] as usize]
+    }
+
+    /// Has what `get` reads first of value `row` fetched, and next what [`prefetch`](Self::prefetch) reads.
+    #[inline]
+    pub fn prefetch_bounds(&self, row: usize) {
+        prefetch(&self.ends[row]);
+    }
+
+    /// Has the first bytes of value `row` fetched.
+    #[inline]
+    pub fn prefetch(&self, row: usize) {
+        let start = if row == 0 { 0 } else { self.ends[row - 1] as usize };
+        if let Some(first) = self.data.get(start) {
+            prefetch(first);
+        }
     }
 
     /// Shortens to `len` values.

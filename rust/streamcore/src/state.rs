@@ -4,13 +4,18 @@
 //! `dedupe` keeps a bucket a generation, `window` a bucket a slice, sessions one bucket. Invariant:
 //! after `rollback` a table is what it was at the last `commit`, to the byte that `encode` writes.
 
+mod buckets;
+mod index;
+
+pub use buckets::{BucketKey, Buckets};
+
 use crate::batch::Bytes;
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
+use crate::prefetch::prefetch;
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
-use hashbrown::HashTable;
-use std::collections::BTreeMap;
+use index::Index;
 use std::hash::BuildHasher;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -30,6 +35,10 @@ pub trait Slots {
     fn restore(&mut self, slot: u32, mark: &mut Reader<'_>);
     /// Takes how everything is now for good. For values that keep their own undo beside the marks.
     fn commit(&mut self) {}
+    /// Takes everything since the last commit back, before slots are truncated and restored. For the same values.
+    fn rollback(&mut self) {}
+    /// Has the slot's value fetched.
+    fn prefetch(&self, _slot: u32) {}
     /// A 64-bit digest of the slot's value, independent of how it came about.
     fn digest(&self, slot: u32) -> u64;
     /// Appends the slot's value for saving.
@@ -76,8 +85,8 @@ struct Undo {
 /// Keys with slots.
 #[derive(Debug, Clone)]
 pub struct StateTable<S> {
-    /// Slot numbers by key.
-    index: HashTable<u32>,
+    /// Slots by key.
+    index: Index,
     /// Key of each slot.
     keys: Bytes,
     /// Epoch in which each slot was last marked or made.
@@ -96,6 +105,9 @@ pub struct StateTable<S> {
     committed_digest: u64,
 }
 
+/// Keys that are looked up together.
+const GROUP: usize = 16;
+
 /// Hash of a key inside one process, of which every one has a seed of its own, so that nobody can send keys that all
 /// have one hash. Never saved, and no answer depends on it.
 #[must_use]
@@ -108,7 +120,7 @@ impl<S: Slots> StateTable<S> {
     /// An empty table; `slots` is empty too.
     pub fn new(slots: S) -> Self {
         Self {
-            index: HashTable::new(),
+            index: Index::default(),
             keys: Bytes::default(),
             touched: Vec::new(),
             slots,
@@ -154,7 +166,7 @@ impl<S: Slots> StateTable<S> {
     #[must_use]
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        self.index.find(hash, |slot| self.keys.get(*slot as usize) == key).copied()
+        self.index.find(hash, |slot| self.keys.get(slot as usize) == key)
     }
 
     /// Slot of `key` ready to be changed, made if there is none; tells whether it was made.
@@ -167,14 +179,80 @@ impl<S: Slots> StateTable<S> {
         (self.insert_new(hash, key), true)
     }
 
+    /// The slots of `keys` with their hashes, as [`slot_for_update`](Self::slot_for_update) gives them, added to `found`.
+    ///
+    /// What a table larger than the cache holds of a key lies in several places, each of which is found through the one
+    /// before; so a group of keys goes from place to place together, and waits for memory once a place.
+    pub fn slots_for_update<'k>(&mut self, keys: impl Iterator<Item = (&'k [u8], u64)>, found: &mut Vec<u32>) {
+        let mut keys = keys.peekable();
+        let mut group: [(&[u8], u64, Option<u32>); GROUP] = [(&[], 0, None); GROUP];
+        while keys.peek().is_some() {
+            let mut len = 0;
+            for (place, (key, hash)) in group.iter_mut().zip(keys.by_ref()) {
+                self.index.prefetch(hash);
+                *place = (key, hash, None);
+                len += 1;
+            }
+            let group = &mut group[..len];
+            for (_, hash, slot) in &mut *group {
+                *slot = self.index.find(*hash, |_| true);
+                slot.iter().for_each(|slot| self.prefetch(*slot));
+            }
+            for (.., slot) in &*group {
+                slot.iter().for_each(|slot| self.keys.prefetch(*slot as usize));
+            }
+            for (key, hash, slot) in &*group {
+                let slot = slot.filter(|slot| self.key(*slot) == *key);
+                found.push(match slot {
+                    Some(slot) => {
+                        self.touch(slot);
+                        slot
+                    }
+                    None => self.slot_for_update(*hash, key).0,
+                });
+            }
+        }
+    }
+
+    /// Number of bytes that all keys begin with.
+    #[must_use]
+    pub fn shared_key_len(&self) -> usize {
+        let Some(first) = (!self.is_empty()).then(|| self.key(0)) else { return 0 };
+        (1..self.len() as u32).fold(first.len(), |shared, slot| {
+            let key = self.key(slot);
+            if key.get(..shared) == first.get(..shared) {
+                return shared;
+            }
+            first.iter().zip(key).take_while(|(left, right)| left == right).count()
+        })
+    }
+
+    /// Has what is asked of the slots some places behind the first of `slots` fetched; for going through many.
+    #[inline]
+    pub fn prefetch_ahead(&self, slots: &[u32]) {
+        if let Some(slot) = slots.get(GROUP) {
+            self.prefetch(*slot);
+        }
+        if let Some(slot) = slots.get(GROUP / 2) {
+            self.keys.prefetch(*slot as usize);
+        }
+    }
+
+    /// Has what is first asked of a slot fetched.
+    #[inline]
+    fn prefetch(&self, slot: u32) {
+        self.keys.prefetch_bounds(slot as usize);
+        prefetch(&self.touched[slot as usize]);
+        self.slots.prefetch(slot);
+    }
+
     /// Adds `key`, which must not be there.
     pub fn insert_new(&mut self, hash: u64, key: &[u8]) -> u32 {
         let slot = self.keys.len() as u32;
         self.keys.push(key);
         self.touched.push(self.epoch);
         self.slots.push_empty();
-        let keys = &self.keys;
-        self.index.insert_unique(hash, slot, |slot| key_hash(keys.get(*slot as usize)));
+        self.index.insert(hash, slot);
         slot
     }
 
@@ -206,7 +284,13 @@ impl<S: Slots> StateTable<S> {
     /// Brings the digest up to date.
     pub fn seal(&mut self) -> u64 {
         let mut digest = self.committed_digest;
-        for undo in &self.undo {
+        for (at, undo) in self.undo.iter().enumerate() {
+            if let Some(ahead) = self.undo.get(at + GROUP) {
+                self.prefetch(ahead.slot);
+            }
+            if let Some(ahead) = self.undo.get(at + GROUP / 2) {
+                self.keys.prefetch(ahead.slot as usize);
+            }
             digest = digest.wrapping_sub(undo.digest).wrapping_add(self.row_digest(undo.slot));
         }
         for slot in self.committed_len as u32..self.len() as u32 {
@@ -229,13 +313,11 @@ impl<S: Slots> StateTable<S> {
     /// Everything since the last commit is taken back.
     pub fn rollback(&mut self) {
         for slot in self.committed_len..self.len() {
-            let hash = key_hash(self.keys.get(slot));
-            if let Ok(entry) = self.index.find_entry(hash, |other| *other as usize == slot) {
-                entry.remove();
-            }
+            self.index.remove(key_hash(self.keys.get(slot)), slot as u32);
         }
         self.keys.truncate(self.committed_len);
         self.touched.truncate(self.committed_len);
+        self.slots.rollback();
         self.slots.truncate(self.committed_len);
         let undone = std::mem::take(&mut self.undo);
         let marks = std::mem::take(&mut self.marks);
@@ -251,7 +333,7 @@ impl<S: Slots> StateTable<S> {
     /// Bytes held, roughly.
     #[must_use]
     pub fn byte_len(&self) -> usize {
-        self.keys.byte_len() + 4 * self.touched.len() + 5 * self.index.capacity() + self.slots.byte_len()
+        self.keys.byte_len() + 4 * self.touched.len() + self.index.byte_len() + self.slots.byte_len()
     }
 
     /// Appends keys and values, in slot order.
@@ -283,175 +365,5 @@ impl<S: Slots> StateTable<S> {
     /// Number of vacant slots.
     fn vacant(&self) -> usize {
         (0..self.len() as u32).filter(|slot| self.slots.is_vacant(*slot)).count()
-    }
-}
-
-/// Time of a bucket, and the first window its rows count for (see `window/assign.rs`; else 0).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct BucketKey {
-    /// Start of the slice or number of the generation.
-    pub time: i64,
-    /// Start of the first window that may count the rows.
-    pub since: i64,
-}
-
-/// Tables in time order, with undo for making and dropping whole tables.
-#[derive(Debug, Clone)]
-pub struct Buckets<S> {
-    /// The empty value every table starts from.
-    empty: S,
-    live: BTreeMap<BucketKey, StateTable<S>>,
-    /// Dropped since the last commit, for rollback.
-    dropped: Vec<(BucketKey, StateTable<S>)>,
-    /// Made since the last commit.
-    made: Vec<BucketKey>,
-}
-
-/// Vacant slots of a table beyond which, when they are the majority, a commit reclaims them.
-const VACANT_MAX: usize = 1024;
-
-impl<S: Slots + Clone> Buckets<S> {
-    /// No buckets.
-    pub fn new(empty: S) -> Self {
-        Self { empty, live: BTreeMap::new(), dropped: Vec::new(), made: Vec::new() }
-    }
-
-    /// The table of `key`, made if there is none.
-    pub fn bucket(&mut self, key: BucketKey) -> &mut StateTable<S> {
-        let (empty, made) = (&self.empty, &mut self.made);
-        self.live.entry(key).or_insert_with(|| {
-            made.push(key);
-            StateTable::new(empty.clone())
-        })
-    }
-
-    /// The table of `key`, if there is one.
-    #[must_use]
-    pub fn get(&self, key: BucketKey) -> Option<&StateTable<S>> {
-        self.live.get(&key)
-    }
-
-    /// Live tables in time order.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = (BucketKey, &StateTable<S>)> {
-        self.live.iter().map(|(key, table)| (*key, table))
-    }
-
-    /// Live tables whose time is in `[from, to)`.
-    pub fn range(&self, from: i64, to: i64) -> impl Iterator<Item = (BucketKey, &StateTable<S>)> {
-        let bound = |time| BucketKey { time, since: i64::MIN };
-        self.live.range(bound(from)..bound(to)).map(|(key, table)| (*key, table))
-    }
-
-    /// Number of live tables.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.live.len()
-    }
-
-    /// True when no table is live.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.live.is_empty()
-    }
-
-    /// Drops the table of `key`, keeping it for rollback.
-    pub fn drop_bucket(&mut self, key: BucketKey) {
-        if let Some(table) = self.live.remove(&key) {
-            self.dropped.push((key, table));
-        }
-    }
-
-    /// Takes every live table out, undo log and all; for scratch state that is emptied every epoch.
-    pub fn take(&mut self) -> BTreeMap<BucketKey, StateTable<S>> {
-        self.made.clear();
-        std::mem::take(&mut self.live)
-    }
-
-    /// Puts `table` in as the new bucket `key`, which must not be live.
-    pub fn adopt(&mut self, key: BucketKey, table: StateTable<S>) {
-        debug_assert!(table.committed_len == 0 && !self.live.contains_key(&key));
-        self.made.push(key);
-        self.live.insert(key, table);
-    }
-
-    /// Brings all digests up to date and sums them.
-    pub fn seal(&mut self) -> u64 {
-        self.live.iter_mut().fold(0, |sum, (key, table)| {
-            let place = xxh3_64_with_seed(&key.time.to_le_bytes(), key.since as u64);
-            let rows = table.seal();
-            if rows == 0 { sum } else { sum.wrapping_add((rows ^ place).wrapping_mul(0x9e37_79b9_7f4a_7c15)) }
-        })
-    }
-
-    /// Everything since the last commit is kept for good. True when slots were renumbered.
-    pub fn commit(&mut self) -> bool {
-        self.dropped.clear();
-        self.made.clear();
-        for table in self.live.values_mut() {
-            table.commit();
-        }
-        self.reclaim()
-    }
-
-    /// Rebuilds tables that are mostly vacant.
-    fn reclaim(&mut self) -> bool {
-        let mut renumbered = false;
-        for table in self.live.values_mut() {
-            if table.len() <= VACANT_MAX || table.vacant() * 2 <= table.len() {
-                continue;
-            }
-            let mut fresh = StateTable::new(self.empty.clone());
-            let mut saved = Vec::new();
-            table.encode(&mut saved);
-            if fresh.decode(&mut Reader::new(&saved)).is_ok() {
-                *table = fresh;
-                renumbered = true;
-            }
-        }
-        renumbered
-    }
-
-    /// Everything since the last commit is taken back.
-    pub fn rollback(&mut self) {
-        for key in std::mem::take(&mut self.made) {
-            self.live.remove(&key);
-        }
-        for (key, table) in std::mem::take(&mut self.dropped) {
-            if table.committed_len > 0 {
-                self.live.insert(key, table);
-            }
-        }
-        for table in self.live.values_mut() {
-            table.rollback();
-        }
-    }
-
-    /// Bytes held, roughly.
-    #[must_use]
-    pub fn byte_len(&self) -> usize {
-        self.live.values().map(StateTable::byte_len).sum()
-    }
-
-    /// Appends all live tables.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        out.put_varint(self.live.len() as u64);
-        for (key, table) in &self.live {
-            out.put_i64(key.time);
-            out.put_i64(key.since);
-            table.encode(out);
-        }
-    }
-
-    /// Fills these empty buckets with what `encode` wrote; the result counts as committed.
-    pub fn decode(&mut self, saved: &mut Reader<'_>) -> Result<()> {
-        for _ in 0..saved.count(17)? {
-            let key = BucketKey { time: saved.i64()?, since: saved.i64()? };
-            let mut table = StateTable::new(self.empty.clone());
-            table.decode(saved)?;
-            if self.live.insert(key, table).is_some() {
-                return Err(Error::state("saved state holds the same bucket twice; it was overwritten"));
-            }
-        }
-        Ok(())
     }
 }

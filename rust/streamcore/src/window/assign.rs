@@ -212,6 +212,16 @@ impl Aligned {
         self.bounds(name).unwrap_or((0, 1))
     }
 
+    /// Of windows of one length that overlap: that, the length of a slice and the offset of both, ms.
+    #[must_use]
+    pub fn slicing(&self) -> Option<(i64, i64, i64)> {
+        match self.shape {
+            Shape::Hopping { size_ms, offset_ms, slice_ms, .. } => Some((size_ms, slice_ms, offset_ms)),
+            Shape::Cumulate { size_ms, step_ms, offset_ms } => Some((size_ms, step_ms, offset_ms)),
+            Shape::Calendar(_) | Shape::Whole => None,
+        }
+    }
+
     /// Names of the windows that `bucket` feeds, rising.
     pub fn windows_of(&self, bucket: BucketKey) -> impl Iterator<Item = i64> + use<> {
         let (distance, last) = (self.distance_ms(), self.last_window(bucket));

@@ -12,6 +12,7 @@ pub mod early;
 pub mod rows;
 pub mod session;
 pub mod sliding;
+mod slot_cache;
 pub mod state;
 
 use crate::batch::Groups;

@@ -67,6 +67,16 @@ impl ResultRows {
         self.len() == 0
     }
 
+    /// Makes room for `rows` more.
+    pub fn reserve(&mut self, rows: usize) {
+        let values = self.aggregates.iter_mut().filter_map(|column| match column {
+            OutputColumn::Values(column) => Some(column),
+            OutputColumn::Lists(_) => None,
+        });
+        let bounds = [&mut self.starts, &mut self.ends, &mut self.revisions, &mut self.finals];
+        self.keys.iter_mut().chain(bounds).chain(values).for_each(|column| column.reserve(rows, 0));
+    }
+
     /// Appends the row of `key` with the aggregates in `slot`.
     pub fn push(&mut self, plan: &WindowPlan, key: &[u8], values: &Accumulators, slot: u32, row: RowOf) -> Result<()> {
         self.begin_row(plan, key, row);

@@ -4,17 +4,21 @@
 //! when the watermark passes a window's end, or at a commit with `updates`. Invariant: a bucket
 //! stays until the last window it feeds is over at the purge watermark.
 
+mod blocks;
 mod early;
+mod merge;
 
 use super::aggregate::Accumulators;
 use super::assign::{Aligned, Assigned, Assigner};
 use super::rows::{ResultRows, RowOf};
+use super::slot_cache::SlotCache;
 use super::{Arrivals, Outcomes, WindowPlan, no_accumulators};
-use crate::batch::Groups;
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::state::{BucketKey, Buckets, NoValue, Slots, StateTable, key_hash};
+use blocks::{Blocks, forget};
 use hashbrown::HashMap;
+use merge::{merge, merge_slot, parts, slots_by_key};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -25,6 +29,8 @@ pub struct AlignedWindows {
     windows: Aligned,
     /// Accumulators by slice and key.
     slices: Buckets<Accumulators>,
+    /// Slices merged; only where windows have many.
+    blocks: Option<Blocks>,
     /// Rows already written, by window and key; only where a window can have more than one.
     revisions: Buckets<Revisions>,
     /// Keys changed since rows left early, by slice; only where they leave by the clock.
@@ -79,37 +85,6 @@ impl Slots for Revisions {
     }
 }
 
-/// Slots of the groups of a batch in one table after the other, so that each is looked up once in each.
-struct SlotCache<'g> {
-    groups: &'g Groups,
-    /// Slot of each group, and the number of the table it is for.
-    slots: Vec<(u32, u32)>,
-    table: u32,
-}
-
-impl<'g> SlotCache<'g> {
-    fn new(groups: &'g Groups) -> Self {
-        Self { groups, slots: vec![(0, 0); groups.keys.len()], table: 0 }
-    }
-
-    /// What is known is of another table.
-    fn next_table(&mut self) {
-        self.table += 1;
-    }
-
-    #[inline]
-    fn slot<S: Slots>(&mut self, table: &mut StateTable<S>, group: u32) -> u32 {
-        let (slot, of_table) = self.slots[group as usize];
-        if of_table == self.table {
-            return slot;
-        }
-        let (key, hash) = self.groups.key(group);
-        let (slot, _) = table.slot_for_update(hash, key);
-        self.slots[group as usize] = (slot, self.table);
-        slot
-    }
-}
-
 /// A bucket and the rows of a batch that go there.
 type BucketRows = (BucketKey, Vec<u32>);
 
@@ -126,6 +101,7 @@ impl AlignedWindows {
     pub fn new(plan: Arc<WindowPlan>, windows: Aligned) -> Self {
         Self {
             slices: Buckets::new(no_accumulators(&plan)),
+            blocks: Blocks::new(&windows),
             revisions: Buckets::new(Revisions::default()),
             changed: None,
             plan,
@@ -183,9 +159,9 @@ impl AlignedWindows {
     fn count(&mut self, bucket: BucketKey, arrivals: &Arrivals<'_>, rows: &[u32], cache: &mut SlotCache<'_>) {
         self.note_open(bucket);
         *self.row_counts.entry(bucket).or_default() += rows.len() as u64;
+        forget(&mut self.blocks, bucket);
         let table = self.slices.bucket(bucket);
-        cache.next_table();
-        let slots: Vec<u32> = rows.iter().map(|row| cache.slot(table, arrivals.groups.of_row[*row as usize])).collect();
+        let slots = cache.slots(table, rows);
         table.slots_mut().update(&slots, rows, arrivals.inputs, arrivals.order);
     }
 
@@ -256,7 +232,10 @@ impl AlignedWindows {
         let revisions: Vec<BucketKey> =
             self.revisions.iter().map(|(key, _)| key).take_while(|key| over(key.time)).collect();
         self.forget_changed(|key| gone.contains(&key));
-        gone.into_iter().for_each(|key| self.slices.drop_bucket(key));
+        for key in gone {
+            forget(&mut self.blocks, key);
+            self.slices.drop_bucket(key);
+        }
         revisions.into_iter().for_each(|key| self.revisions.drop_bucket(key));
     }
 
@@ -268,13 +247,20 @@ impl AlignedWindows {
         is_final: bool,
         out: &mut ResultRows,
     ) -> Result<()> {
-        let merged = self.merge_slices(name, keys);
-        let Some(table) = merged.as_ref().or_else(|| parts(&self.slices, &self.windows, name).next()) else {
-            return Ok(());
+        self.make_blocks(name, keys);
+        let blocks = self.blocks.as_ref().filter(|_| keys.is_none());
+        let parts: Vec<_> = match blocks {
+            Some(blocks) => blocks.parts(name, self.windows.slices_of(name), &self.slices),
+            None => parts(&self.slices, &self.windows, name).collect(),
         };
+        let merged = (parts.len() > 1).then(|| merge(&self.plan, &parts, keys));
+        let Some(table) = merged.as_ref().or(parts.first().copied()) else { return Ok(()) };
         let counted = self.plan.updates || keys.is_some() || self.revisions.get(window_bucket(name)).is_some();
         let bounds = self.windows.bounds(name);
-        for slot in slots_by_key(table, keys) {
+        let slots = slots_by_key(table, keys);
+        out.reserve(slots.len());
+        for (at, slot) in slots.iter().copied().enumerate() {
+            table.prefetch_ahead(&slots[at..]);
             let key = table.key(slot);
             let revision = if counted { next_revision(self.revisions.bucket(window_bucket(name)), key) } else { 0 };
             let row = RowOf { bounds, revision: revision + i64::from(self.ends), is_final };
@@ -283,20 +269,11 @@ impl AlignedWindows {
         Ok(())
     }
 
-    /// One table of all slices of the window called `name`; `None` when it has fewer than two.
-    fn merge_slices(&self, name: i64, keys: Option<&BTreeSet<Vec<u8>>>) -> Option<StateTable<Accumulators>> {
-        parts(&self.slices, &self.windows, name).nth(1)?;
-        let mut merged = StateTable::new(no_accumulators(&self.plan));
-        for part in parts(&self.slices, &self.windows, name) {
-            match keys {
-                None => (0..part.len() as u32).for_each(|slot| merge_slot(&mut merged, part, slot)),
-                Some(keys) => keys
-                    .iter()
-                    .filter_map(|key| part.find(key_hash(key), key))
-                    .for_each(|slot| merge_slot(&mut merged, part, slot)),
-            }
+    /// Makes the blocks of the window called `name`, unless few of its keys are asked for.
+    fn make_blocks(&mut self, name: i64, keys: Option<&BTreeSet<Vec<u8>>>) {
+        if let (Some(blocks), None) = (&mut self.blocks, keys) {
+            blocks.make(self.windows.slices_of(name), &self.slices, |parts| merge(&self.plan, parts, None));
         }
-        Some(merged)
     }
 
     /// Merges another lane's windows of the same plan, appending rows for windows that had fired;
@@ -314,6 +291,7 @@ impl AlignedWindows {
             self.note_reopened(bucket, &table, &mut reopened);
             self.note_keys_changed(bucket, &table);
             self.note_open(bucket);
+            forget(&mut self.blocks, bucket);
             if self.slices.get(bucket).is_none() {
                 self.slices.adopt(bucket, table);
                 continue;
@@ -401,6 +379,7 @@ impl AlignedWindows {
     /// See [`super::Windows::rollback`].
     pub fn rollback(&mut self) {
         self.slices.rollback();
+        self.blocks.iter_mut().for_each(Blocks::clear);
         self.revisions.rollback();
         self.changed.iter_mut().for_each(Buckets::rollback);
         self.row_counts.clear();
@@ -447,35 +426,10 @@ impl AlignedWindows {
     /// See [`super::Windows::byte_len`].
     #[must_use]
     pub fn byte_len(&self) -> usize {
-        self.slices.byte_len() + self.revisions.byte_len() + self.changed.as_ref().map_or(0, Buckets::byte_len)
+        let blocks = self.blocks.as_ref().map_or(0, Blocks::byte_len);
+        let changed = self.changed.as_ref().map_or(0, Buckets::byte_len);
+        self.slices.byte_len() + blocks + self.revisions.byte_len() + changed
     }
-}
-
-/// Slots of `keys`, or of all keys, in key order.
-fn slots_by_key<S: Slots>(table: &StateTable<S>, keys: Option<&BTreeSet<Vec<u8>>>) -> Vec<u32> {
-    if let Some(keys) = keys {
-        return keys.iter().filter_map(|key| table.find(key_hash(key), key)).collect();
-    }
-    let mut slots: Vec<u32> = (0..table.len() as u32).collect();
-    slots.sort_unstable_by(|left, right| table.key(*left).cmp(table.key(*right)));
-    slots
-}
-
-/// Tables of the slices that feed the window called `name`.
-fn parts<'a>(
-    slices: &'a Buckets<Accumulators>,
-    windows: &Aligned,
-    name: i64,
-) -> impl Iterator<Item = &'a StateTable<Accumulators>> {
-    let feeds = move |(key, _): &(BucketKey, _)| key.since <= name;
-    let (from, to) = windows.slices_of(name);
-    slices.range(from, to).filter(feeds).map(|(_, table)| table)
-}
-
-fn merge_slot(into: &mut StateTable<Accumulators>, from: &StateTable<Accumulators>, slot: u32) {
-    let key = from.key(slot);
-    let (mine, _) = into.slot_for_update(key_hash(key), key);
-    into.slots_mut().merge(mine, from.slots(), slot);
 }
 
 /// Counts one more row of `key`; gives how many came before.

@@ -7,6 +7,7 @@
 use super::AggregatePlan;
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
+use crate::prefetch::prefetch;
 use crate::state::Slots;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -98,6 +99,10 @@ impl<C: Cell> Slots for Cells<C> {
 
     fn restore(&mut self, slot: u32, mark: &mut Reader<'_>) {
         self.change(slot, |cell| cell.restore(mark));
+    }
+
+    fn prefetch(&self, slot: u32) {
+        prefetch(self.get(slot));
     }
 
     fn digest(&self, slot: u32) -> u64 {

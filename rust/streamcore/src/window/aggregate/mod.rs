@@ -179,6 +179,10 @@ impl Slots for Accumulators {
         self.columns.iter_mut().for_each(|column| column.slots_mut().restore(slot, mark));
     }
 
+    fn prefetch(&self, slot: u32) {
+        self.columns.iter().for_each(|column| column.slots().prefetch(slot));
+    }
+
     fn digest(&self, slot: u32) -> u64 {
         // an odd multiplier keeps every bit, so equal values in other columns do not cancel out
         const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;

@@ -4,9 +4,9 @@
 //! the bounds that are no more are taken back (`retracted`) before the new one is written. Invariant: whoever applies
 //! the rows in order holds, at each moment that rows leave, one row a window, and none of a window that is no more.
 
-use super::slots::{Place, Session};
+use super::value::Session;
 use super::written::{Written, WrittenRow};
-use super::{BUCKET, Closed, Gaps, SessionWindows};
+use super::{Closed, Gaps, SessionWindows};
 use crate::error::Result;
 use crate::state::Slots;
 use crate::window::aggregate::Accumulators;
@@ -61,6 +61,23 @@ impl SessionWindows {
         self.push(rows, true, out)
     }
 
+    /// Appends the rows of plain sessions `ids`, all there is to know of them, in the order of [`emit`](Self::emit).
+    pub(super) fn emit_plain(&self, ids: Vec<u32>, out: &mut ResultRows) -> Result<()> {
+        let Some(table) = self.table() else { return Ok(()) };
+        let slots = table.slots();
+        let mut ids: Vec<(i64, u32)> = ids.into_iter().map(|id| (slots.node(id).last_ms, id)).collect();
+        let then = |id: u32| (table.key(slots.node(id).slot), slots.node(id).start_ms);
+        ids.sort_unstable_by(|left, right| left.0.cmp(&right.0).then_with(|| then(left.1).cmp(&then(right.1))));
+        out.reserve(ids.len());
+        for (_, id) in ids {
+            let node = slots.node(id);
+            let bounds = Some(self.gaps.bounds(node));
+            let row = RowOf { bounds, revision: i64::from(self.ends), is_final: true };
+            out.push(&self.plan, table.key(node.slot), slots.values(), id, row)?;
+        }
+        Ok(())
+    }
+
     /// Adds the last rows of `session`, each at the moment that `over_at_ms` gives for its end, or all at once.
     fn leave<'s>(
         &self,
@@ -83,15 +100,14 @@ impl SessionWindows {
     /// Appends the rows of sessions changed since the last time, where the condition is true for them.
     pub(super) fn emit_changed(&mut self, out: &mut ResultRows) -> Result<()> {
         let Some(table) = self.table() else { return Ok(()) };
-        let places: Vec<(u32, Place)> = table.slots().changed().collect();
-        let (mut rows, mut written) = (Vec::new(), Vec::with_capacity(places.len()));
-        for (slot, place) in &places {
-            if let Some(session) = table.slots().get(*slot, *place) {
-                written.push(self.leave_early(table.key(*slot), session, &mut rows)?);
-            }
+        let changed: Vec<(u32, Session)> = table.slots().changed().map(|id| (id, table.slots().copy(id))).collect();
+        let (mut rows, mut written) = (Vec::new(), Vec::with_capacity(changed.len()));
+        for (id, session) in &changed {
+            let key = table.key(table.slots().node(*id).slot);
+            written.push((*id, self.leave_early(key, session, &mut rows)?));
         }
         self.push(rows, false, out)?;
-        self.note_written(places.into_iter().zip(written));
+        self.note_written(written);
         Ok(())
     }
 
@@ -117,33 +133,26 @@ impl SessionWindows {
 
     /// Appends the last rows of all open sessions, which stay and know their rows.
     pub(super) fn emit_open(&mut self, out: &mut ResultRows) -> Result<()> {
-        let (open, mut leaving) = (self.open(), Vec::new());
+        let (ids, open, mut leaving) = (self.all(), self.open(), Vec::new());
         open.iter().for_each(|Closed { key, session }| self.leave(key, session, None, &mut leaving));
         self.push(leaving, true, out)?;
-        let Some(table) = self.table() else { return Ok(()) };
-        let (mut places, mut all) = (Vec::new(), Vec::new());
-        for slot in 0..table.len() as u32 {
-            for (place, session) in table.slots().lasting(slot, i64::MIN) {
-                let row = |(bounds, values): Piece<'_>| WrittenRow { bounds, digest: values.digest(0) };
-                let rows = self.gaps.pieces(session).into_iter().map(row).collect();
-                places.push((slot, place));
-                all.push(Written { rows, revision: self.revision(session) + 1 });
-            }
-        }
-        self.note_written(places.into_iter().zip(all));
+        let written = open.iter().map(|Closed { session, .. }| {
+            let row = |(bounds, values): Piece<'_>| WrittenRow { bounds, digest: values.digest(0) };
+            let rows = self.gaps.pieces(session).into_iter().map(row).collect();
+            Written { rows, revision: self.revision(session) + 1 }
+        });
+        let written: Vec<Written> = written.collect();
+        self.note_written(ids.into_iter().zip(written).collect());
         Ok(())
     }
 
     /// Notes which rows sessions have, and that those say all.
-    fn note_written(&mut self, written: impl Iterator<Item = ((u32, Place), Written)>) {
-        let table = self.sessions.bucket(BUCKET);
-        for ((slot, place), written) in written {
-            table.touch(slot);
-            if let Some(mut session) = table.slots_mut().take(slot, place) {
-                session.changed = false;
-                session.written = (written != Written::default()).then(|| Box::new(written));
-                table.slots_mut().put(slot, session);
-            }
+    fn note_written(&mut self, written: Vec<(u32, Written)>) {
+        for (id, written) in written {
+            let (slot, Closed { mut session, .. }) = self.take(id);
+            session.changed = false;
+            session.written = (written != Written::default()).then(|| Box::new(written));
+            self.put(slot, &session);
         }
     }
 

@@ -11,23 +11,27 @@
 
 #[cfg(test)]
 mod cut_tests;
+mod due;
 mod leave;
 mod pieces;
 mod slots;
 #[cfg(test)]
 mod tests;
+mod value;
 mod written;
 
-use super::aggregate::Accumulators;
 use super::rows::ResultRows;
+use super::slot_cache::SlotCache;
 use super::{Arrivals, Outcomes, WindowPlan, no_accumulators};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
+use crate::prefetch::prefetch;
 use crate::state::{BucketKey, Buckets, Slots, StateTable, key_hash};
+use due::{Due, Entry};
 use pieces::Pieces;
-use slots::{Link, Place, Session, SessionSlots};
-use std::collections::BTreeSet;
+use slots::{AHEAD, Node, SessionSlots};
 use std::sync::Arc;
+use value::{Link, Session};
 
 /// What makes a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,11 +60,11 @@ impl Gaps {
     }
 
     /// The watermark from which on the first piece of a session is over, and whether others come after it.
-    fn first_over_at(&self, session: &Session) -> (i64, bool) {
-        let over_at = self.over_at(session.last_ms);
-        let Some(length_ms) = self.cut(session.start_ms, session.last_ms) else { return (over_at, false) };
-        let cut_ms = (session.pieces.first_cell() + 1) * length_ms;
-        if session.last_ms < cut_ms { (over_at, false) } else { (cut_ms - 1 + self.allowed_lateness_ms, true) }
+    fn first_over_at(&self, node: &Node) -> (i64, bool) {
+        let over_at = self.over_at(node.last_ms);
+        let Some(length_ms) = self.cut(node.start_ms, node.last_ms) else { return (over_at, false) };
+        let cut_ms = (node.cell + 1) * length_ms;
+        if node.last_ms < cut_ms { (over_at, false) } else { (cut_ms - 1 + self.allowed_lateness_ms, true) }
     }
 
     /// For an event of the session `[start_ms, last_ms]`: the watermark from which on its piece is over, where
@@ -80,6 +84,32 @@ impl Gaps {
         watermark_ms.saturating_sub(self.gap_ms - 1 + self.allowed_lateness_ms).saturating_add(1)
     }
 
+    /// Whether an event at `time_ms` is so far ahead of the clock that nothing it touches could be over: nothing is over
+    /// earlier than a session that ended just within reach.
+    const fn ahead(&self, time_ms: i64, watermark_ms: i64) -> bool {
+        self.over_at(time_ms - self.reach_ms()) > watermark_ms
+    }
+
+    /// Whether no piece that an event at `time_ms` may be in is over.
+    fn is_whole(&self, time_ms: i64, watermark_ms: i64) -> bool {
+        self.max_length_ms.is_none_or(|length_ms| {
+            let cut_ms = (self.cell(time_ms) + 1) * length_ms;
+            cut_ms - 1 + self.allowed_lateness_ms > watermark_ms
+        })
+    }
+
+    /// A session without its first piece, and that.
+    fn split_first(&self, mut whole: Closed) -> (Closed, Option<Closed>) {
+        let first = whole.session.pieces.take_first().map(|pieces| {
+            let cut_ms = self.max_length_ms.map_or(i64::MAX, |length_ms| (pieces.first_cell() + 1) * length_ms);
+            let written = whole.session.written.as_mut().map(|written| Box::new(written.split_before(cut_ms)));
+            let (start_ms, last_ms, changed) = (whole.session.start_ms, whole.session.last_ms, whole.session.changed);
+            let session = Session { start_ms, last_ms, links: Vec::new(), pieces, changed, written };
+            Closed { key: whole.key.clone(), session }
+        });
+        (whole, first)
+    }
+
     /// The furthest apart that two events of a session may be, ms.
     const fn reach_ms(&self) -> i64 {
         if self.inclusive { self.gap_ms } else { self.gap_ms - 1 }
@@ -91,25 +121,37 @@ impl Gaps {
     }
 
     /// Whether sessions of different lanes become one.
-    fn linked(&self, left: &Session, right: &Session) -> bool {
+    fn linked(&self, mut left: impl Iterator<Item = Link>, right: &Session) -> bool {
         let joins = |mine: &Link, other: &Link| {
             mine.lane != other.lane
                 && self.touch((mine.first_ms, mine.last_ms), (other.first_ms, other.last_ms))
                 && self.over_at(mine.last_ms) > other.clock_ms
                 && self.over_at(other.last_ms) > mine.clock_ms
         };
-        left.links.iter().any(|mine| right.links.iter().any(|other| joins(mine, other)))
+        left.any(|mine| right.links.iter().any(|other| joins(&mine, other)))
+    }
+
+    /// The last piece of a session whose first cell is all that is left of it, as its row has it.
+    fn bounds(&self, node: &Node) -> (i64, i64) {
+        let (start_ms, end_ms) = (node.start_ms, node.last_ms + self.gap_ms);
+        self.cut(start_ms, node.last_ms).map_or((start_ms, end_ms), |length_ms| {
+            let (from_ms, to_ms) = (node.cell * length_ms, (node.cell + 1) * length_ms);
+            (start_ms.max(from_ms), end_ms.min(to_ms))
+        })
     }
 }
 
 /// A session in `slot` that becomes one with `session` of another lane.
-fn linked_in(gaps: Gaps, slots: &SessionSlots, slot: u32, session: &Session) -> Option<Place> {
+fn linked_in(gaps: Gaps, slots: &SessionSlots, slot: u32, session: &Session) -> Option<u32> {
     let (from_ms, to_ms) = (session.start_ms - gaps.reach_ms(), session.last_ms + gaps.reach_ms());
-    slots.within(slot, from_ms, to_ms).find(|(_, other)| gaps.linked(other, session)).map(|(place, _)| place)
+    slots.within(slot, from_ms, to_ms).find(|id| gaps.linked(slots.links(*id), session))
 }
 
 /// The one bucket sessions live in.
 const BUCKET: BucketKey = BucketKey { time: 0, since: 0 };
+
+/// Stretches of the time between an event and the end of its session, for `due.rs`.
+const STRETCHES: i64 = 8;
 
 /// A session that is over, with its key.
 #[derive(Debug, Clone)]
@@ -118,15 +160,25 @@ pub struct Closed {
     session: Session,
 }
 
+/// Sessions and the rows whose values are to be added to their aggregates.
+#[derive(Debug, Default)]
+struct Fed {
+    ids: Vec<u32>,
+    rows: Vec<u32>,
+}
+
+/// Entries in `due` beyond four for each session, of sessions that are gone, at which it is made anew.
+const DUE_MAX: usize = 1024;
+
 /// Open sessions: of one lane, or merged from several.
 #[derive(Debug)]
 pub struct SessionWindows {
     plan: Arc<WindowPlan>,
     gaps: Gaps,
     sessions: Buckets<SessionSlots>,
-    /// When to look at which slot: an entry for every slot with sessions, no later than its first is
-    /// over. Rebuilt from the sessions after a rollback or load.
-    due: BTreeSet<(i64, u32)>,
+    /// When to look at which session: an entry for each, no later than its first piece is over. Rebuilt from the
+    /// sessions after a rollback or load.
+    due: Due,
     /// Pieces leave when they are over: no other lane's sessions are to be merged in.
     alone: bool,
     /// Watermark of the last fire; tells when early rows leave.
@@ -144,7 +196,7 @@ impl SessionWindows {
         let mut empty = no_accumulators(&plan);
         empty.push_empty();
         let sessions = Buckets::new(SessionSlots::new(empty));
-        let (fired_ms, due) = (i64::MIN, BTreeSet::new());
+        let (fired_ms, due) = (i64::MIN, Due::new((gaps.gap_ms + gaps.allowed_lateness_ms) / STRETCHES));
         Self { sessions, plan, gaps, due, alone, fired_ms, ends: 0, committed: (i64::MIN, 0) }
     }
 
@@ -173,33 +225,103 @@ impl SessionWindows {
 
     /// Counts rows.
     pub fn apply(&mut self, arrivals: &Arrivals<'_>) -> Outcomes {
-        let (lane, mut outcomes) = (arrivals.order.partition, Outcomes::default());
+        let (mut outcomes, mut fed) = (Outcomes::default(), Fed::default());
+        let plain = self.plain_rows(arrivals);
+        let slots = SlotCache::new(arrivals.groups).slots(self.sessions.bucket(BUCKET), &plain);
+        let mut next = 0;
         for row in arrivals.rows {
             let time_ms = arrivals.order.event_times_ms[*row as usize];
-            let watermark_ms = arrivals.watermarks_ms[*row as usize];
             if self.gaps.min_start_ms.is_some_and(|floor_ms| time_ms < floor_ms) {
                 outcomes.no_window += 1;
                 continue;
             }
-            let mut values = self.empty_values();
-            values.update(&[0], &[*row], arrivals.inputs, arrivals.order);
-            // Nothing it touches is over earlier than a session that ended just within reach.
-            let touched_over_at = self.gaps.over_at(time_ms - self.gaps.reach_ms());
-            let clock_ms = if touched_over_at > watermark_ms { i64::MIN } else { watermark_ms };
-            let links = vec![Link { lane, first_ms: time_ms, last_ms: time_ms, clock_ms }];
-            let pieces = Pieces::new(self.gaps.cell(time_ms), values);
-            let changed = self.plan.retracts();
-            let event = Session { start_ms: time_ms, last_ms: time_ms, links, pieces, changed, written: None };
+            let watermark_ms = arrivals.watermarks_ms[*row as usize];
+            if plain.get(next) == Some(row) {
+                self.sessions.bucket(BUCKET).slots().prefetch_ahead(&slots[next..]);
+                let id = self.count_plain(slots[next], arrivals.order.partition, time_ms, watermark_ms);
+                next += 1;
+                if let Some(id) = id {
+                    fed.ids.push(id);
+                    fed.rows.push(*row);
+                    outcomes.applied += 1;
+                    continue;
+                }
+            }
+            // Its aggregates may move.
+            self.feed(&mut fed, arrivals);
+            let event = self.event(arrivals, *row);
             match self.count(arrivals.key(*row), event, watermark_ms) {
                 None => outcomes.applied += 1,
                 Some(over_at_ms) => outcomes.late.push((*row, over_at_ms)),
             }
         }
+        self.feed(&mut fed, arrivals);
         outcomes
     }
 
-    fn empty_values(&mut self) -> Accumulators {
-        self.sessions.bucket(BUCKET).slots().empty_values()
+    /// Rows that start a session, or belong to one that is not over, whatever there is.
+    fn plain_rows(&self, arrivals: &Arrivals<'_>) -> Vec<u32> {
+        if self.plan.retracts() {
+            return Vec::new();
+        }
+        let is_plain = |row: &u32| {
+            let time_ms = arrivals.order.event_times_ms[*row as usize];
+            let watermark_ms = arrivals.watermarks_ms[*row as usize];
+            self.gaps.min_start_ms.is_none_or(|floor_ms| time_ms >= floor_ms)
+                && self.gaps.ahead(time_ms, watermark_ms)
+                && self.gaps.is_whole(time_ms, watermark_ms)
+        };
+        arrivals.rows.iter().copied().filter(is_plain).collect()
+    }
+
+    /// Counts one of [`plain_rows`](Self::plain_rows) where its session is: it starts one in `slot`, or belongs to one
+    /// plain session. The session's number, whose aggregates are still to be fed; `None` for others, which nothing was
+    /// done for.
+    #[inline]
+    fn count_plain(&mut self, slot: u32, lane: i32, time_ms: i64, watermark_ms: i64) -> Option<u32> {
+        let (gaps, cell) = (self.gaps, self.gaps.cell(time_ms));
+        let table = self.sessions.bucket(BUCKET);
+        let slots = table.slots_mut();
+        // Those not over never touch one another, so by their last events is by their first.
+        let lasting = slots.lasting(slot, (time_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms)));
+        let touches = |id: &u32| {
+            let node = slots.node(*id);
+            gaps.touch((node.start_ms, node.last_ms), (time_ms, time_ms))
+        };
+        let Some(id) = lasting.first().copied().filter(touches) else {
+            let id = slots.start(slot, time_ms, cell, lane);
+            slots.set_due(id, gaps.over_at(time_ms));
+            self.due.push(gaps.over_at(time_ms), id);
+            return Some(id);
+        };
+        let node = slots.node(id);
+        if !node.is_plain() || node.lane != lane || node.cell != cell || lasting.get(1).is_some_and(touches) {
+            return None;
+        }
+        slots.extend(id, time_ms);
+        Some(id)
+    }
+
+    /// Updates the aggregates of sessions by the rows that were counted for them.
+    fn feed(&mut self, fed: &mut Fed, arrivals: &Arrivals<'_>) {
+        if !fed.ids.is_empty() {
+            let values = self.sessions.bucket(BUCKET).slots_mut().values_mut();
+            values.update(&fed.ids, &fed.rows, arrivals.inputs, arrivals.order);
+            fed.ids.clear();
+            fed.rows.clear();
+        }
+    }
+
+    /// `row` as a session of its own.
+    fn event(&mut self, arrivals: &Arrivals<'_>, row: u32) -> Session {
+        let (time_ms, lane) = (arrivals.order.event_times_ms[row as usize], arrivals.order.partition);
+        let watermark_ms = arrivals.watermarks_ms[row as usize];
+        let mut values = self.sessions.bucket(BUCKET).slots().empty_values();
+        values.update(&[0], &[row], arrivals.inputs, arrivals.order);
+        let clock_ms = if self.gaps.ahead(time_ms, watermark_ms) { i64::MIN } else { watermark_ms };
+        let links = vec![Link { lane, first_ms: time_ms, last_ms: time_ms, clock_ms }];
+        let pieces = Pieces::new(self.gaps.cell(time_ms), values);
+        Session { start_ms: time_ms, last_ms: time_ms, links, pieces, changed: self.plan.retracts(), written: None }
     }
 
     /// Joins an event to the sessions of its key (with its hash) that it touches and that are not over at
@@ -209,8 +331,8 @@ impl SessionWindows {
         let joined = |slots: &SessionSlots, slot: u32, piece: &Session| {
             let from_ms = (piece.start_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms));
             // Those not over never touch one another, so by their last events is by their first.
-            let (place, session) = slots.lasting(slot, from_ms).next()?;
-            gaps.touch((session.start_ms, session.last_ms), (piece.start_ms, piece.last_ms)).then_some(place)
+            let (id, node) = slots.lasting(slot, from_ms).first().map(|id| (*id, slots.node(*id)))?;
+            gaps.touch((node.start_ms, node.last_ms), (piece.start_ms, piece.last_ms)).then_some(id)
         };
         if let Some(over_at) = self.late((key, hash), &event, watermark_ms) {
             return Some(over_at);
@@ -225,11 +347,7 @@ impl SessionWindows {
     fn late(&self, (key, hash): (&[u8], u64), event: &Session, watermark_ms: i64) -> Option<i64> {
         let (gaps, time_ms) = (self.gaps, event.last_ms);
         let over_at = gaps.over_at(time_ms);
-        let whole = gaps.max_length_ms.is_none_or(|length_ms| {
-            let cut_ms = (gaps.cell(time_ms) + 1) * length_ms;
-            cut_ms - 1 + gaps.allowed_lateness_ms > watermark_ms
-        });
-        if over_at > watermark_ms && whole {
+        if over_at > watermark_ms && gaps.is_whole(time_ms, watermark_ms) {
             return None;
         }
         let touched = self.touched((key, hash), time_ms, watermark_ms);
@@ -242,7 +360,8 @@ impl SessionWindows {
     fn touched(&self, (key, hash): (&[u8], u64), time_ms: i64, watermark_ms: i64) -> Option<(i64, i64)> {
         let (gaps, table) = (self.gaps, self.table()?);
         let from_ms = (time_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms));
-        let sessions = table.slots().lasting(table.find(hash, key)?, from_ms).map(|(_, it)| (it.start_ms, it.last_ms));
+        let lasting = table.slots().lasting(table.find(hash, key)?, from_ms).iter();
+        let sessions = lasting.map(|id| table.slots().node(*id)).map(|node| (node.start_ms, node.last_ms));
         // Those not over never touch one another, so by their last events is by their first.
         let touching = sessions.take_while(|session| gaps.touch(*session, (time_ms, time_ms)));
         let (start_ms, last_ms) = touching.reduce(|left, right| (left.0.min(right.0), left.1.max(right.1)))?;
@@ -254,23 +373,31 @@ impl SessionWindows {
         &mut self,
         (key, hash): (&[u8], u64),
         mut piece: Session,
-        joined: impl Fn(&SessionSlots, u32, &Session) -> Option<Place>,
+        joined: impl Fn(&SessionSlots, u32, &Session) -> Option<u32>,
         absorb: impl Fn(&mut Session, &Session),
     ) {
         let table = self.sessions.bucket(BUCKET);
         let (slot, _) = table.slot_for_update(hash, key);
         let slots = table.slots_mut();
-        let mut new = true;
-        while let Some(session) = joined(slots, slot, &piece).and_then(|place| slots.take(slot, place)) {
+        while let Some(session) = joined(slots, slot, &piece).map(|id| slots.take(id)) {
             absorb(&mut piece, &session);
-            new = false;
         }
-        let due = if self.alone { self.gaps.first_over_at(&piece) } else { (self.gaps.over_at(piece.last_ms), false) };
-        slots.put(slot, Box::new(piece));
-        // What it absorbed was due no later, unless it is cut only now.
-        if new || due.1 {
-            self.due.insert((due.0, slot));
+        self.put(slot, &piece);
+    }
+
+    /// Puts `session` into `slot`, after the table was touched; gives its number.
+    fn put(&mut self, slot: u32, session: &Session) -> u32 {
+        let slots = self.sessions.bucket(BUCKET).slots_mut();
+        let id = slots.put(slot, session);
+        let due_ms =
+            if self.alone { self.gaps.first_over_at(slots.node(id)).0 } else { self.gaps.over_at(session.last_ms) };
+        slots.set_due(id, due_ms);
+        self.due.push(due_ms, id);
+        // Those that were joined have left entries behind.
+        if self.due.len() > 4 * slots.count() + DUE_MAX {
+            self.rebuild_due();
         }
+        id
     }
 
     /// Merges sessions that closed in their lanes.
@@ -294,61 +421,107 @@ impl SessionWindows {
     /// See [`super::Windows::next_fire_ms`].
     #[must_use]
     pub fn next_fire_ms(&self) -> Option<i64> {
-        self.due.first().map(|(over_at, _)| *over_at)
+        self.due.first_ms()
     }
 
     /// Appends the rows of the sessions that are over at `watermark_ms` and that nobody `awaits`.
     pub fn fire(&mut self, watermark_ms: i64, awaits: impl Fn(&Closed) -> bool, out: &mut ResultRows) -> Result<()> {
         let early = self.early_at(watermark_ms);
-        let closed = self.close(watermark_ms, awaits);
-        self.emit(&closed, out)?;
+        let (over, pieces) = self.take_due(watermark_ms);
+        if self.alone && pieces.is_empty() && self.are_plain(&over) {
+            self.emit_plain(over.clone(), out)?;
+            over.into_iter().for_each(|id| self.remove(id));
+        } else {
+            let closed = self.close_those(over, pieces, awaits);
+            self.emit(&closed, out)?;
+        }
         self.fired_ms = self.fired_ms.max(watermark_ms);
         if early { self.emit_changed(out) } else { Ok(()) }
     }
 
     /// Takes out the sessions that are over at `watermark_ms` and that nobody `awaits`, and their pieces.
     pub fn close(&mut self, watermark_ms: i64, awaits: impl Fn(&Closed) -> bool) -> Vec<Closed> {
-        let (mut closed, mut left) = (Vec::new(), Vec::new());
-        while let Some((over_at, slot)) = self.due.first().copied().filter(|(over_at, _)| *over_at <= watermark_ms) {
-            self.due.remove(&(over_at, slot));
-            while let Some(session) = self.take_over(slot, watermark_ms) {
-                if awaits(&session) { left.push(session) } else { closed.push(session) }
-            }
-        }
+        let (over, pieces) = self.take_due(watermark_ms);
+        self.close_those(over, pieces, awaits)
+    }
+
+    /// Takes out sessions that are `over`; they and `pieces` are closed but for those that somebody `awaits`.
+    fn close_those(&mut self, over: Vec<u32>, pieces: Vec<Closed>, awaits: impl Fn(&Closed) -> bool) -> Vec<Closed> {
+        let mut all = pieces;
+        all.extend(over.into_iter().map(|id| self.take(id).1));
+        let (left, closed): (Vec<Closed>, Vec<Closed>) = all.into_iter().partition(awaits);
         for Closed { key, session } in left {
             self.join((&key, key_hash(&key)), session, |_, _, _| None, Session::merge);
         }
         closed
     }
 
-    /// Takes the first session in `slot`, or its first piece, if it is over; otherwise notes when it is.
-    fn take_over(&mut self, slot: u32, watermark_ms: i64) -> Option<Closed> {
-        let table = self.sessions.bucket(BUCKET);
-        let place = table.slots().first(slot)?;
-        let first = table.slots().get(slot, place)?;
-        let over_at = self.gaps.over_at(first.last_ms);
-        let due = if self.alone { self.gaps.first_over_at(first) } else { (over_at, false) };
-        if due.0 > watermark_ms {
-            self.due.insert((due.0, slot));
-            return None;
+    /// The numbers of the sessions that are over at `watermark_ms`, and the first pieces of those that are cut.
+    fn take_due(&mut self, watermark_ms: i64) -> (Vec<u32>, Vec<Closed>) {
+        let (mut entries, mut over, mut pieces) = (self.due.take(watermark_ms), Vec::new(), Vec::new());
+        while let Some((due_ms, id)) = entries.pop() {
+            self.prefetch_entry(&entries);
+            let (gaps, slots) = (self.gaps, self.sessions.bucket(BUCKET).slots_mut());
+            if slots.node(id).due_ms != due_ms {
+                continue;
+            }
+            let node = slots.node(id);
+            let due = if self.alone { gaps.first_over_at(node) } else { (gaps.over_at(node.last_ms), false) };
+            if due.0 > watermark_ms {
+                slots.set_due(id, due.0);
+                self.due.push(due.0, id);
+            } else if due.1 {
+                let (slot, cut) = self.take(id);
+                let (rest, first) = self.gaps.split_first(cut);
+                pieces.extend(first);
+                let id = self.put(slot, &rest.session);
+                entries.push((self.sessions.bucket(BUCKET).slots().node(id).due_ms, id));
+            } else {
+                slots.set_due(id, i64::MIN);
+                over.push(id);
+            }
         }
+        (over, pieces)
+    }
+
+    fn prefetch_entry(&self, entries: &[Entry]) {
+        let ahead = entries.len().checked_sub(AHEAD).and_then(|at| entries.get(at));
+        if let (Some((_, id)), Some(table)) = (ahead, self.table()) {
+            prefetch(table.slots().node(*id));
+        }
+    }
+
+    /// Takes session `id` out; gives its slot too.
+    fn take(&mut self, id: u32) -> (u32, Closed) {
+        let table = self.sessions.bucket(BUCKET);
+        let slot = table.slots().node(id).slot;
         table.touch(slot);
         let key = table.key(slot).to_vec();
-        let mut session = table.slots_mut().take(slot, place)?;
-        if let Some(pieces) = due.1.then(|| session.pieces.take_first()).flatten() {
-            let cut_ms = self.gaps.max_length_ms.map_or(i64::MAX, |length_ms| (pieces.first_cell() + 1) * length_ms);
-            let written = session.written.as_mut().map(|written| Box::new(written.split_before(cut_ms)));
-            let piece = Session { pieces, links: Vec::new(), written, ..*session };
-            table.slots_mut().put(slot, session);
-            return Some(Closed { key, session: piece });
-        }
-        Some(Closed { key, session: *session })
+        (slot, Closed { key, session: table.slots_mut().take(id) })
+    }
+
+    /// Drops session `id`.
+    fn remove(&mut self, id: u32) {
+        let table = self.sessions.bucket(BUCKET);
+        table.touch(table.slots().node(id).slot);
+        table.slots_mut().remove(id);
+    }
+
+    fn are_plain(&self, ids: &[u32]) -> bool {
+        let plain = |table: &StateTable<SessionSlots>| ids.iter().all(|id| table.slots().node(*id).is_plain());
+        !self.plan.retracts() && self.table().is_none_or(plain)
     }
 
     /// See [`super::Windows::fire_at_end`]. `open` are the lanes' open sessions, to be merged in.
     pub fn fire_at_end(&mut self, open: Vec<Closed>, out: &mut ResultRows) -> Result<()> {
         if self.plan.retracts() {
             return self.emit_open(out);
+        }
+        let all = self.all();
+        if self.alone && open.is_empty() && self.are_plain(&all) {
+            self.emit_plain(all, out)?;
+            self.ends += 1;
+            return Ok(());
         }
         let mut merged = Self::new(self.plan.clone(), self.gaps, false);
         merged.ends = self.ends;
@@ -364,11 +537,17 @@ impl SessionWindows {
     #[must_use]
     pub fn open(&self) -> Vec<Closed> {
         let Some(table) = self.table() else { return Vec::new() };
-        let copies = |slot: u32| {
-            let key = table.key(slot);
-            table.slots().list(slot).map(move |session| Closed { key: key.to_vec(), session: session.clone() })
+        let closed = |id| {
+            let session = table.slots().copy(id);
+            Closed { key: table.key(table.slots().node(id).slot).to_vec(), session }
         };
-        (0..table.len() as u32).flat_map(copies).collect()
+        self.all().into_iter().map(closed).collect()
+    }
+
+    /// Numbers of all open sessions, by slot.
+    fn all(&self) -> Vec<u32> {
+        let Some(table) = self.table() else { return Vec::new() };
+        (0..table.len() as u32).flat_map(|slot| table.slots().list(slot)).copied().collect()
     }
 
     fn table(&self) -> Option<&StateTable<SessionSlots>> {
@@ -376,13 +555,15 @@ impl SessionWindows {
     }
 
     fn rebuild_due(&mut self) {
-        let (gaps, alone) = (self.gaps, self.alone);
-        let due_at = move |it: &Session| if alone { gaps.first_over_at(it).0 } else { gaps.over_at(it.last_ms) };
-        let due = self.table().into_iter().flat_map(|table| {
-            let first = move |slot| table.slots().list(slot).next().map(|first| (due_at(first), slot));
-            (0..table.len() as u32).filter_map(first)
-        });
-        self.due = due.collect();
+        self.due.clear();
+        let (gaps, all) = (self.gaps, self.all());
+        for id in all {
+            let slots = self.sessions.bucket(BUCKET).slots_mut();
+            let node = slots.node(id);
+            let due_ms = if self.alone { gaps.first_over_at(node).0 } else { gaps.over_at(node.last_ms) };
+            slots.set_due(id, due_ms);
+            self.due.push(due_ms, id);
+        }
     }
 
     /// See [`super::Windows::ends`].
@@ -453,6 +634,6 @@ impl SessionWindows {
     /// See [`super::Windows::byte_len`].
     #[must_use]
     pub fn byte_len(&self) -> usize {
-        self.sessions.byte_len() + self.due.len() * 16
+        self.sessions.byte_len() + self.due.byte_len()
     }
 }

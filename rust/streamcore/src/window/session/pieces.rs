@@ -28,6 +28,16 @@ impl Pieces {
         Self { cell, values, later: Vec::new() }
     }
 
+    /// The aggregates of a first cell and of later ones.
+    pub fn from_parts(cell: i64, values: Accumulators, later: Vec<(i64, Accumulators)>) -> Self {
+        Self { cell, values, later }
+    }
+
+    /// The first cell, its aggregates and those of later ones.
+    pub fn parts(&self) -> (i64, &Accumulators, &[(i64, Accumulators)]) {
+        (self.cell, &self.values, &self.later)
+    }
+
     /// Number of the first cell.
     pub fn first_cell(&self) -> i64 {
         self.cell
@@ -95,15 +105,9 @@ impl Pieces {
         let later = (0..later).map(|_| read()).collect::<Result<_>>()?;
         Ok(Self { cell, values, later })
     }
+}
 
-    /// A digest of cells and values.
-    pub fn digest(&self) -> u64 {
-        let digest = |(cell, values): (i64, &Accumulators)| xxh3_64_with_seed(&cell.to_le_bytes(), values.digest(0));
-        self.iter().map(digest).fold(0, u64::wrapping_add)
-    }
-
-    /// Cells beside the first.
-    pub fn later(&self) -> usize {
-        self.later.len()
-    }
+/// Part of a digest: the values in `slot` are of `cell`.
+pub fn digest_of_cell(cell: i64, values: &Accumulators, slot: u32) -> u64 {
+    xxh3_64_with_seed(&cell.to_le_bytes(), values.digest(slot))
 }

@@ -1,190 +1,167 @@
-//! Sessions of a key, as the values of a state table.
+//! Sessions of all keys in columns, as the values of a state table.
 //!
-//! `session/mod.rs` joins and closes them. A key may have any number, so looking up, undo, digest and
-//! closing cost what they touch and not the list. Invariant: the list of a key is sorted by its sessions'
-//! last events: those over come first, and what may join an event is next to one another.
+//! `session/mod.rs` joins and closes them. A session has a number, by which its bounds and aggregates are found; a key
+//! has the numbers of its sessions. An event that makes one longer changes it where it is; what most sessions do not
+//! have is kept apart. A key may have any number of sessions, so looking up, undo and closing cost what they touch.
+//! Invariant: the list of a key is sorted by its sessions' last events: those over come first, and what may join an
+//! event is next to one another.
 
-use super::pieces::Pieces;
+use super::pieces::{Pieces, digest_of_cell};
+use super::value::{Link, Session, digest_of_session};
 use super::written::Written;
 use crate::codec::{Reader, Write};
 use crate::error::Result;
+use crate::prefetch::prefetch;
 use crate::state::Slots;
 use crate::window::aggregate::Accumulators;
-use std::collections::{BTreeMap, BTreeSet};
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use smallvec::SmallVec;
+use std::collections::BTreeSet;
 
-/// A stretch of a lane's session by which it can join sessions of other lanes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Link {
-    /// The lane.
-    pub lane: i32,
-    /// Event time of the stretch's first event, ms.
-    pub first_ms: i64,
-    /// Event time of its last, ms.
-    pub last_ms: i64,
-    /// The lane's clock when the stretch's event came: sessions that were over then are not joined.
-    /// `i64::MIN` for events so far ahead of it that nothing they touch could be over.
-    pub clock_ms: i64,
-}
-
-impl Link {
-    /// Whether every session that `other` joins is joined by this link too.
-    fn covers(&self, other: &Self) -> bool {
-        let (first, last) = (other.first_ms, other.last_ms);
-        self.lane == other.lane && self.first_ms <= first && last <= self.last_ms && self.clock_ms <= other.clock_ms
-    }
-}
-
-/// One session of a key.
+/// Bounds of a session, and what there is to know of it before its aggregates.
 #[derive(Debug, Clone)]
-pub struct Session {
+pub struct Node {
     /// Event time of the first event, ms.
     pub start_ms: i64,
     /// Event time of the last event, ms.
     pub last_ms: i64,
-    /// How other lanes' sessions can join. Most sessions of a lane have one link; merged sessions
-    /// have those of their parts.
-    pub links: Vec<Link>,
-    /// Its aggregates.
-    pub pieces: Pieces,
-    /// It changed since its rows last left; only where rows leave early.
-    pub changed: bool,
-    /// The rows it has left behind; only where rows are taken back.
-    pub written: Option<Box<Written>>,
+    /// When to look whether it is over; `i64::MIN` when it is gone. See `due.rs`.
+    pub due_ms: i64,
+    /// Number of the cell of its first aggregates; see `pieces.rs`.
+    pub cell: i64,
+    /// The lane of its only link, which is the session's stretch and has no clock; without meaning where there is `more`.
+    pub lane: i32,
+    /// Slot of its key.
+    pub slot: u32,
+    /// Epoch in which it was made, or marked before a change.
+    epoch: u32,
+    /// Tells sessions of the same time apart; the one that came later has the higher number.
+    nth: u32,
+    /// Its place among those made in this epoch, or [`SETTLED`].
+    made: u32,
+    /// What a plain session does not have.
+    more: Option<Box<More>>,
 }
 
-impl Session {
-    /// Takes in a session of the same lane: links whose events touch become one, as `touch` tells.
-    pub fn absorb(&mut self, other: &Self, touch: impl Fn((i64, i64), (i64, i64)) -> bool) {
-        let mut links = std::mem::take(&mut self.links);
-        self.merge(other);
-        for mut link in std::mem::take(&mut self.links) {
-            let stretch = |link: &Link| (link.first_ms, link.last_ms);
-            let joins =
-                |known: &Link, link: &Link| known.clock_ms == link.clock_ms && touch(stretch(known), stretch(link));
-            while let Some(place) = links.iter().position(|known| joins(known, &link)) {
-                let known = links.swap_remove(place);
-                link.first_ms = link.first_ms.min(known.first_ms);
-                link.last_ms = link.last_ms.max(known.last_ms);
-            }
-            if !links.iter().any(|known| known.covers(&link)) {
-                links.retain(|known| !link.covers(known));
-                links.push(link);
-            }
-        }
-        self.links = links;
+impl Node {
+    /// Whether this is all of it: one link without a clock, one cell, nothing written.
+    pub const fn is_plain(&self) -> bool {
+        self.more.is_none()
     }
 
-    /// Takes in a session of other lanes: links stay apart.
-    pub fn merge(&mut self, other: &Self) {
-        self.start_ms = self.start_ms.min(other.start_ms);
-        self.last_ms = self.last_ms.max(other.last_ms);
-        self.links.extend(&other.links);
-        self.pieces.merge(&other.pieces);
-        self.changed |= other.changed;
-        match (&mut self.written, &other.written) {
-            (Some(written), Some(others)) => written.merge(others),
-            (None, Some(others)) => self.written = Some(others.clone()),
-            (_, None) => {}
-        }
-    }
-
-    /// Appends the session.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        out.put_i64(self.start_ms);
-        out.put_i64(self.last_ms);
-        out.put_varint(self.links.len() as u64);
-        for link in &self.links {
-            out.put_i64(i64::from(link.lane));
-            out.put_i64(link.first_ms);
-            out.put_i64(link.last_ms);
-            out.put_i64(link.clock_ms);
-        }
-        self.pieces.encode(out);
-        out.put_u8(u8::from(self.changed) | u8::from(self.written.is_some()) << 1);
-        self.written.iter().for_each(|written| written.encode(out));
-    }
-
-    /// Reads what `encode` wrote; `empty` holds one empty slot.
-    pub fn decode(empty: &Accumulators, saved: &mut Reader<'_>) -> Result<Self> {
-        let (start_ms, last_ms) = (saved.i64()?, saved.i64()?);
-        let mut links = Vec::new();
-        for _ in 0..saved.count(32)? {
-            let (lane, first_ms, last_ms) = (saved.i64()? as i32, saved.i64()?, saved.i64()?);
-            links.push(Link { lane, first_ms, last_ms, clock_ms: saved.i64()? });
-        }
-        let (pieces, flags) = (Pieces::decode(empty, saved)?, saved.u8()?);
-        let written = if flags & 2 == 0 { None } else { Some(Box::new(Written::decode(saved)?)) };
-        Ok(Self { start_ms, last_ms, links, pieces, changed: flags & 1 == 1, written })
-    }
-
-    fn digest(&self) -> u64 {
-        let links = self.links.iter().fold(0_u64, |sum, link| {
-            let bytes = [link.first_ms, link.last_ms, link.clock_ms].map(i64::to_le_bytes).concat();
-            sum.wrapping_add(xxh3_64_with_seed(&bytes, link.lane as u64))
-        });
-        let bounds = [self.start_ms.to_le_bytes(), self.last_ms.to_le_bytes(), links.to_le_bytes()].concat();
-        let written = self.written.as_ref().map_or(0, |written| written.digest());
-        let values = self.pieces.digest() ^ written.rotate_left(1) ^ u64::from(self.changed);
-        xxh3_64_with_seed(&bounds, values)
+    const fn place(&self) -> Place {
+        Place { last_ms: self.last_ms, start_ms: self.start_ms, nth: self.nth }
     }
 }
 
 /// Where a session lies in the list of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// Event time of its last event, ms.
-    pub last_ms: i64,
-    /// Event time of its first event, ms.
-    pub start_ms: i64,
-    /// Tells sessions of the same time apart; the one that came later has the higher number.
+struct Place {
+    last_ms: i64,
+    start_ms: i64,
     nth: u32,
 }
 
-/// Before every place.
-const FIRST: Place = Place { last_ms: i64::MIN, start_ms: i64::MIN, nth: 0 };
+/// How many places ahead of use a session is fetched.
+pub const AHEAD: usize = 8;
 
-/// The sessions of a key.
+/// It was there at the last commit.
+const SETTLED: u32 = u32::MAX;
+
+/// What most sessions do not have.
+#[derive(Debug, Clone)]
+struct More {
+    links: Vec<Link>,
+    later: Vec<(i64, Accumulators)>,
+    changed: bool,
+    written: Option<Box<Written>>,
+}
+
+impl More {
+    /// Of a session that is not plain.
+    fn of(session: &Session, later: &[(i64, Accumulators)]) -> Option<Box<Self>> {
+        let Session { start_ms, last_ms, links, changed, written, .. } = session;
+        let plain = |link: &Link| {
+            let Link { first_ms, last_ms: to_ms, clock_ms, .. } = link;
+            first_ms == start_ms && to_ms == last_ms && *clock_ms == i64::MIN
+        };
+        let is_plain = matches!(&links[..], [link] if plain(link)) && later.is_empty() && !changed && written.is_none();
+        (!is_plain).then(|| {
+            let (links, later, written) = (links.clone(), later.to_vec(), written.clone());
+            Box::new(Self { links, later, changed: *changed, written })
+        })
+    }
+
+    fn byte_len(&self, piece: usize) -> usize {
+        let written = self.written.as_ref().map_or(0, |written| written.byte_len());
+        size_of::<Self>() + self.links.len() * size_of::<Link>() + self.later.len() * piece + written
+    }
+}
+
+/// Numbers of the sessions of a key, by last event, first event and age.
 #[derive(Debug, Clone, Default)]
-struct SessionList {
-    /// Boxed: a map's node has room for eleven, and most keys have one.
-    sessions: BTreeMap<Place, Box<Session>>,
+struct List {
+    ids: SmallVec<[u32; 4]>,
     /// No session here is longer, ms.
     longest_ms: i64,
-    /// Sum of the digests of those that were here at the last commit and still are.
-    settled: u64,
 }
 
-impl SessionList {
-    fn insert(&mut self, place: Place, session: Box<Session>) {
-        let length_ms = place.last_ms - place.start_ms;
-        self.longest_ms = if self.sessions.is_empty() { length_ms } else { self.longest_ms.max(length_ms) };
-        self.sessions.insert(place, session);
-    }
-
-    fn settle(&mut self, place: Place) {
-        self.settled = self.settled.wrapping_add(self.sessions.get(&place).map_or(0, |session| session.digest()));
-    }
+/// Bounds of a session as of the last commit, and where the mark of its aggregates ends.
+#[derive(Debug, Clone, Copy)]
+struct Marked {
+    id: u32,
+    start_ms: i64,
+    last_ms: i64,
+    mark_end: usize,
 }
 
-/// A list of sessions per key.
+/// The sessions of every key.
 #[derive(Debug, Clone)]
 pub struct SessionSlots {
-    lists: Vec<SessionList>,
-    /// Sessions put in since the last commit and still there; undo drops them.
-    fresh: BTreeSet<(u32, Place)>,
+    lists: Vec<List>,
+    /// By number.
+    nodes: Vec<Node>,
+    /// Aggregates of the first cell, by number.
+    values: Accumulators,
+    /// Numbers to be given again.
+    free: Vec<u32>,
+    epoch: u32,
+    /// Sessions made since the last commit and still there; undo drops them.
+    made: Vec<u32>,
+    /// Sessions of the last commit that were changed where they are, and the marks of their aggregates.
+    marked: Vec<Marked>,
+    marks: Vec<u8>,
     /// Sessions of the last commit that were taken out since; undo puts them back.
-    taken: BTreeMap<(u32, Place), Box<Session>>,
-    /// Sessions that are `changed`.
-    changed: BTreeSet<(u32, Place)>,
-    /// Accumulators with one empty slot, to start a session from.
+    taken: Vec<u32>,
+    /// Sessions whose rows do not say all, by slot.
+    changed: BTreeSet<(u32, u32)>,
+    /// Accumulators with one empty slot, to start a session from, and its mark.
     empty: Accumulators,
+    blank: Vec<u8>,
+    /// Bytes of what plain sessions do not have.
+    more_bytes: usize,
 }
 
 impl SessionSlots {
     /// No lists. `empty` holds one empty slot.
     pub fn new(empty: Accumulators) -> Self {
-        Self { lists: Vec::new(), fresh: BTreeSet::new(), taken: BTreeMap::new(), changed: BTreeSet::new(), empty }
+        let (mut values, mut blank) = (empty.clone(), Vec::new());
+        empty.mark(0, &mut blank);
+        values.truncate(0);
+        Self {
+            lists: Vec::new(),
+            nodes: Vec::new(),
+            values,
+            free: Vec::new(),
+            epoch: 1,
+            made: Vec::new(),
+            marked: Vec::new(),
+            marks: Vec::new(),
+            taken: Vec::new(),
+            changed: BTreeSet::new(),
+            empty,
+            blank,
+            more_bytes: 0,
+        }
     }
 
     /// Accumulators of a session without events.
@@ -192,143 +169,325 @@ impl SessionSlots {
         self.empty.clone()
     }
 
-    /// The session at `place` in `slot`.
-    pub fn get(&self, slot: u32, place: Place) -> Option<&Session> {
-        self.lists[slot as usize].sessions.get(&place).map(|session| &**session)
+    /// Aggregates of the first cell of each session.
+    pub const fn values(&self) -> &Accumulators {
+        &self.values
     }
 
-    /// Sessions in `slot`.
-    pub fn list(&self, slot: u32) -> impl Iterator<Item = &Session> {
-        self.lists[slot as usize].sessions.values().map(|session| &**session)
+    /// The same, to be changed where [`start`](Self::start) or [`extend`](Self::extend) gave the number.
+    pub fn values_mut(&mut self) -> &mut Accumulators {
+        &mut self.values
     }
 
-    /// Place of the session in `slot` whose last event is the earliest.
-    pub fn first(&self, slot: u32) -> Option<Place> {
-        self.lists[slot as usize].sessions.keys().next().copied()
+    /// Bounds of session `id`.
+    pub fn node(&self, id: u32) -> &Node {
+        &self.nodes[id as usize]
+    }
+
+    /// Notes when to look whether session `id` is over.
+    pub fn set_due(&mut self, id: u32, due_ms: i64) {
+        self.nodes[id as usize].due_ms = due_ms;
+    }
+
+    /// Has the last session of a slot some places behind the first of `slots` fetched.
+    #[inline]
+    pub fn prefetch_ahead(&self, slots: &[u32]) {
+        if let Some(slot) = slots.get(2 * AHEAD) {
+            prefetch(&self.lists[*slot as usize]);
+        }
+        if let Some(id) = slots.get(AHEAD).and_then(|slot| self.list(*slot).last()) {
+            prefetch(self.node(*id));
+            self.values.prefetch(*id);
+        }
+    }
+
+    /// Links of session `id`.
+    pub fn links(&self, id: u32) -> impl Iterator<Item = Link> {
+        let node = self.node(id);
+        let plain = Link { lane: node.lane, first_ms: node.start_ms, last_ms: node.last_ms, clock_ms: i64::MIN };
+        let links: &[Link] = node.more.as_ref().map_or(&[], |more| &more.links);
+        node.is_plain().then_some(plain).into_iter().chain(links.iter().copied())
+    }
+
+    /// Numbers of the sessions in `slot`.
+    pub fn list(&self, slot: u32) -> &[u32] {
+        &self.lists[slot as usize].ids
     }
 
     /// Sessions in `slot` whose last event is no earlier than `from_ms`, by it.
-    pub fn lasting(&self, slot: u32, from_ms: i64) -> impl Iterator<Item = (Place, &Session)> {
-        let from = Place { last_ms: from_ms, ..FIRST };
-        self.lists[slot as usize].sessions.range(from..).map(|(place, session)| (*place, &**session))
+    pub fn lasting(&self, slot: u32, from_ms: i64) -> &[u32] {
+        let ids = self.list(slot);
+        // Most lists are short, and most events belong to the last of them.
+        let later = ids.iter().rev().take(4).take_while(|id| self.node(**id).last_ms >= from_ms).count();
+        let from =
+            if later < 4 { ids.len() - later } else { ids.partition_point(|id| self.node(*id).last_ms < from_ms) };
+        &ids[from..]
     }
 
     /// Sessions in `slot` that have part in `[from_ms, to_ms]`, even where they overlap one another.
-    pub fn within(&self, slot: u32, from_ms: i64, to_ms: i64) -> impl Iterator<Item = (Place, &Session)> {
+    pub fn within(&self, slot: u32, from_ms: i64, to_ms: i64) -> impl Iterator<Item = u32> {
         let longest_ms = self.lists[slot as usize].longest_ms;
-        self.lasting(slot, from_ms)
-            .take_while(move |(place, _)| place.last_ms - longest_ms <= to_ms)
-            .filter(move |(place, _)| place.start_ms <= to_ms)
+        let ids = self.lasting(slot, from_ms).iter().copied();
+        ids.take_while(move |id| self.node(*id).last_ms - longest_ms <= to_ms)
+            .filter(move |id| self.node(*id).start_ms <= to_ms)
     }
 
-    /// Puts `session` into `slot`, after the table was touched.
-    pub fn put(&mut self, slot: u32, session: Box<Session>) {
-        let list = &mut self.lists[slot as usize];
-        let place = |nth| Place { last_ms: session.last_ms, start_ms: session.start_ms, nth };
-        let equal = list.sessions.range(place(0)..=place(u32::MAX)).next_back();
-        let place = place(equal.map_or(0, |(other, _)| other.nth + 1));
-        if session.changed {
-            self.changed.insert((slot, place));
+    /// A new plain session of one event in `slot`, after the table was touched. Its aggregates are empty.
+    pub fn start(&mut self, slot: u32, time_ms: i64, cell: i64, lane: i32) -> u32 {
+        self.add(Node {
+            start_ms: time_ms,
+            last_ms: time_ms,
+            due_ms: i64::MIN,
+            cell,
+            lane,
+            slot,
+            epoch: self.epoch,
+            nth: 0,
+            made: self.made.len() as u32,
+            more: None,
+        })
+    }
+
+    /// Makes plain session `id` reach to `time_ms`, after the table was touched; no other session of its key may lie
+    /// between.
+    #[inline]
+    pub fn extend(&mut self, id: u32, time_ms: i64) {
+        let node = &mut self.nodes[id as usize];
+        if node.epoch != self.epoch {
+            node.epoch = self.epoch;
+            self.values.mark(id, &mut self.marks);
+            let mark_end = self.marks.len();
+            self.marked.push(Marked { id, start_ms: node.start_ms, last_ms: node.last_ms, mark_end });
         }
-        list.insert(place, session);
-        self.fresh.insert((slot, place));
+        node.start_ms = node.start_ms.min(time_ms);
+        node.last_ms = node.last_ms.max(time_ms);
+        let list = &mut self.lists[node.slot as usize];
+        list.longest_ms = list.longest_ms.max(node.last_ms - node.start_ms);
     }
 
-    /// Takes the session at `place` out of `slot`, after the table was touched.
-    pub fn take(&mut self, slot: u32, place: Place) -> Option<Box<Session>> {
-        let list = &mut self.lists[slot as usize];
-        let session = list.sessions.remove(&place)?;
-        self.changed.remove(&(slot, place));
-        if !self.fresh.remove(&(slot, place)) {
-            list.settled = list.settled.wrapping_sub(session.digest());
-            self.taken.insert((slot, place), session.clone());
+    /// Puts `session` into `slot`, after the table was touched; gives its number.
+    pub fn put(&mut self, slot: u32, session: &Session) -> u32 {
+        let (cell, values, later) = session.pieces.parts();
+        let more = More::of(session, later);
+        let id = self.add(Node {
+            start_ms: session.start_ms,
+            last_ms: session.last_ms,
+            due_ms: i64::MIN,
+            cell,
+            lane: session.links.first().map_or(0, |link| link.lane),
+            slot,
+            epoch: self.epoch,
+            nth: 0,
+            made: self.made.len() as u32,
+            more,
+        });
+        self.values.merge(id, values, 0);
+        id
+    }
+
+    /// Copy of session `id`.
+    pub fn copy(&self, id: u32) -> Session {
+        let (node, mut values) = (self.node(id), self.empty.clone());
+        values.merge(0, &self.values, id);
+        let more = node.more.as_deref();
+        Session {
+            start_ms: node.start_ms,
+            last_ms: node.last_ms,
+            links: self.links(id).collect(),
+            pieces: Pieces::from_parts(node.cell, values, more.map_or_else(Vec::new, |more| more.later.clone())),
+            changed: more.is_some_and(|more| more.changed),
+            written: more.and_then(|more| more.written.clone()),
         }
-        Some(session)
     }
 
-    /// Sessions whose rows do not say all, by slot.
-    pub fn changed(&self) -> impl Iterator<Item = (u32, Place)> {
-        self.changed.iter().copied()
+    /// Takes session `id` out, after the table was touched.
+    pub fn take(&mut self, id: u32) -> Session {
+        let session = self.copy(id);
+        self.remove(id);
+        session
+    }
+
+    /// Drops session `id`, after the table was touched.
+    pub fn remove(&mut self, id: u32) {
+        self.unlink(id);
+        let made = std::mem::replace(&mut self.nodes[id as usize].made, SETTLED);
+        if made == SETTLED {
+            return self.taken.push(id);
+        }
+        self.made.swap_remove(made as usize);
+        if let Some(moved) = self.made.get(made as usize) {
+            self.nodes[*moved as usize].made = made;
+        }
+        self.release(id);
+    }
+
+    /// Gives `node` a number and a place, behind all of the same time.
+    fn add(&mut self, mut node: Node) -> u32 {
+        let ids = &self.lists[node.slot as usize].ids;
+        if ids.last().is_some_and(|last| self.node(*last).place() >= node.place()) {
+            let after = ids.partition_point(|id| self.node(*id).place() <= Place { nth: u32::MAX, ..node.place() });
+            let before = after.checked_sub(1).map(|at| self.node(ids[at]).place());
+            let equal = before.filter(|place| Place { nth: 0, ..*place } == node.place());
+            node.nth = equal.map_or(0, |place| place.nth + 1);
+        }
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.values.push_empty();
+            self.nodes.len() as u32
+        });
+        match self.nodes.get_mut(id as usize) {
+            Some(place) => *place = node,
+            None => self.nodes.push(node),
+        }
+        self.made.push(id);
+        self.link(id);
+        id
+    }
+
+    /// Takes back the number of a session that is in no list.
+    fn release(&mut self, id: u32) {
+        self.values.restore(id, &mut Reader::new(&self.blank));
+        let node = &mut self.nodes[id as usize];
+        (node.more, node.made) = (None, SETTLED);
+        self.free.push(id);
+    }
+
+    /// Puts session `id` into the list of its key.
+    fn link(&mut self, id: u32) {
+        let node = self.node(id);
+        let (slot, place, length_ms) = (node.slot as usize, node.place(), node.last_ms - node.start_ms);
+        let before = |other: &u32| self.node(*other).place() < place;
+        let ids = &self.lists[slot].ids;
+        let at = if ids.last().is_none_or(before) { ids.len() } else { ids.partition_point(before) };
+        self.count_more(id, true);
+        let list = &mut self.lists[slot];
+        list.longest_ms = if list.ids.is_empty() { length_ms } else { list.longest_ms.max(length_ms) };
+        list.ids.insert(at, id);
+    }
+
+    /// Takes session `id` out of the list of its key.
+    fn unlink(&mut self, id: u32) {
+        let (slot, place) = (self.node(id).slot as usize, self.node(id).place());
+        let ids = &self.lists[slot].ids;
+        let at = if ids[0] == id { 0 } else { ids.partition_point(|other| self.node(*other).place() < place) };
+        debug_assert_eq!(ids[at], id);
+        self.count_more(id, false);
+        self.nodes[id as usize].due_ms = i64::MIN;
+        self.lists[slot].ids.remove(at);
+    }
+
+    /// Counts what session `id` has and plain ones have not, in or out.
+    fn count_more(&mut self, id: u32, added: bool) {
+        let node = &self.nodes[id as usize];
+        let Some(more) = &node.more else { return };
+        let (bytes, entry) = (more.byte_len(self.empty.byte_len() + size_of::<Accumulators>()), (node.slot, id));
+        if added {
+            self.more_bytes += bytes;
+            if more.changed {
+                self.changed.insert(entry);
+            }
+        } else {
+            self.more_bytes -= bytes;
+            self.changed.remove(&entry);
+        }
+    }
+
+    /// Numbers of the sessions whose rows do not say all, by slot.
+    pub fn changed(&self) -> impl Iterator<Item = u32> {
+        self.changed.iter().map(|(_, id)| *id)
+    }
+
+    fn digest_of(&self, id: u32) -> u64 {
+        let (node, more) = (self.node(id), self.node(id).more.as_deref());
+        let later = more.into_iter().flat_map(|more| &more.later);
+        let pieces = later.fold(digest_of_cell(node.cell, &self.values, id), |sum, (cell, values)| {
+            sum.wrapping_add(digest_of_cell(*cell, values, 0))
+        });
+        let written = more.and_then(|more| more.written.as_deref());
+        let changed = more.is_some_and(|more| more.changed);
+        digest_of_session((node.start_ms, node.last_ms), self.links(id), pieces, changed, written)
     }
 
     /// Number of sessions in all slots.
     pub fn count(&self) -> usize {
-        self.lists.iter().map(|list| list.sessions.len()).sum()
+        self.nodes.len() - self.free.len() - self.taken.len()
     }
 
-    /// Sessions put in and taken out since the last commit.
+    /// Sessions made, changed and taken out since the last commit.
     #[cfg(test)]
     pub fn changes(&self) -> usize {
-        self.fresh.len() + self.taken.len()
-    }
-
-    fn fresh_of(&self, slot: u32) -> impl Iterator<Item = Place> {
-        self.fresh.range((slot, FIRST)..).take_while(move |(other, _)| *other == slot).map(|(_, place)| *place)
+        self.made.len() + self.marked.len() + self.taken.len()
     }
 }
 
 impl Slots for SessionSlots {
     fn push_empty(&mut self) {
-        self.lists.push(SessionList::default());
+        self.lists.push(List::default());
     }
     fn truncate(&mut self, len: usize) {
         self.lists.truncate(len);
-        self.fresh.split_off(&(len as u32, FIRST));
-        self.changed.split_off(&(len as u32, FIRST));
     }
-    /// Nothing: `fresh` and `taken` tell the change session by session.
+    fn prefetch(&self, slot: u32) {
+        prefetch(&self.lists[slot as usize]);
+    }
+    /// Nothing: sessions are marked one by one.
     fn mark(&self, _slot: u32, _out: &mut Vec<u8>) {}
-    fn restore(&mut self, slot: u32, _mark: &mut Reader<'_>) {
-        let fresh: Vec<Place> = self.fresh_of(slot).collect();
-        let list = &mut self.lists[slot as usize];
-        for place in fresh {
-            list.sessions.remove(&place);
-            self.fresh.remove(&(slot, place));
-            self.changed.remove(&(slot, place));
-        }
-        let mut taken = self.taken.split_off(&(slot, FIRST));
-        self.taken.append(&mut taken.split_off(&(slot + 1, FIRST)));
-        for ((_, place), session) in taken {
-            if session.changed {
-                self.changed.insert((slot, place));
-            }
-            list.insert(place, session);
-            list.settle(place);
-        }
-    }
+    fn restore(&mut self, _slot: u32, _mark: &mut Reader<'_>) {}
     fn commit(&mut self) {
-        self.taken.clear();
-        for (slot, place) in std::mem::take(&mut self.fresh) {
-            self.lists[slot as usize].settle(place);
+        for id in std::mem::take(&mut self.taken) {
+            self.release(id);
         }
+        for id in std::mem::take(&mut self.made) {
+            self.nodes[id as usize].made = SETTLED;
+        }
+        self.marked.clear();
+        self.marks.clear();
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+    fn rollback(&mut self) {
+        for id in std::mem::take(&mut self.made) {
+            self.unlink(id);
+            self.release(id);
+        }
+        let (marked, marks, taken) =
+            (std::mem::take(&mut self.marked), std::mem::take(&mut self.marks), std::mem::take(&mut self.taken));
+        let gone: BTreeSet<u32> = taken.iter().copied().collect();
+        let mut start = 0;
+        for Marked { id, start_ms, last_ms, mark_end } in marked {
+            if !gone.contains(&id) {
+                self.unlink(id);
+            }
+            self.values.restore(id, &mut Reader::new(&marks[start..mark_end]));
+            start = mark_end;
+            let node = &mut self.nodes[id as usize];
+            (node.start_ms, node.last_ms) = (start_ms, last_ms);
+            if !gone.contains(&id) {
+                self.link(id);
+            }
+        }
+        taken.into_iter().for_each(|id| self.link(id));
+        self.epoch = self.epoch.wrapping_add(1);
     }
     fn digest(&self, slot: u32) -> u64 {
-        let list = &self.lists[slot as usize];
-        let fresh = self.fresh_of(slot).filter_map(|place| list.sessions.get(&place));
-        fresh.fold(list.settled, |sum, session| sum.wrapping_add(session.digest()))
+        self.list(slot).iter().fold(0, |sum, id| sum.wrapping_add(self.digest_of(*id)))
     }
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
-        out.put_varint(self.lists[slot as usize].sessions.len() as u64);
-        self.list(slot).for_each(|session| session.encode(out));
+        out.put_varint(self.list(slot).len() as u64);
+        self.list(slot).iter().for_each(|id| self.copy(*id).encode(out));
     }
     fn decode(&mut self, slot: u32, saved: &mut Reader<'_>) -> Result<()> {
         for _ in 0..saved.count(17)? {
             let session = Session::decode(&self.empty, saved)?;
-            self.put(slot, Box::new(session));
+            self.put(slot, &session);
         }
         Ok(())
     }
     fn byte_len(&self) -> usize {
-        let piece = self.empty.byte_len().max(16);
-        let entry = size_of::<Place>() + size_of::<Session>() + size_of::<Link>() + piece;
-        let later: usize =
-            (0..self.lists.len() as u32).flat_map(|slot| self.list(slot)).map(|it| it.pieces.later()).sum();
-        let lists = self.lists.len() * size_of::<SessionList>();
-        let written = |session: &Session| session.written.as_ref().map_or(0, |written| written.byte_len());
-        let written: usize = (0..self.lists.len() as u32).flat_map(|slot| self.list(slot)).map(written).sum();
-        lists + written + (self.count() + self.taken.len()) * entry + later * (piece + size_of::<Accumulators>())
+        let spilled: usize = self.changed.len() * 8 + self.more_bytes + self.marks.len();
+        let marked = self.marked.len() * size_of::<Marked>() + (self.made.len() + self.taken.len()) * 4;
+        let nodes = self.nodes.len() * size_of::<Node>() + self.free.len() * 4;
+        self.lists.len() * size_of::<List>() + nodes + self.values.byte_len() + marked + spilled
     }
     fn is_vacant(&self, slot: u32) -> bool {
-        self.lists[slot as usize].sessions.is_empty()
+        self.list(slot).is_empty()
     }
 }

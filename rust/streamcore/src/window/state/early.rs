@@ -5,7 +5,7 @@
 //! where a window fires, so that early and final rows come in one order however the input is cut.
 //! Invariant: a row leaves early only for a window that is not over at the clock.
 
-use super::{AlignedWindows, BucketRows, SlotCache, next_revision, parts, slots_by_key, window_bucket};
+use super::{AlignedWindows, BucketRows, SlotCache, merge, next_revision, parts, slots_by_key, window_bucket};
 use crate::batch::Groups;
 use crate::error::Result;
 use crate::state::{BucketKey, Buckets, NoValue, Slots, StateTable, key_hash};
@@ -122,11 +122,7 @@ impl AlignedWindows {
         let Some(changed) = &mut self.changed else { return };
         let mut slots = SlotCache::new(groups);
         for (bucket, rows) in buckets {
-            slots.next_table();
-            let table = changed.bucket(*bucket);
-            for row in rows {
-                slots.slot(table, groups.of_row[*row as usize]);
-            }
+            slots.slots(changed.bucket(*bucket), rows);
         }
     }
 
@@ -171,8 +167,9 @@ impl AlignedWindows {
     /// The rows that `keys`, all of which it has, would have in the window called `name`.
     fn rows_as_they_are(&self, name: i64, keys: &BTreeSet<Vec<u8>>) -> Result<ResultRows> {
         let mut rows = ResultRows::new(&self.plan);
-        let merged = self.merge_slices(name, Some(keys));
-        if let Some(table) = merged.as_ref().or_else(|| parts(&self.slices, &self.windows, name).next()) {
+        let parts: Vec<_> = parts(&self.slices, &self.windows, name).collect();
+        let merged = (parts.len() > 1).then(|| merge(&self.plan, &parts, Some(keys)));
+        if let Some(table) = merged.as_ref().or(parts.first().copied()) {
             let row = RowOf { bounds: self.windows.bounds(name), revision: 0, is_final: false };
             for slot in slots_by_key(table, Some(keys)) {
                 rows.push(&self.plan, table.key(slot), table.slots(), slot, row)?;
