@@ -138,6 +138,9 @@ class FakeEngine:
     def stages(self) -> dict[str, dict[str, int]]:
         return {}
 
+    def lost_values(self) -> dict[str, tuple[int, str]]:
+        return {}
+
     def dedupes(self) -> dict[str, dict[str, float]]:
         return {}
 

@@ -33,8 +33,10 @@ ENGINE_LAYERS = (
     {"batch", "buffer", "codec", "spec"},
     {"raw", "results", "state", "metrics", "watermark"},
     {"expr", "generate", "group", "encode", "checkpoint", "dedupe"},
-    {"decode", "window", "infer"},
-    {"arrays", "plan"},
+    {"decode", "infer"},
+    {"arrays"},
+    {"window"},
+    {"plan"},
     {"flow"},
     {"table"},
     {"stage"},
@@ -47,7 +49,7 @@ STEPS = {"dedupe", "expr", "window"}
 
 # The package, from the bottom up: a module imports from its own row and the rows above it.
 PACKAGE_LAYERS = (
-    {"_core", "errors", "clock", "signals", "versions", "aggregates", "report"},
+    {"_core", "errors", "clock", "signals", "versions", "aggregates", "user_aggregates", "report"},
     {"config"},
     {"checkpoint", "kafka_client", "kafka_producer", "memory_log", "options", "tables", "topics", "windows"},
     {"dead_letters", "functions", "inference", "outputs", "progress", "sinks", "sources", "stream", "views"},

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         FencedError,
         LateRowsWarning,
         LedgerError,
+        LostValuesWarning,
         Problem,
         RefusedRecordsWarning,
         SinkError,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from streamcore.run import Run
     from streamcore.sources.iterable import Record
     from streamcore.tables import Batch, Table
+    from streamcore.user_aggregates import aggregate
     from streamcore.windows import cumulate, hopping, session, sliding, tumbling, whole
 
 _HOMES = {
@@ -91,6 +93,7 @@ _HOMES = {
         *(
             "LateRowsWarning",
             "LedgerError",
+            "LostValuesWarning",
             "Problem",
             "RefusedRecordsWarning",
             "SinkError",
@@ -102,6 +105,7 @@ _HOMES = {
     "streamcore.run": ("Run",),
     "streamcore.sources.iterable": ("Record",),
     "streamcore.tables": ("Batch", "Table"),
+    "streamcore.user_aggregates": ("aggregate",),
     "streamcore.windows": ("cumulate", "hopping", "session", "sliding", "tumbling", "whole"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -117,6 +121,7 @@ __all__ = [
     "KafkaConnection",
     "LateRowsWarning",
     "LedgerError",
+    "LostValuesWarning",
     "Pipeline",
     "Problem",
     "Record",
@@ -128,6 +133,7 @@ __all__ = [
     "StateError",
     "Table",
     "__version__",
+    "aggregate",
     "all",
     "any",
     "approx_distinct",

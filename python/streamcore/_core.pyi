@@ -274,6 +274,12 @@ class Pipeline:
 
         The counters are those of a lane's ledger; here they count rows of the window, not records.
         """
+    def lost_values(self) -> dict[str, tuple[int, str]]:
+        """For each aggregate of which values are null since they were not to be had: how many, and why the first was.
+
+        Sums beyond their type, and values for which a function of the user failed. Since the pipeline was made; rows of
+        epochs that were tried again count each time.
+        """
     def dedupes(self) -> dict[str, dict[str, float]]:
         """What each dedupe step (`steps[0]`) holds in all lanes.
 

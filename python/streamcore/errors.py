@@ -120,6 +120,10 @@ class RefusedRecordsWarning(UserWarning):
     """Records could not be read or used, so they are in no result and nothing keeps them."""
 
 
+class LostValuesWarning(UserWarning):
+    """Values of a collected table are null: sums beyond their type, or of functions that failed."""
+
+
 class LateRowsWarning(UserWarning):
     """A bounded read left rows out because they came after their window had closed."""
 

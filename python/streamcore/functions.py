@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from streamcore import _core
-from streamcore.config import MapBatchesStep, PipelineConfig, function_name
+from streamcore.config import AggregateFunction, MapBatchesStep, PipelineConfig, WindowStep, function_name
 from streamcore.errors import ConfigError, Problem
 from streamcore.tables import Batch
+from streamcore.user_aggregates import PARTS, missing_part
 
 Function = Callable[[_core.Batch], object]
 """Arrow, or the reason why there is none."""
@@ -23,11 +24,27 @@ Function = Callable[[_core.Batch], object]
 
 def functions_of(config: PipelineConfig) -> dict[str, Function]:
     """What `_core.Pipeline` calls, by name. Raises `ConfigError` for a function that cannot be found."""
-    steps = [(index, step) for index, step in enumerate(config.steps) if isinstance(step, MapBatchesStep)]
-    return {
-        function_name(step.map_batches): guarded(resolved(step.map_batches, f"steps[{index}].map_batches"))
-        for index, step in steps
-    }
+    found: dict[str, Function] = {}
+    for index, step in enumerate(config.steps):
+        if isinstance(step, MapBatchesStep):
+            function = resolved(step.map_batches, f"steps[{index}].map_batches")
+            found[function_name(step.map_batches)] = guarded(function)
+        if isinstance(step, WindowStep):
+            for name, declared in step.functions.items():
+                found |= _parts(declared, f"steps[{index}].functions.{name}.function")
+    return found
+
+
+def _parts(declared: AggregateFunction, path: str) -> dict[str, Function]:
+    """The functions of an aggregate, all of one object of its class."""
+    made = resolved(declared.function, path)
+    problem = missing_part(made, path)
+    if problem is None and not isinstance(made, type):
+        problem = Problem(path, f"{function_name(declared.function)} is no class")
+    if problem is not None:
+        raise ConfigError("the pipeline has 1 mistake", [problem])
+    functions, named = made(), function_name(declared.function)
+    return {f"{named}.{part}": guarded(getattr(functions, part)) for part in PARTS}
 
 
 def resolved(function: str | Callable[..., Any], path: str) -> Callable[..., Any]:

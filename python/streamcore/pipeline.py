@@ -20,6 +20,7 @@ from streamcore.config.steps import tag_of
 from streamcore.config.validation import validated
 from streamcore.errors import ConfigError
 from streamcore.sinks.base import Sink
+from streamcore.user_aggregates import Aggregate, AggregateCall
 from streamcore.windows import Window
 
 if TYPE_CHECKING:
@@ -304,15 +305,19 @@ class Windowed:
     pipeline: Pipeline
     keys: Mapping[str, Any]
 
-    def agg(self, aggregates: Mapping[str, str] | None = None, /, **more: Any) -> Pipeline:
+    def agg(self, aggregates: Mapping[str, str | AggregateCall] | None = None, /, **more: Any) -> Pipeline:
         """Names the result columns: `.agg(views=sc.count(), slow="count() where payload.dwell_ms > 30000")`.
 
-        With a mapping, the keywords are the parameters of its expressions.
+        A column may be the call of an aggregate of your own, see `sc.aggregate`. With a mapping, the keywords are the
+        parameters of its expressions. Raises `ConfigError` for two aggregates of your own with one name.
         """
-        columns = more if aggregates is None else dict(aggregates)
+        given = more if aggregates is None else dict(aggregates)
         parameters = {} if aggregates is None else more
-        config = _with_step(self.pipeline.config, {**self.keys, "aggregate": columns}, parameters)
-        return replace(self.pipeline, config=config)
+        columns = {name: call.text if isinstance(call, AggregateCall) else call for name, call in given.items()}
+        keys = {**self.keys, "aggregate": columns}
+        if functions := _functions(given.values()):
+            keys["functions"] = functions
+        return replace(self.pipeline, config=_with_step(self.pipeline.config, keys, parameters))
 
     def __repr__(self) -> str:
         return f"<{self.keys['window']} window; .agg(views=sc.count()) says what is computed>"
@@ -329,6 +334,17 @@ def load(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Pipelin
 def _with_step(config: PipelineConfig, keys: Mapping[str, Any], parameters: Mapping[str, Any]) -> PipelineConfig:
     step = {**keys, "parameters": dict(parameters)} if parameters else dict(keys)
     return validated(config, {"steps": (*config.steps, step)})
+
+
+def _functions(columns: Iterable[object]) -> dict[str, Any]:
+    """What a window step declares of the aggregates of the user among its columns."""
+    known: dict[str, Aggregate] = {}
+    for column in columns:
+        if isinstance(column, AggregateCall):
+            own = column.aggregate
+            if known.setdefault(own.name, own) != own:
+                raise ConfigError(f"two aggregates are called {own.name}; give one of them another name")
+    return {name: {"function": own.function, **own.declared} for name, own in known.items()}
 
 
 def _given(keys: Mapping[str, Any]) -> dict[str, Any]:

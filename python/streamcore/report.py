@@ -94,6 +94,9 @@ class Report:
     """For each stage behind a window in this run, where that window's rows went: `read = applied + filtered + duplicate
     + late + rejected`, counted in rows."""
 
+    lost_values: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """By result column, how many of its values in this run are null since they were not to be had, and why the first
+    was: a sum beyond its type, or a function of yours that failed."""
     dedupes: dict[str, dict[str, float]] = field(default_factory=dict)
     """What each dedupe step holds, in all lanes: `ids`, `generations`, `bytes`; of filters also `fill` (of those filled
     the furthest), `false_drop_rate` (as it is now, an upper bound) and `false_drops_expected` (since the state began)."""

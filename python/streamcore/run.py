@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from streamcore.assemble import Plan, assemble, make_plan
 from streamcore.clock import Clock, SystemClock
-from streamcore.errors import ConfigError, LateRowsWarning, RefusedRecordsWarning, StateError
+from streamcore.errors import ConfigError, LateRowsWarning, LostValuesWarning, RefusedRecordsWarning, StateError
 from streamcore.options import RunOptions
 from streamcore.report import Report
 from streamcore.runner import Observer, Runner
@@ -337,6 +337,12 @@ def _warn(report: Report) -> None:
             f"{report.ledger.rejected} of {report.ledger.read} records could not be used; they are not in the table. "
             f"The first: {report.first_refusal}",
             RefusedRecordsWarning,
+            stacklevel=4,
+        )
+    for column, (count, first) in report.lost_values.items():
+        warnings.warn(
+            f"{count} values of {column} are null, since they were not to be had. The first: {first}",
+            LostValuesWarning,
             stacklevel=4,
         )
     for stage, counts in report.stages.items():

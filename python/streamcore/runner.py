@@ -145,6 +145,7 @@ class Runner:
             batches_not_interned=self._engine.batches_not_interned,
             lanes=self._committer.ledger(),
             stages=self._committer.stages(),
+            lost_values=self._engine.lost_values(),
             dedupes=self._engine.dedupes(),
         )
 

@@ -30,6 +30,14 @@ CONFIG = PipelineConfig.model_validate(
                 "min_start": "2026-01-01T00:00:00Z",
                 "by": ["b"],
                 "aggregate": {"n": "count()"},
+                "functions": {
+                    "odd": {
+                        "function": "jobs:Odd",
+                        "arguments": {"x": "int64"},
+                        "state": {"s": "bool"},
+                        "returns": "bool",
+                    }
+                },
                 "emit": "updates",
                 "emit_every": "10s",
                 "allowed_lateness": "5s",
@@ -69,6 +77,16 @@ def test_every_key_of_the_engine_is_written_out() -> None:
         },
         "by": [{"name": "b", "text": "b", "parameters": {}}],
         "aggregates": [{"name": "n", "text": "count()", "parameters": {}}],
+        "functions": [
+            {
+                "name": "odd",
+                "function": "jobs:Odd",
+                "arguments": [{"name": "x", "type": "int64"}],
+                "state": [{"name": "s", "type": "bool"}],
+                "returns": "bool",
+                "version": 1,
+            }
+        ],
         "emit": "updates",
         "emit_every_ms": 10_000,
         "emit_when": None,

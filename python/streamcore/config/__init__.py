@@ -36,6 +36,7 @@ from streamcore.config.sources import (
     SourceConfig,
 )
 from streamcore.config.steps import (
+    AggregateFunction,
     CumulateStep,
     DedupeStep,
     FilterStep,
@@ -53,6 +54,7 @@ from streamcore.config.steps import (
 from streamcore.config.toml_text import to_toml
 
 __all__ = [
+    "AggregateFunction",
     "Connection",
     "ConsoleSinkConfig",
     "CumulateStep",

@@ -13,6 +13,7 @@ from streamcore.config.durations import Months
 from streamcore.config.models import LimitsConfig, PipelineConfig
 from streamcore.config.sources import KeyedSource, SourceConfig
 from streamcore.config.steps import (
+    AggregateFunction,
     CumulateStep,
     DedupeStep,
     FilterStep,
@@ -70,19 +71,30 @@ def _step(step: StepConfig) -> dict[str, Any]:
             return dedupe
         return {**dedupe, "bloom": {"capacity": step.capacity, "false_drop_rate": step.false_drop_rate}}
     if isinstance(step, MapBatchesStep):
-        schema = [{"name": name, "type": kind} for name, kind in step.types.items()]
-        return {"verb": "map_batches", "function": function_name(step.map_batches), "schema": schema}
+        named = function_name(step.map_batches)
+        return {"verb": "map_batches", "function": named, "schema": _typed(step.types)}
     return {
         "verb": "window",
         "kind": _window_kind(step),
         "by": _named(step.by, step.parameters),
         "aggregates": _named(step.aggregate, step.parameters),
+        "functions": [_aggregate(name, function) for name, function in step.functions.items()],
         "emit": step.emit,
         "emit_every_ms": step.emit_every,
         "emit_when": None if step.emit_when is None else {"text": step.emit_when, "parameters": step.parameters},
         "allowed_lateness_ms": step.allowed_lateness,
         "null_keys": step.null_keys,
     }
+
+
+def _aggregate(name: str, function: AggregateFunction) -> dict[str, Any]:
+    typed = {part: _typed(getattr(function, part)) for part in ("arguments", "state")}
+    own = {"name": name, "function": function_name(function.function)}
+    return {**own, **typed, "returns": function.returns, "version": function.version}
+
+
+def _typed(types: dict[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "type": kind} for name, kind in types.items()]
 
 
 def _window_kind(

@@ -18,7 +18,7 @@ from streamcore.config.problems import SINKS, SOURCES
 from streamcore.config.schema import json_schema
 from streamcore.config.sinks import DeadLettersConfig, SinkBase
 from streamcore.config.sources import SourceBase
-from streamcore.config.steps import STEP_MODELS, VERBS, WindowStep
+from streamcore.config.steps import STEP_MODELS, VERBS, AggregateFunction, WindowStep
 from streamcore.config.toml_text import LEADING
 
 HEAD = """# The pipeline file
@@ -57,6 +57,7 @@ def _sections() -> Iterator[str]:
         if tag in VERBS:
             yield _section(f"### `{tag}`", model)
     yield _section("### `window`", WindowStep)
+    yield _section("#### `[steps.functions.NAME]`", AggregateFunction)
     for tag, model in STEP_MODELS.items():
         if tag not in VERBS:
             yield _section(f'#### `window = "{tag}"`', model, without=_keys(WindowStep))

@@ -191,6 +191,18 @@ class MapBatchesStep(StepBase):
     )
 
 
+class AggregateFunction(Model):
+    """An aggregate of your own: what it takes, what a state of it is, and what it gives."""
+
+    function: Annotated[
+        Any, BeforeValidator(_function), PlainSerializer(function_name), WithJsonSchema({"type": "string"})
+    ] = setting(..., 'The class with `init`, `merge` and `finish`, as `"module:name"`.')
+    arguments: dict[str, str] = setting(..., "The arguments it takes, in order: name and type.", min_length=1)
+    state: dict[str, str] = setting(..., "The columns of a state: name and type.", min_length=1)
+    returns: str = setting(..., "Type of the result.")
+    version: int = setting(1, "Version of the state; saved state of another one is refused.", ge=0, le=2**32 - 1)
+
+
 class WindowStep(Parameterised):
     """Groups and aggregates per window; the keys that every kind of window has."""
 
@@ -199,6 +211,9 @@ class WindowStep(Parameterised):
     )
     aggregate: dict[str, Expression] = setting(
         ..., "Result columns: name and call, as `count() where status >= 500`.", min_length=1
+    )
+    functions: dict[str, AggregateFunction] = setting(
+        {}, "Aggregates of your own, by the name that calls in `aggregate` have for them (see the guide)."
     )
     emit: Literal["final", "updates"] = setting(
         "final", "`final`: one row when a window closes. `updates`: changed rows at each commit, then the final one."

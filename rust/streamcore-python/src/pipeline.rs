@@ -201,6 +201,14 @@ impl Pipeline {
         })
     }
 
+    /// For each aggregate of which values were not to be had: how many, and why the first was.
+    fn lost_values(&self, py: Python<'_>) -> PyResult<BTreeMap<String, (u64, String)>> {
+        self.run(py, |pipeline| {
+            let lost = pipeline.lost_values().into_iter();
+            Ok(lost.map(|(name, count, first)| (name, (count, first.to_owned()))).collect())
+        })
+    }
+
     /// What each `dedupe` step holds, by its name: `ids`, `generations`, `bytes`, `fill`, `false_drop_rate`,
     /// `false_drops_expected`.
     fn dedupes(&self, py: Python<'_>) -> PyResult<BTreeMap<String, BTreeMap<&'static str, f64>>> {

@@ -19,9 +19,9 @@ use crate::dedupe::Remembered;
 use crate::error::{Error, ErrorKind, Problem, Result};
 use crate::lane::{Lane, LaneOutput};
 use crate::metrics::Ledger;
-use crate::plan::{Plan, Step, analyse};
+use crate::plan::{Plan, StagePlan, Step, analyse};
 use crate::raw::RawBatch;
-use crate::spec::{Spec, StepSpec};
+use crate::spec::{AggregateSpec, Spec, StepSpec};
 use crate::stage::{Fired, StageOutput, Stages};
 use crate::watermark::{Minimum, minimum};
 use crate::window::rows::ResultRows;
@@ -372,6 +372,14 @@ impl Pipeline {
         ledgers
     }
 
+    /// For each aggregate of which values were not to be had: its name, how many, and why the first was.
+    #[must_use]
+    pub fn lost_values(&self) -> Vec<(String, u64, &str)> {
+        let windows = std::iter::once(self.plan.window()).chain(self.plan.stages.iter().map(StagePlan::window));
+        let told = windows.flatten().flat_map(|window| window.names.iter().zip(window.lost.iter()));
+        told.filter_map(|(name, lost)| lost.told().map(|(count, first)| (name.clone(), count, first))).collect()
+    }
+
     /// What each `dedupe` step holds, in all lanes.
     #[must_use]
     pub fn remembered(&self) -> Vec<(&str, Remembered)> {
@@ -444,12 +452,22 @@ impl Pipeline {
 
 /// Functions that the description names and nobody handed over.
 fn missing_functions(spec: &Spec) -> Vec<Problem> {
-    let missing = |(number, step): (usize, &StepSpec)| match step {
-        StepSpec::MapBatches { function, .. } if spec.functions.get(function).is_none() => {
-            let at = format!("steps[{number}].map_batches");
-            Some(Problem::new(at, format!("the function {function} was not handed over with the description")))
-        }
-        _ => None,
+    let missing = |at: String, function: &str| {
+        let message = format!("the function {function} was not handed over with the description");
+        spec.functions.get(function).is_none().then(|| Problem::new(at, message))
     };
-    spec.steps.iter().enumerate().filter_map(missing).collect()
+    let of_step = |(number, step): (usize, &StepSpec)| match step {
+        StepSpec::MapBatches { function, .. } => {
+            missing(format!("steps[{number}].map_batches"), function).into_iter().collect()
+        }
+        StepSpec::Window(window) => {
+            let parts = window.functions.iter().flat_map(|user| AggregateSpec::PARTS.map(|part| (user, part)));
+            let missing_part = |(user, part): (&AggregateSpec, &str)| {
+                missing(format!("steps[{number}].functions.{}", user.name), &user.part(part))
+            };
+            parts.filter_map(missing_part).collect::<Vec<_>>()
+        }
+        _ => Vec::new(),
+    };
+    spec.steps.iter().enumerate().flat_map(of_step).collect()
 }

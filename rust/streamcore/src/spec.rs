@@ -191,6 +191,35 @@ pub struct BloomSpec {
     pub capacity: Option<u64>,
 }
 
+/// An aggregate of the user.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct AggregateSpec {
+    /// What calls name it.
+    pub name: String,
+    /// Its functions are handed over under this name, with `.init`, `.merge` and `.finish` behind it.
+    pub function: String,
+    /// The arguments it takes.
+    pub arguments: Vec<TypedSpec>,
+    /// The columns of a state.
+    pub state: Vec<TypedSpec>,
+    /// Type of the result.
+    pub returns: String,
+    /// Of its state: saved state of another version is refused.
+    pub version: u32,
+}
+
+impl AggregateSpec {
+    /// The parts of an aggregate, as they stand behind its name.
+    pub const PARTS: [&'static str; 3] = ["init", "merge", "finish"];
+
+    /// What a part is handed over as.
+    #[must_use]
+    pub fn part(&self, part: &str) -> String {
+        format!("{}.{part}", self.function)
+    }
+}
+
 /// A column with its type.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -213,6 +242,9 @@ pub struct WindowSpec {
     pub by: Vec<NamedSpec>,
     /// Aggregate columns.
     pub aggregates: Vec<NamedSpec>,
+    /// Aggregates of the user that they call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub functions: Vec<AggregateSpec>,
     /// When rows leave.
     #[serde(default)]
     pub emit: EmitSpec,

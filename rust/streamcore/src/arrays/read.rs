@@ -15,19 +15,26 @@ use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType as ArrowType, TimeUnit};
 
 /// The columns of `batches` that `wanted` names, of those types, end to end; or what does not fit, in words that quote
-/// no value.
-pub fn read_columns(batches: &[RecordBatch], wanted: &[(String, DataType)]) -> Result<Vec<Column>, String> {
+/// no value and name what declares them.
+pub fn read_columns(
+    batches: &[RecordBatch],
+    wanted: &[(String, DataType)],
+    declared_by: &str,
+) -> Result<Vec<Column>, String> {
     let mut columns: Vec<Column> = wanted.iter().map(|(_, data_type)| Column::new(*data_type)).collect();
     for batch in batches {
         for ((name, data_type), column) in wanted.iter().zip(&mut columns) {
             let Some(array) = batch.column_by_name(name) else {
                 let schema = batch.schema();
                 let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-                return Err(format!("it gave no column {name}, which schema declares; it gave {}", known.join(", ")));
+                return Err(format!(
+                    "it gave no column {name}, which {declared_by} declares; it gave {}",
+                    known.join(", ")
+                ));
             };
             append(array.as_ref(), *data_type, column).map_err(|wrong| match wrong {
                 Wrong::Type => format!(
-                    "it gave {name} as {}, and schema declares {data_type}: convert it in the function",
+                    "it gave {name} as {}, and {declared_by} declares {data_type}: convert it in the function",
                     array.data_type()
                 ),
                 Wrong::Value => format!("it gave a value in {name} that {data_type} does not hold exactly"),
@@ -158,7 +165,8 @@ mod tests {
 
     fn read(array: ArrayRef, data_type: DataType) -> Result<Column, String> {
         let batch = RecordBatch::try_from_iter_with_nullable([("x", array, true)]).expect("a batch");
-        read_columns(&[batch.clone(), batch], &[("x".to_owned(), data_type)]).map(|mut columns| columns.remove(0))
+        read_columns(&[batch.clone(), batch], &[("x".to_owned(), data_type)], "schema")
+            .map(|mut columns| columns.remove(0))
     }
 
     fn values(array: ArrayRef, data_type: DataType) -> Vec<String> {
@@ -193,7 +201,7 @@ mod tests {
         assert!(endless.starts_with("it gave a value in x"));
         assert!(refused(Arc::new(TimestampMicrosecondArray::from(vec![1])), DataType::Timestamp).contains("exactly"));
         let batch = RecordBatch::try_from_iter([("y", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).expect("one");
-        let missing = read_columns(&[batch], &[("x".to_owned(), DataType::Int64)]).expect_err("missing");
+        let missing = read_columns(&[batch], &[("x".to_owned(), DataType::Int64)], "schema").expect_err("missing");
         assert_eq!(missing, "it gave no column x, which schema declares; it gave y");
     }
 }

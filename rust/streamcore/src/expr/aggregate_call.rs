@@ -7,6 +7,7 @@
 use super::lexer::Span;
 use super::types::Checker;
 use super::{Condition, Expression, Parameters, Scope, functions, parse, problems};
+use crate::batch::DataType;
 use crate::error::Problem;
 
 /// A call of an aggregate function over rows.
@@ -50,12 +51,29 @@ impl AggregateCall {
         scope: &mut dyn Scope,
         path: &str,
     ) -> Result<Self, Vec<Problem>> {
+        Self::compile_hinted(text, parameters, scope, path, &|_, _| None)
+    }
+
+    /// The same, where `declared` knows which types the arguments of a function have.
+    pub fn compile_hinted(
+        text: &str,
+        parameters: &Parameters,
+        scope: &mut dyn Scope,
+        path: &str,
+        declared: &dyn Fn(&str, usize) -> Option<DataType>,
+    ) -> Result<Self, Vec<Problem>> {
         let call = parse::aggregate(text).map_err(|mistake| vec![mistake.into_problem(path, text)])?;
         let mut checker = Checker::new(parameters, scope);
         let hint = functions::aggregate_hint(&call.function);
         // The condition says more about a field's type than being counted does.
         let condition = call.condition.as_ref().map(|condition| checker.condition(condition));
-        let arguments: Vec<_> = call.arguments.iter().map(|argument| checker.check(argument, hint)).collect();
+        let hinted = |number| declared(&call.function, number).or(hint);
+        let arguments: Vec<_> = call
+            .arguments
+            .iter()
+            .enumerate()
+            .map(|(number, argument)| checker.check(argument, hinted(number)))
+            .collect();
         if !checker.mistakes.is_empty() {
             return Err(problems(checker.mistakes, path, text));
         }
@@ -73,7 +91,6 @@ impl AggregateCall {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batch::DataType;
     use crate::expr::Field;
 
     /// Gives every field the suggested type.

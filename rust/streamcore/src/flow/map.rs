@@ -7,6 +7,7 @@ use super::Flow;
 use crate::arrays::{batch_of, read_columns};
 use crate::batch::{Column, Scalar};
 use crate::error::RejectKind;
+use crate::function::halving;
 use crate::plan::MapStep;
 use crate::results::OutputColumn;
 use std::borrow::Cow;
@@ -22,26 +23,22 @@ impl Flow<'_> {
     /// Replaces the columns by what the function makes of the kept rows.
     pub(super) fn map(&mut self, step: &MapStep) {
         let kept: Vec<u32> = (0..self.kept.len() as u32).filter(|row| self.kept[*row as usize]).collect();
-        let (mut mapped, mut open) = (Vec::new(), vec![&kept[..]]);
-        while let Some(rows) = open.pop() {
-            match self.call(step, rows) {
-                Ok(columns) => mapped.push(Mapped { rows, columns }),
-                Err(detail) => match rows {
-                    [] => {}
-                    [row] => self.reject(*row as usize, RejectKind::FunctionFailed, detail),
-                    _ => {
-                        let (left, right) = rows.split_at(rows.len() / 2);
-                        open.extend([right, left]);
-                    }
-                },
-            }
+        let (mut mapped, mut failed) = (Vec::new(), Vec::new());
+        halving(
+            &kept,
+            |rows| self.call(step, rows),
+            |rows, columns| mapped.push(Mapped { rows, columns }),
+            |row, detail| failed.push((*row, detail)),
+        );
+        for (row, detail) in failed {
+            self.reject(row as usize, RejectKind::FunctionFailed, detail);
         }
         self.columns = Cow::Owned(self.spread(step, mapped));
     }
 
     fn call(&self, step: &MapStep, rows: &[u32]) -> Result<Vec<Column>, String> {
         let none = || step.output.iter().map(|(_, data_type)| Column::new(*data_type)).collect();
-        let Some(function) = step.function.as_ref().filter(|_| !rows.is_empty()) else { return Ok(none()) };
+        let Some(function) = &step.function else { return Ok(none()) };
         let columns = step.input.iter().map(|input| self.argument(input.place, input.lists, rows));
         let names: Vec<_> = step.input.iter().map(|input| (input.name.clone(), input.output)).collect();
         let given = function.call(&batch_of(&names, columns.collect())).map_err(|wrong| step.detail(&wrong))?;
@@ -49,7 +46,7 @@ impl Flow<'_> {
         if count != rows.len() {
             return Err(step.detail(&format!("it gave {count} rows for {}", rows.len())));
         }
-        read_columns(&given, &step.output).map_err(|wrong| step.detail(&wrong))
+        read_columns(&given, &step.output, "schema").map_err(|wrong| step.detail(&wrong))
     }
 
     /// `rows` of a column the function is given.

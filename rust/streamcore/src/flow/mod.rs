@@ -5,6 +5,7 @@
 
 mod dedupe;
 mod held;
+mod init;
 mod left;
 mod map;
 
@@ -195,15 +196,21 @@ impl<'f> Flow<'f> {
         let conditions: Vec<Option<Vec<bool>>> =
             window.inputs.iter().map(|(_, condition)| condition.as_ref().map(|it| self.mask(it))).collect();
         let columns = std::mem::take(&mut self.columns);
+        let states = self.states(window, &arguments, &conditions, &columns);
         let groups = self.groups(window, &keys.iter().map(|place| place.column(&columns)).collect::<Vec<_>>());
         let rows = self.grouped_rows(window, &groups);
         let inputs: Vec<Input<'_>> = arguments
             .iter()
             .zip(&conditions)
-            .map(|(arguments, condition)| Input {
-                argument: arguments.first().map(|place| place.column(&columns)),
-                second: arguments.get(1).map(|place| place.column(&columns)),
-                condition: condition.as_deref(),
+            .zip(&states)
+            .map(|((arguments, condition), states)| match states {
+                // Rows without a state are those that do not count.
+                Some(states) => Input { argument: Some(states), second: None, condition: None },
+                None => Input {
+                    argument: arguments.first().map(|place| place.column(&columns)),
+                    second: arguments.get(1).map(|place| place.column(&columns)),
+                    condition: condition.as_deref(),
+                },
             })
             .collect();
         let Rows { event_times_ms, partition, offsets, .. } = self.rows;

@@ -109,7 +109,14 @@ fn step_line(step: &Step, spec: &StepSpec, f: &mut Formatter<'_>) -> fmt::Result
             let kind = window_kind(&window.plan.kind);
             let emit = emission(spec);
             let by = if spec.by.is_empty() { "nothing (one group)".to_owned() } else { texts(&spec.by) };
-            writeln!(f, "window   {kind}, by {by}, {emit}; {}", texts(&spec.aggregates))
+            writeln!(f, "window   {kind}, by {by}, {emit}; {}", texts(&spec.aggregates))?;
+            spec.functions.iter().try_for_each(|user| {
+                writeln!(
+                    f,
+                    "call     {} is {}, version {}, giving {}",
+                    user.name, user.function, user.version, user.returns
+                )
+            })
         }
         _ => Ok(()),
     }

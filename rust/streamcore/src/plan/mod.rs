@@ -5,6 +5,7 @@
 
 mod emission;
 mod explain;
+mod functions;
 mod kinds;
 mod scope;
 mod stages;

@@ -4,6 +4,7 @@
 //! run finds them all.
 
 use super::emission::{early, retracts};
+use super::functions::{check_call, user_aggregates};
 use super::kinds::{check_length, window_kind};
 use super::scope::{Columns, VisibleColumn};
 use super::stages::StagePlan;
@@ -18,7 +19,8 @@ use crate::spec::{
     BloomSpec, CombineSpec, EmitSpec, ExpressionSpec, NamedSpec, Spec, StepSpec, TypedSpec, WindowKindSpec, WindowSpec,
 };
 use crate::window::WindowPlan;
-use crate::window::aggregate::{AggregatePlan, Argument, Function};
+use crate::window::aggregate::{AggregatePlan, Argument, Function, UserAggregate};
+use crate::window::lost::LostValues;
 use std::sync::Arc;
 
 /// Columns every windowed result has.
@@ -30,8 +32,8 @@ const RETRACTION_COLUMN: (&str, DataType) = ("retracted", DataType::Bool);
 /// What to say where a type is none.
 pub const TYPES_HINT: &str = "types are bool int64 float64 string binary timestamp decimal(precision,scale)";
 
-/// An aggregate with its argument and condition.
-type Aggregate = (AggregatePlan, (Vec<Expression>, Option<Condition>));
+/// An aggregate, its functions where it is the user's, and its arguments and condition.
+type Aggregate = (AggregatePlan, Option<UserAggregate>, (Vec<Expression>, Option<Condition>));
 
 /// The compiled part of a plan.
 pub struct Compiled {
@@ -268,7 +270,9 @@ impl<'c> Compiler<'c> {
         let kind = window_kind(window, at, self.problems);
         let keys: Vec<Option<Expression>> =
             window.by.iter().map(|key| self.expression(key, &format!("{at}.by.{}", key.name))).collect();
-        let aggregates: Vec<_> = window.aggregates.iter().map(|aggregate| self.aggregate(aggregate, at)).collect();
+        let users = user_aggregates(self.spec, window, at, self.problems);
+        let aggregates: Vec<_> =
+            window.aggregates.iter().map(|aggregate| self.aggregate(aggregate, &users, at)).collect();
         if aggregates.is_empty() {
             let hint = "count what falls into the window: views = \"count()\"";
             self.problems.push(Problem::new(format!("{at}.aggregate"), "must name at least one aggregate").hint(hint));
@@ -293,23 +297,39 @@ impl<'c> Compiler<'c> {
         columns.extend(retracts.then(|| (name.to_owned(), data_type.into())));
         self.columns.show("window", columns.iter().enumerate().map(visible_column).collect());
         *output = Output::Windows(columns);
-        let (plans, inputs): (Vec<_>, Vec<_>) = aggregates.into_iter().unzip();
+        let (mut plans, mut users, mut inputs) = (Vec::new(), Vec::new(), Vec::new());
+        for (plan, user, input) in aggregates {
+            plans.push(plan);
+            users.push(user);
+            inputs.push(input);
+        }
         let plan = WindowPlan {
             kind: kind?,
             key: KeyCodec::new(key_types),
             aggregates: plans,
+            users: users.iter().any(Option::is_some).then(|| users.into()),
             names: window.aggregates.iter().map(|aggregate| aggregate.name.clone()).collect(),
+            lost: LostValues::of(window.aggregates.len()),
             updates: window.emit == EmitSpec::Updates,
             early,
         };
         Some(Step::Window(WindowStep { plan: Arc::new(plan), keys, inputs, null_keys: window.null_keys }))
     }
 
-    fn aggregate(&mut self, named: &NamedSpec, at: &str) -> Option<Aggregate> {
+    fn aggregate(&mut self, named: &NamedSpec, users: &[UserAggregate], at: &str) -> Option<Aggregate> {
         let at = format!("{at}.aggregate.{}", named.name);
         at.clone_into(&mut self.columns.used_at);
-        let compiled = AggregateCall::compile(&named.text, &named.parameters, self.columns, &at);
+        let declared = |name: &str, argument: usize| {
+            let user = users.iter().find(|user| user.name == name)?;
+            user.arguments.get(argument).map(|(_, data_type)| *data_type)
+        };
+        let compiled = AggregateCall::compile_hinted(&named.text, &named.parameters, self.columns, &at, &declared);
         let mut call = self.keep(compiled)?;
+        if let Some(user) = users.iter().find(|user| user.name == call.function) {
+            let fits = check_call(&call, user, named, &at, self.problems);
+            let input = (call.arguments, call.condition);
+            return fits.then(|| (AggregatePlan::user(user.returns), Some(user.clone()), input));
+        }
         let function = Function::parse(&call.function);
         if function.is_some_and(Function::takes_numbers) {
             self.columns.take_numbers(&at);
@@ -318,7 +338,7 @@ impl<'c> Compiler<'c> {
         match AggregatePlan::resolve_call(&call.function, &arguments) {
             Ok(plan) => {
                 call.arguments.truncate(plan.inputs());
-                Some((plan, (call.arguments, call.condition)))
+                Some((plan, None, (call.arguments, call.condition)))
             }
             Err(refusal) => {
                 let argument = call.argument_spans.get(refusal.argument).filter(|_| function.is_some());
@@ -359,7 +379,7 @@ fn result_columns(window: &WindowSpec, key_types: &[DataType], aggregates: &[Agg
     let fixed = |columns: [(&'static str, DataType); 2]| {
         columns.map(|(name, data_type)| (name.to_owned(), OutputType::from(data_type)))
     };
-    let values = window.aggregates.iter().zip(aggregates).map(|(named, (plan, _))| (named.name.clone(), plan.output));
+    let values = window.aggregates.iter().zip(aggregates).map(|(named, (plan, ..))| (named.name.clone(), plan.output));
     keys.chain(fixed(WINDOW_COLUMNS)).chain(values).chain(fixed(EMISSION_COLUMNS)).collect()
 }
 

@@ -9,6 +9,7 @@ pub mod aggregate;
 pub mod assign;
 pub mod calendar;
 pub mod early;
+pub mod lost;
 pub mod rows;
 pub mod session;
 pub mod sliding;
@@ -19,9 +20,10 @@ use crate::batch::Groups;
 use crate::codec::Reader;
 use crate::error::Result;
 use crate::group::key::KeyCodec;
-use aggregate::{Accumulators, AggregatePlan, Input, Order};
+use aggregate::{Accumulators, AggregatePlan, Input, Order, Users};
 use assign::Aligned;
 use early::Early;
+use lost::LostValues;
 use rows::ResultRows;
 use session::{Gaps, SessionWindows};
 use sliding::{SlidingWindows, Trailing};
@@ -48,8 +50,12 @@ pub struct WindowPlan {
     pub key: KeyCodec,
     /// Aggregates.
     pub aggregates: Vec<AggregatePlan>,
+    /// For each, the functions of the user, where one is of theirs.
+    pub users: Option<Users>,
     /// Their column names.
     pub names: Vec<String>,
+    /// For each, how many of its values were not to be had.
+    pub lost: Arc<[LostValues]>,
     /// Whether rows leave before the last one of a window.
     pub updates: bool,
     /// When they do.
@@ -267,5 +273,5 @@ impl Windows {
 
 /// Accumulators of one slot each, for sessions and for merging a window's slices.
 fn no_accumulators(plan: &WindowPlan) -> Accumulators {
-    Accumulators::new(&plan.aggregates)
+    Accumulators::new(&plan.aggregates).with_users(plan.users.as_ref())
 }

@@ -5,11 +5,13 @@
 //! `revision`, `is_final`; and `retracted`, where rows are taken back.
 
 use super::WindowPlan;
-use super::aggregate::Accumulators;
+use super::aggregate::{Accumulators, States, Users};
 use super::early::RowCondition;
+use super::lost::LostValues;
 use crate::batch::{Column, DataType, Scalar};
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::results::OutputColumn;
+use std::sync::Arc;
 
 /// Rows of one output, in firing order: by window end, then by key.
 #[derive(Debug)]
@@ -19,14 +21,29 @@ pub struct ResultRows {
     /// Window bounds, ms.
     starts: Column,
     ends: Column,
-    /// Aggregate columns.
+    /// Aggregate columns; those of the user are shorter by what waits.
     aggregates: Vec<OutputColumn>,
+    /// What waits for the user's functions, which are called for many rows at once.
+    waiting: Vec<Waiting>,
+    /// For each aggregate, how many of its values were not to be had.
+    lost: Arc<[LostValues]>,
     /// How many rows of the same key and window came before.
     revisions: Column,
     /// Whether no further row is expected.
     finals: Column,
     /// Whether the row takes an earlier one back; only where that happens.
     retracted: Option<Column>,
+}
+
+/// Values of an aggregate of the user that are to be worked out.
+#[derive(Debug)]
+struct Waiting {
+    /// Number of the aggregate.
+    index: usize,
+    /// All aggregates' functions.
+    users: Users,
+    /// For each row its states, and the window's start for the report; without states the value is null.
+    rows: Vec<(Option<States>, Option<i64>)>,
 }
 
 /// The window a row is of, and which of its rows it is.
@@ -49,6 +66,8 @@ impl ResultRows {
             starts: Column::new(DataType::Timestamp),
             ends: Column::new(DataType::Timestamp),
             aggregates: plan.aggregates.iter().map(|aggregate| OutputColumn::new(aggregate.output)).collect(),
+            waiting: waiting(plan),
+            lost: plan.lost.clone(),
             revisions: Column::new(DataType::Int64),
             finals: Column::new(DataType::Bool),
             retracted: plan.retracts().then(|| Column::new(DataType::Bool)),
@@ -77,22 +96,46 @@ impl ResultRows {
         self.keys.iter_mut().chain(bounds).chain(values).for_each(|column| column.reserve(rows, 0));
     }
 
-    /// Appends the row of `key` with the aggregates in `slot`.
+    /// Appends the row of `key` with the aggregates in `slot`. A value that is not to be had is null, and noted.
     pub fn push(&mut self, plan: &WindowPlan, key: &[u8], values: &Accumulators, slot: u32, row: RowOf) -> Result<()> {
         self.begin_row(plan, key, row);
         for (index, column) in self.aggregates.iter_mut().enumerate() {
-            values.finish(index, slot, column).map_err(|error| {
-                let window =
-                    row.bounds.map_or("whole window".to_owned(), |(start_ms, _)| format!("window at {start_ms}"));
-                error.within(format!("aggregate {} of the {window}", plan.names[index]))
-            })?;
+            if values.states(index, slot).is_some() {
+                continue;
+            }
+            match values.finish(index, slot, column) {
+                Err(error) if error.kind == ErrorKind::Overflow => {
+                    column.push(Scalar::Null);
+                    self.lost[index].note(|| format!("{}, in {}", error.message, window_at(row.bounds)));
+                }
+                finished => finished?,
+            }
+        }
+        for waiting in &mut self.waiting {
+            let states = values.states(waiting.index, slot).cloned();
+            waiting.rows.push((states, row.bounds.map(|(start_ms, _)| start_ms)));
         }
         self.end_row(row, false);
         Ok(())
     }
 
+    /// Has the user's functions work out the values that wait.
+    pub fn settle(&mut self) {
+        for Waiting { index, users, rows } in &mut self.waiting {
+            let (rows, lost) = (std::mem::take(rows), &self.lost[*index]);
+            let Some(user) = users[*index].as_ref().filter(|_| !rows.is_empty()) else { continue };
+            let (states, starts): (Vec<Option<States>>, Vec<Option<i64>>) = rows.into_iter().unzip();
+            let failed = |row: usize, why: &str| {
+                lost.note(|| format!("{why}, in {}", window_at(starts[row].map(|start_ms| (start_ms, 0)))));
+            };
+            let values = user.values(&states, failed);
+            (0..values.len()).for_each(|row| self.aggregates[*index].push(values.get(row)));
+        }
+    }
+
     /// Appends a row that takes back the one of `key` with the same bounds; its aggregates are null.
     pub fn push_retracted(&mut self, plan: &WindowPlan, key: &[u8], row: RowOf) {
+        self.settle();
         self.begin_row(plan, key, row);
         self.aggregates.iter_mut().for_each(|column| column.push(Scalar::Null));
         self.end_row(row, true);
@@ -110,8 +153,9 @@ impl ResultRows {
         self.retracted.iter_mut().for_each(|column| column.push(Scalar::Bool(retracted)));
     }
 
-    /// Appends row `row` of `other`, as that of its window's `revision`.
+    /// Appends row `row` of `other`, which is settled, as that of its window's `revision`.
     pub fn push_row(&mut self, other: &Self, row: usize, revision: i64) {
+        self.settle();
         let keys = self.keys.iter_mut().zip(&other.keys);
         let bounds = [(&mut self.starts, &other.starts), (&mut self.ends, &other.ends)];
         keys.chain(bounds).for_each(|(column, from)| column.push(from.get(row)));
@@ -123,9 +167,10 @@ impl ResultRows {
         }
     }
 
-    /// Which rows `condition` is true for.
+    /// Which rows `condition` is true for. They are settled.
     #[must_use]
-    pub fn holding(&self, condition: &dyn RowCondition) -> Vec<bool> {
+    pub fn holding(&mut self, condition: &dyn RowCondition) -> Vec<bool> {
+        self.settle();
         let mut keep = vec![true; self.len()];
         let aggregates = self.aggregates.iter().map(|column| match column {
             OutputColumn::Values(column) => column.clone(),
@@ -139,10 +184,24 @@ impl ResultRows {
 
     /// The columns, in output order.
     #[must_use]
-    pub fn into_columns(self) -> Vec<OutputColumn> {
+    pub fn into_columns(mut self) -> Vec<OutputColumn> {
+        self.settle();
         let bounds = [self.starts, self.ends];
         let tail = [self.revisions, self.finals].into_iter().chain(self.retracted);
         let before = self.keys.into_iter().chain(bounds).map(OutputColumn::from);
         before.chain(self.aggregates).chain(tail.map(OutputColumn::from)).collect()
     }
+}
+
+/// Nothing yet, for each aggregate of the user.
+fn waiting(plan: &WindowPlan) -> Vec<Waiting> {
+    let Some(users) = &plan.users else { return Vec::new() };
+    let of = |(index, user): (usize, &Option<_>)| {
+        user.as_ref().map(|_| Waiting { index, users: users.clone(), rows: Vec::new() })
+    };
+    users.iter().enumerate().filter_map(of).collect()
+}
+
+fn window_at(bounds: Option<(i64, i64)>) -> String {
+    bounds.map_or("the whole window".to_owned(), |(start_ms, _)| format!("the window at {start_ms}"))
 }

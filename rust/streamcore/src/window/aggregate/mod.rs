@@ -9,7 +9,7 @@
 //!
 //! `plan` resolves a call; `typed` holds the column of a plan, `cells` its slots; `number`, `moments`,
 //! `extreme`, `chosen`, `collected`, `frequent`, `quantile`, `distinct` and `approximate` are what a cell can
-//! be; `exact_sum` and `digits` are the arithmetic, `stored` a value of any type.
+//! be, and `user` what functions of the user make of it; `exact_sum` and `digits` are the arithmetic, `stored` a value of any type.
 
 mod approximate;
 mod cells;
@@ -24,13 +24,18 @@ mod moments;
 mod number;
 mod plan;
 mod quantile;
+mod states;
 mod stored;
 #[cfg(test)]
 mod tests;
 mod typed;
+mod user;
 
 pub use frequent::VALUES_MAX;
 pub use plan::{AggregatePlan, Argument, Function, LIST_DEFAULT, LIST_MAX, Refusal, Setting, TOP_MAX};
+
+pub use states::States;
+pub use user::{GROUP, UserAggregate};
 
 use crate::batch::{Column, Validity};
 use crate::codec::Reader;
@@ -38,6 +43,8 @@ use crate::error::Result;
 use crate::results::OutputColumn;
 use crate::state::Slots;
 use extreme::Place;
+use std::sync::Arc;
+use stored::misfit;
 use typed::Typed;
 
 /// Where one aggregate's values come from in an update. Both are dense over the batch.
@@ -101,15 +108,26 @@ pub struct Accumulators {
     plans: Vec<AggregatePlan>,
     /// For each plan its cells, all with [`Accumulators::len`] slots.
     columns: Vec<Typed>,
+    /// The functions of the plans that are the user's; none where none is.
+    users: Option<Users>,
     /// Slots, also when there is no aggregate.
     len: usize,
 }
+
+/// For each plan the functions of the user, if it is of theirs.
+pub type Users = Arc<[Option<UserAggregate>]>;
 
 impl Accumulators {
     /// Accumulators for `plans`, without a slot.
     #[must_use]
     pub fn new(plans: &[AggregatePlan]) -> Self {
-        Self { plans: plans.to_vec(), columns: plans.iter().copied().map(Typed::new).collect(), len: 0 }
+        Self { plans: plans.to_vec(), columns: plans.iter().copied().map(Typed::new).collect(), users: None, len: 0 }
+    }
+
+    /// The same with the functions of plans that are the user's.
+    #[must_use]
+    pub fn with_users(self, users: Option<&Users>) -> Self {
+        Self { users: users.cloned(), ..self }
     }
 
     /// Number of slots.
@@ -136,6 +154,27 @@ impl Accumulators {
             let feed = Feed { slots, rows, condition: input.condition, order };
             column.update(plan, &feed, input);
         }
+        self.merge_down(|_| true, slots);
+    }
+
+    /// Has users' functions merge the states of `slots` where there are many, in the cells for which `wanted` holds.
+    fn merge_down(&mut self, wanted: impl Fn(&States) -> bool, slots: &[u32]) {
+        let Some(users) = &self.users else { return };
+        for (column, user) in self.columns.iter_mut().zip(users.iter()) {
+            if let (Typed::User(cells), Some(user)) = (column, user) {
+                let slots: Vec<u32> = slots.iter().copied().filter(|slot| wanted(cells.get(*slot))).collect();
+                user.merge_down(cells, &slots);
+            }
+        }
+    }
+
+    /// The states of `slot` in aggregate `index`, if that is the user's.
+    #[must_use]
+    pub fn states(&self, index: usize, slot: u32) -> Option<&States> {
+        match &self.columns[index] {
+            Typed::User(cells) => Some(cells.get(slot)),
+            _ => None,
+        }
     }
 
     /// Adds the rows that `other_slot` of `other` has seen to `slot`.
@@ -147,6 +186,7 @@ impl Accumulators {
         for ((column, plan), others) in self.columns.iter_mut().zip(&self.plans).zip(&other.columns) {
             column.merge(slot, others, other_slot, plan);
         }
+        self.merge_down(States::is_long, &[slot]);
     }
 
     /// Appends aggregate `index` of `slot` to `out`, which is of type `plans[index].output`. Sums and
@@ -198,6 +238,14 @@ impl Slots for Accumulators {
         for (column, plan) in self.columns.iter_mut().zip(&self.plans) {
             column.slots_mut().decode(slot, saved)?;
             column.check(plan, slot)?;
+        }
+        let users = self.users.iter().flat_map(|users| users.iter()).zip(&self.columns);
+        for (user, column) in users {
+            if let (Some(user), Typed::User(cells)) = (user, column)
+                && !cells.get(slot).fits(&user.state)
+            {
+                return Err(misfit());
+            }
         }
         Ok(())
     }

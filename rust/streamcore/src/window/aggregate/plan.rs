@@ -45,6 +45,8 @@ pub enum Function {
     CountDistinct,
     /// How many different values there are, within about 1.6 % (one standard deviation).
     ApproxDistinct,
+    /// Functions of the user; see `user.rs`.
+    User,
 }
 
 impl Function {
@@ -97,6 +99,7 @@ impl Function {
             Self::Quantile => "quantile",
             Self::CountDistinct => "count_distinct",
             Self::ApproxDistinct => "approx_distinct",
+            Self::User => "a function of yours",
         }
     }
 
@@ -109,7 +112,7 @@ impl Function {
     /// True when what is kept of many rows is not much larger than of one.
     #[must_use]
     pub const fn is_small(self) -> bool {
-        let holds_values = matches!(self, Self::CollectList | Self::TopK | Self::Quantile);
+        let holds_values = matches!(self, Self::CollectList | Self::TopK | Self::Quantile | Self::User);
         !holds_values && !matches!(self, Self::CountDistinct | Self::ApproxDistinct)
     }
 
@@ -170,7 +173,7 @@ impl Function {
             _ if argument == DataType::Scalar => return Err(DECLARED),
             Self::CollectList => return Ok(OutputType::List(argument)),
             Self::TopK => return Ok(OutputType::Counts(argument)),
-            Self::Min | Self::Max | Self::First | Self::Last | Self::ArgMin | Self::ArgMax => argument,
+            Self::Min | Self::Max | Self::First | Self::Last | Self::ArgMin | Self::ArgMax | Self::User => argument,
         };
         Ok(OutputType::Value(value))
     }
@@ -269,6 +272,13 @@ impl AggregatePlan {
             (_, second) => plan.setting = function.setting(second).map_err(|message| refuse(1, message))?,
         }
         Ok(plan)
+    }
+
+    /// The plan of an aggregate of the user with results of type `returns`; its argument is the states of rows.
+    #[must_use]
+    pub fn user(returns: DataType) -> Self {
+        let (argument, output) = (Some(DataType::Binary), returns.into());
+        Self { function: Function::User, argument, second: None, setting: Setting::None, output }
     }
 
     /// How many of the call's arguments are values of rows; the others are settings.

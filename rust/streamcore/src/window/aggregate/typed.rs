@@ -13,6 +13,7 @@ use super::frequent::Frequent;
 use super::moments::{Moments, Unit};
 use super::number::{Count, DecimalSum, FloatSum, IntSum};
 use super::quantile::{Quantile, decimal_to_double};
+use super::states::States;
 use super::stored::misfit;
 use super::{AggregatePlan, Feed, Function, Input};
 use crate::batch::{Column, DataType, Scalar, Values};
@@ -95,6 +96,8 @@ typed! {
     Frequent(Frequent),
     /// `quantile`.
     Quantile(Quantile),
+    /// Functions of the user.
+    User(States),
 }
 
 impl Typed {
@@ -113,6 +116,7 @@ impl Typed {
             Function::CollectList => Self::Collected(Cells::default()),
             Function::TopK => Self::Frequent(Cells::default()),
             Function::Quantile => Self::Quantile(Cells::default()),
+            Function::User => Self::User(Cells::default()),
         }
     }
 
@@ -180,6 +184,9 @@ impl Typed {
             (Self::Frequent(cells), _) => {
                 let mut scratch = Vec::new();
                 add(cells, feed, column, |cell, row| cell.add(column.get(row), &mut scratch));
+            }
+            (Self::User(cells), Values::Bytes(states)) => {
+                add(cells, feed, column, |cell, row| cell.push(states.get(row)));
             }
             (Self::Quantile(cells), _) => add_quantile(cells, feed, column),
             (Self::Least(cells), _) => choose(cells, feed, column, input.second, plan.function),
@@ -259,6 +266,7 @@ impl Typed {
                 Scalar::Null
             }
             Self::Quantile(cells) => cells.get(slot).value(plan.share()),
+            Self::User(_) => unreachable!("rows ask for the states of users' aggregates and finish them together"),
         };
         out.push(value);
         Ok(())

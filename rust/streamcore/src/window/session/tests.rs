@@ -8,6 +8,7 @@ use crate::watermark::WATERMARK_MIN;
 use crate::window::WindowKind;
 use crate::window::aggregate::{AggregatePlan, Input, Order};
 use crate::window::early::Early;
+use crate::window::lost::LostValues;
 use proptest::prelude::*;
 
 const GAPS: Gaps =
@@ -25,6 +26,8 @@ pub fn windows(gaps: Gaps, alone: bool) -> SessionWindows {
         key: KeyCodec::new(vec![DataType::Binary]),
         aggregates: vec![AggregatePlan::resolve("count", &[]).expect("an aggregate")],
         names: vec!["n".to_owned()],
+        users: None,
+        lost: LostValues::of(8),
         updates: false,
         early: Early::default(),
     };

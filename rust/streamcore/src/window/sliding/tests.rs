@@ -7,6 +7,7 @@ use crate::results::OutputColumn;
 use crate::window::WindowKind;
 use crate::window::aggregate::{AggregatePlan, Argument, Input, Order};
 use crate::window::early::Early;
+use crate::window::lost::LostValues;
 use proptest::prelude::*;
 
 /// Group, event time, watermark before it, value.
@@ -25,6 +26,8 @@ fn windows(trailing: Trailing, with_sets: bool) -> SlidingWindows {
         key: KeyCodec::new(vec![DataType::Int64]),
         names: aggregates.iter().map(|aggregate| aggregate.function.as_str().to_owned()).collect(),
         aggregates,
+        users: None,
+        lost: LostValues::of(8),
         updates: false,
         early: Early::default(),
     };
