@@ -33,7 +33,7 @@ ENGINE_LAYERS = (
     {"batch", "buffer", "codec", "spec"},
     {"raw", "results", "state", "metrics", "watermark"},
     {"expr", "generate", "group", "encode", "checkpoint", "dedupe"},
-    {"decode", "infer"},
+    {"decode", "join", "infer"},
     {"arrays"},
     {"window"},
     {"plan"},
@@ -45,7 +45,7 @@ ENGINE_LAYERS = (
     {"pipeline"},
 )
 # Steps are wired by plan and lane and know nothing of each other.
-STEPS = {"dedupe", "expr", "window"}
+STEPS = {"dedupe", "expr", "join", "window"}
 
 # The package, from the bottom up: a module imports from its own row and the rows above it.
 PACKAGE_LAYERS = (
@@ -99,6 +99,7 @@ SUITES = {
     "rust/streamcore/tests/stages.rs": {"flow", "stage"},
     "rust/streamcore/tests/expr/main.rs": {"expr"},
     "rust/streamcore/src/checkpoint/file.rs": {"checkpoint"},
+    "rust/streamcore/src/join/tests.rs": {"join"},
 }
 
 # One letter of each word stands in brackets, so that the patterns do not find themselves.

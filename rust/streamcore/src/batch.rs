@@ -357,8 +357,44 @@ impl Column {
     #[must_use]
     pub fn gather(&self, rows: &[u32]) -> Self {
         let mut gathered = Self::new(self.data_type);
-        rows.iter().for_each(|row| gathered.push(self.get(*row as usize)));
+        gathered.extend_from(self, rows);
         gathered
+    }
+
+    /// Appends the values of `other`, which is of this column's type, at `rows`, in that order.
+    ///
+    /// # Panics
+    /// When it is of another type.
+    pub fn extend_from(&mut self, other: &Self, rows: &[u32]) {
+        if !(self.validity.no_nulls() && other.validity.no_nulls()) {
+            let len = self.len();
+            for (place, row) in rows.iter().enumerate() {
+                self.validity.push(len + place, other.is_valid(*row as usize));
+            }
+        }
+        match (&mut self.values, &other.values) {
+            (Values::Bool(into), Values::Bool(from)) => into.extend(rows.iter().map(|row| from[*row as usize])),
+            (Values::Int64(into), Values::Int64(from)) => into.extend(rows.iter().map(|row| from[*row as usize])),
+            (Values::Float64(into), Values::Float64(from)) => into.extend(rows.iter().map(|row| from[*row as usize])),
+            (Values::Decimal(into), Values::Decimal(from)) => into.extend(rows.iter().map(|row| from[*row as usize])),
+            (Values::Bytes(into), Values::Bytes(from)) => {
+                rows.iter().for_each(|row| into.push(from.get(*row as usize)));
+            }
+            _ => panic!("{} values appended to a {} column", other.data_type, self.data_type),
+        }
+    }
+
+    /// Bytes held, roughly.
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        let values = match &self.values {
+            Values::Bool(values) => values.len(),
+            Values::Int64(values) => 8 * values.len(),
+            Values::Float64(values) => 8 * values.len(),
+            Values::Decimal(values) => 16 * values.len(),
+            Values::Bytes(values) => values.byte_len(),
+        };
+        values + self.validity.flags().len()
     }
 
     /// Shortens to `len` values.

@@ -16,6 +16,7 @@ pub mod function;
 pub mod generate;
 pub mod group;
 pub mod infer;
+pub mod join;
 pub mod lane;
 pub mod metrics;
 pub mod partition;

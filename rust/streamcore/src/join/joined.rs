@@ -1,0 +1,152 @@
+//! Rows a join gives: the columns of both sides, null where a side has no partner.
+//!
+//! `mod.rs` says which rows belong together, in order; here they are copied out of the chunks they lie in, column by
+//! column. Invariant: a batch has at most [`BATCH_ROWS`] rows and [`BATCH_TEXT_BYTES`] bytes of text a column, give
+//! or take one row, however many rows leave together.
+
+use super::rows::{RowId, Rows, place_of};
+use crate::batch::{Column, DataType, Scalar};
+
+/// Most rows of a batch.
+pub const BATCH_ROWS: usize = 16 << 10;
+
+/// Bytes of text in a column at which a batch ends: far below what 32-bit ends can count.
+const BATCH_TEXT_BYTES: usize = 256 << 20;
+
+/// Rows of both sides that belong together, `None` for no partner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pair {
+    /// The row of the left side.
+    pub left: Option<RowId>,
+    /// The row of the right side.
+    pub right: Option<RowId>,
+}
+
+/// Joined rows in columns, in the order they leave.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JoinedBatch {
+    /// Time of each row, ms.
+    pub times_ms: Vec<i64>,
+    /// Columns of the left side; all null where `left_matched` is false.
+    pub left: Vec<Column>,
+    /// Columns of the right side; all null where `right_matched` is false.
+    pub right: Vec<Column>,
+    /// Whether each row has a left side.
+    pub left_matched: Vec<bool>,
+    /// Whether each row has a right side.
+    pub right_matched: Vec<bool>,
+}
+
+/// What a join gave, batch by batch.
+#[derive(Debug, Default)]
+pub struct Joined {
+    /// Finished batches.
+    batches: Vec<JoinedBatch>,
+    /// Rows not copied yet.
+    times_ms: Vec<i64>,
+    pairs: Vec<Pair>,
+    /// Rows in `batches`.
+    copied: usize,
+}
+
+impl Joined {
+    /// Rows so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.copied + self.pairs.len()
+    }
+
+    /// True when there is no row.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The batches, none of them empty.
+    #[must_use]
+    pub fn into_batches(self) -> Vec<JoinedBatch> {
+        self.batches
+    }
+
+    /// Adds a row; it is copied by the next [`copy`](Self::copy) at the latest.
+    pub(super) fn push(&mut self, time_ms: i64, pair: Pair, rows: &[Rows; 2]) {
+        self.times_ms.push(time_ms);
+        self.pairs.push(pair);
+        if self.pairs.len() >= BATCH_ROWS {
+            self.copy(rows);
+        }
+    }
+
+    /// Adds a finished batch.
+    pub(super) fn push_batch(&mut self, batch: JoinedBatch) {
+        self.copied += batch.times_ms.len();
+        self.batches.push(batch);
+    }
+
+    /// Copies what was pushed, so that its rows may go.
+    pub(super) fn copy(&mut self, rows: &[Rows; 2]) {
+        let (pairs, times_ms) = (std::mem::take(&mut self.pairs), std::mem::take(&mut self.times_ms));
+        let (mut pairs, mut times_ms) = (&pairs[..], &times_ms[..]);
+        while !pairs.is_empty() {
+            let len = text_fits(pairs, rows);
+            let (now, later) = pairs.split_at(len);
+            let (now_ms, later_ms) = times_ms.split_at(len);
+            self.push_batch(JoinedBatch {
+                times_ms: now_ms.to_vec(),
+                left: gather(&rows[0], now.iter().map(|pair| pair.left)),
+                right: gather(&rows[1], now.iter().map(|pair| pair.right)),
+                left_matched: now.iter().map(|pair| pair.left.is_some()).collect(),
+                right_matched: now.iter().map(|pair| pair.right.is_some()).collect(),
+            });
+            (pairs, times_ms) = (later, later_ms);
+        }
+    }
+}
+
+/// How many of `pairs`, at least one, make one batch.
+fn text_fits(pairs: &[Pair], rows: &[Rows; 2]) -> usize {
+    let text = |rows: &Rows, id: RowId| {
+        let (chunk, row) = place_of(id);
+        let values = rows.columns(chunk).iter().map(|column| match column.get(row) {
+            Scalar::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        });
+        values.max().unwrap_or(0)
+    };
+    let [left, right] = rows.each_ref().map(|rows| rows.longest_text() * pairs.len() > BATCH_TEXT_BYTES);
+    if !left && !right {
+        return pairs.len();
+    }
+    let mut bytes = 0;
+    let fits = pairs.iter().take_while(|pair| {
+        bytes += pair.left.map_or(0, |id| text(&rows[0], id)) + pair.right.map_or(0, |id| text(&rows[1], id));
+        bytes <= BATCH_TEXT_BYTES
+    });
+    fits.count().max(1)
+}
+
+/// The columns of the rows at `ids`; nulls for `None`.
+pub(super) fn gather(rows: &Rows, ids: impl Iterator<Item = Option<RowId>>) -> Vec<Column> {
+    let mut runs: Vec<(Option<u64>, Vec<u32>)> = Vec::new();
+    for id in ids {
+        let (chunk, row) = id.map_or((None, 0), |id| {
+            let (chunk, row) = place_of(id);
+            (Some(chunk), row)
+        });
+        match runs.last_mut() {
+            Some((last, rows)) if *last == chunk => rows.push(row as u32),
+            _ => runs.push((chunk, vec![row as u32])),
+        }
+    }
+    let column = |place: usize, data_type: DataType| {
+        let mut column = Column::new(data_type);
+        for (chunk, places) in &runs {
+            match chunk {
+                Some(chunk) => column.extend_from(&rows.columns(*chunk)[place], places),
+                None => places.iter().for_each(|_| column.push_null()),
+            }
+        }
+        column
+    };
+    rows.types().iter().enumerate().map(|(place, data_type)| column(place, *data_type)).collect()
+}

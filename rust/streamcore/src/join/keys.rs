@@ -1,0 +1,162 @@
+//! The keys of a join with the rows of both sides, each in order of time.
+//!
+//! `mod.rs` adds and takes away; `matching.rs` looks rows up. One table serves both sides, so a key is hashed once,
+//! when its row comes. Invariant: a key that was there at the last commit stays at its slot until the next.
+
+use super::Side;
+use super::rows::RowId;
+use hashbrown::HashTable;
+use std::collections::VecDeque;
+
+/// A row of a key: when, and where it is. Ordered by time, then by arrival.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// The time it is joined at, ms.
+    pub time_ms: i64,
+    /// Its place.
+    pub id: RowId,
+}
+
+/// Rows of one key and one side, rising.
+pub type Entries = VecDeque<Entry>;
+
+#[derive(Debug, Default)]
+struct Key {
+    bytes: Box<[u8]>,
+    hash: u64,
+    /// Epoch it came in.
+    epoch: u32,
+    rows: [Entries; 2],
+}
+
+/// All keys that have rows.
+#[derive(Debug, Default)]
+pub struct Keys {
+    index: HashTable<u32>,
+    slots: Vec<Key>,
+    /// Slots without a key.
+    unused: Vec<u32>,
+    /// Current epoch, grows with each commit.
+    epoch: u32,
+    /// Slots that lost their last row since the last commit, of keys that were there then; some have rows again.
+    emptied: Vec<u32>,
+    /// The same of keys that came since.
+    new_emptied: Vec<u32>,
+    /// Bytes of the keys themselves.
+    key_bytes: usize,
+}
+
+impl Keys {
+    /// The key at `slot`.
+    pub fn bytes(&self, slot: u32) -> &[u8] {
+        &self.slots[slot as usize].bytes
+    }
+
+    /// Slot of `key`, if it has one.
+    pub fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
+        self.index.find(hash, |slot| *self.slots[*slot as usize].bytes == *key).copied()
+    }
+
+    /// Slot of `key`, made if there is none.
+    pub fn slot(&mut self, hash: u64, key: &[u8]) -> u32 {
+        if let Some(slot) = self.find(hash, key) {
+            return slot;
+        }
+        let new = Key { bytes: key.into(), hash, epoch: self.epoch, rows: Default::default() };
+        self.key_bytes += key.len();
+        let slot = if let Some(slot) = self.unused.pop() {
+            self.slots[slot as usize] = new;
+            slot
+        } else {
+            self.slots.push(new);
+            self.slots.len() as u32 - 1
+        };
+        let slots = &self.slots;
+        self.index.insert_unique(hash, slot, |slot| slots[*slot as usize].hash);
+        slot
+    }
+
+    /// Rows of the key at `slot`.
+    pub fn entries(&self, slot: u32, side: Side) -> &Entries {
+        &self.slots[slot as usize].rows[side as usize]
+    }
+
+    /// Adds a row to the key at `slot`.
+    pub fn add(&mut self, slot: u32, side: Side, entry: Entry) {
+        let entries = &mut self.slots[slot as usize].rows[side as usize];
+        if entries.back().is_none_or(|last| *last < entry) {
+            entries.push_back(entry);
+        } else {
+            let place = entries.partition_point(|other| *other < entry);
+            entries.insert(place, entry);
+        }
+    }
+
+    /// Takes a row away from the key at `slot`.
+    pub fn remove(&mut self, slot: u32, side: Side, entry: Entry) {
+        let key = &mut self.slots[slot as usize];
+        let entries = &mut key.rows[side as usize];
+        if let Ok(place) = entries.binary_search(&entry) {
+            entries.remove(place);
+        }
+        if key.rows.iter().all(VecDeque::is_empty) {
+            if key.epoch == self.epoch { self.new_emptied.push(slot) } else { self.emptied.push(slot) }
+        }
+    }
+
+    /// Takes all rows away; the keys stay until [`commit`](Self::commit).
+    pub fn clear_rows(&mut self) {
+        for (slot, key) in self.slots.iter_mut().enumerate() {
+            key.rows.iter_mut().for_each(VecDeque::clear);
+            self.emptied.push(slot as u32);
+        }
+    }
+
+    /// Forgets the keys without rows that came since the last commit: nothing taken back can need them.
+    pub fn forget_new(&mut self) {
+        for slot in std::mem::take(&mut self.new_emptied) {
+            self.forget(slot);
+        }
+    }
+
+    /// Forgets all keys without rows.
+    pub fn commit(&mut self) {
+        self.forget_new();
+        for slot in std::mem::take(&mut self.emptied) {
+            self.forget(slot);
+        }
+        if self.unused.len() == self.slots.len() {
+            (self.slots, self.unused) = (Vec::new(), Vec::new());
+        }
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    /// Forgets the key at `slot` if it has no rows.
+    fn forget(&mut self, slot: u32) {
+        let key = &mut self.slots[slot as usize];
+        if !key.rows.iter().all(VecDeque::is_empty) {
+            return;
+        }
+        // A slot may be told of twice; the second time it is without a key already.
+        if let Ok(entry) = self.index.find_entry(key.hash, |other| *other == slot) {
+            entry.remove();
+            self.key_bytes -= key.bytes.len();
+            *key = Key::default();
+            self.unused.push(slot);
+        }
+    }
+
+    /// Number of keys that have, or had at the last commit, rows.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Bytes held, roughly; `rows` is the number of rows of all keys.
+    pub fn byte_len(&self, rows: u64) -> usize {
+        self.key_bytes
+            + self.slots.capacity() * size_of::<Key>()
+            + self.index.capacity() * size_of::<u32>()
+            + rows as usize * size_of::<Entry>()
+    }
+}
