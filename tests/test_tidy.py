@@ -41,7 +41,7 @@ ENGINE_LAYERS = (
     {"table"},
     {"stage"},
     {"lane"},
-    {"combine"},
+    {"combine", "joining"},
     {"pipeline"},
 )
 # Steps are wired by plan and lane and know nothing of each other.
@@ -100,6 +100,7 @@ SUITES = {
     "rust/streamcore/tests/expr/main.rs": {"expr"},
     "rust/streamcore/src/checkpoint/file.rs": {"checkpoint"},
     "rust/streamcore/src/join/tests.rs": {"join"},
+    "rust/streamcore/tests/joins.rs": {"joining"},
 }
 
 # One letter of each word stands in brackets, so that the patterns do not find themselves.

@@ -69,6 +69,7 @@ fn wanted(name: &'static str, fields: &[(&str, DataType)]) -> Wanted {
         parts: vec![],
         event_time: None,
         event_time_unit: TimeUnitSpec::Iso,
+        timeless: false,
         keyed_by: None,
         group: None,
         record_bytes_max: 1 << 20,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 __all__ = [
+    "LANES_PER_INPUT",
     "Batch",
     "FileReader",
     "Generator",
@@ -22,6 +23,9 @@ __all__ = [
 
 __version__: str
 
+LANES_PER_INPUT: int
+"""Where inputs are joined, the lanes of input `n` are numbered from `n` times this; 0 is the pipeline's own."""
+
 def simd() -> str:
     """Names the instruction set the decoder uses: the widest of this CPU, or the one that `STREAMCORE_SIMD` names."""
 
@@ -36,8 +40,9 @@ def describe(spec: bytes) -> dict[str, Any]:
 
     Keys: `problems` (list of `{path, message, hint, text, start, end}`; `text`, `start`, `end` are None
     without a caret), `undeclared` (field paths whose type the result depends on and nobody declared, each
-    `{path, used_at, takes_number}`), `columns` (the result's `[name, type]` pairs, empty while there are problems), `fields`
+    `{path, input, used_at, takes_number}`; `input` is None for the pipeline's own), `columns` (the result's `[name, type]` pairs, empty while there are problems), `fields`
     (the `[path, type]` pairs the decoder extracts), `needs_keys`, `needs_headers` (record parts the steps use),
+    `inputs` (by name, the last two of other inputs),
     `combine` (`"local"` or `"none"`), `windowed` (bool), `emit` (`"final"`, `"updates"` or None),
     `retracts` (bool: rows may carry `retracted`), `plan` (the text of `streamcore explain`).
     """
@@ -72,6 +77,9 @@ class Raw:
     @staticmethod
     def from_lines(lane: int, topic: str, data: bytes, base: int) -> Raw:
         """From newline-separated records; a record's offset is `base` plus its place in `data`."""
+
+    def of_input(self, input: int) -> None:  # noqa: A002 - named like what it is
+        """Says that the records are of an input beside the pipeline's own: 1 for that of its join."""
 
     def add(self, other: Raw) -> None:
         """Takes the batches of `other`, which is empty afterwards. Their lanes must not occur here yet."""
@@ -247,8 +255,11 @@ class Pipeline:
         """Records of each push that was applied since the last call, in order, and how many of them were refused."""
     def settle(self) -> list[Batch]:
         """Waits for what is pushed in the background, and gives its rows."""
-    def advance(self, now_ms: int, caught_up: Sequence[int]) -> list[Batch]:
-        """Tells the time, and which lanes have read everything readable: idle logic, windows that close by it."""
+    def advance(self, now_ms: int, caught_up: Sequence[int], finished: Sequence[int] | None = None) -> list[Batch]:
+        """Tells the time, and which lanes have read everything readable: idle logic, windows that close by it.
+
+        `finished`: lanes of inputs that ended while others go on.
+        """
     def end(self) -> list[Batch]:
         """The bounded input is over: watermark +infinity, every window closes. Lanes keep their clocks."""
     def seal(self) -> Sealed:
@@ -292,6 +303,10 @@ class Pipeline:
     @property
     def epoch(self) -> int:
         """The epoch being filled, from 1."""
+    @property
+    def join_rows(self) -> tuple[int, int] | None:
+        """Rows that the join holds of the left and the right side; None without a join."""
+
     @property
     def state_bytes(self) -> int: ...
     @property

@@ -140,7 +140,8 @@ def test_the_engine_describes_what_it_makes() -> None:
     described = describe(config(steps=[WINDOW]))
     assert [name for name, _ in described["columns"]][:4] == ["page", "window_start", "window_end", "views"]
     assert described["windowed"] is True
-    assert described["undeclared"] == [{"path": "page", "used_at": "steps[0].by.page", "takes_number": False}]
+    undeclared = {"path": "page", "input": None, "used_at": "steps[0].by.page", "takes_number": False}
+    assert described["undeclared"] == [undeclared]
 
 
 def test_every_mistake_of_aggregates_is_found_at_once() -> None:

@@ -170,7 +170,7 @@ impl Streamcore {
         let source = json!({"schema": schema, "out_of_orderness_ms": 0});
         let spec = json!({"source": source, "steps": [{"verb": "select", "columns": columns}]});
         let spec = Spec::from_json(spec.to_string().as_bytes()).expect("a description");
-        let decoder = Decoder::new(Pipeline::new(&spec, 1).expect("a pipeline").plan().decode.clone());
+        let decoder = Decoder::new(Pipeline::new(&spec, 1).expect("a pipeline").plan().own().decode.clone());
         Self { decoder, batch: Batch::default() }
     }
 }

@@ -29,6 +29,7 @@ pub fn describe<'py>(py: Python<'py>, spec: &[u8]) -> PyResult<Bound<'py, PyDict
     for field in &analysis.undeclared {
         let item = PyDict::new(py);
         item.set_item("path", &field.path)?;
+        item.set_item("input", field.input.as_deref())?;
         item.set_item("used_at", &field.used_at)?;
         item.set_item("takes_number", field.takes_number)?;
         undeclared.append(item)?;
@@ -63,14 +64,22 @@ fn problems<'py>(py: Python<'py>, problems: &[Problem]) -> PyResult<Bound<'py, P
 /// What only a plan knows; empty answers while there is none.
 fn add_plan(described: &Bound<'_, PyDict>, plan: Option<&Plan>) -> PyResult<()> {
     let columns = plan.map_or_else(Vec::new, columns);
-    let fields = plan.iter().flat_map(|plan| &plan.decode.fields);
+    let fields = plan.iter().flat_map(|plan| &plan.own().decode.fields);
     let fields: Vec<(&str, String)> = fields.map(|field| (field.path.as_str(), field.data_type.to_string())).collect();
     let window = plan.and_then(Plan::result_window);
     let emit = window.map(|window| if window.updates { "updates" } else { "final" });
     described.set_item("columns", columns)?;
     described.set_item("fields", fields)?;
-    described.set_item("needs_keys", plan.is_some_and(|plan| plan.needs_keys))?;
-    described.set_item("needs_headers", plan.is_some_and(|plan| plan.needs_headers))?;
+    described.set_item("needs_keys", plan.is_some_and(|plan| plan.own().needs_keys))?;
+    described.set_item("needs_headers", plan.is_some_and(|plan| plan.own().needs_headers))?;
+    let others = PyDict::new(described.py());
+    for input in plan.iter().flat_map(|plan| &plan.inputs[1..]) {
+        let needs = PyDict::new(described.py());
+        needs.set_item("needs_keys", input.needs_keys)?;
+        needs.set_item("needs_headers", input.needs_headers)?;
+        others.set_item(input.name.as_deref(), needs)?;
+    }
+    described.set_item("inputs", others)?;
     described.set_item("combine", if plan.is_some_and(|plan| plan.combine) { "local" } else { "none" })?;
     described.set_item("windowed", window.is_some())?;
     described.set_item("emit", emit)?;

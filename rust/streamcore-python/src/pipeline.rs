@@ -127,9 +127,20 @@ impl Pipeline {
         self.rows(py, |_| Ok(Vec::new()))
     }
 
-    /// Tells the time, and which lanes have read everything readable: idle logic, windows that close by it.
-    fn advance(&self, py: Python<'_>, now_ms: i64, caught_up: Vec<i32>) -> PyResult<Vec<Batch>> {
-        self.rows(py, move |pipeline| Ok(pipeline.advance(now_ms, &caught_up)?))
+    /// Tells the time, which lanes have read everything readable, and which are of inputs that ended while others go on:
+    /// idle logic, windows that close by it.
+    #[pyo3(signature = (now_ms, caught_up, finished = None))]
+    fn advance(
+        &self,
+        py: Python<'_>,
+        now_ms: i64,
+        caught_up: Vec<i32>,
+        finished: Option<Vec<i32>>,
+    ) -> PyResult<Vec<Batch>> {
+        self.rows(py, move |pipeline| {
+            pipeline.finish(&finished.unwrap_or_default());
+            Ok(pipeline.advance(now_ms, &caught_up)?)
+        })
     }
 
     /// The bounded input is over: watermark +infinity, every window closes. Lanes keep their clocks.
@@ -221,9 +232,8 @@ impl Pipeline {
     /// Per lane: `max_event_time_ms`, `watermark_ms`, `idle`. Lane -1: `watermark_ms` of the combine stage.
     fn clocks<'py>(&self, py: Python<'py>) -> PyResult<BTreeMap<i32, Bound<'py, PyDict>>> {
         let (lanes, combined) = self.run(py, |pipeline| {
-            let (now_ms, idle_timeout_ms) = (pipeline.now_ms(), pipeline.plan().clock.idle_timeout_ms);
-            let lanes = pipeline.lanes().map(|lane| (lane.id, Reading::of(&lane.clock, now_ms, idle_timeout_ms)));
-            let combined = pipeline.combine().map(|combine| told(combine.watermark_ms()));
+            let lanes = pipeline.lanes().map(|lane| (lane.id, Reading::of(&lane.clock, pipeline.is_idle(lane))));
+            let combined = pipeline.meeting_watermark_ms().map(told);
             Ok((lanes.collect::<Vec<_>>(), combined))
         })?;
         let mut clocks = BTreeMap::new();
@@ -246,6 +256,12 @@ impl Pipeline {
     #[getter]
     fn epoch(&self, py: Python<'_>) -> PyResult<u64> {
         self.run(py, |pipeline| Ok(pipeline.epoch()))
+    }
+
+    /// Rows that the join holds of the left and the right side; None without a join.
+    #[getter]
+    fn join_rows(&self, py: Python<'_>) -> PyResult<Option<(u64, u64)>> {
+        self.run(py, |pipeline| Ok(pipeline.join_rows().map(|[left, right]| (left, right))))
     }
 
     #[getter]
@@ -305,12 +321,8 @@ struct Reading {
 }
 
 impl Reading {
-    fn of(clock: &streamcore::watermark::Clock, now_ms: i64, idle_timeout_ms: i64) -> Self {
-        Self {
-            max_event_time_ms: clock.max_event_time_ms(),
-            watermark_ms: told(clock.watermark_ms()),
-            idle: clock.is_idle(now_ms, idle_timeout_ms),
-        }
+    fn of(clock: &streamcore::watermark::Clock, idle: bool) -> Self {
+        Self { max_event_time_ms: clock.max_event_time_ms(), watermark_ms: told(clock.watermark_ms()), idle }
     }
 }
 

@@ -8,7 +8,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use streamcore::raw::{Header, RawBatch};
+use streamcore::raw::{Header, LANES_PER_INPUT, RawBatch};
 
 const NAME: &str = "the raw batch";
 
@@ -89,12 +89,30 @@ impl Raw {
                 return Err(Failure::Misuse("this raw batch was pushed already; add to a new one".into()));
             };
             let mut added = other.replace(Vec::new()).unwrap_or_default();
-            let clash = added.iter().find(|new| batches.iter().any(|old| old.lane == new.lane));
-            if let Some(clash) = clash.map(|batch| batch.lane) {
+            let clash = added.iter().find(|new| batches.iter().any(|old| old.lane_id() == new.lane_id()));
+            if let Some(clash) = clash.map(RawBatch::lane_id) {
                 *other = Some(added);
                 return Err(Failure::Misuse(format!("lane {clash} is in the raw batch already")));
             }
             batches.append(&mut added);
+            Ok(())
+        })
+    }
+
+    /// Says that the records are of an input beside the pipeline's own: 1 for that of its join.
+    fn of_input(&self, py: Python<'_>, input: i32) -> PyResult<()> {
+        held(py, || {
+            let mut batches = lock(&self.0, NAME)?;
+            let lanes = 0..LANES_PER_INPUT;
+            for batch in batches.iter_mut().flatten() {
+                if !lanes.contains(&batch.lane) {
+                    return Err(Failure::Misuse(format!(
+                        "partition {} has no number: where inputs are joined, partitions are below {}",
+                        batch.lane, lanes.end
+                    )));
+                }
+                batch.input = input;
+            }
             Ok(())
         })
     }

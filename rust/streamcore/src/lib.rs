@@ -17,6 +17,7 @@ pub mod generate;
 pub mod group;
 pub mod infer;
 pub mod join;
+pub mod joining;
 pub mod lane;
 pub mod metrics;
 pub mod partition;

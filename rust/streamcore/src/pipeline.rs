@@ -5,6 +5,7 @@
 //! calls, so a checkpoint is a plain snapshot. Invariant: results do not depend on how the input is
 //! cut into pushes.
 
+mod joins;
 mod output;
 pub mod work;
 pub mod workers;
@@ -17,6 +18,7 @@ use crate::combine::Combine;
 use crate::decode::Decoder;
 use crate::dedupe::Remembered;
 use crate::error::{Error, ErrorKind, Problem, Result};
+use crate::joining::Joining;
 use crate::lane::{Lane, LaneOutput};
 use crate::metrics::Ledger;
 use crate::plan::{Plan, StagePlan, Step, analyse};
@@ -46,11 +48,14 @@ pub struct Sealed {
 #[derive(Debug)]
 pub struct Pipeline {
     plan: Plan,
-    /// Shared with whoever decodes ahead.
-    decoder: Arc<Decoder>,
+    /// One an input; shared with whoever decodes ahead.
+    decoders: Arc<Vec<Decoder>>,
     lanes: BTreeMap<i32, Lane>,
     combine: Option<Combine>,
-    /// The stages behind the first, where lanes' windows meet in `combine`.
+    joining: Option<Joining>,
+    /// Lanes of inputs that ended, which nothing waits for while the other goes on.
+    finished: Vec<i32>,
+    /// The stages behind the first, where lanes meet in `combine` or `joining`.
     stages: Stages,
     /// The epoch being filled, from 1.
     epoch: u64,
@@ -72,7 +77,9 @@ impl Pipeline {
         let combine = plan.window().filter(|_| plan.combine).map(Combine::new);
         let bound = if plan.limits.threads_max == 0 { threads } else { plan.limits.threads_max };
         Ok(Self {
-            decoder: Arc::new(Decoder::new(plan.decode.clone())),
+            decoders: Arc::new(plan.inputs.iter().map(|input| Decoder::new(input.decode.clone())).collect()),
+            joining: plan.join.as_ref().map(Joining::new),
+            finished: Vec::new(),
             stages: Stages::new(plan.combined_stages(), COMBINE_LANE),
             plan,
             lanes: BTreeMap::new(),
@@ -111,17 +118,17 @@ impl Pipeline {
 
     /// Runs records through their lanes.
     pub fn push(&mut self, raws: &[RawBatch], now_ms: i64) -> Result<Vec<OutputBatch>> {
-        let decoded = work::decode(&self.decoder, raws, self.threads);
+        let decoded = work::decode(&self.decoders, raws, self.threads);
         self.push_decoded(raws, decoded, now_ms, self.threads)
     }
 
-    /// The decoder, for decoding ahead of a push: it holds no state, so when it runs cannot matter.
+    /// The decoders, one an input, for decoding ahead of a push: they hold no state, so when they run cannot matter.
     #[must_use]
-    pub fn decoder(&self) -> Arc<Decoder> {
-        self.decoder.clone()
+    pub fn decoders(&self) -> Arc<Vec<Decoder>> {
+        self.decoders.clone()
     }
 
-    /// Runs records that this pipeline's [`decoder`](Self::decoder) has decoded through their lanes, on `threads`.
+    /// Runs records that this pipeline's [`decoders`](Self::decoders) have decoded through their lanes, on `threads`.
     pub fn push_decoded(
         &mut self,
         raws: &[RawBatch],
@@ -131,8 +138,10 @@ impl Pipeline {
     ) -> Result<Vec<OutputBatch>> {
         let now_ms = self.tell(now_ms);
         self.check_lanes(raws)?;
-        let outputs = work::apply(&self.plan, &mut self.lanes, raws, decoded, now_ms, threads)?;
+        let mut outputs = work::apply(&self.plan, &mut self.lanes, raws, decoded, now_ms, threads)?;
+        let joined = self.join(raws, &mut outputs)?;
         let mut collected = self.collect(raws, outputs);
+        collected.splice(..0, joined);
         collected.extend(self.advance_combine()?);
         self.check_state_bytes()?;
         Ok(collected)
@@ -146,25 +155,18 @@ impl Pipeline {
     fn check_lanes(&self, raws: &[RawBatch]) -> Result<()> {
         let mut seen = Vec::new();
         for raw in raws {
-            if !self.lanes.contains_key(&raw.lane) || seen.contains(&raw.lane) {
+            if !self.lanes.contains_key(&raw.lane_id()) || seen.contains(&raw.lane_id()) {
                 let message = format!("lane {} is not assigned, or occurs twice in one push", raw.lane);
                 return Err(Error::new(ErrorKind::Internal, message));
             }
-            seen.push(raw.lane);
+            seen.push(raw.lane_id());
         }
         Ok(())
     }
 
-    fn check_state_bytes(&self) -> Result<()> {
-        let (used, limit) = (self.state_bytes(), self.plan.limits.state_bytes_max);
-        if used <= limit {
-            return Ok(());
-        }
-        let message = format!(
-            "the state of all lanes takes {used} bytes, more than limits.max_state_bytes = {limit}; \
-             raise the limit, shorten windows or dedupe horizons, or group by fewer keys"
-        );
-        Err(Error::new(ErrorKind::Limit, message))
+    /// Says which lanes are of inputs that ended while others go on: until told otherwise, nothing waits for them.
+    pub fn finish(&mut self, lanes: &[i32]) {
+        lanes.clone_into(&mut self.finished);
     }
 
     /// Tells the time, and which lanes have read everything readable.
@@ -173,8 +175,9 @@ impl Pipeline {
         for lane in self.lanes.values_mut() {
             lane.clock.tell(now_ms, caught_up.contains(&lane.id));
         }
-        if self.minimum().all_idle && self.plan.clock.advance_when_idle {
-            self.lanes.values_mut().for_each(|lane| lane.clock.run_on(now_ms));
+        if self.minimum().all_idle {
+            let runs_on = |lane: &&mut Lane| self.plan.input(lane.id).clock.advance_when_idle;
+            self.lanes.values_mut().filter(runs_on).for_each(|lane| lane.clock.run_on(now_ms));
         }
         let mut output = LaneOutput::default();
         for lane in self.lanes.values_mut() {
@@ -182,19 +185,26 @@ impl Pipeline {
         }
         let mut collected: Vec<OutputBatch> = self.batch_rows(output.windows).into_iter().collect();
         collected.extend(self.batch_stages(output.stages));
+        collected.extend(self.advance_join()?);
         collected.extend(self.advance_combine()?);
         Ok(collected)
     }
 
     fn minimum(&self) -> Minimum {
-        let clocks = self.lanes.values().map(|lane| &lane.clock);
-        minimum(clocks, self.now_ms, self.plan.clock.idle_timeout_ms)
+        minimum(self.lanes.values().map(|lane| (&lane.clock, self.is_idle(lane))))
+    }
+
+    /// Whether nothing waits for `lane`.
+    #[must_use]
+    pub fn is_idle(&self, lane: &Lane) -> bool {
+        let timeout_ms = self.plan.input(lane.id).clock.idle_timeout_ms;
+        lane.clock.is_idle(self.now_ms, timeout_ms) || self.finished.contains(&lane.id) || self.is_of_table(lane)
     }
 
     fn advance_combine(&mut self) -> Result<Vec<OutputBatch>> {
         let (minimum, rows) = (self.minimum(), self.plan.result_rows());
         let (Some(combine), Some(mut rows)) = (&mut self.combine, rows) else { return Ok(Vec::new()) };
-        let (now_ms, timeout_ms) = (self.now_ms, self.plan.clock.idle_timeout_ms);
+        let (now_ms, timeout_ms) = (self.now_ms, self.plan.own().clock.idle_timeout_ms);
         let idle = |lane: &Lane| !minimum.all_idle && lane.clock.is_idle(now_ms, timeout_ms);
         combine.advance(&mut self.lanes, idle, minimum, &mut rows)?;
         self.pass_on(rows)
@@ -204,7 +214,8 @@ impl Pipeline {
     fn pass_on(&mut self, rows: ResultRows) -> Result<Vec<OutputBatch>> {
         let combine = self.combine.as_ref().filter(|_| !self.stages.is_empty());
         let Some(combine) = combine else { return Ok(self.batch_rows(Some(rows)).into_iter().collect()) };
-        let (fired, mut output) = (Fired { rows, ends: combine.ends() }, StageOutput::default());
+        let (fired, mut output) =
+            (Fired::Windows { rows: Box::new(rows), ends: combine.ends() }, StageOutput::default());
         self.stages.advance(&self.plan.stages, fired, combine.watermark_ms(), &mut output)?;
         Ok(self.batch_stages(output))
     }
@@ -212,6 +223,9 @@ impl Pipeline {
     /// The bounded input is over: every window's row leaves. Lanes keep their clocks and windows
     /// their state, so that a later run goes on where this one stood.
     pub fn end(&mut self) -> Result<Vec<OutputBatch>> {
+        if self.plan.join.is_some() {
+            return self.end_join();
+        }
         let Some(mut rows) = self.plan.result_rows() else { return Ok(Vec::new()) };
         let mut output = StageOutput::default();
         for lane in self.lanes.values_mut() {
@@ -224,11 +238,11 @@ impl Pipeline {
                 combine.end(&self.lanes, &mut rows)?;
             } else {
                 // What lanes that came back from idleness add to windows that fired is no end of theirs.
-                let fired = Fired { rows, ends };
+                let fired = Fired::Windows { rows: Box::new(rows), ends };
                 self.stages.advance(&self.plan.stages, fired, combine.watermark_ms(), &mut output)?;
                 let Some(mut last) = self.plan.result_rows() else { return Ok(Vec::new()) };
                 combine.end(&self.lanes, &mut last)?;
-                self.stages.end(&self.plan.stages, Fired { rows: last, ends }, &mut output)?;
+                self.stages.end(&self.plan.stages, vec![Fired::Windows { rows: Box::new(last), ends }], &mut output)?;
                 return Ok(self.batch_stages(output));
             }
         }
@@ -253,6 +267,9 @@ impl Pipeline {
             digest ^= combine.seal(rows)?;
             self.check_combine()?;
         }
+        if let Some(joining) = &mut self.joining {
+            digest ^= joining.seal();
+        }
         digest ^= self.stages.seal(self.plan.combined_stages(), &mut output)?;
         outputs.extend(self.batch_rows(rows));
         outputs.extend(self.batch_stages(output));
@@ -273,6 +290,9 @@ impl Pipeline {
         if let Some(combine) = &mut self.combine {
             combine.commit();
         }
+        if let Some(joining) = &mut self.joining {
+            joining.commit();
+        }
         self.stages.commit();
         self.epoch += 1;
     }
@@ -283,6 +303,10 @@ impl Pipeline {
         if let Some(combine) = &mut self.combine {
             combine.rollback();
         }
+        if let Some(joining) = &mut self.joining {
+            joining.rollback();
+        }
+        self.finished.clear();
         self.stages.rollback();
     }
 
@@ -301,9 +325,10 @@ impl Pipeline {
             lane.save(&mut out);
             saved.push((lane.id, out));
         }
-        if let Some(combine) = &self.combine {
+        if self.plan.meets() {
             let mut out = head(self.epoch);
-            combine.save(&mut out);
+            self.combine.iter().for_each(|combine| combine.save(&mut out));
+            self.joining.iter().for_each(|joining| joining.save(&mut out));
             self.stages.save(&mut out);
             saved.push((COMBINE_LANE, out));
         }
@@ -330,10 +355,11 @@ impl Pipeline {
         }
         let epoch = reader.varint()?;
         if id == COMBINE_LANE {
-            let Some(combine) = &mut self.combine else {
-                return Err(Error::state("the state has a combine stage and the pipeline has none"));
-            };
-            combine.load(&mut reader)?;
+            if !self.plan.meets() {
+                return Err(Error::state("the state is of lanes that meet, and those of the pipeline do not"));
+            }
+            self.combine.iter_mut().try_for_each(|combine| combine.load(&mut reader))?;
+            self.joining.iter_mut().try_for_each(|joining| joining.load(&mut reader))?;
             self.stages.load(&mut reader)?;
         } else {
             let mut lane = Lane::new(id, &self.plan);
@@ -342,18 +368,6 @@ impl Pipeline {
         }
         self.epoch = self.epoch.max(epoch + 1);
         reader.finish()
-    }
-
-    /// Lanes further ahead of the slowest active lane than `max_lead`.
-    #[must_use]
-    pub fn paused(&self) -> Vec<i32> {
-        let (Some(lead), Some(_)) = (self.plan.clock.max_lead_ms, &self.combine) else { return Vec::new() };
-        let idle = self.plan.clock.idle_timeout_ms;
-        let seen = |lane: &&Lane| lane.clock.max_event_time_ms().is_some();
-        let active = self.lanes.values().filter(seen).filter(|lane| !lane.clock.is_idle(self.now_ms, idle));
-        let Some(slowest) = active.map(|lane| lane.clock.watermark_ms()).min() else { return Vec::new() };
-        let ahead = |lane: &&Lane| lane.clock.watermark_ms() > slowest.saturating_add(lead);
-        self.lanes.values().filter(ahead).map(|lane| lane.id).collect()
     }
 
     /// Each lane's ledger.
@@ -385,14 +399,17 @@ impl Pipeline {
     pub fn remembered(&self) -> Vec<(&str, Remembered)> {
         let mut sums: Vec<(&str, Remembered)> =
             self.plan.dedupe_names().map(|name| (name, Remembered::default())).collect();
-        let own = self.plan.steps.iter().filter(|step| matches!(step, Step::Dedupe { .. })).count();
+        let dedupes = |steps: &[Step]| steps.iter().filter(|step| matches!(step, Step::Dedupe { .. })).count();
+        let before = |input: usize| self.plan.inputs[..input].iter().map(|input| dedupes(&input.steps)).sum::<usize>();
         let add = |sums: &mut [(&str, Remembered)], held: &mut dyn Iterator<Item = Remembered>| {
             sums.iter_mut().zip(held).for_each(|((_, sum), held)| sum.add(&held));
         };
-        for lane in self.lanes.values() {
-            add(&mut sums, &mut lane.held.remembered().chain(lane.stages().remembered()));
+        let behind = before(self.plan.inputs.len());
+        for (number, lane) in &self.lanes {
+            add(&mut sums[before(self.plan.input_of(*number))..], &mut lane.held.remembered());
+            add(&mut sums[behind..], &mut lane.stages().remembered());
         }
-        add(&mut sums[own..], &mut self.stages.remembered());
+        add(&mut sums[behind..], &mut self.stages.remembered());
         sums
     }
 
@@ -423,13 +440,15 @@ impl Pipeline {
     #[must_use]
     pub fn state_bytes(&self) -> u64 {
         let lanes: usize = self.lanes.values().map(Lane::byte_len).sum();
-        (lanes + self.combine.as_ref().map_or(0, Combine::byte_len) + self.stages.byte_len()) as u64
+        let meeting =
+            self.combine.as_ref().map_or(0, Combine::byte_len) + self.joining.as_ref().map_or(0, Joining::byte_len);
+        (lanes + meeting + self.stages.byte_len()) as u64
     }
 
     /// See [`Decoder::layouts_forgotten`].
     #[must_use]
     pub fn layouts_forgotten(&self) -> u64 {
-        self.decoder.layouts_forgotten()
+        self.decoders.iter().map(Decoder::layouts_forgotten).sum()
     }
 
     /// How many batches' group keys were not interned, since most keys of those before were met once: that costs
@@ -437,7 +456,7 @@ impl Pipeline {
     /// lane that was revoked no longer count.
     #[must_use]
     pub fn batches_not_interned(&self) -> u64 {
-        self.decoder.batches_not_interned()
+        self.decoders.iter().map(Decoder::batches_not_interned).sum::<u64>()
             + self.lanes.values().map(|lane| lane.held.batches_not_interned()).sum::<u64>()
     }
 
@@ -456,18 +475,21 @@ fn missing_functions(spec: &Spec) -> Vec<Problem> {
         let message = format!("the function {function} was not handed over with the description");
         spec.functions.get(function).is_none().then(|| Problem::new(at, message))
     };
-    let of_step = |(number, step): (usize, &StepSpec)| match step {
-        StepSpec::MapBatches { function, .. } => {
-            missing(format!("steps[{number}].map_batches"), function).into_iter().collect()
-        }
+    let of_step = |(at, step): (String, &StepSpec)| match step {
+        StepSpec::MapBatches { function, .. } => missing(format!("{at}.map_batches"), function).into_iter().collect(),
         StepSpec::Window(window) => {
             let parts = window.functions.iter().flat_map(|user| AggregateSpec::PARTS.map(|part| (user, part)));
             let missing_part = |(user, part): (&AggregateSpec, &str)| {
-                missing(format!("steps[{number}].functions.{}", user.name), &user.part(part))
+                missing(format!("{at}.functions.{}", user.name), &user.part(part))
             };
             parts.filter_map(missing_part).collect::<Vec<_>>()
         }
         _ => Vec::new(),
     };
-    spec.steps.iter().enumerate().flat_map(of_step).collect()
+    let own = spec.steps.iter().enumerate().map(|(number, step)| (format!("steps[{number}]"), step));
+    let others = spec.inputs.iter().flat_map(|input| {
+        let steps = input.steps.iter().enumerate();
+        steps.map(move |(number, step)| (format!("sources.{}.steps[{number}]", input.name), step))
+    });
+    own.chain(others).flat_map(of_step).collect()
 }

@@ -13,6 +13,9 @@ use crate::buffer::Buffer;
 use crate::error::{Error, ErrorKind, Result};
 use std::sync::Arc;
 
+/// Lanes of one input, where there are several: its lanes are numbered from a multiple of it.
+pub const LANES_PER_INPUT: i32 = 1 << 24;
+
 /// Spaces behind the values.
 pub const PADDING: usize = 64;
 
@@ -75,8 +78,10 @@ const NO_TIMESTAMP: i64 = i64::MIN;
 /// Undecoded records of one lane, in offset order.
 #[derive(Debug, Clone, Default)]
 pub struct RawBatch {
-    /// The lane: the input partition's number.
+    /// The partition of the input.
     pub lane: i32,
+    /// Which input: 0 is the pipeline's own.
+    pub input: i32,
     /// Topic, file path or name of the source, for dead letters and `_topic`.
     pub topic: Arc<str>,
     /// Value bytes, then [`PADDING`] spaces once sealed.
@@ -98,6 +103,12 @@ pub struct RawBatch {
     record_bytes_max: Option<u64>,
 }
 
+/// The number of a lane among those of all inputs.
+#[must_use]
+pub const fn lane_id(input: i32, partition: i32) -> i32 {
+    input * LANES_PER_INPUT + partition
+}
+
 impl RawBatch {
     /// An empty batch of `lane`, with room for `records` records of `bytes` bytes together.
     #[must_use]
@@ -110,6 +121,12 @@ impl RawBatch {
             offsets: Vec::with_capacity(records),
             ..Self::default()
         }
+    }
+
+    /// The lane's number among those of all inputs: that of the partition in the pipeline's own input.
+    #[must_use]
+    pub const fn lane_id(&self) -> i32 {
+        lane_id(self.input, self.lane)
     }
 
     /// The same, where a value of more than `record_bytes_max` bytes is a [`Fault::TooLong`], refused when it is

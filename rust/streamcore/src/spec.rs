@@ -14,6 +14,9 @@ use std::collections::BTreeMap;
 pub struct Spec {
     /// The source.
     pub source: SourceSpec,
+    /// Other inputs, which a join step names.
+    #[serde(default)]
+    pub inputs: Vec<InputSpec>,
     /// The steps, in the order written.
     #[serde(default)]
     pub steps: Vec<StepSpec>,
@@ -35,6 +38,19 @@ impl Spec {
             Error::config(vec![Problem::new("pipeline", format!("the engine cannot read the description: {error}"))])
         })
     }
+}
+
+/// An input beside the pipeline's own.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputSpec {
+    /// What a join step calls it.
+    pub name: String,
+    /// How its records are read.
+    pub source: SourceSpec,
+    /// What happens to them before the join.
+    #[serde(default)]
+    pub steps: Vec<StepSpec>,
 }
 
 /// How record values are read, and the clock they drive.
@@ -177,6 +193,76 @@ pub enum StepSpec {
     },
     /// Groups and aggregates per window.
     Window(WindowSpec),
+    /// Joins the rows with those of another input.
+    Join(JoinSpec),
+}
+
+/// A join step.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinSpec {
+    /// Name of the other input, the right side.
+    pub input: String,
+    /// Key columns of the left side.
+    pub left_on: Vec<String>,
+    /// Key columns of the right side, as many.
+    pub right_on: Vec<String>,
+    /// Which rows belong together.
+    pub kind: JoinKindSpec,
+    /// Which rows leave without a partner.
+    #[serde(default)]
+    pub how: JoinTypeSpec,
+    /// Appended to the name of a right column whose name a left one has.
+    pub suffix: String,
+    /// How far behind its input's watermark a row may be, ms.
+    #[serde(default)]
+    pub allowed_lateness_ms: i64,
+}
+
+/// Which rows of both sides belong together, beside their keys; all times in ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum JoinKindSpec {
+    /// `left time + from <= right time <= left time + to`.
+    Interval {
+        /// How far back, as a negative number.
+        from_ms: i64,
+        /// How far ahead.
+        to_ms: i64,
+    },
+    /// Both in one tumbling window.
+    Window {
+        /// Length.
+        size_ms: i64,
+        /// Shift of the alignment from the epoch.
+        #[serde(default)]
+        offset_ms: i64,
+    },
+    /// The latest right row not after the left one.
+    AsOf {
+        /// How far back it may lie.
+        #[serde(default)]
+        tolerance_ms: Option<i64>,
+    },
+    /// The row of a table.
+    Table {
+        /// As of the left row's time; otherwise as it is when the left row comes.
+        #[serde(default)]
+        versioned: bool,
+    },
+}
+
+/// Which rows leave without a partner.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JoinTypeSpec {
+    /// None.
+    #[default]
+    Inner,
+    /// Those of the left side.
+    Left,
+    /// Those of both.
+    Outer,
 }
 
 /// The filters of a `dedupe` step.

@@ -82,6 +82,12 @@ impl Clock {
         self.max_event_time_ms
     }
 
+    /// True when the lane has read everything readable.
+    #[must_use]
+    pub const fn is_caught_up(&self) -> bool {
+        self.caught_up
+    }
+
     /// True when the lane has read everything and nothing came for `idle_timeout_ms`.
     #[must_use]
     pub fn is_idle(&self, now_ms: i64, idle_timeout_ms: i64) -> bool {
@@ -125,13 +131,13 @@ pub struct Minimum {
     pub all_idle: bool,
 }
 
-/// The minimum watermark over `clocks` at `now_ms`.
-pub fn minimum<'a>(clocks: impl Iterator<Item = &'a Clock>, now_ms: i64, idle_timeout_ms: i64) -> Minimum {
+/// The minimum watermark over `clocks`, each with whether it is idle.
+pub fn minimum<'a>(clocks: impl Iterator<Item = (&'a Clock, bool)>) -> Minimum {
     let (mut active, mut all, mut lanes) = (None::<i64>, None::<i64>, 0);
-    for clock in clocks {
+    for (clock, is_idle) in clocks {
         lanes += 1;
         let watermark = clock.watermark_ms();
-        if !clock.is_idle(now_ms, idle_timeout_ms) {
+        if !is_idle {
             active = Some(active.map_or(watermark, |least| least.min(watermark)));
         }
         if clock.max_event_time_ms().is_some() {
@@ -199,9 +205,9 @@ mod tests {
         let (mut slow, mut fast, empty) = (at(&[10]), at(&[1000]), Clock::new(Some(5)));
         slow.tell(0, true);
         fast.arrived(600);
-        let minimum_now = minimum([&slow, &fast].into_iter(), 600, 500);
+        let minimum_now = minimum([&slow, &fast].into_iter().map(|clock| (clock, clock.is_idle(600, 500))));
         assert_eq!(minimum_now, Minimum { active_ms: 994, all_ms: 4, all_idle: false });
-        let with_empty = minimum([&fast, &empty].into_iter(), 600, 500);
+        let with_empty = minimum([&fast, &empty].into_iter().map(|clock| (clock, clock.is_idle(600, 500))));
         assert_eq!(with_empty.active_ms, WATERMARK_MIN, "a lane that has not spoken yet holds the minimum");
         assert_eq!(with_empty.all_ms, 994);
     }

@@ -257,6 +257,7 @@ mod tests {
             parts: vec![(Part::Key, DataType::String), (Part::Offset, DataType::Int64)],
             event_time: Some(field("t", DataType::Timestamp)),
             event_time_unit: TimeUnitSpec::Iso,
+            timeless: false,
             keyed_by: None,
             group: None,
             record_bytes_max: 150,

@@ -55,6 +55,8 @@ pub struct DecodePlan {
     pub event_time: Option<FieldPlan>,
     /// How a number there counts.
     pub event_time_unit: TimeUnitSpec,
+    /// Rows need no time: where the record has no timestamp they count as of 1970.
+    pub timeless: bool,
     /// Field that the record key must equal.
     pub keyed_by: Option<FieldPlan>,
     /// What the rows are grouped by, where that is known of all of them.

@@ -194,7 +194,7 @@ impl Decoder {
         minute: &mut time::LastMinute,
     ) -> Option<i64> {
         match self.event_time_place {
-            None => raw.timestamp_ms(row).filter(|time| in_years(*time)),
+            None => raw.timestamp_ms(row).filter(|time| in_years(*time)).or(self.plan.timeless.then_some(0)),
             Some(place) => parse_event_time(record, found[place]?, self.plan.event_time_unit, minute),
         }
     }

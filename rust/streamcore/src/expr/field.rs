@@ -100,6 +100,23 @@ pub fn split_path(path: &str) -> Vec<String> {
     segments
 }
 
+/// What a column of `field` alone is called: its last segment; a record part without its `_`, a header by its name.
+///
+/// ```
+/// use streamcore::expr::{Field, last_segment};
+///
+/// assert_eq!(last_segment(&Field::parse("payload.page_id").unwrap()), "page_id");
+/// assert_eq!(last_segment(&Field::parse("_key").unwrap()), "key");
+/// ```
+#[must_use]
+pub fn last_segment(field: &Field) -> String {
+    match field {
+        Field::Path(path) => split_path(path).pop().unwrap_or_default(),
+        Field::Part(Part::Header(name)) => name.clone(),
+        Field::Part(part) => part.to_string().trim_start_matches('_').to_owned(),
+    }
+}
+
 /// The canonical path of `segments`: the inverse of [`split_path`].
 #[must_use]
 pub fn join_path<S: AsRef<str>>(segments: &[S]) -> String {

@@ -97,7 +97,7 @@ mod value;
 
 pub use crate::raw::Part;
 pub use aggregate_call::AggregateCall;
-pub use field::{Field, join_path, split_path};
+pub use field::{Field, join_path, last_segment, split_path};
 pub use suggest::did_you_mean;
 
 use crate::batch::{Column, DataType, Scalar};

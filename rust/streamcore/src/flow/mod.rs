@@ -78,6 +78,8 @@ pub struct Passed<'f> {
     pub rows: Vec<u32>,
     /// The rows that did not, and why.
     pub left: Vec<(u32, Left)>,
+    /// The clock before each row, where rows reached the end.
+    pub watermarks_ms: Vec<i64>,
 }
 
 impl<'f> Flow<'f> {
@@ -116,13 +118,14 @@ impl<'f> Flow<'f> {
                 }
                 Step::Window(window) => {
                     self.window(window)?;
-                    return Ok(Passed { columns: self.columns, rows: Vec::new(), left: self.left });
+                    let (columns, left) = (self.columns, self.left);
+                    return Ok(Passed { columns, rows: Vec::new(), left, watermarks_ms: Vec::new() });
                 }
             }
         }
         let rows: Vec<u32> = (0..self.kept.len() as u32).filter(|row| self.kept[*row as usize]).collect();
         self.ledger.applied += rows.len() as u64;
-        Ok(Passed { columns: self.columns, rows, left: self.left })
+        Ok(Passed { columns: self.columns, rows, left: self.left, watermarks_ms: self.watermarks_ms })
     }
 
     /// Refuses `row`.

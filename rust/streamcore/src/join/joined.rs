@@ -27,6 +27,8 @@ pub struct Pair {
 pub struct JoinedBatch {
     /// Time of each row, ms.
     pub times_ms: Vec<i64>,
+    /// The watermark before each row, ms; empty where rows leave in order of time.
+    pub watermarks_ms: Vec<i64>,
     /// Columns of the left side; all null where `left_matched` is false.
     pub left: Vec<Column>,
     /// Columns of the right side; all null where `right_matched` is false.
@@ -93,6 +95,7 @@ impl Joined {
             let (now_ms, later_ms) = times_ms.split_at(len);
             self.push_batch(JoinedBatch {
                 times_ms: now_ms.to_vec(),
+                watermarks_ms: Vec::new(),
                 left: gather(&rows[0], now.iter().map(|pair| pair.left)),
                 right: gather(&rows[1], now.iter().map(|pair| pair.right)),
                 left_matched: now.iter().map(|pair| pair.left.is_some()).collect(),

@@ -4,17 +4,27 @@
 //! when its row comes. Invariant: a key that was there at the last commit stays at its slot until the next.
 
 use super::Side;
-use super::rows::RowId;
+use super::rows::{Head, RowId};
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 
-/// A row of a key: when, and where it is. Ordered by time, then by arrival.
+/// A row of a key: when, and where it is. Ordered by time, then by its record's place in the input, so that nobody can
+/// tell which partition was read first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     /// The time it is joined at, ms.
     pub time_ms: i64,
+    /// Its record's partition and offset.
+    pub at: (i32, i64),
     /// Its place.
     pub id: RowId,
+}
+
+impl Entry {
+    /// Of the row `id`, which is as `head` says.
+    pub fn new(head: &Head, id: RowId) -> Self {
+        Self { time_ms: head.time_ms, at: head.at, id }
+    }
 }
 
 /// Rows of one key and one side, rising.

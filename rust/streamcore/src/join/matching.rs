@@ -17,7 +17,7 @@ pub struct Due {
 }
 
 impl Join {
-    /// The rows that leave at `time_ms`: by key, then in the order their rows came, the left side first. A row
+    /// The rows that leave at `time_ms`: by key, then by partition and offset of their records, the left side first. A row
     /// without a partner comes before those with one.
     pub(super) fn matches(&self, time_ms: i64, due: &Due) -> Vec<Pair> {
         let mut found: Vec<(u32, Pair)> = Vec::new();
@@ -30,9 +30,14 @@ impl Join {
         found.sort_unstable_by(|(one_key, one), (other_key, other)| {
             let by_key = || self.keys.bytes(*one_key).cmp(self.keys.bytes(*other_key));
             let order = if one_key == other_key { std::cmp::Ordering::Equal } else { by_key() };
-            order.then_with(|| (one.left, one.right).cmp(&(other.left, other.right)))
+            order.then_with(|| self.places(one).cmp(&self.places(other)))
         });
         found.into_iter().map(|(_, pair)| pair).collect()
+    }
+
+    /// Where the records of a pair are.
+    fn places(&self, pair: &Pair) -> [Option<(i32, i64)>; 2] {
+        [pair.left.map(|id| self.rows[0].head(id).at), pair.right.map(|id| self.rows[1].head(id).at)]
     }
 
     /// Right rows from `t + from` to `t + to` for a left row of time `t`.

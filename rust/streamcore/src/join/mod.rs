@@ -50,6 +50,10 @@ pub struct Arrivals<'a> {
     pub columns: &'a [Column],
     /// Which rows delete their key from a table; empty: none.
     pub deletes: &'a [bool],
+    /// The partition they come from.
+    pub partition: i32,
+    /// The offset of each row there.
+    pub offsets: &'a [i64],
 }
 
 impl Arrivals<'_> {
@@ -152,6 +156,7 @@ impl Join {
             key: 0,
             time_ms: self.plan.join_time_ms(event_time_ms),
             event_time_ms,
+            at: (arrivals.partition, arrivals.offsets[row as usize]),
             is_delete: arrivals.is_delete(row),
             has_null_key: arrivals.has_null_key(row),
         }
@@ -174,7 +179,7 @@ impl Join {
     fn add(&mut self, side: Side, columns: &[Column], rows: &[u32], heads: &[Head]) {
         let (keys, pending) = (&mut self.keys, &mut self.pending[side as usize]);
         self.rows[side as usize].append(columns, rows, heads, |id, head| {
-            let entry = Entry { time_ms: head.time_ms, id };
+            let entry = Entry::new(&head, id);
             keys.add(head.key, side, entry);
             pending.push(Reverse(entry));
         });
@@ -236,7 +241,8 @@ impl Join {
     fn settle(&mut self, time_ms: i64, due: &Due, superseded: &mut Vec<Entry>) {
         for (side, ids) in SIDES.into_iter().zip([&due.left, &due.right]) {
             for id in ids {
-                let (entry, head) = (Entry { time_ms, id: *id }, self.rows[side as usize].head(*id));
+                let head = self.rows[side as usize].head(*id);
+                let entry = Entry::new(&head, *id);
                 if self.plan.needed_until_ms(side, time_ms, head.is_delete).is_some() {
                     self.departed[side as usize].push_back(entry);
                 }
@@ -334,7 +340,7 @@ impl Join {
             let (mut pending, mut departed) = (Vec::new(), Vec::new());
             for id in ids {
                 let head = self.rows[side as usize].head(id);
-                let entry = Entry { time_ms: head.time_ms, id };
+                let entry = Entry::new(&head, id);
                 self.keys.add(head.key, side, entry);
                 if !self.plan.waits() {
                     continue;
@@ -378,7 +384,7 @@ impl Join {
     }
 
     fn load_rows(&mut self, side: Side, saved: &mut Reader<'_>) -> Result<()> {
-        const ROW_BYTES_MIN: usize = 18;
+        const ROW_BYTES_MIN: usize = 34;
         let mut count = saved.count(ROW_BYTES_MIN)?;
         while count > 0 {
             let rows: Vec<u32> = (0..count.min(1024) as u32).collect();
@@ -400,8 +406,11 @@ impl Join {
             return Err(Error::state("a saved row of a join has a key of other types; it was overwritten"));
         }
         let key = self.keys.slot(key_hash(key), key);
-        let (time_ms, event_time_ms, flags) = (saved.i64()?, saved.i64()?, saved.u8()?);
-        Ok(Head { key, time_ms, event_time_ms, is_delete: flags & 1 != 0, has_null_key: flags & 2 != 0 })
+        let (time_ms, event_time_ms) = (saved.i64()?, saved.i64()?);
+        let partition =
+            i32::try_from(saved.i64()?).map_err(|_| Error::state("a saved row of a join has no partition"))?;
+        let (at, flags) = ((partition, saved.i64()?), saved.u8()?);
+        Ok(Head { key, time_ms, event_time_ms, at, is_delete: flags & 1 != 0, has_null_key: flags & 2 != 0 })
     }
 
     /// Rows buffered, left and right.

@@ -95,6 +95,15 @@ impl JoinPlan {
         !matches!(self.kind, JoinKind::Table { versioned: false })
     }
 
+    /// Length of the window that both rows are in, ms; 0 for other joins.
+    #[must_use]
+    pub const fn window_ms(&self) -> i64 {
+        match self.kind {
+            JoinKind::Window { size_ms, .. } => size_ms,
+            _ => 0,
+        }
+    }
+
     /// Whether a row of `side` without a partner leaves.
     pub(super) fn keeps_alone(&self, side: Side) -> bool {
         match side {

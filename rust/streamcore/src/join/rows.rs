@@ -34,6 +34,8 @@ pub struct Head {
     pub key: u32,
     /// The time it is joined at, ms.
     pub time_ms: i64,
+    /// Its record's partition and offset.
+    pub at: (i32, i64),
     /// The time it came with, ms; differs for a late version of a table and for a row of a window.
     pub event_time_ms: i64,
     /// It says that its key has no row from its time on.
@@ -361,6 +363,8 @@ fn encode_row(key: &[u8], head: &Head, columns: &[Column], row: usize, out: &mut
     out.put_bytes(key);
     out.put_i64(head.time_ms);
     out.put_i64(head.event_time_ms);
+    out.put_i64(i64::from(head.at.0));
+    out.put_i64(head.at.1);
     out.put_u8(u8::from(head.is_delete) | u8::from(head.has_null_key) << 1);
     columns.iter().for_each(|column| super::saved::encode_value(column.get(row), out));
 }

@@ -32,6 +32,7 @@ impl Join {
         for (rows, found) in rows.chunks(super::joined::BATCH_ROWS).zip(found.chunks(super::joined::BATCH_ROWS)) {
             out.push_batch(JoinedBatch {
                 times_ms: rows.iter().map(|row| arrivals.event_times_ms[*row as usize]).collect(),
+                watermarks_ms: rows.iter().map(|row| arrivals.watermarks_ms[*row as usize]).collect(),
                 left: arrivals.columns.iter().map(|column| column.gather(rows)).collect(),
                 right: gather(&self.rows[1], found.iter().copied()),
                 left_matched: vec![true; rows.len()],
@@ -58,7 +59,8 @@ impl Join {
         for row in arrivals.rows {
             let head = self.head(arrivals, *row);
             if head.has_null_key {
-                outcomes.unmatched += 1;
+                // A delete without a key deletes nothing; it is no row without a partner.
+                *(if head.is_delete { &mut outcomes.applied } else { &mut outcomes.unmatched }) += 1;
                 continue;
             }
             outcomes.applied += 1;
@@ -83,7 +85,7 @@ impl Join {
             if !head.is_delete
                 && let Some(id) = ids.next()
             {
-                self.keys.add(head.key, Side::Right, Entry { time_ms: head.time_ms, id });
+                self.keys.add(head.key, Side::Right, Entry::new(&head, id));
             }
         }
         self.keys.forget_new();
@@ -97,7 +99,8 @@ impl Join {
         for row in arrivals.rows {
             let mut head = self.head(arrivals, *row);
             if head.has_null_key {
-                outcomes.unmatched += 1;
+                // A delete without a key deletes nothing; it is no row without a partner.
+                *(if head.is_delete { &mut outcomes.applied } else { &mut outcomes.unmatched }) += 1;
                 continue;
             }
             let lateness_ms = self.plan.allowed_lateness_ms;

@@ -54,6 +54,8 @@ impl Driver {
             groups: &Interner::default().groups(&[&keys], &codec, 0..rows.len()),
             columns: &columns,
             deletes: &rows.iter().map(|row| row.is_delete).collect::<Vec<_>>(),
+            partition: 0,
+            offsets: &rows.iter().map(|row| row.number).collect::<Vec<_>>(),
         };
         let outcomes = self.join.apply(side, &arrivals, &mut joined);
         while self.join.fire(self.clocks[0], self.clocks[1], 3, &mut joined) {}

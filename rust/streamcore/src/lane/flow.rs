@@ -7,7 +7,7 @@ use super::{Lane, LaneOutput};
 use crate::batch::Batch;
 use crate::error::{Reject, Result};
 use crate::flow::{Flow, Left, LeftRow, Rows, are_ordered};
-use crate::plan::{Output, Plan};
+use crate::plan::{ClockPlan, Output, Plan};
 use crate::raw::RawBatch;
 use crate::watermark::Clock;
 
@@ -24,7 +24,8 @@ pub fn run(
     lane.ledger.tombstone += batch.tombstones.len() as u64;
     lane.ledger.rejected += batch.rejects.len() as u64;
     output.left.extend(batch.rejects.iter().cloned().map(refused));
-    let offsets: Vec<i64> = if are_ordered(&plan.steps) {
+    let input = plan.input(lane.id);
+    let offsets: Vec<i64> = if are_ordered(&input.steps) {
         batch.raw_rows.iter().map(|row| raw.offset(*row as usize)).collect()
     } else {
         Vec::new()
@@ -42,13 +43,17 @@ pub fn run(
     }
     let mut flow = Flow::new(rows, &mut lane.held, &mut lane.ledger, plan.limits.key_bytes_max as usize)
         .with_early(output.windows.as_mut());
-    if let Some(condition) = &plan.where_ {
+    if let Some(condition) = &input.where_ {
         flow.filter(condition);
     }
-    let watermarks_ms = tell_time(&mut flow, &mut lane.clock, plan, raw, batch, now_ms);
-    let passed = flow.run(&plan.steps, watermarks_ms)?;
+    let watermarks_ms = tell_time(&mut flow, &mut lane.clock, &input.clock, raw, batch, now_ms);
+    let mut passed = flow.run(&input.steps, watermarks_ms)?;
     let of_batch = |(row, left): (u32, Left)| LeftRow { raw_row: batch.raw_rows[row as usize], left };
-    output.left.extend(passed.left.into_iter().map(of_batch));
+    output.left.extend(std::mem::take(&mut passed.left).into_iter().map(of_batch));
+    if let Some(hand_over) = &input.hand_over {
+        output.handed.extend(hand_over.take(&passed, raw, batch, &mut lane.interner));
+        return Ok(());
+    }
     if passed.rows.is_empty() {
         return Ok(());
     }
@@ -70,13 +75,13 @@ fn refused(reject: Reject) -> LeftRow {
 fn tell_time(
     flow: &mut Flow<'_>,
     clock: &mut Clock,
-    plan: &Plan,
+    plan: &ClockPlan,
     raw: &RawBatch,
     batch: &Batch,
     now_ms: i64,
 ) -> Vec<i64> {
-    let Some(skew_ms) = plan.clock.max_future_skew_ms else { return tell_time_within(flow, clock, batch, |_| None) };
-    if plan.clock.time_is_record_time || !raw.has_timestamps() {
+    let Some(skew_ms) = plan.max_future_skew_ms else { return tell_time_within(flow, clock, batch, |_| None) };
+    if plan.time_is_record_time || !raw.has_timestamps() {
         return tell_time_within(flow, clock, batch, |_| Some((now_ms, skew_ms)));
     }
     tell_time_within(flow, clock, batch, |row| {

@@ -4,14 +4,18 @@
 //! alone, so it needs no locks. Invariant: its ledger balances after every call.
 
 mod flow;
+mod handed;
+
+pub use handed::Handed;
 
 use crate::batch::{Batch, Column};
 use crate::codec::Reader;
 use crate::error::Result;
 use crate::flow::{Held, LeftRow};
+use crate::group::Interner;
 use crate::metrics::Ledger;
 use crate::plan::Plan;
-use crate::raw::RawBatch;
+use crate::raw::{LANES_PER_INPUT, RawBatch};
 use crate::stage::{Fired, StageOutput, Stages};
 use crate::watermark::Clock;
 use crate::window::rows::ResultRows;
@@ -29,19 +33,25 @@ pub struct LaneOutput {
     pub left: Vec<LeftRow>,
     /// What came of the windows' rows in the stages behind.
     pub stages: StageOutput,
+    /// Rows for the join, batch by batch.
+    pub handed: Vec<Handed>,
 }
 
 /// The state of one input partition.
 #[derive(Debug)]
 pub struct Lane {
-    /// The partition's number.
+    /// The partition's number, among those of all inputs.
     pub id: i32,
+    /// The partition's number in its input.
+    partition: i32,
     /// Event-time clock.
     pub clock: Clock,
     /// Where its records went.
     pub ledger: Ledger,
     /// State of the steps up to the first window.
     pub held: Held,
+    /// Keys of rows that go to a join.
+    interner: Interner,
     /// The stages behind, where the lane's windows are its own.
     stages: Stages,
     /// Clock and ledger at the last commit.
@@ -52,11 +62,13 @@ impl Lane {
     /// A lane that has seen nothing.
     #[must_use]
     pub fn new(id: i32, plan: &Plan) -> Self {
-        let clock = Clock::new(plan.clock.out_of_orderness_ms);
-        let held = Held::new(&plan.steps, plan.combine);
+        let input = plan.input(id);
+        let clock = Clock::new(input.clock.out_of_orderness_ms);
+        let held = Held::new(&input.steps, plan.combine);
         let stages = Stages::new(plan.lane_stages(), id);
         let committed = (clock.clone(), Ledger::default());
-        Self { id, clock, ledger: Ledger::default(), held, stages, committed }
+        let partition = if plan.inputs.len() == 1 { id } else { id % LANES_PER_INPUT };
+        Self { id, partition, clock, ledger: Ledger::default(), held, interner: Interner::default(), stages, committed }
     }
 
     /// Runs decoded records through the steps, and fires the lane's own windows.
@@ -83,7 +95,7 @@ impl Lane {
         }
         let Some(mut rows) = plan.result_rows() else { return Ok(()) };
         self.held.advance(watermark_ms, Some(&mut rows))?;
-        let fired = Fired { rows, ends: self.held.ends() };
+        let fired = Fired::Windows { rows: Box::new(rows), ends: self.held.ends() };
         self.stages.advance(&plan.stages, fired, watermark_ms, &mut output.stages)
     }
 
@@ -96,7 +108,7 @@ impl Lane {
         let Some(mut rows) = plan.result_rows() else { return Ok(()) };
         let ends = self.held.ends();
         self.held.end(&mut rows)?;
-        self.stages.end(&plan.stages, Fired { rows, ends }, output)
+        self.stages.end(&plan.stages, vec![Fired::Windows { rows: Box::new(rows), ends }], output)
     }
 
     /// Ends the epoch: own windows' changed rows leave, ledgers are checked. Gives the digest.
@@ -134,12 +146,18 @@ impl Lane {
 
     /// Reads what `save` wrote, into a new lane of the same plan.
     pub fn load(&mut self, plan: &Plan, saved: &mut Reader<'_>) -> Result<()> {
-        self.clock = Clock::decode(plan.clock.out_of_orderness_ms, saved)?;
+        self.clock = Clock::decode(plan.input(self.id).clock.out_of_orderness_ms, saved)?;
         self.ledger = Ledger::decode(saved)?;
         self.held.load(saved)?;
         self.stages.load(saved)?;
         self.committed = (self.clock.clone(), self.ledger);
         Ok(())
+    }
+
+    /// The partition in its input.
+    #[must_use]
+    pub fn partition(&self) -> i32 {
+        self.partition
     }
 
     /// The stages behind the lane's own windows.

@@ -26,9 +26,9 @@ struct Task {
     rows: Range<usize>,
 }
 
-/// Decodes every batch; the parts of a batch come in record order.
+/// Decodes every batch with the decoder of its input; the parts of a batch come in record order.
 #[must_use]
-pub fn decode(decoder: &Decoder, raws: &[RawBatch], threads: usize) -> Vec<Vec<Batch>> {
+pub fn decode(decoders: &[Decoder], raws: &[RawBatch], threads: usize) -> Vec<Vec<Batch>> {
     let mut tasks = Vec::new();
     for (raw, batch) in raws.iter().enumerate() {
         // Of equal length, so that what is learned of one holds for the next.
@@ -39,7 +39,10 @@ pub fn decode(decoder: &Decoder, raws: &[RawBatch], threads: usize) -> Vec<Vec<B
     }
     let rows: usize = raws.iter().map(RawBatch::len).sum();
     let threads = if rows < SHARED_ROWS_MIN { 1 } else { threads };
-    let decoded = share(&tasks, threads, |task| decoder.decode(&raws[task.raw], task.rows.clone()));
+    let decoded = share(&tasks, threads, |task| {
+        let raw = &raws[task.raw];
+        decoders[(raw.input as usize).min(decoders.len() - 1)].decode(raw, task.rows.clone())
+    });
     let mut parts: Vec<Vec<Batch>> = raws.iter().map(|_| Vec::new()).collect();
     for (task, batch) in tasks.iter().zip(decoded) {
         parts[task.raw].push(batch);
@@ -87,7 +90,7 @@ pub fn apply(
     now_ms: i64,
     threads: usize,
 ) -> Result<Vec<LaneOutput>> {
-    let mut places: BTreeMap<i32, usize> = raws.iter().enumerate().map(|(place, raw)| (raw.lane, place)).collect();
+    let mut places: BTreeMap<i32, usize> = raws.iter().enumerate().map(|(place, raw)| (raw.lane_id(), place)).collect();
     let mut decoded: Vec<Option<Vec<Batch>>> = decoded.into_iter().map(Some).collect();
     let mut shares: Vec<Vec<(usize, &mut Lane, Vec<Batch>)>> = Vec::new();
     let rows: usize = raws.iter().map(RawBatch::len).sum();

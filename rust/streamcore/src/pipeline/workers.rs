@@ -97,7 +97,7 @@ struct Shared {
     /// The caller is told of each push that was applied, or of a failure.
     done: Condvar,
     pipeline: Mutex<Pipeline>,
-    decoder: Arc<Decoder>,
+    decoders: Arc<Vec<Decoder>>,
     /// Threads that apply the lanes of one push.
     threads: usize,
 }
@@ -120,7 +120,7 @@ impl Workers {
             queue: Mutex::default(),
             work: Condvar::new(),
             done: Condvar::new(),
-            decoder: pipeline.decoder(),
+            decoders: pipeline.decoders(),
             pipeline: Mutex::new(pipeline),
             threads: threads.saturating_sub(1).max(1),
         };
@@ -374,7 +374,7 @@ impl Shared {
     }
 
     fn decode(&self, push: Push) -> Decoded {
-        let batches = work::decode(&self.decoder, &push.raws, 1);
+        let batches = work::decode(&self.decoders, &push.raws, 1);
         Decoded {
             bytes: byte_len(&push.raws),
             records: records(&push.raws),

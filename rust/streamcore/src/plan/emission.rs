@@ -46,7 +46,8 @@ pub fn early(
 /// What cannot be done behind a window: rows that come at the end of the input are not kept there, so no session could
 /// tell later which of its rows to take back.
 pub fn check_chained(spec: &Spec, problems: &mut Vec<Problem>) {
-    for (number, _) in windows(spec).skip(1).filter(|(_, window)| retracts(window)) {
+    let first = usize::from(super::joins::joins_of(&spec.steps).next().is_none());
+    for (number, _) in windows(spec).skip(first).filter(|(_, window)| retracts(window)) {
         let message = "sessions behind a window leave final rows alone: none of theirs can be taken back";
         problems.push(Problem::new(format!("steps[{number}].emit"), message).hint("use emit = \"final\""));
     }

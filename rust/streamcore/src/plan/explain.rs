@@ -3,9 +3,9 @@
 //! One line a stage, in the order a record meets them. Invariant: what it says is read off the plan
 //! that runs; only the text of expressions comes from the description.
 
-use super::{Output, Plan, Step};
+use super::{InputPlan, Output, Plan, Step};
 use crate::dedupe::DedupePlan;
-use crate::spec::{EmitSpec, FormatSpec, NamedSpec, Spec, StepSpec, WindowSpec};
+use crate::spec::{EmitSpec, FormatSpec, JoinKindSpec, JoinSpec, JoinTypeSpec, NamedSpec, Spec, StepSpec, WindowSpec};
 use crate::window::WindowKind;
 use crate::window::assign::Shape;
 use crate::window::calendar::Period;
@@ -28,11 +28,18 @@ impl Plan {
 impl Display for Explained<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let plan = self.plan;
-        plan.decode_lines(f)?;
-        plan.clock_line(f)?;
+        plan.own().lines(f)?;
         let mut specs = self.spec.steps.iter();
-        plan.steps.iter().zip(&mut specs).try_for_each(|(step, spec)| step_line(step, spec, f))?;
+        plan.own().steps.iter().zip(&mut specs).try_for_each(|(step, spec)| step_line(step, spec, f))?;
         plan.combine_line(f)?;
+        if let Some(StepSpec::Join(join)) = plan.join.as_ref().and_then(|_| specs.next()) {
+            for (input, other) in self.spec.inputs.iter().zip(&plan.inputs[1..]) {
+                writeln!(f, "input    {}", input.name)?;
+                other.lines(f)?;
+                other.steps.iter().zip(&input.steps).try_for_each(|(step, spec)| step_line(step, spec, f))?;
+            }
+            join_line(join, f)?;
+        }
         for stage in &plan.stages {
             stage.steps.iter().zip(&mut specs).try_for_each(|(step, spec)| step_line(step, spec, f))?;
         }
@@ -59,6 +66,13 @@ impl Plan {
             Output::Records => "the records that remain: key, value and headers as they came".to_owned(),
         };
         write!(f, "result   {columns}")
+    }
+}
+
+impl InputPlan {
+    fn lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        self.decode_lines(f)?;
+        self.clock_line(f)
     }
 
     fn decode_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -91,6 +105,33 @@ impl Plan {
             });
         writeln!(f, "clock    event time {time}, out of orderness {bound}")
     }
+}
+
+fn join_line(join: &JoinSpec, f: &mut Formatter<'_>) -> fmt::Result {
+    let how = match join.how {
+        JoinTypeSpec::Inner => "pairs alone",
+        JoinTypeSpec::Left => "every row of the left side",
+        JoinTypeSpec::Outer => "every row of both sides",
+    };
+    let which = match join.kind {
+        JoinKindSpec::Interval { from_ms, to_ms } => {
+            format!("from {} to {} after it", signed(from_ms), signed(to_ms))
+        }
+        JoinKindSpec::Window { size_ms, .. } => format!("in the same {}", duration(size_ms)),
+        JoinKindSpec::AsOf { tolerance_ms: None } => "the latest up to it".to_owned(),
+        JoinKindSpec::AsOf { tolerance_ms: Some(most) } => {
+            format!("the latest up to it, at most {} back", duration(most))
+        }
+        JoinKindSpec::Table { versioned: true } => "the row of its key at its time".to_owned(),
+        JoinKindSpec::Table { versioned: false } => "the row its key has when it comes".to_owned(),
+    };
+    let keys = join.left_on.iter().zip(&join.right_on).map(|(left, right)| format!("{left} = {right}"));
+    writeln!(f, "join     {} where {}: {which}; {how}", join.input, keys.collect::<Vec<_>>().join(" and "))
+}
+
+fn signed(ms: i64) -> String {
+    let sign = if ms < 0 { "-" } else { "" };
+    sign.to_owned() + &duration(ms.saturating_abs())
 }
 
 fn step_line(step: &Step, spec: &StepSpec, f: &mut Formatter<'_>) -> fmt::Result {

@@ -6,57 +6,47 @@
 mod emission;
 mod explain;
 mod functions;
+mod inputs;
+mod joins;
 mod kinds;
 mod scope;
 mod stages;
 mod steps;
 
 use crate::batch::DataType;
-use crate::decode::json::CHILDREN_MAX;
 use crate::decode::json::scan::DEPTH_MAX;
-use crate::decode::{DecodePlan, FieldPlan};
 use crate::dedupe::DedupePlan;
 use crate::error::Problem;
-use crate::expr::{Condition, Expression, Field, split_path};
+use crate::expr::{Condition, Expression};
 use crate::function::BatchFunction;
-use crate::group::GroupPlan;
-use crate::raw::Part;
 use crate::results::OutputType;
-use crate::spec::{FormatSpec, LimitsSpec, NullKeysSpec, SourceSpec, Spec};
+use crate::spec::{InputSpec, LimitsSpec, NullKeysSpec, SourceSpec, Spec};
 use crate::window::WindowPlan;
-use scope::Columns;
+use inputs::{Described, Settled};
+pub use inputs::{HandOver, InputPlan};
+pub use joins::{JoinStep, JoinedColumn};
 pub use scope::Undeclared;
-pub use stages::StagePlan;
-use std::collections::BTreeMap;
+pub use stages::{Before, StagePlan};
 use std::sync::Arc;
-use steps::{Compiled, Compiler, TYPES_HINT};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// Everything a lane and the combine stage need, fixed for a pipeline's life.
 #[derive(Debug)]
 pub struct Plan {
-    /// What to extract from each record.
-    pub decode: DecodePlan,
-    /// Condition before the clock.
-    pub where_: Option<Condition>,
-    /// The steps up to the first window.
-    pub steps: Vec<Step>,
-    /// The steps behind it.
+    /// The pipeline's own input with the steps up to the first window, and the other one of a join.
+    pub inputs: Vec<InputPlan>,
+    /// Where the two meet.
+    pub join: Option<JoinStep>,
+    /// The steps behind the first window, or behind the join.
     pub stages: Vec<StagePlan>,
     /// What leaves as `result`.
     pub output: Output,
-    /// The clock's settings.
-    pub clock: ClockPlan,
     /// Lanes' windows are merged here.
     pub combine: bool,
     /// Bounds.
     pub limits: LimitsSpec,
     /// Identifies the state this plan can use.
     pub fingerprint: u64,
-    /// Record keys are used by a step, a check or the output.
-    pub needs_keys: bool,
-    /// Record headers are used by a step or the output.
-    pub needs_headers: bool,
 }
 
 /// Settings of the lanes' clocks, all ms.
@@ -173,162 +163,61 @@ pub struct Analysis {
 #[must_use]
 pub fn analyse(spec: &Spec) -> Analysis {
     let mut problems = Vec::new();
-    let declared = declared_types(&spec.source, &mut problems);
-    let opaque = spec.source.format == FormatSpec::Raw;
-    let mut columns = Columns::new(declared, opaque);
-    // The first pass only gathers uses; its complaints rest on guessed types.
-    Compiler::new(spec, &mut columns, &mut Vec::new()).compile();
-    let (columns, undeclared, compiled, mistakes) = compile_settled(spec, &columns);
-    problems.extend(mistakes);
-    let event_time = event_time_field(&spec.source, opaque, &mut problems);
-    let keyed_by = value_field(spec.source.keyed_by.as_deref(), "source.keyed_by", &mut problems);
-    check_source(&spec.source, &mut problems);
+    let other = joins::other_input(spec, &mut problems);
+    let other = other.map(|(input, join)| Settled::new(spec, Described::other(input, join), None));
+    let side = other.as_ref().and_then(|other| other.side.as_ref());
+    let own = Settled::new(spec, Described::own(spec), side);
     if spec.limits.depth_max > DEPTH_MAX {
         problems.push(Problem::new("limits.max_depth", format!("must be at most {DEPTH_MAX}")));
     }
     let combine = steps::needs_combine(spec, &mut problems);
     emission::check_chained(spec, &mut problems);
     if combine {
-        stages::check_parts(&compiled.steps, &compiled.stages, &mut problems);
+        stages::check_parts(&own.compiled.steps, &own.compiled.stages, &mut problems);
         emission::check_combine(spec, &mut problems);
     }
-    if columns.fields.len() > CHILDREN_MAX - 2 {
-        let message = format!("the pipeline uses {} fields; the most is {}", columns.fields.len(), CHILDREN_MAX - 2);
-        problems.push(Problem::new("steps", message));
+    let (mut settled, mut undeclared) = (vec![own], Vec::new());
+    settled.extend(other);
+    for input in &mut settled {
+        undeclared.append(&mut input.undeclared);
+        problems.splice(..0, input.problems.drain(..));
     }
     if !problems.is_empty() {
         return Analysis { problems, undeclared, plan: None };
     }
-    let decode = DecodePlan {
-        format: spec.source.format,
-        fields: columns.fields,
-        parts: columns.parts,
-        event_time,
-        event_time_unit: spec.source.event_time_unit,
-        keyed_by,
-        group: group_plan(&compiled),
-        record_bytes_max: spec.limits.record_bytes_max,
-        depth_max: spec.limits.depth_max,
-    };
-    let forwards = compiled.output == Output::Records;
-    let used = |wanted: fn(&Part) -> bool| decode.parts.iter().any(|(part, _)| wanted(part));
-    let needs_keys = forwards || decode.keyed_by.is_some() || used(|part| matches!(part, Part::Key));
-    let needs_headers = forwards || used(|part| matches!(part, Part::Header(_)));
+    let (mut inputs, mut compiled) = (Vec::new(), Vec::new());
+    for input in settled {
+        let (plan, rest) = input.into_plan(spec);
+        inputs.push(plan);
+        compiled.push(rest);
+    }
+    let rest = compiled.swap_remove(0);
     let plan = Plan {
-        clock: clock_plan(&spec.source, decode.event_time.is_none()),
-        fingerprint: fingerprint(spec, &decode, combine),
-        decode,
-        where_: compiled.where_,
-        steps: compiled.steps,
-        stages: compiled.stages,
-        output: compiled.output,
+        fingerprint: fingerprint(spec, &inputs, combine),
+        inputs,
+        join: rest.join,
+        stages: rest.stages,
+        output: rest.output,
         combine,
         limits: spec.limits.clone(),
-        needs_keys,
-        needs_headers,
     };
     Analysis { problems, undeclared, plan: Some(plan) }
 }
 
-/// The second pass. A mistake that only a placeholder's type makes is none: of text and number, the
-/// placeholder that suits the uses of the undeclared fields better is taken.
-fn compile_settled(spec: &Spec, gathered: &Columns) -> (Columns, Vec<Undeclared>, Compiled, Vec<Problem>) {
-    let attempt = |placeholder| {
-        let (mut columns, mut mistakes) = (gathered.clone(), Vec::new());
-        let undeclared = columns.settle(placeholder);
-        let compiled = Compiler::new(spec, &mut columns, &mut mistakes).compile();
-        (columns, undeclared, compiled, mistakes)
-    };
-    let text = attempt(DataType::String);
-    if text.1.is_empty() || text.3.is_empty() {
-        return text;
-    }
-    let number = attempt(DataType::Float64);
-    if number.3.len() < text.3.len() { number } else { text }
-}
-
-/// What to group by while decoding: where no step before the window changes columns or, but for copies, drops rows.
-fn group_plan(compiled: &Compiled) -> Option<GroupPlan> {
-    if compiled.where_.is_some() {
-        return None;
-    }
-    let window = compiled.steps.iter().find(|step| !matches!(step, Step::Dedupe { .. }))?;
-    let Step::Window(window) = window else { return None };
-    let columns = window.keys.iter().map(Expression::as_column).collect::<Option<_>>()?;
-    Some(GroupPlan { columns, key: window.plan.key.clone() })
-}
-
-fn declared_types(source: &SourceSpec, problems: &mut Vec<Problem>) -> BTreeMap<String, DataType> {
-    let mut declared = BTreeMap::new();
-    for (path, name) in &source.schema {
-        let at = format!("source.schema.{path}");
-        match (Field::parse(path), DataType::parse(name)) {
-            (Err(message), _) => problems.push(Problem::new(at, message)),
-            (_, None) => {
-                problems.push(Problem::new(at, format!("there is no type {name}")).hint(TYPES_HINT));
-            }
-            (Ok(field), Some(data_type)) => {
-                declared.insert(field.to_string(), data_type);
-            }
-        }
-    }
-    declared
-}
-
-fn value_field(path: Option<&str>, at: &str, problems: &mut Vec<Problem>) -> Option<FieldPlan> {
-    match Field::parse(path?) {
-        Ok(Field::Path(path)) => Some(FieldPlan { segments: split_path(&path), path, data_type: DataType::Scalar }),
-        Ok(Field::Part(part)) => {
-            problems.push(Problem::new(at, format!("{part} is not a field of the value")));
-            None
-        }
-        Err(message) => {
-            problems.push(Problem::new(at, message));
-            None
-        }
-    }
-}
-
-fn event_time_field(source: &SourceSpec, opaque: bool, problems: &mut Vec<Problem>) -> Option<FieldPlan> {
-    let path = source.event_time.as_deref().filter(|path| *path != "_timestamp");
-    if path.is_some() && opaque {
-        let message = "with format = \"raw\" the event time can only be the record's timestamp";
-        problems.push(Problem::new("source.event_time", message).hint("leave event_time out"));
-        return None;
-    }
-    value_field(path, "source.event_time", problems)
-}
-
-fn check_source(source: &SourceSpec, problems: &mut Vec<Problem>) {
-    let lengths = [
-        ("out_of_orderness", source.out_of_orderness_ms),
-        ("idle_timeout", Some(source.idle_timeout_ms)),
-        ("max_future_skew", source.max_future_skew_ms),
-        ("max_lead", source.max_lead_ms),
-    ];
-    for (name, length) in lengths {
-        if length.is_some_and(|length| !(0..=kinds::LENGTH_MAX_MS).contains(&length)) {
-            problems.push(Problem::new(format!("source.{name}"), "must lie between 0 and 100 years"));
-        }
-    }
-}
-
-fn clock_plan(source: &SourceSpec, time_is_record_time: bool) -> ClockPlan {
-    ClockPlan {
-        out_of_orderness_ms: source.out_of_orderness_ms,
-        idle_timeout_ms: source.idle_timeout_ms,
-        advance_when_idle: source.on_idle == crate::spec::OnIdleSpec::Advance,
-        max_future_skew_ms: source.max_future_skew_ms,
-        time_is_record_time,
-        max_lead_ms: source.max_lead_ms,
-    }
-}
-
 /// Hash of all that decides what state means: not of limits, idle times and leads.
-fn fingerprint(spec: &Spec, decode: &DecodePlan, combine: bool) -> u64 {
-    let source = &spec.source;
-    let fields: Vec<String> = decode.fields.iter().map(|field| format!("{}:{}", field.path, field.data_type)).collect();
-    let clock = (&source.event_time, source.event_time_unit, source.out_of_orderness_ms, &source.keyed_by);
-    let meaning = (source.format, clock, &source.where_, fields, &spec.steps, combine);
-    xxh3_64(&serde_json::to_vec(&meaning).expect("a description is plain data"))
+fn fingerprint(spec: &Spec, inputs: &[InputPlan], combine: bool) -> u64 {
+    let read = |source: &SourceSpec, plan: &InputPlan| {
+        let fields = plan.decode.fields.iter().map(|field| format!("{}:{}", field.path, field.data_type));
+        let clock =
+            (source.event_time.clone(), source.event_time_unit, source.out_of_orderness_ms, source.keyed_by.clone());
+        (source.format, clock, source.where_.clone(), fields.collect::<Vec<_>>())
+    };
+    let (format, clock, where_, fields) = read(&spec.source, &inputs[0]);
+    let own = (format, clock, where_, fields, &spec.steps, combine);
+    let other = |(input, plan): (&'_ InputSpec, &InputPlan)| {
+        (input.name.clone(), read(&input.source, plan), input.steps.clone())
+    };
+    let others: Vec<_> = spec.inputs.iter().zip(&inputs[1..]).map(other).collect();
+    let meaning = if others.is_empty() { serde_json::to_vec(&own) } else { serde_json::to_vec(&(own, others)) };
+    xxh3_64(&meaning.expect("a description is plain data"))
 }

@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 /// A field whose type the result depends on and nobody declared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undeclared {
+    /// The input it is of; none for the pipeline's own.
+    pub input: Option<String>,
     /// The field.
     pub path: String,
     /// Where it is used, as a path into the pipeline file.
@@ -57,6 +59,8 @@ pub struct VisibleColumn {
 /// Columns visible to expressions.
 #[derive(Debug, Clone)]
 pub struct Columns {
+    /// The input that the fields are of; none for the pipeline's own.
+    input: Option<String>,
     declared: BTreeMap<String, DataType>,
     /// Values have no fields (`format = "raw"`).
     opaque: bool,
@@ -74,8 +78,9 @@ pub struct Columns {
 
 impl Columns {
     /// No columns yet; `declared` are the types of `[source.schema]`.
-    pub fn new(declared: BTreeMap<String, DataType>, opaque: bool) -> Self {
+    pub fn new(declared: BTreeMap<String, DataType>, opaque: bool, input: Option<&str>) -> Self {
         Self {
+            input: input.map(str::to_owned),
             declared,
             opaque,
             uses: BTreeMap::new(),
@@ -98,6 +103,7 @@ impl Columns {
                 (None, Some(data_type), _) => data_type,
                 (None, None, Some(used_at)) => {
                     undeclared.push(Undeclared {
+                        input: self.input.clone(),
                         path: path.clone(),
                         used_at: used_at.clone(),
                         takes_number: uses.takes_number,
@@ -124,6 +130,17 @@ impl Columns {
     pub fn declared(&self) -> Vec<(Field, String)> {
         let field = |path: &String| Field::parse(path).ok().map(|field| (field, path.clone()));
         self.declared.keys().filter_map(field).collect()
+    }
+
+    /// Whether the type of the column `text` is no guess.
+    pub fn is_settled(&self, text: &str) -> bool {
+        match Field::parse(text) {
+            Ok(Field::Path(path)) if self.visible.is_none() => {
+                let suggested = || self.uses.get(&path).is_some_and(|uses| uses.suggested.is_some());
+                self.declared.contains_key(&path) || suggested()
+            }
+            _ => true,
+        }
     }
 
     /// From here on only these columns are visible, `after` a step of that verb.
@@ -178,7 +195,8 @@ impl Visible {
         let Some((place, column)) = found else {
             let names = self.columns.iter().map(|column| column.name.as_str());
             let near = did_you_mean(&name, names).map(|near| format!("; did you mean {near}?"));
-            return Err(format!("after `{}` there is no column {name}{}", self.after, near.unwrap_or_default()));
+            let why = if self.after == "join" { ": it has the key, and the fields that schemas declare" } else { "" };
+            return Err(format!("after `{}` there is no column {name}{why}{}", self.after, near.unwrap_or_default()));
         };
         match column.output {
             OutputType::Value(data_type) => Ok((place, data_type)),

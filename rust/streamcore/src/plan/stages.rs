@@ -19,20 +19,43 @@ pub struct StagePlan {
     pub name: String,
     /// The columns that come in.
     pub input: Vec<(String, OutputType)>,
-    /// Which of them holds the window's end.
-    pub window_end: usize,
-    /// Which of them counts the rows of one key and window.
-    pub revision: usize,
+    /// What makes them.
+    pub before: Before,
     /// For each column behind the last step the one that comes in whose lists it is.
     pub lists: Vec<Option<usize>>,
-    /// How long before a window's end the last instant in it is, ms: 0 for one that is closed at its end.
-    pub open_end_ms: i64,
-    /// How long after its last instant a window of the stage before fires, ms.
-    pub behind_ms: i64,
     /// Longest group key, bytes.
     pub key_bytes_max: usize,
     /// The last stage: its rows are the result.
     pub is_last: bool,
+}
+
+/// What stands before a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// A window.
+    Window {
+        /// The column of its end.
+        end: usize,
+        /// The column that counts the rows of one key and window.
+        revision: usize,
+        /// How long before its end the last instant in it is, ms: 0 for one that is closed at its end.
+        open_end_ms: i64,
+        /// How long after its last instant it fires, ms.
+        behind_ms: i64,
+    },
+    /// A join, whose rows have times of their own.
+    Join,
+}
+
+impl Before {
+    /// How long after an instant its rows come, ms.
+    #[must_use]
+    pub const fn behind_ms(self) -> i64 {
+        match self {
+            Self::Window { behind_ms, .. } => behind_ms,
+            Self::Join => 0,
+        }
+    }
 }
 
 impl StagePlan {
@@ -73,7 +96,7 @@ impl Plan {
     /// The first window.
     #[must_use]
     pub fn window(&self) -> Option<&Arc<WindowPlan>> {
-        window_of(&self.steps)
+        window_of(&self.own().steps)
     }
 
     /// No rows yet of the first window.
@@ -82,9 +105,10 @@ impl Plan {
         self.window().map(|plan| ResultRows::new(plan))
     }
 
-    /// The `dedupe` steps by name, in their order.
+    /// The `dedupe` steps by name: input by input, then those behind.
     pub fn dedupe_names(&self) -> impl Iterator<Item = &str> {
-        let steps = self.steps.iter().chain(self.stages.iter().flat_map(|stage| &stage.steps));
+        let of_inputs = self.inputs.iter().flat_map(|input| &input.steps);
+        let steps = of_inputs.chain(self.stages.iter().flat_map(|stage| &stage.steps));
         steps.filter_map(|step| match step {
             Step::Dedupe { name, .. } => Some(name.as_str()),
             _ => None,
@@ -98,16 +122,22 @@ impl Plan {
         window.filter(|_| matches!(self.output, Output::Windows(_)))
     }
 
+    /// Whether lanes meet, behind their windows or in a join.
+    #[must_use]
+    pub fn meets(&self) -> bool {
+        self.combine || self.join.is_some()
+    }
+
     /// The stages that each lane runs by itself.
     #[must_use]
     pub fn lane_stages(&self) -> &[StagePlan] {
-        if self.combine { &[] } else { &self.stages }
+        if self.meets() { &[] } else { &self.stages }
     }
 
     /// The stages that run once for all lanes.
     #[must_use]
     pub fn combined_stages(&self) -> &[StagePlan] {
-        if self.combine { &self.stages } else { &[] }
+        if self.meets() { &self.stages } else { &[] }
     }
 }
 

@@ -5,9 +5,11 @@
 
 use super::emission::{early, retracts};
 use super::functions::{check_call, user_aggregates};
+use super::inputs::Described;
+use super::joins::{self, JoinStep, Side};
 use super::kinds::{check_length, window_kind};
 use super::scope::{Columns, VisibleColumn};
-use super::stages::StagePlan;
+use super::stages::{Before, StagePlan};
 use super::{MapInput, MapStep, Output, Step, WindowStep};
 use crate::batch::DataType;
 use crate::dedupe::{BloomPlan, CAPACITY_MAX, DedupePlan, RATE_DEFAULT, RATE_MAX, RATE_MIN};
@@ -16,7 +18,8 @@ use crate::expr::{AggregateCall, Condition, Expression, Field, Scope};
 use crate::group::key::KeyCodec;
 use crate::results::OutputType;
 use crate::spec::{
-    BloomSpec, CombineSpec, EmitSpec, ExpressionSpec, NamedSpec, Spec, StepSpec, TypedSpec, WindowKindSpec, WindowSpec,
+    BloomSpec, CombineSpec, EmitSpec, ExpressionSpec, NamedSpec, SourceSpec, Spec, StepSpec, TypedSpec, WindowKindSpec,
+    WindowSpec,
 };
 use crate::window::WindowPlan;
 use crate::window::aggregate::{AggregatePlan, Argument, Function, UserAggregate};
@@ -37,6 +40,9 @@ type Aggregate = (AggregatePlan, Option<UserAggregate>, (Vec<Expression>, Option
 
 /// The compiled part of a plan.
 pub struct Compiled {
+    /// What the input brings to a join.
+    pub side: Option<Side>,
+    pub join: Option<JoinStep>,
     pub where_: Option<Condition>,
     pub steps: Vec<Step>,
     pub stages: Vec<StagePlan>,
@@ -45,24 +51,37 @@ pub struct Compiled {
 
 /// One pass over a description.
 pub struct Compiler<'c> {
-    spec: &'c Spec,
-    columns: &'c mut Columns,
-    problems: &'c mut Vec<Problem>,
+    pub(super) spec: &'c Spec,
+    /// What is compiled.
+    pub(super) input: Described<'c>,
+    /// What the other input brings to its join.
+    pub(super) right: Option<&'c Side>,
+    pub(super) side: Option<Side>,
+    pub(super) columns: &'c mut Columns,
+    pub(super) problems: &'c mut Vec<Problem>,
 }
 
 impl<'c> Compiler<'c> {
-    pub fn new(spec: &'c Spec, columns: &'c mut Columns, problems: &'c mut Vec<Problem>) -> Self {
-        Self { spec, columns, problems }
+    pub fn new(
+        spec: &'c Spec,
+        input: Described<'c>,
+        right: Option<&'c Side>,
+        columns: &'c mut Columns,
+        problems: &'c mut Vec<Problem>,
+    ) -> Self {
+        Self { spec, input, right, side: None, columns, problems }
     }
 
     pub fn compile(mut self) -> Compiled {
         let spec = self.spec;
-        let where_ = spec.source.where_.as_ref().and_then(|text| self.condition(text, "source.where"));
+        let (input, mut join) = (self.input, None);
+        let where_at = format!("{}.where", input.at());
+        let where_ = input.source.where_.as_ref().and_then(|text| self.condition(text, &where_at));
         let (mut steps, mut stages): (Vec<Step>, Vec<StagePlan>) = (Vec::new(), Vec::new());
         let mut output = Output::Records;
         let mut before: Option<&WindowSpec> = None;
-        for (number, step) in spec.steps.iter().enumerate() {
-            let at = format!("steps[{number}]");
+        for (number, step) in input.steps.iter().enumerate() {
+            let at = input.step_at(number);
             if let (Output::Windows(columns), Some(window)) = (&output, before.take()) {
                 self.check_chained(spec, number, window);
                 stages.push(stage_of(&at, columns, window, spec));
@@ -72,7 +91,7 @@ impl<'c> Compiler<'c> {
                 StepSpec::Select { columns } => self.select(columns, &at, &mut output),
                 StepSpec::Dedupe { field, within_ms, bloom } => {
                     let of_rows = stages.last().map(|_| StagePlan::AHEAD_MAX_MS);
-                    let ahead_ms = of_rows.or(spec.source.out_of_orderness_ms.map(|bound_ms| bound_ms + 1));
+                    let ahead_ms = of_rows.or(input.source.out_of_orderness_ms.map(|bound_ms| bound_ms + 1));
                     let bloom = bloom.map(|bloom| self.bloom(bloom, *within_ms, ahead_ms, &at));
                     let plan = DedupePlan { within_ms: *within_ms, bloom };
                     self.dedupe(field, plan, &at, stages.is_empty())
@@ -82,6 +101,13 @@ impl<'c> Compiler<'c> {
                     before = Some(window);
                     self.window(window, !stages.is_empty(), &at, &mut output)
                 }
+                StepSpec::Join(described) => {
+                    if join.is_none() && input.name.is_none() && stages.is_empty() {
+                        join = self.join(described, &at, &mut output);
+                        stages.extend(join.as_ref().map(|_| joins::stage_of(&at, &output, spec)));
+                    }
+                    None
+                }
             };
             stages.last_mut().map_or(&mut steps, |stage| &mut stage.steps).extend(compiled);
             self.settle_lists(stages.last_mut(), &mut output);
@@ -89,7 +115,11 @@ impl<'c> Compiler<'c> {
         if let Some(stage) = stages.last_mut() {
             stage.is_last = true;
         }
-        Compiled { where_, steps, stages, output }
+        if let Some((number, join)) = input.join {
+            let hints = self.declared_left(number, join);
+            self.side = self.side(join, &join.right_on, &format!("steps[{number}].right_on"), &hints);
+        }
+        Compiled { side: self.side, join, where_, steps, stages, output }
     }
 
     /// A stage behind a window knows which lists its columns are, and the result of a stage without one its columns.
@@ -118,7 +148,9 @@ impl<'c> Compiler<'c> {
                 StepSpec::Dedupe { .. } => ("dedupe", format!("steps[{number}].dedupe")),
                 StepSpec::Window(WindowSpec { kind: WindowKindSpec::Whole { min_start_ms: None }, .. }) => return,
                 StepSpec::Window(_) => ("window", format!("steps[{number}].window")),
-                StepSpec::Filter { .. } | StepSpec::Select { .. } | StepSpec::MapBatches { .. } => continue,
+                StepSpec::Filter { .. } | StepSpec::Select { .. } | StepSpec::MapBatches { .. } | StepSpec::Join(_) => {
+                    continue;
+                }
             };
             let message = format!("{verb} goes by time, and the rows of a whole window have none");
             self.problems.push(Problem::new(at, message).hint("a whole window can follow, without min_start"));
@@ -138,7 +170,7 @@ impl<'c> Compiler<'c> {
         self.keep(compiled)
     }
 
-    fn keep<T>(&mut self, compiled: Result<T, Vec<Problem>>) -> Option<T> {
+    pub(super) fn keep<T>(&mut self, compiled: Result<T, Vec<Problem>>) -> Option<T> {
         compiled.map_err(|problems| self.problems.extend(problems)).ok()
     }
 
@@ -228,7 +260,7 @@ impl<'c> Compiler<'c> {
     fn dedupe(&mut self, field: &str, plan: DedupePlan, at: &str, of_records: bool) -> Option<Step> {
         let (within_ms, at) = (plan.within_ms, format!("{at}.dedupe"));
         check_length(within_ms, &at.replace(".dedupe", ".within"), "within", self.problems);
-        if of_records && self.spec.source.out_of_orderness_ms.is_some_and(|bound| within_ms < bound) {
+        if of_records && self.input.source.out_of_orderness_ms.is_some_and(|bound| within_ms < bound) {
             let message = "within is shorter than out_of_orderness, so copies that are on time could pass";
             self.problems.push(Problem::new(at.replace(".dedupe", ".within"), message).hint("make it longer"));
         }
@@ -349,7 +381,7 @@ impl<'c> Compiler<'c> {
         }
     }
 
-    fn check_names<'n>(&mut self, names: impl Iterator<Item = &'n str>, at: &str) {
+    pub(super) fn check_names<'n>(&mut self, names: impl Iterator<Item = &'n str>, at: &str) {
         let mut seen: Vec<&str> = Vec::new();
         for name in names {
             if name.is_empty() || name.starts_with('_') {
@@ -369,7 +401,7 @@ fn argument_of(expression: &Expression) -> Argument<'_> {
     Argument { data_type: expression.data_type(), constant: expression.as_constant() }
 }
 
-fn undecided(at: &str, name: &str) -> Problem {
+pub fn undecided(at: &str, name: &str) -> Problem {
     Problem::new(at, format!("{name} has no declared type, and the result shows it"))
         .hint(format!("declare it in [source.schema]: \"{name}\" = \"string\""))
 }
@@ -395,11 +427,13 @@ fn stage_of(at: &str, columns: &[(String, OutputType)], window: &WindowSpec, spe
         steps: Vec::new(),
         name: at.to_owned(),
         input: columns.to_vec(),
-        window_end: window.by.len() + 1,
-        revision: window.by.len() + WINDOW_COLUMNS.len() + window.aggregates.len(),
+        before: Before::Window {
+            end: window.by.len() + 1,
+            revision: window.by.len() + WINDOW_COLUMNS.len() + window.aggregates.len(),
+            open_end_ms: i64::from(!matches!(window.kind, WindowKindSpec::Sliding { .. })),
+            behind_ms: window.allowed_lateness_ms,
+        },
         lists: Vec::new(),
-        open_end_ms: i64::from(!matches!(window.kind, WindowKindSpec::Sliding { .. })),
-        behind_ms: window.allowed_lateness_ms,
         key_bytes_max: spec.limits.key_bytes_max as usize,
         is_last: false,
     }
@@ -407,6 +441,13 @@ fn stage_of(at: &str, columns: &[(String, OutputType)], window: &WindowSpec, spe
 
 /// Whether lanes' windows must be merged: there is a window, and the key of one is not the record key.
 pub fn needs_combine(spec: &Spec, problems: &mut Vec<Problem>) -> bool {
+    if joins::joins_of(&spec.steps).next().is_some() {
+        if spec.combine == CombineSpec::None {
+            let message = "a join takes the rows of all partitions together, in this process";
+            problems.push(Problem::new("combine", message).hint("leave combine out"));
+        }
+        return false;
+    }
     let Some(keyed) = groups_by_record_key(spec) else { return false };
     match spec.combine {
         CombineSpec::Auto => !keyed,
@@ -419,6 +460,23 @@ pub fn needs_combine(spec: &Spec, problems: &mut Vec<Problem>) -> bool {
             false
         }
     }
+}
+
+/// What the columns are called that are the record key, at the join that an input's steps lead to.
+pub fn record_keys<'s>(source: &'s SourceSpec, steps: &'s [StepSpec]) -> Vec<&'s str> {
+    let mut keys: Vec<&str> = source.keyed_by.as_deref().into_iter().chain(["_key"]).collect();
+    for step in steps {
+        match step {
+            StepSpec::Select { columns } => {
+                let kept = columns.iter().filter(|column| keys.contains(&column.text.trim()));
+                keys = kept.map(|column| column.name.as_str()).collect();
+            }
+            StepSpec::MapBatches { .. } => keys.clear(),
+            StepSpec::Join(_) | StepSpec::Window(_) => break,
+            StepSpec::Filter { .. } | StepSpec::Dedupe { .. } => {}
+        }
+    }
+    keys
 }
 
 /// Whether a group key of each window is the record key, whatever `select` calls it, and what `dedupe` compares behind
@@ -440,7 +498,7 @@ fn groups_by_record_key(spec: &Spec) -> Option<bool> {
                 record_keys = kept;
             }
             StepSpec::Dedupe { field, .. } => all_keyed = all_keyed.map(|keyed| keyed && is_key(field)),
-            StepSpec::MapBatches { .. } => record_keys.clear(),
+            StepSpec::MapBatches { .. } | StepSpec::Join(_) => record_keys.clear(),
             StepSpec::Filter { .. } => {}
         }
     }

@@ -4,8 +4,9 @@
 //! the others run here, in a lane where every window's group key is the record key, else once, after `combine`.
 //! A stage has no clock of its own: it is handed the rows of the windows that fired, by window end and key, each with
 //! the last instant of its window as its time, and then the watermark they fired at, less the lateness that window allows: all rows up
-//! to there have come. Whatever else makes rows in the order of their time and knows how far they are complete can
-//! stand before a stage in the window's place, as a join does.
+//! to there have come. A join stands before a stage in the window's place: its rows come in the order of their time
+//! too, and it knows how far they are complete. Those of a join with a table come as its records do, each with the
+//! watermark before it.
 //!
 //! The watermark before a row is the one that let it fire, not the one last told, so that no answer depends on how far
 //! the clock jumped at once. Invariant: `read = applied + filtered + duplicate + late + rejected` for each stage.
@@ -19,7 +20,7 @@ use crate::encode::{TimeFormat, json_rows};
 use crate::error::Result;
 use crate::flow::{Flow, Held, Left, LeftRow, Rows};
 use crate::metrics::Ledger;
-use crate::plan::StagePlan;
+use crate::plan::{Before, StagePlan};
 use crate::raw::RawBatch;
 use crate::results::{Lists, OutputColumn};
 use crate::window::rows::ResultRows;
@@ -34,13 +35,34 @@ pub struct StageOutput {
     pub left: Vec<(RawBatch, Vec<LeftRow>)>,
 }
 
-/// Rows of a window on their way to the stage behind it.
+/// Rows on their way to the stage behind.
 #[derive(Debug)]
-pub struct Fired {
-    /// The rows, by window end and key.
-    pub rows: ResultRows,
-    /// How often the input ended before they fired: a row with a higher revision replaces one that left before.
-    pub ends: u32,
+pub enum Fired {
+    /// Of a window.
+    Windows {
+        /// The rows, by window end and key.
+        rows: Box<ResultRows>,
+        /// How often the input ended before they fired: a row with a higher revision replaces one that left before.
+        ends: u32,
+    },
+    /// Of a join.
+    Joined {
+        /// The columns.
+        columns: Vec<Column>,
+        /// Time of each row, ms.
+        times_ms: Vec<i64>,
+        /// The watermark before each row, ms; empty where the rows are in order of time.
+        watermarks_ms: Vec<i64>,
+    },
+}
+
+impl Fired {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Windows { rows, .. } => rows.is_empty(),
+            Self::Joined { times_ms, .. } => times_ms.is_empty(),
+        }
+    }
 }
 
 /// The stages behind the first, of a lane or of all lanes together.
@@ -83,7 +105,8 @@ impl Stages {
         self.stages.is_empty()
     }
 
-    /// Takes the rows of the first stage's windows that fired at `watermark_ms`, and tells that watermark.
+    /// Takes the rows of the first stage's windows, or of the join, that fired at `watermark_ms`, and tells that
+    /// watermark.
     pub fn advance(
         &mut self,
         plans: &[StagePlan],
@@ -92,42 +115,42 @@ impl Stages {
         out: &mut StageOutput,
     ) -> Result<()> {
         for (stage, plan) in self.stages.iter_mut().zip(plans) {
-            if !fired.rows.is_empty() {
+            if !fired.is_empty() {
                 stage.ended = None;
             }
             let mut rows = plan.result_rows();
             stage.receive(plan, fired, rows.as_mut(), out)?;
-            stage.watermark_ms = stage.watermark_ms.max(behind(watermark_ms, plan.behind_ms + plan.lag_ms()));
+            stage.watermark_ms = stage.watermark_ms.max(behind(watermark_ms, plan.before.behind_ms() + plan.lag_ms()));
             watermark_ms = stage.watermark_ms;
             stage.held.advance(watermark_ms, rows.as_mut())?;
             let Some(rows) = rows else { break };
-            fired = Fired { rows, ends: stage.held.ends() };
             if plan.is_last {
-                out.take(fired.rows);
+                out.take(rows);
                 break;
             }
+            fired = Fired::Windows { rows: Box::new(rows), ends: stage.held.ends() };
         }
         Ok(())
     }
 
-    /// Takes the rows that the first stage's windows leave at the end of the input, through all stages. What they do
-    /// to a stage is not kept: a later run goes on where the clock stood, and those windows fire again.
-    pub fn end(&mut self, plans: &[StagePlan], mut fired: Fired, out: &mut StageOutput) -> Result<()> {
+    /// Takes the rows that the first stage's windows, or the join, leave at the end of the input, through all stages.
+    /// What they do to a stage is not kept: a later run goes on where the clock stood, and those rows leave again.
+    pub fn end(&mut self, plans: &[StagePlan], mut fired: Vec<Fired>, out: &mut StageOutput) -> Result<()> {
         for (stage, plan) in self.stages.iter_mut().zip(plans) {
             let mut last = stage.copy(plan)?;
             // Its last rows leave now, and what they replace need not leave before.
-            last.receive(plan, fired, None, out)?;
+            fired.into_iter().try_for_each(|fired| last.receive(plan, fired, None, out))?;
             stage.ended = Some(last.ledger);
             let (Some(mut rows), Some(mut unused)) = (plan.result_rows(), plan.result_rows()) else { break };
             let ends = last.held.ends();
             last.held.end(&mut rows)?;
-            fired = Fired { rows, ends };
             // The stage itself only notes that the input ended.
             stage.held.end(&mut unused)?;
             if plan.is_last {
-                out.take(fired.rows);
+                out.take(rows);
                 break;
             }
+            fired = vec![Fired::Windows { rows: Box::new(rows), ends }];
         }
         Ok(())
     }
@@ -217,7 +240,7 @@ impl Stage {
         Ok(copy)
     }
 
-    /// Takes rows of the window before through the steps; `early` takes rows of the stage's own window that leave
+    /// Takes rows of the window or join before through the steps; `early` takes rows of the stage's own window that leave
     /// before it is over.
     fn receive(
         &mut self,
@@ -226,12 +249,11 @@ impl Stage {
         early: Option<&mut ResultRows>,
         out: &mut StageOutput,
     ) -> Result<()> {
-        let Fired { rows, ends } = fired;
-        if rows.is_empty() {
+        if fired.is_empty() {
             return Ok(());
         }
         let first = self.ledger.read;
-        let input = Input::new(plan, rows);
+        let input = Input::new(plan, fired);
         self.ledger.read += input.times_ms.len() as u64;
         let offsets: Vec<i64> = (0..input.times_ms.len() as i64).map(|row| first as i64 + row).collect();
         let rows = Rows {
@@ -244,11 +266,11 @@ impl Stage {
         };
         let mut flow = Flow::new(rows, &mut self.held, &mut self.ledger, plan.key_bytes_max).with_early(early);
         if plan.keeps_state() {
-            for row in input.revised(plan, ends) {
+            for row in input.revised(plan) {
                 flow.late(row, "REVISION", self.watermark_ms.saturating_sub(input.times_ms[row]).saturating_add(1));
             }
         }
-        let before = input.times_ms.iter().map(|time_ms| self.watermark_ms.max(time_ms - 1 - plan.lag_ms())).collect();
+        let before = input.watermarks_before(plan, self.watermark_ms);
         let passed = flow.run(&plan.steps, before)?;
         if !passed.rows.is_empty() {
             out.results.push(input.result(plan, &passed.columns, &passed.rows));
@@ -284,18 +306,32 @@ impl Stage {
     }
 }
 
-/// A window's rows as a stage sees them.
+/// Rows of a window or a join as a stage sees them.
 struct Input {
     /// The columns; in the place of one of lists a column that stands for it.
     columns: Vec<Column>,
     /// The lists, by the same places.
     lists: Vec<Option<Lists>>,
-    /// Event time of each row: the last instant of its window, ms.
+    /// Event time of each row, ms: of a window's its last instant.
     times_ms: Vec<i64>,
+    /// The watermark before each row, ms; empty where the rows are in order of time.
+    watermarks_ms: Vec<i64>,
+    /// See [`Fired`].
+    ends: u32,
 }
 
 impl Input {
-    fn new(plan: &StagePlan, rows: ResultRows) -> Self {
+    fn new(plan: &StagePlan, fired: Fired) -> Self {
+        match fired {
+            Fired::Windows { rows, ends } => Self::of_windows(plan, *rows, ends),
+            Fired::Joined { columns, times_ms, watermarks_ms } => {
+                let lists = columns.iter().map(|_| None).collect();
+                Self { columns, lists, times_ms, watermarks_ms, ends: 0 }
+            }
+        }
+    }
+
+    fn of_windows(plan: &StagePlan, rows: ResultRows, ends: u32) -> Self {
         let (mut columns, mut lists) = (Vec::new(), Vec::new());
         for column in rows.into_columns() {
             let (column, list) = match column {
@@ -305,20 +341,24 @@ impl Input {
             columns.push(column);
             lists.push(list);
         }
-        let ends = &columns[plan.window_end];
-        let time_ms = |row: usize| match &ends.values {
-            Values::Int64(ends_ms) if ends.is_valid(row) => ends_ms[row] - plan.open_end_ms,
-            // The whole window is over when all others are.
-            _ => TIME_MAX_MS,
-        };
-        let times_ms = (0..ends.len()).map(time_ms).collect();
-        Self { columns, lists, times_ms }
+        let times_ms = window_times(plan.before, &columns);
+        Self { columns, lists, times_ms, watermarks_ms: Vec::new(), ends }
+    }
+
+    /// The watermark before each row, where the stage was told `told_ms`: the instant before its own, or what its
+    /// record was judged by where rows come as records do.
+    fn watermarks_before(&self, plan: &StagePlan, told_ms: i64) -> Vec<i64> {
+        if self.watermarks_ms.is_empty() {
+            return self.times_ms.iter().map(|time_ms| told_ms.max(time_ms - 1 - plan.lag_ms())).collect();
+        }
+        self.watermarks_ms.iter().map(|watermark_ms| told_ms.max(behind(*watermark_ms, plan.lag_ms()))).collect()
     }
 
     /// The rows that replace one that left before.
-    fn revised(&self, plan: &StagePlan, ends: u32) -> Vec<usize> {
-        let Values::Int64(revisions) = &self.columns[plan.revision].values else { return Vec::new() };
-        let is_revised = |(row, revision): (usize, &i64)| (*revision > i64::from(ends)).then_some(row);
+    fn revised(&self, plan: &StagePlan) -> Vec<usize> {
+        let Before::Window { revision, .. } = plan.before else { return Vec::new() };
+        let Values::Int64(revisions) = &self.columns[revision].values else { return Vec::new() };
+        let is_revised = |(row, revision): (usize, &i64)| (*revision > i64::from(self.ends)).then_some(row);
         revisions.iter().enumerate().filter_map(is_revised).collect()
     }
 
@@ -354,6 +394,18 @@ impl Input {
         let left = left.into_iter().zip(0..).map(|((_, left), raw_row)| LeftRow { raw_row, left });
         Ok((raw, left.collect()))
     }
+}
+
+/// The last instant of each row's window, ms.
+fn window_times(before: Before, columns: &[Column]) -> Vec<i64> {
+    let Before::Window { end, open_end_ms, .. } = before else { return Vec::new() };
+    let ends = &columns[end];
+    let time_ms = |row: usize| match &ends.values {
+        Values::Int64(ends_ms) if ends.is_valid(row) => ends_ms[row] - open_end_ms,
+        // The whole window is over when all others are.
+        _ => TIME_MAX_MS,
+    };
+    (0..ends.len()).map(time_ms).collect()
 }
 
 /// A column of `len` rows that nothing looks at.
