@@ -59,6 +59,7 @@ class FakeEngine:
     fingerprint = "f" * 16
     open_windows = 2
     state_bytes = 100
+    join_rows = None
     layouts_forgotten = 0
     batches_not_interned = 0
 
@@ -101,7 +102,7 @@ class FakeEngine:
         self.log.append(f"push {records}")
         return batch("rejected" if self.refuses else "result", [self.count])
 
-    def advance(self, now_ms: int, caught_up: Sequence[int]) -> list[_core.Batch]:
+    def advance(self, now_ms: int, caught_up: Sequence[int], finished: Sequence[int] = ()) -> list[_core.Batch]:
         self.log.append(f"advance {now_ms} {list(caught_up)}")
         return self.settle()
 

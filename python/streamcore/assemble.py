@@ -7,7 +7,7 @@ Invariant: whatever fails on the way, everything opened so far is closed again.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,8 +59,8 @@ class Plan:
     delivery: str
     description: dict[str, Any]
     """What the engine says about it (see `_core.describe`)."""
-    records: Iterable[Any] | None = None
-    """Of `sc.records`."""
+    records: Mapping[str | None, Iterable[Any]] = field(default_factory=dict)
+    """Of `sc.records`: by the name of the input, the pipeline's own under None."""
     sinks: tuple[Sink, ...] = ()
     """Sinks that are not in the configuration."""
 
@@ -90,7 +90,7 @@ def make_plan(
     config: PipelineConfig,
     options: RunOptions,
     *,
-    records: Iterable[Any] | None = None,
+    records: Mapping[str | None, Iterable[Any]] | None = None,
     sinks: Sequence[Sink] = (),
     appends: Sequence[str] = (),
 ) -> Plan:
@@ -104,11 +104,12 @@ def make_plan(
     if problems:
         raise problems_error(problems)
     delivery = choose_delivery(config, appends=appends)
-    if isinstance(config.source, GenerateSourceConfig) and options.stop and config.source.count is None:
-        raise ConfigError('stop = "end": this generator has no end; give it a count, or use --for')
-    if not isinstance(config.source, KafkaSourceConfig) and options.stop not in (None, "end"):
-        raise ConfigError(f'stop = "{options.stop}": only a Kafka source can stop at a time')
-    return Plan(config, options, delivery, describe(config), records, tuple(sinks))
+    for source in config.all_sources.values():
+        if isinstance(source, GenerateSourceConfig) and options.stop and source.count is None:
+            raise ConfigError('stop = "end": this generator has no end; give it a count, or use --for')
+        if not isinstance(source, KafkaSourceConfig) and options.stop not in (None, "end"):
+            raise ConfigError(f'stop = "{options.stop}": only a Kafka source can stop at a time')
+    return Plan(config, options, delivery, describe(config), records or {}, tuple(sinks))
 
 
 def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[Sink] = ()) -> Assembled:
@@ -130,10 +131,12 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
             if config.name
             else "without a name nothing is kept: started again, it begins anew"
         ]
-        if plan.description["undeclared"]:
-            types = infer_types(source, [field["path"] for field in plan.description["undeclared"]], stopping)
-            notes.append(describe_types(types))
-            config = _with_types(config, types)
+        for name, of_input in _by_name(source).items():
+            paths = [found["path"] for found in plan.description["undeclared"] if found["input"] == name]
+            if paths:
+                types = infer_types(of_input, paths, stopping)
+                notes.append(describe_types(types, f"sources.{name}.schema" if name else "source.schema"))
+                config = with_types(config, name, types)
         engine, origin = _engine(config, source, lanes, saved, clock)
         outputs = Outputs(sinks, dead_letters, generation=origin.generation)
         stack.callback(outputs.close)
@@ -147,15 +150,39 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
             clock=clock,
             pace=_pace(config, plan.options),
             observe_rejected=_breaker(config),
-            report=Report(name=config.name, delivery=plan.delivery),
+            report=Report(name=config.name, delivery=plan.delivery, inputs={name: {} for name in _names(config)}),
             stopping=stopping,
         )
         return Assembled(runner, notes, stack.pop_all())
 
 
 def build_source(plan: Plan, clock: Clock, *, whole_records: bool = False) -> Source:
-    """The source of a configuration, not yet opened. `whole_records`: with keys and headers, needed or not."""
-    config, options, source = plan.config, plan.options, plan.config.source
+    """The source of a configuration, not yet opened, or all of them as one.
+
+    `whole_records`: with keys and headers, needed or not.
+    """
+    if not plan.config.sources:
+        return build_input(plan, None, clock, whole_records=whole_records)
+    from streamcore.sources.inputs import Input, InputsSource
+
+    return InputsSource(
+        [
+            Input(
+                name=name or "",
+                source=build_input(plan, name, clock, whole_records=whole_records),
+                start=_default_start(plan, name),
+                is_table=plan.config.is_table(name),
+                must_be_polled=isinstance(source, KafkaSourceConfig),
+            )
+            for name, source in plan.config.all_sources.items()
+        ]
+    )
+
+
+def build_input(plan: Plan, name: str | None, clock: Clock, *, whole_records: bool = False) -> Source:
+    """The source of one input, not yet opened; None: the pipeline's own."""
+    config, options, source = plan.config, plan.options, plan.config.all_sources[name]
+    needs = plan.description["inputs"].get(name, {}) if name is not None else plan.description
     record_bytes_max = config.limits.max_record_bytes
     if isinstance(source, KafkaSourceConfig):
         from streamcore.sources.kafka import KafkaSource
@@ -163,10 +190,10 @@ def build_source(plan: Plan, clock: Clock, *, whole_records: bool = False) -> So
         return KafkaSource(
             kafka_connection(config, source.connection),
             source,
-            group=(source.group_id or config.name) if config.name else None,
+            group=_group(config, name, source),
             stop=options.stop,
-            keys=whole_records or plan.description["needs_keys"],
-            headers=whole_records or plan.description["needs_headers"],
+            keys=whole_records or needs.get("needs_keys", False),
+            headers=whole_records or needs.get("needs_headers", False),
             instance_id=config.instance_id,
             record_bytes_max=record_bytes_max,
         )
@@ -185,9 +212,28 @@ def build_source(plan: Plan, clock: Clock, *, whole_records: bool = False) -> So
         return MemorySource(source, default_log, stop=options.stop, record_bytes_max=record_bytes_max)
     from streamcore.sources.iterable import RecordsSource
 
-    if plan.records is None:
+    if name not in plan.records:
         raise ConfigError('a source of type "records" needs its iterable; build the pipeline with sc.records(iterable)')
-    return RecordsSource(plan.records, record_bytes_max=record_bytes_max)
+    return RecordsSource(plan.records[name], record_bytes_max=record_bytes_max)
+
+
+def _group(config: PipelineConfig, name: str | None, source: KafkaSourceConfig) -> str | None:
+    """A group an input: each takes all partitions of its topic, and none disturbs the others when it joins."""
+    if config.name is None:
+        return None
+    return source.group_id or (config.name if name is None else f"{config.name}.{name}")
+
+
+def _by_name(source: Source) -> dict[str | None, Source]:
+    from streamcore.sources.inputs import InputsSource
+
+    if not isinstance(source, InputsSource):
+        return {None: source}
+    return {each.name or None: each.source for each in source.inputs}
+
+
+def _names(config: PipelineConfig) -> list[str]:
+    return ["", *config.sources] if config.sources else []
 
 
 def build_sink(config: PipelineConfig, sink: SinkConfig) -> Sink:
@@ -253,14 +299,20 @@ def _open_checkpoint(plan: Plan, stack: ExitStack) -> tuple[Checkpoint | None, S
 
 
 def _start(plan: Plan, saved: Saved | None) -> Start:
-    source = plan.config.source
-    default = source.start if isinstance(source, KafkaSourceConfig) else "earliest"
     return Start(
         positions=saved.header.positions if saved is not None else {},
-        default=plan.options.start or default,
+        default=_default_start(plan, None),
         stop=plan.options.stop,
         previous=saved.header.source if saved is not None else {},
     )
+
+
+def _default_start(plan: Plan, name: str | None) -> str:
+    """Where lanes begin; a table is read from its beginning."""
+    source = plan.config.all_sources[name]
+    if plan.config.is_table(name):
+        return "earliest"
+    return plan.options.start or (source.start if isinstance(source, KafkaSourceConfig) else "earliest")
 
 
 def _engine(
@@ -277,16 +329,20 @@ def _engine(
     return engine, saved.header
 
 
-def _with_types(config: PipelineConfig, types: dict[str, str]) -> PipelineConfig:
-    source = config.source.model_copy(update={"types": {**config.source.types, **types}})
-    return config.model_copy(update={"source": source})
+def with_types(config: PipelineConfig, name: str | None, types: dict[str, str]) -> PipelineConfig:
+    """The configuration with these types in the schema of an input."""
+    source = config.all_sources[name]
+    source = source.model_copy(update={"types": {**source.types, **types}})
+    if name is None:
+        return config.model_copy(update={"source": source})
+    return config.model_copy(update={"sources": {**config.sources, name: source}})
 
 
 def _pace(config: PipelineConfig, options: RunOptions) -> Pace:
     return Pace(
         commit_interval_ms=config.commit_interval,
         run_for_ms=options.run_for_ms,
-        pauses_lanes=config.source.out_of_orderness_ms is not None,
+        pauses_lanes=any(source.out_of_orderness_ms is not None for source in config.all_sources.values()),
     )
 
 

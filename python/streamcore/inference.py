@@ -30,7 +30,7 @@ def infer_types(source: Source, paths: Sequence[str], stopping: Event) -> dict[s
     return types
 
 
-def describe_types(types: dict[str, str]) -> str:
-    """What to print: the guess, as the lines that would declare it."""
+def describe_types(types: dict[str, str], table: str = "source.schema") -> str:
+    """What to print: the guess, as the lines of `table` that would declare it."""
     lines = [f'  "{path}" = "{kind}"' for path, kind in sorted(types.items())]
-    return "\n".join(["types inferred from the first records; declare them to be sure:", "  [source.schema]", *lines])
+    return "\n".join(["types inferred from the first records; declare them to be sure:", f"  [{table}]", *lines])

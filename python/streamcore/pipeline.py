@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 from streamcore.config import KafkaConnection, PipelineConfig, RedisConnection, to_toml
 from streamcore.config import load as load_config
 from streamcore.config.environment import fill_from_environment
+from streamcore.config.joining import with_input
 from streamcore.config.plan import explain
 from streamcore.config.steps import tag_of
 from streamcore.config.validation import validated
@@ -36,6 +37,15 @@ class SinkKeys(TypedDict, total=False):
     output: Literal["result", "late", "future", "rejected"]
     columns: Sequence[str]
     timestamp_format: Literal["iso", "epoch_ms"]
+
+
+class JoinKeys(TypedDict, total=False):
+    """Keywords that every join takes."""
+
+    name: str
+    """What the other input is called in files, reports and the name of its consumer group."""
+    allowed_lateness: str | timedelta
+    suffix: str
 
 
 class RunKeys(TypedDict, total=False):
@@ -76,6 +86,8 @@ class Pipeline:
     """The description; also what `streamcore.config.load` gives."""
     inputs: Iterable[Any] | None = field(default=None, compare=False)
     """The records of `sc.records`."""
+    joined_inputs: Mapping[str, Iterable[Any]] = field(default_factory=dict, compare=False)
+    """Those of inputs that are joined, by name."""
     extra_sinks: tuple[Sink, ...] = ()
     """Sinks that are Python objects."""
 
@@ -123,6 +135,70 @@ class Pipeline:
         be named, as `"module:name"`; a pipeline with any other function cannot be written as a file.
         """
         return self._step({"map_batches": function, "schema": dict(schema)}, {})
+
+    def join(
+        self,
+        other: Pipeline,
+        /,
+        *,
+        on: str | Sequence[str] | None = None,
+        left_on: str | Sequence[str] | None = None,
+        right_on: str | Sequence[str] | None = None,
+        how: Literal["inner", "left", "outer"] = "inner",
+        within: str | timedelta | tuple[str | timedelta, str | timedelta] | None = None,
+        window: Window | None = None,
+        **keys: Unpack[JoinKeys],
+    ) -> Pipeline:
+        """Joins with the rows of `other` that have an equal key.
+
+        Of `other` the source and the steps count: `filter`, `select`, `dedupe`, `map_batches`.
+        `within=("-5m", "10m")`: the other row is from 5 minutes before to 10 minutes after; one duration reaches as far
+        both ways. `window=sc.tumbling("1m")`: both lie in one window. Rows leave in order of their time, the later of
+        the two. Columns are those of the `select` before, or the key and the fields that the source's `schema` declares.
+        """
+        own: dict[str, Any] = {"how": how, "within": within}
+        if window is not None:
+            sizes = set(window.keys) - {"window", "size", "offset"}
+            if window.keys.get("window") != "tumbling" or sizes:
+                raise ConfigError('a join takes a tumbling window of one length, as window=sc.tumbling("1m")')
+            own |= {key: value for key, value in window.keys.items() if key != "window"}
+        return self._join(other, {"on": on, "left_on": left_on, "right_on": right_on, **own}, keys, table=False)
+
+    def join_asof(
+        self,
+        other: Pipeline,
+        /,
+        *,
+        on: str | Sequence[str] | None = None,
+        left_on: str | Sequence[str] | None = None,
+        right_on: str | Sequence[str] | None = None,
+        how: Literal["inner", "left"] = "inner",
+        tolerance: str | timedelta | None = None,
+        **keys: Unpack[JoinKeys],
+    ) -> Pipeline:
+        """Joins each row with the latest of `other` up to its time of equal key, no further back than `tolerance`."""
+        own = {"on": on, "left_on": left_on, "right_on": right_on, "how": how, "tolerance": tolerance}
+        return self._join(other, {**own, "as_of": True}, keys, table=False)
+
+    def join_table(
+        self,
+        table: Pipeline,
+        /,
+        *,
+        on: str | Sequence[str] | None = None,
+        left_on: str | Sequence[str] | None = None,
+        right_on: str | Sequence[str] | None = None,
+        how: Literal["inner", "left"] = "inner",
+        versioned: bool = False,
+        **keys: Unpack[JoinKeys],
+    ) -> Pipeline:
+        """Looks each row up in a table: a compacted topic or files, of which the last row of a key counts.
+
+        The table is read to its end before anything else. Later rows of a topic replace those of their key; one without
+        a value deletes it. `versioned=True`: the row that the key had at the time of the row that is looked up.
+        """
+        own = {"on": on, "left_on": left_on, "right_on": right_on, "how": how, "versioned": versioned or None}
+        return self._join(table, own, keys, table=True)
 
     def window(
         self,
@@ -259,7 +335,7 @@ class Pipeline:
 
         Raises `ConfigError` when the pipeline holds Python objects: records, or sinks of your own.
         """
-        if self.config.source.type == "records":
+        if any(source.type == "records" for source in self.config.all_sources.values()):
             raise ConfigError("records live in Python and have no place in a file; use sc.files or sc.memory")
         if self.extra_sinks:
             raise ConfigError("sinks of your own live in Python and have no place in a file")
@@ -272,6 +348,25 @@ class Pipeline:
 
     def _step(self, keys: Mapping[str, Any], parameters: Mapping[str, Any]) -> Pipeline:
         return replace(self, config=_with_step(self.config, keys, parameters))
+
+    def _join(self, other: Pipeline, own: Mapping[str, Any], shared: JoinKeys, *, table: bool) -> Pipeline:
+        if not isinstance(other, Pipeline):
+            raise ConfigError("the first argument of a join is the other pipeline, as sc.kafka(...)")
+        if other.extra_sinks or other.joined_inputs:
+            raise ConfigError("a pipeline that is joined has a source and steps alone")
+        rest = dict(shared)
+        given = with_input(self.config, other.config, name=rest.pop("name", None), table=table)  # type: ignore[arg-type]
+        name = next(reversed(given["sources"]))
+        step = {"join": name, **_given(own), **_given(rest)}
+        config = validated(self.config, {**given, "steps": (*self.config.steps, step)})
+        joined = {} if other.inputs is None else {name: other.inputs}
+        return replace(self, config=config, joined_inputs={**self.joined_inputs, **joined})
+
+    @property
+    def iterables(self) -> dict[str | None, Iterable[Any]]:
+        """The records of every `sc.records`, by the name of the input; the pipeline's own under None."""
+        own: dict[str | None, Iterable[Any]] = {} if self.inputs is None else {None: self.inputs}
+        return own | dict(self.joined_inputs)
 
     def _sink(
         self, kind: str, own: Mapping[str, Any], shared: SinkKeys, connections: Mapping[str, Any] | None = None

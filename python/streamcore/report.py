@@ -6,9 +6,11 @@ Invariant: a lane's ledger balances: `read = applied + filtered + duplicate + la
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
+
+from streamcore._core import LANES_PER_INPUT
 
 COMBINE_LANE = -1
 
@@ -100,6 +102,10 @@ class Report:
     dedupes: dict[str, dict[str, float]] = field(default_factory=dict)
     """What each dedupe step holds, in all lanes: `ids`, `generations`, `bytes`; of filters also `fill` (of those filled
     the furthest), `false_drop_rate` (as it is now, an upper bound) and `false_drops_expected` (since the state began)."""
+    inputs: Stages = field(default_factory=dict)
+    """Where inputs are joined, the ledger of each in this run: under `""` the pipeline's own, the others by name."""
+    join_rows: tuple[int, int] | None = None
+    """Rows that a join holds of the left and the right side."""
 
     @property
     def ledger(self) -> Ledger:
@@ -117,6 +123,15 @@ class Report:
         content["ledger"] = asdict(self.ledger)
         content["lanes"] = {str(lane): counts for lane, counts in self.lanes.items()}
         return content
+
+
+def by_input(lanes: Ledgers, names: Sequence[str]) -> Stages:
+    """The sum over the lanes of each input; none where there is but one."""
+    totals: Stages = {}
+    for number, name in enumerate(names):
+        own = {lane: counts for lane, counts in lanes.items() if lane >= 0 and lane // LANES_PER_INPUT == number}
+        totals[name] = asdict(Ledger.total(own))
+    return totals
 
 
 def watermark(clocks: Mapping[int, Mapping[str, int | bool | None]]) -> int | None:

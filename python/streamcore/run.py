@@ -297,7 +297,7 @@ def collect(pipeline: Pipeline, *, clock: Clock | None = None, **options: Any) -
     """
     config = pipeline.config.model_copy(update={"name": None, "delivery": None, "sinks": (), "dead_letters": None})
     result = CollectSink()
-    plan = make_plan(config, RunOptions(**options), records=pipeline.inputs, sinks=[result])
+    plan = make_plan(config, RunOptions(**options), records=pipeline.iterables, sinks=[result])
     _require_end(plan)
     run = Run(plan, clock=clock or SystemClock(), asked=False)
     try:
@@ -315,20 +315,20 @@ def _plan(pipeline: Pipeline, options: RunOptions, viewers: Sequence[Sink]) -> P
     return make_plan(
         pipeline.config,
         options,
-        records=pipeline.inputs,
+        records=pipeline.iterables,
         sinks=[*pipeline.extra_sinks, *viewers],
         appends=appends,
     )
 
 
 def _require_end(plan: Plan) -> None:
-    source = plan.config.source
-    endless = source.type in ("kafka", "memory") or (source.type == "generate" and source.count is None)
-    if endless and plan.options.stop is None and plan.options.for_ is None:
-        raise ConfigError(
-            f'collect needs an input that ends, and a source of type "{source.type}" does not; '
-            'say stop="end" or for_="10s", or use start() and stream()'
-        )
+    for source in plan.config.all_sources.values():
+        endless = source.type in ("kafka", "memory") or (source.type == "generate" and source.count is None)
+        if endless and plan.options.stop is None and plan.options.for_ is None:
+            raise ConfigError(
+                f'collect needs an input that ends, and a source of type "{source.type}" does not; '
+                'say stop="end" or for_="10s", or use start() and stream()'
+            )
 
 
 def _warn(report: Report) -> None:
@@ -348,7 +348,7 @@ def _warn(report: Report) -> None:
     for stage, counts in report.stages.items():
         if lost := counts.get("rejected", 0) + counts.get("late", 0):
             warnings.warn(
-                f"{lost} of {counts['read']} rows that a window gave could not be used at {stage}; they are not in the "
+                f"{lost} of {counts['read']} rows that a window or a join gave could not be used at {stage}; they are not in the "
                 "table. Take them with start() and stream(('rejected', 'late'))",
                 RefusedRecordsWarning,
                 stacklevel=4,

@@ -17,7 +17,7 @@ from streamcore.clock import Clock
 from streamcore.commit import Committer
 from streamcore.errors import ErrorRateError, SinkError
 from streamcore.outputs import Outputs, UndeliveredError
-from streamcore.report import Report, watermark
+from streamcore.report import Report, by_input, watermark
 from streamcore.sources.base import Polled, Source
 
 POLL_TIMEOUT_S = 0.05
@@ -147,6 +147,8 @@ class Runner:
             stages=self._committer.stages(),
             lost_values=self._engine.lost_values(),
             dedupes=self._engine.dedupes(),
+            inputs=by_input(self._committer.ledger(), tuple(self._first_report.inputs)),
+            join_rows=self._engine.join_rows,
         )
 
     def _explain_refusals(self) -> list[str]:
@@ -205,7 +207,7 @@ class Runner:
         if now_s < self._advance_due_s:
             return
         self._advance_due_s = now_s + ADVANCE_INTERVAL_S
-        self._write(self._engine.advance(self._clock.wall_ms(), polled.caught_up))
+        self._write(self._engine.advance(self._clock.wall_ms(), polled.caught_up, polled.finished))
 
     def _hold_back(self) -> None:
         if not self._pace.pauses_lanes:

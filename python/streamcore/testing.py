@@ -21,7 +21,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from streamcore import _core
+from streamcore.assemble import with_types
 from streamcore.config import PipelineConfig, check, describe, engine_json, parse_duration, problems_error
+from streamcore.errors import ConfigError
 from streamcore.functions import functions_of
 from streamcore.report import Ledger
 from streamcore.sources.iterable import Record, record_parts
@@ -69,18 +71,19 @@ class TestRun:
         self._config = config
         self._engine: _core.Pipeline | None = None
         self._lanes: set[int] = set()
-        self._next_offsets: defaultdict[int, int] = defaultdict(int)
+        self._next_offsets: defaultdict[int, defaultdict[int, int]] = defaultdict(lambda: defaultdict(int))
         self._rows: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
 
-    def push(self, records: Iterable[Any]) -> None:
+    def push(self, records: Iterable[Any], source: str | None = None) -> None:
         """Runs records (bytes, text, mappings, `sc.Record`s) through the pipeline, together.
 
-        Types that nobody declared are inferred from the first ones.
+        `source` names the input that they are of, where it is joined; unset, they are of the pipeline's own. Types that
+        nobody declared are inferred from the first ones.
         """
-        raw = self._raw(records)
+        raw = self._raw(records, source)
         if raw is None:
             return
-        engine = self._opened(raw)
+        engine = self._opened(raw, source)
         self._take(engine.push(raw, self.clock.wall_ms()))
 
     def advance(self, duration: str | timedelta) -> None:
@@ -116,30 +119,39 @@ class TestRun:
     ) -> None:
         self._engine = None
 
-    def _raw(self, records: Iterable[Any]) -> _core.Raw | None:
+    def _raw(self, records: Iterable[Any], source: str | None) -> _core.Raw | None:
+        names = list(self._config.all_sources)
+        if source not in names:
+            raise ConfigError(f"there is no source called {source}; there are {names[1:]}")
+        number = names.index(source)
         by_lane: defaultdict[int, list[Any]] = defaultdict(list)
-        for number, item in enumerate(records):
-            lane, parts = record_parts(item, number, self._next_offsets)
+        for place, item in enumerate(records):
+            lane, parts = record_parts(item, place, self._next_offsets[number])
             by_lane[lane].append(parts)
         whole: _core.Raw | None = None
         for lane, parts_of_lane in sorted(by_lane.items()):
             raw = _core.Raw.from_records(lane, "test", parts_of_lane)
+            if number:
+                raw.of_input(number)
             if whole is None:
                 whole = raw
             else:
                 whole.add(raw)
-        new = sorted(set(by_lane) - self._lanes)
+        new = sorted({number * _core.LANES_PER_INPUT + lane for lane in by_lane} - self._lanes)
         self._lanes |= set(new)
         if self._engine is not None and new:
             self._engine.assign(new)
         return whole
 
-    def _opened(self, sample: _core.Raw | None) -> _core.Pipeline:
+    def _opened(self, sample: _core.Raw | None, of: str | None = None) -> _core.Pipeline:
         if self._engine is None:
-            undeclared = [field["path"] for field in describe(self._config)["undeclared"]]
-            types = dict.fromkeys(undeclared, "string") if sample is None else _core.infer_types(sample, undeclared)
-            source = self._config.source.model_copy(update={"types": {**self._config.source.types, **types}})
-            config = self._config.model_copy(update={"source": source})
+            config = self._config
+            undeclared = describe(config)["undeclared"]
+            for name in config.all_sources:
+                paths = [found["path"] for found in undeclared if found["input"] == name]
+                known = sample is not None and name == of
+                types = _core.infer_types(sample, paths) if known and sample else dict.fromkeys(paths, "string")
+                config = with_types(config, name, types)
             self._engine = _core.Pipeline(engine_json(config), functions_of(config))
             self._engine.assign(sorted(self._lanes))
         return self._engine

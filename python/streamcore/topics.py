@@ -66,9 +66,11 @@ def dead_letter_topic(config: DeadLettersConfig, pipeline_name: str | None) -> T
 
 def topic_plans(config: PipelineConfig) -> list[tuple[KafkaConnection, TopicPlan]]:
     """Every topic of a pipeline with the cluster it belongs to, inputs first."""
-    plans: list[tuple[KafkaConnection, TopicPlan]] = []
-    if isinstance(config.source, KafkaSourceConfig):
-        plans.append((kafka_connection(config, config.source.connection), input_topic(config.source)))
+    plans = [
+        (kafka_connection(config, source.connection), input_topic(source))
+        for source in config.all_sources.values()
+        if isinstance(source, KafkaSourceConfig)
+    ]
     for sink in config.sinks:
         if isinstance(sink, KafkaSinkConfig):
             plan = output_topic(sink, sink_mode(config, sink))

@@ -51,7 +51,9 @@ def test_the_report_counts_the_rows_of_each_stage() -> None:
 def test_rows_that_a_later_step_refuses_are_told() -> None:
     largest = sc.records([{"at": "2026-01-01T12:00:00Z", "n": 2**63 - 1}], event_time="at", schema={"n": "int64"})
     refused = largest.window(sc.tumbling("1m")).agg(most="max(n)").filter("most + 1 > 0")
-    with pytest.warns(RefusedRecordsWarning, match=r"1 of 1 rows that a window gave could not be used at steps\[1\]"):
+    with pytest.warns(
+        RefusedRecordsWarning, match=r"1 of 1 rows that a window or a join gave could not be used at steps\[1\]"
+    ):
         assert len(refused.collect()) == 0
     with warnings.catch_warnings(), refused.start() as run:
         warnings.simplefilter("error")

@@ -17,19 +17,19 @@ POLL_TIMEOUT_S = 0.1
 def sample_types(config: PipelineConfig) -> dict[str, str]:
     """Types of the fields that nobody declared. Raises `SourceError`, or `ConfigError` where there is no record."""
     from streamcore import _core
-    from streamcore.assemble import build_source, make_plan
+    from streamcore.assemble import build_input, make_plan
     from streamcore.clock import SystemClock
     from streamcore.config import describe
     from streamcore.errors import ConfigError
     from streamcore.options import RunOptions
     from streamcore.sources.base import Start
 
-    paths = [field["path"] for field in describe(config)["undeclared"]]
+    paths = [field["path"] for field in describe(config)["undeclared"] if field["input"] is None]
     if not paths:
         return {}
     anonymous = config.model_copy(update={"name": None, "delivery": None, "sinks": (), "dead_letters": None})
     stop = "end" if config.source.type in ("kafka", "memory") else None
-    source = build_source(make_plan(anonymous, RunOptions(stop=stop)), SystemClock())
+    source = build_input(make_plan(anonymous, RunOptions(stop=stop)), None, SystemClock())
     try:
         source.open(Start(stop=stop))
         ended = False

@@ -67,6 +67,8 @@ def run_test(config: PipelineConfig, test: TestConfig) -> list[str]:
     from streamcore import testing
 
     with testing.start(config) as pipeline:
+        for name, rows in test.inputs.items():
+            pipeline.push([testing.record_of(row) for row in rows], name)
         pipeline.push([testing.record_of(row) for row in test.input])
         pipeline.end()
         differences: list[str] = []

@@ -15,6 +15,7 @@ from streamcore.config.durations import (
     resolve_position,
 )
 from streamcore.config.engine import engine_json, engine_spec
+from streamcore.config.inputs import InputConfig, KafkaInputConfig
 from streamcore.config.loading import load
 from streamcore.config.models import LimitsConfig, PipelineConfig, TestConfig
 from streamcore.config.servers import kafka_connection, redis_connection
@@ -41,6 +42,7 @@ from streamcore.config.steps import (
     DedupeStep,
     FilterStep,
     HoppingStep,
+    JoinStep,
     MapBatchesStep,
     SelectStep,
     SessionStep,
@@ -64,7 +66,10 @@ __all__ = [
     "FilterStep",
     "GenerateSourceConfig",
     "HoppingStep",
+    "InputConfig",
+    "JoinStep",
     "KafkaConnection",
+    "KafkaInputConfig",
     "KafkaSinkConfig",
     "KafkaSourceConfig",
     "LimitsConfig",

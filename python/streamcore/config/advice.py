@@ -67,7 +67,7 @@ def _texts(value: Any, path: Path = ()) -> Iterator[tuple[Path, str]]:
 
 
 def _is_secret(path: Path, text: str) -> bool:
-    if "${" in text or path[:2] == ("source", "schema"):
+    if "${" in text or path[:2] == ("source", "schema") or (path[0] == "sources" and path[2:3] == ("schema",)):
         return False
     return is_secret_key(str(path[-1])) or redact_url(text) != text
 

@@ -13,11 +13,12 @@ from typing import Any
 
 from streamcore.config.delivery import choose_delivery, sink_mode
 from streamcore.config.engine import engine_json
+from streamcore.config.inputs import InputConfig, KafkaInputConfig
 from streamcore.config.models import PipelineConfig
 from streamcore.config.redis_key import TIMES_LISTED, KeyTemplate
 from streamcore.config.servers import connection_problems
 from streamcore.config.sinks import KafkaSinkConfig, ParquetSinkConfig, RedisSinkConfig, SinkConfig
-from streamcore.config.steps import MapBatchesStep, SelectStep, SessionStep, WindowStep
+from streamcore.config.steps import JoinStep, MapBatchesStep, SelectStep, SessionStep, WindowStep
 from streamcore.config.suggest import did_you_mean, listed
 from streamcore.errors import ConfigError, ExpressionError, Problem
 
@@ -42,7 +43,7 @@ def check(config: PipelineConfig, *, types_required: bool | None = None) -> list
 def check_meaning(config: PipelineConfig, *, types_required: bool = False) -> list[Problem]:
     """Every mistake that does not depend on how the pipeline will be run."""
     description = describe(config)
-    found = engine_problems(description) + column_problems(config, description)
+    found = join_problems(config) + engine_problems(description) + column_problems(config, description)
     if types_required:
         named = {problem.path for problem in found}
         found += [problem for problem in undeclared_problems(description) if problem.path not in named]
@@ -78,11 +79,47 @@ def undeclared_problems(description: Mapping[str, Any]) -> list[Problem]:
         Problem(
             field["used_at"],
             f"the type of {field['path']} is not declared, and the result depends on it",
-            hint=f'add "{field["path"]}" = {_types_hint(field)} under [source.schema], or run '
-            "`streamcore check --write-schema`",
+            hint=_declaring(field),
         )
         for field in description["undeclared"]
     ]
+
+
+def _declaring(field: Mapping[str, Any]) -> str:
+    line = f'add "{field["path"]}" = {_types_hint(field)} under'
+    if field["input"] is not None:
+        return f"{line} [sources.{field['input']}.schema]"
+    return f"{line} [source.schema], or run `streamcore check --write-schema`"
+
+
+def join_problems(config: PipelineConfig) -> list[Problem]:
+    """What does not go together in a join and the input it names."""
+    problems: list[Problem] = []
+    for index, step in enumerate(config.steps):
+        other = config.sources.get(step.join) if isinstance(step, JoinStep) else None
+        if not isinstance(step, JoinStep) or other is None:
+            continue
+        path = f"steps[{index}].join"
+        given = [name for name in ("within", "size") if getattr(step, name) is not None] + ["as_of"] * step.as_of
+        if other.table and given:
+            hint = f"leave {given[0]} out, or leave table = true out of [sources.{step.join}]"
+            problems.append(Problem(path, f"{step.join} is a table, and {given[0]} is for a stream", hint=hint))
+        if not other.table and not given:
+            message = f"it is not said which rows of {step.join} belong to one"
+            hint = f'add within = ["-5m", "5m"], size = "1m" or as_of = true; or table = true to [sources.{step.join}]'
+            problems.append(Problem(path, message, hint=hint))
+        problems += _key_of_table(path, step, other) if other.table else []
+    return problems
+
+
+def _key_of_table(path: str, step: JoinStep, other: InputConfig) -> list[Problem]:
+    """A topic that is a table has one row a record key: by another key, rows that it deleted would stay."""
+    right_on = step.keys[1]
+    if not isinstance(other, KafkaInputConfig) or other.steps or right_on in (("_key",), (other.keyed_by,)):
+        return []
+    message = f"a topic that is a table is joined by its record key, and {', '.join(right_on)} is not known to be it"
+    hint = f'write right_on = "_key", or keyed_by = "{right_on[0]}" in [sources.{step.join}]'
+    return [Problem(path, message, hint=hint)]
 
 
 def _types_hint(field: Mapping[str, Any]) -> str:
@@ -110,6 +147,8 @@ def _result_names(config: PipelineConfig) -> list[str]:
         if isinstance(step, WindowStep):
             retracted = ["retracted"] if _retracts(step) else []
             return [*step.by, "window_start", "window_end", *step.aggregate, "revision", "is_final", *retracted]
+        if isinstance(step, JoinStep):
+            return []
         if isinstance(step, SelectStep):
             return list(step.select)
         if isinstance(step, MapBatchesStep):

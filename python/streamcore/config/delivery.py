@@ -68,8 +68,9 @@ def choose_delivery(config: PipelineConfig, *, appends: Sequence[str] = ()) -> D
 
 def _obstacles(config: PipelineConfig, appends: Sequence[str]) -> list[str]:
     found = [f"{sink} appends, so rows may come twice after a crash" for sink in [*appending_sinks(config), *appends]]
-    if config.source.type not in REPLAYABLE:
-        found.insert(0, f"a source of type {config.source.type} cannot be read again after a crash")
+    for source in config.all_sources.values():
+        if source.type not in REPLAYABLE:
+            found.insert(0, f"a source of type {source.type} cannot be read again after a crash")
     if config.name is None:
         found.insert(0, "a run without a name keeps no state")
     return found

@@ -18,6 +18,7 @@ from streamcore.config.steps import (
     DedupeStep,
     FilterStep,
     HoppingStep,
+    JoinStep,
     MapBatchesStep,
     SelectStep,
     SessionStep,
@@ -33,7 +34,11 @@ def engine_spec(config: PipelineConfig) -> dict[str, Any]:
     """The engine's description of the pipeline, as plain JSON values."""
     return {
         "source": _source(config.source),
-        "steps": [_step(step) for step in config.steps],
+        "inputs": [
+            {"name": name, "source": _source(source), "steps": [_step(step) for step in source.steps]}
+            for name, source in config.sources.items()
+        ],
+        "steps": [_join(step, config) if isinstance(step, JoinStep) else _step(step) for step in config.steps],
         "combine": config.combine,
         "limits": _limits(config.limits),
     }
@@ -73,6 +78,8 @@ def _step(step: StepConfig) -> dict[str, Any]:
     if isinstance(step, MapBatchesStep):
         named = function_name(step.map_batches)
         return {"verb": "map_batches", "function": named, "schema": _typed(step.types)}
+    if isinstance(step, JoinStep):
+        return _join(step, None)
     return {
         "verb": "window",
         "kind": _window_kind(step),
@@ -95,6 +102,32 @@ def _aggregate(name: str, function: AggregateFunction) -> dict[str, Any]:
 
 def _typed(types: dict[str, str]) -> list[dict[str, str]]:
     return [{"name": name, "type": kind} for name, kind in types.items()]
+
+
+def _join(step: JoinStep, config: PipelineConfig | None) -> dict[str, Any]:
+    other = None if config is None else config.sources.get(step.join)
+    left_on, right_on = step.keys
+    return {
+        "verb": "join",
+        "input": step.join,
+        "left_on": left_on,
+        "right_on": right_on,
+        "kind": _join_kind(step, is_table=other is not None and other.table),
+        "how": step.how,
+        "suffix": step.suffix,
+        "allowed_lateness_ms": step.allowed_lateness,
+    }
+
+
+def _join_kind(step: JoinStep, *, is_table: bool) -> dict[str, Any]:
+    if is_table:
+        return {"type": "table", "versioned": step.versioned}
+    if step.size is not None:
+        return {"type": "window", "size_ms": step.size, "offset_ms": step.offset}
+    if step.as_of:
+        return {"type": "as_of", "tolerance_ms": step.tolerance}
+    back, ahead = step.within or (0, 0)  # without it there is a problem, which `checks.py` tells
+    return {"type": "interval", "from_ms": back, "to_ms": ahead}
 
 
 def _window_kind(

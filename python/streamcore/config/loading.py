@@ -102,9 +102,10 @@ def parse(document: Document, *, types_required: bool | None = None) -> Pipeline
         problems += problems_of_the_rest(document.values, error, types_required=required)
     else:
         problems += check(config, types_required=types_required)
-        if config.source.type == "records":
-            hint = 'use type = "files" with path'
-            problems.append(Problem("source.type", "records live in Python; a file cannot hold them", hint=hint))
+        for name, source in config.all_sources.items():
+            if source.type == "records":
+                path, hint = f"sources.{name}.type" if name else "source.type", 'use type = "files" with path'
+                problems.append(Problem(path, "records live in Python; a file cannot hold them", hint=hint))
     if config is None or problems:
         raise problems_error(locate(problems, document), file=document.file)
     return config

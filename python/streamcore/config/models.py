@@ -15,9 +15,10 @@ from pydantic import BeforeValidator
 from streamcore.config.base import Model, setting
 from streamcore.config.connections import Connection, KafkaConnection
 from streamcore.config.durations import PositiveDuration, format_instant, parse_instant
+from streamcore.config.inputs import InputConfig
 from streamcore.config.sinks import DeadLettersConfig, SinkConfig
 from streamcore.config.sources import SourceConfig
-from streamcore.config.steps import MapBatchesStep, SelectStep, StepConfig, WindowStep
+from streamcore.config.steps import JoinStep, MapBatchesStep, SelectStep, StepConfig, WindowStep
 
 Delivery = Literal["exactly_once", "effectively_once", "at_least_once"]
 Combine = Literal["auto", "local", "none"]
@@ -66,6 +67,7 @@ class TestConfig(Model):
 
     name: str = setting(..., "What is tested.", min_length=1)
     input: Rows = setting(..., "Records, in order.")
+    inputs: dict[str, Rows] = setting({}, "Records of other inputs, by name; they come before those of `input`.")
     expect: Rows | None = setting(None, "Result rows.")
     expect_late: Rows | None = setting(None, "Rows of the output `late`.")
     expect_rejected: Rows | None = setting(None, "Rows of the output `rejected`.")
@@ -73,7 +75,7 @@ class TestConfig(Model):
 
 
 class PipelineConfig(Model):
-    """A pipeline: one source, steps, sinks."""
+    """A pipeline: a source, others that are joined, steps, sinks."""
 
     name: str | None = setting(
         None,
@@ -96,6 +98,7 @@ class PipelineConfig(Model):
     kafka: KafkaConnection = setting(KafkaConnection(), "The Kafka cluster that is used where no other is named.")
     connections: dict[str, Connection] = setting({}, "Other servers, by name.")
     source: SourceConfig = setting(..., "Where records come from.")
+    sources: dict[str, InputConfig] = setting({}, "Other inputs by name, which a join step names.")
     steps: tuple[StepConfig, ...] = setting((), "What happens to them, in this order.")
     sinks: tuple[SinkConfig, ...] = setting((), "Where rows go.")
     dead_letters: DeadLettersConfig | None = setting(None, "Where refused records go.")
@@ -103,8 +106,24 @@ class PipelineConfig(Model):
     tests: tuple[TestConfig, ...] = setting((), "Tests of the pipeline.")
 
     @property
+    def all_sources(self) -> dict[str | None, SourceConfig]:
+        """The pipeline's own source, under None, and those of other inputs by name."""
+        sources: dict[str | None, SourceConfig] = {None: self.source}
+        sources.update(self.sources.items())
+        return sources
+
+    def is_table(self, name: str | None) -> bool:
+        """Whether the input of this name is a table; None is the pipeline's own."""
+        return name is not None and self.sources[name].table
+
+    @property
+    def join(self) -> JoinStep | None:
+        """The join, if there is one."""
+        return next((step for step in self.steps if isinstance(step, JoinStep)), None)
+
+    @property
     def window(self) -> WindowStep | None:
-        """The window whose rows are the result, if it is rows of one: no `select` or `map_batches` made others of them."""
-        made = (step for step in reversed(self.steps) if isinstance(step, (WindowStep, SelectStep, MapBatchesStep)))
-        last = next(made, None)
+        """The window whose rows are the result, where no later step made others of them."""
+        makers = (WindowStep, SelectStep, MapBatchesStep, JoinStep)
+        last = next((step for step in reversed(self.steps) if isinstance(step, makers)), None)
         return last if isinstance(last, WindowStep) else None

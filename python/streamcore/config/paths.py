@@ -55,4 +55,6 @@ def is_expression(path: Sequence[str | int]) -> bool:
     """Whether the string there is an expression or test data, so that a `$` in it means what the engine says."""
     if path[0] in TOP_LEVEL_TEXT or tuple(path) == ("source", "where"):
         return True
+    if path[0] == "sources" and len(path) > 2:
+        return path[2] == "where" or (path[2] == "steps" and is_expression(path[2:]))
     return len(path) > 2 and path[0] == "steps" and path[2] in ("filter", "select", "aggregate", "by")

@@ -15,7 +15,13 @@ from streamcore.config.models import PipelineConfig
 from streamcore.config.redact import redact_url
 from streamcore.config.servers import kafka_connection, redis_connection
 from streamcore.config.sinks import KafkaSinkConfig, MemorySinkConfig, ParquetSinkConfig, RedisSinkConfig, SinkConfig
-from streamcore.config.sources import FilesSourceConfig, GenerateSourceConfig, KafkaSourceConfig, MemorySourceConfig
+from streamcore.config.sources import (
+    FilesSourceConfig,
+    GenerateSourceConfig,
+    KafkaSourceConfig,
+    MemorySourceConfig,
+    SourceConfig,
+)
 
 
 def explain(config: PipelineConfig, *, python_sinks: Sequence[str] = ()) -> str:
@@ -28,7 +34,10 @@ def explain(config: PipelineConfig, *, python_sinks: Sequence[str] = ()) -> str:
     state = (
         f"committed every {format_duration(config.commit_interval)}" if config.name else "ephemeral: nothing is kept"
     )
-    lines = [f"pipeline {config.name or '(no name)'}: {delivery}, {state}", f"source {_source(config)}"]
+    lines = [f"pipeline {config.name or '(no name)'}: {delivery}, {state}", f"source {_source(config, config.source)}"]
+    for name, source in config.sources.items():
+        first = ", a table that is read to its end first" if source.table else ""
+        lines.append(f"source {name}: {_source(config, source)}{first}")
     lines += description["plan"].rstrip("\n").splitlines()
     lines += [f"sink {_sink(config, sink)}" for sink in config.sinks]
     lines += [f"sink {name}" for name in python_sinks]
@@ -38,8 +47,7 @@ def explain(config: PipelineConfig, *, python_sinks: Sequence[str] = ()) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _source(config: PipelineConfig) -> str:
-    source = config.source
+def _source(config: PipelineConfig, source: SourceConfig) -> str:
     bound = source.out_of_orderness_ms
     time = f"event time {source.event_time or 'of the record'}, out of order by "
     time += "any amount: windows close at the end" if bound is None else f"up to {format_duration(bound)}"

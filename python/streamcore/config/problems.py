@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from streamcore.config.base import Model
 from streamcore.config.connections import KafkaConnection, RedisConnection
+from streamcore.config.inputs import InputConfig
 from streamcore.config.models import LimitsConfig, PipelineConfig, TestConfig
 from streamcore.config.paths import Path, format_path
 from streamcore.config.sinks import DeadLettersConfig, SinkConfig
@@ -54,6 +55,7 @@ def _by_type(union: Any) -> dict[str, type[Model]]:
 
 
 SOURCES = _by_type(SourceConfig)
+INPUTS = _by_type(InputConfig)
 SINKS = _by_type(SinkConfig)
 CONNECTIONS: Mapping[str, type[Model]] = {"kafka": KafkaConnection, "redis": RedisConnection}
 
@@ -80,6 +82,10 @@ def document_path(location: Sequence[str | int]) -> Path:
     parts = list(location)
     if parts[:1] == ["source"]:
         del parts[1:2]
+    elif parts[:1] == ["sources"]:
+        del parts[2:3]
+        if parts[2:3] == ["steps"]:
+            del parts[4:5]
     elif parts[:1] == ["connections"] or parts[:1] in (["steps"], ["sinks"]):
         del parts[2:3]
     # A key of a table that is refused by itself ends in a marker; so do the members of small unions.
@@ -138,7 +144,7 @@ def _close_choice(path: Path, document: Any) -> str | None:
 
 
 def _types_at(path: Path) -> list[str]:
-    families = {"source": SOURCES, "sinks": SINKS}
+    families = {"source": SOURCES, "sources": INPUTS, "sinks": SINKS}
     return [kind for kind in families.get(str(path[0]), CONNECTIONS) if kind != "records"]
 
 
@@ -153,7 +159,7 @@ def _unknown_key(path: Path, document: Any) -> tuple[str, str | None]:
     model = model_at(path[:-1], document)
     if model is None:
         return "is not a key of this table", None
-    if path[-1] == "keyed_by" and path[0] == "source":
+    if path[-1] == "keyed_by" and path[0] in ("source", "sources"):
         return "is not a key of this table", "what is read here has no record keys: leave keyed_by out"
     hint = did_you_mean(path[-1], keys_of(model))
     elsewhere = _owner(str(path[-1]), path[:-1])
@@ -164,7 +170,12 @@ def _unknown_key(path: Path, document: Any) -> tuple[str, str | None]:
 
 def _owner(name: str, table: Path) -> str | None:
     """Where the key would be right: the kind of window, source or sink that has it."""
-    families: dict[str, Mapping[str, type[Model]]] = {"source": SOURCES, "sinks": SINKS, "steps": STEP_MODELS}
+    families: dict[str, Mapping[str, type[Model]]] = {
+        "source": SOURCES,
+        "sources": INPUTS,
+        "sinks": SINKS,
+        "steps": STEP_MODELS,
+    }
     family = families.get(str(table[0])) if table else None
     owners = [tag for tag, model in (family or {}).items() if name in keys_of(model)]
     if owners and table[0] == "steps":
@@ -200,11 +211,13 @@ def model_at(path: Path, document: Any) -> type[Model] | None:  # noqa: PLR0911 
             return SOURCES.get(str(tag))
         case ("sinks", int()):
             return SINKS.get(str(tag))
+        case ("sources", str()):
+            return INPUTS.get(str(tag))
         case ("connections", str()):
             return CONNECTIONS.get(str(tag))
         case ("tests", int()):
             return TestConfig
-        case ("steps", int()) if isinstance(table, Mapping):
+        case ("steps", int()) | ("sources", str(), "steps", int()) if isinstance(table, Mapping):
             verb = next((verb for verb in VERBS if verb in table), "")
             return STEP_MODELS.get(str(table[verb]) if verb == "window" else verb)
         case (str(name),):

@@ -13,6 +13,7 @@ from typing import Any
 from streamcore.config.base import Model, unit_of
 from streamcore.config.connections import KafkaConnection, RedisConnection
 from streamcore.config.environment import CUSTOMARY
+from streamcore.config.inputs import InputBase
 from streamcore.config.models import LimitsConfig, PipelineConfig, TestConfig
 from streamcore.config.problems import SINKS, SOURCES
 from streamcore.config.schema import json_schema
@@ -44,7 +45,7 @@ def reference() -> str:
 
 
 def _sections() -> Iterator[str]:
-    tables = ("kafka", "connections", "source", "steps", "sinks", "dead_letters", "limits", "tests")
+    tables = ("kafka", "connections", "source", "sources", "steps", "sinks", "dead_letters", "limits", "tests")
     yield _section("## Top of the file", PipelineConfig, without=tables)
     yield _section('## `[kafka]` and `[connections.NAME]` with `type = "kafka"`', KafkaConnection)
     yield _section('## `[connections.NAME]` with `type = "redis"`', RedisConnection)
@@ -52,6 +53,7 @@ def _sections() -> Iterator[str]:
     for kind, model in SOURCES.items():
         if kind != "records":
             yield _section(f'### `type = "{kind}"`', model, without=_keys(SourceBase))
+    yield _section("## `[sources.NAME]`", InputBase, only=_keys(InputBase))
     yield "## `[[steps]]`\n\nA step has exactly one verb; the verb decides its other keys.\n"
     for tag, model in STEP_MODELS.items():
         if tag in VERBS:
@@ -73,10 +75,13 @@ def _keys(model: type[Model]) -> tuple[str, ...]:
     return tuple(field.alias or name for name, field in model.model_fields.items())
 
 
-def _section(heading: str, model: type[Model], *, without: tuple[str, ...] = ()) -> str:
+def _section(
+    heading: str, model: type[Model], *, without: tuple[str, ...] = (), only: tuple[str, ...] | None = None
+) -> str:
     lines = [heading, "", (model.__doc__ or "").strip(), "", "| Key | Type | Default | Meaning |", "|---|---|---|---|"]
     schema = _schema_of(model)
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
+    without += () if only is None else tuple(key for key in fields if key not in only)
     for key in sorted(fields, key=lambda key: key not in LEADING):
         if key in without:
             continue
@@ -134,7 +139,8 @@ def _type(value: Mapping[str, Any]) -> str:  # noqa: PLR0911 - one case a shape
     if value.get("format") == "date-time":
         return "time"
     if value.get("type") == "array":
-        return "list of " + {"text": "texts", "table": "tables"}[_type(value["items"])]
+        items = "table" if "oneOf" in value["items"] else _type(value["items"])
+        return "list of " + {"text": "texts", "table": "tables"}[items]
     return names[value["type"]]
 
 

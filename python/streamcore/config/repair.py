@@ -47,7 +47,8 @@ _STAND_INS: Mapping[str, Any] = {
 def problems_of_the_rest(values: Mapping[str, Any], error: ValidationError, *, types_required: bool) -> list[Problem]:
     """What is wrong beside the findings of `error`, once harmless values stand in for what is broken."""
     mended = _mended(values, error)
-    if mended is None:
+    # Where inputs are joined, what one is lacking shows in the other.
+    if mended is None or mended[0].sources:
         return []
     config, broken = mended
     places = {format_path(path) for path in broken}
@@ -75,7 +76,7 @@ def _mended(values: Mapping[str, Any], error: ValidationError) -> tuple[Pipeline
 
 def _depth(path: Path) -> int:
     """How much of a path names the table that is given up when its key could not be mended."""
-    return 2 if path[0] in ("steps", "sinks", "connections") else 1
+    return 2 if path[0] in ("steps", "sinks", "connections", "sources") else 1
 
 
 def _mend(values: dict[str, Any], path: Path, kind: str) -> None:

@@ -39,6 +39,10 @@ def json_schema() -> dict[str, Any]:
     source = schema["properties"]["source"]
     source["oneOf"] = [choice for choice in source["oneOf"] if not choice["$ref"].endswith("/RecordsSourceConfig")]
     source.pop("discriminator")
+    del definitions["RecordsInputConfig"]
+    other = schema["properties"]["sources"]["additionalProperties"]
+    other["oneOf"] = [choice for choice in other["oneOf"] if not choice["$ref"].endswith("/RecordsInputConfig")]
+    other.pop("discriminator")
     return {"$schema": DIALECT, "title": "streamcore pipeline", **schema, "$defs": definitions}
 
 

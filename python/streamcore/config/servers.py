@@ -47,6 +47,8 @@ def missing_connection(name: str, kind: str, path: str) -> Problem:
 def connection_problems(config: PipelineConfig) -> list[Problem]:
     """Every mention of a connection that is not there, or is of another kind."""
     mentions = [("source.connection", getattr(config.source, "connection", None), "kafka")]
+    for name, other in config.sources.items():
+        mentions.append((f"sources.{name}.connection", getattr(other, "connection", None), "kafka"))
     for index, sink in enumerate(config.sinks):
         mentions.append((f"sinks[{index}].connection", getattr(sink, "connection", None), sink.type))
     if config.dead_letters is not None:

@@ -1,7 +1,8 @@
 """Owns `[[steps]]`: what happens to the records, in the order written.
 
 Before it: the source. After it: the sinks. The meaning of expressions is the engine's; here they are text.
-Invariant: a step has exactly one verb (`filter`, `select`, `dedupe`, `map_batches` or `window`), and the verb decides its other keys.
+Invariant: a step has exactly one verb (`filter`, `select`, `dedupe`, `map_batches`, `join` or `window`), and the verb decides its
+other keys.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, PlainSerializer, Tag, WithJsonSchema, model_validator
@@ -23,10 +24,11 @@ from streamcore.config.durations import (
     SignedDuration,
     WindowSize,
     format_instant,
+    parse_duration,
     parse_instant,
 )
 
-VERBS = ("filter", "select", "dedupe", "map_batches", "window")
+VERBS = ("filter", "select", "dedupe", "map_batches", "join", "window")
 WINDOWS = ("tumbling", "hopping", "sliding", "cumulate", "session", "whole")
 
 Weekday = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
@@ -203,6 +205,86 @@ class AggregateFunction(Model):
     version: int = setting(1, "Version of the state; saved state of another one is refused.", ge=0, le=2**32 - 1)
 
 
+def _columns(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+KeyColumns = Annotated[
+    tuple[Expression, ...],
+    BeforeValidator(_columns),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string", "minLength": 1}}]}
+    ),
+]
+
+
+def _reach(value: Any) -> Any:
+    """Turns `"5m"` into `("-5m", "5m")`."""
+    if isinstance(value, (list, tuple)) and len(value) == 2:
+        return value
+    if isinstance(value, (str, timedelta)):
+        reach = parse_duration(value)
+        return timedelta(milliseconds=-reach), timedelta(milliseconds=reach)
+    raise ValueError('it is how far back and how far ahead, as ["-5m", "10m"], or one duration for both ways')
+
+
+Reach = Annotated[
+    tuple[SignedDuration, SignedDuration],
+    BeforeValidator(_reach),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "minLength": 1}, {"type": "array", "items": {"type": "string", "minLength": 1}}]}
+    ),
+]
+
+
+class JoinStep(StepBase):
+    """Joins the rows with those of equal key of another input; `within`, `size` or `as_of` says which, or a table."""
+
+    join: str = setting(..., "Name of the other input, the right side: `[sources.NAME]`.", min_length=1)
+    on: KeyColumns | None = setting(None, "Columns of the key, called the same on both sides. A null equals nothing.")
+    left_on: KeyColumns | None = setting(None, "In place of `on`: those of the left side.")
+    right_on: KeyColumns | None = setting(None, "And those of the right side, in the same order.")
+    how: Literal["inner", "left", "outer"] = setting(
+        "inner", "Which rows leave without a partner: none, those of the left side, those of both."
+    )
+    within: Reach | None = setting(
+        None,
+        'How far the time of the right row may lie before and behind that of the left one, both ends included, as `["-5m", '
+        '"10m"]`; one duration: as far both ways.',
+    )
+    size: PositiveDuration | None = setting(None, "Both rows lie in one tumbling window of this length.")
+    offset: SignedDuration = setting(0, "With `size`: shift of the windows from 1970-01-01T00:00:00Z.")
+    as_of: bool = setting(False, "The latest right row up to the left row's time.")
+    tolerance: Duration | None = setting(None, "With `as_of`: how far back it may lie; unset: any distance.")
+    versioned: bool = setting(
+        False,
+        "With a table: the row its key had at the left row's time, not the one it has when that row is read.",
+    )
+    allowed_lateness: Duration = setting(0, "How far behind its input's watermark a row may be.")
+    suffix: str = setting("_right", "Added to the name of a right column where a left one is called the same.")
+
+    @property
+    def keys(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Columns of the key, left and right."""
+        return self.on or self.left_on or (), self.on or self.right_on or ()
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> JoinStep:
+        if (self.on is None) == (self.left_on is None and self.right_on is None):
+            raise ValueError('a join has a key; write on = ["user_id"], or left_on and right_on')
+        if len(self.keys[0]) != len(self.keys[1]) or not self.keys[0]:
+            raise ValueError("left_on and right_on are lists of as many columns")
+        kinds = [name for name in ("within", "size") if getattr(self, name) is not None]
+        kinds += [name for name in ("as_of", "versioned") if getattr(self, name)]
+        if len(kinds) > 1:
+            raise ValueError(f"{' and '.join(kinds)} do not go together; a join has one of them")
+        if self.tolerance is not None and not self.as_of:
+            raise ValueError("tolerance belongs to as_of = true")
+        if self.offset and self.size is None:
+            raise ValueError("offset belongs to size")
+        return self
+
+
 class WindowStep(Parameterised):
     """Groups and aggregates per window; the keys that every kind of window has."""
 
@@ -297,6 +379,7 @@ STEP_MODELS: Mapping[str, type[StepBase]] = {
     "select": SelectStep,
     "dedupe": DedupeStep,
     "map_batches": MapBatchesStep,
+    "join": JoinStep,
     "tumbling": TumblingStep,
     "hopping": HoppingStep,
     "sliding": SlidingStep,
@@ -340,6 +423,7 @@ StepConfig = Annotated[
     | Annotated[SelectStep, Tag("select")]
     | Annotated[DedupeStep, Tag("dedupe")]
     | Annotated[MapBatchesStep, Tag("map_batches")]
+    | Annotated[JoinStep, Tag("join")]
     | Annotated[TumblingStep, Tag("tumbling")]
     | Annotated[HoppingStep, Tag("hopping")]
     | Annotated[SlidingStep, Tag("sliding")]

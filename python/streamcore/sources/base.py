@@ -29,6 +29,8 @@ class Polled:
     """Lanes that have read everything readable at this moment."""
     lanes_added: tuple[int, ...] = ()
     """Lanes that were not there at `open`; `raw` may hold their first records."""
+    finished: tuple[int, ...] = ()
+    """Lanes of an input that ended while another goes on."""
     ended: bool = False
     """True once every lane has reached the end of a bounded read; nothing will follow."""
     refetched: int = 0
