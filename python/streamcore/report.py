@@ -91,7 +91,8 @@ class Report:
     """Batches whose rows each had their own group key looked up, since most keys of the batches before were met once:
     that costs time and changes no row."""
     lanes: Ledgers = field(default_factory=dict)
-    """Ledger of each lane in this run; lane -1 is where lanes meet."""
+    """Ledger of each lane in this run; lane -1 is where lanes meet. Lanes of an input that is joined are numbered from
+    2^24."""
     stages: Stages = field(default_factory=dict)
     """For each stage behind a window in this run, where that window's rows went: `read = applied + filtered + duplicate
     + late + rejected`, counted in rows."""

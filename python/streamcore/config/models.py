@@ -117,11 +117,6 @@ class PipelineConfig(Model):
         return name is not None and self.sources[name].table
 
     @property
-    def join(self) -> JoinStep | None:
-        """The join, if there is one."""
-        return next((step for step in self.steps if isinstance(step, JoinStep)), None)
-
-    @property
     def window(self) -> WindowStep | None:
         """The window whose rows are the result, where no later step made others of them."""
         makers = (WindowStep, SelectStep, MapBatchesStep, JoinStep)

@@ -56,7 +56,9 @@ class InputsSource:
         """Opens all of them. Raises what theirs raises."""
         for number, each in enumerate(self.inputs):
             prefix = f"{each.name}." if each.name else ""
-            previous = {fact.removeprefix(prefix): value for fact, value in start.previous.items() if prefix in fact}
+            previous = {
+                fact.removeprefix(prefix): value for fact, value in start.previous.items() if fact.startswith(prefix)
+            }
             own = Start(self._own(number, start.positions), each.start, start.stop, previous)
             each.lanes = set(each.source.open(own))
             each.unread = set(each.lanes) if each.is_table else None
