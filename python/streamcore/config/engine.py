@@ -71,10 +71,7 @@ def _step(step: StepConfig) -> dict[str, Any]:
     if isinstance(step, SelectStep):
         return {"verb": "select", "columns": _named(step.select, step.parameters)}
     if isinstance(step, DedupeStep):
-        dedupe = {"verb": "dedupe", "field": step.dedupe, "within_ms": step.within}
-        if step.method == "exact":
-            return dedupe
-        return {**dedupe, "bloom": {"capacity": step.capacity, "false_drop_rate": step.false_drop_rate}}
+        return _dedupe(step)
     if isinstance(step, MapBatchesStep):
         named = function_name(step.map_batches)
         return {"verb": "map_batches", "function": named, "schema": _typed(step.types)}
@@ -92,6 +89,13 @@ def _step(step: StepConfig) -> dict[str, Any]:
         "allowed_lateness_ms": step.allowed_lateness,
         "null_keys": step.null_keys,
     }
+
+
+def _dedupe(step: DedupeStep) -> dict[str, Any]:
+    dedupe = {"verb": "dedupe", "field": step.dedupe, "within_ms": step.within}
+    if step.method == "exact":
+        return dedupe
+    return {**dedupe, "bloom": {"capacity": step.capacity, "false_drop_rate": step.false_drop_rate}}
 
 
 def _aggregate(name: str, function: AggregateFunction) -> dict[str, Any]:

@@ -123,8 +123,11 @@ fn on_time(events: &[Event]) -> Vec<(usize, Event)> {
     taken
 }
 
+/// Time, key, and the numbers of both sides.
+type Joined = (i64, Option<u8>, Option<i64>, Option<i64>);
+
 /// `(time, key, value, value_right)` of the interval join `left + from <= right <= left + to`.
-fn joined(events: &[Event], from_ms: i64, to_ms: i64, how: &str) -> Vec<(i64, Option<u8>, Option<i64>, Option<i64>)> {
+fn joined(events: &[Event], from_ms: i64, to_ms: i64, how: &str) -> Vec<Joined> {
     let taken = on_time(events);
     let side = |input| taken.iter().filter(move |(_, event)| event.input == input).map(|(_, event)| event);
     let belong = |left: &Event, right: &Event| {

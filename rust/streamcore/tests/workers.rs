@@ -156,15 +156,15 @@ fn a_pipeline_that_a_panic_left_half_changed_is_refused() {
 #[expect(clippy::disallowed_methods, reason = "the engine never waits, but for its threads to end this must")]
 fn the_threads_end_behind_what_they_work_on() {
     let pipeline = pipeline(3);
-    let decoder = pipeline.decoder();
+    let decoders = pipeline.decoders();
     let mut workers = Workers::new(pipeline);
     for push in 0..20 {
         workers.push(vec![raw(0, push * 1000, &vec![7; 1000])], NOW_MS).expect("a push");
     }
-    assert!(Arc::strong_count(&decoder) > 1);
+    assert!(Arc::strong_count(&decoders) > 1);
     drop(workers);
     let end = Instant::now() + Duration::from_mins(1);
-    while Arc::strong_count(&decoder) > 1 {
+    while Arc::strong_count(&decoders) > 1 {
         assert!(Instant::now() < end, "a thread goes on");
         sleep(Duration::from_millis(1));
     }
