@@ -87,11 +87,13 @@ TESTED_BY = {
     "python/streamcore/sinks/base.py": "",
     "python/streamcore/sources/base.py": "",
     "python/streamcore/sources/kafka_positions.py": "tests/integration/test_kafka_source.py",
+    "rust/streamcore/src/dedupe/generations.rs": "rust/streamcore/src/dedupe/exact.rs",
     "rust/streamcore/src/error.rs": "",
     "rust/streamcore/src/function.rs": "tests/unit/test_functions.py",
     "rust/streamcore/src/lib.rs": "",
     "rust/streamcore/src/prefetch.rs": "",
     "rust/streamcore/src/spec.rs": "tests/unit/test_config_engine.py",
+    "rust/streamcore/src/spec/limits.rs": "tests/unit/test_config_engine.py",
 }
 # Engine modules that mean something only together, and the suite that runs them.
 SUITES = {

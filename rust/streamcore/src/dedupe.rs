@@ -7,6 +7,7 @@
 mod bloom;
 mod exact;
 mod filter;
+mod generations;
 mod table;
 
 pub use bloom::{BloomPlan, CAPACITY_MAX, RATE_DEFAULT, RATE_MAX, RATE_MIN};

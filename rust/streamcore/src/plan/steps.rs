@@ -3,23 +3,24 @@
 //! Called twice by `plan/mod.rs`, see `scope.rs`. Invariant: it goes on after a mistake, so that one
 //! run finds them all.
 
+mod dedupe;
+
 use super::emission::{early, retracts};
 use super::functions::{check_call, user_aggregates};
 use super::inputs::Described;
 use super::joins::{self, JoinStep, Side};
-use super::kinds::{check_length, window_kind};
+use super::kinds::window_kind;
 use super::scope::{Columns, VisibleColumn};
 use super::stages::{Before, StagePlan};
 use super::{MapInput, MapStep, Output, Step, WindowStep};
 use crate::batch::DataType;
-use crate::dedupe::{BloomPlan, CAPACITY_MAX, DedupePlan, RATE_DEFAULT, RATE_MAX, RATE_MIN};
+use crate::dedupe::DedupePlan;
 use crate::error::Problem;
 use crate::expr::{AggregateCall, Condition, Expression, Field, Scope};
 use crate::group::key::KeyCodec;
 use crate::results::OutputType;
 use crate::spec::{
-    BloomSpec, CombineSpec, EmitSpec, ExpressionSpec, NamedSpec, SourceSpec, Spec, StepSpec, TypedSpec, WindowKindSpec,
-    WindowSpec,
+    CombineSpec, EmitSpec, ExpressionSpec, NamedSpec, SourceSpec, Spec, StepSpec, TypedSpec, WindowKindSpec, WindowSpec,
 };
 use crate::window::WindowPlan;
 use crate::window::aggregate::{AggregatePlan, Argument, Function, UserAggregate};
@@ -254,48 +255,6 @@ impl<'c> Compiler<'c> {
             Some(MapInput { name, output: data_type.into(), place, lists: None })
         };
         declared.into_iter().filter_map(input).collect()
-    }
-
-    /// `of_records`: not of rows of a window, which are not out of order.
-    fn dedupe(&mut self, field: &str, plan: DedupePlan, at: &str, of_records: bool) -> Option<Step> {
-        let (within_ms, at) = (plan.within_ms, format!("{at}.dedupe"));
-        check_length(within_ms, &at.replace(".dedupe", ".within"), "within", self.problems);
-        if of_records && self.input.source.out_of_orderness_ms.is_some_and(|bound| within_ms < bound) {
-            let message = "within is shorter than out_of_orderness, so copies that are on time could pass";
-            self.problems.push(Problem::new(at.replace(".dedupe", ".within"), message).hint("make it longer"));
-        }
-        at.clone_into(&mut self.columns.used_at);
-        let none = std::collections::BTreeMap::new();
-        let compiled = Expression::compile(field, &none, self.columns, Some(DataType::Scalar), &at);
-        let id = self.keep(compiled)?;
-        Some(Step::Dedupe { id, field: field.to_owned(), name: at.replace(".dedupe", ""), plan })
-    }
-
-    /// Filters for a horizon of `within_ms`, where event times are ahead of the clock by `ahead_ms` at most, if it moves.
-    fn bloom(&mut self, bloom: BloomSpec, within_ms: i64, ahead_ms: Option<i64>, at: &str) -> BloomPlan {
-        let rate = bloom.false_drop_rate.unwrap_or(RATE_DEFAULT);
-        let mut refuse = |field: &str, message: String, hint: &str| {
-            self.problems.push(Problem::new(format!("{at}.{field}"), message).hint(hint));
-        };
-        if !(RATE_MIN..=RATE_MAX).contains(&rate) {
-            let message = format!("false_drop_rate is a share from {RATE_MIN} to {RATE_MAX}, and {rate} is none");
-            refuse("false_drop_rate", message, "0.001: of a thousand new events one may be dropped as a copy");
-        }
-        if bloom.capacity.is_some_and(|ids| !(1..=CAPACITY_MAX).contains(&ids)) {
-            let message = format!("capacity is a number of ids from 1 to {CAPACITY_MAX}");
-            refuse("capacity", message, "leave it out: filters are made for as many ids as came before");
-        }
-        let rate = if (RATE_MIN..=RATE_MAX).contains(&rate) { rate } else { RATE_DEFAULT };
-        let capacity = bloom.capacity.filter(|ids| (1..=CAPACITY_MAX).contains(ids));
-        let plan = BloomPlan::new(within_ms.max(1), ahead_ms, rate, capacity);
-        let (bytes, limit) = (plan.byte_len().unwrap_or_default(), self.spec.limits.state_bytes_max);
-        if bytes > limit {
-            let message =
-                format!("the filters of a partition take {bytes} bytes, more than limits.max_state_bytes = {limit}");
-            let hint = "plan for fewer ids, or a higher false_drop_rate, or raise the limit";
-            self.problems.push(Problem::new(format!("{at}.capacity"), message).hint(hint));
-        }
-        plan
     }
 
     fn window(&mut self, window: &WindowSpec, is_chained: bool, at: &str, output: &mut Output) -> Option<Step> {

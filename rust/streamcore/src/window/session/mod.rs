@@ -9,9 +9,11 @@
 //! multiples of it since the epoch, which no order of events can move. Invariant: the result
 //! does not depend on how the input is cut into batches, nor on which lane is read first.
 
+mod arrive;
 #[cfg(test)]
 mod cut_tests;
 mod due;
+mod gaps;
 mod leave;
 mod pieces;
 mod slots;
@@ -21,125 +23,16 @@ mod value;
 mod written;
 
 use super::rows::ResultRows;
-use super::slot_cache::SlotCache;
 use super::{Arrivals, Outcomes, WindowPlan, no_accumulators};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::prefetch::prefetch;
 use crate::state::{BucketKey, Buckets, Slots, StateTable, key_hash};
 use due::{Due, Entry};
-use pieces::Pieces;
-use slots::{AHEAD, Node, SessionSlots};
+pub use gaps::Gaps;
+use slots::{AHEAD, SessionSlots};
 use std::sync::Arc;
-use value::{Link, Session};
-
-/// What makes a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gaps {
-    /// Longest silence inside a session, ms.
-    pub gap_ms: i64,
-    /// Two events exactly `gap_ms` apart are one session.
-    pub inclusive: bool,
-    /// How long past its end a session takes records, ms.
-    pub allowed_lateness_ms: i64,
-    /// The longest window, ms, not shorter than `gap_ms`: longer sessions are cut.
-    pub max_length_ms: Option<i64>,
-    /// Events before it are in no session, ms.
-    pub min_start_ms: Option<i64>,
-}
-
-impl Gaps {
-    /// The cell of `time_ms`; see `pieces.rs`.
-    fn cell(&self, time_ms: i64) -> i64 {
-        self.max_length_ms.map_or(0, |length_ms| time_ms.div_euclid(length_ms))
-    }
-
-    /// `max_length` of a session that is longer.
-    fn cut(&self, start_ms: i64, last_ms: i64) -> Option<i64> {
-        self.max_length_ms.filter(|length_ms| last_ms + self.gap_ms - start_ms > *length_ms)
-    }
-
-    /// The watermark from which on the first piece of a session is over, and whether others come after it.
-    fn first_over_at(&self, node: &Node) -> (i64, bool) {
-        let over_at = self.over_at(node.last_ms);
-        let Some(length_ms) = self.cut(node.start_ms, node.last_ms) else { return (over_at, false) };
-        let cut_ms = (node.cell + 1) * length_ms;
-        if node.last_ms < cut_ms { (over_at, false) } else { (cut_ms - 1 + self.allowed_lateness_ms, true) }
-    }
-
-    /// For an event of the session `[start_ms, last_ms]`: the watermark from which on its piece is over, where
-    /// the session is cut behind it.
-    fn piece_over_at(&self, time_ms: i64, (start_ms, last_ms): (i64, i64)) -> Option<i64> {
-        let cut_ms = (self.cell(time_ms) + 1) * self.cut(start_ms, last_ms)?;
-        (last_ms >= cut_ms).then_some(cut_ms - 1 + self.allowed_lateness_ms)
-    }
-
-    /// The watermark from which on a session whose last event was at `last_ms` is over.
-    const fn over_at(&self, last_ms: i64) -> i64 {
-        last_ms + self.gap_ms - 1 + self.allowed_lateness_ms
-    }
-
-    /// The earliest last event of a session that is not over at `watermark_ms`.
-    const fn open_from(&self, watermark_ms: i64) -> i64 {
-        watermark_ms.saturating_sub(self.gap_ms - 1 + self.allowed_lateness_ms).saturating_add(1)
-    }
-
-    /// Whether an event at `time_ms` is so far ahead of the clock that nothing it touches could be over: nothing is over
-    /// earlier than a session that ended just within reach.
-    const fn ahead(&self, time_ms: i64, watermark_ms: i64) -> bool {
-        self.over_at(time_ms - self.reach_ms()) > watermark_ms
-    }
-
-    /// Whether no piece that an event at `time_ms` may be in is over.
-    fn is_whole(&self, time_ms: i64, watermark_ms: i64) -> bool {
-        self.max_length_ms.is_none_or(|length_ms| {
-            let cut_ms = (self.cell(time_ms) + 1) * length_ms;
-            cut_ms - 1 + self.allowed_lateness_ms > watermark_ms
-        })
-    }
-
-    /// A session without its first piece, and that.
-    fn split_first(&self, mut whole: Closed) -> (Closed, Option<Closed>) {
-        let first = whole.session.pieces.take_first().map(|pieces| {
-            let cut_ms = self.max_length_ms.map_or(i64::MAX, |length_ms| (pieces.first_cell() + 1) * length_ms);
-            let written = whole.session.written.as_mut().map(|written| Box::new(written.split_before(cut_ms)));
-            let (start_ms, last_ms, changed) = (whole.session.start_ms, whole.session.last_ms, whole.session.changed);
-            let session = Session { start_ms, last_ms, links: Vec::new(), pieces, changed, written };
-            Closed { key: whole.key.clone(), session }
-        });
-        (whole, first)
-    }
-
-    /// The furthest apart that two events of a session may be, ms.
-    const fn reach_ms(&self) -> i64 {
-        if self.inclusive { self.gap_ms } else { self.gap_ms - 1 }
-    }
-
-    /// Whether events of two stretches of time belong together.
-    const fn touch(&self, left: (i64, i64), right: (i64, i64)) -> bool {
-        left.0 - right.1 <= self.reach_ms() && right.0 - left.1 <= self.reach_ms()
-    }
-
-    /// Whether sessions of different lanes become one.
-    fn linked(&self, mut left: impl Iterator<Item = Link>, right: &Session) -> bool {
-        let joins = |mine: &Link, other: &Link| {
-            mine.lane != other.lane
-                && self.touch((mine.first_ms, mine.last_ms), (other.first_ms, other.last_ms))
-                && self.over_at(mine.last_ms) > other.clock_ms
-                && self.over_at(other.last_ms) > mine.clock_ms
-        };
-        left.any(|mine| right.links.iter().any(|other| joins(&mine, other)))
-    }
-
-    /// The last piece of a session whose first cell is all that is left of it, as its row has it.
-    fn bounds(&self, node: &Node) -> (i64, i64) {
-        let (start_ms, end_ms) = (node.start_ms, node.last_ms + self.gap_ms);
-        self.cut(start_ms, node.last_ms).map_or((start_ms, end_ms), |length_ms| {
-            let (from_ms, to_ms) = (node.cell * length_ms, (node.cell + 1) * length_ms);
-            (start_ms.max(from_ms), end_ms.min(to_ms))
-        })
-    }
-}
+use value::Session;
 
 /// A session in `slot` that becomes one with `session` of another lane.
 fn linked_in(gaps: Gaps, slots: &SessionSlots, slot: u32, session: &Session) -> Option<u32> {
@@ -158,13 +51,6 @@ const STRETCHES: i64 = 8;
 pub struct Closed {
     key: Vec<u8>,
     session: Session,
-}
-
-/// Sessions and the rows whose values are to be added to their aggregates.
-#[derive(Debug, Default)]
-struct Fed {
-    ids: Vec<u32>,
-    rows: Vec<u32>,
 }
 
 /// Entries in `due` beyond four for each session, of sessions that are gone, at which it is made anew.
@@ -221,151 +107,6 @@ impl SessionWindows {
     #[must_use]
     pub fn early_at(&self, watermark_ms: i64) -> bool {
         self.alone && self.plan.early.passes(self.fired_ms, watermark_ms)
-    }
-
-    /// Counts rows.
-    pub fn apply(&mut self, arrivals: &Arrivals<'_>) -> Outcomes {
-        let (mut outcomes, mut fed) = (Outcomes::default(), Fed::default());
-        let plain = self.plain_rows(arrivals);
-        let slots = SlotCache::new(arrivals.groups).slots(self.sessions.bucket(BUCKET), &plain);
-        let mut next = 0;
-        for row in arrivals.rows {
-            let time_ms = arrivals.order.event_times_ms[*row as usize];
-            if self.gaps.min_start_ms.is_some_and(|floor_ms| time_ms < floor_ms) {
-                outcomes.no_window += 1;
-                continue;
-            }
-            let watermark_ms = arrivals.watermarks_ms[*row as usize];
-            if plain.get(next) == Some(row) {
-                self.sessions.bucket(BUCKET).slots().prefetch_ahead(&slots[next..]);
-                let id = self.count_plain(slots[next], arrivals.order.partition, time_ms, watermark_ms);
-                next += 1;
-                if let Some(id) = id {
-                    fed.ids.push(id);
-                    fed.rows.push(*row);
-                    outcomes.applied += 1;
-                    continue;
-                }
-            }
-            // Its aggregates may move.
-            self.feed(&mut fed, arrivals);
-            let event = self.event(arrivals, *row);
-            match self.count(arrivals.key(*row), event, watermark_ms) {
-                None => outcomes.applied += 1,
-                Some(over_at_ms) => outcomes.late.push((*row, over_at_ms)),
-            }
-        }
-        self.feed(&mut fed, arrivals);
-        outcomes
-    }
-
-    /// Rows that start a session, or belong to one that is not over, whatever there is.
-    fn plain_rows(&self, arrivals: &Arrivals<'_>) -> Vec<u32> {
-        if self.plan.retracts() {
-            return Vec::new();
-        }
-        let is_plain = |row: &u32| {
-            let time_ms = arrivals.order.event_times_ms[*row as usize];
-            let watermark_ms = arrivals.watermarks_ms[*row as usize];
-            self.gaps.min_start_ms.is_none_or(|floor_ms| time_ms >= floor_ms)
-                && self.gaps.ahead(time_ms, watermark_ms)
-                && self.gaps.is_whole(time_ms, watermark_ms)
-        };
-        arrivals.rows.iter().copied().filter(is_plain).collect()
-    }
-
-    /// Counts one of [`plain_rows`](Self::plain_rows) where its session is: it starts one in `slot`, or belongs to one
-    /// plain session. The session's number, whose aggregates are still to be fed; `None` for others, which nothing was
-    /// done for.
-    #[inline]
-    fn count_plain(&mut self, slot: u32, lane: i32, time_ms: i64, watermark_ms: i64) -> Option<u32> {
-        let (gaps, cell) = (self.gaps, self.gaps.cell(time_ms));
-        let table = self.sessions.bucket(BUCKET);
-        let slots = table.slots_mut();
-        // Those not over never touch one another, so by their last events is by their first.
-        let lasting = slots.lasting(slot, (time_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms)));
-        let touches = |id: &u32| {
-            let node = slots.node(*id);
-            gaps.touch((node.start_ms, node.last_ms), (time_ms, time_ms))
-        };
-        let Some(id) = lasting.first().copied().filter(touches) else {
-            let id = slots.start(slot, time_ms, cell, lane);
-            slots.set_due(id, gaps.over_at(time_ms));
-            self.due.push(gaps.over_at(time_ms), id);
-            return Some(id);
-        };
-        let node = slots.node(id);
-        if !node.is_plain() || node.lane != lane || node.cell != cell || lasting.get(1).is_some_and(touches) {
-            return None;
-        }
-        slots.extend(id, time_ms);
-        Some(id)
-    }
-
-    /// Updates the aggregates of sessions by the rows that were counted for them.
-    fn feed(&mut self, fed: &mut Fed, arrivals: &Arrivals<'_>) {
-        if !fed.ids.is_empty() {
-            let values = self.sessions.bucket(BUCKET).slots_mut().values_mut();
-            values.update(&fed.ids, &fed.rows, arrivals.inputs, arrivals.order);
-            fed.ids.clear();
-            fed.rows.clear();
-        }
-    }
-
-    /// `row` as a session of its own.
-    fn event(&mut self, arrivals: &Arrivals<'_>, row: u32) -> Session {
-        let (time_ms, lane) = (arrivals.order.event_times_ms[row as usize], arrivals.order.partition);
-        let watermark_ms = arrivals.watermarks_ms[row as usize];
-        let mut values = self.sessions.bucket(BUCKET).slots().empty_values();
-        values.update(&[0], &[row], arrivals.inputs, arrivals.order);
-        let clock_ms = if self.gaps.ahead(time_ms, watermark_ms) { i64::MIN } else { watermark_ms };
-        let links = vec![Link { lane, first_ms: time_ms, last_ms: time_ms, clock_ms }];
-        let pieces = Pieces::new(self.gaps.cell(time_ms), values);
-        Session { start_ms: time_ms, last_ms: time_ms, links, pieces, changed: self.plan.retracts(), written: None }
-    }
-
-    /// Joins an event to the sessions of its key (with its hash) that it touches and that are not over at
-    /// `watermark_ms`; when it is late, the watermark from which on it is.
-    fn count(&mut self, (key, hash): (&[u8], u64), event: Session, watermark_ms: i64) -> Option<i64> {
-        let gaps = self.gaps;
-        let joined = |slots: &SessionSlots, slot: u32, piece: &Session| {
-            let from_ms = (piece.start_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms));
-            // Those not over never touch one another, so by their last events is by their first.
-            let (id, node) = slots.lasting(slot, from_ms).first().map(|id| (*id, slots.node(*id)))?;
-            gaps.touch((node.start_ms, node.last_ms), (piece.start_ms, piece.last_ms)).then_some(id)
-        };
-        if let Some(over_at) = self.late((key, hash), &event, watermark_ms) {
-            return Some(over_at);
-        }
-        self.join((key, hash), event, joined, |piece, session| {
-            piece.absorb(session, |left, right| gaps.touch(left, right));
-        });
-        None
-    }
-
-    /// The watermark from which on `event` is late, if that is at or before `watermark_ms`.
-    fn late(&self, (key, hash): (&[u8], u64), event: &Session, watermark_ms: i64) -> Option<i64> {
-        let (gaps, time_ms) = (self.gaps, event.last_ms);
-        let over_at = gaps.over_at(time_ms);
-        if over_at > watermark_ms && gaps.is_whole(time_ms, watermark_ms) {
-            return None;
-        }
-        let touched = self.touched((key, hash), time_ms, watermark_ms);
-        let Some(stretch) = touched else { return (over_at <= watermark_ms).then_some(over_at) };
-        gaps.piece_over_at(time_ms, stretch).filter(|piece_over_at| *piece_over_at <= watermark_ms)
-    }
-
-    /// The first and last event of what an event becomes with the sessions not over that it touches; `None`
-    /// where it touches none.
-    fn touched(&self, (key, hash): (&[u8], u64), time_ms: i64, watermark_ms: i64) -> Option<(i64, i64)> {
-        let (gaps, table) = (self.gaps, self.table()?);
-        let from_ms = (time_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms));
-        let lasting = table.slots().lasting(table.find(hash, key)?, from_ms).iter();
-        let sessions = lasting.map(|id| table.slots().node(*id)).map(|node| (node.start_ms, node.last_ms));
-        // Those not over never touch one another, so by their last events is by their first.
-        let touching = sessions.take_while(|session| gaps.touch(*session, (time_ms, time_ms)));
-        let (start_ms, last_ms) = touching.reduce(|left, right| (left.0.min(right.0), left.1.max(right.1)))?;
-        Some((start_ms.min(time_ms), last_ms.max(time_ms)))
     }
 
     /// Puts `piece` in, made one with every session that is `joined`, and with those that are joined then.

@@ -1,0 +1,202 @@
+//! The generations of event time that ids are remembered by, each with a tag for its entries.
+//!
+//! `exact` keeps the ids in a table under these tags. Invariant: a tag is given again only when no entry has it.
+
+use super::Horizon;
+use super::table::{Entry, TAGS_MAX, Tags, fingerprint_of, tag_of};
+use std::collections::BTreeMap;
+
+/// Where a generation is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Life {
+    Remembered,
+    /// Since the last commit; until the next it can come back.
+    Forgotten,
+    /// Its entries may be dropped.
+    Gone,
+}
+
+/// The ids of one stretch of event time.
+#[derive(Debug, Clone, Copy)]
+pub struct Generation {
+    pub number: i64,
+    pub life: Life,
+    /// The watermark from which on its ids are forgotten.
+    pub over_at: i64,
+    /// Entries in the table.
+    pub entries: u64,
+    /// Sum over its ids.
+    pub digest: u64,
+}
+
+/// A digest of 128 bits in 64.
+pub fn mix(bits: u128) -> u64 {
+    let (low, high) = (bits as u64, (bits >> 64) as u64);
+    let mixed = (low ^ high.rotate_left(23)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    mixed ^ mixed >> 32
+}
+
+/// Generations by tag, and which of them are remembered.
+#[derive(Debug)]
+pub struct Generations {
+    horizon: Horizon,
+    /// By tag; that of 0 is none.
+    pub all: Vec<Generation>,
+    pub free: Vec<u16>,
+    /// Tags by the numbers of the generations remembered.
+    pub live: BTreeMap<i64, u16>,
+    /// Tags of those forgotten since the last commit.
+    forgotten: Vec<u16>,
+    /// A generation's first millisecond and its tag; no tag after a change of `live`.
+    last: (i64, u16),
+}
+
+impl Tags for Generations {
+    #[inline]
+    fn droppable(&self, tag: u16) -> bool {
+        self.all[tag as usize].life == Life::Gone
+    }
+
+    fn dropped(&mut self, tag: u16) {
+        let generation = &mut self.all[tag as usize];
+        generation.entries -= 1;
+        if generation.entries == 0 {
+            self.free.push(tag);
+        }
+    }
+}
+
+impl Generations {
+    /// None yet.
+    pub fn new(horizon: Horizon) -> Self {
+        let none = Generation { number: 0, life: Life::Gone, over_at: i64::MIN, entries: 0, digest: 0 };
+        let (free, live, forgotten) = (Vec::new(), BTreeMap::new(), Vec::new());
+        Self { horizon, all: vec![none], free, live, forgotten, last: (0, 0) }
+    }
+
+    /// Whether the ids with `tag` are remembered at `watermark_ms`.
+    #[inline]
+    pub fn remembers(&self, tag: u16, watermark_ms: i64) -> bool {
+        let generation = &self.all[tag as usize];
+        generation.life == Life::Remembered && watermark_ms < generation.over_at
+    }
+
+    /// Whether the ids of an event time are over at `watermark_ms`; asks nothing but the last generation, as a rule.
+    #[inline]
+    pub fn is_over(&self, event_time_ms: i64, watermark_ms: i64) -> bool {
+        let (start_ms, tag) = self.last;
+        if tag != 0 && (0..self.horizon.generation_ms).contains(&event_time_ms.wrapping_sub(start_ms)) {
+            return watermark_ms >= self.all[tag as usize].over_at;
+        }
+        watermark_ms >= self.horizon.over_at(self.horizon.generation(event_time_ms))
+    }
+
+    /// Tag of the generation of an event time, made if there is none and a tag is left.
+    #[inline]
+    pub fn tag_at(&mut self, event_time_ms: i64) -> Option<u16> {
+        let (start_ms, tag) = self.last;
+        if tag != 0 && (0..self.horizon.generation_ms).contains(&event_time_ms.wrapping_sub(start_ms)) {
+            return Some(tag);
+        }
+        let number = self.horizon.generation(event_time_ms);
+        let tag = self.tag(number)?;
+        self.last = (number * self.horizon.generation_ms, tag);
+        Some(tag)
+    }
+
+    /// Tag of generation `number`, made if there is none and a tag is left.
+    pub fn tag(&mut self, number: i64) -> Option<u16> {
+        if let Some(tag) = self.live.get(&number) {
+            return Some(*tag);
+        }
+        let over_at = self.horizon.over_at(number);
+        let generation = Generation { number, life: Life::Remembered, over_at, entries: 0, digest: 0 };
+        let tag = match self.free.pop() {
+            Some(tag) => {
+                self.all[tag as usize] = generation;
+                tag
+            }
+            None if self.all.len() > TAGS_MAX => return None,
+            None => {
+                self.all.push(generation);
+                (self.all.len() - 1) as u16
+            }
+        };
+        self.live.insert(number, tag);
+        Some(tag)
+    }
+
+    /// Counts an entry that was added.
+    pub fn add(&mut self, entry: Entry) {
+        let generation = &mut self.all[tag_of(entry) as usize];
+        generation.entries += 1;
+        generation.digest = generation.digest.wrapping_add(mix(fingerprint_of(entry)));
+    }
+
+    /// Takes back what [`add`](Self::add) did, and the generation if that was all.
+    pub fn subtract(&mut self, entry: Entry) {
+        let generation = &mut self.all[tag_of(entry) as usize];
+        generation.entries -= 1;
+        generation.digest = generation.digest.wrapping_sub(mix(fingerprint_of(entry)));
+        if generation.entries == 0 {
+            if generation.life == Life::Remembered {
+                self.live.remove(&generation.number);
+            }
+            generation.life = Life::Gone;
+            self.free.push(tag_of(entry));
+        }
+    }
+
+    /// Forgets the generations that are over at `watermark_ms`.
+    pub fn forget(&mut self, watermark_ms: i64) {
+        while let Some(first) = self.live.first_entry() {
+            if watermark_ms < self.all[*first.get() as usize].over_at {
+                return;
+            }
+            let tag = first.remove();
+            self.all[tag as usize].life = Life::Forgotten;
+            self.forgotten.push(tag);
+            self.last.1 = 0;
+        }
+    }
+
+    /// Keeps the epoch.
+    pub fn commit(&mut self) {
+        for tag in std::mem::take(&mut self.forgotten) {
+            let generation = &mut self.all[tag as usize];
+            generation.life = Life::Gone;
+            if generation.entries == 0 {
+                self.free.push(tag);
+            }
+        }
+    }
+
+    /// Takes the epoch back, when its entries have been subtracted.
+    pub fn rollback(&mut self) {
+        self.last.1 = 0;
+        for tag in std::mem::take(&mut self.forgotten) {
+            let generation = &mut self.all[tag as usize];
+            if generation.life == Life::Forgotten {
+                generation.life = Life::Remembered;
+                self.live.insert(generation.number, tag);
+            }
+        }
+    }
+
+    /// Gives memory back when nothing is left.
+    pub fn trim(&mut self) {
+        if self.live.is_empty() && self.free.len() + 1 == self.all.len() {
+            *self = Self::new(self.horizon);
+        }
+    }
+
+    /// The generations remembered, by number.
+    pub fn remembered(&self) -> impl Iterator<Item = (u16, &Generation)> {
+        self.live.values().map(|tag| (*tag, &self.all[*tag as usize]))
+    }
+
+    /// Ids remembered.
+    pub fn ids(&self) -> u64 {
+        self.remembered().map(|(_, generation)| generation.entries).sum()
+    }
+}

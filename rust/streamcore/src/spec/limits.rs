@@ -1,0 +1,33 @@
+//! Bounds on what a pipeline may use, as they are described.
+//!
+//! Part of `spec`; `plan` takes them over as they are. Invariant: the defaults are those of the pipeline file.
+
+use serde::{Deserialize, Serialize};
+
+/// Bounds on what a pipeline may use.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsSpec {
+    /// Largest record value, bytes.
+    pub record_bytes_max: u64,
+    /// Longest group key, bytes.
+    pub key_bytes_max: u64,
+    /// Deepest nesting of a JSON value.
+    pub depth_max: u32,
+    /// Most state of all lanes together, bytes.
+    pub state_bytes_max: u64,
+    /// Threads used inside one call; 0: as many as the machine has.
+    pub threads_max: usize,
+}
+
+impl Default for LimitsSpec {
+    fn default() -> Self {
+        Self {
+            record_bytes_max: 16 << 20,
+            key_bytes_max: 4096,
+            depth_max: 64,
+            state_bytes_max: 4 << 30,
+            threads_max: 0,
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Events on their way into sessions.
+//!
+//! Nearly every event starts a session, or makes one plain session longer: that happens in columns, and their aggregates
+//! are updated together. Others are joined one by one (`session/mod.rs`). Invariant: which way an event goes changes no row.
+
+use super::pieces::Pieces;
+use super::slots::SessionSlots;
+use super::value::{Link, Session};
+use super::{BUCKET, SessionWindows};
+use crate::window::slot_cache::SlotCache;
+use crate::window::{Arrivals, Outcomes};
+
+/// Sessions and the rows whose values are to be added to their aggregates.
+#[derive(Debug, Default)]
+struct Fed {
+    ids: Vec<u32>,
+    rows: Vec<u32>,
+}
+
+impl SessionWindows {
+    /// Counts rows.
+    pub fn apply(&mut self, arrivals: &Arrivals<'_>) -> Outcomes {
+        let (mut outcomes, mut fed) = (Outcomes::default(), Fed::default());
+        let plain = self.plain_rows(arrivals);
+        let slots = SlotCache::new(arrivals.groups).slots(self.sessions.bucket(BUCKET), &plain);
+        let mut next = 0;
+        for row in arrivals.rows {
+            let time_ms = arrivals.order.event_times_ms[*row as usize];
+            if self.gaps.min_start_ms.is_some_and(|floor_ms| time_ms < floor_ms) {
+                outcomes.no_window += 1;
+                continue;
+            }
+            let watermark_ms = arrivals.watermarks_ms[*row as usize];
+            if plain.get(next) == Some(row) {
+                self.sessions.bucket(BUCKET).slots().prefetch_ahead(&slots[next..]);
+                let id = self.count_plain(slots[next], arrivals.order.partition, time_ms, watermark_ms);
+                next += 1;
+                if let Some(id) = id {
+                    fed.ids.push(id);
+                    fed.rows.push(*row);
+                    outcomes.applied += 1;
+                    continue;
+                }
+            }
+            // Its aggregates may move.
+            self.feed(&mut fed, arrivals);
+            let event = self.event(arrivals, *row);
+            match self.count(arrivals.key(*row), event, watermark_ms) {
+                None => outcomes.applied += 1,
+                Some(over_at_ms) => outcomes.late.push((*row, over_at_ms)),
+            }
+        }
+        self.feed(&mut fed, arrivals);
+        outcomes
+    }
+
+    /// Rows that start a session, or belong to one that is not over, whatever there is.
+    fn plain_rows(&self, arrivals: &Arrivals<'_>) -> Vec<u32> {
+        if self.plan.retracts() {
+            return Vec::new();
+        }
+        let is_plain = |row: &u32| {
+            let time_ms = arrivals.order.event_times_ms[*row as usize];
+            let watermark_ms = arrivals.watermarks_ms[*row as usize];
+            self.gaps.min_start_ms.is_none_or(|floor_ms| time_ms >= floor_ms)
+                && self.gaps.ahead(time_ms, watermark_ms)
+                && self.gaps.is_whole(time_ms, watermark_ms)
+        };
+        arrivals.rows.iter().copied().filter(is_plain).collect()
+    }
+
+    /// Counts one of [`plain_rows`](Self::plain_rows) where its session is: it starts one in `slot`, or belongs to one
+    /// plain session. The session's number, whose aggregates are still to be fed; `None` for others, which nothing was
+    /// done for.
+    #[inline]
+    fn count_plain(&mut self, slot: u32, lane: i32, time_ms: i64, watermark_ms: i64) -> Option<u32> {
+        let (gaps, cell) = (self.gaps, self.gaps.cell(time_ms));
+        let table = self.sessions.bucket(BUCKET);
+        let slots = table.slots_mut();
+        // Those not over never touch one another, so by their last events is by their first.
+        let lasting = slots.lasting(slot, (time_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms)));
+        let touches = |id: &u32| {
+            let node = slots.node(*id);
+            gaps.touch((node.start_ms, node.last_ms), (time_ms, time_ms))
+        };
+        let Some(id) = lasting.first().copied().filter(touches) else {
+            let id = slots.start(slot, time_ms, cell, lane);
+            slots.set_due(id, gaps.over_at(time_ms));
+            self.due.push(gaps.over_at(time_ms), id);
+            return Some(id);
+        };
+        let node = slots.node(id);
+        if !node.is_plain() || node.lane != lane || node.cell != cell || lasting.get(1).is_some_and(touches) {
+            return None;
+        }
+        slots.extend(id, time_ms);
+        Some(id)
+    }
+
+    /// Updates the aggregates of sessions by the rows that were counted for them.
+    fn feed(&mut self, fed: &mut Fed, arrivals: &Arrivals<'_>) {
+        if !fed.ids.is_empty() {
+            let values = self.sessions.bucket(BUCKET).slots_mut().values_mut();
+            values.update(&fed.ids, &fed.rows, arrivals.inputs, arrivals.order);
+            fed.ids.clear();
+            fed.rows.clear();
+        }
+    }
+
+    /// `row` as a session of its own.
+    fn event(&mut self, arrivals: &Arrivals<'_>, row: u32) -> Session {
+        let (time_ms, lane) = (arrivals.order.event_times_ms[row as usize], arrivals.order.partition);
+        let watermark_ms = arrivals.watermarks_ms[row as usize];
+        let mut values = self.sessions.bucket(BUCKET).slots().empty_values();
+        values.update(&[0], &[row], arrivals.inputs, arrivals.order);
+        let clock_ms = if self.gaps.ahead(time_ms, watermark_ms) { i64::MIN } else { watermark_ms };
+        let links = vec![Link { lane, first_ms: time_ms, last_ms: time_ms, clock_ms }];
+        let pieces = Pieces::new(self.gaps.cell(time_ms), values);
+        Session { start_ms: time_ms, last_ms: time_ms, links, pieces, changed: self.plan.retracts(), written: None }
+    }
+
+    /// Joins an event to the sessions of its key (with its hash) that it touches and that are not over at
+    /// `watermark_ms`; when it is late, the watermark from which on it is.
+    fn count(&mut self, (key, hash): (&[u8], u64), event: Session, watermark_ms: i64) -> Option<i64> {
+        let gaps = self.gaps;
+        let joined = |slots: &SessionSlots, slot: u32, piece: &Session| {
+            let from_ms = (piece.start_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms));
+            // Those not over never touch one another, so by their last events is by their first.
+            let (id, node) = slots.lasting(slot, from_ms).first().map(|id| (*id, slots.node(*id)))?;
+            gaps.touch((node.start_ms, node.last_ms), (piece.start_ms, piece.last_ms)).then_some(id)
+        };
+        if let Some(over_at) = self.late((key, hash), &event, watermark_ms) {
+            return Some(over_at);
+        }
+        self.join((key, hash), event, joined, |piece, session| {
+            piece.absorb(session, |left, right| gaps.touch(left, right));
+        });
+        None
+    }
+
+    /// The watermark from which on `event` is late, if that is at or before `watermark_ms`.
+    fn late(&self, (key, hash): (&[u8], u64), event: &Session, watermark_ms: i64) -> Option<i64> {
+        let (gaps, time_ms) = (self.gaps, event.last_ms);
+        let over_at = gaps.over_at(time_ms);
+        if over_at > watermark_ms && gaps.is_whole(time_ms, watermark_ms) {
+            return None;
+        }
+        let touched = self.touched((key, hash), time_ms, watermark_ms);
+        let Some(stretch) = touched else { return (over_at <= watermark_ms).then_some(over_at) };
+        gaps.piece_over_at(time_ms, stretch).filter(|piece_over_at| *piece_over_at <= watermark_ms)
+    }
+
+    /// The first and last event of what an event becomes with the sessions not over that it touches; `None`
+    /// where it touches none.
+    fn touched(&self, (key, hash): (&[u8], u64), time_ms: i64, watermark_ms: i64) -> Option<(i64, i64)> {
+        let (gaps, table) = (self.gaps, self.table()?);
+        let from_ms = (time_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms));
+        let lasting = table.slots().lasting(table.find(hash, key)?, from_ms).iter();
+        let sessions = lasting.map(|id| table.slots().node(*id)).map(|node| (node.start_ms, node.last_ms));
+        // Those not over never touch one another, so by their last events is by their first.
+        let touching = sessions.take_while(|session| gaps.touch(*session, (time_ms, time_ms)));
+        let (start_ms, last_ms) = touching.reduce(|left, right| (left.0.min(right.0), left.1.max(right.1)))?;
+        Some((start_ms.min(time_ms), last_ms.max(time_ms)))
+    }
+}
