@@ -202,9 +202,11 @@ mod tests {
 
     #[test]
     fn another_version_is_not_called_damage() {
-        for (version, said) in [(1, "written by an older streamcore"), (3, "written by a newer streamcore")] {
+        for (version, said) in
+            [(VERSION - 1, "written by an older streamcore"), (VERSION + 1, "written by a newer streamcore")]
+        {
             let mut file = small();
-            file[MAGIC.len()] = version;
+            file[MAGIC.len()] = version as u8;
             assert!(message(&file).contains("the format version"));
             let body = file.len() - CHECKSUM_BYTES;
             let checksum = crc32c::crc32c(&file[..body]).to_le_bytes();
