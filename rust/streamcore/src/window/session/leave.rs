@@ -66,7 +66,7 @@ impl SessionWindows {
         let Some(table) = self.table() else { return Ok(()) };
         let slots = table.slots();
         let mut ids: Vec<(i64, u32)> = ids.into_iter().map(|id| (slots.node(id).last_ms, id)).collect();
-        let then = |id: u32| (table.key(slots.node(id).slot), slots.node(id).start_ms);
+        let then = |id: u32| (table.key(slots.node(id).slot), slots.node(id).place());
         ids.sort_unstable_by(|left, right| left.0.cmp(&right.0).then_with(|| then(left.1).cmp(&then(right.1))));
         out.reserve(ids.len());
         for (_, id) in ids {

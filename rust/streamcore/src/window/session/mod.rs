@@ -53,6 +53,13 @@ pub struct Closed {
     session: Session,
 }
 
+impl Closed {
+    /// Key, last event, first event, first cell.
+    fn order(&self) -> (&[u8], i64, i64, i64) {
+        (&self.key, self.session.last_ms, self.session.start_ms, self.session.pieces.first_cell())
+    }
+}
+
 /// Entries in `due` beyond four for each session, of sessions that are gone, at which it is made anew.
 const DUE_MAX: usize = 1024;
 
@@ -190,6 +197,8 @@ impl SessionWindows {
     fn close_those(&mut self, over: Vec<u32>, pieces: Vec<Closed>, awaits: impl Fn(&Closed) -> bool) -> Vec<Closed> {
         let mut all = pieces;
         all.extend(over.into_iter().map(|id| self.take(id).1));
+        // Rows of one key and the same bounds leave in this order, in whatever order their sessions were found to be over.
+        all.sort_by(|left, right| left.order().cmp(&right.order()));
         let (left, closed): (Vec<Closed>, Vec<Closed>) = all.into_iter().partition(awaits);
         for Closed { key, session } in left {
             self.join((&key, key_hash(&key)), session, |_, _, _| None, Session::merge);
@@ -221,6 +230,9 @@ impl SessionWindows {
                 slots.set_due(id, i64::MIN);
                 over.push(id);
             }
+        }
+        if let Some(table) = self.table() {
+            over.sort_unstable_by_key(|id| (table.slots().node(*id).slot, table.slots().node(*id).place()));
         }
         (over, pieces)
     }

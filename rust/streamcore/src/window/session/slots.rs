@@ -48,14 +48,15 @@ impl Node {
         self.more.is_none()
     }
 
-    const fn place(&self) -> Place {
+    /// Where it lies in the list of its key.
+    pub const fn place(&self) -> Place {
         Place { last_ms: self.last_ms, start_ms: self.start_ms, nth: self.nth }
     }
 }
 
 /// Where a session lies in the list of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
+pub struct Place {
     last_ms: i64,
     start_ms: i64,
     nth: u32,
