@@ -117,7 +117,7 @@ class Pipeline:
     ) -> Pipeline:
         """Drops records whose field `by` was seen before; an id is remembered for `within` past its event time.
 
-        With `method="bloom"` ids are kept in filters, which take about an eighth of the memory and drop new records
+        With `method="bloom"` ids are kept in filters, which take about a fifth of the memory and drop new records
         too: at most the share `false_drop_rate` of them (0.001 if not given), over the whole horizon. `capacity` is how
         many ids of one partition are expected `within` the horizon; filters grow if more come. `Report.dedupes` tells
         how full they are and how many records they have dropped by mistake, as expected.

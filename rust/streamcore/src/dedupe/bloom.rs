@@ -1,4 +1,4 @@
-//! Filters of the ids instead of the ids: a tenth of the memory, and a stated share of new ids taken for copies.
+//! Filters of the ids instead of the ids: a fifth of the memory, and a stated share of new ids taken for copies.
 //!
 //! Each generation of event time has a filter (`filter`), and a further one, twice as large, whenever the last is full.
 //! The stated rate is divided: among as many generations as can be remembered at once, and within one among its filters,
