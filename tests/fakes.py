@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from streamcore import _core
-from streamcore.errors import SinkError
+from streamcore.errors import SinkError, StateFullError
 from streamcore.sinks.base import Version
 from streamcore.sources.base import Polled, Start
 
@@ -60,6 +60,7 @@ class FakeEngine:
     open_windows = 2
     state_bytes = 100
     join_rows = None
+    is_due = False
     layouts_forgotten = 0
     batches_not_interned = 0
 
@@ -73,6 +74,8 @@ class FakeEngine:
         self.counts: list[tuple[int, int]] = []
         self.refuses = False
         """Every record is refused."""
+        self.full_at: int | None = None
+        """More records than this do not fit the state."""
         self.lanes: list[int] = []
 
     def assign(self, lanes: Sequence[int]) -> None:
@@ -98,6 +101,8 @@ class FakeEngine:
 
     def _push(self, records: int) -> _core.Batch:
         self.count += records
+        if self.full_at is not None and self.count > self.full_at:
+            raise StateFullError("the state would hold more")
         self.counts.append((records, int(self.refuses)))
         self.log.append(f"push {records}")
         return batch("rejected" if self.refuses else "result", [self.count])
@@ -144,6 +149,12 @@ class FakeEngine:
 
     def dedupes(self) -> dict[str, dict[str, float]]:
         return {}
+
+    def state(self) -> dict[str, dict[str, int]]:
+        return {"steps[0] (window)": {"keys": self.count, "bytes": 100}}
+
+    def open_at(self, end_ms: int) -> list[dict[str, Any]]:
+        return [{"step": "steps[0] (window)", "lane": 0, "start_ms": end_ms - 1, "over_at_ms": end_ms, "keys": 1}]
 
     def clocks(self) -> dict[int, dict[str, int | bool | None]]:
         return {0: {"watermark_ms": 5, "idle": False}}

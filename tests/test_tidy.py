@@ -29,7 +29,7 @@ UNSAFE = (KERNELS, ENGINE / "prefetch.rs", BINDING / "function.rs")
 
 # The engine, from the bottom up: a module uses those above it in this list, never its own row.
 ENGINE_LAYERS = (
-    {"error", "function", "partition", "prefetch", "time_text"},
+    {"error", "function", "partition", "prefetch", "room", "time_text"},
     {"batch", "buffer", "codec", "spec"},
     {"raw", "results", "state", "metrics", "watermark"},
     {"expr", "generate", "group", "encode", "checkpoint", "dedupe"},
@@ -49,10 +49,10 @@ STEPS = {"dedupe", "expr", "join", "window"}
 
 # The package, from the bottom up: a module imports from its own row and the rows above it.
 PACKAGE_LAYERS = (
-    {"_core", "errors", "clock", "signals", "versions", "aggregates", "user_aggregates", "report"},
+    {"_core", "errors", "clock", "signals", "status", "versions", "aggregates", "user_aggregates", "report"},
     {"config"},
     {"checkpoint", "kafka_client", "kafka_producer", "memory_log", "options", "tables", "topics", "windows"},
-    {"dead_letters", "functions", "inference", "outputs", "progress", "sinks", "sources", "stream", "views"},
+    {"dead_letters", "functions", "inference", "outputs", "progress", "sinks", "sources", "stream", "views", "why"},
     {"commit", "runner"},
     {"assemble"},
     {"run"},

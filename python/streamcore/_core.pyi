@@ -278,7 +278,7 @@ class Pipeline:
         """The conservation ledger of each lane.
 
         Counters: read, applied, filtered, duplicate, late, future, rejected, tombstone, and the sub-counts
-        no_window, late_windows. Lane -1: late_after_combine.
+        no_window, shed, late_windows. Lane -1: late_after_combine.
         """
     def stages(self) -> dict[str, dict[str, int]]:
         """For each stage behind a window, by its first step (`steps[2]`): where the rows of that window went.
@@ -299,10 +299,20 @@ class Pipeline:
         that were no copies, as expected. The last three are 0 for method "exact".
         """
     def clocks(self) -> dict[int, dict[str, int | bool | None]]:
-        """Per lane: max_event_time_ms, watermark_ms, idle. Lane -1: watermark_ms of the combine stage."""
+        """Per lane: max_event_time_ms, watermark_ms, idle, caught_up, quiet_ms. Lane -1: watermark_ms of the combine stage."""
     @property
     def epoch(self) -> int:
         """The epoch being filled, from 1."""
+    def state(self) -> dict[str, dict[str, int]]:
+        """What each step that keeps state holds, as `steps[0] (window)`: `keys` and `bytes`."""
+    def open_at(self, end_ms: int) -> list[dict[str, Any]]:
+        """Windows that end at `end_ms`, of each window step and lane (`None`: where lanes meet).
+
+        `step`, `lane`; `start_ms`, `over_at_ms` and `keys` of the open one, else None; `nearest_ms`: ends of other open ones.
+        """
+    @property
+    def is_due(self) -> bool:
+        """Whether going back to the last commit takes so much memory that the epoch is to be committed."""
     @property
     def join_rows(self) -> tuple[int, int] | None:
         """Rows that the join holds of the left and the right side; None without a join."""

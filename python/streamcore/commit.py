@@ -38,6 +38,11 @@ class Committer:
         self._positions = source.positions()
 
     @property
+    def is_kept(self) -> bool:
+        """Whether what is committed outlives the run."""
+        return self._checkpoint is not None
+
+    @property
     def header(self) -> Header:
         """Of the last committed epoch."""
         return self._header

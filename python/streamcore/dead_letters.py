@@ -36,6 +36,9 @@ from streamcore.topics import TopicPlan, dead_letter_topic
 CUT_BYTES = (500_000, 0)
 """Lengths tried for a value whose size is refused: the first fits a topic with Kafka's default limit."""
 
+LINES_AT_ONCE = 1_000
+"""Letters of a file that are put together for one write."""
+
 KEPT_MAX = 100
 """Letters a file keeps of a run that breaks off because of them: restarted again and again, it must not fill a disk."""
 
@@ -225,11 +228,12 @@ class FileDeadLetters:
             return
         if self._descriptor is None:
             raise SinkError(f"dead letters in {self._path} are not open", retriable=False)
-        data = b"".join(self._lines)
         size = os.fstat(self._descriptor).st_size
         try:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
+            for first in range(0, len(self._lines), LINES_AT_ONCE):
+                data = b"".join(self._lines[first : first + LINES_AT_ONCE])
+                while data:
+                    data = data[os.write(self._descriptor, data) :]
             os.fsync(self._descriptor)
         except OSError as error:
             os.ftruncate(self._descriptor, size)  # the next try must not go on behind half a line

@@ -7,6 +7,7 @@
     ├── SourceError            reading failed: broker unreachable, file gone, login refused
     ├── SinkError              writing failed
     ├── StateError             saved state cannot be used
+    │   └── StateFullError     the state has reached a bound of [limits]
     ├── FencedError            somebody else owns the partitions
     ├── ErrorRateError         too many records are refused
     └── LedgerError            the conservation ledger does not balance: a bug, please report it
@@ -114,6 +115,10 @@ class StateError(Error):
     """Saved state is damaged, of another pipeline, or of a newer version."""
 
     exit_code = 6
+
+
+class StateFullError(StateError):
+    """The state has reached `limits.max_keys` or `limits.max_state_bytes`; the message says which step holds what."""
 
 
 class RefusedRecordsWarning(UserWarning):

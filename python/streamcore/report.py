@@ -29,6 +29,8 @@ class Ledger:
     tombstone: int = 0
     no_window: int = 0
     """Part of `filtered`: between hopping windows."""
+    shed: int = 0
+    """Part of `rejected`: they would have added a key where there was no room (`limits.on_full = "shed"`)."""
     late_windows: int = 0
     """Windows that records missed which were in time for another."""
     late_after_combine: int = 0
@@ -84,6 +86,9 @@ class Report:
     """Event time before which everything is final; None before the first record."""
     open_windows: int = 0
     state_bytes: int = 0
+    """Memory for windows and ids, of all steps; `limits.max_state_bytes` bounds it."""
+    held: Stages = field(default_factory=dict)
+    """What each step that keeps state holds, as `steps[1] (window)`: `keys` and `bytes`."""
     layouts_forgotten: int = 0
     """How often JSON records had more layouts than the decoder keeps: it forgets them all and learns anew, which costs
     time and changes no row."""

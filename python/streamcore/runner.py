@@ -10,15 +10,16 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from streamcore import _core
 from streamcore.clock import Clock
 from streamcore.commit import Committer
-from streamcore.errors import ErrorRateError, SinkError
+from streamcore.errors import ErrorRateError, SinkError, StateFullError
 from streamcore.outputs import Outputs, UndeliveredError
 from streamcore.report import Report, by_input, watermark
-from streamcore.sources.base import Polled, Source
+from streamcore.sources.base import Measured, Polled, Source
 
 POLL_TIMEOUT_S = 0.05
 """Also how long a stop may go unnoticed while nothing arrives."""
@@ -33,6 +34,9 @@ EPOCH_BYTES_MAX = 256 << 20
 EPOCH_RECORDS_MAX = 2_000_000
 """A longer epoch is committed before its time: they bound the undo log and what sources and sinks keep of an epoch."""
 
+EPOCH_REFUSED_MAX = 50_000
+"""So is one with more refused records: their letters, each some hundred bytes larger than its record, wait for the commit."""
+
 PUSH_BEHIND_RECORDS_MIN = 2_000
 """Polls of at least this many records are pushed while the next polls go on; smaller ones are not kept waiting."""
 
@@ -41,7 +45,19 @@ RETRY_DELAY_S = 0.25
 RETRY_DELAY_MAX_S = 8.0
 """A failed epoch is tried again this often, with delays doubling up to the largest: about 15 s in all."""
 
+STATUS_WAIT_S = 5.0
+"""How long whoever asks for the status waits for the round to be over."""
+
 Observer = Callable[[Report], None]
+
+
+@dataclass(eq=False, slots=True)
+class _Question:
+    """Somebody's wish for the status, and the answer."""
+
+    window_end_ms: int | None
+    answered: threading.Event = field(default_factory=threading.Event)
+    answer: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +102,7 @@ class Runner:
         self._first_report = report
         self._stopping = stopping
         self._commit_requests: deque[threading.Event] = deque()
+        self._questions: deque[_Question] = deque()
         self._observers: list[Observer] = []
         self._paused: list[int] = []
         self._ended = False
@@ -97,6 +114,11 @@ class Runner:
         """Number of the epoch being filled."""
         self._epoch_bytes = 0
         self._epoch_records = 0
+        self._epoch_polls = 0
+        self._epoch_refused = 0
+        self._epoch_records_max = EPOCH_RECORDS_MAX
+        self._records_again = 0
+        """Records of an epoch that did not fit the state, and that come again in shorter ones."""
         self._started_s = self._commit_due_s = self._advance_due_s = self._report_due_s = clock.monotonic_s()
 
     def observe(self, observer: Observer) -> None:
@@ -108,6 +130,12 @@ class Runner:
         done = threading.Event()
         self._commit_requests.append(done)
         return done
+
+    def ask_status(self, window_end_ms: int | None) -> dict[str, Any] | None:
+        """What `status` gives, as soon as the round is over; None if that is not soon. From any thread."""
+        question = _Question(window_end_ms)
+        self._questions.append(question)
+        return question.answer if question.answered.wait(STATUS_WAIT_S) else None
 
     def run(self) -> Report:
         """Runs until the input ends, the time is over or `stopping` is set. Raises what made it fail."""
@@ -127,6 +155,7 @@ class Runner:
 
     def report(self, state: str = "running") -> Report:
         """The run so far. From the runner's thread only."""
+        held = self._engine.state()
         return Report(
             name=self._first_report.name,
             delivery=self._first_report.delivery,
@@ -140,7 +169,8 @@ class Runner:
             rows=self._outputs.rows,
             watermark_ms=watermark(self._engine.clocks()),
             open_windows=self._engine.open_windows,
-            state_bytes=self._engine.state_bytes,
+            state_bytes=sum(step["bytes"] for step in held.values()),
+            held=held,
             layouts_forgotten=self._engine.layouts_forgotten,
             batches_not_interned=self._engine.batches_not_interned,
             lanes=self._committer.ledger(),
@@ -150,6 +180,28 @@ class Runner:
             inputs=by_input(self._committer.ledger(), tuple(self._first_report.inputs)),
             join_rows=self._engine.join_rows,
         )
+
+    def status(self, window_end_ms: int | None) -> dict[str, Any]:
+        """Report, clocks and positions, and the open windows that end at `window_end_ms`. From the runner's thread only."""
+        report, source = self.report(), self._source
+        ends = source.ends() if isinstance(source, Measured) else {}
+        return {
+            "live": True,
+            "report": report.to_dict(),
+            "source": source.describe(),
+            "clocks": self._engine.clocks(),
+            "positions": source.positions(),
+            "ends": {lane: asdict(end) for lane, end in ends.items()},
+            "paused": self._paused,
+            "future": {lane: counts.get("future", 0) for lane, counts in report.lanes.items()},
+            "windows": [] if window_end_ms is None else self._engine.open_at(window_end_ms),
+        }
+
+    def _answer(self) -> None:
+        while self._questions:
+            question = self._questions.popleft()
+            question.answer = self.status(question.window_end_ms)
+            question.answered.set()
 
     def _explain_refusals(self) -> list[str]:
         """Lines for the error that ends the run; the dead letters they name can be read when this returns."""
@@ -172,6 +224,7 @@ class Runner:
         elif self._commit_is_due():
             self._commit(ended=False)
         self._tell()
+        self._answer()
 
     def _push(self, polled: Polled) -> None:
         self._refetched += polled.refetched
@@ -183,6 +236,8 @@ class Runner:
             return
         records = len(polled.raw)
         self._epoch_records += records
+        self._epoch_polls += 1
+        self._records_again = max(0, self._records_again - records)
         self._epoch_bytes += polled.raw.byte_len
         if records < PUSH_BEHIND_RECORDS_MIN:
             self._write(self._engine.push(polled.raw, self._clock.wall_ms()))
@@ -196,6 +251,7 @@ class Runner:
     def _write(self, batches: list[_core.Batch]) -> None:
         """Hands out rows of pushes that were applied, and has the refused among their records counted, push by push."""
         refused = [batch for batch in batches if batch.output == "rejected"]
+        self._epoch_refused += sum(batch.num_rows for batch in refused)
         if refused and self._first_refusal is None:
             self._first_refusal = describe_refusal(refused[0])
         self._outputs.write(batches, epoch=self._epoch)
@@ -246,14 +302,18 @@ class Runner:
         wait_s = max(self._pace.commit_interval_ms / 1_000, COMMIT_SHARE * commit_s)
         self._commit_due_s = self._clock.monotonic_s() + wait_s
         self._epoch = self._engine.epoch
-        self._epoch_bytes = self._epoch_records = 0
+        self._epoch_bytes = self._epoch_records = self._epoch_polls = self._epoch_refused = 0
+        if self._records_again == 0:
+            self._epoch_records_max = EPOCH_RECORDS_MAX
 
     def _commit_is_due(self) -> bool:
         return (
             self._clock.monotonic_s() >= self._commit_due_s
             or self._epoch_bytes >= EPOCH_BYTES_MAX
-            or self._epoch_records >= EPOCH_RECORDS_MAX
+            or self._epoch_records >= self._epoch_records_max
+            or self._epoch_refused >= EPOCH_REFUSED_MAX
             or bool(self._commit_requests)
+            or self._engine.is_due
         )
 
     def _should_stop(self) -> bool:
@@ -269,15 +329,38 @@ class Runner:
             if not error.retriable or self._failures > RETRIES_MAX:
                 raise
             self._roll_back()
+            self._wait_after_failure()
+            self._begin_epoch(commit_s=0.0)
+        except StateFullError as error:
+            self._shorten_epoch(error)
+
+    def _shorten_epoch(self, error: StateFullError) -> None:
+        """Takes back an epoch that does not fit the state; it comes again in halves, until all that fits is committed.
+
+        Raises `error` when nothing more fits, or nothing would outlive the run.
+        """
+        if not self._committer.is_kept:
+            raise error
+        polls, records = self._epoch_polls, self._epoch_records
+        self._roll_back()
+        if polls <= 1:
+            epoch = self._committer.header.epoch
+            raise StateFullError(
+                f"{error}\nall records before are committed (epoch {epoch}); the next start goes on behind them"
+            ) from None
+        self._records_again += records
+        self._epoch_records_max = max(1, records // 2)
+        self._begin_epoch(commit_s=0.0)
 
     def _roll_back(self) -> None:
         self._retries += 1
         self._committer.rollback()
         self._source.pause([])
         self._paused = []
+
+    def _wait_after_failure(self) -> None:
         delay_s = min(RETRY_DELAY_S * 2 ** (self._failures - 1), RETRY_DELAY_MAX_S)
         self._clock.wait(self._stopping, delay_s)
-        self._begin_epoch(commit_s=0.0)
 
     def _tell(self) -> None:
         now_s = self._clock.monotonic_s()

@@ -7,7 +7,7 @@ import pytest
 
 from streamcore import _core
 from streamcore import runner as runner_module
-from streamcore.checkpoint import Header
+from streamcore.checkpoint import Checkpoint, Header
 from streamcore.commit import Committer
 from streamcore.errors import ErrorRateError, SinkError
 from streamcore.outputs import Outputs, UndeliveredError
@@ -60,6 +60,7 @@ class Parts:
         observe: Callable[[int, int], None] = lambda _read, _rejected: None,
         ended_before: bool = False,
         dead_letters: FakeDeadLetters | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         self.log: Log = []
         self.clock = ManualClock()
@@ -73,7 +74,7 @@ class Parts:
             engine=engine(self.engine),
             source=self.source,
             outputs=outputs,
-            checkpoint=None,
+            checkpoint=checkpoint,
             origin=Header("", "", 1, epoch=0, digest=0, positions={}, ended=ended_before),
         )
         self.committer = committer

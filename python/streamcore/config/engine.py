@@ -164,11 +164,13 @@ def _named(expressions: dict[str, str], parameters: dict[str, Any]) -> list[dict
     return [{"name": name, "text": text, "parameters": parameters} for name, text in expressions.items()]
 
 
-def _limits(limits: LimitsConfig) -> dict[str, int]:
+def _limits(limits: LimitsConfig) -> dict[str, Any]:
     return {
         "record_bytes_max": limits.max_record_bytes,
         "key_bytes_max": limits.max_key_bytes,
         "depth_max": limits.max_depth,
         "state_bytes_max": limits.max_state_bytes,
+        "keys_max": limits.max_keys,
+        "on_full": limits.on_full,
         "threads_max": limits.threads,
     }

@@ -24,6 +24,17 @@ Delivery = Literal["exactly_once", "effectively_once", "at_least_once"]
 Combine = Literal["auto", "local", "none"]
 
 
+def _not_spill(value: Any) -> Any:
+    if value == "spill":
+        raise ValueError(
+            '"spill" to disk is not built; "stop" ends the run at the bound, "shed" goes on without new keys'
+        )
+    return value
+
+
+OnFull = Annotated[Literal["stop", "shed"], BeforeValidator(_not_spill)]
+
+
 class LimitsConfig(Model):
     """Bounds on what a pipeline may use."""
 
@@ -41,7 +52,18 @@ class LimitsConfig(Model):
         64, "Deepest nesting of a record; a deeper one is a dead letter.", unit="levels", ge=1, le=128
     )
     max_state_bytes: int = setting(
-        4 << 30, "Most memory for windows and ids; beyond it the run stops.", unit="bytes", ge=1
+        4 << 30, "Most memory for windows and ids: of all lanes together, with `shed` of each.", unit="bytes", ge=1
+    )
+    max_keys: int | None = setting(
+        None,
+        "Most keys in the windows of a step (a key counts in each window, a session once), likewise; unset: no bound.",
+        unit="keys",
+        ge=1,
+    )
+    on_full: OnFull = setting(
+        "stop",
+        "At either bound: `stop` ends the run (exit code 6) with all before it committed; `shed` makes records of new keys "
+        "dead letters `STATE_FULL`, and those of keys already there count.",
     )
     threads: int = setting(0, "Threads the engine uses; 0: as many as the machine has.", unit="threads", ge=0, le=1024)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from streamcore import _core
 
@@ -49,6 +49,23 @@ class Start:
     """None (unbounded), `end` (the end offsets at open), or a time."""
     previous: Mapping[str, object] = field(default_factory=dict)
     """What `describe` said when the checkpoint was written; empty without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Where a lane ends."""
+
+    position: Position
+    age_s: float
+    """How long ago that was found out."""
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """A source that knows where its lanes end."""
+
+    def ends(self) -> dict[int, End]:
+        """Where each lane ends, as last heard; lanes not heard of are left out. Waits for nothing."""
 
 
 class Source(Protocol):

@@ -18,7 +18,7 @@ from typing import Any
 from streamcore import _core
 from streamcore.config import FilesSourceConfig, LimitsConfig
 from streamcore.errors import SourceError, StateError
-from streamcore.sources.base import Polled, Position, Start
+from streamcore.sources.base import End, Polled, Position, Start
 
 LANES_AT_ONCE = max(2, os.cpu_count() or 1)
 """Files read in one poll, a piece of each: enough for every core, so memory stays bounded."""
@@ -107,6 +107,10 @@ class FilesSource:
         """The next byte of each file."""
         return {lane: reader.position for lane, reader in self._readers.items()}
 
+    def ends(self) -> dict[int, End]:
+        """The sizes of the files, bytes."""
+        return {lane: End(size, 0.0) for lane, path in enumerate(self._files) if (size := _size(path)) is not None}
+
     def seek(self, positions: Mapping[int, Position]) -> None:
         """Goes back to these bytes."""
         for lane, position in positions.items():
@@ -168,6 +172,13 @@ class FilesSource:
             return self._readers[lane].read(self._piece_bytes)
         except OSError as error:
             raise SourceError(f"{self._files[lane]}: cannot be read: {error.strerror}") from error
+
+
+def _size(path: str) -> int | None:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return None
 
 
 def _head(path: str, head_bytes: int = HEAD_BYTES_MAX) -> tuple[int, str]:

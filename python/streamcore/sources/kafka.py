@@ -19,7 +19,7 @@ from streamcore import _core
 from streamcore.config import KafkaConnection, KafkaSourceConfig
 from streamcore.errors import FencedError, SourceError
 from streamcore.kafka_client import Cluster, Topic, application, creating_client, log, partition_list
-from streamcore.sources.base import Polled, Start
+from streamcore.sources.base import End, Polled, Start
 from streamcore.sources.kafka_ends import EndWatch
 from streamcore.sources.kafka_group import JOIN_TIMEOUT_S, Seat, wait_for_free_group
 from streamcore.sources.kafka_positions import check_same_topic, start_positions, stop_positions
@@ -310,6 +310,10 @@ class KafkaSource:
     def positions(self) -> dict[int, int]:
         """The next offset of each lane."""
         return {lane: offset for (_, lane), offset in self._next.items()}
+
+    def ends(self) -> dict[int, End]:
+        """The last stable offsets, as the broker last said."""
+        return self._ends.ends(time.monotonic())
 
     def seek(self, positions: Mapping[int, int]) -> None:
         """Goes back; lanes whose stop lies ahead again are read on."""

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
+from streamcore.sources.base import End
+
 ASK_INTERVAL_S = 1.0
 ANSWER_TIMEOUT_S = 3.0
 """A question is given up after this: while no broker is there, the client may keep it open for ever."""
@@ -42,6 +44,10 @@ class EndWatch:
             self._asked_s = now_s
             self._waiting = dict(self._ask(sorted(positions)))
         return tuple(sorted(lane for lane, position in positions.items() if self._at_end(lane, position, now_s)))
+
+    def ends(self, now_s: float) -> dict[int, End]:
+        """The ends that were told, and how old each is."""
+        return {lane: End(offset, now_s - asked_s) for lane, (offset, asked_s) in self._ends.items()}
 
     def _at_end(self, lane: int, position: int, now_s: float) -> bool:
         end, asked_s = self._ends.get(lane, (-1, float("-inf")))

@@ -14,7 +14,7 @@ from streamcore import _core
 from streamcore.config import MemorySourceConfig
 from streamcore.errors import ConfigError
 from streamcore.memory_log import Entry, MemoryLog
-from streamcore.sources.base import POLL_BYTES_MAX, Polled, Position, Start
+from streamcore.sources.base import POLL_BYTES_MAX, End, Polled, Position, Start
 
 POLL_RECORDS_MAX = 10_000
 """Most records of one lane in one poll; `POLL_BYTES_MAX` bounds their values."""
@@ -72,6 +72,10 @@ class MemorySource:
     def positions(self) -> dict[int, Position]:
         """The next offset of each partition."""
         return dict(self._positions)
+
+    def ends(self) -> dict[int, End]:
+        """The ends of the partitions."""
+        return {lane: End(end, 0.0) for lane, end in enumerate(self._log.ends(self._topic))}
 
     def seek(self, positions: Mapping[int, Position]) -> None:
         """Goes back to these offsets."""

@@ -106,6 +106,7 @@ fn exception(py: Python<'_>, failure: Failure) -> PyResult<PyErr> {
                 raise_problems(py, class, &error.message, problems)
             }
             ErrorKind::State => raise(py, "StateError", &error.message),
+            ErrorKind::Full => raise(py, "StateFullError", &error.message),
             ErrorKind::Internal => raise(py, "LedgerError", &error.message),
             ErrorKind::Limit | ErrorKind::Overflow => raise(py, "Error", &error.message),
         },

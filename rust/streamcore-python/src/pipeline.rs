@@ -14,8 +14,10 @@ use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::sync::{Arc, Mutex};
 use streamcore::dedupe::Remembered;
+use streamcore::lane::Lane;
 use streamcore::pipeline::workers::Workers;
-use streamcore::pipeline::{self, COMBINE_LANE, OutputBatch};
+use streamcore::pipeline::{self, COMBINE_LANE, OpenWindow, OutputBatch};
+use streamcore::room::Usage;
 use streamcore::spec::Spec;
 use streamcore::watermark::WATERMARK_MIN;
 
@@ -161,10 +163,7 @@ impl Pipeline {
 
     /// The sealed epoch is durable: its undo log is dropped.
     fn committed(&self, py: Python<'_>) -> PyResult<()> {
-        self.with(py, |workers| {
-            workers.settled()?.committed();
-            Ok(())
-        })
+        self.with(py, |workers| Ok(workers.committed()?))
     }
 
     /// State goes back to the last commit; so do the ledgers.
@@ -229,10 +228,11 @@ impl Pipeline {
         })
     }
 
-    /// Per lane: `max_event_time_ms`, `watermark_ms`, `idle`. Lane -1: `watermark_ms` of the combine stage.
+    /// Per lane: `max_event_time_ms`, `watermark_ms`, `idle`, `caught_up`, `quiet_ms`. Lane -1: `watermark_ms` of the combine stage.
     fn clocks<'py>(&self, py: Python<'py>) -> PyResult<BTreeMap<i32, Bound<'py, PyDict>>> {
         let (lanes, combined) = self.run(py, |pipeline| {
-            let lanes = pipeline.lanes().map(|lane| (lane.id, Reading::of(&lane.clock, pipeline.is_idle(lane))));
+            let read = |lane: &Lane| Reading::of(&lane.clock, pipeline.is_idle(lane), pipeline.now_ms());
+            let lanes = pipeline.lanes().map(|lane| (lane.id, read(lane)));
             let combined = pipeline.meeting_watermark_ms().map(told);
             Ok((lanes.collect::<Vec<_>>(), combined))
         })?;
@@ -242,6 +242,8 @@ impl Pipeline {
             clock.set_item("max_event_time_ms", reading.max_event_time_ms)?;
             clock.set_item("watermark_ms", reading.watermark_ms)?;
             clock.set_item("idle", reading.idle)?;
+            clock.set_item("caught_up", reading.caught_up)?;
+            clock.set_item("quiet_ms", reading.quiet_ms)?;
             clocks.insert(lane, clock);
         }
         if let Some(watermark_ms) = combined {
@@ -250,6 +252,25 @@ impl Pipeline {
             clocks.insert(COMBINE_LANE, clock);
         }
         Ok(clocks)
+    }
+
+    /// Windows that end at `end_ms`, of each window step and lane (lane `None`: where lanes meet): `step`, `lane`,
+    /// `start_ms`, `over_at_ms` and `keys` of the open one (or `None`), `inputs_ms`: the watermark that the lanes of each
+    /// input must reach for it to be over (`None`: nothing waits for them), `nearest_ms`: ends of other open ones.
+    fn open_at<'py>(&self, py: Python<'py>, end_ms: i64) -> PyResult<Vec<Bound<'py, PyDict>>> {
+        let windows = self.run(py, move |pipeline| Ok(pipeline.open_at(end_ms)))?;
+        let told = |window: OpenWindow| {
+            let item = PyDict::new(py);
+            item.set_item("step", window.step.to_string())?;
+            item.set_item("lane", window.lane)?;
+            item.set_item("start_ms", window.found.map(|open| open.start_ms))?;
+            item.set_item("over_at_ms", window.found.map(|open| open.over_at_ms))?;
+            item.set_item("keys", window.found.map(|open| open.keys))?;
+            item.set_item("inputs_ms", window.inputs_ms)?;
+            item.set_item("nearest_ms", window.nearest_ms)?;
+            Ok(item)
+        };
+        windows.into_iter().map(told).collect()
     }
 
     /// The epoch being filled, from 1.
@@ -267,6 +288,19 @@ impl Pipeline {
     #[getter]
     fn state_bytes(&self, py: Python<'_>) -> PyResult<u64> {
         self.run(py, |pipeline| Ok(pipeline.state_bytes()))
+    }
+
+    /// What each step that keeps state holds, by its place in the pipeline file: `keys` and `bytes`.
+    fn state(&self, py: Python<'_>) -> PyResult<BTreeMap<String, BTreeMap<&'static str, u64>>> {
+        let usages = self.run(py, |pipeline| Ok(pipeline.usages()))?;
+        let counts = |load: Usage| BTreeMap::from([("keys", load.entries), ("bytes", load.bytes)]);
+        Ok(usages.into_iter().map(|(step, load)| (step.to_string(), counts(load))).collect())
+    }
+
+    /// Whether going back to the last commit takes so much memory that the epoch is to be committed.
+    #[getter]
+    fn is_due(&self, py: Python<'_>) -> PyResult<bool> {
+        self.with(py, |workers| Ok(workers.is_due()))
     }
 
     /// How often records had more layouts than the decoder keeps, so that it forgot them all.
@@ -318,11 +352,19 @@ struct Reading {
     max_event_time_ms: Option<i64>,
     watermark_ms: Option<i64>,
     idle: bool,
+    caught_up: bool,
+    quiet_ms: Option<i64>,
 }
 
 impl Reading {
-    fn of(clock: &streamcore::watermark::Clock, idle: bool) -> Self {
-        Self { max_event_time_ms: clock.max_event_time_ms(), watermark_ms: told(clock.watermark_ms()), idle }
+    fn of(clock: &streamcore::watermark::Clock, idle: bool, now_ms: i64) -> Self {
+        Self {
+            max_event_time_ms: clock.max_event_time_ms(),
+            watermark_ms: told(clock.watermark_ms()),
+            idle,
+            caught_up: clock.is_caught_up(),
+            quiet_ms: clock.quiet_ms(now_ms),
+        }
     }
 }
 

@@ -9,7 +9,9 @@
 use crate::codec::{Reader, Write};
 use crate::error::Result;
 use crate::lane::Lane;
+use crate::room::Usage;
 use crate::watermark::Minimum;
+use crate::window::ends::Ends;
 use crate::window::rows::ResultRows;
 use crate::window::session::{Closed, SessionWindows};
 use crate::window::{WindowPlan, Windows};
@@ -149,9 +151,20 @@ impl Combine {
         self.windows.open_windows()
     }
 
-    /// Bytes of state, roughly.
-    #[must_use]
-    pub fn byte_len(&self) -> usize {
-        self.windows.byte_len()
+    /// Tells lanes whose state was saved by a run that shed nothing which keys there are.
+    pub fn tell_keys(&self, lanes: &mut BTreeMap<i32, Lane>) {
+        if let Windows::Aligned(windows) = &self.windows {
+            lanes.values_mut().for_each(|lane| lane.held.learn_admitted(windows));
+        }
+    }
+
+    /// Shows the open windows.
+    pub fn see_open(&self, ends: &mut Ends) {
+        self.windows.see_open(ends);
+    }
+
+    /// What is held.
+    pub fn usage(&mut self) -> Usage {
+        self.windows.usage()
     }
 }

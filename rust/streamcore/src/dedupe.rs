@@ -14,6 +14,7 @@ pub use bloom::{BloomPlan, CAPACITY_MAX, RATE_DEFAULT, RATE_MAX, RATE_MIN};
 
 use crate::codec::Reader;
 use crate::error::Result;
+use crate::room::{Room, Usage};
 use bloom::Bloom;
 use exact::Exact;
 use xxhash_rust::xxh3::xxh3_128;
@@ -30,6 +31,8 @@ pub enum Judged {
     Duplicate,
     /// Older than what is remembered: it cannot be checked.
     BeyondHorizon,
+    /// Not seen before, and there is no room to remember it.
+    Full,
 }
 
 /// A record to be judged.
@@ -90,12 +93,27 @@ pub struct DedupePlan {
     pub within_ms: i64,
     /// Filters instead of fingerprints.
     pub bloom: Option<BloomPlan>,
+    /// How many ids a lane may remember, where records beyond are shed.
+    pub room: Option<Room>,
+}
+
+/// What an id takes as a fingerprint, bytes.
+pub const ID_BYTES: u64 = 24;
+
+impl DedupePlan {
+    /// What an id takes, bytes.
+    #[must_use]
+    pub fn entry_bytes(&self) -> u64 {
+        // A filter is made for more ids than it may come to hold.
+        self.bloom.map_or(ID_BYTES, |bloom| (2.0 * bloom.bits_an_id() / 8.0).ceil() as u64)
+    }
 }
 
 /// The ids one lane remembers.
 #[derive(Debug)]
 pub struct Dedupe {
     horizon: Horizon,
+    room: Option<Room>,
     method: Method,
 }
 
@@ -156,7 +174,7 @@ impl Dedupe {
             None => Method::Exact(Box::new(Exact::new(horizon))),
             Some(bloom) => Method::Bloom(Box::new(Bloom::new(horizon, bloom))),
         };
-        Self { horizon, method }
+        Self { horizon, room: plan.room, method }
     }
 
     /// The watermark from which on an id of `event_time_ms` is forgotten.
@@ -168,13 +186,21 @@ impl Dedupe {
     /// Judges `arrivals` one after the other, and remembers those that are new. Appends a verdict for each; an error
     /// is of kind `Limit`: there is no room for another id.
     pub fn judge(&mut self, arrivals: &[Arrival], judged: &mut Vec<Judged>) -> Result<()> {
+        // Far from the bound no id need be counted: what is over and not forgotten yet only makes it nearer.
+        let room = self.room.filter(|room| !room.fits_any(entries(self.remembered().ids), arrivals.len(), 0));
         match &mut self.method {
-            Method::Exact(exact) => exact.judge(arrivals, judged),
+            Method::Exact(exact) => exact.judge(arrivals, room.as_ref(), judged),
             Method::Bloom(bloom) => {
-                bloom.judge(arrivals, judged);
+                bloom.judge(arrivals, room.as_ref(), judged);
                 Ok(())
             }
         }
+    }
+
+    /// How many ids there is room for.
+    #[must_use]
+    pub const fn room(&self) -> Option<Room> {
+        self.room
     }
 
     /// Forgets the generations that are over at `watermark_ms`. Called between batches.
@@ -209,13 +235,11 @@ impl Dedupe {
         }
     }
 
-    /// Bytes held.
+    /// What is held; each id is an entry.
     #[must_use]
-    pub fn byte_len(&self) -> usize {
-        match &self.method {
-            Method::Exact(exact) => exact.byte_len(),
-            Method::Bloom(bloom) => bloom.byte_len(),
-        }
+    pub fn usage(&self) -> Usage {
+        let Remembered { ids, bytes, .. } = self.remembered();
+        Usage { bytes, ..entries(ids) }
     }
 
     /// What is held, for whoever watches it.
@@ -242,6 +266,16 @@ impl Dedupe {
             Method::Bloom(bloom) => bloom.load(saved),
         }
     }
+}
+
+/// So many ids.
+fn entries(ids: u64) -> Usage {
+    Usage { entries: ids, ..Usage::default() }
+}
+
+/// Whether there is room for one id more, if there is a bound.
+fn has_room(room: Option<&Room>, ids: impl FnOnce() -> u64) -> bool {
+    room.is_none_or(|room| room.fits_any(entries(ids()), 1, 0))
 }
 
 #[cfg(test)]

@@ -12,8 +12,10 @@ pub enum ErrorKind {
     Config,
     /// Saved state cannot be used: corrupt, of another job, or of a future version.
     State,
-    /// A bound was reached (state bytes, batch bytes).
+    /// A bound was reached (batch bytes, ids of a lane).
     Limit,
+    /// The state has reached its bound (`limits.max_keys`, `limits.max_state_bytes`).
+    Full,
     /// An exact result does not fit its column.
     Overflow,
     /// The conservation ledger does not balance, or another internal promise is broken.
@@ -171,6 +173,8 @@ pub enum RejectKind {
     KeyMismatch,
     /// A function of the user failed for this row.
     FunctionFailed,
+    /// It would add a key to the state, for which there is no room (`limits.on_full = "shed"`).
+    StateFull,
     /// A panic while decoding this record: a bug of ours, isolated to it.
     InternalPanic,
 }
@@ -193,6 +197,7 @@ impl RejectKind {
             Self::KeyTooLong => "KEY_TOO_LONG",
             Self::KeyMismatch => "KEY_MISMATCH",
             Self::FunctionFailed => "FUNCTION_FAILED",
+            Self::StateFull => "STATE_FULL",
             Self::InternalPanic => "INTERNAL_PANIC",
         }
     }

@@ -8,9 +8,10 @@ use crate::batch::{Column, Scalar, Values};
 use crate::codec::Reader;
 use crate::error::Result;
 use crate::flow::{Left, LeftRow};
-use crate::join::{Arrivals, Join, Joined, JoinedBatch, Side};
+use crate::join::{Join, Joined, JoinedBatch, Side};
 use crate::lane::{Handed, Lane, LaneOutput};
 use crate::plan::{JoinStep, JoinedColumn};
+use crate::room::Usage;
 use crate::stage::Fired;
 
 /// Joined rows between two looks at what else is to do: a bound on the memory they take.
@@ -34,18 +35,8 @@ impl Joining {
     pub fn take(&mut self, step: &JoinStep, input: usize, lane: &mut Lane, output: &mut LaneOutput) -> Vec<Fired> {
         let (mut joined, side) = (Joined::default(), if input == 0 { Side::Left } else { Side::Right });
         for handed in std::mem::take(&mut output.handed) {
-            let rows: Vec<u32> = (0..handed.raw_rows.len() as u32).collect();
-            let arrivals = Arrivals {
-                rows: &rows,
-                event_times_ms: &handed.event_times_ms,
-                watermarks_ms: &handed.watermarks_ms,
-                groups: &handed.groups,
-                columns: &handed.columns,
-                deletes: &handed.deletes,
-                partition: lane.partition(),
-                offsets: &handed.offsets,
-            };
-            let outcomes = self.join.apply(side, &arrivals, &mut joined);
+            let rows = handed.rows();
+            let outcomes = self.join.apply(side, &handed.arrivals(&rows, lane.partition()), &mut joined);
             lane.ledger.applied -= outcomes.unmatched;
             lane.ledger.filtered += outcomes.unmatched;
             for (row, over_at_ms) in outcomes.late {
@@ -109,10 +100,10 @@ impl Joining {
         self.join.load(saved)
     }
 
-    /// Bytes of state, roughly.
+    /// What the join holds: its rows are the entries.
     #[must_use]
-    pub fn byte_len(&self) -> usize {
-        self.join.byte_len()
+    pub fn usage(&self) -> Usage {
+        self.join.usage()
     }
 }
 

@@ -26,6 +26,7 @@ pub mod plan;
 mod prefetch;
 pub mod raw;
 pub mod results;
+pub mod room;
 pub mod spec;
 pub mod stage;
 pub mod state;

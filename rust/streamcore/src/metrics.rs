@@ -27,6 +27,8 @@ pub struct Ledger {
     pub tombstone: u64,
     /// Of `filtered`: belonged to no window.
     pub no_window: u64,
+    /// Of `rejected`: shed, since a step had no room for what they would have added.
+    pub shed: u64,
     /// Windows missed by records that were late for some of theirs and `applied` to the others.
     pub late_windows: u64,
 }
@@ -34,7 +36,7 @@ pub struct Ledger {
 impl Ledger {
     /// Every counter with its name, main ones first.
     #[must_use]
-    pub const fn entries(&self) -> [(&'static str, u64); 10] {
+    pub const fn entries(&self) -> [(&'static str, u64); 11] {
         [
             ("read", self.read),
             ("applied", self.applied),
@@ -45,6 +47,7 @@ impl Ledger {
             ("rejected", self.rejected),
             ("tombstone", self.tombstone),
             ("no_window", self.no_window),
+            ("shed", self.shed),
             ("late_windows", self.late_windows),
         ]
     }
@@ -90,7 +93,7 @@ impl Ledger {
     }
 
     /// Every counter, in the order of `entries`.
-    const fn entries_mut(&mut self) -> [&mut u64; 10] {
+    const fn entries_mut(&mut self) -> [&mut u64; 11] {
         [
             &mut self.read,
             &mut self.applied,
@@ -101,6 +104,7 @@ impl Ledger {
             &mut self.rejected,
             &mut self.tombstone,
             &mut self.no_window,
+            &mut self.shed,
             &mut self.late_windows,
         ]
     }

@@ -5,11 +5,14 @@
 //! calls, so a checkpoint is a plain snapshot. Invariant: results do not depend on how the input is
 //! cut into pushes.
 
+mod full;
 mod joins;
+mod open;
 mod output;
 pub mod work;
 pub mod workers;
 
+pub use open::OpenWindow;
 pub use output::{OutputBatch, OutputKind};
 
 use crate::batch::Batch;
@@ -143,7 +146,7 @@ impl Pipeline {
         let mut collected = self.collect(raws, outputs);
         collected.splice(..0, joined);
         collected.extend(self.advance_combine()?);
-        self.check_state_bytes()?;
+        self.check_full(&mut collected)?;
         Ok(collected)
     }
 
@@ -187,6 +190,7 @@ impl Pipeline {
         collected.extend(self.batch_stages(output.stages));
         collected.extend(self.advance_join()?);
         collected.extend(self.advance_combine()?);
+        self.check_full(&mut collected)?;
         Ok(collected)
     }
 
@@ -340,6 +344,9 @@ impl Pipeline {
         for (id, bytes) in saved {
             self.restore_lane(*id, bytes).map_err(|error| error.within(format!("lane {id}")))?;
         }
+        if let Some(combine) = &self.combine {
+            combine.tell_keys(&mut self.lanes);
+        }
         Ok(())
     }
 
@@ -434,15 +441,6 @@ impl Pipeline {
     #[must_use]
     pub fn epoch(&self) -> u64 {
         self.epoch
-    }
-
-    /// Bytes of state of all lanes, roughly.
-    #[must_use]
-    pub fn state_bytes(&self) -> u64 {
-        let lanes: usize = self.lanes.values().map(Lane::byte_len).sum();
-        let meeting =
-            self.combine.as_ref().map_or(0, Combine::byte_len) + self.joining.as_ref().map_or(0, Joining::byte_len);
-        (lanes + meeting + self.stages.byte_len()) as u64
     }
 
     /// See [`Decoder::layouts_forgotten`].

@@ -5,7 +5,7 @@
 
 mod limits;
 
-pub use limits::LimitsSpec;
+pub use limits::{LimitsSpec, OnFullSpec};
 
 use crate::error::{Error, Problem, Result};
 use crate::function::Functions;

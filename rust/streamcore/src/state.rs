@@ -13,6 +13,7 @@ use crate::batch::Bytes;
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::prefetch::prefetch;
+use crate::room::Usage;
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use index::Index;
@@ -45,11 +46,19 @@ pub trait Slots {
     fn encode(&self, slot: u32, out: &mut Vec<u8>);
     /// Sets `slot`, which holds the empty value, from what `encode` wrote.
     fn decode(&mut self, slot: u32, saved: &mut Reader<'_>) -> Result<()>;
-    /// Bytes held by all slots, roughly.
+    /// Bytes held by all slots, roughly. Asked for at every push, so it must not go through them.
     fn byte_len(&self) -> usize;
+    /// Bytes held beside those to undo this epoch, where values keep their own undo.
+    fn undo_len(&self) -> usize {
+        0
+    }
     /// True when the slot's key counts as absent; such slots are not saved and are reclaimed.
     fn is_vacant(&self, _slot: u32) -> bool {
         false
+    }
+    /// Number of such slots.
+    fn vacant(&self) -> usize {
+        0
     }
 }
 
@@ -103,7 +112,16 @@ pub struct StateTable<S> {
     /// Digest as of the last seal, and as of the last commit.
     digest: u64,
     committed_digest: u64,
+    /// What [`Buckets`] has counted of this table.
+    counted: Usage,
 }
+
+/// What a key takes in a table beside itself and its values, bytes at most: where it ends, its epoch, and a place in the
+/// index, which is 3/8 to 3/4 full.
+pub const SLOT_BYTES: u64 = 4 + 4 + 22;
+
+/// Vacant slots of a table beyond which, when they are the majority, a commit reclaims them.
+const VACANT_MAX: usize = 1024;
 
 /// Keys that are looked up together.
 const GROUP: usize = 16;
@@ -130,6 +148,7 @@ impl<S: Slots> StateTable<S> {
             marks: Vec::new(),
             digest: 0,
             committed_digest: 0,
+            counted: Usage::default(),
         }
     }
 
@@ -303,8 +322,8 @@ impl<S: Slots> StateTable<S> {
     /// Everything since the last commit is kept for good.
     pub fn commit(&mut self) {
         self.slots.commit();
-        self.undo.clear();
-        self.marks.clear();
+        // Not cleared: a long epoch's memory would stay.
+        (self.undo, self.marks) = (Vec::new(), Vec::new());
         self.committed_len = self.len();
         self.committed_digest = self.digest;
         self.epoch = self.epoch.wrapping_add(1);
@@ -330,10 +349,20 @@ impl<S: Slots> StateTable<S> {
         self.epoch = self.epoch.wrapping_add(1);
     }
 
-    /// Bytes held, roughly.
+    /// What it holds; every slot counts as an entry.
     #[must_use]
-    pub fn byte_len(&self) -> usize {
-        self.keys.byte_len() + 4 * self.touched.len() + self.index.byte_len() + self.slots.byte_len()
+    pub fn usage(&self) -> Usage {
+        let key_bytes = self.keys.data().len();
+        let bytes = self.keys.byte_len() + 4 * self.touched.len() + self.index.byte_len() + self.slots.byte_len();
+        let undo_bytes = self.marks.len() + self.undo.len() * size_of::<Undo>() + self.slots.undo_len();
+        // Slots that are vacant in the majority go with the next commit.
+        let going_bytes = if self.is_sparse() { bytes / self.len() * self.slots.vacant() } else { 0 };
+        Usage {
+            entries: self.len() as u64,
+            key_bytes: key_bytes as u64,
+            bytes: (bytes - going_bytes) as u64,
+            undo_bytes: (undo_bytes + going_bytes) as u64,
+        }
     }
 
     /// Appends keys and values, in slot order.
@@ -362,8 +391,8 @@ impl<S: Slots> StateTable<S> {
         Ok(())
     }
 
-    /// Number of vacant slots.
-    fn vacant(&self) -> usize {
-        (0..self.len() as u32).filter(|slot| self.slots.is_vacant(*slot)).count()
+    /// Whether a commit reclaims the vacant slots.
+    fn is_sparse(&self) -> bool {
+        self.len() > VACANT_MAX && self.slots.vacant() * 2 > self.len()
     }
 }

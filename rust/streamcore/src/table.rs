@@ -5,8 +5,10 @@
 
 use crate::arrays::{arrow_type, timestamp_type};
 use crate::batch::DataType;
+use crate::error::RejectKind;
 use crate::flow::{Left, LeftRow};
 use crate::raw::{Fault, RawBatch};
+use arrow_array::cast::AsArray;
 use arrow_array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow_schema::{DataType as ArrowType, Field, Schema};
 use std::sync::Arc;
@@ -117,6 +119,13 @@ pub fn rejected(raw: &RawBatch, left: &[LeftRow]) -> RecordBatch {
     ];
     columns.extend(record_columns(raw, &rows));
     assemble(columns)
+}
+
+/// Rows of what [`rejected`] made that something is wrong with: not those that were shed.
+#[must_use]
+pub fn rejected_rows(batch: &RecordBatch) -> u64 {
+    let reasons = batch.column(0).as_string::<i32>();
+    reasons.iter().filter(|reason| *reason != Some(RejectKind::StateFull.as_str())).count() as u64
 }
 
 /// Bytes of a value that is not all here because it has too many.

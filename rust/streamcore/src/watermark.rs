@@ -82,10 +82,16 @@ impl Clock {
         self.max_event_time_ms
     }
 
-    /// True when the lane has read everything readable.
+    /// Whether the lane had read everything readable when last told.
     #[must_use]
     pub const fn is_caught_up(&self) -> bool {
         self.caught_up
+    }
+
+    /// How long nothing came, ms; `None` before the time was told.
+    #[must_use]
+    pub fn quiet_ms(&self, now_ms: i64) -> Option<i64> {
+        self.last_arrival_ms.map(|arrival| (now_ms - arrival).max(0))
     }
 
     /// True when the lane has read everything and nothing came for `idle_timeout_ms`.

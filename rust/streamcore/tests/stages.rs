@@ -458,7 +458,10 @@ fn the_plan_tells_the_stages() {
     let lines: Vec<&str> = told.lines().map(|line| line.split_whitespace().next().unwrap_or_default()).collect();
     assert_eq!(
         lines,
-        ["decode", "clock", "window", "combine", "filter", "select", "window", "window", "result"],
+        [
+            "decode", "clock", "window", "holds", "combine", "filter", "select", "window", "holds", "window", "holds",
+            "state", "result"
+        ],
         "{told}"
     );
 }

@@ -10,9 +10,10 @@
 mod tests;
 
 use super::filter::{Filter, Probe, Rate, bytes_for, ids_a_block};
-use super::{Arrival, GENERATIONS, Horizon, Judged, Remembered};
+use super::{Arrival, GENERATIONS, Horizon, Judged, Remembered, has_room};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
+use crate::room::Room;
 
 /// Share of new ids that may be taken for copies, where nothing is said.
 pub const RATE_DEFAULT: f64 = 0.001;
@@ -140,7 +141,7 @@ impl Bloom {
     }
 
     /// See [`super::Dedupe::judge`].
-    pub fn judge(&mut self, arrivals: &[Arrival], judged: &mut Vec<Judged>) {
+    pub fn judge(&mut self, arrivals: &[Arrival], room: Option<&Room>, judged: &mut Vec<Judged>) {
         let probe = |arrival: &Arrival| Probe::new(arrival.fingerprint);
         let mut probes: [Probe; AHEAD] = std::array::from_fn(|at| arrivals.get(at).map_or(Probe::new(0), probe));
         probes.iter().take(arrivals.len()).for_each(|probe| self.prefetch(probe));
@@ -150,7 +151,7 @@ impl Bloom {
                 probes[at % AHEAD] = probe(ahead);
                 self.prefetch(&probes[at % AHEAD]);
             }
-            judged.push(self.judge_one(arrival, &this));
+            judged.push(self.judge_one(arrival, &this, room));
         }
     }
 
@@ -160,7 +161,7 @@ impl Bloom {
     }
 
     #[inline]
-    fn judge_one(&mut self, arrival: &Arrival, probe: &Probe) -> Judged {
+    fn judge_one(&mut self, arrival: &Arrival, probe: &Probe, room: Option<&Room>) -> Judged {
         let number = self.generation(arrival.event_time_ms);
         if arrival.watermark_ms >= self.over_at(number) {
             return Judged::BeyondHorizon;
@@ -169,6 +170,9 @@ impl Bloom {
         let may_hold = |generation: &Generation| generation.filters.iter().any(|filter| filter.may_hold(probe));
         if live.iter().rev().any(may_hold) {
             return Judged::Duplicate;
+        }
+        if !has_room(room, || live.iter().map(Generation::len).sum()) {
+            return Judged::Full;
         }
         debug_assert!(
             self.plan.generations.is_none_or(|most| live.len() as u64 <= most),

@@ -6,9 +6,10 @@
 
 use super::generations::{Generation, Generations, mix};
 use super::table::{Entry, FINGERPRINT_BITS, TAGS_MAX, TOGETHER, Table, fingerprint_of, tag_of};
-use super::{Arrival, Horizon, Judged, Remembered};
+use super::{Arrival, Horizon, Judged, Remembered, has_room};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, ErrorKind, Result};
+use crate::room::Room;
 
 /// The ids one lane remembers.
 #[derive(Debug)]
@@ -28,14 +29,14 @@ impl Exact {
     }
 
     /// See [`super::Dedupe::judge`].
-    pub fn judge(&mut self, arrivals: &[Arrival], judged: &mut Vec<Judged>) -> Result<()> {
+    pub fn judge(&mut self, arrivals: &[Arrival], room: Option<&Room>, judged: &mut Vec<Judged>) -> Result<()> {
         let mut hashes = std::mem::take(&mut self.hashes);
         hashes.clear();
         hashes.extend(arrivals.iter().map(|arrival| self.table.hash(fingerprint_of(arrival.fingerprint))));
         for (hashes, arrivals) in hashes.chunks(TOGETHER).zip(arrivals.chunks(TOGETHER)) {
             self.table.prefetch(hashes);
             for (hash, arrival) in hashes.iter().zip(arrivals) {
-                judged.push(self.judge_one(*hash, arrival)?);
+                judged.push(self.judge_one(*hash, arrival, room)?);
             }
         }
         self.hashes = hashes;
@@ -43,16 +44,24 @@ impl Exact {
     }
 
     #[inline]
-    fn judge_one(&mut self, hash: u64, arrival: &Arrival) -> Result<Judged> {
+    fn judge_one(&mut self, hash: u64, arrival: &Arrival, room: Option<&Room>) -> Result<Judged> {
         let Arrival { event_time_ms, watermark_ms, .. } = *arrival;
         if self.generations.is_over(event_time_ms, watermark_ms) {
             return Ok(Judged::BeyondHorizon);
         }
         let fingerprint = fingerprint_of(arrival.fingerprint);
         let is_copy = |generations: &Generations, tag| generations.remembers(tag, watermark_ms);
-        let tag = |generations: &mut Generations| generations.tag_at(event_time_ms).ok_or_else(too_many);
-        let Some(entry) = self.table.insert((hash, fingerprint), &mut self.generations, is_copy, tag)? else {
-            return Ok(Judged::Duplicate);
+        let tag = |generations: &mut Generations| {
+            if !has_room(room, || generations.ids_at(watermark_ms)) {
+                return Err(None);
+            }
+            generations.tag_at(event_time_ms).ok_or_else(|| Some(too_many()))
+        };
+        let entry = match self.table.insert((hash, fingerprint), &mut self.generations, is_copy, tag) {
+            Ok(Some(entry)) => entry,
+            Ok(None) => return Ok(Judged::Duplicate),
+            Err(None) => return Ok(Judged::Full),
+            Err(Some(error)) => return Err(error),
         };
         self.generations.add(entry);
         self.added.push(entry);
@@ -167,7 +176,7 @@ mod tests {
 
     fn judge(dedupe: &mut Exact, id: &[u8], event_time_ms: i64, watermark_ms: i64) -> Judged {
         let mut judged = Vec::new();
-        dedupe.judge(&[arrival(id, event_time_ms, watermark_ms)], &mut judged).expect("room");
+        dedupe.judge(&[arrival(id, event_time_ms, watermark_ms)], None, &mut judged).expect("room");
         judged[0]
     }
 
@@ -225,7 +234,7 @@ mod tests {
     fn apply(dedupe: &mut Exact, batch: &[Event]) -> Vec<Judged> {
         let arrivals: Vec<Arrival> = batch.iter().map(|(id, time, clock)| arrival(&[*id], *time, *clock)).collect();
         let mut judged = Vec::new();
-        dedupe.judge(&arrivals, &mut judged).expect("room");
+        dedupe.judge(&arrivals, None, &mut judged).expect("room");
         batch.iter().for_each(|event| dedupe.forget(event.2));
         judged
     }
@@ -244,7 +253,7 @@ mod tests {
 
     fn verdicts(dedupe: &mut Exact, arrivals: &[Arrival], verdict: Judged) -> usize {
         let mut judged = Vec::new();
-        dedupe.judge(arrivals, &mut judged).expect("room");
+        dedupe.judge(arrivals, None, &mut judged).expect("room");
         judged.iter().filter(|judged| **judged == verdict).count()
     }
 

@@ -199,4 +199,10 @@ impl Generations {
     pub fn ids(&self) -> u64 {
         self.remembered().map(|(_, generation)| generation.entries).sum()
     }
+
+    /// Ids that are not over at `watermark_ms`.
+    pub fn ids_at(&self, watermark_ms: i64) -> u64 {
+        let live = self.remembered().filter(|(_, generation)| watermark_ms < generation.over_at);
+        live.map(|(_, generation)| generation.entries).sum()
+    }
 }

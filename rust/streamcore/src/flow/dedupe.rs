@@ -25,6 +25,10 @@ impl Flow<'_> {
                     self.kept[row] = false;
                     self.ledger.duplicate += 1;
                 }
+                Judged::Full => {
+                    let limit = self.held.dedupes[number].room().map(|room| room.limit()).unwrap_or_default();
+                    self.shed(row, &format!("id: {limit}"));
+                }
                 Judged::BeyondHorizon => {
                     let over_at_ms = self.held.dedupes[number].forgotten_at(self.rows.event_times_ms[row]);
                     self.missed(row, "DEDUPE_HORIZON", over_at_ms);

@@ -8,6 +8,8 @@ use crate::dedupe::{Dedupe, Remembered};
 use crate::error::{Error, Result};
 use crate::group::Interner;
 use crate::plan::Step;
+use crate::room::Usage;
+use crate::window::ends::Ends;
 use crate::window::rows::ResultRows;
 use crate::window::session::{Closed, SessionWindows};
 use crate::window::state::AlignedWindows;
@@ -23,6 +25,8 @@ pub struct Held {
     pub(super) windows: Option<HeldWindows>,
     /// Groups of batches that come without.
     pub(super) interner: Interner,
+    /// The state was saved by a run that shed nothing, so which keys were let in is not known.
+    forgets_admitted: bool,
 }
 
 /// Windows of a stage.
@@ -49,7 +53,7 @@ impl Held {
                 Step::Filter(_) | Step::Select(_) | Step::MapBatches(_) => {}
             }
         }
-        Self { dedupes, windows, interner: Interner::default() }
+        Self { dedupes, windows, interner: Interner::default(), forgets_admitted: false }
     }
 
     /// Forgets what is over at `watermark_ms`. The rows of windows that fire here are appended to `rows`, which is
@@ -63,6 +67,7 @@ impl Held {
             (Some(HeldWindows::Sessions { open, closed }), _) => {
                 closed.append(&mut open.close(watermark_ms, |_| false));
             }
+            (Some(HeldWindows::Partial(partial)), _) => partial.forget_admitted(watermark_ms),
             _ => {}
         }
         Ok(())
@@ -90,6 +95,13 @@ impl Held {
         match &mut self.windows {
             Some(HeldWindows::Partial(partial)) => Some(partial),
             _ => None,
+        }
+    }
+
+    /// Takes the keys of `merged` as let in, where it was not remembered which were.
+    pub fn learn_admitted(&mut self, merged: &AlignedWindows) {
+        if let Some(partial) = std::mem::take(&mut self.forgets_admitted).then(|| self.partial()).flatten() {
+            partial.admit_all(merged);
         }
     }
 
@@ -128,6 +140,7 @@ impl Held {
         let windows = match (&mut self.windows, rows) {
             (Some(HeldWindows::Own(windows)), Some(rows)) => windows.seal(rows)?,
             (Some(HeldWindows::Sessions { open, .. }), _) => open.seal(),
+            (Some(HeldWindows::Partial(partial)), _) => partial.seal_admitted(),
             _ => 0,
         };
         Ok(digest.rotate_left(7).wrapping_add(windows))
@@ -139,7 +152,8 @@ impl Held {
         match &mut self.windows {
             Some(HeldWindows::Own(windows)) => windows.commit(),
             Some(HeldWindows::Sessions { open, .. }) => open.commit(),
-            _ => {}
+            Some(HeldWindows::Partial(partial)) => partial.commit_admitted(),
+            None => {}
         }
     }
 
@@ -164,7 +178,8 @@ impl Held {
         match &self.windows {
             Some(HeldWindows::Own(windows)) => windows.save(out),
             Some(HeldWindows::Sessions { open, .. }) => open.save(out),
-            _ => {}
+            Some(HeldWindows::Partial(partial)) => partial.save_admitted(out),
+            None => {}
         }
     }
 
@@ -179,7 +194,11 @@ impl Held {
         match &mut self.windows {
             Some(HeldWindows::Own(windows)) => windows.load(saved),
             Some(HeldWindows::Sessions { open, .. }) => open.load(saved),
-            _ => Ok(()),
+            Some(HeldWindows::Partial(partial)) => {
+                self.forgets_admitted = partial.load_admitted(saved)?;
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 
@@ -205,16 +224,25 @@ impl Held {
         self.interner.rested()
     }
 
-    /// Bytes of state, roughly.
-    #[must_use]
-    pub fn byte_len(&self) -> usize {
-        let windows = match &self.windows {
-            Some(HeldWindows::Own(windows)) => windows.byte_len(),
-            Some(HeldWindows::Partial(partial)) => partial.byte_len(),
-            Some(HeldWindows::Sessions { open, .. }) => open.byte_len(),
-            None => 0,
-        };
-        windows + self.dedupes.iter().map(Dedupe::byte_len).sum::<usize>()
+    /// Shows the open windows.
+    pub fn see_open(&self, ends: &mut Ends) {
+        match &self.windows {
+            Some(HeldWindows::Own(windows)) => windows.see_open(ends),
+            Some(HeldWindows::Partial(partial)) => partial.see_open(ends),
+            Some(HeldWindows::Sessions { open, .. }) => open.see_open(ends),
+            None => {}
+        }
+    }
+
+    /// What each step holds, in step order: the window comes last.
+    pub fn usages(&mut self) -> Vec<Usage> {
+        let mut usages: Vec<Usage> = self.dedupes.iter().map(Dedupe::usage).collect();
+        usages.extend(self.windows.as_mut().map(|windows| match windows {
+            HeldWindows::Own(windows) => windows.usage(),
+            HeldWindows::Partial(partial) => partial.usage(),
+            HeldWindows::Sessions { open, .. } => open.usage(),
+        }));
+        usages
     }
 }
 
@@ -235,11 +263,29 @@ impl HeldWindows {
 
     /// Counts rows. Those that leave early where windows fire here are appended to `early`; without it none does.
     pub fn apply(&mut self, arrivals: &Arrivals<'_>, early: Option<&mut ResultRows>) -> Result<Outcomes> {
-        Ok(match (self, early) {
+        let full = self.full(arrivals);
+        let rows: Vec<u32> = if full.is_empty() {
+            Vec::new()
+        } else {
+            arrivals.rows.iter().copied().filter(|row| full.binary_search(row).is_err()).collect()
+        };
+        let arrivals = if full.is_empty() { arrivals } else { &Arrivals { rows: &rows, ..*arrivals } };
+        let mut outcomes = match (self, early) {
             (Self::Own(windows), Some(early)) => windows.apply(arrivals, early)?,
             (Self::Own(windows), None) => windows.apply_final(arrivals),
             (Self::Partial(partial), _) => partial.apply(arrivals),
             (Self::Sessions { open, .. }, _) => open.apply(arrivals),
-        })
+        };
+        outcomes.full.extend(full);
+        Ok(outcomes)
+    }
+
+    /// The rows that would add an entry for which there is no room.
+    fn full(&mut self, arrivals: &Arrivals<'_>) -> Vec<u32> {
+        match self {
+            Self::Own(windows) => windows.full(arrivals),
+            Self::Partial(partial) => partial.full(arrivals),
+            Self::Sessions { .. } => Vec::new(),
+        }
     }
 }

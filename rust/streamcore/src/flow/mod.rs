@@ -134,6 +134,13 @@ impl<'f> Flow<'f> {
         self.leave(row, Left::Rejected { reason: kind.as_str(), detail, at: 0 });
     }
 
+    /// There is no room for what `row` would add to a step.
+    fn shed(&mut self, row: usize, limit: &str) {
+        self.ledger.shed += 1;
+        let detail = format!("no room for another {limit}");
+        self.reject(row, RejectKind::StateFull, detail);
+    }
+
     /// `row` is of the future, `ahead_ms` ahead.
     pub fn future(&mut self, row: usize, ahead_ms: i64) {
         self.ledger.future += 1;
@@ -224,6 +231,10 @@ impl<'f> Flow<'f> {
         let outcomes = self.count(&arrivals)?;
         self.watermarks_ms = watermarks_ms;
         self.account(&outcomes);
+        if let Some(room) = window.plan.room {
+            let limit = format!("key: {}", room.limit());
+            outcomes.full.iter().for_each(|row| self.shed(*row as usize, &limit));
+        }
         Ok(())
     }
 

@@ -54,9 +54,24 @@ pub struct Keys {
     new_emptied: Vec<u32>,
     /// Bytes of the keys themselves.
     key_bytes: usize,
+    /// Entries that there is place for.
+    entries_held: usize,
 }
 
+/// What an allocation takes beside its bytes.
+const ALLOCATION_BYTES: usize = 16;
+
+/// Bytes of an index for each key it has place for: a number and a byte of its hash, 7/8 full at most.
+const INDEX_BYTES: usize = 6;
+
+/// Entries that a list of one has place for.
+const ENTRIES_MIN: usize = 4;
+
 impl Keys {
+    /// Bytes of a key with one row, beside the key.
+    pub const ONE_BYTES: usize =
+        2 * ALLOCATION_BYTES + size_of::<Key>() + 2 * INDEX_BYTES + ENTRIES_MIN * size_of::<Entry>();
+
     /// The key at `slot`.
     pub fn bytes(&self, slot: u32) -> &[u8] {
         &self.slots[slot as usize].bytes
@@ -94,12 +109,14 @@ impl Keys {
     /// Adds a row to the key at `slot`.
     pub fn add(&mut self, slot: u32, side: Side, entry: Entry) {
         let entries = &mut self.slots[slot as usize].rows[side as usize];
+        let before = entries.capacity();
         if entries.back().is_none_or(|last| *last < entry) {
             entries.push_back(entry);
         } else {
             let place = entries.partition_point(|other| *other < entry);
             entries.insert(place, entry);
         }
+        self.entries_held += entries.capacity() - before;
     }
 
     /// Takes a row away from the key at `slot`.
@@ -151,6 +168,7 @@ impl Keys {
         if let Ok(entry) = self.index.find_entry(key.hash, |other| *other == slot) {
             entry.remove();
             self.key_bytes -= key.bytes.len();
+            self.entries_held -= key.rows.iter().map(VecDeque::capacity).sum::<usize>();
             *key = Key::default();
             self.unused.push(slot);
         }
@@ -162,11 +180,17 @@ impl Keys {
         self.index.len()
     }
 
-    /// Bytes held, roughly; `rows` is the number of rows of all keys.
-    pub fn byte_len(&self, rows: u64) -> usize {
+    /// Bytes of the keys themselves.
+    pub fn key_bytes(&self) -> usize {
         self.key_bytes
+    }
+
+    /// Bytes held, roughly.
+    pub fn byte_len(&self) -> usize {
+        self.key_bytes
+            + self.index.len() * 2 * ALLOCATION_BYTES
             + self.slots.capacity() * size_of::<Key>()
-            + self.index.capacity() * size_of::<u32>()
-            + rows as usize * size_of::<Entry>()
+            + self.index.capacity() * INDEX_BYTES
+            + self.entries_held * size_of::<Entry>()
     }
 }

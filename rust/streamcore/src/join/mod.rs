@@ -11,20 +11,23 @@ mod joined;
 mod keys;
 mod matching;
 mod plan;
+mod room;
 mod rows;
 mod saved;
 mod table;
 #[cfg(test)]
 mod tests;
 
-use crate::batch::{Column, Groups};
+use crate::batch::{Column, DataType, Groups};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
+use crate::room::Usage;
 use crate::state::key_hash;
 pub use joined::{Joined, JoinedBatch};
 use keys::{Entry, Keys};
 use matching::Due;
 pub use plan::{JoinKind, JoinPlan, JoinType, Side};
+pub use room::JoinRoom;
 use rows::{Head, RowId, Rows};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -413,18 +416,35 @@ impl Join {
         Ok(Head { key, time_ms, event_time_ms, at, is_delete: flags & 1 != 0, has_null_key: flags & 2 != 0 })
     }
 
+    /// Bytes that a row which is its key's only one takes, beside its key and texts; `types` are of its columns.
+    #[must_use]
+    pub fn row_bytes(types: &[DataType]) -> usize {
+        let values = |data_type: &DataType| match data_type {
+            DataType::Decimal { .. } => 16,
+            _ => 8,
+        };
+        // Of those that wait or are still needed, one in two places is taken.
+        Rows::HEAD_BYTES + types.iter().map(values).sum::<usize>() + Keys::ONE_BYTES + 2 * size_of::<Entry>()
+    }
+
     /// Rows buffered, left and right.
     #[must_use]
     pub fn buffered(&self) -> [u64; 2] {
         self.rows.each_ref().map(Rows::len)
     }
 
-    /// Bytes held, roughly.
+    /// What is held: an entry is a row. Rows that only a rollback would need go with the next commit.
     #[must_use]
-    pub fn byte_len(&self) -> usize {
-        let rows: u64 = self.buffered().iter().sum();
-        let waiting: usize = self.pending.iter().map(BinaryHeap::len).sum::<usize>()
-            + self.departed.iter().map(VecDeque::len).sum::<usize>();
-        self.rows.iter().map(Rows::byte_len).sum::<usize>() + self.keys.byte_len(rows) + waiting * size_of::<Entry>()
+    pub fn usage(&self) -> Usage {
+        let waiting: usize = self.pending.iter().map(BinaryHeap::capacity).sum::<usize>()
+            + self.departed.iter().map(VecDeque::capacity).sum::<usize>();
+        let freed: usize = self.rows.iter().map(Rows::freed_len).sum();
+        let bytes = self.rows.iter().map(Rows::byte_len).sum::<usize>() + self.keys.byte_len();
+        Usage {
+            entries: self.buffered().iter().sum(),
+            key_bytes: self.keys.key_bytes() as u64,
+            bytes: (bytes - freed + waiting * size_of::<Entry>()) as u64,
+            undo_bytes: freed as u64,
+        }
     }
 }

@@ -129,6 +129,24 @@ impl JoinPlan {
         }
     }
 
+    /// The watermark of each side that lets everything leave up to `time_ms`; none: rows do not wait for that side.
+    #[must_use]
+    pub fn asked_ms(&self, time_ms: i64) -> [Option<i64>; 2] {
+        if !self.waits() {
+            return [Some(time_ms), None];
+        }
+        let asked = |side| time_ms.saturating_add(self.allowed_lateness_ms).saturating_add(self.margin_ms(side));
+        [Side::Left, Side::Right].map(|side| Some(asked(side)))
+    }
+
+    /// How long after its time a row of `side` is held at most, by its own lane's clock, ms; none: it is not held, or as
+    /// long as it is the latest of its key.
+    #[must_use]
+    pub fn held_ms(&self, side: Side) -> Option<i64> {
+        let needed_ms = self.needed_until_ms(side, 0, false).filter(|_| self.waits())?;
+        Some(needed_ms.saturating_add(self.allowed_lateness_ms).saturating_add(self.margin_ms(side)))
+    }
+
     /// The join's clock from which on a row of `side` that has left is not needed; `None`: as long as it is the latest.
     pub(super) fn needed_until_ms(&self, side: Side, time_ms: i64, is_delete: bool) -> Option<i64> {
         match (self.kind, side) {

@@ -93,11 +93,14 @@ impl Chunk {
     /// Bytes held, roughly.
     fn byte_len(&self) -> usize {
         let values = self.columns.iter().map(Column::byte_len).sum::<usize>();
-        values + self.heads.len() * (size_of::<Head>() + size_of::<bool>() + size_of::<u64>())
+        values + self.heads.len() * Rows::HEAD_BYTES
     }
 }
 
 impl Rows {
+    /// Bytes of a row beside its columns.
+    pub const HEAD_BYTES: usize = size_of::<Head>() + size_of::<bool>() + size_of::<u64>();
+
     /// No rows, with columns of `types`.
     pub fn new(types: Vec<DataType>) -> Self {
         Self {
@@ -128,6 +131,11 @@ impl Rows {
     /// Bytes held, roughly.
     pub fn byte_len(&self) -> usize {
         self.bytes
+    }
+
+    /// Bytes of the rows freed since the last commit that were there then, roughly.
+    pub fn freed_len(&self) -> usize {
+        self.bytes / (self.held as usize).max(1) * self.freed.len()
     }
 
     /// No text is longer, in bytes.

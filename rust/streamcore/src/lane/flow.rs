@@ -51,7 +51,10 @@ pub fn run(
     let of_batch = |(row, left): (u32, Left)| LeftRow { raw_row: batch.raw_rows[row as usize], left };
     output.left.extend(std::mem::take(&mut passed.left).into_iter().map(of_batch));
     if let Some(hand_over) = &input.hand_over {
-        output.handed.extend(hand_over.take(&passed, raw, batch, &mut lane.interner));
+        let handed = hand_over.take(&passed, raw, batch, &mut lane.interner);
+        if let Some(handed) = handed {
+            lane.hand_on(handed, output);
+        }
         return Ok(());
     }
     if passed.rows.is_empty() {

@@ -3,9 +3,12 @@
 //! `flow.rs` makes them in the lane's thread, so that keys are encoded side by side; the join takes them one lane after
 //! the other. Invariant: rows, and the deletes of a table among them, are in the order of their records.
 
+use super::{Lane, LaneOutput};
 use crate::batch::{Batch, Column, DataType, Groups, Scalar};
-use crate::flow::Passed;
+use crate::error::RejectKind;
+use crate::flow::{Left, LeftRow, Passed};
 use crate::group::Interner;
+use crate::join::Arrivals;
 use crate::plan::HandOver;
 use crate::raw::RawBatch;
 
@@ -26,6 +29,54 @@ pub struct Handed {
     pub columns: Vec<Column>,
     /// Which are no rows but delete that of their key; empty: none.
     pub deletes: Vec<bool>,
+    /// Which the join has no room for, rising.
+    pub full: Vec<u32>,
+}
+
+impl Handed {
+    /// The rows that are not `full`.
+    #[must_use]
+    pub fn rows(&self) -> Vec<u32> {
+        let all = 0..self.raw_rows.len() as u32;
+        if self.full.is_empty() {
+            all.collect()
+        } else {
+            all.filter(|row| self.full.binary_search(row).is_err()).collect()
+        }
+    }
+
+    /// `rows` of it, of `partition`, as a join takes them.
+    #[must_use]
+    pub fn arrivals<'a>(&'a self, rows: &'a [u32], partition: i32) -> Arrivals<'a> {
+        Arrivals {
+            rows,
+            event_times_ms: &self.event_times_ms,
+            watermarks_ms: &self.watermarks_ms,
+            groups: &self.groups,
+            columns: &self.columns,
+            deletes: &self.deletes,
+            partition,
+            offsets: &self.offsets,
+        }
+    }
+}
+
+impl Lane {
+    /// Hands rows on to the join, less those that it has no room for.
+    pub(super) fn hand_on(&mut self, mut handed: Handed, output: &mut LaneOutput) {
+        if let Some(room) = &mut self.room {
+            handed.full = room.take(&handed.arrivals(&handed.rows(), self.partition));
+            let limit = format!("no room for another row: {}", room.room().limit());
+            for row in &handed.full {
+                self.ledger.applied -= 1;
+                self.ledger.rejected += 1;
+                self.ledger.shed += 1;
+                let left = Left::Rejected { reason: RejectKind::StateFull.as_str(), detail: limit.clone(), at: 0 };
+                output.left.push(LeftRow { raw_row: handed.raw_rows[*row as usize], left });
+            }
+        }
+        output.handed.push(handed);
+    }
 }
 
 impl HandOver {

@@ -9,13 +9,15 @@ mod handed;
 pub use handed::Handed;
 
 use crate::batch::{Batch, Column};
-use crate::codec::Reader;
+use crate::codec::{Reader, Write};
 use crate::error::Result;
 use crate::flow::{Held, LeftRow};
 use crate::group::Interner;
+use crate::join::{JoinRoom, Side};
 use crate::metrics::Ledger;
 use crate::plan::Plan;
 use crate::raw::{LANES_PER_INPUT, RawBatch};
+use crate::room::Usage;
 use crate::stage::{Fired, StageOutput, Stages};
 use crate::watermark::Clock;
 use crate::window::rows::ResultRows;
@@ -52,6 +54,8 @@ pub struct Lane {
     pub held: Held,
     /// Keys of rows that go to a join.
     interner: Interner,
+    /// Rows that the join may hold of the lane, where others are shed.
+    room: Option<JoinRoom>,
     /// The stages behind, where the lane's windows are its own.
     stages: Stages,
     /// Clock and ledger at the last commit.
@@ -68,7 +72,8 @@ impl Lane {
         let stages = Stages::new(plan.lane_stages(), id);
         let committed = (clock.clone(), Ledger::default());
         let partition = if plan.inputs.len() == 1 { id } else { id % LANES_PER_INPUT };
-        Self { id, partition, clock, ledger: Ledger::default(), held, interner: Interner::default(), stages, committed }
+        let (ledger, interner, room) = (Ledger::default(), Interner::default(), room_of(id, plan));
+        Self { id, partition, clock, ledger, held, interner, room, stages, committed }
     }
 
     /// Runs decoded records through the steps, and fires the lane's own windows.
@@ -118,6 +123,7 @@ impl Lane {
         let mut plain = Vec::new();
         self.clock.encode(&mut plain);
         self.ledger.encode(&mut plain);
+        self.room.iter().for_each(|room| room.save(&mut plain));
         let own = held ^ xxhash_rust::xxh3::xxh3_64(&plain);
         Ok(own.wrapping_add(self.stages.seal(&plan.stages, output)?))
     }
@@ -126,6 +132,7 @@ impl Lane {
     pub fn commit(&mut self) {
         self.committed = (self.clock.clone(), self.ledger);
         self.held.commit();
+        self.room.iter_mut().for_each(JoinRoom::commit);
         self.stages.commit();
     }
 
@@ -133,6 +140,7 @@ impl Lane {
     pub fn rollback(&mut self) {
         (self.clock, self.ledger) = self.committed.clone();
         self.held.rollback();
+        self.room.iter_mut().for_each(JoinRoom::rollback);
         self.stages.rollback();
     }
 
@@ -142,6 +150,8 @@ impl Lane {
         self.ledger.encode(out);
         self.held.save(out);
         self.stages.save(out);
+        out.put_u8(u8::from(self.room.is_some()));
+        self.room.iter().for_each(|room| room.save(out));
     }
 
     /// Reads what `save` wrote, into a new lane of the same plan.
@@ -150,6 +160,13 @@ impl Lane {
         self.ledger = Ledger::decode(saved)?;
         self.held.load(saved)?;
         self.stages.load(saved)?;
+        // A run that shed nothing did not count them.
+        if saved.u8()? != 0 {
+            match &mut self.room {
+                Some(room) => room.load(saved)?,
+                None => JoinRoom::skip(saved)?,
+            }
+        }
         self.committed = (self.clock.clone(), self.ledger);
         Ok(())
     }
@@ -172,9 +189,16 @@ impl Lane {
         self.held.open_windows() + self.stages.open_windows()
     }
 
-    /// Bytes of state, roughly.
-    #[must_use]
-    pub fn byte_len(&self) -> usize {
-        self.held.byte_len() + self.stages.byte_len()
+    /// What each step of the lane holds, those of the stages behind included.
+    pub fn usages(&mut self) -> Vec<Usage> {
+        let mut usages = self.held.usages();
+        usages.extend(self.stages.usages());
+        usages
     }
+}
+
+/// The room that rows of lane `id` have in the join, if there is one.
+fn room_of(id: i32, plan: &Plan) -> Option<JoinRoom> {
+    let (step, input) = (plan.join.as_ref()?, plan.input_of(id));
+    JoinRoom::new(&step.plan, if input == 0 { Side::Left } else { Side::Right }, step.rooms[input]?)
 }

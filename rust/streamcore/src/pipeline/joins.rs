@@ -4,7 +4,8 @@
 //! lanes; a side whose lanes are all idle, or of an input that ended, is not waited for while the other goes on.
 
 use super::{OutputBatch, Pipeline};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
+use crate::join::Side;
 use crate::lane::{Lane, LaneOutput};
 use crate::raw::RawBatch;
 use crate::stage::{Fired, StageOutput};
@@ -110,30 +111,16 @@ impl Pipeline {
         at_once && self.plan.input_of(lane.id) == 1
     }
 
+    /// Rows of a right side that sheds none, and the number of its lanes.
+    pub(super) fn kept_rows(&self) -> Option<(u64, u64)> {
+        self.plan.join.as_ref().filter(|step| step.plan.held_ms(Side::Right).is_none())?;
+        let lanes = self.lanes.keys().filter(|lane| self.plan.input_of(**lane) == 1).count();
+        self.join_rows().map(|[_, right]| (right, lanes.max(1) as u64))
+    }
+
     /// Rows that the join holds, left and right.
     #[must_use]
     pub fn join_rows(&self) -> Option<[u64; 2]> {
         self.joining.as_ref().map(crate::joining::Joining::buffered)
-    }
-
-    pub(super) fn check_state_bytes(&self) -> Result<()> {
-        let (used, limit) = (self.state_bytes(), self.plan.limits.state_bytes_max);
-        if used <= limit {
-            return Ok(());
-        }
-        let what = self.join_rows().map_or_else(String::new, |[left, right]| {
-            format!(" ({left} rows of the left side of the join and {right} of the right one)")
-        });
-        let advice = if what.is_empty() {
-            "shorten windows or dedupe horizons, or group by fewer keys"
-        } else {
-            "let the join reach less far, make max_lead shorter, or set out_of_orderness so that rows can leave \
-             before the end of the input"
-        };
-        let message = format!(
-            "the state of all lanes takes {used} bytes{what}, more than limits.max_state_bytes = {limit}; \
-             raise the limit, {advice}"
-        );
-        Err(Error::new(ErrorKind::Limit, message))
     }
 }

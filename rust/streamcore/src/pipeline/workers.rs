@@ -10,10 +10,12 @@ use crate::batch::Batch;
 use crate::decode::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::raw::RawBatch;
+use crate::table;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Builder};
 
@@ -48,14 +50,14 @@ struct Decoded {
 pub struct Counts {
     /// All of them.
     pub read: u64,
-    /// Those that were refused.
+    /// Those that were refused; not those that were shed, which nothing is wrong with.
     pub rejected: u64,
 }
 
 impl Counts {
     fn new(read: u64, outputs: &[OutputBatch]) -> Self {
         let refused = outputs.iter().filter(|output| output.kind == OutputKind::Rejected);
-        Self { read, rejected: refused.map(|output| output.batch.num_rows() as u64).sum() }
+        Self { read, rejected: refused.map(|output| table::rejected_rows(&output.batch)).sum() }
     }
 }
 
@@ -98,6 +100,8 @@ struct Shared {
     done: Condvar,
     pipeline: Mutex<Pipeline>,
     decoders: Arc<Vec<Decoder>>,
+    /// See [`Workers::is_due`].
+    is_due: AtomicBool,
     /// Threads that apply the lanes of one push.
     threads: usize,
 }
@@ -121,6 +125,7 @@ impl Workers {
             work: Condvar::new(),
             done: Condvar::new(),
             decoders: pipeline.decoders(),
+            is_due: AtomicBool::new(false),
             pipeline: Mutex::new(pipeline),
             threads: threads.saturating_sub(1).max(1),
         };
@@ -173,7 +178,11 @@ impl Workers {
     /// # Errors
     /// What made it or an earlier one fail.
     pub fn push_now(&mut self, raws: &[RawBatch], now_ms: i64) -> Result<()> {
-        let outputs = self.settled()?.push(raws, now_ms)?;
+        drop(self.settled()?);
+        let mut pipeline = self.pipeline()?;
+        let outputs = pipeline.push(raws, now_ms)?;
+        self.shared.note_due(&mut pipeline);
+        drop(pipeline);
         let mut queue = self.shared.queue();
         queue.counts.push(Counts::new(records(raws), &outputs));
         queue.outputs.extend(outputs);
@@ -200,6 +209,22 @@ impl Workers {
         Ok(std::mem::take(&mut self.shared.queue().counts))
     }
 
+    /// Whether an applied push has left so much to undo that the epoch is to be committed. Waits for nothing.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.shared.is_due.load(Ordering::Relaxed)
+    }
+
+    /// The sealed epoch is durable.
+    ///
+    /// # Errors
+    /// As [`settled`](Self::settled).
+    pub fn committed(&mut self) -> Result<()> {
+        self.settled()?.committed();
+        self.shared.is_due.store(false, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Takes the pipeline back to the last commit. What is under way is dropped, with its rows and its failure.
     ///
     /// # Errors
@@ -212,6 +237,7 @@ impl Workers {
         queue.counts.clear();
         queue.failure = None;
         queue.failed = false;
+        self.shared.is_due.store(false, Ordering::Relaxed);
         self.pipeline()?.rollback();
         Ok(())
     }
@@ -385,7 +411,16 @@ impl Shared {
     }
 
     fn apply(&self, decoded: Decoded) -> Result<Vec<OutputBatch>> {
-        self.pipeline()?.push_decoded(&decoded.raws, decoded.batches, decoded.now_ms, self.threads)
+        let mut pipeline = self.pipeline()?;
+        let outputs = pipeline.push_decoded(&decoded.raws, decoded.batches, decoded.now_ms, self.threads)?;
+        self.note_due(&mut pipeline);
+        Ok(outputs)
+    }
+
+    fn note_due(&self, pipeline: &mut Pipeline) {
+        if pipeline.is_due() {
+            self.is_due.store(true, Ordering::Relaxed);
+        }
     }
 }
 

@@ -3,12 +3,16 @@
 //! One line a stage, in the order a record meets them. Invariant: what it says is read off the plan
 //! that runs; only the text of expressions comes from the description.
 
-use super::{InputPlan, Output, Plan, Step};
-use crate::dedupe::DedupePlan;
-use crate::spec::{EmitSpec, FormatSpec, JoinKindSpec, JoinSpec, JoinTypeSpec, NamedSpec, Spec, StepSpec, WindowSpec};
-use crate::window::WindowKind;
-use crate::window::assign::Shape;
+use super::{InputPlan, JoinStep, Output, Plan, Step};
+use crate::dedupe::{DedupePlan, ID_BYTES};
+use crate::join::Join;
+use crate::spec::{
+    EmitSpec, FormatSpec, JoinKindSpec, JoinSpec, JoinTypeSpec, NamedSpec, OnFullSpec, Spec, StepSpec, WindowSpec,
+};
+use crate::window::aggregate::AggregatePlan;
+use crate::window::assign::{Aligned, Shape};
 use crate::window::calendar::Period;
+use crate::window::{WindowKind, WindowPlan};
 use std::fmt::{self, Display, Formatter};
 
 /// A plan with the description it was made from, to be displayed.
@@ -39,10 +43,12 @@ impl Display for Explained<'_> {
                 other.steps.iter().zip(&input.steps).try_for_each(|(step, spec)| step_line(step, spec, f))?;
             }
             join_line(join, f)?;
+            plan.join.iter().try_for_each(|step| holds_line(step, f))?;
         }
         for stage in &plan.stages {
             stage.steps.iter().zip(&mut specs).try_for_each(|(step, spec)| step_line(step, spec, f))?;
         }
+        plan.state_line(f)?;
         plan.result_line(f)
     }
 }
@@ -56,6 +62,26 @@ impl Plan {
             (Some(_), false) => "each lane's windows are final (the group key is the record key)",
         };
         writeln!(f, "combine  {line}")
+    }
+
+    /// What the steps that keep state may hold together.
+    fn state_line(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.stateful.is_empty() {
+            return Ok(());
+        }
+        let bytes = format!("{} bytes", self.limits.state_bytes_max);
+        let joins = self.join.is_some();
+        let steps_bounded = if joins { "keys a window step and rows a join" } else { "keys a window step" };
+        let keys = self.limits.keys_max.map(|most| format!(" and {most} {steps_bounded}")).unwrap_or_default();
+        match self.limits.on_full {
+            OnFullSpec::Stop => writeln!(f, "state    at most {bytes}{keys} in all; then the run stops"),
+            OnFullSpec::Shed => {
+                let what = if joins { "records that would add to it" } else { "records of new keys" };
+                let steps =
+                    if self.stateful.len() > 1 { ", in equal shares for each step that keeps state" } else { "" };
+                writeln!(f, "state    at most {bytes}{keys} a lane{steps}; then {what} are dead letters")
+            }
+        }
     }
 
     fn result_line(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -129,6 +155,19 @@ fn join_line(join: &JoinSpec, f: &mut Formatter<'_>) -> fmt::Result {
     writeln!(f, "join     {} where {}: {which}; {how}", join.input, keys.collect::<Vec<_>>().join(" and "))
 }
 
+/// What the state of a join takes.
+fn holds_line(step: &JoinStep, f: &mut Formatter<'_>) -> fmt::Result {
+    let [left, right] = step.plan.types.each_ref().map(|types| Join::row_bytes(types));
+    if step.plan.waits() {
+        writeln!(
+            f,
+            "holds    about {left} bytes a row of the left side and {right} of the right one, beside keys and texts"
+        )
+    } else {
+        writeln!(f, "holds    about {right} bytes a row of the table, beside keys and texts")
+    }
+}
+
 fn signed(ms: i64) -> String {
     let sign = if ms < 0 { "-" } else { "" };
     sign.to_owned() + &duration(ms.saturating_abs())
@@ -157,7 +196,8 @@ fn step_line(step: &Step, spec: &StepSpec, f: &mut Formatter<'_>) -> fmt::Result
                     "call     {} is {}, version {}, giving {}",
                     user.name, user.function, user.version, user.returns
                 )
-            })
+            })?;
+            writeln!(f, "holds    {}", entry_size(&window.plan))
         }
         _ => Ok(()),
     }
@@ -165,7 +205,7 @@ fn step_line(step: &Step, spec: &StepSpec, f: &mut Formatter<'_>) -> fmt::Result
 
 /// How ids are remembered, and what that costs.
 fn dedupe_method(plan: &DedupePlan) -> String {
-    let Some(bloom) = plan.bloom else { return "exact, about 24 bytes an id".to_owned() };
+    let Some(bloom) = plan.bloom else { return format!("exact, about {ID_BYTES} bytes an id") };
     let (rate, bits) = (bloom.false_drop_rate * 100.0, bloom.bits_an_id());
     let size = match (bloom.byte_len(), bloom.capacity) {
         (Some(bytes), Some(ids)) => format!("{} for {ids} ids within it, more if more come", bytes_text(bytes)),
@@ -182,6 +222,22 @@ fn bytes_text(bytes: u64) -> String {
         || format!("{bytes} bytes"),
         |(unit, bits)| format!("{:.1} {unit}", bytes as f64 / (1_u64 << bits) as f64),
     )
+}
+
+/// What the state of a window takes.
+fn entry_size(plan: &WindowPlan) -> String {
+    let entry = match &plan.kind {
+        WindowKind::Aligned(Aligned { shape: Shape::Hopping { size_ms, slide_ms, .. }, .. }) if size_ms != slide_ms => {
+            "a key in a slice of time"
+        }
+        WindowKind::Aligned(Aligned { shape: Shape::Cumulate { .. }, .. }) => "a key in a step of time",
+        WindowKind::Aligned(_) => "a key in a window",
+        WindowKind::Session(_) => "a session",
+        WindowKind::Sliding(_) => "an event of a key",
+    };
+    let grows = plan.aggregates.iter().all(AggregatePlan::is_of_one_size);
+    let values = if grows { "" } else { " and what its values grow to" };
+    format!("about {} bytes {entry}, beside the key{values}", plan.entry_bytes())
 }
 
 fn emission(window: &WindowSpec) -> String {

@@ -4,6 +4,7 @@
 //! are distinct, and both keys have the same types.
 
 use super::inputs::HandOver;
+use super::room::join_rooms;
 use super::scope::VisibleColumn;
 use super::steps::{Compiler, record_keys, undecided};
 use super::{Before, Output, StagePlan};
@@ -13,6 +14,7 @@ use crate::expr::{Expression, Field, last_segment};
 use crate::group::key::KeyCodec;
 use crate::join::{JoinKind, JoinPlan, JoinType};
 use crate::results::OutputType;
+use crate::room::Room;
 use crate::spec::{InputSpec, JoinKindSpec, JoinSpec, JoinTypeSpec, Spec, StepSpec};
 use std::sync::Arc;
 
@@ -25,6 +27,8 @@ pub struct JoinStep {
     pub columns: Vec<JoinedColumn>,
     /// Each column's type.
     pub types: Vec<DataType>,
+    /// How many rows of either side a lane may bring, where rows are shed.
+    pub rooms: [Option<Room>; 2],
 }
 
 /// Where a column of joined rows comes from: a place among those that a side carries.
@@ -261,7 +265,8 @@ impl Compiler<'_> {
         self.columns.show("join", named.iter().map(visible).collect());
         *output = Output::Rows(named.iter().map(|(name, _, data_type)| (name.clone(), (*data_type).into())).collect());
         let (columns, types) = named.into_iter().map(|(_, column, data_type)| (column, data_type)).unzip();
-        Some(JoinStep { plan: Arc::new(plan), columns, types })
+        let rooms = join_rooms(self.spec, &plan);
+        Some(JoinStep { plan: Arc::new(plan), columns, types, rooms })
     }
 
     fn check_keys(&mut self, join: &JoinSpec, left: &Side, right: &Side, at: &str) {

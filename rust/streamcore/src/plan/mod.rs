@@ -9,6 +9,7 @@ mod functions;
 mod inputs;
 mod joins;
 mod kinds;
+mod room;
 mod scope;
 mod stages;
 mod steps;
@@ -25,6 +26,7 @@ use crate::window::WindowPlan;
 use inputs::{Described, Settled};
 pub use inputs::{HandOver, InputPlan};
 pub use joins::{JoinStep, JoinedColumn};
+pub use room::StatefulStep;
 pub use scope::Undeclared;
 pub use stages::{Before, StagePlan};
 use std::sync::Arc;
@@ -43,6 +45,8 @@ pub struct Plan {
     pub output: Output,
     /// Lanes' windows are merged here.
     pub combine: bool,
+    /// The steps that keep state, in their order.
+    pub stateful: Vec<StatefulStep>,
     /// Bounds.
     pub limits: LimitsSpec,
     /// Identifies the state this plan can use.
@@ -88,6 +92,14 @@ pub enum Step {
     MapBatches(MapStep),
     /// Windows; always the last step of a stage.
     Window(WindowStep),
+}
+
+impl Step {
+    /// Whether it remembers rows.
+    #[must_use]
+    pub const fn keeps_state(&self) -> bool {
+        matches!(self, Self::Dedupe { .. } | Self::Window(_))
+    }
 }
 
 /// A `map_batches` step, compiled.
@@ -199,6 +211,7 @@ pub fn analyse(spec: &Spec) -> Analysis {
         stages: rest.stages,
         output: rest.output,
         combine,
+        stateful: room::stateful_steps(spec),
         limits: spec.limits.clone(),
     };
     Analysis { problems, undeclared, plan: Some(plan) }

@@ -88,7 +88,7 @@ impl StagePlan {
     /// Whether a step remembers rows, so that none can be taken back.
     #[must_use]
     pub fn keeps_state(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::Dedupe { .. } | Step::Window(_)))
+        self.steps.iter().any(Step::keeps_state)
     }
 }
 

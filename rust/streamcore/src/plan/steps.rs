@@ -10,6 +10,7 @@ use super::functions::{check_call, user_aggregates};
 use super::inputs::Described;
 use super::joins::{self, JoinStep, Side};
 use super::kinds::window_kind;
+use super::room::{dedupe_room, window_room};
 use super::scope::{Columns, VisibleColumn};
 use super::stages::{Before, StagePlan};
 use super::{MapInput, MapStep, Output, Step, WindowStep};
@@ -94,7 +95,8 @@ impl<'c> Compiler<'c> {
                     let of_rows = stages.last().map(|_| StagePlan::AHEAD_MAX_MS);
                     let ahead_ms = of_rows.or(input.source.out_of_orderness_ms.map(|bound_ms| bound_ms + 1));
                     let bloom = bloom.map(|bloom| self.bloom(bloom, *within_ms, ahead_ms, &at));
-                    let plan = DedupePlan { within_ms: *within_ms, bloom };
+                    let mut plan = DedupePlan { within_ms: *within_ms, bloom, room: None };
+                    plan.room = dedupe_room(spec, &plan);
                     self.dedupe(field, plan, &at, stages.is_empty())
                 }
                 StepSpec::MapBatches { function, schema } => Some(self.map_batches(function, schema, &at, &mut output)),
@@ -294,7 +296,7 @@ impl<'c> Compiler<'c> {
             users.push(user);
             inputs.push(input);
         }
-        let plan = WindowPlan {
+        let mut plan = WindowPlan {
             kind: kind?,
             key: KeyCodec::new(key_types),
             aggregates: plans,
@@ -303,7 +305,10 @@ impl<'c> Compiler<'c> {
             lost: LostValues::of(window.aggregates.len()),
             updates: window.emit == EmitSpec::Updates,
             early,
+            room: None,
         };
+        let is_merged = !is_chained && needs_combine(self.spec, &mut Vec::new());
+        plan.room = window_room(self.spec, window, &plan, is_merged);
         Some(Step::Window(WindowStep { plan: Arc::new(plan), keys, inputs, null_keys: window.null_keys }))
     }
 

@@ -4,6 +4,17 @@
 
 use serde::{Deserialize, Serialize};
 
+/// What happens when the state has reached a bound.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFullSpec {
+    /// The run ends.
+    #[default]
+    Stop,
+    /// Rows that would add a key are dead letters `STATE_FULL`; the others count.
+    Shed,
+}
+
 /// Bounds on what a pipeline may use.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -14,8 +25,12 @@ pub struct LimitsSpec {
     pub key_bytes_max: u64,
     /// Deepest nesting of a JSON value.
     pub depth_max: u32,
-    /// Most state of all lanes together, bytes.
+    /// Most state, bytes: of all lanes together, or, where rows are shed, of each.
     pub state_bytes_max: u64,
+    /// Most entries of a window step, likewise; absent: no bound.
+    pub keys_max: Option<u64>,
+    /// What happens to rows beyond either.
+    pub on_full: OnFullSpec,
     /// Threads used inside one call; 0: as many as the machine has.
     pub threads_max: usize,
 }
@@ -27,6 +42,8 @@ impl Default for LimitsSpec {
             key_bytes_max: 4096,
             depth_max: 64,
             state_bytes_max: 4 << 30,
+            keys_max: None,
+            on_full: OnFullSpec::Stop,
             threads_max: 0,
         }
     }

@@ -23,6 +23,8 @@ use crate::metrics::Ledger;
 use crate::plan::{Before, StagePlan};
 use crate::raw::RawBatch;
 use crate::results::{Lists, OutputColumn};
+use crate::room::Usage;
+use crate::window::ends::Ends;
 use crate::window::rows::ResultRows;
 use std::sync::Arc;
 
@@ -205,10 +207,14 @@ impl Stages {
         self.stages.iter().map(|stage| stage.held.open_windows()).sum()
     }
 
-    /// Bytes of state, roughly.
-    #[must_use]
-    pub fn byte_len(&self) -> usize {
-        self.stages.iter().map(|stage| stage.held.byte_len()).sum()
+    /// Shows the open windows of each stage to its `ends`.
+    pub fn see_open<'e>(&self, ends: impl Iterator<Item = &'e mut Ends>) {
+        self.stages.iter().zip(ends).for_each(|(stage, ends)| stage.held.see_open(ends));
+    }
+
+    /// What each step holds, stage by stage.
+    pub fn usages(&mut self) -> Vec<Usage> {
+        self.stages.iter_mut().flat_map(|stage| stage.held.usages()).collect()
     }
 }
 

@@ -1,11 +1,12 @@
-//! State tables by event time: made, dropped and undone whole.
+//! Tables in time order, made and dropped whole.
 //!
-//! `window` keeps a bucket a slice, sessions one bucket. Invariant: as for a table, after `rollback` the buckets are what
-//! they were at the last `commit`.
+//! `state.rs` is what one of them is; `window` keeps them, a bucket a slice. Invariant: `usage` is what all tables hold, without
+//! going through them.
 
 use super::{Slots, StateTable};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
+use crate::room::Usage;
 use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -28,19 +29,24 @@ pub struct Buckets<S> {
     dropped: Vec<(BucketKey, StateTable<S>)>,
     /// Made since the last commit.
     made: Vec<BucketKey>,
+    /// What the live tables hold, as `counted` in them, and those dropped, which undo takes.
+    usage: Usage,
+    /// Tables that may have changed since they were counted.
+    uncounted: Vec<BucketKey>,
 }
-
-/// Vacant slots of a table beyond which, when they are the majority, a commit reclaims them.
-const VACANT_MAX: usize = 1024;
 
 impl<S: Slots + Clone> Buckets<S> {
     /// No buckets.
     pub fn new(empty: S) -> Self {
-        Self { empty, live: BTreeMap::new(), dropped: Vec::new(), made: Vec::new() }
+        let (usage, uncounted) = (Usage::default(), Vec::new());
+        Self { empty, live: BTreeMap::new(), dropped: Vec::new(), made: Vec::new(), usage, uncounted }
     }
 
     /// The table of `key`, made if there is none.
     pub fn bucket(&mut self, key: BucketKey) -> &mut StateTable<S> {
+        if self.uncounted.last() != Some(&key) {
+            self.uncounted.push(key);
+        }
         let (empty, made) = (&self.empty, &mut self.made);
         self.live.entry(key).or_insert_with(|| {
             made.push(key);
@@ -80,6 +86,9 @@ impl<S: Slots + Clone> Buckets<S> {
     /// Drops the table of `key`, keeping it for rollback.
     pub fn drop_bucket(&mut self, key: BucketKey) {
         if let Some(table) = self.live.remove(&key) {
+            let usage = table.usage();
+            self.usage =
+                self.usage - table.counted + Usage { undo_bytes: usage.bytes + usage.undo_bytes, ..Usage::default() };
             self.dropped.push((key, table));
         }
     }
@@ -87,12 +96,16 @@ impl<S: Slots + Clone> Buckets<S> {
     /// Takes every live table out, undo log and all; for scratch state that is emptied every epoch.
     pub fn take(&mut self) -> BTreeMap<BucketKey, StateTable<S>> {
         self.made.clear();
+        self.uncounted.clear();
+        self.usage = Usage::default();
         std::mem::take(&mut self.live)
     }
 
     /// Puts `table` in as the new bucket `key`, which must not be live.
-    pub fn adopt(&mut self, key: BucketKey, table: StateTable<S>) {
+    pub fn adopt(&mut self, key: BucketKey, mut table: StateTable<S>) {
         debug_assert!(table.committed_len == 0 && !self.live.contains_key(&key));
+        table.counted = Usage::default();
+        self.uncounted.push(key);
         self.made.push(key);
         self.live.insert(key, table);
     }
@@ -113,14 +126,16 @@ impl<S: Slots + Clone> Buckets<S> {
         for table in self.live.values_mut() {
             table.commit();
         }
-        self.reclaim()
+        let renumbered = self.reclaim();
+        self.count_all();
+        renumbered
     }
 
     /// Rebuilds tables that are mostly vacant.
     fn reclaim(&mut self) -> bool {
         let mut renumbered = false;
         for table in self.live.values_mut() {
-            if table.len() <= VACANT_MAX || table.vacant() * 2 <= table.len() {
+            if !table.is_sparse() {
                 continue;
             }
             let mut fresh = StateTable::new(self.empty.clone());
@@ -147,12 +162,28 @@ impl<S: Slots + Clone> Buckets<S> {
         for table in self.live.values_mut() {
             table.rollback();
         }
+        self.count_all();
     }
 
-    /// Bytes held, roughly.
-    #[must_use]
-    pub fn byte_len(&self) -> usize {
-        self.live.values().map(StateTable::byte_len).sum()
+    /// What is held. Costs what changed since the last call, not what there is.
+    pub fn usage(&mut self) -> Usage {
+        for key in std::mem::take(&mut self.uncounted) {
+            if let Some(table) = self.live.get_mut(&key) {
+                let usage = table.usage();
+                self.usage = self.usage + usage - std::mem::replace(&mut table.counted, usage);
+            }
+        }
+        self.usage
+    }
+
+    /// Counts anew, where every table may have changed and none is left to be dropped.
+    fn count_all(&mut self) {
+        self.uncounted.clear();
+        self.usage = Usage::default();
+        for table in self.live.values_mut() {
+            table.counted = table.usage();
+            self.usage += table.counted;
+        }
     }
 
     /// Appends all live tables.
@@ -175,6 +206,7 @@ impl<S: Slots + Clone> Buckets<S> {
                 return Err(Error::state("saved state holds the same bucket twice; it was overwritten"));
             }
         }
+        self.count_all();
         Ok(())
     }
 }

@@ -9,7 +9,9 @@ pub mod aggregate;
 pub mod assign;
 pub mod calendar;
 pub mod early;
+pub mod ends;
 pub mod lost;
+pub mod room;
 pub mod rows;
 pub mod session;
 pub mod sliding;
@@ -20,9 +22,12 @@ use crate::batch::Groups;
 use crate::codec::Reader;
 use crate::error::Result;
 use crate::group::key::KeyCodec;
+use crate::room::{Room, Usage};
+use crate::state::{SLOT_BYTES, Slots};
 use aggregate::{Accumulators, AggregatePlan, Input, Order, Users};
 use assign::Aligned;
 use early::Early;
+use ends::Ends;
 use lost::LostValues;
 use rows::ResultRows;
 use session::{Gaps, SessionWindows};
@@ -60,9 +65,31 @@ pub struct WindowPlan {
     pub updates: bool,
     /// When they do.
     pub early: Early,
+    /// How many entries a lane may hold, where rows beyond it are shed.
+    pub room: Option<Room>,
 }
 
 impl WindowPlan {
+    /// Bytes an entry takes beside its key and what its values grow to.
+    #[must_use]
+    pub fn entry_bytes(&self) -> u64 {
+        let mut empty = no_accumulators(self);
+        empty.push_empty();
+        let slot_bytes = SLOT_BYTES + empty.byte_len() as u64;
+        match self.kind {
+            WindowKind::Aligned(_) => slot_bytes,
+            WindowKind::Session(_) => SLOT_BYTES + SessionWindows::entry_bytes(&empty) as u64,
+            // A total of those before it may be kept with an event.
+            WindowKind::Sliding(_) => slot_bytes + empty.byte_len() as u64 + SlidingWindows::ENTRY_BYTES as u64,
+        }
+    }
+
+    /// How often the key of an entry is held.
+    #[must_use]
+    pub const fn key_copies(&self) -> u64 {
+        if matches!(self.kind, WindowKind::Sliding(_)) { 3 } else { 1 }
+    }
+
     /// Whether rows that left early may be taken back: the bounds of a session change.
     #[must_use]
     pub fn retracts(&self) -> bool {
@@ -91,6 +118,12 @@ impl Arrivals<'_> {
     pub fn key(&self, row: u32) -> (&[u8], u64) {
         self.groups.key(self.groups.of_row[row as usize])
     }
+
+    /// Bytes of the longest group key.
+    #[must_use]
+    pub fn key_len_max(&self) -> usize {
+        self.groups.keys.iter().map(<[u8]>::len).max().unwrap_or_default()
+    }
 }
 
 /// What became of arriving rows.
@@ -104,6 +137,8 @@ pub struct Outcomes {
     pub late: Vec<(u32, i64)>,
     /// Rows in no window.
     pub no_window: u64,
+    /// Rows that would have added an entry for which there is no room.
+    pub full: Vec<u32>,
 }
 
 impl Outcomes {
@@ -113,6 +148,7 @@ impl Outcomes {
         self.missed += later.missed;
         self.late.append(&mut later.late);
         self.no_window += later.no_window;
+        self.full.append(&mut later.full);
     }
 }
 
@@ -120,11 +156,11 @@ impl Outcomes {
 #[derive(Debug)]
 pub enum Windows {
     /// Tumbling, hopping, cumulating, calendar days and the whole window.
-    Aligned(AlignedWindows),
+    Aligned(Box<AlignedWindows>),
     /// Sessions.
-    Session(SessionWindows),
+    Session(Box<SessionWindows>),
     /// The trailing window at each event.
-    Sliding(SlidingWindows),
+    Sliding(Box<SlidingWindows>),
 }
 
 impl Windows {
@@ -132,9 +168,21 @@ impl Windows {
     #[must_use]
     pub fn new(plan: &Arc<WindowPlan>, alone: bool) -> Self {
         match &plan.kind {
-            WindowKind::Aligned(aligned) => Self::Aligned(AlignedWindows::firing(plan.clone(), aligned.clone())),
-            WindowKind::Session(gaps) => Self::Session(SessionWindows::new(plan.clone(), *gaps, alone)),
-            WindowKind::Sliding(trailing) => Self::Sliding(SlidingWindows::new(plan.clone(), *trailing)),
+            WindowKind::Aligned(aligned) => {
+                Self::Aligned(Box::new(AlignedWindows::firing(plan.clone(), aligned.clone())))
+            }
+            WindowKind::Session(gaps) => Self::Session(Box::new(SessionWindows::new(plan.clone(), *gaps, alone))),
+            WindowKind::Sliding(trailing) => Self::Sliding(Box::new(SlidingWindows::new(plan.clone(), *trailing))),
+        }
+    }
+
+    /// The rows that would add an entry for which there is no room, rising; to be left out when rows are counted.
+    /// Sessions, whose rows join what rows before them added, find out as they count.
+    pub fn full(&mut self, arrivals: &Arrivals<'_>) -> Vec<u32> {
+        match self {
+            Self::Aligned(windows) => windows.full(arrivals),
+            Self::Session(_) => Vec::new(),
+            Self::Sliding(windows) => windows.full(arrivals),
         }
     }
 
@@ -260,13 +308,21 @@ impl Windows {
         }
     }
 
-    /// Bytes held, roughly.
-    #[must_use]
-    pub fn byte_len(&self) -> usize {
+    /// Shows the windows that have rows and have not left, but for the whole window, which has no end.
+    pub fn see_open(&self, ends: &mut Ends) {
         match self {
-            Self::Aligned(windows) => windows.byte_len(),
-            Self::Session(windows) => windows.byte_len(),
-            Self::Sliding(windows) => windows.byte_len(),
+            Self::Aligned(windows) => windows.see_open(ends),
+            Self::Session(windows) => windows.see_open(ends),
+            Self::Sliding(windows) => windows.see_open(ends),
+        }
+    }
+
+    /// What is held. An entry is a group in a slice of time, a session, or a group's event of a time.
+    pub fn usage(&mut self) -> Usage {
+        match self {
+            Self::Aligned(windows) => windows.usage(),
+            Self::Session(windows) => windows.usage(),
+            Self::Sliding(windows) => windows.usage(),
         }
     }
 }

@@ -12,10 +12,13 @@ mod trail;
 mod tests;
 
 use super::aggregate::Accumulators;
+use super::ends::Ends;
+use super::room::without_room;
 use super::rows::{ResultRows, RowOf};
 use super::{Arrivals, Outcomes, WindowPlan, no_accumulators};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
+use crate::room::Usage;
 use crate::state::{BucketKey, Buckets, Slots, StateTable, key_hash};
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,10 +49,10 @@ impl Trailing {
         time_ms + self.allowed_lateness_ms
     }
 
-    /// Whether no row that leaves after `watermark_ms` counts the events of `bucket`.
-    const fn is_past(&self, bucket: BucketKey, watermark_ms: i64) -> bool {
+    /// The watermark from which on no row that leaves counts the events of `bucket`.
+    const fn past_at(&self, bucket: BucketKey) -> i64 {
         let last_ms = bucket.time + self.size_ms / BUCKETS_A_WINDOW;
-        self.over_at(last_ms).saturating_add(self.size_ms) <= watermark_ms
+        self.over_at(last_ms).saturating_add(self.size_ms)
     }
 }
 
@@ -62,6 +65,8 @@ pub struct SlidingWindows {
     events: Buckets<Accumulators>,
     /// Time and group of the rows that have not left.
     due: BTreeSet<(i64, Box<[u8]>)>,
+    /// Bytes of the groups of `due` and `trails`, and of the trails.
+    beside_bytes: usize,
     /// Times of each group whose rows have left and that later rows count.
     trails: HashMap<Vec<u8>, Trail>,
     /// The row that is leaving, in slot 0.
@@ -88,12 +93,16 @@ fn group_and_time(key: &[u8]) -> Option<(&[u8], i64)> {
 }
 
 impl SlidingWindows {
+    /// Bytes an entry takes beside its key and values: when its row is due, and its time in the group's trail.
+    pub const ENTRY_BYTES: usize = DUE_BYTES + 2 * size_of::<i64>();
+
     /// No rows yet.
     #[must_use]
     pub fn new(plan: Arc<WindowPlan>, trailing: Trailing) -> Self {
         let events = Buckets::new(no_accumulators(&plan));
         let (due, trails, total) = (BTreeSet::new(), HashMap::new(), no_accumulators(&plan));
-        Self { plan, trailing, events, due, trails, total, fired_ms: i64::MIN, ends: 0, committed: (i64::MIN, 0) }
+        let (fired_ms, committed) = (i64::MIN, (i64::MIN, 0));
+        Self { plan, trailing, events, due, beside_bytes: 0, trails, total, fired_ms, ends: 0, committed }
     }
 
     /// See [`super::Windows::apply`].
@@ -116,6 +125,19 @@ impl SlidingWindows {
         outcomes
     }
 
+    /// See [`super::Windows::full`].
+    pub fn full(&mut self, arrivals: &Arrivals<'_>) -> Vec<u32> {
+        let Some(room) = self.plan.room else { return Vec::new() };
+        let trailing = self.trailing;
+        let entry = |row: u32, key: &mut Vec<u8>| {
+            let time_ms = arrivals.order.event_times_ms[row as usize];
+            event_key(arrivals.key(row).0, time_ms, key);
+            let in_time = trailing.over_at(time_ms) > arrivals.watermarks_ms[row as usize];
+            in_time.then(|| trailing.bucket(time_ms))
+        };
+        without_room(&mut self.events, &room, arrivals, |bucket| trailing.past_at(bucket), entry)
+    }
+
     fn count(&mut self, bucket: BucketKey, arrivals: &Arrivals<'_>, rows: &[u32]) {
         let table = self.events.bucket(bucket);
         let (mut key, mut slots) = (Vec::new(), Vec::with_capacity(rows.len()));
@@ -124,8 +146,8 @@ impl SlidingWindows {
             let time_ms = arrivals.order.event_times_ms[*row as usize];
             event_key(group, time_ms, &mut key);
             let (slot, new) = table.slot_for_update(key_hash(&key), &key);
-            if new {
-                self.due.insert((time_ms, group.into()));
+            if new && self.due.insert((time_ms, group.into())) {
+                self.beside_bytes += group.len() + DUE_BYTES;
             }
             slots.push(slot);
         }
@@ -142,6 +164,7 @@ impl SlidingWindows {
     pub fn fire(&mut self, watermark_ms: i64, out: &mut ResultRows) -> Result<()> {
         while self.next_fire_ms().is_some_and(|over_at_ms| over_at_ms <= watermark_ms) {
             let Some((time_ms, group)) = self.due.pop_first() else { break };
+            self.beside_bytes -= group.len() + DUE_BYTES;
             self.leave(time_ms, &group, out)?;
         }
         self.fired_ms = self.fired_ms.max(watermark_ms);
@@ -152,11 +175,13 @@ impl SlidingWindows {
     /// Appends the row of `group` at `time_ms`, which is later than those that have left.
     fn leave(&mut self, time_ms: i64, group: &[u8], out: &mut ResultRows) -> Result<()> {
         let start_ms = time_ms - self.trailing.size_ms;
+        let known = self.trails.get(group).map_or(0, |trail| trail_bytes(group, trail));
         let trail = self.trails.entry_ref(group).or_default();
         let events = EventsOf { events: &self.events, trailing: self.trailing, group };
         self.total.truncate(0);
         self.total.push_empty();
         trail.advance((start_ms, time_ms), &events, &self.plan, &mut self.total);
+        self.beside_bytes = self.beside_bytes + trail_bytes(group, trail) - known;
         let row = RowOf { bounds: Some((start_ms, time_ms)), revision: i64::from(self.ends), is_final: true };
         out.push(&self.plan, group, &self.total, 0, row)
     }
@@ -164,15 +189,18 @@ impl SlidingWindows {
     /// Drops the buckets of which no row is left to count them, and the ends of trails in them.
     fn forget(&mut self) {
         let (trailing, fired_ms) = (self.trailing, self.fired_ms);
-        let past = self.events.iter().map(|(bucket, _)| bucket).take_while(|it| trailing.is_past(*it, fired_ms));
+        let past = self.events.iter().map(|(bucket, _)| bucket).take_while(|it| trailing.past_at(*it) <= fired_ms);
         for bucket in past.collect::<Vec<_>>() {
             let from_ms = bucket.time + trailing.size_ms / BUCKETS_A_WINDOW + 1;
             let keys = self.events.get(bucket).map(|table| (0..table.len() as u32).map(|slot| table.key(slot)));
             for (group, _) in keys.into_iter().flatten().filter_map(group_and_time) {
                 let events = EventsOf { events: &self.events, trailing, group };
-                let empty = self.trails.get_mut(group).is_some_and(|trail| trail.begin(from_ms, &events, &self.plan));
-                if empty {
+                let Some(trail) = self.trails.get_mut(group) else { continue };
+                self.beside_bytes -= trail_bytes(group, trail);
+                if trail.begin(from_ms, &events, &self.plan) {
                     self.trails.remove(group);
+                } else {
+                    self.beside_bytes += trail_bytes(group, trail);
                 }
             }
             self.events.drop_bucket(bucket);
@@ -182,11 +210,11 @@ impl SlidingWindows {
     /// See [`super::Windows::fire_at_end`].
     pub fn fire_at_end(&mut self, out: &mut ResultRows) -> Result<()> {
         // The rows stay due: the clock did not move. Trails go on from where they are and come back here.
-        let trails = self.trails.clone();
+        let (trails, beside_bytes) = (self.trails.clone(), self.beside_bytes);
         for (time_ms, group) in self.due.clone() {
             self.leave(time_ms, &group, out)?;
         }
-        self.trails = trails;
+        (self.trails, self.beside_bytes) = (trails, beside_bytes);
         self.ends += 1;
         Ok(())
     }
@@ -214,6 +242,9 @@ impl SlidingWindows {
         for (time_ms, group) in left {
             self.trails.entry_ref(group).or_default().note(time_ms);
         }
+        let due = self.due.iter().map(|(_, group)| group.len() + DUE_BYTES);
+        let trails = self.trails.iter().map(|(group, trail)| trail_bytes(group, trail));
+        self.beside_bytes = due.chain(trails).sum();
     }
 
     /// See [`super::Windows::seal`].
@@ -267,13 +298,26 @@ impl SlidingWindows {
         self.due.len()
     }
 
-    /// See [`super::Windows::byte_len`].
-    #[must_use]
-    pub fn byte_len(&self) -> usize {
-        let due = self.due.len() * (size_of::<(i64, Box<[u8]>)>() + 16);
-        let trails = self.trails.values().map(Trail::byte_len).sum::<usize>();
-        self.events.byte_len() + due + trails + self.trails.len() * size_of::<(Vec<u8>, Trail)>()
+    /// See [`super::Windows::see_open`].
+    pub fn see_open(&self, ends: &mut Ends) {
+        for (time_ms, group) in &self.due {
+            let bounds = (time_ms - self.trailing.size_ms, *time_ms);
+            ends.see(bounds, self.trailing.over_at(*time_ms), |keys| keys(group));
+        }
     }
+
+    /// See [`super::Windows::usage`].
+    pub fn usage(&mut self) -> Usage {
+        self.events.usage() + Usage::bytes(self.beside_bytes)
+    }
+}
+
+/// Bytes of an entry of `due` beside its group, in nodes three quarters full.
+const DUE_BYTES: usize = size_of::<(i64, Box<[u8]>)>() * 4 / 3;
+
+fn trail_bytes(group: &[u8], trail: &Trail) -> usize {
+    // A place in the map, of which half are used.
+    2 * size_of::<(Vec<u8>, Trail)>() + group.len() + trail.byte_len()
 }
 
 /// The events of a group.

@@ -4,9 +4,11 @@
 //! when the watermark passes a window's end, or at a commit with `updates`. Invariant: a bucket
 //! stays until the last window it feeds is over at the purge watermark.
 
+mod admitted;
 mod blocks;
 mod early;
 mod merge;
+mod open;
 
 use super::aggregate::Accumulators;
 use super::assign::{Aligned, Assigned, Assigner};
@@ -35,6 +37,8 @@ pub struct AlignedWindows {
     revisions: Buckets<Revisions>,
     /// Keys changed since rows left early, by slice; only where they leave by the clock.
     changed: Option<Buckets<NoValue>>,
+    /// Keys let in, by slice; only where rows are shed and these windows are merged elsewhere.
+    admitted: Option<Buckets<NoValue>>,
     /// Watermark of the last fire: windows over at it have left.
     fired_ms: i64,
     /// Watermark of the last purge: buckets whose windows are all over at it are gone.
@@ -104,6 +108,7 @@ impl AlignedWindows {
             blocks: Blocks::new(&windows),
             revisions: Buckets::new(Revisions::default()),
             changed: None,
+            admitted: plan.room.map(|_| Buckets::new(NoValue)),
             plan,
             windows,
             fired_ms: i64::MIN,
@@ -124,6 +129,7 @@ impl AlignedWindows {
             self.count(*bucket, arrivals, rows, &mut slots);
         }
         self.note_changed(arrivals.groups, &buckets);
+        self.note_admitted(arrivals.groups, &buckets);
         outcomes
     }
 
@@ -381,7 +387,7 @@ impl AlignedWindows {
         self.slices.rollback();
         self.blocks.iter_mut().for_each(Blocks::clear);
         self.revisions.rollback();
-        self.changed.iter_mut().for_each(Buckets::rollback);
+        self.changed.iter_mut().chain(&mut self.admitted).for_each(Buckets::rollback);
         self.row_counts.clear();
         self.ended = false;
         (self.fired_ms, self.purged_ms, self.ends) = self.committed;
@@ -421,14 +427,6 @@ impl AlignedWindows {
     #[must_use]
     pub fn open_windows(&self) -> usize {
         self.unfired(i64::MAX).len()
-    }
-
-    /// See [`super::Windows::byte_len`].
-    #[must_use]
-    pub fn byte_len(&self) -> usize {
-        let blocks = self.blocks.as_ref().map_or(0, Blocks::byte_len);
-        let changed = self.changed.as_ref().map_or(0, Buckets::byte_len);
-        self.slices.byte_len() + blocks + self.revisions.byte_len() + changed
     }
 }
 

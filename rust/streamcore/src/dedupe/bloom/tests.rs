@@ -23,7 +23,7 @@ fn apply(bloom: &mut Bloom, events: &[Event], cut: usize) -> Vec<Judged> {
     let mut judged = Vec::new();
     for batch in events.chunks(cut) {
         let arrivals: Vec<Arrival> = batch.iter().copied().map(arrival).collect();
-        bloom.judge(&arrivals, &mut judged);
+        bloom.judge(&arrivals, None, &mut judged);
         batch.iter().for_each(|event| bloom.forget(event.2));
     }
     judged
@@ -32,7 +32,7 @@ fn apply(bloom: &mut Bloom, events: &[Event], cut: usize) -> Vec<Judged> {
 fn exactly(events: &[Event]) -> Vec<Judged> {
     let (mut exact, mut judged) = (Exact::new(Horizon::new(800)), Vec::new());
     let arrivals: Vec<Arrival> = events.iter().copied().map(arrival).collect();
-    exact.judge(&arrivals, &mut judged).expect("room");
+    exact.judge(&arrivals, None, &mut judged).expect("room");
     judged
 }
 
@@ -104,7 +104,7 @@ fn dropped(bloom: &mut Bloom, per_generation: u64, generations: u64) -> u64 {
     for id in 0..generations * per_generation {
         let time_ms = (id * 100 / per_generation) as i64;
         let mut judged = Vec::new();
-        bloom.judge(&[arrival((id, time_ms, time_ms - 101))], &mut judged);
+        bloom.judge(&[arrival((id, time_ms, time_ms - 101))], None, &mut judged);
         dropped += u64::from(judged == [Judged::Duplicate]);
         if id % 64 == 0 {
             bloom.forget(time_ms - 101);

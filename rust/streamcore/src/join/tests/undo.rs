@@ -168,7 +168,7 @@ fn buffers_hold_what_is_needed_and_give_memory_back_without_a_commit() {
         };
         driver.push(Side::Left, &rows(0), &mut out);
         driver.push(Side::Right, &rows(0), &mut out);
-        most = most.max(driver.join.byte_len());
+        most = most.max(driver.join.usage().bytes);
         if start % 50_000 == 0 {
             driver.join.seal();
             driver.join.commit();
@@ -189,7 +189,7 @@ fn keys_met_once_are_forgotten_within_an_epoch() {
         let rows: Rows = (start..start + 500).map(row).collect();
         driver.push(Side::Left, &rows, &mut out);
         driver.push(Side::Right, &rows, &mut out);
-        most = most.max(driver.join.byte_len());
+        most = most.max(driver.join.usage().bytes);
     }
     assert!(most < 4_000_000, "{most} bytes");
     driver.end(&mut out);
@@ -211,7 +211,7 @@ fn a_table_whose_rows_are_replaced_for_ever_stays_small() {
         driver.join.commit();
     }
     assert_eq!(driver.join.buffered(), [0, 500]);
-    assert!(driver.join.byte_len() < 2_000_000, "{} bytes", driver.join.byte_len());
+    assert!(driver.join.usage().bytes < 2_000_000, "{} bytes", driver.join.usage().bytes);
     let row = Row { number: 7, key: Some("499".to_owned()), time_ms: 0, is_delete: false };
     driver.push(Side::Left, &[row], &mut out);
     assert_eq!(out, [(0, Some(7), Some(199_999))]);

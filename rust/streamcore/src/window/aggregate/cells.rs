@@ -11,6 +11,9 @@ use crate::prefetch::prefetch;
 use crate::state::Slots;
 use xxhash_rust::xxh3::xxh3_64;
 
+/// What a small piece of memory takes beside its bytes, about: the allocator's own, and what it rounds up to.
+pub(super) const ALLOCATION_BYTES: usize = 16;
+
 /// What one slot holds for one aggregate. The default is the value of no rows.
 pub(super) trait Cell: Clone + Default {
     /// Kind and version of the saved form: the first byte of each cell. Never given another meaning.

@@ -5,7 +5,7 @@
 //! rows alone, not on their order of arrival or how partials were merged.
 
 use super::AggregatePlan;
-use super::cells::Cell;
+use super::cells::{ALLOCATION_BYTES, Cell};
 use super::extreme::{Place, Placed, Value};
 use super::stored::Stored;
 use crate::batch::{DataType, Scalar};
@@ -92,6 +92,8 @@ impl Cell for Collected {
     }
 
     fn heap_len(&self) -> usize {
-        size_of_val(self.rows.as_slice()) + self.text_bytes
+        let own = if self.rows.is_empty() { 0 } else { ALLOCATION_BYTES };
+        // What is reserved is most of a list that grows.
+        self.rows.capacity() * size_of::<Row>() + self.text_bytes + own
     }
 }

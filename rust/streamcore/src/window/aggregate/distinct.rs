@@ -6,7 +6,7 @@
 //! there is one, finds exactly those. A set only grows, so its mark is its length.
 
 use super::AggregatePlan;
-use super::cells::Cell;
+use super::cells::{ALLOCATION_BYTES, Cell};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use hashbrown::HashTable;
@@ -126,7 +126,8 @@ impl Cell for Distinct {
     fn heap_len(&self) -> usize {
         // an entry of the index takes a position and a control byte, at a load of 7/16 to 7/8
         let index_bytes = if self.index.is_some() { 8 * self.len() } else { 0 };
-        size_of_val(self.fingerprints.as_slice()) + index_bytes
+        let own = if self.fingerprints.is_empty() { 0 } else { ALLOCATION_BYTES };
+        size_of_val(self.fingerprints.as_slice()) + index_bytes + own
     }
 }
 

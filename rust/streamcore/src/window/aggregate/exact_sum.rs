@@ -7,6 +7,7 @@
 //! similar size cost three to five chunks instead of 67. `number` holds one for each slot; `digits`
 //! rounds it. Invariant: each chunk stays within `(pending + 1) * 2^32`, so no chunk overflows.
 
+use super::cells::ALLOCATION_BYTES;
 use super::digits::Digits;
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
@@ -205,7 +206,8 @@ impl ExactSum {
 
     /// Bytes held outside the struct.
     pub fn heap_len(&self) -> usize {
-        size_of_val(self.chunks.as_slice())
+        let own = if self.chunks.is_empty() { 0 } else { ALLOCATION_BYTES };
+        size_of_val(self.chunks.as_slice()) + own
     }
 
     /// Appends the canonical form: flags, then place, number of digits and the digits.

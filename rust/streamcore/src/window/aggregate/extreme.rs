@@ -4,7 +4,7 @@
 //! the winner does not depend on which came first. Floats order as numbers with `-0.0` before `0.0`
 //! and NaN, of which there is one, above all.
 
-use super::cells::Cell;
+use super::cells::{ALLOCATION_BYTES, Cell};
 use super::{AggregatePlan, Function};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
@@ -204,7 +204,7 @@ impl Value for Vec<u8> {
     }
 
     fn heap_len(&self) -> usize {
-        self.len()
+        self.len() + ALLOCATION_BYTES
     }
 }
 

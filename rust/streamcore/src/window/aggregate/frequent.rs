@@ -6,7 +6,7 @@
 //! order of arrival and of merges left.
 
 use super::AggregatePlan;
-use super::cells::Cell;
+use super::cells::{ALLOCATION_BYTES, Cell};
 use super::extreme::{Value, flag};
 use super::stored::{Stored, encode_scalar, misfit};
 use crate::batch::{DataType, Scalar};
@@ -142,8 +142,8 @@ impl Cell for Frequent {
     }
 
     fn heap_len(&self) -> usize {
-        // an entry takes a key, a count and a control byte, at a load of 7/16 to 7/8
-        self.key_bytes + self.counts.len() * 32
+        // an entry takes where its key is, a count and a control byte, at a load of 7/16 to 7/8
+        self.key_bytes + self.counts.len() * (ALLOCATION_BYTES + 40)
     }
 }
 

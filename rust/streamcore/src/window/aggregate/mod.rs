@@ -105,7 +105,7 @@ impl Feed<'_> {
 #[derive(Debug, Clone)]
 pub struct Accumulators {
     /// The plans, in the order of the result's columns; they never change.
-    plans: Vec<AggregatePlan>,
+    plans: Arc<[AggregatePlan]>,
     /// For each plan its cells, all with [`Accumulators::len`] slots.
     columns: Vec<Typed>,
     /// The functions of the plans that are the user's; none where none is.
@@ -121,7 +121,8 @@ impl Accumulators {
     /// Accumulators for `plans`, without a slot.
     #[must_use]
     pub fn new(plans: &[AggregatePlan]) -> Self {
-        Self { plans: plans.to_vec(), columns: plans.iter().copied().map(Typed::new).collect(), users: None, len: 0 }
+        let columns = plans.iter().copied().map(Typed::new).collect();
+        Self { plans: plans.into(), columns, users: None, len: 0 }
     }
 
     /// The same with the functions of plans that are the user's.
@@ -150,7 +151,7 @@ impl Accumulators {
     pub fn update(&mut self, slots: &[u32], rows: &[u32], inputs: &[Input<'_>], order: &Order<'_>) {
         assert_eq!(slots.len(), rows.len(), "each row goes to one slot");
         assert_eq!(inputs.len(), self.plans.len(), "each aggregate has one input");
-        for ((column, plan), input) in self.columns.iter_mut().zip(&self.plans).zip(inputs) {
+        for ((column, plan), input) in self.columns.iter_mut().zip(&*self.plans).zip(inputs) {
             let feed = Feed { slots, rows, condition: input.condition, order };
             column.update(plan, &feed, input);
         }
@@ -183,10 +184,16 @@ impl Accumulators {
     /// When `other` was made for other plans.
     pub fn merge(&mut self, slot: u32, other: &Self, other_slot: u32) {
         assert_eq!(self.plans, other.plans, "partials of one window step have one plan");
-        for ((column, plan), others) in self.columns.iter_mut().zip(&self.plans).zip(&other.columns) {
+        for ((column, plan), others) in self.columns.iter_mut().zip(&*self.plans).zip(&other.columns) {
             column.merge(slot, others, other_slot, plan);
         }
         self.merge_down(States::is_long, &[slot]);
+    }
+
+    /// Bytes held beside the struct, roughly: for accumulators that are themselves one of many.
+    #[must_use]
+    pub fn heap_len(&self) -> usize {
+        self.columns.len() * size_of::<Typed>() + self.byte_len()
     }
 
     /// Appends aggregate `index` of `slot` to `out`, which is of type `plans[index].output`. Sums and
@@ -235,7 +242,7 @@ impl Slots for Accumulators {
     }
 
     fn decode(&mut self, slot: u32, saved: &mut Reader<'_>) -> Result<()> {
-        for (column, plan) in self.columns.iter_mut().zip(&self.plans) {
+        for (column, plan) in self.columns.iter_mut().zip(&*self.plans) {
             column.slots_mut().decode(slot, saved)?;
             column.check(plan, slot)?;
         }

@@ -5,7 +5,7 @@
 //! follows from the order of its rows alone, never from how they were cut into batches.
 
 use super::AggregatePlan;
-use super::cells::Cell;
+use super::cells::{ALLOCATION_BYTES, Cell};
 use super::extreme::Value;
 use super::stored::{Stored, encode_scalar};
 use crate::batch::{Column, DataType, Scalar};
@@ -166,7 +166,9 @@ impl Cell for States {
     }
 
     fn heap_len(&self) -> usize {
-        size_of_val(self.entries.as_slice()) + self.state_bytes + self.failure.as_ref().map_or(0, |detail| detail.len())
+        let own = if self.entries.is_empty() { 0 } else { ALLOCATION_BYTES };
+        let states = self.entries.capacity() * size_of::<Entry>() + self.entries.len() * ALLOCATION_BYTES;
+        states + own + self.state_bytes + self.failure.as_ref().map_or(0, |detail| detail.len())
     }
 }
 

@@ -3,6 +3,7 @@
 //! `chosen` and `collected` hold them, `frequent` their saved form. Invariant: as in `extreme`, values
 //! of one type have a total order and equal values are the same bytes: one NaN, above all numbers.
 
+use super::cells::ALLOCATION_BYTES;
 use super::extreme::{Value, flag, one_nan};
 use crate::batch::{DataType, Scalar};
 use crate::codec::{Reader, Write};
@@ -133,6 +134,6 @@ impl Value for Stored {
     }
 
     fn heap_len(&self) -> usize {
-        if let Self::Bytes(bytes) = self { bytes.len() } else { 0 }
+        if let Self::Bytes(bytes) = self { bytes.len() + ALLOCATION_BYTES } else { 0 }
     }
 }

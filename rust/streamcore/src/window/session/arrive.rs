@@ -21,7 +21,8 @@ impl SessionWindows {
     /// Counts rows.
     pub fn apply(&mut self, arrivals: &Arrivals<'_>) -> Outcomes {
         let (mut outcomes, mut fed) = (Outcomes::default(), Fed::default());
-        let plain = self.plain_rows(arrivals);
+        let room = self.tight_room(arrivals);
+        let plain = if room.is_some() { Vec::new() } else { self.plain_rows(arrivals) };
         let slots = SlotCache::new(arrivals.groups).slots(self.sessions.bucket(BUCKET), &plain);
         let mut next = 0;
         for row in arrivals.rows {
@@ -44,10 +45,14 @@ impl SessionWindows {
             }
             // Its aggregates may move.
             self.feed(&mut fed, arrivals);
-            let event = self.event(arrivals, *row);
-            match self.count(arrivals.key(*row), event, watermark_ms) {
-                None => outcomes.applied += 1,
-                Some(over_at_ms) => outcomes.late.push((*row, over_at_ms)),
+            let (key, event) = (arrivals.key(*row), self.event(arrivals, *row));
+            if let Some(over_at_ms) = self.late(key, &event, watermark_ms) {
+                outcomes.late.push((*row, over_at_ms));
+            } else if room.is_some_and(|room| self.is_full(&room, key, time_ms, watermark_ms)) {
+                outcomes.full.push(*row);
+            } else {
+                self.count(key, event, watermark_ms);
+                outcomes.applied += 1;
             }
         }
         self.feed(&mut fed, arrivals);
@@ -87,6 +92,7 @@ impl SessionWindows {
             let id = slots.start(slot, time_ms, cell, lane);
             slots.set_due(id, gaps.over_at(time_ms));
             self.due.push(gaps.over_at(time_ms), id);
+            self.key_bytes += table.key(slot).len() as u64;
             return Some(id);
         };
         let node = slots.node(id);
@@ -120,8 +126,8 @@ impl SessionWindows {
     }
 
     /// Joins an event to the sessions of its key (with its hash) that it touches and that are not over at
-    /// `watermark_ms`; when it is late, the watermark from which on it is.
-    fn count(&mut self, (key, hash): (&[u8], u64), event: Session, watermark_ms: i64) -> Option<i64> {
+    /// `watermark_ms`. It is not late.
+    fn count(&mut self, (key, hash): (&[u8], u64), event: Session, watermark_ms: i64) {
         let gaps = self.gaps;
         let joined = |slots: &SessionSlots, slot: u32, piece: &Session| {
             let from_ms = (piece.start_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms));
@@ -129,13 +135,9 @@ impl SessionWindows {
             let (id, node) = slots.lasting(slot, from_ms).first().map(|id| (*id, slots.node(*id)))?;
             gaps.touch((node.start_ms, node.last_ms), (piece.start_ms, piece.last_ms)).then_some(id)
         };
-        if let Some(over_at) = self.late((key, hash), &event, watermark_ms) {
-            return Some(over_at);
-        }
         self.join((key, hash), event, joined, |piece, session| {
             piece.absorb(session, |left, right| gaps.touch(left, right));
         });
-        None
     }
 
     /// The watermark from which on `event` is late, if that is at or before `watermark_ms`.
@@ -152,7 +154,7 @@ impl SessionWindows {
 
     /// The first and last event of what an event becomes with the sessions not over that it touches; `None`
     /// where it touches none.
-    fn touched(&self, (key, hash): (&[u8], u64), time_ms: i64, watermark_ms: i64) -> Option<(i64, i64)> {
+    pub(super) fn touched(&self, (key, hash): (&[u8], u64), time_ms: i64, watermark_ms: i64) -> Option<(i64, i64)> {
         let (gaps, table) = (self.gaps, self.table()?);
         let from_ms = (time_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms));
         let lasting = table.slots().lasting(table.find(hash, key)?, from_ms).iter();

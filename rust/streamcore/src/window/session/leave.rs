@@ -10,6 +10,7 @@ use super::{Closed, Gaps, SessionWindows};
 use crate::error::Result;
 use crate::state::Slots;
 use crate::window::aggregate::Accumulators;
+use crate::window::ends::Ends;
 use crate::window::rows::{ResultRows, RowOf};
 use std::borrow::Cow;
 
@@ -46,6 +47,26 @@ type Order<'s> = (i64, i64, &'s [u8], i64, bool);
 const AT_ONCE: (i64, i64) = (i64::MIN, i64::MAX);
 
 impl SessionWindows {
+    /// See [`crate::window::Windows::see_open`].
+    pub fn see_open(&self, ends: &mut Ends) {
+        let Some(table) = self.table() else { return };
+        for id in self.all() {
+            let node = table.slots().node(id);
+            let (key, over_at_ms) = (table.key(node.slot), self.gaps.over_at(node.last_ms));
+            if self.gaps.cut(node.start_ms, node.last_ms).is_none() {
+                ends.see(self.gaps.bounds(node), over_at_ms, |keys| keys(key));
+                continue;
+            }
+            let session = table.slots().copy(id);
+            for (bounds, _) in self.gaps.pieces(&session) {
+                // A part leaves alone once the session goes on behind it, where no other lane's are merged in.
+                let is_apart = self.alone && bounds.1 <= session.last_ms;
+                let over_at_ms = if is_apart { bounds.1 - 1 + self.gaps.allowed_lateness_ms } else { over_at_ms };
+                ends.see(bounds, over_at_ms, |keys| keys(key));
+            }
+        }
+    }
+
     /// Appends the rows of sessions that are over.
     ///
     /// Rows are in the order in which a clock that moves by single milliseconds would let them go, so that how far

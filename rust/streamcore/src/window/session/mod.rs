@@ -15,7 +15,9 @@ mod cut_tests;
 mod due;
 mod gaps;
 mod leave;
+mod more;
 mod pieces;
+mod room;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -72,6 +74,10 @@ pub struct SessionWindows {
     /// When to look at which session: an entry for each, no later than its first piece is over. Rebuilt from the
     /// sessions after a rollback or load.
     due: Due,
+    /// Sessions that were over before the clock was told to have passed them: room was asked for meanwhile.
+    over: Vec<Closed>,
+    /// Bytes of the keys of all sessions.
+    key_bytes: u64,
     /// Pieces leave when they are over: no other lane's sessions are to be merged in.
     alone: bool,
     /// Watermark of the last fire; tells when early rows leave.
@@ -90,7 +96,8 @@ impl SessionWindows {
         empty.push_empty();
         let sessions = Buckets::new(SessionSlots::new(empty));
         let (fired_ms, due) = (i64::MIN, Due::new((gaps.gap_ms + gaps.allowed_lateness_ms) / STRETCHES));
-        Self { sessions, plan, gaps, due, alone, fired_ms, ends: 0, committed: (i64::MIN, 0) }
+        let committed = (i64::MIN, 0);
+        Self { sessions, plan, gaps, due, over: Vec::new(), key_bytes: 0, alone, fired_ms, ends: 0, committed }
     }
 
     /// See [`super::Windows::apply`].
@@ -129,13 +136,16 @@ impl SessionWindows {
         let slots = table.slots_mut();
         while let Some(session) = joined(slots, slot, &piece).map(|id| slots.take(id)) {
             absorb(&mut piece, &session);
+            self.key_bytes -= key.len() as u64;
         }
         self.put(slot, &piece);
     }
 
     /// Puts `session` into `slot`, after the table was touched; gives its number.
     fn put(&mut self, slot: u32, session: &Session) -> u32 {
-        let slots = self.sessions.bucket(BUCKET).slots_mut();
+        let table = self.sessions.bucket(BUCKET);
+        self.key_bytes += table.key(slot).len() as u64;
+        let slots = table.slots_mut();
         let id = slots.put(slot, session);
         let due_ms =
             if self.alone { self.gaps.first_over_at(slots.node(id)).0 } else { self.gaps.over_at(session.last_ms) };
@@ -176,7 +186,7 @@ impl SessionWindows {
     pub fn fire(&mut self, watermark_ms: i64, awaits: impl Fn(&Closed) -> bool, out: &mut ResultRows) -> Result<()> {
         let early = self.early_at(watermark_ms);
         let (over, pieces) = self.take_due(watermark_ms);
-        if self.alone && pieces.is_empty() && self.are_plain(&over) {
+        if self.alone && pieces.is_empty() && self.over.is_empty() && self.are_plain(&over) {
             self.emit_plain(over.clone(), out)?;
             over.into_iter().for_each(|id| self.remove(id));
         } else {
@@ -195,7 +205,8 @@ impl SessionWindows {
 
     /// Takes out sessions that are `over`; they and `pieces` are closed but for those that somebody `awaits`.
     fn close_those(&mut self, over: Vec<u32>, pieces: Vec<Closed>, awaits: impl Fn(&Closed) -> bool) -> Vec<Closed> {
-        let mut all = pieces;
+        let mut all = std::mem::take(&mut self.over);
+        all.extend(pieces);
         all.extend(over.into_iter().map(|id| self.take(id).1));
         // Rows of one key and the same bounds leave in this order, in whatever order their sessions were found to be over.
         all.sort_by(|left, right| left.order().cmp(&right.order()));
@@ -250,13 +261,16 @@ impl SessionWindows {
         let slot = table.slots().node(id).slot;
         table.touch(slot);
         let key = table.key(slot).to_vec();
+        self.key_bytes -= key.len() as u64;
         (slot, Closed { key, session: table.slots_mut().take(id) })
     }
 
     /// Drops session `id`.
     fn remove(&mut self, id: u32) {
         let table = self.sessions.bucket(BUCKET);
-        table.touch(table.slots().node(id).slot);
+        let slot = table.slots().node(id).slot;
+        table.touch(slot);
+        self.key_bytes -= table.key(slot).len() as u64;
         table.slots_mut().remove(id);
     }
 
@@ -307,6 +321,16 @@ impl SessionWindows {
         self.sessions.get(BUCKET)
     }
 
+    /// Works out anew what follows from the sessions.
+    fn rebuild(&mut self) {
+        self.over.clear();
+        let keys = self.table().into_iter().flat_map(|table| {
+            (0..table.len() as u32).map(|slot| table.slots().list(slot).len() * table.key(slot).len())
+        });
+        self.key_bytes = keys.sum::<usize>() as u64;
+        self.rebuild_due();
+    }
+
     fn rebuild_due(&mut self) {
         self.due.clear();
         let (gaps, all) = (self.gaps, self.all());
@@ -350,7 +374,7 @@ impl SessionWindows {
     pub fn rollback(&mut self) {
         (self.fired_ms, self.ends) = self.committed;
         self.sessions.rollback();
-        self.rebuild_due();
+        self.rebuild();
     }
 
     /// See [`super::Windows::save`].
@@ -374,7 +398,7 @@ impl SessionWindows {
         if !keys.into_iter().flatten().all(|key| self.plan.key.is_valid(key)) {
             return Err(Error::state("saved sessions hold a key of other columns; the state is of another pipeline"));
         }
-        self.rebuild_due();
+        self.rebuild();
         Ok(())
     }
 
@@ -382,11 +406,5 @@ impl SessionWindows {
     #[must_use]
     pub fn open_windows(&self) -> usize {
         self.table().map_or(0, |table| table.slots().count())
-    }
-
-    /// See [`super::Windows::byte_len`].
-    #[must_use]
-    pub fn byte_len(&self) -> usize {
-        self.sessions.byte_len() + self.due.byte_len()
     }
 }

@@ -6,9 +6,9 @@
 //! Invariant: the list of a key is sorted by its sessions' last events: those over come first, and what may join an
 //! event is next to one another.
 
+use super::more::More;
 use super::pieces::{Pieces, digest_of_cell};
 use super::value::{Link, Session, digest_of_session};
-use super::written::Written;
 use crate::codec::{Reader, Write};
 use crate::error::Result;
 use crate::prefetch::prefetch;
@@ -68,36 +68,6 @@ pub const AHEAD: usize = 8;
 /// It was there at the last commit.
 const SETTLED: u32 = u32::MAX;
 
-/// What most sessions do not have.
-#[derive(Debug, Clone)]
-struct More {
-    links: Vec<Link>,
-    later: Vec<(i64, Accumulators)>,
-    changed: bool,
-    written: Option<Box<Written>>,
-}
-
-impl More {
-    /// Of a session that is not plain.
-    fn of(session: &Session, later: &[(i64, Accumulators)]) -> Option<Box<Self>> {
-        let Session { start_ms, last_ms, links, changed, written, .. } = session;
-        let plain = |link: &Link| {
-            let Link { first_ms, last_ms: to_ms, clock_ms, .. } = link;
-            first_ms == start_ms && to_ms == last_ms && *clock_ms == i64::MIN
-        };
-        let is_plain = matches!(&links[..], [link] if plain(link)) && later.is_empty() && !changed && written.is_none();
-        (!is_plain).then(|| {
-            let (links, later, written) = (links.clone(), later.to_vec(), written.clone());
-            Box::new(Self { links, later, changed: *changed, written })
-        })
-    }
-
-    fn byte_len(&self, piece: usize) -> usize {
-        let written = self.written.as_ref().map_or(0, |written| written.byte_len());
-        size_of::<Self>() + self.links.len() * size_of::<Link>() + self.later.len() * piece + written
-    }
-}
-
 /// Numbers of the sessions of a key, by last event, first event and age.
 #[derive(Debug, Clone, Default)]
 struct List {
@@ -105,6 +75,9 @@ struct List {
     /// No session here is longer, ms.
     longest_ms: i64,
 }
+
+/// Bytes of a key with one plain session, beside the key and its values.
+pub const KEY_BYTES: usize = size_of::<List>() + size_of::<Node>();
 
 /// Bounds of a session as of the last commit, and where the mark of its aggregates ends.
 #[derive(Debug, Clone, Copy)]
@@ -140,6 +113,8 @@ pub struct SessionSlots {
     blank: Vec<u8>,
     /// Bytes of what plain sessions do not have.
     more_bytes: usize,
+    /// Lists that are not empty.
+    filled: usize,
 }
 
 impl SessionSlots {
@@ -162,6 +137,7 @@ impl SessionSlots {
             empty,
             blank,
             more_bytes: 0,
+            filled: 0,
         }
     }
 
@@ -362,6 +338,7 @@ impl SessionSlots {
         self.count_more(id, true);
         let list = &mut self.lists[slot];
         list.longest_ms = if list.ids.is_empty() { length_ms } else { list.longest_ms.max(length_ms) };
+        self.filled += usize::from(list.ids.is_empty());
         list.ids.insert(at, id);
     }
 
@@ -374,13 +351,14 @@ impl SessionSlots {
         self.count_more(id, false);
         self.nodes[id as usize].due_ms = i64::MIN;
         self.lists[slot].ids.remove(at);
+        self.filled -= usize::from(self.lists[slot].ids.is_empty());
     }
 
     /// Counts what session `id` has and plain ones have not, in or out.
     fn count_more(&mut self, id: u32, added: bool) {
         let node = &self.nodes[id as usize];
         let Some(more) = &node.more else { return };
-        let (bytes, entry) = (more.byte_len(self.empty.byte_len() + size_of::<Accumulators>()), (node.slot, id));
+        let (bytes, entry) = (more.byte_len(self.empty.heap_len() + size_of::<(i64, Accumulators)>()), (node.slot, id));
         if added {
             self.more_bytes += bytes;
             if more.changed {
@@ -483,12 +461,16 @@ impl Slots for SessionSlots {
         Ok(())
     }
     fn byte_len(&self) -> usize {
-        let spilled: usize = self.changed.len() * 8 + self.more_bytes + self.marks.len();
-        let marked = self.marked.len() * size_of::<Marked>() + (self.made.len() + self.taken.len()) * 4;
         let nodes = self.nodes.len() * size_of::<Node>() + self.free.len() * 4;
-        self.lists.len() * size_of::<List>() + nodes + self.values.byte_len() + marked + spilled
+        self.lists.len() * size_of::<List>() + nodes + self.values.byte_len() + self.changed.len() * 8 + self.more_bytes
+    }
+    fn undo_len(&self) -> usize {
+        self.marks.len() + self.marked.len() * size_of::<Marked>() + (self.made.len() + self.taken.len()) * 4
     }
     fn is_vacant(&self, slot: u32) -> bool {
         self.list(slot).is_empty()
+    }
+    fn vacant(&self) -> usize {
+        self.lists.len() - self.filled
     }
 }

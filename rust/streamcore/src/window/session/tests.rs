@@ -30,6 +30,7 @@ pub fn windows(gaps: Gaps, alone: bool) -> SessionWindows {
         lost: LostValues::of(8),
         updates: false,
         early: Early::default(),
+        room: None,
     };
     SessionWindows::new(Arc::new(plan), gaps, alone)
 }

@@ -30,6 +30,7 @@ fn windows(trailing: Trailing, with_sets: bool) -> SlidingWindows {
         lost: LostValues::of(8),
         updates: false,
         early: Early::default(),
+        room: None,
     };
     SlidingWindows::new(Arc::new(plan), trailing)
 }

@@ -104,7 +104,7 @@ impl Blocks {
 
     /// Bytes held.
     pub fn byte_len(&self) -> usize {
-        self.by_start.values().map(|block| block.table.byte_len()).sum()
+        self.by_start.values().map(|block| block.table.usage().bytes as usize).sum()
     }
 }
 

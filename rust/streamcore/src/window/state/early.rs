@@ -27,7 +27,7 @@ impl AlignedWindows {
     #[must_use]
     pub fn firing(plan: Arc<WindowPlan>, windows: Aligned) -> Self {
         let changed = plan.early.every_ms.map(|_| Buckets::new(NoValue));
-        Self { changed, ..Self::new(plan, windows) }
+        Self { changed, admitted: None, ..Self::new(plan, windows) }
     }
 
     /// See [`crate::window::Windows::early_at`].

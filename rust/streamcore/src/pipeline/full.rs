@@ -1,0 +1,130 @@
+//! What a pipeline holds, step by step, and the end of a run that would hold too much.
+//!
+//! `pipeline.rs` asks after whatever adds state. Where rows are shed, each lane keeps within the bound by itself; what is
+//! asked here is then only whether values, or windows that wait for other lanes, have outgrown what all lanes may hold.
+//! Invariant: an epoch after which the state is beyond its bound is never sealed.
+
+use super::{OutputBatch, Pipeline};
+use crate::combine::Combine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::joining::Joining;
+use crate::plan::StatefulStep;
+use crate::room::Usage;
+use crate::spec::OnFullSpec;
+
+/// Part of the bound on bytes that undoing the epoch may take before it is to be committed.
+const UNDO_SHARE: u64 = 4;
+
+impl Pipeline {
+    /// What each step that keeps state holds, in all lanes and where they meet.
+    pub fn usages(&mut self) -> Vec<(StatefulStep, Usage)> {
+        let usages = self.sums();
+        self.plan.stateful.iter().cloned().zip(usages).collect()
+    }
+
+    /// The same without the steps.
+    fn sums(&mut self) -> Vec<Usage> {
+        let mut usages = vec![Usage::default(); self.plan.stateful.len()];
+        let of_own = self.plan.own().steps.iter().filter(|step| step.keeps_state()).count();
+        for (id, lane) in &mut self.lanes {
+            let first = if self.plan.input_of(*id) == 0 { 0 } else { of_own };
+            usages[first..].iter_mut().zip(lane.usages()).for_each(|(sum, usage)| *sum += usage);
+        }
+        let behind = self.stages.usages();
+        let meeting = usages.len() - behind.len();
+        usages[meeting..].iter_mut().zip(behind).for_each(|(sum, usage)| *sum += usage);
+        let met = self.combine.as_mut().map(Combine::usage).or(self.joining.as_ref().map(Joining::usage));
+        if let Some(usage) = met {
+            usages[meeting - 1] += usage;
+        }
+        usages
+    }
+
+    /// Bytes of state of all lanes, roughly.
+    pub fn state_bytes(&mut self) -> u64 {
+        self.sums().iter().map(|usage| usage.bytes).sum()
+    }
+
+    /// Whether going back to the last commit takes so much that the epoch is to be committed.
+    pub fn is_due(&mut self) -> bool {
+        let undo_bytes: u64 = self.sums().iter().map(|usage| usage.undo_bytes).sum();
+        undo_bytes > self.plan.limits.state_bytes_max / UNDO_SHARE
+    }
+
+    /// Makes sure that the state is within its bounds; an error is of kind `Full`. Appends rows that leave meanwhile.
+    pub(super) fn check_full(&mut self, outputs: &mut Vec<OutputBatch>) -> Result<()> {
+        if self.excess().is_none() {
+            return Ok(());
+        }
+        // What a lane has not handed over yet may be counted there and where lanes meet.
+        if let (Some(combine), Some(mut merged)) = (&mut self.combine, self.plan.result_rows()) {
+            combine.take(&mut self.lanes, &mut merged)?;
+            outputs.extend(self.pass_on(merged)?);
+        }
+        self.excess().map_or(Ok(()), |message| Err(Error::new(ErrorKind::Full, message)))
+    }
+
+    /// What is beyond its bound, if anything is.
+    fn excess(&mut self) -> Option<String> {
+        let usages = self.sums();
+        let (limits, steps) = (&self.plan.limits, &self.plan.stateful);
+        let shed = limits.on_full == OnFullSpec::Shed;
+        // What is not shed may take as much again.
+        let times = if shed { 2 * self.lanes.len().max(1) as u64 } else { 1 };
+        let bytes_max = limits.state_bytes_max.saturating_mul(times);
+        let bytes: u64 = usages.iter().map(|usage| usage.bytes).sum();
+        let kept = self.kept_rows().filter(|_| shed);
+        let many = |(step, usage): (&StatefulStep, &Usage)| {
+            let (held, times) = match (step.verb, shed) {
+                ("dedupe", _) | ("window", true) => return None,
+                (_, true) => kept?,
+                (_, false) => (usage.entries, 1),
+            };
+            let keys_max = limits.keys_max?;
+            (held > keys_max.saturating_mul(times))
+                .then(|| format!("{step} would hold more than limits.max_keys = {keys_max} {}", step.entries()))
+        };
+        let large = || {
+            let lanes = if shed {
+                format!(" for each of {} lanes, and as much again", self.lanes.len())
+            } else {
+                String::new()
+            };
+            let limit = limits.state_bytes_max;
+            (bytes > bytes_max)
+                .then(|| format!("the state would take more than limits.max_state_bytes = {limit}{lanes}"))
+        };
+        let what = steps.iter().zip(&usages).find_map(many).or_else(large)?;
+        let told = |(step, usage): (&StatefulStep, &Usage)| match self.join_rows().filter(|_| step.verb == "join") {
+            Some([left, right]) => format!(
+                "{step}: {left} rows of the left side of the join and {right} of the right one, {} bytes",
+                usage.bytes
+            ),
+            None => format!("{step}: {} {}, {} bytes", usage.entries, step.entries(), usage.bytes),
+        };
+        let held: Vec<String> = steps.iter().zip(&usages).map(told).collect();
+        Some(format!("{what} ({}); {}", held.join(", "), advice(shed, self.plan.join.is_some())))
+    }
+}
+
+/// What to do about a state that is beyond its bound.
+const fn advice(shed: bool, joins: bool) -> &'static str {
+    match (shed, joins) {
+        (true, false) => {
+            "what the values of its keys grow to, or windows that wait for a slower lane, cannot be shed: raise the limit, \
+             shorten windows and allowed_lateness, or bound the keys with limits.max_keys"
+        }
+        (true, true) => {
+            "a table, rows that wait for a slower input, and what values grow to cannot be shed: raise the limit, make \
+             max_lead shorter, or bound the rows with limits.max_keys"
+        }
+        (false, false) => {
+            "raise the limit, shorten windows, allowed_lateness or within, group by fewer keys, or go on without the \
+             records of new keys (limits.on_full = \"shed\")"
+        }
+        (false, true) => {
+            "raise the limit, let the join reach less far, make max_lead shorter, set out_of_orderness so that rows can \
+             leave before the end of the input, or go on without what there is no room for (limits.on_full = \"shed\")"
+        }
+    }
+}

@@ -1,0 +1,113 @@
+"""Bounds of the state end to end: named runs that stop and go on, and runs that shed."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import streamcore as sc
+from streamcore.checkpoint import Checkpoint
+from streamcore.cli import main
+from streamcore.errors import ConfigError, RefusedRecordsWarning, StateFullError
+
+KEYS = 3_000
+
+
+def jsonl(folder: Path, keys: int) -> Path:
+    path = folder / "in.jsonl"
+    rows = [{"at": number // 100, "page": f"page {number % keys}"} for number in range(2 * keys)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def counted(folder: Path, **limits: Any) -> sc.Pipeline:
+    source = sc.files(
+        str(jsonl(folder, KEYS)),
+        piece_bytes=4096,
+        event_time="at",
+        event_time_unit="s",
+        schema={"page": "string"},
+    )
+    pipeline = source.window(sc.tumbling("1h"), by="page").agg(n=sc.count()).sink_parquet(str(folder / "out"))
+    return pipeline.configure(state_dir=str(folder / "state"), limits=limits)
+
+
+@pytest.mark.parametrize("limits", [{"max_keys": 1_000}, {"max_state_bytes": 60_000}])
+def test_a_run_stops_at_its_bound_and_goes_on_where_there_is_more_room(tmp_path: Path, limits: dict[str, int]) -> None:
+    with pytest.raises(StateFullError, match=r"steps\[0\] \(window\)") as caught:
+        counted(tmp_path, **limits).run(name="job")
+    assert caught.value.exit_code == 6
+    assert "raise the limit" in str(caught.value)
+    assert "committed (epoch " in str(caught.value)
+    saved = Checkpoint(tmp_path / "state" / "job").read(pipeline="job")
+    assert saved is not None
+    assert saved.header.positions[0] > 0
+    rows_before = sum(lane.get("read", 0) for lane in saved.header.ledger.values())
+    assert 500 < rows_before <= 1_500
+    report = counted(tmp_path, max_keys=KEYS).run(name="job")
+    assert report.held == {"steps[0] (window)": {"keys": KEYS, "bytes": report.state_bytes}}
+    rows = pl.read_parquet(tmp_path / "out")
+    assert (rows.height, rows["page"].n_unique(), rows["n"].to_list()) == (KEYS, KEYS, [2] * KEYS)
+
+
+def test_a_run_without_a_name_stops_as_well(tmp_path: Path) -> None:
+    with pytest.raises(StateFullError, match="max_keys = 10"):
+        counted(tmp_path, max_keys=10).collect()
+
+
+def test_rows_of_new_keys_are_shed_and_the_others_count() -> None:
+    records = [{"at": "2026-01-01T00:00:00Z", "page": f"page {number % 500}"} for number in range(20_000)]
+    pipeline = (
+        sc.records(records, event_time="at", schema={"page": "string"})
+        .window(sc.tumbling("1h"), by="page")
+        .agg(n=sc.count())
+        .configure(limits={"max_keys": 3, "on_full": "shed"})
+    )
+    with pipeline.start() as run:
+        batches = list(run.stream(outputs=("result", "rejected")))
+    rows = [row for batch in batches if batch.output == "result" for row in batch.to_polars().rows(named=True)]
+    assert {row["page"]: row["n"] for row in rows} == {f"page {number}": 40 for number in range(3)}
+    refused = [row for batch in batches if batch.output == "rejected" for row in batch.to_polars().rows(named=True)]
+    ledger = run.report.ledger
+    # Far more than error_rate_max: nothing is wrong with them.
+    assert (ledger.read, ledger.applied, ledger.rejected, ledger.shed) == (20_000, 120, 19_880, 19_880)
+    assert len(refused) == 19_880
+    assert {row["reason"] for row in refused} == {"STATE_FULL"}
+    assert "limits.max_keys is 3" in refused[0]["detail"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pipeline.collect()
+    assert [warning.category for warning in caught] == [RefusedRecordsWarning]
+
+
+def test_spilling_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match='"spill" to disk is not built'):
+        sc.records([]).configure(limits={"on_full": "spill"})
+
+
+def test_explain_tells_what_a_key_takes_and_what_happens_at_the_bound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "p.toml"
+    file.write_text(counted(tmp_path, max_keys=10).to_toml())
+    assert main(["explain", str(file)]) == 0
+    out = capsys.readouterr().out
+    assert "bytes a key in a window, beside the key" in out
+    assert "at most 4294967296 bytes and 10 keys a window step in all; then the run stops" in out
+    assert main(["explain", str(file), "--set", "limits.on_full=shed"]) == 0
+    assert "keys a window step a lane; then records of new keys are dead letters" in capsys.readouterr().out
+
+
+def test_the_command_ends_with_6_and_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "p.toml"
+    file.write_text('name = "job"\n' + counted(tmp_path, max_keys=10).to_toml())
+    assert main(["run", str(file)]) == 6
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-3].startswith("error: steps[0] (window) would hold more than limits.max_keys = 10 keys (steps[0]")
+    assert lines[-2].startswith("all records before are committed")
+    assert lines[-1].startswith("hint: raise the limit")
