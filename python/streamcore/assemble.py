@@ -276,17 +276,18 @@ def default_dead_letters(config: PipelineConfig) -> DeadLettersConfig:
     """For a named run that says nothing: the topic `<name>.dead-letters` beside a topic, else a file in its folder."""
     if isinstance(config.source, KafkaSourceConfig):
         return DeadLettersConfig()
-    return DeadLettersConfig(path=str(_folder(config) / "dead-letters.jsonl"))
+    return DeadLettersConfig(path=str(state_folder_of(config) / "dead-letters.jsonl"))
 
 
-def _folder(config: PipelineConfig) -> Path:
+def state_folder_of(config: PipelineConfig) -> Path:
+    """Where a named pipeline keeps its state."""
     return state_folder(config.state_dir, config.name or "", os.environ)
 
 
 def _open_checkpoint(plan: Plan, stack: ExitStack) -> tuple[Checkpoint | None, Saved | None]:
     if plan.config.name is None:
         return None, None
-    checkpoint = Checkpoint(_folder(plan.config))
+    checkpoint = Checkpoint(state_folder_of(plan.config))
     stack.callback(checkpoint.close)
     checkpoint.open()
     saved = checkpoint.read(pipeline=plan.config.name)
@@ -323,7 +324,9 @@ def _engine(
         engine.assign(lanes)
         generation = clock.wall_ms() // 1_000
         return engine, Header(config.name or "", engine.fingerprint, generation, epoch=0, digest=0, positions={})
-    check_fit(saved.header, _folder(config), fingerprint=engine.fingerprint, source=source.describe(), lanes=lanes)
+    check_fit(
+        saved.header, state_folder_of(config), fingerprint=engine.fingerprint, source=source.describe(), lanes=lanes
+    )
     engine.restore(saved.lanes)
     engine.assign([lane for lane in lanes if lane not in saved.header.positions])
     return engine, saved.header

@@ -16,6 +16,7 @@ from streamcore.config import PipelineConfig, parse_duration
 from streamcore.config.durations import check_position
 from streamcore.config.problems import problems_of
 from streamcore.errors import ConfigError, Problem
+from streamcore.status import parse_address
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class RunOptions:
     """`end`, or a time; unset: the run goes on for ever where the input does."""
     for_: str | timedelta | None = None
     """Wall time to run."""
+    listen: str | None = None
+    """Where the status is served over HTTP, as `127.0.0.1:8080`; this machine alone may ask."""
 
     @property
     def run_for_ms(self) -> int | None:
@@ -45,8 +48,10 @@ class RunOptions:
             raise _problem("for", error) from error
 
     def check(self) -> None:
-        """Raises `ConfigError` when `for_` is no duration, or `start` or `stop` no place in a log."""
+        """Raises `ConfigError` when `for_` is no duration, `listen` no address, `start` or `stop` no place in a log."""
         _ = self.run_for_ms
+        if self.listen is not None:
+            parse_address(self.listen)
         for name, value in (("start", self.start), ("stop", self.stop)):
             try:
                 if value is not None:

@@ -59,6 +59,7 @@ class RunKeys(TypedDict, total=False):
     start: str
     stop: str
     for_: str | timedelta
+    listen: str
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -305,7 +306,7 @@ class Pipeline:
 
         `name` makes it durable: state and positions are kept under it, and a later run goes on. Without one the
         run is ephemeral. `start`: `"earliest"`, `"latest"`, an ISO time or `"-2h"`. `stop`: `"end"` or a time.
-        `for_` is wall time. Raises `ConfigError`, `SourceError`, `StateError` or `FencedError`.
+        `for_` is wall time; `listen` serves the status as JSON. Raises `ConfigError`, `SourceError`, `StateError` or `FencedError`.
         """
         from streamcore.run import start
 

@@ -10,11 +10,12 @@ import atexit
 import os
 import threading
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from streamcore.assemble import Plan, assemble, make_plan
+from streamcore.assemble import Plan, assemble, make_plan, state_folder_of
 from streamcore.clock import Clock, SystemClock
 from streamcore.errors import ConfigError, LateRowsWarning, LostValuesWarning, RefusedRecordsWarning, StateError
 from streamcore.options import RunOptions
@@ -216,9 +217,10 @@ class Run:
                     assembled.runner.observe(observer)
                 if self._announce is not None:
                     self._announce(assembled.notes)
-                self._opened.set()
-                self._released.wait()
-                self._report = assembled.runner.run()
+                with self._serving(assembled.runner):
+                    self._opened.set()
+                    self._released.wait()
+                    self._report = assembled.runner.run()
             except BaseException:
                 self._report = self._last_report(assembled.runner)
                 raise
@@ -232,6 +234,22 @@ class Run:
             self._opened.set()
             self._stream.close()
             atexit.unregister(self.close)
+
+    @contextmanager
+    def _serving(self, runner: Runner) -> Iterator[None]:
+        """Answers for the status where `listen` says so."""
+        listen = self._plan.options.listen
+        if listen is None:
+            yield
+            return
+        from streamcore.status import NOTE, StatusServer
+
+        folder = None if self._plan.config.name is None else state_folder_of(self._plan.config)
+        with StatusServer(listen, runner.ask_status, note=folder and folder / NOTE) as server:
+            self._notes.append(f"status: http://{server.address}/v1/status")
+            if self._announce is not None:
+                self._announce(self._notes[-1:])
+            yield
 
     def _last_report(self, runner: Runner) -> Report:
         """The numbers up to a failure; the last ones that were told, where the engine itself is what failed."""

@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     code = execute(
         Execution(
             pipeline,
-            options={"for_": arguments.for_},
+            options={"for_": arguments.for_, "listen": arguments.listen},
             output=arguments.output,
             report_path=arguments.report,
         )

@@ -42,6 +42,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Flags that `demo` has as well."""
     parser.add_argument("--for", dest="for_", metavar="DURATION", help="stop after this much wall time, as 30s")
     parser.add_argument("--output", choices=OUTPUTS, help=OUTPUT_HELP)
+    parser.add_argument(
+        "--listen", metavar="HOST:PORT", help="serve the run's status as JSON on this machine (127.0.0.1)"
+    )
     parser.add_argument("--report", metavar="FILE", type=Path, help="write the final report to this file, as JSON")
 
 
@@ -51,7 +54,12 @@ def run(arguments: argparse.Namespace) -> int:
     return execute(
         Execution(
             pipeline,
-            options={"for_": arguments.for_, "start": arguments.start, "stop": arguments.stop},
+            options={
+                "for_": arguments.for_,
+                "listen": arguments.listen,
+                "start": arguments.start,
+                "stop": arguments.stop,
+            },
             output=arguments.output,
             report_path=arguments.report,
         )
