@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from streamcore._core import LANES_PER_INPUT
 from streamcore.config.durations import format_duration, format_instant
 from streamcore.errors import Error
 from streamcore.report import COMBINE_LANE
@@ -20,12 +21,14 @@ LANES_SHOWN_MAX = 5
 
 @dataclass(frozen=True, slots=True)
 class ClockRules:
-    """What of the source's settings moves clocks."""
+    """What of an input's settings moves the clocks of its lanes."""
 
     out_of_orderness_ms: int | None
     """None: unbounded, the clock never moves."""
     idle_timeout_ms: int
     advances_when_idle: bool
+    name: str = ""
+    """The input's; empty for the pipeline's own."""
 
     def event_time_for(self, watermark_ms: int) -> int:
         """The event time that moves a clock to `watermark_ms`; there is a bound."""
@@ -55,6 +58,21 @@ class LaneClock:
 
 
 @dataclass(frozen=True, slots=True)
+class Wait:
+    """A window's wait for a lane."""
+
+    lane: LaneClock
+    needed_ms: int
+    """The watermark that the lane must reach."""
+    rules: ClockRules
+
+    @property
+    def left_ms(self) -> int:
+        """How far it is from there."""
+        return self.needed_ms - (-(1 << 63) if self.lane.watermark_ms is None else self.lane.watermark_ms)
+
+
+@dataclass(frozen=True, slots=True)
 class OpenWindow:
     """An open window and what it waits for."""
 
@@ -73,22 +91,38 @@ class OpenWindow:
     closes_when: str
 
 
-def explain_window(status: Mapping[str, Any], end_ms: int, rules: ClockRules) -> list[OpenWindow]:
-    """The open windows that end at `end_ms`. Raises `Error` when there is none, with the ends there are."""
-    lanes = lane_clocks(status)
+def explain_window(status: Mapping[str, Any], end_ms: int, rules: Sequence[ClockRules]) -> list[OpenWindow]:
+    """The open windows that end at `end_ms`, by the rules of each input. Raises `Error` when there is none, with the
+    ends there are.
+    """
+    lanes = lane_clocks(status, [rule.name for rule in rules])
     windows = status["windows"]
     if not windows:
         raise Error("the pipeline has no window step, so nothing of it is open")
     found = [window for window in windows if window["start_ms"] is not None]
     if not found:
-        raise Error(_not_open(windows, lanes, end_ms))
+        raise Error(_not_open(windows, _meeting_ms(status, lanes), end_ms))
     return [_open_window(window, end_ms, lanes, status, rules) for window in found]
 
 
-def lane_clocks(status: Mapping[str, Any]) -> dict[int, LaneClock]:
-    """The lanes of a status, by number."""
+def lane_clocks(status: Mapping[str, Any], inputs: Sequence[str]) -> dict[int, LaneClock]:
+    """The lanes of a status, by number; `inputs` are the names of the inputs."""
     clocks = {int(lane): clock for lane, clock in status["clocks"].items()}
-    return {lane: _lane_clock(lane, clock, status) for lane, clock in sorted(clocks.items()) if lane != COMBINE_LANE}
+    return {
+        lane: _lane_clock(lane, clock, status, input_facts(status["source"], inputs[_input_of(lane)]))
+        for lane, clock in sorted(clocks.items())
+        if lane != COMBINE_LANE
+    }
+
+
+def input_facts(source: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """What a source described of the input `name`: of another than the pipeline's own it has that name before it."""
+    prefix = f"{name}." if name else ""
+    return {fact.removeprefix(prefix): value for fact, value in source.items() if fact.startswith(prefix)}
+
+
+def _input_of(lane: int) -> int:
+    return lane // LANES_PER_INPUT
 
 
 def _of_lane(values: Mapping[Any, Any], lane: int) -> Any:
@@ -96,8 +130,8 @@ def _of_lane(values: Mapping[Any, Any], lane: int) -> Any:
     return values.get(lane, values.get(str(lane)))
 
 
-def _lane_clock(lane: int, clock: Mapping[str, Any], status: Mapping[str, Any]) -> LaneClock:
-    source, position, end = status["source"], _of_lane(status["positions"], lane), _of_lane(status["ends"], lane)
+def _lane_clock(lane: int, clock: Mapping[str, Any], status: Mapping[str, Any], source: Mapping[str, Any]) -> LaneClock:
+    position, end = _of_lane(status["positions"], lane), _of_lane(status["ends"], lane)
     behind = None if end is None or position is None else max(0, end["position"] - position)
     if clock["idle"]:
         state = "idle"
@@ -111,7 +145,7 @@ def _lane_clock(lane: int, clock: Mapping[str, Any], status: Mapping[str, Any]) 
         state = "unknown"
     return LaneClock(
         lane=lane,
-        name=_lane_name(source, lane),
+        name=_lane_name(source, lane % LANES_PER_INPUT),
         last_event_ms=clock["max_event_time_ms"],
         watermark_ms=clock["watermark_ms"],
         state=state,
@@ -123,51 +157,63 @@ def _lane_clock(lane: int, clock: Mapping[str, Any], status: Mapping[str, Any]) 
     )
 
 
-def _lane_name(source: Mapping[str, Any], lane: int) -> str:
+def _lane_name(source: Mapping[str, Any], partition: int) -> str:
     if source.get("type") == "files":
-        return str(source["files"][lane]["path"])
-    return f"{source.get('topic', source.get('type', 'lane'))} [{lane}]"
+        return str(source["files"][partition]["path"])
+    return f"{source.get('topic', source.get('type', 'lane'))} [{partition}]"
 
 
 def _open_window(
-    window: Mapping[str, Any], end_ms: int, lanes: Mapping[int, LaneClock], status: Mapping[str, Any], rules: ClockRules
+    window: Mapping[str, Any],
+    end_ms: int,
+    lanes: Mapping[int, LaneClock],
+    status: Mapping[str, Any],
+    rules: Sequence[ClockRules],
 ) -> OpenWindow:
-    needed_ms = window["over_at_ms"]
-    if window["lane"] is None:
-        active = [lane for lane in lanes.values() if lane.state != "idle"] or list(lanes.values())
-        watermark_ms = (_of_lane(status["clocks"], COMBINE_LANE) or {}).get("watermark_ms")
-    else:
-        active = [lanes[window["lane"]]]
-        watermark_ms = active[0].watermark_ms
-    held = sorted((lane for lane in active if _reading(lane) < needed_ms), key=lambda lane: (_reading(lane), lane.lane))
-    silence = _silence(held, needed_ms, rules, ahead=len(active) - len(held), lanes=len(lanes))
+    asked = lanes.values() if window["lane"] is None else [lanes[window["lane"]]]
+    waits = [
+        Wait(lane, needed_ms, rules[_input_of(lane.lane)])
+        for lane in asked
+        if (needed_ms := window["inputs_ms"][_input_of(lane.lane)]) is not None
+    ]
+    active = [wait for wait in waits if wait.lane.state != "idle"] or waits
+    held = sorted((wait for wait in active if wait.left_ms > 0), key=lambda wait: (-wait.left_ms, wait.lane.lane))
+    silence = _silence(held, ahead=len(active) - len(held), lanes=len(waits))
     return OpenWindow(
         step=window["step"],
         lane=None if window["lane"] is None else lanes[window["lane"]].name,
         start_ms=window["start_ms"],
         end_ms=end_ms,
         keys=window["keys"],
-        closes_at_ms=needed_ms,
-        watermark_ms=watermark_ms,
-        held_by=tuple(held),
-        closes_when=("" if status["live"] else "once the run goes on: ")
-        + _closes_when(held, needed_ms, rules, silence),
+        closes_at_ms=window["over_at_ms"],
+        watermark_ms=_meeting_ms(status, {} if window["lane"] is None else {0: lanes[window["lane"]]}),
+        held_by=tuple(wait.lane for wait in held),
+        closes_when=("" if status["live"] else "once the run goes on: ") + _closes_when(held, silence),
     )
 
 
-def _reading(lane: LaneClock) -> int:
-    return -(1 << 63) if lane.watermark_ms is None else lane.watermark_ms
+def _meeting_ms(status: Mapping[str, Any], lanes: Mapping[int, LaneClock]) -> int | None:
+    """The watermark where lanes meet, else the least of `lanes`."""
+    meeting = _of_lane(status["clocks"], COMBINE_LANE)
+    if meeting is not None:
+        watermark_ms: int | None = meeting["watermark_ms"]
+        return watermark_ms
+    return min((lane.watermark_ms for lane in lanes.values() if lane.watermark_ms is not None), default=None)
 
 
-def _closes_when(held: Sequence[LaneClock], needed_ms: int, rules: ClockRules, silence: str) -> str:
+def _closes_when(held: Sequence[Wait], silence: str) -> str:
     """In one line what would close the window."""
-    if rules.out_of_orderness_ms is None:
-        return 'at the end of the input: with out_of_orderness = "unbounded" no event moves the clock'
     if not held:
         return "at once: the clock has passed it"
-    event = f"an event of {format_instant(rules.event_time_for(needed_ms))} or later"
-    lane, more = held[0], len(held) - 1
-    rest = f", and the same of {more} more" if more else ""
+    for wait in held:
+        if wait.rules.out_of_orderness_ms is None:
+            whose = f" of {wait.rules.name}" if wait.rules.name else ""
+            return f'at the end of the input: with out_of_orderness = "unbounded" no event moves the clock{whose}'
+    first, lane, more = held[0], held[0].lane, len(held) - 1
+    event = f"an event of {format_instant(first.rules.event_time_for(first.needed_ms))} or later"
+    same = all(wait.needed_ms == first.needed_ms and wait.rules == first.rules for wait in held)
+    rest = f", and the same of {more} more" if same else f", and {more} more as far as the window needs them"
+    rest = rest if more else ""
     if lane.state == "held back":
         return f"{lane.name} is held back by max_lead; it goes on when the slowest lane does{rest}"
     if lane.state in ("behind", "unknown"):
@@ -176,29 +222,27 @@ def _closes_when(held: Sequence[LaneClock], needed_ms: int, rules: ClockRules, s
     return f"with {event} in {lane.name}{rest}{f', or {silence}' if silence else ''}"
 
 
-def _silence(held: Sequence[LaneClock], needed_ms: int, rules: ClockRules, *, ahead: int, lanes: int) -> str:
+def _silence(held: Sequence[Wait], *, ahead: int, lanes: int) -> str:
     """What silence would do: leave idle lanes out, if active ones are `ahead`, else let the clock of idle lanes run on."""
     if not held:
         return ""
-    lane = held[0]
+    lane, rules = held[0].lane, held[0].rules
     quiet_ms = lane.quiet_ms or 0
     if ahead:
         return f"{_length(max(0, rules.idle_timeout_ms - quiet_ms))} more without any there (idle_timeout)"
     if not rules.advances_when_idle or lane.last_event_ms is None:
         return ""
     stood_ms = lane.last_event_ms - (rules.out_of_orderness_ms or 0) - 1
-    wait_ms = max(0, max(rules.idle_timeout_ms, needed_ms - stood_ms) - quiet_ms)
+    wait_ms = max(0, max(rules.idle_timeout_ms, held[0].needed_ms - stood_ms) - quiet_ms)
     where = "anywhere" if lanes > 1 else "there"
     return f"in {_length(wait_ms)} if nothing comes {where}: the clock of idle lanes runs on"
 
 
-def _not_open(windows: Sequence[Mapping[str, Any]], lanes: Mapping[int, LaneClock], end_ms: int) -> str:
+def _not_open(windows: Sequence[Mapping[str, Any]], watermark_ms: int | None, end_ms: int) -> str:
     ends = sorted({end for window in windows for end in window["nearest_ms"]})
-    readings = [lane.watermark_ms for lane in lanes.values() if lane.watermark_ms is not None]
-    passed = bool(readings) and min(readings) >= end_ms - 1
     why = (
-        f"the clock has passed it (watermark {format_instant(min(readings))}), so it has left or had no rows"
-        if passed
+        f"the clock has passed it (watermark {format_instant(watermark_ms)}), so it has left or had no rows"
+        if watermark_ms is not None and watermark_ms >= end_ms - 1
         else "it has no rows so far, or no window ends then"
     )
     shown = ", ".join(format_instant(end) for end in ends[: 2 * LANES_SHOWN_MAX])

@@ -139,3 +139,41 @@ def test_a_live_run_says_why(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert lines[3].startswith(f"  closes       with an event of 1970-01-01T00:01:05.000Z or later in {topic} [1], or ")
     assert lines[3].endswith(" more without any there (idle_timeout)")
     assert lines[-1] == f"from the run that listens on {address}"
+
+
+def test_behind_a_join_the_files_of_both_inputs_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "p.toml").write_text(
+        PIPELINE.replace(
+            "[[steps]]",
+            """
+[sources.other]
+type = "files"
+path = "other.jsonl"
+event_time = "at"
+event_time_unit = "s"
+out_of_orderness = "20s"
+schema = { page = "string" }
+
+[[steps]]
+join = "other"
+on = "page"
+how = "left"
+within = "30s"
+
+[[steps]]""",
+            1,
+        )
+    )
+    (folder / "other.jsonl").write_text(json.dumps({"at": 150, "page": "page 130"}) + "\n")
+    assert main(["run", "p.toml"]) == 0
+    with (folder / "other.jsonl").open("a") as file:
+        file.write(json.dumps({"at": 160, "page": "page 130"}) + "\n")
+    code, out, err = why(capsys, "00:01:00")
+    assert code == 1, out
+    assert "the clock has passed it" in err
+    code, out, err = why(capsys, "00:05:00")
+    assert code == 1, out
+    write(folder, 140)
+    assert main(["run", "p.toml"]) == 0
+    code, out, err = why(capsys, "00:03:00")
+    assert code == 0, err

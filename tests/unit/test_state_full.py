@@ -111,3 +111,80 @@ def test_the_command_ends_with_6_and_says_what_to_do(tmp_path: Path, capsys: pyt
     assert lines[-3].startswith("error: steps[0] (window) would hold more than limits.max_keys = 10 keys (steps[0]")
     assert lines[-2].startswith("all records before are committed")
     assert lines[-1].startswith("hint: raise the limit")
+
+
+def joined(folder: Path, **limits: Any) -> sc.Pipeline:
+    path = str(jsonl(folder, 1_000))
+    known: dict[str, Any] = {"event_time": "at", "event_time_unit": "s", "schema": {"page": "string"}}
+    left, right = (sc.files(path, piece_bytes=4096, out_of_orderness="1h", **known) for _ in range(2))
+    pipeline = left.dedupe("page", within="1h").join(right, on="page", within="1h").sink_parquet(str(folder / "out"))
+    return pipeline.configure(state_dir=str(folder / "state"), limits=limits)
+
+
+@pytest.mark.parametrize("limits", [{"max_keys": 1_200}, {"max_state_bytes": 600_000}])
+def test_a_join_stops_at_its_bound_and_goes_on_where_there_is_more_room(tmp_path: Path, limits: dict[str, int]) -> None:
+    with pytest.raises(StateFullError, match=r"steps\[1\] \(join\)") as caught:
+        joined(tmp_path, **limits).run(name="job")
+    assert caught.value.exit_code == 6
+    assert "let the join reach less far" in str(caught.value)
+    assert "committed (epoch " in str(caught.value)
+    report = joined(tmp_path).run(name="job")
+    assert list(report.held) == ["steps[0] (dedupe)", "steps[1] (join)"]
+    assert report.held["steps[1] (join)"]["keys"] == 3_000
+    rows = pl.read_parquet(tmp_path / "out")
+    assert (rows.height, rows["page"].n_unique()) == (2_000, 1_000)
+
+
+def test_a_join_sheds_rows_that_it_has_no_room_for(tmp_path: Path) -> None:
+    pipeline = joined(tmp_path, max_keys=300, on_full="shed")
+    with pipeline.start() as run:
+        rejected = sum(batch.num_rows for batch in run.stream(outputs=("rejected",)))
+    ledger = run.report.ledger
+    assert (ledger.read, ledger.duplicate, ledger.shed, rejected) == (4_000, 1_000, 700 + 1_700, 2_400)
+    assert run.report.held["steps[1] (join)"]["keys"] == 600
+    assert pl.read_parquet(tmp_path / "out").height == 300
+
+
+@pytest.mark.parametrize("method", ["exact", "bloom"])
+def test_what_dedupe_remembers_counts(tmp_path: Path, method: Any) -> None:
+    source = sc.files(
+        str(jsonl(tmp_path, 20_000)),
+        piece_bytes=65_536,
+        event_time="at",
+        event_time_unit="s",
+        schema={"page": "string"},
+    )
+    pipeline = source.dedupe("page", within="10h", method=method)
+    bounded = pipeline.configure(limits={"max_state_bytes": 50_000})
+    with pytest.raises(StateFullError, match=r"steps\[0\] \(dedupe\): [0-9]+ ids"):
+        bounded.collect()
+    shedding = pipeline.configure(limits={"max_state_bytes": 200_000, "on_full": "shed"})
+    with shedding.start() as run:
+        rejected = sum(batch.num_rows for batch in run.stream(outputs=("rejected",)))
+    assert rejected == run.report.ledger.shed > 10_000
+    assert run.report.state_bytes < 2 * 200_000
+
+
+class Texts:
+    """Keeps all it is given."""
+
+    def init(self, rows: sc.Batch) -> pl.DataFrame:
+        return pl.DataFrame(rows).select(text=pl.col("x") + "." * 500)
+
+    def merge(self, states: sc.Batch) -> pl.DataFrame:
+        return pl.DataFrame(states).group_by("group").agg(pl.col("text").str.join(""))
+
+    def finish(self, states: sc.Batch) -> pl.DataFrame:
+        return pl.DataFrame(states).select(pl.col("text").str.len_bytes().cast(pl.Int64))
+
+
+def test_what_aggregates_of_ones_own_hold_counts() -> None:
+    texts = sc.aggregate(Texts, arguments={"x": "string"}, state={"text": "string"}, returns="int64")
+    records = [{"at": "2026-01-01T00:00:00Z", "page": f"page {number % 3}"} for number in range(6_000)]
+    windows = sc.records(records, event_time="at", schema={"page": "string"}).window(sc.tumbling("1h"), by="page")
+    pipeline = windows.agg(n=texts("page"))
+    assert sum(row["n"] for row in pipeline.collect().to_rows()) == 6_000 * 506
+    for on_full in ("stop", "shed"):
+        bounded = pipeline.configure(limits={"max_state_bytes": 500_000, "on_full": on_full})
+        with pytest.raises(StateFullError, match=r"steps\[0\] \(window\): 3 keys"):
+            bounded.collect()

@@ -19,6 +19,7 @@ from streamcore.commands.run import load_target
 
 if TYPE_CHECKING:
     from streamcore.config import PipelineConfig
+    from streamcore.config.sources import SourceConfig
 
 EXAMPLES = """
 streamcore why page_counts.toml --window 2026-01-01T12:05:00Z
@@ -47,8 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
     config = fill_from_environment(load_target(arguments.target, arguments.set).config, os.environ)
     end_ms = _instant(arguments.window)
     status, origin = _status(config, end_ms, arguments.listen)
-    source = config.source
-    rules = ClockRules(source.out_of_orderness_ms, source.idle_timeout, source.on_idle == "advance")
+    rules = [
+        ClockRules(source.out_of_orderness_ms, source.idle_timeout, source.on_idle == "advance", name or "")
+        for name, source in config.all_sources.items()
+    ]
     windows = explain_window(status, end_ms, rules)
     if arguments.json:
         print(json.dumps(to_json(windows, origin)))
@@ -126,24 +129,39 @@ def _checkpoint_status(config: PipelineConfig, folder: Path, end_ms: int) -> tup
     return status, origin | ({} if unknown is None else {"ends": unknown})
 
 
-def _ends(config: PipelineConfig, source: Mapping[str, Any]) -> tuple[dict[int, int], str | None]:
+def _ends(config: PipelineConfig, described: Mapping[str, Any]) -> tuple[dict[int, int], str | None]:
+    """Where each lane of all inputs ends now; and why that is not known of some."""
+    from streamcore._core import LANES_PER_INPUT
+    from streamcore.why import input_facts
+
+    ends, unknown = {}, []
+    for number, (name, source) in enumerate(config.all_sources.items()):
+        of_input, reason = _input_ends(config, source, input_facts(described, name or ""))
+        ends |= {number * LANES_PER_INPUT + lane: end for lane, end in of_input.items()}
+        unknown += [] if reason is None else [reason]
+    return ends, "; ".join(unknown) or None
+
+
+def _input_ends(
+    config: PipelineConfig, source: SourceConfig, described: Mapping[str, Any]
+) -> tuple[dict[int, int], str | None]:
     """Where each lane ends now, asked of the broker or the file system; or why that is not known."""
     from streamcore.config import FilesSourceConfig, KafkaSourceConfig
     from streamcore.errors import SourceError
 
-    if isinstance(config.source, FilesSourceConfig):
-        files = enumerate(source.get("files", []))
+    if isinstance(source, FilesSourceConfig):
+        files = enumerate(described.get("files", []))
         return {lane: Path(entry["path"]).stat().st_size for lane, entry in files if Path(entry["path"]).exists()}, None
-    if not isinstance(config.source, KafkaSourceConfig):
-        return {}, f'a source of type "{config.source.type}" cannot be asked where it ends'
+    if not isinstance(source, KafkaSourceConfig):
+        return {}, f'a source of type "{source.type}" cannot be asked where it ends'
     from streamcore.config import kafka_connection
     from streamcore.kafka_client import Cluster
     from streamcore.topics import input_topic
 
-    cluster = Cluster(kafka_connection(config, config.source.connection))
+    cluster = Cluster(kafka_connection(config, source.connection))
     try:
         cluster.connect()
-        topic = cluster.input_topic(input_topic(config.source))
+        topic = cluster.input_topic(input_topic(source))
         return cluster.offsets(topic.name, topic.partitions, "latest"), None
     except SourceError as error:
         return {}, f"the broker was not asked where lanes end: {error}"

@@ -52,18 +52,22 @@ class LimitsConfig(Model):
         64, "Deepest nesting of a record; a deeper one is a dead letter.", unit="levels", ge=1, le=128
     )
     max_state_bytes: int = setting(
-        4 << 30, "Most memory for windows and ids: of all lanes together, with `shed` of each.", unit="bytes", ge=1
+        4 << 30,
+        "Most memory for windows, joins and ids: of all lanes together, with `shed` of each.",
+        unit="bytes",
+        ge=1,
     )
     max_keys: int | None = setting(
         None,
-        "Most keys in the windows of a step (a key counts in each window, a session once), likewise; unset: no bound.",
+        "Most keys in the windows of a step (a key counts in each window, a session once), and rows in a join, likewise; "
+        "unset: no bound.",
         unit="keys",
         ge=1,
     )
     on_full: OnFull = setting(
         "stop",
-        "At either bound: `stop` ends the run (exit code 6) with all before it committed; `shed` makes records of new keys "
-        "dead letters `STATE_FULL`, and those of keys already there count.",
+        "At either bound: `stop` ends the run (exit code 6) with all before it committed; `shed` makes records that "
+        "would add a key, or a row to a join, dead letters `STATE_FULL`, and those of keys already there count.",
     )
     threads: int = setting(0, "Threads the engine uses; 0: as many as the machine has.", unit="threads", ge=0, le=1024)
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from streamcore._core import LANES_PER_INPUT
-from streamcore.sources.base import Polled, Position, Source, Start
+from streamcore.sources.base import End, Measured, Polled, Position, Source, Start
 
 
 @dataclass(slots=True)
@@ -126,6 +126,11 @@ class InputsSource:
         """The next position of each lane."""
         places = enumerate(each.source.positions() for each in self.inputs)
         return {self._number(number, lane): position for number, own in places for lane, position in own.items()}
+
+    def ends(self) -> dict[int, End]:
+        """Where the lanes end of those that know it."""
+        known = [(number, each.source) for number, each in enumerate(self.inputs) if isinstance(each.source, Measured)]
+        return {self._number(number, lane): end for number, source in known for lane, end in source.ends().items()}
 
     def seek(self, positions: Mapping[int, Position]) -> None:
         """Goes back in all of them; a table that is not at its end there is read to it again."""

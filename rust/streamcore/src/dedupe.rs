@@ -239,7 +239,11 @@ impl Dedupe {
     #[must_use]
     pub fn usage(&self) -> Usage {
         let Remembered { ids, bytes, .. } = self.remembered();
-        Usage { bytes, ..entries(ids) }
+        let undo_bytes = match &self.method {
+            Method::Exact(exact) => exact.undo_len(),
+            Method::Bloom(bloom) => bloom.undo_len(),
+        } as u64;
+        Usage { bytes: bytes - undo_bytes, undo_bytes, ..entries(ids) }
     }
 
     /// What is held, for whoever watches it.

@@ -7,7 +7,7 @@
 
 use std::process::Command;
 use streamcore::pipeline::Pipeline;
-use streamcore::raw::RawBatch;
+use streamcore::raw::{RawBatch, lane_id};
 use streamcore::spec::Spec;
 
 /// What the process has is so many times what is said, at least and at most.
@@ -22,6 +22,11 @@ fn window(kind: &str, aggregate: &str, rest: &str) -> String {
         r#"{{"verb":"window","kind":{{{kind}}},"by":[{{"name":"k","text":"k"}}],
         "aggregates":[{{"name":"a","text":"{aggregate}"}}]{rest}}}"#
     )
+}
+
+/// A join with an input whose rows never come; rows of a table are that input's.
+fn join(kind: &str) -> String {
+    format!(r#"{{"verb":"join","input":"other","left_on":["k"],"right_on":["k"],"how":"left","kind":{{{kind}}}}}"#)
 }
 
 /// Name, steps, and how many keys the rows have.
@@ -41,6 +46,9 @@ fn jobs() -> Vec<(&'static str, String, usize)> {
         ("session", window(r#""type":"session","gap_ms":10"#, "count()", ""), many),
         ("sessions", window(r#""type":"session","gap_ms":1"#, "count()", ""), 1_000),
         ("sliding", window(r#""type":"sliding","size_ms":100000"#, "count()", ""), many),
+        ("join", join(r#""type":"interval","from_ms":0,"to_ms":0"#), many),
+        ("join of few keys", join(r#""type":"interval","from_ms":0,"to_ms":0"#), 1_000),
+        ("table", join(r#""type":"table","versioned":false"#), many),
         ("dedupe", r#"{"verb":"dedupe","field":"s","within_ms":1000000000}"#.to_owned(), many),
     ]
 }
@@ -51,8 +59,9 @@ fn resident_bytes() -> u64 {
     pages * 4096
 }
 
-fn push(pipeline: &mut Pipeline, first: usize, keys: usize) {
+fn push(pipeline: &mut Pipeline, input: i32, first: usize, keys: usize) {
     let mut raw = RawBatch::new(0, "t".into(), PUSH_ROWS, PUSH_ROWS * 96);
+    raw.input = input;
     for row in first..first + PUSH_ROWS {
         // Times that do not rise, so that nothing is over, and three apart for a key's sessions.
         let (key, time_ms) = (row % keys, 1_000 + (row / keys) as i64 * 3 % 900_000);
@@ -68,13 +77,19 @@ fn push(pipeline: &mut Pipeline, first: usize, keys: usize) {
 fn measure(steps: &str, keys: usize) {
     let source = r#"{"event_time":"t","event_time_unit":"ms","keyed_by":"k","out_of_orderness_ms":100000000,
         "schema":{"k":"string","s":"string","f":"float64"}}"#;
-    let text = format!(r#"{{"source":{source},"steps":[{steps}],"limits":{{"threads_max":1}}}}"#);
+    let inputs = if steps.contains("join") {
+        format!(r#""inputs":[{{"name":"other","source":{source},"steps":[]}}],"#)
+    } else {
+        String::new()
+    };
+    let input = i32::from(steps.contains("table"));
+    let text = format!(r#"{{"source":{source},{inputs}"steps":[{steps}],"limits":{{"threads_max":1}}}}"#);
     let spec = Spec::from_json(text.as_bytes()).expect("a description");
     let mut pipeline = Pipeline::new(&spec, 1).expect("a plan");
-    pipeline.assign(&[0]);
+    pipeline.assign(&[lane_id(input, 0)]);
     let mut first = 0;
     let mut commit = |pipeline: &mut Pipeline| {
-        push(pipeline, first, keys);
+        push(pipeline, input, first, keys);
         first += PUSH_ROWS;
         pipeline.seal().expect("balanced");
         pipeline.committed();

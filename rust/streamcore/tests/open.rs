@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use streamcore::pipeline::Pipeline;
-use streamcore::raw::RawBatch;
+use streamcore::raw::{RawBatch, lane_id};
 use streamcore::spec::Spec;
 
 const BOUND_MS: i64 = 50;
@@ -114,4 +114,76 @@ fn the_nearest_other_ends_are_told_and_groups_that_lanes_share_counted_once() {
     );
     assert_eq!(window.nearest_ms, [20, 60]);
     assert!(pipeline.open_at(41)[0].found.is_none());
+}
+
+/// A window behind a join of inputs whose clocks differ, and the lanes of both.
+fn behind_join(kind: &str, how: &str) -> (Pipeline, [i32; 3]) {
+    let source = |bound_ms: i64| {
+        format!(
+            r#"{{"event_time":"t","event_time_unit":"ms","out_of_orderness_ms":{bound_ms},"idle_timeout_ms":0,
+            "schema":{{"k":"string"}}}}"#
+        )
+    };
+    let join = format!(
+        r#"{{"verb":"join","input":"other","left_on":["k"],"right_on":["k"],"how":"{how}","allowed_lateness_ms":4,
+        "kind":{{{kind}}}}}"#
+    );
+    let windows = [
+        window(r#""type":"tumbling","size_ms":20"#, "k", "count()", 13),
+        window(r#""type":"tumbling","size_ms":60"#, "", "sum(n)", 0),
+    ];
+    let (own, other, windows) = (source(BOUND_MS), source(20), windows.join(","));
+    let text = format!(
+        r#"{{"source":{own},"inputs":[{{"name":"other","source":{other},"steps":[]}}],"steps":[{join},{windows}]}}"#
+    );
+    let mut pipeline = Pipeline::new(&Spec::from_json(text.as_bytes()).expect("a description"), 1).expect("a plan");
+    let lanes = [0, 1, lane_id(1, 0)];
+    pipeline.assign(&lanes);
+    for (input, lane) in [(1, 0), (0, 0), (0, 1)] {
+        let mut raw = RawBatch::new(lane, "t".into(), 8, 256);
+        raw.input = input;
+        for (offset, time_ms) in [83, 85, 92, 101, 113, 118, 127, 128].into_iter().enumerate() {
+            let json = format!(r#"{{"t":{},"k":"k{}"}}"#, time_ms + i64::from(lane), offset % 3);
+            raw.push(Some(json.as_bytes()), offset as i64, Some(time_ms)).expect("small");
+        }
+        pipeline.push(&[raw], 0).expect("a push");
+    }
+    (pipeline, lanes)
+}
+
+#[test]
+fn behind_a_join_a_window_waits_for_the_lanes_of_both_inputs() {
+    let interval = r#""type":"interval","from_ms":-9,"to_ms":6"#;
+    let kinds = [
+        (interval, "inner"),
+        (interval, "left"),
+        (interval, "outer"),
+        (r#""type":"as_of","tolerance_ms":30"#, "left"),
+        (r#""type":"table","versioned":true"#, "left"),
+        (r#""type":"table","versioned":false"#, "left"),
+    ];
+    for (kind, how) in kinds {
+        let (mut pipeline, lanes) = behind_join(kind, how);
+        let seen = |pipeline: &Pipeline| {
+            let at = |end_ms| pipeline.open_at(end_ms).into_iter().map(move |window| (end_ms, window));
+            let open = (0..260).flat_map(at).filter(|(_, window)| window.found.is_some() && window.lane.is_none());
+            open.map(|(end_ms, window)| ((window.step.at, end_ms), window.inputs_ms)).collect::<BTreeMap<_, _>>()
+        };
+        let (mut before, mut left) = (seen(&pipeline), 0);
+        assert!(!before.is_empty(), "{kind} {how}");
+        // The two inputs' clocks run 30 ms apart, so it is now one's and now the other's that is waited for.
+        for now_ms in 1..400 {
+            pipeline.advance(now_ms, &lanes).expect("told");
+            let clocks: Vec<(usize, i64)> =
+                pipeline.lanes().map(|lane| (usize::from(lane.id >= lanes[2]), lane.clock.watermark_ms())).collect();
+            let after = seen(&pipeline);
+            for (window, inputs_ms) in &before {
+                let passed = clocks.iter().all(|(input, clock_ms)| inputs_ms[*input].is_none_or(|ms| ms <= *clock_ms));
+                assert_eq!(!after.contains_key(window), passed, "{window:?} {inputs_ms:?} {clocks:?} {kind} {how}");
+                left += usize::from(passed);
+            }
+            before = after;
+        }
+        assert!(before.is_empty() && left > 2, "{before:?} {kind} {how}");
+    }
 }

@@ -278,6 +278,14 @@ impl Bloom {
         all.flat_map(|generation| &generation.filters).map(|filter| filter.byte_len() + size_of::<Filter>()).sum()
     }
 
+    /// Of those bytes, those that go with the next commit.
+    pub fn undo_len(&self) -> usize {
+        let filters = |generations: &[Generation], bytes: fn(&Filter) -> usize| -> usize {
+            generations.iter().flat_map(|generation| &generation.filters).map(bytes).sum()
+        };
+        filters(&self.generations, Filter::undo_len) + filters(&self.forgotten, Filter::byte_len)
+    }
+
     /// See [`super::Dedupe::remembered`].
     pub fn remembered(&self) -> Remembered {
         let share = |rate: u128| rate as f64 / 2.0_f64.powi(64);

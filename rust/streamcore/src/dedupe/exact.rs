@@ -106,6 +106,11 @@ impl Exact {
         self.table.byte_len() + self.added.capacity() * size_of::<Entry>() + generations
     }
 
+    /// Of those bytes, those that go with the next commit.
+    pub fn undo_len(&self) -> usize {
+        self.added.capacity() * size_of::<Entry>()
+    }
+
     /// See [`super::Dedupe::remembered`].
     pub fn remembered(&self) -> Remembered {
         let (ids, generations) = (self.generations.ids(), self.generations.live.len() as u64);

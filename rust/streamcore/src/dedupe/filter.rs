@@ -276,6 +276,11 @@ impl Filter {
         self.blocks.len() * size_of::<Block>() + self.new.capacity() * size_of::<u128>() + self.first_to_set.capacity()
     }
 
+    /// Of those bytes, those that go with the next commit.
+    pub fn undo_len(&self) -> usize {
+        self.new.capacity() * size_of::<u128>() + self.first_to_set.capacity()
+    }
+
     /// Appends the filter.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.put_varint(self.planned);

@@ -11,7 +11,7 @@ pub enum OnFullSpec {
     /// The run ends.
     #[default]
     Stop,
-    /// Rows that would add a key are dead letters `STATE_FULL`; the others count.
+    /// Rows that would add a key, or a row to a join, are dead letters `STATE_FULL`; the others count.
     Shed,
 }
 
@@ -27,7 +27,7 @@ pub struct LimitsSpec {
     pub depth_max: u32,
     /// Most state, bytes: of all lanes together, or, where rows are shed, of each.
     pub state_bytes_max: u64,
-    /// Most entries of a window step, likewise; absent: no bound.
+    /// Most entries of a window step or join, likewise; absent: no bound.
     pub keys_max: Option<u64>,
     /// What happens to rows beyond either.
     pub on_full: OnFullSpec,
