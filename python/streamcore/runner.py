@@ -349,7 +349,8 @@ class Runner:
                 f"{error}\nall records before are committed (epoch {epoch}); the next start goes on behind them"
             ) from None
         self._records_again += records
-        self._epoch_records_max = max(1, records // 2)
+        # Shorter each time, whatever the polls are cut to.
+        self._epoch_records_max = max(1, min(records, self._epoch_records_max) // 2)
         self._begin_epoch(commit_s=0.0)
 
     def _roll_back(self) -> None:

@@ -92,8 +92,9 @@ class OpenWindow:
 
 
 def explain_window(status: Mapping[str, Any], end_ms: int, rules: Sequence[ClockRules]) -> list[OpenWindow]:
-    """The open windows that end at `end_ms`, by the rules of each input. Raises `Error` when there is none, with the
-    ends there are.
+    """The open windows that end at `end_ms`, by the rules of each input.
+
+    Raises `Error` when there is none, with the ends there are.
     """
     lanes = lane_clocks(status, [rule.name for rule in rules])
     windows = status["windows"]

@@ -145,8 +145,8 @@ def test_a_join_sheds_rows_that_it_has_no_room_for(tmp_path: Path) -> None:
     assert pl.read_parquet(tmp_path / "out").height == 300
 
 
-@pytest.mark.parametrize("method", ["exact", "bloom"])
-def test_what_dedupe_remembers_counts(tmp_path: Path, method: Any) -> None:
+@pytest.mark.parametrize(("method", "most"), [("exact", 200_000), ("bloom", 60_000)])
+def test_what_dedupe_remembers_counts(tmp_path: Path, method: Any, most: int) -> None:
     source = sc.files(
         str(jsonl(tmp_path, 20_000)),
         piece_bytes=65_536,
@@ -155,14 +155,15 @@ def test_what_dedupe_remembers_counts(tmp_path: Path, method: Any) -> None:
         schema={"page": "string"},
     )
     pipeline = source.dedupe("page", within="10h", method=method)
-    bounded = pipeline.configure(limits={"max_state_bytes": 50_000})
+    bounded = pipeline.configure(limits={"max_state_bytes": most // 4})
     with pytest.raises(StateFullError, match=r"steps\[0\] \(dedupe\): [0-9]+ ids"):
         bounded.collect()
-    shedding = pipeline.configure(limits={"max_state_bytes": 200_000, "on_full": "shed"})
+    shedding = pipeline.configure(limits={"max_state_bytes": most, "on_full": "shed"})
     with shedding.start() as run:
         rejected = sum(batch.num_rows for batch in run.stream(outputs=("rejected",)))
-    assert rejected == run.report.ledger.shed > 10_000
-    assert run.report.state_bytes < 2 * 200_000
+    assert rejected == run.report.ledger.shed > 5_000
+    assert run.report.ledger.applied > 5_000
+    assert run.report.state_bytes < 2 * most
 
 
 class Texts:

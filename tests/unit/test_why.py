@@ -26,7 +26,6 @@ def status(*clocks: dict[str, Any], combined: bool = True, **more: Any) -> dict[
     meeting = None if None in readings or not readings else min(readings)
     known = {COMBINE_LANE: {"watermark_ms": meeting}} if combined else {}
     window = {"step": "steps[0] (window)", "lane": None if combined else 0, "start_ms": 0, "over_at_ms": END_MS - 1}
-    window["inputs_ms"] = [END_MS - 1]
     given = {
         "live": True,
         "clocks": {**lanes, **known},
@@ -35,7 +34,7 @@ def status(*clocks: dict[str, Any], combined: bool = True, **more: Any) -> dict[
         "paused": [],
         "future": dict.fromkeys(lanes, 0),
         "source": {"type": "kafka", "topic": "clicks"},
-        "windows": [{**window, "keys": 2, "nearest_ms": []}],
+        "windows": [{**window, "inputs_ms": [END_MS - 1], "keys": 2, "nearest_ms": []}],
     }
     return {**given, **more}
 

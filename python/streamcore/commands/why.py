@@ -134,7 +134,8 @@ def _ends(config: PipelineConfig, described: Mapping[str, Any]) -> tuple[dict[in
     from streamcore._core import LANES_PER_INPUT
     from streamcore.why import input_facts
 
-    ends, unknown = {}, []
+    ends: dict[int, int] = {}
+    unknown: list[str] = []
     for number, (name, source) in enumerate(config.all_sources.items()):
         of_input, reason = _input_ends(config, source, input_facts(described, name or ""))
         ends |= {number * LANES_PER_INPUT + lane: end for lane, end in of_input.items()}
