@@ -34,18 +34,18 @@ def test_all_that_fits_the_state_is_committed_before_the_run_ends(checkpoint: Ch
     assert parts.log.count("engine rollback") <= 6
 
 
-def test_polls_that_are_no_halves_are_taken_apart(checkpoint: Checkpoint) -> None:
+def test_polls_that_are_no_halves_are_taken_apart(checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = Parts(total=6, interval_ms=1_000_000, checkpoint=checkpoint)
     parts.engine.full_at = 5
     source, sizes = parts.source, {0: 2, 2: 4}
 
-    def poll(timeout_s: float) -> Polled:
+    def poll(_timeout_s: float) -> Polled:
         size = sizes[source.position]
         records = [(b"{}", None, None, 0, source.position + number) for number in range(size)]
         source.position += size
         return Polled(_core.Raw.from_records(0, "topic", records))
 
-    source.poll = poll  # type: ignore[method-assign]
+    monkeypatch.setattr(source, "poll", poll)
     with pytest.raises(StateFullError, match="all records before are committed"):
         parts.runner.run()
     assert parts.committer.positions == {0: 2}
