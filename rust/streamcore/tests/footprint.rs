@@ -26,7 +26,9 @@ fn window(kind: &str, aggregate: &str, rest: &str) -> String {
 
 /// A join with an input whose rows never come; rows of a table are that input's.
 fn join(kind: &str) -> String {
-    format!(r#"{{"verb":"join","input":"other","left_on":["k"],"right_on":["k"],"how":"left","kind":{{{kind}}}}}"#)
+    format!(
+        r#"{{"verb":"join","input":"other","left_on":["k"],"right_on":["k"],"suffix":"_right","how":"left","kind":{{{kind}}}}}"#
+    )
 }
 
 /// Name, steps, and how many keys the rows have.

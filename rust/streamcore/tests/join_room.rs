@@ -226,7 +226,6 @@ fn naive(events: &[Event], keys_max: u64, outer: bool) -> BTreeSet<String> {
             // Matched with right rows up to 16 ms later, with left ones up to 32; an outer join waits as long before.
             let reach_ms = match (event.input, outer) {
                 (0, false) => 16,
-                (0, true) => 16 + 32,
                 (_, false) => 32,
                 (_, true) => 32 + 16,
             };

@@ -125,7 +125,7 @@ fn behind_join(kind: &str, how: &str) -> (Pipeline, [i32; 3]) {
         )
     };
     let join = format!(
-        r#"{{"verb":"join","input":"other","left_on":["k"],"right_on":["k"],"how":"{how}","allowed_lateness_ms":4,
+        r#"{{"verb":"join","input":"other","left_on":["k"],"right_on":["k"],"suffix":"_right","how":"{how}","allowed_lateness_ms":4,
         "kind":{{{kind}}}}}"#
     );
     let windows = [
@@ -170,7 +170,6 @@ fn behind_a_join_a_window_waits_for_the_lanes_of_both_inputs() {
             open.map(|(end_ms, window)| ((window.step.at, end_ms), window.inputs_ms)).collect::<BTreeMap<_, _>>()
         };
         let (mut before, mut left) = (seen(&pipeline), 0);
-        assert!(!before.is_empty(), "{kind} {how}");
         // The two inputs' clocks run 30 ms apart, so it is now one's and now the other's that is waited for.
         for now_ms in 1..400 {
             pipeline.advance(now_ms, &lanes).expect("told");

@@ -92,8 +92,9 @@ impl Cell for Collected {
     }
 
     fn heap_len(&self) -> usize {
-        let own = if self.rows.is_empty() { 0 } else { ALLOCATION_BYTES };
-        // What is reserved is most of a list that grows.
-        self.rows.capacity() * size_of::<Row>() + self.text_bytes + own
+        // What is reserved is by powers of two, whether it has grown to that or was loaded.
+        let reserved = if self.rows.is_empty() { 0 } else { self.rows.len().next_power_of_two().max(4) };
+        let own = if reserved > 0 { ALLOCATION_BYTES } else { 0 };
+        reserved * size_of::<Row>() + self.text_bytes + own
     }
 }

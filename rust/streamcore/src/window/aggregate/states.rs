@@ -166,8 +166,10 @@ impl Cell for States {
     }
 
     fn heap_len(&self) -> usize {
-        let own = if self.entries.is_empty() { 0 } else { ALLOCATION_BYTES };
-        let states = self.entries.capacity() * size_of::<Entry>() + self.entries.len() * ALLOCATION_BYTES;
+        // What is reserved is by powers of two, whether it has grown to that or was loaded.
+        let reserved = if self.entries.is_empty() { 0 } else { self.entries.len().next_power_of_two().max(4) };
+        let own = if reserved > 0 { ALLOCATION_BYTES } else { 0 };
+        let states = reserved * size_of::<Entry>() + self.entries.len() * ALLOCATION_BYTES;
         states + own + self.state_bytes + self.failure.as_ref().map_or(0, |detail| detail.len())
     }
 }
