@@ -220,7 +220,8 @@ class FileDeadLetters:
 
     def write(self, batch: _core.Batch) -> None:
         """Holds the letters until the flush."""
-        self._lines += (_line(letter) for letter in letters(batch, self._pipeline))
+        # Copied: what orjson gives keeps the kilobytes that it was written into.
+        self._lines += (bytes(memoryview(_line(letter))) for letter in letters(batch, self._pipeline))
 
     def flush(self) -> None:
         """Appends and syncs."""

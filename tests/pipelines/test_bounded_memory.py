@@ -20,7 +20,7 @@ from streamcore.errors import StateFullError
 on_full, kind, named = sys.argv[1], sys.argv[2], len(sys.argv) > 3
 schema = {"page": "string", "at": "int64"}
 pages, others = (
-    sc.files("in.jsonl", event_time="at", event_time_unit="ms", schema=schema, out_of_orderness="1h") for _ in range(2)
+    sc.files(f"{kind}.jsonl", event_time="at", event_time_unit="ms", schema=schema, out_of_orderness="1h") for _ in range(2)
 )
 if kind == "join":
     pages = pages.join(others, on="page", within="1h")
@@ -44,15 +44,16 @@ BASE_BYTES = 150 << 20
 STATED = 4
 """Of `max_state_bytes`: the state itself, half as much for what the allocator keeps, and its copies while it is saved."""
 
-EVENTS = 1_500_000
+EVENTS = {"window": 1_500_000, "join": 500_000}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wide")
-    with (folder / "in.jsonl").open("w") as file:
-        for number in range(EVENTS):
-            file.write(f'{{"at":{number // 10},"page":"page number {number:010}"}}\n')
+    for kind, events in EVENTS.items():
+        with (folder / f"{kind}.jsonl").open("w") as file:
+            for number in range(events):
+                file.write(f'{{"at":{number // 10},"page":"page number {number:010}"}}\n')
     return folder
 
 
