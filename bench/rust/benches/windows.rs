@@ -9,6 +9,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 use streamcore_bench::clicks::Clicks;
+use streamcore_bench::dedupe_step::DedupeStep;
 use streamcore_bench::rounds::{Rounds, say};
 use streamcore_bench::run::{Epoch, OUT_OF_ORDERNESS_MS};
 use streamcore_bench::window_jobs::{Cut, Dedupe, Job};
@@ -126,7 +127,9 @@ fn dedupe(rounds: &Rounds) -> Value {
     say(&format!("dedupe with filters: {share:.6} of the new ids were dropped, {FALSE_DROP_RATE} may be"));
     let ways = ["exact", "bloom"];
     let mut found: [Vec<Added>; 2] = Default::default();
+    let mut step = Vec::new();
     for round in 1..=rounds.count() {
+        step.push(dedupe_step(&exact.clicks, round));
         for ((way, added), all) in ways.iter().zip(dedupe_round()).zip(&mut found) {
             let [filling_ns, full_ns, id_bytes] = added;
             say(&format!(
@@ -141,7 +144,23 @@ fn dedupe(rounds: &Rounds) -> Value {
         "figure": "dedupe", "ns": [["filling", part(exact, 0)], ["full", part(exact, 1)]], "id_bytes": part(exact, 2),
         "bloom_ns": [["filling", part(bloom, 0)], ["full", part(bloom, 1)]], "bloom_id_bytes": part(bloom, 2),
         "bloom_false_drops": share,
+        "step_ns": [["filling", part(&step, 0)], ["full", part(&step, 1)]], "step_id_bytes": part(&step, 2),
     })
+}
+
+/// What an event costs the exact step by itself, and bytes for each id.
+fn dedupe_step(clicks: &Clicks, round: usize) -> Added {
+    let mut step = DedupeStep::new(DEDUPE_WITHIN_MS);
+    step.judge(clicks, DEDUPE_FILL);
+    let at_fill = step.taken;
+    step.judge(clicks, DEDUPE_EVENTS);
+    let filling_ns = ns(at_fill, DEDUPE_FILL);
+    let full_ns = ns(step.taken - at_fill, DEDUPE_EVENTS - DEDUPE_FILL);
+    let id_bytes = step.id_bytes();
+    say(&format!(
+        "dedupe step, round {round}: {filling_ns:.1} ns an event filling, {full_ns:.1} full, {id_bytes:.2} bytes an id"
+    ));
+    [filling_ns, full_ns, id_bytes]
 }
 
 /// What each way adds to an event, and bytes of state for each id.

@@ -106,10 +106,15 @@ pub fn key_number(name: &str) -> Option<u32> {
 }
 
 impl Click {
+    /// Appends its `event_id`, a UUID.
+    pub fn write_id(&self, out: &mut Vec<u8>) {
+        write_uuid(out, [self.draw[0], self.draw[1]]);
+    }
+
     /// JSON of the shape of the reference event, of about 236 bytes.
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(br#"{"event_id":""#);
-        write_uuid(out, [self.draw[0], self.draw[1]]);
+        self.write_id(out);
         out.extend_from_slice(br#"","event_type":"page.view.click.v1","timestamp":""#);
         write_iso(out, self.time_ms);
         out.extend_from_slice(br#"","payload":{"user_id":""#);

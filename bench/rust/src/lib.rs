@@ -5,6 +5,7 @@ pub mod columns;
 pub mod contestants;
 pub mod corpora;
 pub mod cpu_time;
+pub mod dedupe_step;
 pub mod draw;
 pub mod nexmark;
 pub mod rounds;

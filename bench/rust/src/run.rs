@@ -14,7 +14,7 @@ use streamcore::raw::RawBatch;
 use streamcore::spec::Spec;
 
 /// Events of one epoch.
-const EPOCH_EVENTS: u64 = 1 << 20;
+pub const EPOCH_EVENTS: u64 = 1 << 20;
 
 /// How long windows wait for records of their own, ms.
 pub const OUT_OF_ORDERNESS_MS: i64 = 5_000;

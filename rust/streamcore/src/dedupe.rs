@@ -8,6 +8,7 @@ mod bloom;
 mod exact;
 mod filter;
 mod generations;
+mod line;
 mod table;
 
 pub use bloom::{BloomPlan, CAPACITY_MAX, RATE_DEFAULT, RATE_MAX, RATE_MIN};

@@ -1,23 +1,27 @@
-//! The ids themselves, as 112-bit fingerprints.
+//! The ids themselves, as 86-bit fingerprints.
 //!
 //! They lie in one table (`table`), each with the number of its generation; forgetting a generation makes its entries
 //! room for others. Invariant: a record is a copy only if the whole fingerprint is remembered, by a generation that is
 //! not over.
 
 use super::generations::{Generation, Generations, mix};
-use super::table::{Entry, FINGERPRINT_BITS, TAGS_MAX, TOGETHER, Table, fingerprint_of, tag_of};
+use super::line::{Entry, TAGS_MAX, cut};
+use super::table::{TOGETHER, Table};
 use super::{Arrival, Horizon, Judged, Remembered, has_room};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::room::Room;
+
+/// Entries of a block of those added.
+const ADDED_BLOCK: usize = 4096;
 
 /// The ids one lane remembers.
 #[derive(Debug)]
 pub struct Exact {
     table: Table,
     generations: Generations,
-    /// Entries added since the last commit: what a rollback takes out.
-    added: Vec<Entry>,
+    /// Entries added since the last commit, in blocks of `ADDED_BLOCK`: what a rollback takes out. Blocks never move.
+    added: Vec<Vec<Entry>>,
     /// Hashes of a batch; kept for its memory alone.
     hashes: Vec<u64>,
 }
@@ -32,9 +36,12 @@ impl Exact {
     pub fn judge(&mut self, arrivals: &[Arrival], room: Option<&Room>, judged: &mut Vec<Judged>) -> Result<()> {
         let mut hashes = std::mem::take(&mut self.hashes);
         hashes.clear();
-        hashes.extend(arrivals.iter().map(|arrival| self.table.hash(fingerprint_of(arrival.fingerprint))));
+        hashes.extend(arrivals.iter().map(|arrival| self.table.hash(cut(arrival.fingerprint))));
+        // The lines of each stretch are on their way while the one before is judged.
+        self.table.prefetch(&hashes[..TOGETHER.min(hashes.len())]);
+        let mut ahead = hashes.chunks(TOGETHER).skip(1);
         for (hashes, arrivals) in hashes.chunks(TOGETHER).zip(arrivals.chunks(TOGETHER)) {
-            self.table.prefetch(hashes);
+            self.table.prefetch(ahead.next().unwrap_or_default());
             for (hash, arrival) in hashes.iter().zip(arrivals) {
                 judged.push(self.judge_one(*hash, arrival, room)?);
             }
@@ -49,7 +56,7 @@ impl Exact {
         if self.generations.is_over(event_time_ms, watermark_ms) {
             return Ok(Judged::BeyondHorizon);
         }
-        let fingerprint = fingerprint_of(arrival.fingerprint);
+        let fingerprint = cut(arrival.fingerprint);
         let is_copy = |generations: &Generations, tag| generations.remembers(tag, watermark_ms);
         let tag = |generations: &mut Generations| {
             if !has_room(room, || generations.ids_at(watermark_ms)) {
@@ -64,7 +71,10 @@ impl Exact {
             Err(Some(error)) => return Err(error),
         };
         self.generations.add(entry);
-        self.added.push(entry);
+        match self.added.last_mut() {
+            Some(block) if block.len() < ADDED_BLOCK => block.push(entry),
+            _ => self.added.push(first_of_block(entry)),
+        }
         Ok(Judged::New)
     }
 
@@ -93,7 +103,7 @@ impl Exact {
 
     /// Takes the epoch back.
     pub fn rollback(&mut self) {
-        for entry in std::mem::take(&mut self.added) {
+        for entry in std::mem::take(&mut self.added).into_iter().flatten() {
             self.table.remove(entry);
             self.generations.subtract(entry);
         }
@@ -103,12 +113,12 @@ impl Exact {
     /// See [`super::Dedupe::byte_len`].
     pub fn byte_len(&self) -> usize {
         let generations = self.generations.all.capacity() * size_of::<Generation>();
-        self.table.byte_len() + self.added.capacity() * size_of::<Entry>() + generations
+        self.table.byte_len() + self.undo_len() + generations
     }
 
     /// Of those bytes, those that go with the next commit.
     pub fn undo_len(&self) -> usize {
-        self.added.capacity() * size_of::<Entry>()
+        self.added.len() * ADDED_BLOCK * size_of::<Entry>()
     }
 
     /// See [`super::Dedupe::remembered`].
@@ -129,8 +139,8 @@ impl Exact {
             out.resize(out.len() + generation.entries as usize * size_of::<u128>(), 0);
         }
         for entry in self.table.iter() {
-            if let Some(place) = &mut places[tag_of(entry) as usize] {
-                out[*place..*place + size_of::<u128>()].copy_from_slice(&fingerprint_of(entry).to_le_bytes());
+            if let Some(place) = &mut places[entry.tag() as usize] {
+                out[*place..*place + size_of::<u128>()].copy_from_slice(&entry.fingerprint().to_le_bytes());
                 *place += size_of::<u128>();
             }
         }
@@ -149,9 +159,7 @@ impl Exact {
     }
 
     fn load_id(&mut self, number: i64, fingerprint: u128) -> Result<()> {
-        if fingerprint >> FINGERPRINT_BITS != 0 {
-            return Err(Error::state("saved state holds an id that is no fingerprint; it was overwritten"));
-        }
+        let fingerprint = cut(fingerprint);
         let tag = self.generations.tag(number).ok_or_else(too_many)?;
         let hash = self.table.hash(fingerprint);
         let is_it = |_: &Generations, other| other == tag;
@@ -162,8 +170,16 @@ impl Exact {
     }
 }
 
+/// A block of `Exact::added` that begins with `entry`.
+#[cold]
+fn first_of_block(entry: Entry) -> Vec<Entry> {
+    let mut block = Vec::with_capacity(ADDED_BLOCK);
+    block.push(entry);
+    block
+}
+
 fn too_many() -> Error {
-    let message = "a dedupe step remembers ids of 16,383 eighths of its `within`, which is as many as it can: event times \
+    let message = "a dedupe step remembers ids of 1,023 eighths of its `within`, which is as many as it can: event times \
                    lie too far apart; set `max_future`, or a longer `within`";
     Error::new(ErrorKind::Limit, message)
 }
@@ -265,7 +281,7 @@ mod tests {
     #[test]
     fn many_ids_of_any_number_of_generations_take_few_bytes_and_are_given_back() {
         const COUNT: i64 = 200_000;
-        for (per_generation, bytes_max) in [(COUNT, 24), (COUNT / 9, 24), (1000, 25), (40, 30)] {
+        for (per_generation, bytes_max) in [(COUNT, 24), (COUNT / 9, 24), (1000, 24), (500, 25)] {
             let mut dedupe = Exact::new(Horizon::new(800));
             let fresh = numbers(0, COUNT, per_generation, WATERMARK_MIN);
             assert_eq!(verdicts(&mut dedupe, &fresh, Judged::New), COUNT as usize);

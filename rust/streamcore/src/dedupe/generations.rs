@@ -3,7 +3,8 @@
 //! `exact` keeps the ids in a table under these tags. Invariant: a tag is given again only when no entry has it.
 
 use super::Horizon;
-use super::table::{Entry, TAGS_MAX, Tags, fingerprint_of, tag_of};
+use super::line::{Entry, TAGS_MAX};
+use super::table::Tags;
 use std::collections::BTreeMap;
 
 /// Where a generation is in its life.
@@ -128,22 +129,22 @@ impl Generations {
 
     /// Counts an entry that was added.
     pub fn add(&mut self, entry: Entry) {
-        let generation = &mut self.all[tag_of(entry) as usize];
+        let generation = &mut self.all[entry.tag() as usize];
         generation.entries += 1;
-        generation.digest = generation.digest.wrapping_add(mix(fingerprint_of(entry)));
+        generation.digest = generation.digest.wrapping_add(mix(entry.fingerprint()));
     }
 
     /// Takes back what [`add`](Self::add) did, and the generation if that was all.
     pub fn subtract(&mut self, entry: Entry) {
-        let generation = &mut self.all[tag_of(entry) as usize];
+        let generation = &mut self.all[entry.tag() as usize];
         generation.entries -= 1;
-        generation.digest = generation.digest.wrapping_sub(mix(fingerprint_of(entry)));
+        generation.digest = generation.digest.wrapping_sub(mix(entry.fingerprint()));
         if generation.entries == 0 {
             if generation.life == Life::Remembered {
                 self.live.remove(&generation.number);
             }
             generation.life = Life::Gone;
-            self.free.push(tag_of(entry));
+            self.free.push(entry.tag());
         }
     }
 

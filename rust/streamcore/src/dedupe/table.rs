@@ -1,60 +1,29 @@
 //! Fingerprints by hash, each with the tag of its generation.
 //!
-//! A hash names a cache line of four entries; what finds it full goes on to the next, and each line counts how many went
-//! past it, so that a search ends at the first that none did (as in Folly's F14, N. Bronson and X. Shi, 2019). Entries
-//! whose tag may be dropped are room for others, so forgetting a generation touches none of them. There are 64 parts
-//! that grow on their own: no id waits for all. Invariant: every entry is found from the line that its hash names.
+//! A hash names a cache line of five entries (`line`); what finds it full goes on to the next, and each line counts how
+//! many went past it, so that a search ends at the first that none did (as in Folly's F14, N. Bronson and X. Shi, 2019).
+//! Entries whose tag may be dropped are room for others, so forgetting a generation touches none of them. There are 64
+//! parts that grow on their own: no id waits for all. Invariant: every entry is found from the line its hash names.
 
+use super::line::{self, ENTRIES, Entry, LINE_WORDS, Line};
 use crate::prefetch::prefetch;
 use crate::state::key_hash;
-
-/// Bits of a fingerprint that are kept; the tag is above them.
-pub const FINGERPRINT_BITS: u32 = 112;
-/// Bits of a tag; above them are two of the number of entries that went past the line.
-const TAG_BITS: u32 = 14;
-/// Most tags there are; 0 is none.
-pub const TAGS_MAX: usize = (1 << TAG_BITS) - 1;
 
 /// How many probes are asked for together.
 pub const TOGETHER: usize = 32;
 /// Parts of the table.
 const PARTS: usize = 64;
-/// Places of a part that holds nothing.
-const PLACES_MIN: usize = 16;
+/// Lines of a part that holds nothing.
+const LINES_MIN: usize = 4;
+/// Part of the places in use, in percent, beyond which entries that may be dropped are, or the part grows.
+const FULL_PERCENT: usize = 86;
+/// Part of the places in use after it grew; it does not if no more than `SWEPT_PERCENT` are without the dropped.
+const GROWN_PERCENT: usize = 50;
+const SWEPT_PERCENT: usize = 78;
 /// Entries of a part below which growing spreads the sizes of parts out.
 const SPREAD_MAX: usize = 1024;
-/// Part of the places in use, in percent, beyond which entries that may be dropped are, or the part grows.
-const FULL_PERCENT: usize = 88;
-/// Part of the places in use after it grew; it does not if no more than `SWEPT_PERCENT` are without the dropped.
-const GROWN_PERCENT: usize = 70;
-const SWEPT_PERCENT: usize = 80;
 /// Part of the places in use below which the table shrinks.
-const SPARSE_PERCENT: usize = 25;
-/// Entries of a line.
-const ENTRIES: usize = 4;
-
-const MASK: u128 = (1 << FINGERPRINT_BITS) - 1;
-
-/// A fingerprint and its tag.
-pub type Entry = u128;
-
-/// The entry of `fingerprint`, which has [`FINGERPRINT_BITS`], with `tag`.
-#[inline]
-pub const fn entry(fingerprint: u128, tag: u16) -> Entry {
-    (tag as u128) << FINGERPRINT_BITS | fingerprint
-}
-
-/// Tag of an entry.
-#[inline]
-pub const fn tag_of(entry: Entry) -> u16 {
-    (entry >> FINGERPRINT_BITS) as u16 & TAGS_MAX as u16
-}
-
-/// Fingerprint of an entry.
-#[inline]
-pub const fn fingerprint_of(entry: Entry) -> u128 {
-    entry & MASK
-}
+const SPARSE_PERCENT: usize = 20;
 
 /// Spreads fingerprints over the table, in every process in another way, so that nobody can send ids that all meet.
 #[derive(Debug, Clone, Copy)]
@@ -76,56 +45,21 @@ impl Spread {
 
 /// What the owner of the tags says of them.
 pub trait Tags {
-    /// Whether entries with `tag`, which is not 0, may be dropped.
+    /// Whether entries with `tag` may be dropped; those with 0, which are none, may.
     fn droppable(&self, tag: u16) -> bool;
     /// One entry with `tag` was dropped.
     fn dropped(&mut self, tag: u16);
 }
 
-/// A cache line of entries; 0 is none. The two highest bits of each are of the number of entries that went past.
-#[derive(Debug, Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([Entry; ENTRIES]);
-
-const EMPTY: Line = Line([0; ENTRIES]);
-const PASSED_SHIFT: u32 = FINGERPRINT_BITS + TAG_BITS;
-const PASSED_MAX: u32 = (1 << (2 * ENTRIES)) - 1;
-
-impl Line {
-    /// Whether no entry went past.
-    #[inline]
-    fn none_passed(&self) -> bool {
-        self.0.iter().fold(0, |all, entry| all | entry) >> PASSED_SHIFT == 0
-    }
-
-    /// How many entries went past; stays at the greatest number once it is there.
-    fn passed(&self) -> u32 {
-        self.0.iter().rev().fold(0, |passed, entry| passed << 2 | (entry >> PASSED_SHIFT) as u32)
-    }
-
-    fn set_passed(&mut self, passed: u32) {
-        for (at, entry) in self.0.iter_mut().enumerate() {
-            *entry = *entry & SET | u128::from(passed >> (2 * at) & 3) << PASSED_SHIFT;
-        }
-    }
-
-    /// Puts `entry`, or none, at `at`; gives what was there.
-    #[inline]
-    fn set(&mut self, at: usize, entry: Entry) -> Entry {
-        let old = self.0[at];
-        self.0[at] = old & !SET | entry;
-        old & SET
-    }
-}
-
-/// Bits of an entry that are its own.
-const SET: u128 = (1 << PASSED_SHIFT) - 1;
-
 /// The entries whose hashes have the same low bits.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Part {
     number: usize,
-    lines: Vec<Line>,
+    /// The lines, from the first word on that begins a cache line.
+    words: Vec<u32>,
+    first: usize,
+    /// How many.
+    lines: usize,
     /// Places in use, those whose entries may be dropped included.
     used: usize,
     /// How many are too many.
@@ -136,38 +70,50 @@ struct Part {
 type Place = (usize, usize);
 
 impl Part {
-    fn new(number: usize, mut lines: Vec<Line>, len: usize) -> Self {
-        lines.clear();
-        lines.reserve_exact(len);
-        lines.resize(len, EMPTY);
-        Self { number, lines, used: 0, used_max: len * ENTRIES * FULL_PERCENT / 100 }
+    fn new(number: usize, lines: usize) -> Self {
+        let words = vec![0; lines * LINE_WORDS + LINE_WORDS - 1];
+        let first = words.as_ptr().align_offset(size_of::<Line>()).min(LINE_WORDS - 1);
+        Self { number, words, first, lines, used: 0, used_max: lines * ENTRIES * FULL_PERCENT / 100 }
+    }
+
+    #[inline]
+    fn lines(&self) -> &[Line] {
+        self.words[self.first..].as_chunks().0
+    }
+
+    #[inline]
+    fn line(&self, line: usize) -> &Line {
+        &self.lines()[line]
+    }
+
+    #[inline]
+    fn line_mut(&mut self, line: usize) -> &mut Line {
+        &mut self.words[self.first..].as_chunks_mut().0[line]
     }
 
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        (((hash >> 32) * self.lines.len() as u64) >> 32) as usize
+        (((hash >> 32) * self.lines as u64) >> 32) as usize
     }
 
     #[inline]
     const fn next(&self, line: usize) -> usize {
-        if line + 1 == self.lines.len() { 0 } else { line + 1 }
+        if line + 1 == self.lines { 0 } else { line + 1 }
     }
 
     /// The place of the entry of `fingerprint` with a tag that `is_it`.
     #[inline]
     fn find(&self, hash: u64, fingerprint: u128, is_it: impl Fn(u16) -> bool) -> Option<Place> {
-        let mut line = self.home(hash);
-        for _ in 0..self.lines.len() {
-            let entries = &self.lines[line].0;
-            for (at, entry) in entries.iter().enumerate() {
-                if fingerprint_of(entry ^ fingerprint) == 0 && tag_of(*entry) != 0 && is_it(tag_of(*entry)) {
-                    return Some((line, at));
-                }
+        let mut at = self.home(hash);
+        for _ in 0..self.lines {
+            let line = self.line(at);
+            if let Some(place) = line::find(line, fingerprint, &is_it) {
+                return Some((at, place));
             }
-            if self.lines[line].none_passed() {
+            if !line::is_passed(line) {
                 return None;
             }
-            line = self.next(line);
+            at = self.next(at);
         }
         None
     }
@@ -175,96 +121,85 @@ impl Part {
     /// Puts `entry` in; there is room.
     #[inline]
     fn put(&mut self, spread: Spread, hash: u64, entry: Entry, tags: &mut impl Tags) {
-        let mut line = self.home(hash);
+        let mut at = self.home(hash);
         loop {
-            let room = |old: &Entry| tag_of(*old) == 0 || tags.droppable(tag_of(*old));
-            if let Some(at) = self.lines[line].0.iter().position(room) {
-                let old = self.lines[line].set(at, entry);
-                self.used += usize::from(old == 0);
-                if old != 0 {
-                    self.drop_entry(spread, line, old, tags);
+            let line = self.line_mut(at);
+            if let Some(place) = line::room(line, |tag| tags.droppable(tag)) {
+                let old = line::set(line, place, entry);
+                if old.is_some() {
+                    tags.dropped(old.tag());
+                    self.none_passes(spread, at, old);
+                } else {
+                    self.used += 1;
                 }
                 return;
             }
-            let passed = self.lines[line].passed();
-            self.lines[line].set_passed((passed + 1).min(PASSED_MAX));
-            line = self.next(line);
+            line::pass(line);
+            at = self.next(at);
         }
-    }
-
-    /// Makes up for `old`, which may be dropped and was in `line`.
-    fn drop_entry(&mut self, spread: Spread, line: usize, old: Entry, tags: &mut impl Tags) {
-        tags.dropped(tag_of(old));
-        self.none_passes(spread, line, old);
     }
 
     /// One entry less, `old`, went past the lines before `line`.
     #[inline]
     fn none_passes(&mut self, spread: Spread, line: usize, old: Entry) {
-        let mut at = self.home(spread.hash(fingerprint_of(old)));
+        let mut at = self.home(spread.hash(old.fingerprint()));
         while at != line {
-            let passed = self.lines[at].passed();
-            if passed < PASSED_MAX {
-                self.lines[at].set_passed(passed - 1);
-            }
+            line::unpass(self.line_mut(at));
             at = self.next(at);
         }
     }
 
     /// Takes the entry at a place out.
     fn take(&mut self, spread: Spread, (line, at): Place) {
-        let old = self.lines[line].set(at, 0);
+        let old = line::set(self.line_mut(line), at, Entry::default());
         self.used -= 1;
         self.none_passes(spread, line, old);
     }
 
     /// Drops the entries that may be.
     fn sweep(&mut self, spread: Spread, tags: &mut impl Tags) {
-        for line in 0..self.lines.len() {
+        for line in 0..self.lines {
             for at in 0..ENTRIES {
-                let tag = tag_of(self.lines[line].0[at]);
-                if tag != 0 && tags.droppable(tag) {
+                let entry = line::get(self.line(line), at);
+                if entry.is_some() && tags.droppable(entry.tag()) {
                     self.take(spread, (line, at));
-                    tags.dropped(tag);
+                    tags.dropped(entry.tag());
                 }
             }
         }
     }
 
-    /// Makes room for one more entry. Gives memory it has no more use for, and takes that of `spare`.
+    /// Makes room for one more entry.
     #[inline(never)]
-    fn make_room(&mut self, spread: Spread, spare: Vec<Line>, tags: &mut impl Tags) -> Vec<Line> {
+    fn make_room(&mut self, spread: Spread, tags: &mut impl Tags) {
         self.sweep(spread, tags);
-        if self.used * 100 > self.lines.len() * ENTRIES * SWEPT_PERCENT {
-            return self.resize(spread, spare, tags);
+        if self.used * 100 > self.lines * ENTRIES * SWEPT_PERCENT {
+            self.resize(spread, tags);
         }
-        spare
     }
 
-    /// The same entries in as many lines as they take when `GROWN_PERCENT` of the places are used. Gives the old ones.
-    fn resize(&mut self, spread: Spread, spare: Vec<Line>, tags: &mut impl Tags) -> Vec<Line> {
+    /// The same entries in as many lines as they take when `GROWN_PERCENT` of the places are used.
+    fn resize(&mut self, spread: Spread, tags: &mut impl Tags) {
         // Sizes that are spread out once stay so: parts grow one after the other, never most of them at a time.
         let spread_out = if self.used < SPREAD_MAX { (FULL_PERCENT - GROWN_PERCENT) * self.number / PARTS } else { 0 };
-        let places = (self.used * (100 + spread_out) / GROWN_PERCENT).max(PLACES_MIN);
-        let old = std::mem::replace(self, Self::new(self.number, spare, places.div_ceil(ENTRIES)));
-        for line in &old.lines {
-            for entry in line.0.map(|entry| entry & SET) {
-                if entry != 0 {
-                    self.put(spread, spread.hash(fingerprint_of(entry)), entry, tags);
-                }
-            }
+        let places = self.used * (100 + 2 * spread_out) / GROWN_PERCENT;
+        let old = std::mem::replace(self, Self::new(self.number, places.div_ceil(ENTRIES).max(LINES_MIN)));
+        for entry in old.entries() {
+            self.put(spread, spread.hash(entry.fingerprint()), entry, tags);
         }
-        old.lines
+    }
+
+    fn entries(&self) -> impl Iterator<Item = Entry> {
+        let lines = self.lines().iter().take(self.lines);
+        lines.flat_map(|line| (0..ENTRIES).map(|at| line::get(line, at))).filter(|entry| entry.is_some())
     }
 }
 
 /// Fingerprints with tags.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Table {
     parts: Vec<Part>,
     spread: Spread,
-    /// Memory of a part that was built anew, for the next.
-    spare: Vec<Line>,
 }
 
 const fn part_of(hash: u64) -> usize {
@@ -274,9 +209,7 @@ const fn part_of(hash: u64) -> usize {
 impl Table {
     /// Holds nothing.
     pub fn new() -> Self {
-        let part = |number| Part::new(number, Vec::new(), PLACES_MIN / ENTRIES);
-        let parts = (0..PARTS).map(part).collect();
-        Self { parts, spread: Spread::new(), spare: Vec::new() }
+        Self { parts: (0..PARTS).map(|number| Part::new(number, LINES_MIN)).collect(), spread: Spread::new() }
     }
 
     /// Hash of a fingerprint.
@@ -292,9 +225,9 @@ impl Table {
         for hash in hashes {
             let part = &self.parts[part_of(*hash)];
             let home = part.home(*hash);
-            prefetch(&part.lines[home]);
-            // One of three goes on.
-            prefetch(&part.lines[part.next(home)]);
+            prefetch(part.line(home));
+            // Often enough the next is needed too.
+            prefetch(part.line(part.next(home)));
         }
     }
 
@@ -312,9 +245,9 @@ impl Table {
         if part.find(hash, fingerprint, |tag| is_it(tags, tag)).is_some() {
             return Ok(None);
         }
-        let entry = entry(fingerprint, new_tag(tags)?);
+        let entry = Entry::new(fingerprint, new_tag(tags)?);
         if part.used >= part.used_max {
-            self.spare = part.make_room(self.spread, std::mem::take(&mut self.spare), tags);
+            part.make_room(self.spread, tags);
         }
         part.put(self.spread, hash, entry, tags);
         Ok(Some(entry))
@@ -322,9 +255,9 @@ impl Table {
 
     /// Takes `entry` out, which is there.
     pub fn remove(&mut self, entry: Entry) {
-        let hash = self.hash(fingerprint_of(entry));
+        let hash = self.hash(entry.fingerprint());
         let part = &mut self.parts[part_of(hash)];
-        let found = part.find(hash, fingerprint_of(entry), |tag| tag == tag_of(entry));
+        let found = part.find(hash, entry.fingerprint(), |tag| tag == entry.tag());
         debug_assert!(found.is_some(), "every id remembered has its place in the table");
         if let Some(place) = found {
             part.take(self.spread, place);
@@ -338,26 +271,23 @@ impl Table {
 
     /// Gives memory back where most places hold none of the `kept` entries that may not be dropped.
     pub fn shrink(&mut self, kept: usize, tags: &mut impl Tags) {
-        let places: usize = self.parts.iter().map(|part| part.lines.len() * ENTRIES).sum();
-        if places > 2 * PARTS * PLACES_MIN && kept * 100 < places * SPARSE_PERCENT {
+        let lines: usize = self.parts.iter().map(|part| part.lines).sum();
+        if lines > 2 * PARTS * LINES_MIN && kept * 100 < lines * ENTRIES * SPARSE_PERCENT {
             self.sweep(tags);
             for part in &mut self.parts {
-                part.resize(self.spread, Vec::new(), tags);
+                part.resize(self.spread, tags);
             }
-            self.spare = Vec::new();
         }
     }
 
     /// All entries, those that may be dropped included.
     pub fn iter(&self) -> impl Iterator<Item = Entry> {
-        let entries = self.parts.iter().flat_map(|part| &part.lines).flat_map(|line| line.0);
-        entries.map(|entry| entry & SET).filter(|entry| *entry != 0)
+        self.parts.iter().flat_map(Part::entries)
     }
 
     /// Bytes held.
     pub fn byte_len(&self) -> usize {
-        let lines: usize = self.parts.iter().map(|part| part.lines.capacity()).sum();
-        (lines + self.spare.capacity()) * size_of::<Line>()
+        self.parts.iter().map(|part| part.words.capacity() * size_of::<u32>()).sum()
     }
 }
 
@@ -372,7 +302,7 @@ mod tests {
 
     impl Tags for Old {
         fn droppable(&self, tag: u16) -> bool {
-            tag >= self.0
+            tag == 0 || tag >= self.0
         }
         fn dropped(&mut self, tag: u16) {
             self.1.push(tag);
@@ -387,13 +317,11 @@ mod tests {
     /// Whether every entry is found, and the counts are right.
     fn is_in_order(table: &Table) -> bool {
         table.parts.iter().all(|part| {
-            let entries =
-                || part.lines.iter().flat_map(|line| line.0).map(|entry| entry & SET).filter(|entry| *entry != 0);
             let found = |entry: Entry| {
-                let (hash, fingerprint) = (table.hash(fingerprint_of(entry)), fingerprint_of(entry));
-                part.find(hash, fingerprint, |tag| tag == tag_of(entry)).is_some()
+                let hash = table.hash(entry.fingerprint());
+                part.find(hash, entry.fingerprint(), |tag| tag == entry.tag()).is_some()
             };
-            entries().count() == part.used && entries().all(found)
+            part.entries().count() == part.used && part.entries().all(found)
         })
     }
 
@@ -404,7 +332,7 @@ mod tests {
         ) {
             let (mut table, mut tags, mut model) = (Table::new(), Old(3, Vec::new()), BTreeSet::new());
             for (fingerprint, tag, kind) in steps {
-                let entry = entry(fingerprint, tag);
+                let entry = Entry::new(fingerprint, tag);
                 if kind == 0 && tag < 3 && model.remove(&entry) {
                     table.remove(entry);
                 } else if kind > 0 && tag < 3 {
@@ -415,13 +343,13 @@ mod tests {
                 }
             }
             prop_assert!(is_in_order(&table));
-            let held: BTreeSet<Entry> = table.iter().filter(|entry| tag_of(*entry) < 3).collect();
+            let held: BTreeSet<Entry> = table.iter().filter(|entry| entry.tag() < 3).collect();
             prop_assert_eq!(held, model.clone());
             table.sweep(&mut tags);
             prop_assert!(is_in_order(&table));
             prop_assert_eq!(table.iter().collect::<BTreeSet<_>>(), model.clone());
             model.into_iter().for_each(|entry| table.remove(entry));
-            prop_assert!(table.parts.iter().all(|part| part.lines.iter().all(|line| line.0 == [0; ENTRIES])));
+            prop_assert!(table.parts.iter().all(|part| part.words.iter().all(|word| *word == 0)));
         }
     }
 
@@ -437,9 +365,9 @@ mod tests {
             insert(&mut table, &mut tags, fingerprint * 0x6a09_e667_f3bc_c909, 1);
         }
         assert!(table.byte_len() <= bytes * 5 / 4, "{bytes} bytes became {}", table.byte_len());
-        assert_eq!(table.iter().filter(|entry| tag_of(*entry) == 1).count(), 10_000);
+        assert_eq!(table.iter().filter(|entry| entry.tag() == 1).count(), 10_000);
         table.sweep(&mut tags);
-        assert!(table.iter().all(|entry| tag_of(entry) == 1));
+        assert!(table.iter().all(|entry| entry.tag() == 1));
         assert_eq!(tags.1.len(), 10_000);
     }
 }
