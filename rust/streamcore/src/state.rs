@@ -5,15 +5,17 @@
 //! after `rollback` a table is what it was at the last `commit`, to the byte that `encode` writes.
 
 mod buckets;
+mod chunks;
 mod index;
 
 pub use buckets::{BucketKey, Buckets};
+pub(crate) use chunks::Chunks;
 
-use crate::batch::Bytes;
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::prefetch::prefetch;
 use crate::room::Usage;
+use chunks::Keys;
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use index::Index;
@@ -97,9 +99,9 @@ pub struct StateTable<S> {
     /// Slots by key.
     index: Index,
     /// Key of each slot.
-    keys: Bytes,
+    keys: Keys,
     /// Epoch in which each slot was last marked or made.
-    touched: Vec<u32>,
+    touched: Chunks<u32>,
     /// Value of each slot.
     slots: S,
     /// Current epoch, grows with each commit.
@@ -107,7 +109,7 @@ pub struct StateTable<S> {
     /// Slots that existed at the last commit.
     committed_len: usize,
     /// Marks of the older slots changed since.
-    undo: Vec<Undo>,
+    undo: Chunks<Undo>,
     marks: Vec<u8>,
     /// Digest as of the last seal, and as of the last commit.
     digest: u64,
@@ -139,12 +141,12 @@ impl<S: Slots> StateTable<S> {
     pub fn new(slots: S) -> Self {
         Self {
             index: Index::default(),
-            keys: Bytes::default(),
-            touched: Vec::new(),
+            keys: Keys::default(),
+            touched: Chunks::default(),
             slots,
             epoch: 1,
             committed_len: 0,
-            undo: Vec::new(),
+            undo: Chunks::default(),
             marks: Vec::new(),
             digest: 0,
             committed_digest: 0,
@@ -161,7 +163,7 @@ impl<S: Slots> StateTable<S> {
     /// True when there is no slot.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        self.keys.len() == 0
     }
 
     /// Key of `slot`.
@@ -284,7 +286,7 @@ impl<S: Slots> StateTable<S> {
     }
 
     fn mark(&mut self, slot: u32) {
-        self.touched[slot as usize] = self.epoch;
+        *self.touched.get_mut(slot as usize) = self.epoch;
         self.slots.mark(slot, &mut self.marks);
         self.undo.push(Undo { slot, mark_end: self.marks.len(), digest: self.row_digest(slot) });
     }
@@ -323,7 +325,7 @@ impl<S: Slots> StateTable<S> {
     pub fn commit(&mut self) {
         self.slots.commit();
         // Not cleared: a long epoch's memory would stay.
-        (self.undo, self.marks) = (Vec::new(), Vec::new());
+        (self.undo, self.marks) = (Chunks::default(), Vec::new());
         self.committed_len = self.len();
         self.committed_digest = self.digest;
         self.epoch = self.epoch.wrapping_add(1);
@@ -341,7 +343,7 @@ impl<S: Slots> StateTable<S> {
         let undone = std::mem::take(&mut self.undo);
         let marks = std::mem::take(&mut self.marks);
         let mut start = 0;
-        for undo in undone {
+        for undo in undone.iter() {
             self.slots.restore(undo.slot, &mut Reader::new(&marks[start..undo.mark_end]));
             start = undo.mark_end;
         }
@@ -352,9 +354,9 @@ impl<S: Slots> StateTable<S> {
     /// What it holds; every slot counts as an entry.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        let key_bytes = self.keys.data().len();
-        let bytes = self.keys.byte_len() + 4 * self.touched.len() + self.index.byte_len() + self.slots.byte_len();
-        let undo_bytes = self.marks.len() + self.undo.len() * size_of::<Undo>() + self.slots.undo_len();
+        let key_bytes = self.keys.key_bytes();
+        let bytes = self.keys.byte_len() + self.touched.byte_len() + self.index.byte_len() + self.slots.byte_len();
+        let undo_bytes = self.marks.len() + self.undo.byte_len() + self.slots.undo_len();
         // Slots that are vacant in the majority go with the next commit.
         let going_bytes = if self.is_sparse() { bytes / self.len() * self.slots.vacant() } else { 0 };
         Usage {

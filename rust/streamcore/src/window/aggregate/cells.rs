@@ -8,7 +8,7 @@ use super::AggregatePlan;
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::prefetch::prefetch;
-use crate::state::Slots;
+use crate::state::{Chunks, Slots};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// What a small piece of memory takes beside its bytes, about: the allocator's own, and what it rounds up to.
@@ -51,14 +51,14 @@ pub(super) trait Cell: Clone + Default {
 /// One aggregate's cells, indexed by slot.
 #[derive(Debug, Clone)]
 pub(super) struct Cells<C> {
-    cells: Vec<C>,
+    cells: Chunks<C>,
     /// Sum of the cells' `heap_len`.
     heap_bytes: usize,
 }
 
 impl<C> Default for Cells<C> {
     fn default() -> Self {
-        Self { cells: Vec::new(), heap_bytes: 0 }
+        Self { cells: Chunks::default(), heap_bytes: 0 }
     }
 }
 
@@ -71,7 +71,7 @@ impl<C: Cell> Cells<C> {
     /// Changes one cell. For cells without heap the accounting compiles to nothing.
     #[inline]
     pub fn change(&mut self, slot: u32, change: impl FnOnce(&mut C)) {
-        let cell = &mut self.cells[slot as usize];
+        let cell = self.cells.get_mut(slot as usize);
         let before = cell.heap_len();
         change(cell);
         self.heap_bytes = self.heap_bytes + cell.heap_len() - before;
@@ -91,8 +91,8 @@ impl<C: Cell> Slots for Cells<C> {
     }
 
     fn truncate(&mut self, len: usize) {
-        let dropped = self.cells.get(len..).unwrap_or_default();
-        self.heap_bytes -= dropped.iter().map(Cell::heap_len).sum::<usize>();
+        let dropped = (len..self.cells.len()).map(|slot| self.cells[slot].heap_len());
+        self.heap_bytes -= dropped.sum::<usize>();
         self.cells.truncate(len);
     }
 
@@ -132,6 +132,6 @@ impl<C: Cell> Slots for Cells<C> {
     }
 
     fn byte_len(&self) -> usize {
-        size_of_val(self.cells.as_slice()) + self.heap_bytes
+        self.cells.byte_len() + self.heap_bytes
     }
 }
