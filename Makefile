@@ -83,7 +83,7 @@ test-python: build servers ## everything pytest runs; integration tests start an
 test-integration: build servers ## only the tests against real servers
 	$(BIN)/python -m pytest tests/integration $(ARGS)
 
-test-differential-nightly: build ## random pipelines, engine against the naive model: 10,000 seeds, or ARGS="--seed N" for one
+test-differential-nightly: build ## random pipelines and joins, engine against naive models: 10,000 seeds, or ARGS="--seed N" for one
 	$(BIN)/python -m tests.property.differential --seeds 10000 $(ARGS)
 
 $(FLINK_VENV)/.locked: tests/flink/requirements.txt | need-python

@@ -1,6 +1,7 @@
 """Random pipelines, engine against model: `python -m tests.property.differential --seeds 10000`.
 
-A difference is printed with its seed and the smallest case found that still differs; `--seed N` runs one again.
+Each seed is a windowed pipeline and a join; `--of joins` runs the joins alone. A difference is printed with its seed and
+the smallest case found that still differs; `--seed N` runs one again.
 Invariant: a case that is shrunken differs for real: every step of the way was run.
 """
 
@@ -10,16 +11,20 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from streamcore.errors import Error
-from tests.property import harness, model, random_jobs
+from tests.property import harness, join_differences, model, random_jobs, random_joins
 from tests.property.aggregates import same
 from tests.property.harness import LEDGER_CLASSES, Outcome
 from tests.property.model import Answer, Job, Row
 from tests.property.random_jobs import Case
+from tests.property.random_joins import JoinCase
 
 Part = TypeVar("Part")
+AnyCase = TypeVar("AnyCase", Case, JoinCase)
+Kind = Literal["windows", "joins"]
+KINDS: tuple[Kind, ...] = ("windows", "joins")
 
 COUNTED = ("read", *LEDGER_CLASSES, "no_window", "late_windows")
 BOOKKEEPING = {"revision", "is_final", "retracted"}
@@ -37,8 +42,10 @@ TRIES_MAX = 3_000
 """Cases that shrinking may run."""
 
 
-def difference(case: Case) -> str | None:
+def difference(case: Case | JoinCase) -> str | None:
     """What the engine and the model do not agree on."""
+    if isinstance(case, JoinCase):
+        return join_differences.difference(case)
     try:
         outcome = harness.run(harness.describe(case.job, emit=case.emit, every=case.every), case.records, case.schedule)
     except Error as error:  # whatever stops the engine is a find, a panic included
@@ -88,7 +95,7 @@ def _ledgers(answer: Answer, outcome: Outcome) -> Iterator[str]:
             yield f"lane {lane} counted {told}\n  not {expected}"
 
 
-def shrink(case: Case, differs: Callable[[Case], bool]) -> Case:
+def shrink(case: AnyCase, differs: Callable[[AnyCase], bool]) -> AnyCase:
     """The smallest case found that still differs: fewer records, steps and options."""
     tries = 0
     found = True
@@ -104,7 +111,7 @@ def shrink(case: Case, differs: Callable[[Case], bool]) -> Case:
     return case
 
 
-def _smaller(case: Case) -> Iterator[Case]:
+def _smaller(case: AnyCase) -> Iterator[AnyCase]:
     """Cases with something left out, the largest parts first."""
     size = len(case.records)
     while size >= 1:
@@ -113,6 +120,13 @@ def _smaller(case: Case) -> Iterator[Case]:
         size //= 2
     for schedule in _without_one(case.schedule):
         yield replace(case, schedule=list(schedule))
+    if isinstance(case, JoinCase):
+        yield from join_differences.simpler(case)
+    else:
+        yield from _simpler_case(case)
+
+
+def _simpler_case(case: Case) -> Iterator[Case]:
     if case.emit != "final":
         yield replace(case, emit="final", every=None)
     yield from (replace(case, job=job) for job in _simpler(case.job))
@@ -135,18 +149,28 @@ def _without_one(parts: Sequence[Part]) -> Iterator[tuple[Part, ...]]:
     yield from ((*parts[:at], *parts[at + 1 :]) for at in range(len(parts)))
 
 
-def tell(seed: int) -> str | None:
+def tell(seed: int, kind: Kind = "windows") -> str | None:
     """The report of a seed that differs, with its shrunken case."""
-    case = random_jobs.case(seed)
+    if kind == "windows":
+        return _tell(random_jobs.case(seed), f"--seed {seed} --of windows")
+    return _tell(random_joins.case(seed), f"--seed {seed} --of joins")
+
+
+def _tell(case: AnyCase, arguments: str) -> str | None:
     if difference(case) is None:
         return None
     small = shrink(case, lambda smaller: difference(smaller) is not None)
     records = "\n".join(f"  {record}" for record in small.records)
-    described = harness.describe(small.job, emit=small.emit, every=small.every).decode()
     return (
-        f"seed {seed} differs: python -m tests.property.differential --seed {seed}\n{difference(small)}\n"
-        f"job: {small.job}\npipeline: {described}\nrecords:\n{records}\nschedule: {small.schedule}"
+        f"a difference: python -m tests.property.differential {arguments}\n{difference(small)}\n"
+        f"job: {small.job}\npipeline: {_describe(small).decode()}\nrecords:\n{records}\nschedule: {small.schedule}"
     )
+
+
+def _describe(case: Case | JoinCase) -> bytes:
+    if isinstance(case, JoinCase):
+        return harness.describe_join(case.job)
+    return harness.describe(case.job, emit=case.emit, every=case.every)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -154,16 +178,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=200, help="how many")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, help="only this one")
+    parser.add_argument("--of", choices=KINDS, help="only these")
     options = parser.parse_args(arguments)
     seeds = range(options.first, options.first + options.seeds) if options.seed is None else [options.seed]
+    kinds = [kind for kind in KINDS if options.of in {None, kind}]
     differing = 0
     for seed in seeds:
-        if (report := tell(seed)) is not None:
-            differing += 1
-            print(report, end="\n\n", flush=True)
+        for kind in kinds:
+            if (report := tell(seed, kind)) is not None:
+                differing += 1
+                print(report, end="\n\n", flush=True)
         if (seed + 1) % 1000 == 0:
             print(f"{seed + 1} seeds, {differing} differ", file=sys.stderr, flush=True)
-    print(f"{len(seeds)} seeds from {seeds[0]} on, {differing} differ")
+    print(f"{len(seeds)} seeds from {seeds[0]} on, each for {' and '.join(kinds)}: {differing} differ")
     return 1 if differing else 0
 
 

@@ -14,9 +14,11 @@ from typing import Any, Literal
 from streamcore import _core
 from tests.property.aggregates import TYPES
 from tests.property.calendars import WEEKDAYS
-from tests.property.model import Event, Garbage, Job, Record, Row, Window
+from tests.property.join_model import Input, JoinJob
+from tests.property.model import Delete, Event, Garbage, Job, Record, Row, Steps, Window
 
 DAY_MS = 86_400_000
+LANES_PER_INPUT = 1 << 24
 
 Action = Literal["push", "commit", "restart", "rollback"]
 
@@ -38,22 +40,15 @@ class Outcome:
     late: list[tuple[int, str]] = field(default_factory=list)
     ledgers: dict[int, dict[str, int]] = field(default_factory=dict)
     digest: int = 0
+    pushes: list[range] = field(default_factory=list)
+    """Which records came together, of what was committed."""
 
 
 def describe(
     job: Job, *, emit: str = "final", every: int | None = None, when: str | None = None, combine: str = "auto"
 ) -> bytes:
     """The engine's description. `every`, `when`: when rows leave early; ms, and a condition."""
-    steps: list[dict[str, Any]] = []
-    if job.before is not None:
-        steps.append({"verb": "filter", "condition": {"text": job.before.text}})
-    if job.within is not None:
-        steps.append({"verb": "dedupe", "field": "ident", "within_ms": job.within})
-    if job.doubles:
-        doubled = [{"name": name, "text": "value * 2" if name == "value" else name} for name in TYPES]
-        steps.append({"verb": "select", "columns": doubled})
-    if job.after is not None:
-        steps.append({"verb": "filter", "condition": {"text": job.after.text}})
+    steps = _steps(job)
     steps.append(
         {
             "verb": "window",
@@ -67,15 +62,70 @@ def describe(
             "null_keys": job.null_keys,
         }
     )
-    source = {
+    source = _source(job.out_of_orderness, job, "key" if job.keyed else None)
+    return json.dumps({"source": source, "steps": steps, "combine": combine}).encode()
+
+
+def _steps(steps: Steps) -> list[dict[str, Any]]:
+    """Those before the window or the join."""
+    described: list[dict[str, Any]] = []
+    if steps.before is not None:
+        described.append({"verb": "filter", "condition": {"text": steps.before.text}})
+    if steps.within is not None:
+        described.append({"verb": "dedupe", "field": "ident", "within_ms": steps.within})
+    if steps.doubles:
+        doubled = [{"name": name, "text": "value * 2" if name == "value" else name} for name in TYPES]
+        described.append({"verb": "select", "columns": doubled})
+    if steps.after is not None:
+        described.append({"verb": "filter", "condition": {"text": steps.after.text}})
+    return described
+
+
+def _source(out_of_orderness: int | None, steps: Steps, keyed_by: str | None) -> dict[str, Any]:
+    return {
         "event_time": "time",
         "event_time_unit": "ms",
-        "where": None if job.where is None else {"text": job.where.text},
-        "out_of_orderness_ms": job.out_of_orderness,
-        "keyed_by": "key" if job.keyed else None,
+        "where": None if steps.where is None else {"text": steps.where.text},
+        "out_of_orderness_ms": out_of_orderness,
+        "keyed_by": keyed_by,
         "schema": TYPES,
     }
-    return json.dumps({"source": source, "steps": steps, "combine": combine}).encode()
+
+
+def describe_join(job: JoinJob) -> bytes:
+    """The engine's description of a join."""
+    join = {
+        "verb": "join",
+        "input": "other",
+        "left_on": list(job.on),
+        "right_on": list(job.on),
+        "kind": _join_kind(job),
+        "how": job.how,
+        "suffix": "_right",
+        "allowed_lateness_ms": job.lateness,
+    }
+    steps = [*_steps(job.left), join]
+    if job.behind is not None:
+        kind = {"type": "tumbling", "size_ms": job.behind}
+        steps.append({"verb": "window", "kind": kind, "by": [], "aggregates": [{"name": "rows", "text": "count()"}]})
+
+    def source(side: Input) -> dict[str, Any]:
+        return _source(side.out_of_orderness, side, "key" if job.is_table and side is job.right else None)
+
+    other = {"name": "other", "source": source(job.right), "steps": _steps(job.right)}
+    return json.dumps({"source": source(job.left), "inputs": [other], "steps": steps}).encode()
+
+
+def _join_kind(job: JoinJob) -> dict[str, Any]:
+    match job.kind:
+        case "interval":
+            return {"type": "interval", "from_ms": job.low, "to_ms": job.high}
+        case "window":
+            return {"type": "window", "size_ms": job.size, "offset_ms": job.offset}
+        case "as_of":
+            return {"type": "as_of", "tolerance_ms": job.tolerance}
+        case "table" | "versions":
+            return {"type": "table", "versioned": job.kind == "versions"}
 
 
 def _kind(window: Window) -> dict[str, Any]:
@@ -108,25 +158,36 @@ def value_of(record: Record) -> bytes | None:
 def key_of(record: Record) -> bytes | None:
     """The record key: that of its event."""
     content = record.content
-    return content.key.encode() if isinstance(content, Event) and content.key is not None else None
+    return content.key.encode() if isinstance(content, Event | Delete) and content.key is not None else None
 
 
-def run(spec: bytes, records: Sequence[Record], schedule: Sequence[Step] = ()) -> Outcome:
-    """The whole input by `schedule`, then in one push what is left, then the end."""
-    return _Driver(spec, records).run(schedule)
+def timestamp_of(record: Record) -> int | None:
+    """When a delete counts."""
+    return record.content.time if isinstance(record.content, Delete) else None
+
+
+def lane_of(record: Record) -> int:
+    """The engine's number of it."""
+    return record.side * LANES_PER_INPUT + record.lane
+
+
+def run(spec: bytes, records: Sequence[Record], schedule: Sequence[Step] = (), *, lanes: Iterable[int] = ()) -> Outcome:
+    """The whole input by `schedule`, then in one push what is left, then the end. `lanes`: those without records."""
+    return _Driver(spec, records, lanes).run(schedule)
 
 
 class _Driver:
     """Keeps what a runner keeps: the last checkpoint, its position, and the rows not yet committed."""
 
-    def __init__(self, spec: bytes, records: Sequence[Record]) -> None:
+    def __init__(self, spec: bytes, records: Sequence[Record], lanes: Iterable[int]) -> None:
         self._spec = spec
         self._records = records
-        self._lanes = sorted({record.lane for record in records})
+        self._lanes = sorted({*lanes, *map(lane_of, records)})
         self._pipeline = _core.Pipeline(spec)
         self._pipeline.assign(self._lanes)
         self._position = 0
         self._pending: list[_core.Batch] = []
+        self._pushes: list[range] = []
         self._outcome = Outcome()
         self._checkpoint: tuple[int, list[tuple[int, bytes]]] | None = None
 
@@ -154,18 +215,20 @@ class _Driver:
         raw: _core.Raw | None = None
         for lane in self._lanes:
             rows = [
-                (value_of(self._records[at]), key_of(self._records[at]), None, None, at)
-                for at in chosen
-                if self._records[at].lane == lane
+                (value_of(record), key_of(record), None, timestamp_of(record), at)
+                for at, record in ((at, self._records[at]) for at in chosen)
+                if lane_of(record) == lane
             ]
             if rows:
-                part = _core.Raw.from_records(lane, "input", rows)
+                part = _core.Raw.from_records(lane % LANES_PER_INPUT, "input", rows)
+                part.of_input(lane // LANES_PER_INPUT)
                 if raw is None:
                     raw = part
                 else:
                     raw.add(part)
         if raw is not None:
             self._pending += self._pipeline.push(raw, 0)
+            self._pushes.append(chosen)
         self._position = max(self._position, chosen.stop)
 
     def _commit(self) -> None:
@@ -174,17 +237,18 @@ class _Driver:
         self._outcome.digest = sealed.digest
         self._outcome.rows += rows_of(self._pending)
         self._outcome.late += late_of(self._pending)
-        self._pending = []
+        self._outcome.pushes += self._pushes
+        self._pending, self._pushes = [], []
         self._pipeline.committed()
         self._checkpoint = (self._position, self._pipeline.save())
 
     def _rollback(self) -> None:
         self._pipeline.rollback()
-        self._pending = []
+        self._pending, self._pushes = [], []
         self._position = self._checkpoint[0] if self._checkpoint else 0
 
     def _restart(self) -> None:
-        self._pending = []
+        self._pending, self._pushes = [], []
         self._pipeline = _core.Pipeline(self._spec)
         if self._checkpoint is None:
             self._pipeline.assign(self._lanes)

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from tests.property.aggregates import Aggregate, Columns, Condition
 from tests.property.calendars import Calendar
@@ -47,9 +47,19 @@ class Tombstone:
 
 
 @dataclass(frozen=True)
+class Delete:
+    """A null value in a table: the row of `key` is gone, from the record's own time on, ms."""
+
+    key: str | None
+    time: int | None
+
+
+@dataclass(frozen=True)
 class Record:
     lane: int
-    content: Event | Garbage | Tombstone
+    content: Event | Garbage | Tombstone | Delete
+    side: int = 0
+    """Of which input: 0, or 1 for the right one of a join."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +117,21 @@ STANDARD = (
     Aggregate("idents", "count_distinct", "ident"),
     Aggregate("weight", "sum", "weight"),
 )
+
+
+class Steps(Protocol):
+    """What a record meets before the window or the join."""
+
+    @property
+    def where(self) -> Condition | None: ...
+    @property
+    def before(self) -> Condition | None: ...
+    @property
+    def within(self) -> int | None: ...
+    @property
+    def doubles(self) -> bool: ...
+    @property
+    def after(self) -> Condition | None: ...
 
 
 @dataclass(frozen=True)
@@ -207,10 +232,10 @@ def _judge(job: Job, lane: Lane, record: Record, offset: int) -> str:
     """What becomes of a record, judged with the clock as it stood before it."""
     if isinstance(record.content, Garbage):
         return "rejected"
-    if isinstance(record.content, Tombstone):
+    if not isinstance(record.content, Event):
         return "tombstone"
     columns = columns_of(record.content)
-    gone = _steps(job, lane, record.content, columns)
+    gone = steps(job, lane, record.content, columns)
     if gone is not None:
         return gone
     key = tuple(columns[name] for name in job.by)
@@ -221,8 +246,8 @@ def _judge(job: Job, lane: Lane, record: Record, offset: int) -> str:
     return count(job, lane, key, seen)
 
 
-def _steps(job: Job, lane: Lane, event: Event, columns: Columns) -> str | None:
-    """What becomes of a record that a step before the window takes out; `select` changes its columns."""
+def steps(job: Steps, lane: Lane, event: Event, columns: Columns) -> str | None:
+    """What becomes of a record that a step before the window or the join takes out; `select` changes its columns."""
     if not all(condition is None or condition.holds(columns) for condition in (job.where, job.before)):
         return "filtered"
     if job.within is not None and (outcome := _copy(job.within, lane, event)) is not None:

@@ -108,7 +108,7 @@ def in_order(seed: int, scale: int) -> list[Record]:
     time, records = scale * chance.randint(-300, 300), []
     for number in range(40):
         time += scale * chance.randint(1, 40)
-        records.append(Record(0, _event(chance, time, chance.choice(KEYS), str(number))))
+        records.append(Record(0, event(chance, time, chance.choice(KEYS), str(number))))
     return records
 
 
@@ -128,15 +128,15 @@ def _job(chance: random.Random, window: Window, scale: int) -> Job:
         by=by,
         null_keys=chance.choice(["group", "group", "drop", "reject"]),
         aggregates=calls,
-        where=_condition(chance, 0.15),
-        before=_condition(chance, 0.15),
+        where=condition(chance, 0.15),
+        before=condition(chance, 0.15),
         doubles=chance.random() < 0.2,
-        after=_condition(chance, 0.15),
+        after=condition(chance, 0.15),
         keyed=keyed,
     )
 
 
-def _condition(chance: random.Random, share: float) -> Condition | None:
+def condition(chance: random.Random, share: float) -> Condition | None:
     return chance.choice(CONDITIONS) if chance.random() < share else None
 
 
@@ -154,7 +154,7 @@ def _aggregate(chance: random.Random, name: str) -> Aggregate:
         second = chance.choice(list(TYPES))
     if function in SETTINGS:
         setting = chance.choice(SETTINGS[function])
-    return Aggregate(name, function, argument, second, setting, _condition(chance, 0.3))
+    return Aggregate(name, function, argument, second, setting, condition(chance, 0.3))
 
 
 def _records(chance: random.Random, lanes: int, scale: int, disorder: int | None, *, keyed: bool) -> list[Record]:
@@ -178,11 +178,11 @@ def _records(chance: random.Random, lanes: int, scale: int, disorder: int | None
         time = newest[lane] + scale * chance.randint(-behind, chance.choice([30, 300]))
         newest[lane] = max(newest[lane], time)
         key = chance.choice(keys[lane])
-        records.append(Record(lane, _event(chance, time, key, f"{lane}-{number}")))
+        records.append(Record(lane, event(chance, time, key, f"{lane}-{number}")))
     return records
 
 
-def _event(chance: random.Random, time: int, key: str | None, ident: str) -> Event:
+def event(chance: random.Random, time: int, key: str | None, ident: str) -> Event:
     return Event(
         time,
         key,

@@ -1,4 +1,4 @@
-"""Two hundred random pipelines, engine against model; `make test-differential-nightly` runs ten thousand.
+"""Two hundred random pipelines and as many joins, engine against model; `make test-differential-nightly` runs ten thousand.
 
 `differential.py` says what is compared. Invariant: a seed that fails here fails there, with the same case.
 """
@@ -9,17 +9,20 @@ from dataclasses import replace
 
 import pytest
 
-from tests.property import differential, random_jobs
+from tests.property import differential, random_jobs, random_joins
 from tests.property.aggregates import FUNCTIONS
+from tests.property.differential import KINDS, Kind
 from tests.property.random_jobs import Case
 
 SEEDS = 200
 AT_ONCE = 20
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
-def test_the_engine_answers_random_pipelines_as_the_model_does(first: int) -> None:
-    reports = [report for seed in range(first, first + AT_ONCE) if (report := differential.tell(seed)) is not None]
+def test_the_engine_answers_random_pipelines_as_the_model_does(first: int, kind: Kind) -> None:
+    seeds = range(first, first + AT_ONCE)
+    reports = [report for seed in seeds if (report := differential.tell(seed, kind)) is not None]
     assert not reports, "\n\n".join(reports)
 
 
@@ -35,6 +38,23 @@ def test_random_pipelines_reach_everything() -> None:
     assert {len(job.by) for job in jobs} == {0, 1, 2, 3}
     early = {(case.job.window.kind == "session", case.every is not None) for case in cases if case.emit == "updates"}
     assert early == {(False, False), (False, True), (True, False), (True, True)}
+
+
+def test_random_joins_reach_everything() -> None:
+    """Every kind with every `how` it has, and every option on either side, is in the two hundred."""
+    jobs = [random_joins.case(seed).job for seed in range(SEEDS)]
+    hows = {
+        kind: {"inner", "left", "outer"} if kind in {"interval", "window"} else {"inner", "left"}
+        for kind in random_joins.KINDS
+    }
+    assert {(job.kind, job.how) for job in jobs} == {(kind, how) for kind in hows for how in hows[kind]}
+    for name in ("where", "before", "after", "within", "doubles"):
+        for side in (0, 1):
+            assert {bool(getattr(job.inputs[side], name)) for job in jobs} == {True, False}, name
+    for name in ("lateness", "behind"):
+        assert {bool(getattr(job, name)) for job in jobs} == {True, False}, name
+    assert {len(job.on) for job in jobs} == {1, 2}
+    assert {side.out_of_orderness is None for job in jobs for side in job.inputs} == {True, False}
 
 
 def test_a_difference_is_found_and_shrunken() -> None:

@@ -68,6 +68,8 @@ pub struct Flow<'f> {
     left: Vec<(u32, Left)>,
     /// Where rows of windows go that leave before those are over; without it none does.
     early: Option<&'f mut ResultRows>,
+    /// Rows that filters took out, where that is asked for.
+    filtered: Option<Vec<u32>>,
 }
 
 /// What came of a batch.
@@ -80,6 +82,8 @@ pub struct Passed<'f> {
     pub left: Vec<(u32, Left)>,
     /// The clock before each row, where rows reached the end.
     pub watermarks_ms: Vec<i64>,
+    /// The rows that filters took out, where that was asked for.
+    pub filtered: Vec<u32>,
 }
 
 impl<'f> Flow<'f> {
@@ -88,13 +92,18 @@ impl<'f> Flow<'f> {
     pub fn new(rows: Rows<'f>, held: &'f mut Held, ledger: &'f mut Ledger, key_bytes_max: usize) -> Self {
         let (columns, kept) = (Cow::Borrowed(rows.columns), vec![true; rows.event_times_ms.len()]);
         let (watermarks_ms, left) = (Vec::new(), Vec::new());
-        Self { rows, held, ledger, key_bytes_max, columns, kept, watermarks_ms, left, early: None }
+        Self { rows, held, ledger, key_bytes_max, columns, kept, watermarks_ms, left, early: None, filtered: None }
     }
 
     /// Appends rows of windows that leave before those are over to `early`.
     #[must_use]
     pub fn with_early(self, early: Option<&'f mut ResultRows>) -> Self {
         Self { early, ..self }
+    }
+
+    /// Notes the rows that filters take out from here on.
+    pub fn note_filtered(&mut self) {
+        self.filtered = Some(Vec::new());
     }
 
     /// Whether `row` is still on its way.
@@ -119,13 +128,15 @@ impl<'f> Flow<'f> {
                 Step::Window(window) => {
                     self.window(window)?;
                     let (columns, left) = (self.columns, self.left);
-                    return Ok(Passed { columns, rows: Vec::new(), left, watermarks_ms: Vec::new() });
+                    let (rows, watermarks_ms, filtered) = Default::default();
+                    return Ok(Passed { columns, rows, left, watermarks_ms, filtered });
                 }
             }
         }
         let rows: Vec<u32> = (0..self.kept.len() as u32).filter(|row| self.kept[*row as usize]).collect();
         self.ledger.applied += rows.len() as u64;
-        Ok(Passed { columns: self.columns, rows, left: self.left, watermarks_ms: self.watermarks_ms })
+        let (watermarks_ms, filtered) = (self.watermarks_ms, self.filtered.unwrap_or_default());
+        Ok(Passed { columns: self.columns, rows, left: self.left, watermarks_ms, filtered })
     }
 
     /// Refuses `row`.
@@ -171,6 +182,11 @@ impl<'f> Flow<'f> {
         let gone = before.iter().zip(&self.kept).filter(|(before, after)| **before && !**after).count();
         let rejected = overflowed.iter().filter(|row| before[**row as usize]).count();
         self.ledger.filtered += (gone - rejected) as u64;
+        if let Some(filtered) = &mut self.filtered {
+            let is_filtered =
+                |row: &u32| before[*row as usize] && !self.kept[*row as usize] && !overflowed.contains(row);
+            filtered.extend((0..before.len() as u32).filter(is_filtered));
+        }
     }
 
     /// Refuses the rows of `overflowed` that `kept` holds.

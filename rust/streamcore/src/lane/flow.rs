@@ -47,11 +47,14 @@ pub fn run(
         flow.filter(condition);
     }
     let watermarks_ms = tell_time(&mut flow, &mut lane.clock, &input.clock, raw, batch, now_ms);
+    if input.hand_over.as_ref().is_some_and(|it| it.is_table) {
+        flow.note_filtered();
+    }
     let mut passed = flow.run(&input.steps, watermarks_ms)?;
     let of_batch = |(row, left): (u32, Left)| LeftRow { raw_row: batch.raw_rows[row as usize], left };
     output.left.extend(std::mem::take(&mut passed.left).into_iter().map(of_batch));
     if let Some(hand_over) = &input.hand_over {
-        let handed = hand_over.take(&passed, raw, batch, &mut lane.interner);
+        let handed = hand_over.take(&passed, raw, batch, lane.clock.watermark_ms(), &mut lane.interner);
         if let Some(handed) = handed {
             lane.hand_on(handed, output);
         }

@@ -11,6 +11,7 @@ use crate::group::Interner;
 use crate::join::Arrivals;
 use crate::plan::HandOver;
 use crate::raw::RawBatch;
+use std::ops::Range;
 
 /// Rows that reached the join, and nothing else: all is dense.
 #[derive(Debug, Default)]
@@ -80,12 +81,13 @@ impl Lane {
 }
 
 impl HandOver {
-    /// The rows of `batch` that passed, if there are any.
+    /// The rows of `batch` that passed, if there are any. `clock_ms` is the clock behind the batch.
     pub(super) fn take(
         &self,
         passed: &Passed<'_>,
         raw: &RawBatch,
         batch: &Batch,
+        clock_ms: i64,
         interner: &mut Interner,
     ) -> Option<Handed> {
         let rows = &passed.rows;
@@ -99,8 +101,9 @@ impl HandOver {
             ..Handed::default()
         };
         let mut keys: Vec<Column> = gather(&self.keys);
-        if self.deletes.is_some() && !batch.tombstones.is_empty() {
-            self.add_deletes(&mut handed, &mut keys, raw, &batch.tombstones);
+        let deletes = self.deletes(passed, raw, batch, clock_ms);
+        if !deletes.is_empty() {
+            handed.put_among(&deletes, &mut keys);
         }
         if handed.raw_rows.is_empty() {
             return None;
@@ -110,45 +113,85 @@ impl HandOver {
         Some(handed)
     }
 
-    /// Puts the records without a value among the rows, where they came.
-    fn add_deletes(&self, handed: &mut Handed, keys: &mut Vec<Column>, raw: &RawBatch, tombstones: &[u32]) {
-        let (mut rows, mut times_ms, mut watermarks_ms) = (Vec::new(), Vec::new(), Vec::new());
-        let empty = |column: &Column| Column::new(column.data_type);
-        let (mut new_keys, mut columns): (Vec<Column>, Vec<Column>) =
-            (keys.iter().map(empty).collect(), handed.columns.iter().map(empty).collect());
-        let (mut next, mut watermark_ms) = (0, handed.watermarks_ms.first().copied().unwrap_or(i64::MIN));
-        for tombstone in tombstones.iter().copied().chain([u32::MAX]) {
-            while handed.raw_rows.get(next).is_some_and(|row| *row < tombstone) {
-                watermark_ms = handed.watermarks_ms[next];
-                rows.push(handed.raw_rows[next]);
-                times_ms.push(handed.event_times_ms[next]);
-                watermarks_ms.push(watermark_ms);
-                new_keys.iter_mut().zip(&*keys).for_each(|(into, from)| into.push(from.get(next)));
-                columns.iter_mut().zip(&handed.columns).for_each(|(into, from)| into.push(from.get(next)));
-                handed.deletes.push(false);
-                next += 1;
-            }
-            if tombstone < u32::MAX {
-                rows.push(tombstone);
-                times_ms.push(raw.timestamp_ms(tombstone as usize).unwrap_or(watermark_ms));
-                watermarks_ms.push(watermark_ms);
-                new_keys.iter_mut().for_each(|key| key.push(key_of(raw, tombstone, self.deletes)));
-                columns.iter_mut().for_each(|column| column.push(Scalar::Null));
-                handed.deletes.push(true);
-            }
+    /// What deletes the row of a key from a table: records without a value, and rows that a filter took out.
+    fn deletes<'a>(&self, passed: &'a Passed<'_>, raw: &'a RawBatch, batch: &Batch, clock_ms: i64) -> Vec<Delete<'a>> {
+        if !self.is_table {
+            return Vec::new();
         }
-        *keys = new_keys;
-        handed.columns = columns;
-        (handed.raw_rows, handed.event_times_ms, handed.watermarks_ms) = (rows, times_ms, watermarks_ms);
+        let of_record = |row: u32| self.record_key.map(|data_type| vec![key_of(raw, row, data_type)]);
+        let filtered = passed.filtered.iter().map(|row| {
+            let place = *row as usize;
+            let of_row = || self.keys.iter().map(|key| passed.columns[*key].get(place)).collect();
+            Delete {
+                raw_row: batch.raw_rows[place],
+                event_time_ms: batch.event_times_ms[place],
+                watermark_ms: passed.watermarks_ms[place],
+                key: of_record(batch.raw_rows[place]).unwrap_or_else(of_row),
+            }
+        });
+        let tombstone = |raw_row: u32| {
+            let next = batch.raw_rows.partition_point(|row| *row < raw_row);
+            let watermark_ms = passed.watermarks_ms.get(next).copied().unwrap_or(clock_ms);
+            let event_time_ms = raw.timestamp_ms(raw_row as usize).unwrap_or(watermark_ms);
+            Some(Delete { raw_row, event_time_ms, watermark_ms, key: of_record(raw_row)? })
+        };
+        let mut deletes: Vec<_> = filtered.chain(batch.tombstones.iter().copied().filter_map(tombstone)).collect();
+        deletes.sort_by_key(|delete| delete.raw_row);
+        deletes
     }
 }
 
+/// A change of a table that leaves its key without a row.
+struct Delete<'a> {
+    raw_row: u32,
+    event_time_ms: i64,
+    watermark_ms: i64,
+    key: Vec<Scalar<'a>>,
+}
+
+impl Handed {
+    /// Puts `deletes` among the rows, where they came; their keys among `keys`.
+    fn put_among(&mut self, deletes: &[Delete<'_>], keys: &mut [Column]) {
+        let rows = std::mem::take(self);
+        let row_keys: Vec<Column> = keys.iter_mut().map(emptied).collect();
+        self.columns = rows.columns.iter().map(|column| Column::new(column.data_type)).collect();
+        let mut next = 0;
+        for delete in deletes {
+            let before = next + rows.raw_rows[next..].partition_point(|row| *row < delete.raw_row);
+            self.push_rows(&rows, &row_keys, next..before, keys);
+            next = before;
+            self.raw_rows.push(delete.raw_row);
+            self.event_times_ms.push(delete.event_time_ms);
+            self.watermarks_ms.push(delete.watermark_ms);
+            keys.iter_mut().zip(&delete.key).for_each(|(into, key)| into.push(*key));
+            self.columns.iter_mut().for_each(|column| column.push(Scalar::Null));
+            self.deletes.push(true);
+        }
+        self.push_rows(&rows, &row_keys, next..rows.raw_rows.len(), keys);
+    }
+
+    fn push_rows(&mut self, from: &Self, from_keys: &[Column], rows: Range<usize>, keys: &mut [Column]) {
+        self.raw_rows.extend_from_slice(&from.raw_rows[rows.clone()]);
+        self.event_times_ms.extend_from_slice(&from.event_times_ms[rows.clone()]);
+        self.watermarks_ms.extend_from_slice(&from.watermarks_ms[rows.clone()]);
+        self.deletes.resize(self.raw_rows.len(), false);
+        let places: Vec<u32> = rows.map(|row| row as u32).collect();
+        let columns = self.columns.iter_mut().chain(keys).zip(from.columns.iter().chain(from_keys));
+        columns.for_each(|(into, from)| into.extend_from(from, &places));
+    }
+}
+
+fn emptied(column: &mut Column) -> Column {
+    let empty = Column::new(column.data_type);
+    std::mem::replace(column, empty)
+}
+
 /// The key of a record as the table's key; null where it is none of its type, so that it deletes nothing.
-fn key_of(raw: &RawBatch, row: u32, data_type: Option<DataType>) -> Scalar<'_> {
+fn key_of(raw: &RawBatch, row: u32, data_type: DataType) -> Scalar<'_> {
     let Some(key) = raw.key(row as usize) else { return Scalar::Null };
     match (data_type, std::str::from_utf8(key)) {
-        (Some(DataType::Int64), Ok(text)) => text.parse().map_or(Scalar::Null, Scalar::Int64),
-        (Some(DataType::String), Ok(_)) => Scalar::Bytes(key),
+        (DataType::Int64, Ok(text)) => text.parse().map_or(Scalar::Null, Scalar::Int64),
+        (DataType::String, Ok(_)) => Scalar::Bytes(key),
         _ => Scalar::Null,
     }
 }

@@ -48,8 +48,10 @@ pub struct HandOver {
     pub key: KeyCodec,
     /// Places of the columns carried along.
     pub carried: Vec<usize>,
-    /// The key is that of the record, of this type: a record without a value deletes the row of its key.
-    pub deletes: Option<DataType>,
+    /// The rows are those of a table: one that a filter takes out deletes the row of its key.
+    pub is_table: bool,
+    /// The key of the table is that of the record, of this type: a record without a value deletes the row of its key.
+    pub record_key: Option<DataType>,
 }
 
 impl super::Plan {
@@ -163,7 +165,7 @@ impl<'s> Settled<'s> {
         };
         let forwards = described.name.is_none() && compiled.output == super::Output::Records;
         let hand_over = side.map(Side::hand_over);
-        let deletes = hand_over.as_ref().is_some_and(|it| it.deletes.is_some());
+        let deletes = hand_over.as_ref().is_some_and(|it| it.record_key.is_some());
         let used = |wanted: fn(&Part) -> bool| decode.parts.iter().any(|(part, _)| wanted(part));
         let plan = InputPlan {
             name: described.name.map(str::to_owned),

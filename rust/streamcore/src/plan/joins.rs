@@ -74,7 +74,8 @@ impl Side {
     pub fn hand_over(self) -> HandOver {
         let types: Vec<DataType> = self.keys.iter().map(|(_, data_type)| *data_type).collect();
         HandOver {
-            deletes: types.first().copied().filter(|_| self.is_table && self.of_record),
+            is_table: self.is_table,
+            record_key: types.first().copied().filter(|_| self.is_table && self.of_record),
             keys: self.keys.iter().map(|(place, _)| *place).collect(),
             key: KeyCodec::new(types),
             carried: self.carried.iter().map(|column| column.place).collect(),
