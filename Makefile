@@ -13,7 +13,7 @@ FUZZ_FLAGS := -max_total_time=600 -max_len=8192 -timeout=10 -rss_limit_mb=1024 -
 CORPUS ?= ../.cache/fuzz/corpus corpus
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python test-integration test-differential-nightly test-flink test-asan test-miri test-neon fuzz fuzz-short servers example bench bench-decode bench-windows docs lint fmt clean need-rust need-cxx need-python
+.PHONY: help build demo test test-rust test-python test-integration test-differential-nightly test-kills-nightly test-flink test-asan test-miri test-neon fuzz fuzz-short servers example bench bench-decode bench-windows docs lint fmt clean need-rust need-cxx need-python
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,12 +86,15 @@ test-integration: build servers ## only the tests against real servers
 test-differential-nightly: build ## random pipelines and joins, engine against naive models: 10,000 seeds, or ARGS="--seed N" for one
 	$(BIN)/python -m tests.property.differential --seeds 10000 $(ARGS)
 
+test-kills-nightly: build servers ## a join of two topics, killed with SIGKILL at 100 random moments
+	STREAMCORE_KILLS=100 $(BIN)/python -m pytest tests/integration/test_joins_kill.py $(ARGS)
+
 $(FLINK_VENV)/.locked: tests/flink/requirements.txt | need-python
 	$(PYTHON) -m venv $(FLINK_VENV)
 	$(FLINK_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement tests/flink/requirements.txt
 	@touch $@
 
-test-flink: build $(FLINK_VENV)/.locked ## windows against a local Flink: SQL, and data streams with allowed lateness (Java 17)
+test-flink: build $(FLINK_VENV)/.locked ## windows and joins against a local Flink: SQL, and data streams with allowed lateness (Java 17)
 	@command -v java >/dev/null || { echo "error: no Java here; get it with: sudo apt-get install openjdk-17-jre-headless" >&2; exit 1; }
 	STREAMCORE_FLINK_PYTHON=$(FLINK_VENV)/bin/python $(BIN)/python -m pytest tests/flink $(ARGS)
 
