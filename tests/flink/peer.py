@@ -108,6 +108,58 @@ def window_query(job: Json, table: str, aggregates: dict[str, str]) -> str:
     return f"SELECT '{job['name']}' AS job, ARRAY[{', '.join(cells)}] AS cells FROM TABLE({call}) GROUP BY {groups}"
 
 
+JOIN_COLUMNS = "`at` BIGINT, `key` STRING, `ident` INT, `time` AS TO_TIMESTAMP_LTZ(`at`, 3)"
+JOIN_TYPES = {"inner": "JOIN", "left": "LEFT JOIN", "outer": "FULL JOIN"}
+
+
+def define_side(tables: StreamTableEnvironment, job: Json, side: int, name: str) -> None:
+    """An input of a join as a table; of a table with versions as the changes that each key went through."""
+    is_table = job["kind"] == "versions" and side == 1
+    primary_key = ", PRIMARY KEY (`key`) NOT ENFORCED" if is_table else ""
+    tables.execute_sql(f"""
+        CREATE TABLE {name} (
+            {JOIN_COLUMNS},
+            WATERMARK FOR `time` AS `time` - {interval(job["bounds"][side] + 1)}{primary_key}
+        ) WITH (
+            'connector' = 'filesystem', 'path' = 'file://{job["paths"][side]}',
+            'format' = '{"debezium-json" if is_table else "json"}'
+        )
+    """)
+
+
+def join_query(job: Json, left: str, right: str) -> str:
+    """Key, both numbers and the window's start as text, so that the rows of all jobs have one type."""
+    how, start = JOIN_TYPES[job["how"]], "CAST(NULL AS STRING)"
+    if job["kind"] == "interval":
+        low, high = (f"l.`time` + {interval(reach)}" for reach in (job["low"], job["high"]))
+        joined = f"{left} AS l {how} {right} AS r ON l.`key` = r.`key` AND r.`time` BETWEEN {low} AND {high}"
+    elif job["kind"] == "window":
+        windows = f"DESCRIPTOR(`time`), {interval(job['size'])}, {interval(job['offset'])}"
+        sides = [f"(SELECT * FROM TABLE(TUMBLE(TABLE {name}, {windows})))" for name in (left, right)]
+        same = "l.window_start = r.window_start AND l.window_end = r.window_end"
+        joined = f"{sides[0]} AS l {how} {sides[1]} AS r ON l.`key` = r.`key` AND {same}"
+        start = "CAST(COALESCE(l.window_start, r.window_start) AS STRING)"
+    else:
+        joined = f"{left} AS l {how} {right} FOR SYSTEM_TIME AS OF l.`time` AS r ON l.`key` = r.`key`"
+    texts = ["COALESCE(l.`key`, r.`key`)", "CAST(l.`ident` AS STRING)", "CAST(r.`ident` AS STRING)", start]
+    cells = ", ".join(f"COALESCE({text}, '{NULL}')" for text in texts)
+    return f"SELECT '{job['name']}' AS job, ARRAY[{cells}] AS cells FROM {joined}"
+
+
+def run_joins(tables: StreamTableEnvironment, jobs: list[Json]) -> dict[str, list[list[str | None]]]:
+    queries = []
+    for number, job in enumerate(jobs):
+        sides = [f"join_{number}_left", f"join_{number}_right"]
+        for side, name in enumerate(sides):
+            define_side(tables, job, side, name)
+        queries.append(join_query(job, *sides))
+    answers: dict[str, list[list[str | None]]] = {job["name"]: [] for job in jobs}
+    with tables.execute_sql(" UNION ALL ".join(queries)).collect() as rows:
+        for job, cells in rows:
+            answers[job].append([None if cell == NULL else cell for cell in cells])
+    return answers
+
+
 def run_sql(tables: StreamTableEnvironment, jobs: list[Json], aggregates: dict[str, str]) -> dict[str, list[Json]]:
     queries = []
     for number, job in enumerate(jobs):
@@ -175,10 +227,13 @@ def main() -> None:
     environment = StreamExecutionEnvironment.get_execution_environment(configuration)
     environment.set_parallelism(1)
     tables = StreamTableEnvironment.create(environment)
-    answers = {
-        "sql": run_sql(tables, asked["sql"], asked["aggregates"]),
-        "firings": run_firings(tables, asked["firings"]),
-    }
+    answers: dict[str, Any] = {}
+    if "sql" in asked:
+        answers["sql"] = run_sql(tables, asked["sql"], asked["aggregates"])
+    if "firings" in asked:
+        answers["firings"] = run_firings(tables, asked["firings"])
+    if "joins" in asked:
+        answers["joins"] = run_joins(tables, asked["joins"])
     Path(sys.argv[2]).write_text(json.dumps(answers), encoding="utf-8")
 
 
