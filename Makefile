@@ -13,7 +13,7 @@ FUZZ_FLAGS := -max_total_time=600 -max_len=8192 -timeout=10 -rss_limit_mb=1024 -
 CORPUS ?= ../.cache/fuzz/corpus corpus
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python test-integration test-differential-nightly test-kills-nightly test-flink test-asan test-miri test-neon fuzz fuzz-short servers example bench bench-decode bench-windows docs lint fmt clean need-rust need-cxx need-python
+.PHONY: help build demo test test-rust test-python test-integration test-differential-nightly test-kills-nightly test-flink test-asan test-miri test-neon fuzz fuzz-short servers example bench bench-decode bench-windows bench-joins docs lint fmt clean need-rust need-cxx need-python
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -117,6 +117,9 @@ bench-decode: $(VENV)/.locked | need-rust ## one core: JSON decoding beside simd
 
 bench-windows: $(VENV)/.locked | need-rust ## one core: windows, sessions and deduplication as they grow, a lane, and Nexmark
 	$(BIN)/python bench/python/run.py --only windows --only nexmark --only lane --rounds 5 $(ARGS)
+
+bench-joins: $(VENV)/.locked | need-rust ## one core: joins of two inputs of 100,000 keys
+	$(BIN)/python bench/python/run.py --only joins --rounds 5 $(ARGS)
 
 docs: build ## write docs/pipeline-toml.md from the configuration models
 	$(BIN)/streamcore config reference > docs/pipeline-toml.md

@@ -19,12 +19,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bench.python import clickstream, decode, lane, nexmark, startup, windows  # noqa: E402
+from bench.python import clickstream, decode, joins, lane, nexmark, startup, windows  # noqa: E402
 from bench.python.file_to_windows import FileBench  # noqa: E402
 from bench.python.kafka_to_windows import KafkaBench  # noqa: E402
 from bench.python.measure import Figure, Measured, WrongAnswerError, machine, say  # noqa: E402
 
-NAMES = ("startup", "decode", "lane", "windows", "nexmark", "file", "kafka")
+NAMES = ("startup", "decode", "lane", "windows", "joins", "nexmark", "file", "kafka")
 CACHE = ROOT / ".cache" / "bench"
 
 
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> tuple[list[Measured], list[Figure]]:
         show(jobs)
         measured += jobs
         figures += lane.figures(jobs)
-    for name, part in (("windows", windows), ("nexmark", nexmark)):
+    for name, part in (("windows", windows), ("joins", joins), ("nexmark", nexmark)):
         if name in chosen:
             say(name)
             figures += part.run(CACHE / name, options.rounds)

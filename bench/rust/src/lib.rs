@@ -7,6 +7,7 @@ pub mod corpora;
 pub mod cpu_time;
 pub mod dedupe_step;
 pub mod draw;
+pub mod join_jobs;
 pub mod nexmark;
 pub mod rounds;
 pub mod run;

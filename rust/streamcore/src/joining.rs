@@ -120,12 +120,12 @@ fn refuse(handed: &Handed, row: usize, over_at_ms: i64, lane: &mut Lane, output:
     output.left.push(LeftRow { raw_row: handed.raw_rows[row], left });
 }
 
-/// Joined rows with the columns of the result.
-fn fired(step: &JoinStep, batch: JoinedBatch) -> Fired {
+/// Joined rows with the columns of the result, each of which is one of the join's.
+fn fired(step: &JoinStep, mut batch: JoinedBatch) -> Fired {
     let columns = step.columns.iter().zip(&step.types).map(|(column, data_type)| match column {
-        JoinedColumn::Left(place) => batch.left[*place].clone(),
-        JoinedColumn::Right(place) => batch.right[*place].clone(),
-        JoinedColumn::Key(left, right) => key(&batch, *left, *right),
+        JoinedColumn::Left(place) => taken(&mut batch.left[*place]),
+        JoinedColumn::Right(place) => taken(&mut batch.right[*place]),
+        JoinedColumn::Key(left, right) => key(&mut batch, *left, *right),
         JoinedColumn::WindowStart | JoinedColumn::WindowEnd => {
             let (size_ms, is_start) = (step.plan.window_ms(), matches!(column, JoinedColumn::WindowStart));
             let bound = |time_ms: &i64| time_ms + 1 - if is_start { size_ms } else { 0 };
@@ -136,14 +136,21 @@ fn fired(step: &JoinStep, batch: JoinedBatch) -> Fired {
             }
         }
     });
-    Fired::Joined { columns: columns.collect(), times_ms: batch.times_ms, watermarks_ms: batch.watermarks_ms }
+    let columns = columns.collect();
+    Fired::Joined { columns, times_ms: batch.times_ms, watermarks_ms: batch.watermarks_ms }
+}
+
+/// A column that nobody looks at again.
+fn taken(column: &mut Column) -> Column {
+    let nothing = Column::new(column.data_type);
+    std::mem::replace(column, nothing)
 }
 
 /// A column of the key, of whichever side a row has.
-fn key(batch: &JoinedBatch, left: usize, right: usize) -> Column {
-    let (left, right) = (&batch.left[left], &batch.right[right]);
+fn key(batch: &mut JoinedBatch, left: usize, right: usize) -> Column {
+    let (left, right) = (&mut batch.left[left], &batch.right[right]);
     if batch.left_matched.iter().all(|matched| *matched) {
-        return left.clone();
+        return taken(left);
     }
     let mut column = Column::new(left.data_type);
     for (row, is_left) in batch.left_matched.iter().enumerate() {

@@ -5,7 +5,7 @@
 //! or take one row, however many rows leave together.
 
 use super::rows::{RowId, Rows, place_of};
-use crate::batch::{Column, DataType, Scalar};
+use crate::batch::{Column, DataType, Scalar, Validity, Values};
 
 /// Most rows of a batch.
 pub const BATCH_ROWS: usize = 16 << 10;
@@ -130,26 +130,57 @@ fn text_fits(pairs: &[Pair], rows: &[Rows; 2]) -> usize {
 
 /// The columns of the rows at `ids`; nulls for `None`.
 pub(super) fn gather(rows: &Rows, ids: impl Iterator<Item = Option<RowId>>) -> Vec<Column> {
-    let mut runs: Vec<(Option<u64>, Vec<u32>)> = Vec::new();
-    for id in ids {
-        let (chunk, row) = id.map_or((None, 0), |id| {
-            let (chunk, row) = place_of(id);
-            (Some(chunk), row)
-        });
-        match runs.last_mut() {
-            Some((last, rows)) if *last == chunk => rows.push(row as u32),
-            _ => runs.push((chunk, vec![row as u32])),
-        }
-    }
-    let column = |place: usize, data_type: DataType| {
-        let mut column = Column::new(data_type);
-        for (chunk, places) in &runs {
-            match chunk {
-                Some(chunk) => column.extend_from(&rows.columns(*chunk)[place], places),
-                None => places.iter().for_each(|_| column.push_null()),
+    let ids: Vec<Option<RowId>> = ids.collect();
+    rows.types().iter().enumerate().map(|(place, data_type)| gather_column(rows, place, *data_type, &ids)).collect()
+}
+
+/// Column `place` of the rows at `ids`. Rows that belong together lie far apart, so each is looked for alone.
+fn gather_column(rows: &Rows, place: usize, data_type: DataType, ids: &[Option<RowId>]) -> Column {
+    let mut column = Column::new(data_type);
+    match &mut column.values {
+        Values::Bool(into) => gather_values(into, rows, place, ids, |values| match values {
+            Values::Bool(values) => values,
+            _ => &[],
+        }),
+        Values::Int64(into) => gather_values(into, rows, place, ids, |values| match values {
+            Values::Int64(values) => values,
+            _ => &[],
+        }),
+        Values::Float64(into) => gather_values(into, rows, place, ids, |values| match values {
+            Values::Float64(values) => values,
+            _ => &[],
+        }),
+        Values::Decimal(into) => gather_values(into, rows, place, ids, |values| match values {
+            Values::Decimal(values) => values,
+            _ => &[],
+        }),
+        Values::Bytes(into) => {
+            for id in ids {
+                let value = id.map(place_of).map(|(chunk, row)| match &rows.columns(chunk)[place].values {
+                    Values::Bytes(values) => values.get(row),
+                    _ => &[],
+                });
+                into.push(value.unwrap_or_default());
             }
         }
-        column
+    }
+    let is_valid = |id: &Option<RowId>| {
+        id.map(place_of).is_some_and(|(chunk, row)| rows.columns(chunk)[place].validity.is_valid(row))
     };
-    rows.types().iter().enumerate().map(|(place, data_type)| column(place, *data_type)).collect()
+    column.validity = Validity::from_flags(ids.iter().map(is_valid).collect());
+    column
+}
+
+/// Appends the values of the rows at `ids`. `of` takes a column's values out of their enum, whose kind the type fixes.
+fn gather_values<T: Copy + Default>(
+    into: &mut Vec<T>,
+    rows: &Rows,
+    place: usize,
+    ids: &[Option<RowId>],
+    of: impl Fn(&Values) -> &[T],
+) {
+    into.extend(ids.iter().map(|id| match id.map(place_of) {
+        Some((chunk, row)) => of(&rows.columns(chunk)[place].values)[row],
+        None => T::default(),
+    }));
 }

@@ -5,6 +5,7 @@
 
 use super::Side;
 use super::rows::{Head, RowId};
+use crate::prefetch::prefetch;
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 
@@ -42,7 +43,8 @@ struct Key {
 /// All keys that have rows.
 #[derive(Debug, Default)]
 pub struct Keys {
-    index: HashTable<u32>,
+    /// The upper half of each key's hash, and its slot.
+    index: HashTable<(u32, u32)>,
     slots: Vec<Key>,
     /// Slots without a key.
     unused: Vec<u32>,
@@ -61,8 +63,8 @@ pub struct Keys {
 /// What an allocation takes beside its bytes.
 const ALLOCATION_BYTES: usize = 16;
 
-/// Bytes of an index for each key it has place for: a number and a byte of its hash, 7/8 full at most.
-const INDEX_BYTES: usize = 6;
+/// Bytes of an index for each key it has place for: a number, and five bytes of its hash, 7/8 full at most.
+const INDEX_BYTES: usize = 11;
 
 /// Entries that a list of one has place for.
 const ENTRIES_MIN: usize = 4;
@@ -79,7 +81,8 @@ impl Keys {
 
     /// Slot of `key`, if it has one.
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        self.index.find(hash, |slot| *self.slots[*slot as usize].bytes == *key).copied()
+        let is_it = |(tag, slot): &(u32, u32)| *tag == tag_of(hash) && *self.slots[*slot as usize].bytes == *key;
+        self.index.find(hash, is_it).map(|(_, slot)| *slot)
     }
 
     /// Slot of `key`, made if there is none.
@@ -97,8 +100,33 @@ impl Keys {
             self.slots.len() as u32 - 1
         };
         let slots = &self.slots;
-        self.index.insert_unique(hash, slot, |slot| slots[*slot as usize].hash);
+        self.index.insert_unique(hash, (tag_of(hash), slot), |(_, slot)| slots[*slot as usize].hash);
         slot
+    }
+
+    /// Has what is known of the keys of `hashes` fetched, and where a row of `side` goes: all of them side by side.
+    pub fn fetch(&self, side: Side, hashes: impl Iterator<Item = u64>) {
+        let found = hashes.filter_map(|hash| self.index.find(hash, |(tag, _)| *tag == tag_of(hash)));
+        let slots: Vec<u32> = found.map(|(_, slot)| *slot).collect();
+        slots.iter().for_each(|slot| self.fetch_slot(*slot));
+        for slot in slots {
+            if let Some(first) = self.slots[slot as usize].bytes.first() {
+                prefetch(first);
+            }
+            self.fetch_entries(slot, side);
+        }
+    }
+
+    /// Has the key at `slot` fetched.
+    pub fn fetch_slot(&self, slot: u32) {
+        prefetch(&self.slots[slot as usize].hash);
+        prefetch(&self.slots[slot as usize].rows[1]);
+    }
+
+    /// Has rows of the key at `slot` fetched.
+    pub fn fetch_entries(&self, slot: u32, side: Side) {
+        let entries = &self.slots[slot as usize].rows[side as usize];
+        entries.front().into_iter().chain(entries.back()).for_each(prefetch);
     }
 
     /// Rows of the key at `slot`.
@@ -165,7 +193,7 @@ impl Keys {
             return;
         }
         // A slot may be told of twice; the second time it is without a key already.
-        if let Ok(entry) = self.index.find_entry(key.hash, |other| *other == slot) {
+        if let Ok(entry) = self.index.find_entry(key.hash, |(_, other)| *other == slot) {
             entry.remove();
             self.key_bytes -= key.bytes.len();
             self.entries_held -= key.rows.iter().map(VecDeque::capacity).sum::<usize>();
@@ -193,4 +221,8 @@ impl Keys {
             + self.index.capacity() * INDEX_BYTES
             + self.entries_held * size_of::<Entry>()
     }
+}
+
+const fn tag_of(hash: u64) -> u32 {
+    (hash >> 32) as u32
 }

@@ -8,40 +8,74 @@ use super::joined::Pair;
 use super::keys::Entries;
 use super::rows::RowId;
 use super::{Join, JoinKind, JoinType, Side};
+use std::cmp::Ordering;
 
-/// Rows that are due at one time, rising.
+/// Rows that are due at one time, in no order.
 #[derive(Debug, Default)]
 pub struct Due {
     pub left: Vec<RowId>,
     pub right: Vec<RowId>,
 }
 
+/// Partition and offset of a record.
+type At = (i32, i64);
+
+/// A pair with what it is sorted by.
+struct Found {
+    key: u32,
+    /// Where its records are.
+    places: [Option<At>; 2],
+    pair: Pair,
+}
+
+impl Found {
+    fn pair(key: u32, left: (RowId, At), right: (RowId, At)) -> Self {
+        let pair = Pair { left: Some(left.0), right: Some(right.0) };
+        Self { key, places: [Some(left.1), Some(right.1)], pair }
+    }
+
+    fn left(key: u32, (id, at): (RowId, At)) -> Self {
+        Self { key, places: [Some(at), None], pair: Pair { left: Some(id), right: None } }
+    }
+
+    fn right(key: u32, (id, at): (RowId, At)) -> Self {
+        Self { key, places: [None, Some(at)], pair: Pair { left: None, right: Some(id) } }
+    }
+}
+
 impl Join {
     /// The rows that leave at `time_ms`: by key, then by partition and offset of their records, the left side first. A row
     /// without a partner comes before those with one.
     pub(super) fn matches(&self, time_ms: i64, due: &Due) -> Vec<Pair> {
-        let mut found: Vec<(u32, Pair)> = Vec::new();
+        let mut found: Vec<Found> = Vec::with_capacity(due.left.len() + due.right.len());
+        self.fetch_partners(due);
         match self.plan.kind {
             JoinKind::Interval { from_ms, to_ms } => self.interval(time_ms, due, (from_ms, to_ms), &mut found),
             JoinKind::Window { .. } => self.interval(time_ms, due, (0, 0), &mut found),
             JoinKind::AsOf { tolerance_ms } => self.as_of(time_ms, due, tolerance_ms, &mut found),
             JoinKind::Table { .. } => self.as_of(time_ms, due, None, &mut found),
         }
-        found.sort_unstable_by(|(one_key, one), (other_key, other)| {
-            let by_key = || self.keys.bytes(*one_key).cmp(self.keys.bytes(*other_key));
-            let order = if one_key == other_key { std::cmp::Ordering::Equal } else { by_key() };
-            order.then_with(|| self.places(one).cmp(&self.places(other)))
+        found.sort_unstable_by(|one, other| {
+            let by_key = || self.keys.bytes(one.key).cmp(self.keys.bytes(other.key));
+            let order = if one.key == other.key { Ordering::Equal } else { by_key() };
+            order.then_with(|| one.places.cmp(&other.places))
         });
-        found.into_iter().map(|(_, pair)| pair).collect()
+        found.into_iter().map(|found| found.pair).collect()
     }
 
-    /// Where the records of a pair are.
-    fn places(&self, pair: &Pair) -> [Option<(i32, i64)>; 2] {
-        [pair.left.map(|id| self.rows[0].head(id).at), pair.right.map(|id| self.rows[1].head(id).at)]
+    /// Has the rows fetched that those of `due` may belong together with.
+    fn fetch_partners(&self, due: &Due) {
+        let of_side = |side: Side, ids: &[RowId]| -> Vec<u32> {
+            ids.iter().map(|id| self.rows[side as usize].head(*id).key).collect()
+        };
+        let keys = [of_side(Side::Left, &due.left), of_side(Side::Right, &due.right)];
+        keys.iter().flatten().for_each(|slot| self.keys.fetch_slot(*slot));
+        keys[0].iter().for_each(|slot| self.keys.fetch_entries(*slot, Side::Right));
+        keys[1].iter().for_each(|slot| self.keys.fetch_entries(*slot, Side::Left));
     }
 
     /// Right rows from `t + from` to `t + to` for a left row of time `t`.
-    fn interval(&self, time_ms: i64, due: &Due, (from_ms, to_ms): (i64, i64), found: &mut Vec<(u32, Pair)>) {
+    fn interval(&self, time_ms: i64, due: &Due, (from_ms, to_ms): (i64, i64), found: &mut Vec<Found>) {
         for left in &due.left {
             let head = self.rows[0].head(*left);
             let (first_ms, last_ms) = (time_ms.saturating_add(from_ms), time_ms.saturating_add(to_ms));
@@ -52,12 +86,12 @@ impl Join {
                     alone = false;
                     // A later one finds this row when its own time has come.
                     if entry.time_ms <= time_ms {
-                        found.push((head.key, Pair { left: Some(*left), right: Some(entry.id) }));
+                        found.push(Found::pair(head.key, (*left, head.at), (entry.id, entry.at)));
                     }
                 }
             }
             if alone && self.plan.how != JoinType::Inner {
-                found.push((head.key, Pair { left: Some(*left), right: None }));
+                found.push(Found::left(head.key, (*left, head.at)));
             }
         }
         for right in &due.right {
@@ -69,18 +103,18 @@ impl Join {
                 for entry in between(entries, first_ms, last_ms) {
                     alone = false;
                     if entry.time_ms < time_ms {
-                        found.push((head.key, Pair { left: Some(entry.id), right: Some(*right) }));
+                        found.push(Found::pair(head.key, (entry.id, entry.at), (*right, head.at)));
                     }
                 }
             }
             if alone && self.plan.how == JoinType::Outer {
-                found.push((head.key, Pair { left: None, right: Some(*right) }));
+                found.push(Found::right(head.key, (*right, head.at)));
             }
         }
     }
 
     /// The latest right row not after `time_ms`.
-    fn as_of(&self, time_ms: i64, due: &Due, tolerance_ms: Option<i64>, found: &mut Vec<(u32, Pair)>) {
+    fn as_of(&self, time_ms: i64, due: &Due, tolerance_ms: Option<i64>, found: &mut Vec<Found>) {
         for left in &due.left {
             let head = self.rows[0].head(*left);
             let entries = self.keys.entries(head.key, Side::Right);
@@ -89,10 +123,12 @@ impl Join {
                 let entry = entries[latest];
                 let is_near =
                     tolerance_ms.is_none_or(|tolerance_ms| entry.time_ms >= time_ms.saturating_sub(tolerance_ms));
-                (is_near && !self.rows[1].head(entry.id).is_delete).then_some(entry.id)
+                (is_near && !self.rows[1].head(entry.id).is_delete).then_some((entry.id, entry.at))
             });
-            if right.is_some() || self.plan.how != JoinType::Inner {
-                found.push((head.key, Pair { left: Some(*left), right }));
+            match right {
+                Some(right) => found.push(Found::pair(head.key, (*left, head.at), right)),
+                None if self.plan.how != JoinType::Inner => found.push(Found::left(head.key, (*left, head.at))),
+                None => {}
             }
         }
     }

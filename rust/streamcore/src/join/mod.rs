@@ -10,6 +10,7 @@
 mod joined;
 mod keys;
 mod matching;
+mod pending;
 mod plan;
 mod room;
 mod rows;
@@ -26,15 +27,18 @@ use crate::state::key_hash;
 pub use joined::{Joined, JoinedBatch};
 use keys::{Entry, Keys};
 use matching::Due;
+use pending::Pending;
 pub use plan::{JoinKind, JoinPlan, JoinType, Side};
 pub use room::JoinRoom;
 use rows::{Head, RowId, Rows};
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Version of the saved bytes.
 const SAVED_VERSION: u8 = 1;
+
+/// Rows whose keys are fetched together: enough for the misses of the cache to overlap.
+const FETCHED_AT_ONCE: usize = 64;
 
 const SIDES: [Side; 2] = [Side::Left, Side::Right];
 
@@ -90,8 +94,8 @@ pub struct Join {
     plan: Arc<JoinPlan>,
     keys: Keys,
     rows: [Rows; 2],
-    /// Rows that did not leave yet, the earliest on top.
-    pending: [BinaryHeap<Reverse<Entry>>; 2],
+    /// Rows that did not leave yet.
+    pending: [Pending; 2],
     /// Rows that left and are needed for a while, in order of time.
     departed: [VecDeque<Entry>; 2],
     /// Everything up to this time has left, ms; never falls.
@@ -135,7 +139,8 @@ impl Join {
     fn buffer(&mut self, side: Side, arrivals: &Arrivals<'_>) -> Outcomes {
         let mut outcomes = Outcomes::default();
         let (mut taken, mut heads) = (Vec::with_capacity(arrivals.rows.len()), Vec::with_capacity(arrivals.rows.len()));
-        for row in arrivals.rows {
+        for (place, row) in arrivals.rows.iter().enumerate() {
+            self.fetch_keys(side, arrivals, place);
             let head = self.head(arrivals, *row);
             let over_at_ms = head.time_ms.saturating_add(self.plan.allowed_lateness_ms);
             if over_at_ms <= self.own_clock_ms(side, arrivals, *row) {
@@ -165,6 +170,14 @@ impl Join {
         }
     }
 
+    /// Has the keys of the next rows fetched, when `place` is the first of a block.
+    fn fetch_keys(&self, side: Side, arrivals: &Arrivals<'_>, place: usize) {
+        if place.is_multiple_of(FETCHED_AT_ONCE) {
+            let rows = &arrivals.rows[place..arrivals.rows.len().min(place + FETCHED_AT_ONCE)];
+            self.keys.fetch(side, rows.iter().map(|row| arrivals.key(*row).1));
+        }
+    }
+
     fn slot(&mut self, arrivals: &Arrivals<'_>, row: u32) -> u32 {
         let (key, hash) = arrivals.key(row);
         self.keys.slot(hash, key)
@@ -184,7 +197,7 @@ impl Join {
         self.rows[side as usize].append(columns, rows, heads, |id, head| {
             let entry = Entry::new(&head, id);
             keys.add(head.key, side, entry);
-            pending.push(Reverse(entry));
+            pending.push(head.time_ms, id);
         });
     }
 
@@ -196,12 +209,14 @@ impl Join {
         }
         let until_ms = self.known_until_ms(left_ms, right_ms);
         let (mut superseded, before, mut more) = (Vec::new(), out.len(), false);
+        let mut due = Due::default();
         while let Some(time_ms) = self.next_ms().filter(|time_ms| *time_ms <= until_ms) {
             if out.len() - before >= rows_max.max(1) {
                 more = true;
                 break;
             }
-            let due = self.take_due(time_ms);
+            self.pending[0].take(time_ms, &mut due.left);
+            self.pending[1].take(time_ms, &mut due.right);
             for pair in self.matches(time_ms, &due) {
                 out.push(time_ms, pair, &self.rows);
             }
@@ -226,18 +241,7 @@ impl Join {
 
     /// The time of the earliest row that did not leave yet.
     fn next_ms(&self) -> Option<i64> {
-        self.pending.iter().filter_map(|heap| Some(heap.peek()?.0.time_ms)).min()
-    }
-
-    fn take_due(&mut self, time_ms: i64) -> Due {
-        let [left, right] = self.pending.each_mut().map(|heap| {
-            let mut due = Vec::new();
-            while heap.peek().is_some_and(|top| top.0.time_ms == time_ms) {
-                due.extend(heap.pop().map(|top| top.0.id));
-            }
-            due
-        });
-        Due { left, right }
+        self.pending.iter().filter_map(Pending::next_ms).min()
     }
 
     /// Notes how long the rows that were due are needed, and which others no longer are.
@@ -269,6 +273,7 @@ impl Join {
         superseded.iter().for_each(|entry| self.free_row(Side::Right, *entry));
         for side in SIDES {
             while let Some(entry) = self.departed[side as usize].front().copied() {
+                self.fetch_departed(side);
                 let alive = self.rows[side as usize].is_alive(entry.id);
                 let is_delete = alive && self.rows[side as usize].head(entry.id).is_delete;
                 let until_ms = self.plan.needed_until_ms(side, entry.time_ms, is_delete);
@@ -284,6 +289,20 @@ impl Join {
         self.keys.forget_new();
     }
 
+    /// Has the keys of rows fetched that are soon the first of those that left.
+    fn fetch_departed(&self, side: Side) {
+        let key = |place: usize| {
+            let entry = self.departed[side as usize].get(place)?;
+            self.rows[side as usize].is_alive(entry.id).then(|| self.rows[side as usize].head(entry.id).key)
+        };
+        if let Some(slot) = key(16) {
+            self.keys.fetch_slot(slot);
+        }
+        if let Some(slot) = key(8) {
+            self.keys.fetch_entries(slot, side);
+        }
+    }
+
     fn free_row(&mut self, side: Side, entry: Entry) {
         let key = self.rows[side as usize].head(entry.id).key;
         self.keys.remove(key, side, entry);
@@ -293,12 +312,8 @@ impl Join {
     /// Appends what is left at the end of the input; nothing changes: a later run goes on where this one stood.
     pub fn end(&self, out: &mut Joined) {
         let mut due: std::collections::BTreeMap<i64, Due> = std::collections::BTreeMap::new();
-        for Reverse(entry) in &self.pending[0] {
-            due.entry(entry.time_ms).or_default().left.push(entry.id);
-        }
-        for Reverse(entry) in &self.pending[1] {
-            due.entry(entry.time_ms).or_default().right.push(entry.id);
-        }
+        self.pending[0].iter().for_each(|(time_ms, id)| due.entry(time_ms).or_default().left.push(id));
+        self.pending[1].iter().for_each(|(time_ms, id)| due.entry(time_ms).or_default().right.push(id));
         for (time_ms, due) in due {
             for pair in self.matches(time_ms, &due) {
                 out.push(time_ms, pair, &self.rows);
@@ -339,8 +354,7 @@ impl Join {
         self.keys.clear_rows();
         for side in SIDES {
             let ids: Vec<RowId> = self.rows[side as usize].iter().collect();
-            (self.pending[side as usize], self.departed[side as usize]) = Default::default();
-            let (mut pending, mut departed) = (Vec::new(), Vec::new());
+            let (mut pending, mut departed) = (Pending::default(), Vec::new());
             for id in ids {
                 let head = self.rows[side as usize].head(id);
                 let entry = Entry::new(&head, id);
@@ -349,13 +363,13 @@ impl Join {
                     continue;
                 }
                 if head.time_ms > self.clock_ms {
-                    pending.push(Reverse(entry));
+                    pending.push(head.time_ms, id);
                 } else if self.plan.needed_until_ms(side, head.time_ms, head.is_delete).is_some() {
                     departed.push(entry);
                 }
             }
             departed.sort_unstable();
-            (self.pending[side as usize], self.departed[side as usize]) = (pending.into(), departed.into());
+            (self.pending[side as usize], self.departed[side as usize]) = (pending, departed.into());
         }
     }
 
@@ -436,14 +450,14 @@ impl Join {
     /// What is held: an entry is a row. Rows that only a rollback would need go with the next commit.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        let waiting: usize = self.pending.iter().map(BinaryHeap::capacity).sum::<usize>()
-            + self.departed.iter().map(VecDeque::capacity).sum::<usize>();
+        let departed: usize = self.departed.iter().map(VecDeque::capacity).sum();
+        let waiting = self.pending.iter().map(Pending::byte_len).sum::<usize>() + departed * size_of::<Entry>();
         let freed: usize = self.rows.iter().map(Rows::freed_len).sum();
         let bytes = self.rows.iter().map(Rows::byte_len).sum::<usize>() + self.keys.byte_len();
         Usage {
             entries: self.buffered().iter().sum(),
             key_bytes: self.keys.key_bytes() as u64,
-            bytes: (bytes - freed + waiting * size_of::<Entry>()) as u64,
+            bytes: (bytes - freed + waiting) as u64,
             undo_bytes: freed as u64,
         }
     }

@@ -19,7 +19,8 @@ impl Join {
     pub(super) fn look_up(&self, arrivals: &Arrivals<'_>, out: &mut Joined) -> Outcomes {
         let mut outcomes = Outcomes::default();
         let (mut rows, mut found): (Vec<u32>, Vec<Option<RowId>>) = (Vec::new(), Vec::new());
-        for row in arrivals.rows {
+        for (place, row) in arrivals.rows.iter().enumerate() {
+            self.fetch_keys(Side::Right, arrivals, place);
             let id = self.table_row(arrivals, *row);
             if id.is_none() && !self.plan.keeps_alone(Side::Left) {
                 outcomes.unmatched += 1;
@@ -56,7 +57,8 @@ impl Join {
     pub(super) fn replace(&mut self, arrivals: &Arrivals<'_>) -> Outcomes {
         let mut outcomes = Outcomes::default();
         let (mut changes, mut rows, mut heads) = (Vec::new(), Vec::new(), Vec::new());
-        for row in arrivals.rows {
+        for (place, row) in arrivals.rows.iter().enumerate() {
+            self.fetch_keys(Side::Right, arrivals, place);
             let head = self.head(arrivals, *row);
             if head.has_null_key {
                 // A delete without a key deletes nothing; it is no row without a partner.
