@@ -7,11 +7,12 @@ is committed, as the runner's sinks see it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from streamcore import _core
+from streamcore.functions import Function
 from tests.property.aggregates import TYPES
 from tests.property.calendars import WEEKDAYS
 from tests.property.join_model import Input, JoinJob
@@ -171,19 +172,33 @@ def lane_of(record: Record) -> int:
     return record.side * LANES_PER_INPUT + record.lane
 
 
-def run(spec: bytes, records: Sequence[Record], schedule: Sequence[Step] = (), *, lanes: Iterable[int] = ()) -> Outcome:
+def run(
+    spec: bytes,
+    records: Sequence[Record],
+    schedule: Sequence[Step] = (),
+    functions: Mapping[str, Function] | None = None,
+    *,
+    lanes: Iterable[int] = (),
+) -> Outcome:
     """The whole input by `schedule`, then in one push what is left, then the end. `lanes`: those without records."""
-    return _Driver(spec, records, lanes).run(schedule)
+    return _Driver(spec, records, functions, lanes).run(schedule)
 
 
 class _Driver:
     """Keeps what a runner keeps: the last checkpoint, its position, and the rows not yet committed."""
 
-    def __init__(self, spec: bytes, records: Sequence[Record], lanes: Iterable[int]) -> None:
+    def __init__(
+        self,
+        spec: bytes,
+        records: Sequence[Record],
+        functions: Mapping[str, Function] | None,
+        lanes: Iterable[int],
+    ) -> None:
         self._spec = spec
+        self._functions = functions
         self._records = records
         self._lanes = sorted({*lanes, *map(lane_of, records)})
-        self._pipeline = _core.Pipeline(spec)
+        self._pipeline = _core.Pipeline(spec, functions)
         self._pipeline.assign(self._lanes)
         self._position = 0
         self._pending: list[_core.Batch] = []
@@ -249,7 +264,7 @@ class _Driver:
 
     def _restart(self) -> None:
         self._pending, self._pushes = [], []
-        self._pipeline = _core.Pipeline(self._spec)
+        self._pipeline = _core.Pipeline(self._spec, self._functions)
         if self._checkpoint is None:
             self._pipeline.assign(self._lanes)
             self._position = 0
