@@ -115,8 +115,8 @@ bench: build servers $(BENCH_VENV)/.locked ## against the rivals, side by side; 
 bench-decode: $(VENV)/.locked | need-rust ## one core: JSON decoding beside simd-json, sonic-rs, jiter, serde_json and orjson, and a lane
 	$(BIN)/python bench/python/run.py --only decode --only lane --rounds 9 $(ARGS)
 
-bench-windows: $(VENV)/.locked | need-rust ## one core: windows, sessions and deduplication as they grow, a lane, and Nexmark
-	$(BIN)/python bench/python/run.py --only windows --only nexmark --only lane --rounds 5 $(ARGS)
+bench-windows: $(VENV)/.locked $(BENCH_VENV)/.locked | need-rust ## windows, sessions and deduplication as they grow, a lane, Nexmark, and group-bys of polars and DuckDB
+	$(BIN)/python bench/python/run.py --rivals $(BENCH_VENV)/bin/python --only windows --only lane --only group_by --only nexmark --rounds 5 $(ARGS)
 
 bench-joins: $(VENV)/.locked | need-rust ## one core: joins of two inputs of 100,000 keys
 	$(BIN)/python bench/python/run.py --only joins --rounds 5 $(ARGS)

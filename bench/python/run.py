@@ -19,12 +19,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bench.python import clickstream, decode, joins, lane, nexmark, startup, windows  # noqa: E402
+from bench.python import clickstream, decode, group_by, joins, lane, nexmark, startup, windows  # noqa: E402
 from bench.python.file_to_windows import FileBench  # noqa: E402
 from bench.python.kafka_to_windows import KafkaBench  # noqa: E402
 from bench.python.measure import Figure, Measured, WrongAnswerError, machine, say  # noqa: E402
 
-NAMES = ("startup", "decode", "lane", "windows", "joins", "nexmark", "file", "kafka")
+NAMES = ("startup", "decode", "lane", "windows", "joins", "group_by", "nexmark", "file", "kafka")
+WITH_RIVALS = {"group_by", "file", "kafka"}
+LEFT = {"windows", "joins", "nexmark"}
+"""Parts whose rounds are in the file that they leave."""
 CACHE = ROOT / ".cache" / "bench"
 
 
@@ -36,14 +39,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results")
     options = parser.parse_args(arguments)
-    if options.rivals is None and {"file", "kafka"} & set(options.only or NAMES):
-        parser.error("file and kafka need --rivals")
+    if options.rivals is None and WITH_RIVALS & set(options.only or NAMES):
+        parser.error(f"these need --rivals: {', '.join(sorted(WITH_RIVALS))}")
     try:
         measured, figures = run(options)
     except WrongAnswerError as error:
         say(f"wrong answer: {error}")
         return 1
     keep(options, measured, figures)
+    table(figures)
     for one in figures:
         print(one.line())
     return 0
@@ -72,6 +76,11 @@ def run(options: argparse.Namespace) -> tuple[list[Measured], list[Figure]]:
         if name in chosen:
             say(name)
             figures += part.run(CACHE / name, options.rounds)
+    if "group_by" in chosen:
+        say("group_by")
+        found, more = group_by.run(CACHE / "group_by", options.rivals, options.rounds)
+        measured += found
+        figures += more
     if {"file", "kafka"} & set(chosen):
         say(f"preparing {options.events:,} events")
         data = clickstream.prepare(CACHE, options.events)
@@ -97,6 +106,9 @@ def keep(options: argparse.Namespace, measured: Sequence[Measured], figures: Seq
         "rounds": [asdict(entry) for entry in measured],
         "figures": [asdict(one) for one in figures],
     }
+    content |= {
+        part: json.loads((CACHE / part / f"{part}.json").read_text()) for part in options.only or NAMES if part in LEFT
+    }
     (folder / f"raw{parts}.json").write_text(json.dumps(content, indent=1) + "\n")
     (folder / f"figures{parts}.jsonl").write_text("".join(f"{entry.line()}\n" for entry in figures))
 
@@ -114,6 +126,21 @@ def show(measured: Sequence[Measured]) -> None:
     for entry in measured:
         say(f"{entry.name:<{width}}{entry.version:<10}{entry.median:>14,.0f}{entry.spread:>8.0%}")
     say("")
+
+
+def table(figures: Sequence[Figure]) -> None:
+    """All figures of the run, one a line: what `Figure` says of each."""
+    rows: list[tuple[str, ...]] = [("bench", "figure", "value", "unit", "rival", "ratio", "target", "holds")]
+    for one in figures:
+        value = f"{one.value:,.0f}" if abs(one.value) >= 1000 else f"{one.value:g}"
+        cells = ("" if cell is None else f"{cell:,g}" for cell in (one.ratio, one.target))
+        holds = {None: "", True: "yes", False: "no"}[one.holds]
+        rows.append((one.bench, one.figure, value, one.unit, one.rival or "", *cells, holds))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    left = {0, 1, 3, 4}
+    for row in rows:
+        cells = (f"{cell:{'<' if at in left else '>'}{widths[at]}}" for at, cell in enumerate(row))
+        say("  ".join(cells).rstrip())
 
 
 if __name__ == "__main__":

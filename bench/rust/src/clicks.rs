@@ -12,7 +12,11 @@ use streamcore::time_text::write_iso;
 pub const START_MS: i64 = 1_790_002_800_000;
 
 /// Most bytes of records in one push.
-const PIECE_BYTES: usize = 1 << 20;
+pub const PIECE_BYTES: usize = 1 << 20;
+
+/// Pages, and lengths of stay (ms): the page and the stay of a click are a digit each of one number drawn.
+const PAGES: u64 = 1_000;
+const DWELLS_MS: u64 = 60_000;
 
 /// One event in so many is a copy of an earlier one, where there are copies.
 const COPY_EVERY: u64 = 100;
@@ -111,6 +115,12 @@ impl Click {
         write_uuid(out, [self.draw[0], self.draw[1]]);
     }
 
+    /// How long the user stayed, ms.
+    #[must_use]
+    pub fn dwell_ms(&self) -> i64 {
+        (self.draw[2] / PAGES % DWELLS_MS) as i64
+    }
+
     /// JSON of the shape of the reference event, of about 236 bytes.
     fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(br#"{"event_id":""#);
@@ -119,7 +129,7 @@ impl Click {
         write_iso(out, self.time_ms);
         out.extend_from_slice(br#"","payload":{"user_id":""#);
         out.extend_from_slice(&key_name(self.key));
-        let [page, dwell_ms, a, b, c] = [1_000, 60_000, 256, 256, 256].map({
+        let [page, dwell_ms, a, b, c] = [PAGES, DWELLS_MS, 256, 256, 256].map({
             let mut rest = self.draw[2];
             move |below| {
                 let part = rest % below;

@@ -87,6 +87,17 @@ impl Nexmark {
         (0..self.events).map(|number| (self.time_ms(number), event(number, &mut draw(number))))
     }
 
+    /// The name of the person that the event called `number` is about, or what its bid has in its place for more.
+    #[must_use]
+    pub fn text(&self, number: u64) -> String {
+        let mut draw = draw(number);
+        match event(number, &mut draw) {
+            Event::Person { .. } => person_text(&mut draw).1,
+            Event::Auction { .. } => String::new(),
+            Event::Bid { .. } => bid_extra(&mut draw),
+        }
+    }
+
     /// All events in pieces.
     ///
     /// # Panics
@@ -178,8 +189,8 @@ fn write(event: Event, time_ms: i64, draw: &mut Draw, out: &mut Vec<u8>) {
     let time = String::from_utf8_lossy(&time);
     let text = match event {
         Event::Person { id } => {
-            let card = [0; 4].map(|_| format!("{:04}", draw.below(10_000))).join(" ");
-            let (name, mail) = (letters(draw, 12), letters(draw, 12));
+            let (card, name) = person_text(draw);
+            let mail = letters(draw, 12);
             let (city, state) = (draw.one_of(&CITIES), draw.one_of(&STATES));
             let extra = extra(draw, 8 + 12 + 17 + 19 + 10, PERSON_BYTES);
             format!(
@@ -200,7 +211,7 @@ fn write(event: Event, time_ms: i64, draw: &mut Draw, out: &mut Vec<u8>) {
             )
         }
         Event::Bid { auction, bidder, price } => {
-            let extra = extra(draw, 8 + 8 + 8 + 8, BID_BYTES);
+            let extra = bid_extra(draw);
             return write!(
                 out,
                 "{{\"type\":\"bid\",\"dateTime\":\"{time}\",\"bid\":{{\"auction\":{auction},\"bidder\":{bidder},\"price\":{price},\
@@ -210,6 +221,16 @@ fn write(event: Event, time_ms: i64, draw: &mut Draw, out: &mut Vec<u8>) {
         }
     };
     out.extend_from_slice(text.as_bytes());
+}
+
+/// A person's credit card and name.
+fn person_text(draw: &mut Draw) -> (String, String) {
+    let card = [0; 4].map(|_| format!("{:04}", draw.below(10_000))).join(" ");
+    (card, letters(draw, 12))
+}
+
+fn bid_extra(draw: &mut Draw) -> String {
+    extra(draw, 8 + 8 + 8 + 8, BID_BYTES)
 }
 
 const CITIES: [&str; 10] =

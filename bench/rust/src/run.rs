@@ -7,10 +7,9 @@ use crate::cpu_time::CpuTime;
 use arrow_array::RecordBatch;
 use criterion::measurement::Measurement as _;
 use serde_json::Value;
-use std::slice;
 use std::time::Duration;
 use streamcore::pipeline::{OutputBatch, OutputKind, Pipeline};
-use streamcore::raw::RawBatch;
+use streamcore::raw::{RawBatch, lane_id};
 use streamcore::spec::Spec;
 
 /// Events of one epoch.
@@ -30,7 +29,7 @@ pub struct Run {
     pub rows: u64,
 }
 
-/// A pipeline of one lane and one thread.
+/// A pipeline of one thread, and one lane of each input.
 ///
 /// # Panics
 ///
@@ -39,8 +38,23 @@ pub struct Run {
 pub fn pipeline(spec: &Value) -> Pipeline {
     let spec = Spec::from_json(spec.to_string().as_bytes()).expect("a description");
     let mut pipeline = Pipeline::new(&spec, 1).expect("a plan");
-    pipeline.assign(&[0]);
+    let lanes: Vec<i32> = (0..=spec.inputs.len() as i32).map(|input| lane_id(input, 0)).collect();
+    pipeline.assign(&lanes);
     pipeline
+}
+
+/// The pushes of a feed that is the only input.
+pub fn alone(pieces: impl Iterator<Item = RawBatch>) -> impl Iterator<Item = Vec<RawBatch>> {
+    pieces.map(|piece| vec![piece])
+}
+
+/// The pushes of a feed that is read twice: as both inputs of a join.
+pub fn twice(pieces: impl Iterator<Item = RawBatch>) -> impl Iterator<Item = Vec<RawBatch>> {
+    pieces.map(|piece| {
+        let mut other = piece.clone();
+        other.input = 1;
+        vec![piece, other]
+    })
 }
 
 /// From the first push to the last row; `output` is shown every batch of rows.
@@ -50,7 +64,7 @@ pub fn pipeline(spec: &Value) -> Pipeline {
 /// When a record leaves before the end.
 pub fn run(
     mut pipeline: Pipeline,
-    pieces: impl Iterator<Item = RawBatch>,
+    pushes: impl Iterator<Item = Vec<RawBatch>>,
     mut output: impl FnMut(&RecordBatch),
 ) -> Run {
     let (mut run, mut epoch) = (Run::default(), Epoch::default());
@@ -61,8 +75,8 @@ pub fn run(
             output(&batch);
         }
     };
-    for piece in pieces {
-        let (outputs, taken) = epoch.push(&mut pipeline, &piece);
+    for pieces in pushes {
+        let (outputs, taken) = epoch.push(&mut pipeline, &pieces);
         run.counting += taken;
         take(&mut run, outputs);
     }
@@ -81,16 +95,16 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    /// Pushes `piece`; gives what comes out and the processor time it took.
+    /// Pushes `pieces`, one of each input; gives what comes out and the processor time it took.
     ///
     /// # Panics
     ///
     /// When the engine gives an error.
-    pub fn push(&mut self, pipeline: &mut Pipeline, piece: &RawBatch) -> (Vec<OutputBatch>, Duration) {
-        self.events += piece.len() as u64;
+    pub fn push(&mut self, pipeline: &mut Pipeline, pieces: &[RawBatch]) -> (Vec<OutputBatch>, Duration) {
+        self.events += pieces[0].len() as u64;
         let is_over = self.events >= EPOCH_EVENTS;
         let start = CpuTime.start();
-        let mut outputs = pipeline.push(slice::from_ref(piece), 0).expect("a push");
+        let mut outputs = pipeline.push(pieces, 0).expect("a push");
         if is_over {
             outputs.extend(pipeline.seal().expect("a seal").outputs);
             pipeline.committed();

@@ -91,7 +91,7 @@ impl Job {
 
     /// A run; `output` is shown every batch of rows.
     pub fn run(&self, output: impl FnMut(&RecordBatch)) -> Run {
-        run::run(self.pipeline(), self.clicks.pieces(), output)
+        run::run(self.pipeline(), run::alone(self.clicks.pieces()), output)
     }
 
     /// A run gives the rows that are counted anew from the numbers drawn, and nothing else.
