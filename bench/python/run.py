@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import datetime as dt
 import json
+import os
 import platform
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -100,7 +102,8 @@ def keep(options: argparse.Namespace, measured: Sequence[Measured], figures: Seq
     parts = "".join(f"-{part}" for part in options.only or ())
     folder = options.results / f"{dt.datetime.now(dt.UTC):%Y-%m-%d}-{name}"
     folder.mkdir(parents=True, exist_ok=True)
-    about = {"python": platform.python_version(), "system": platform.platform(), "cpu_flags": cpu_flags()}
+    about: dict[str, Any] = {"python": platform.python_version(), "system": platform.platform(), "cpu_flags": cpu_flags()}
+    about["load_average"] = os.getloadavg()  # of the machine at the end: whether others used it
     content = {
         "about": about,
         "rounds": [asdict(entry) for entry in measured],
@@ -132,15 +135,20 @@ def table(figures: Sequence[Figure]) -> None:
     """All figures of the run, one a line: what `Figure` says of each."""
     rows: list[tuple[str, ...]] = [("bench", "figure", "value", "unit", "rival", "ratio", "target", "holds")]
     for one in figures:
-        value = f"{one.value:,.0f}" if abs(one.value) >= 1000 else f"{one.value:g}"
-        cells = ("" if cell is None else f"{cell:,g}" for cell in (one.ratio, one.target))
         holds = {None: "", True: "yes", False: "no"}[one.holds]
-        rows.append((one.bench, one.figure, value, one.unit, one.rival or "", *cells, holds))
+        about = (one.unit, one.rival or "", short(one.ratio), short(one.target), holds)
+        rows.append((one.bench, one.figure, short(one.value), *about))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     left = {0, 1, 3, 4}
     for row in rows:
         cells = (f"{cell:{'<' if at in left else '>'}{widths[at]}}" for at, cell in enumerate(row))
         say("  ".join(cells).rstrip())
+
+
+def short(number: float | None) -> str:
+    if number is None:
+        return ""
+    return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:g}"
 
 
 if __name__ == "__main__":
