@@ -102,9 +102,13 @@ def keep(options: argparse.Namespace, measured: Sequence[Measured], figures: Seq
     parts = "".join(f"-{part}" for part in options.only or ())
     folder = options.results / f"{dt.datetime.now(dt.UTC):%Y-%m-%d}-{name}"
     folder.mkdir(parents=True, exist_ok=True)
-    about: dict[str, Any] = {"python": platform.python_version(), "system": platform.platform(), "cpu_flags": cpu_flags()}
-    about["load_average"] = os.getloadavg()  # of the machine at the end: whether others used it
-    content = {
+    about = {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cpu_flags": cpu_flags(),
+        "load_average": os.getloadavg(),  # of the machine at the end: whether others used it
+    }
+    content: dict[str, Any] = {
         "about": about,
         "rounds": [asdict(entry) for entry in measured],
         "figures": [asdict(one) for one in figures],
