@@ -23,6 +23,8 @@ type At = (i32, i64);
 /// A pair with what it is sorted by.
 struct Found {
     key: u32,
+    /// Bytes of the key, as a number: where two differ, the keys are in the same order.
+    word: u64,
     /// Where its records are.
     places: [Option<At>; 2],
     pair: Pair,
@@ -31,15 +33,15 @@ struct Found {
 impl Found {
     fn pair(key: u32, left: (RowId, At), right: (RowId, At)) -> Self {
         let pair = Pair { left: Some(left.0), right: Some(right.0) };
-        Self { key, places: [Some(left.1), Some(right.1)], pair }
+        Self { key, word: 0, places: [Some(left.1), Some(right.1)], pair }
     }
 
     fn left(key: u32, (id, at): (RowId, At)) -> Self {
-        Self { key, places: [Some(at), None], pair: Pair { left: Some(id), right: None } }
+        Self { key, word: 0, places: [Some(at), None], pair: Pair { left: Some(id), right: None } }
     }
 
     fn right(key: u32, (id, at): (RowId, At)) -> Self {
-        Self { key, places: [None, Some(at)], pair: Pair { left: None, right: Some(id) } }
+        Self { key, word: 0, places: [None, Some(at)], pair: Pair { left: None, right: Some(id) } }
     }
 }
 
@@ -55,12 +57,31 @@ impl Join {
             JoinKind::AsOf { tolerance_ms } => self.as_of(time_ms, due, tolerance_ms, &mut found),
             JoinKind::Table { .. } => self.as_of(time_ms, due, None, &mut found),
         }
+        self.tell_words(&mut found);
         found.sort_unstable_by(|one, other| {
             let by_key = || self.keys.bytes(one.key).cmp(self.keys.bytes(other.key));
-            let order = if one.key == other.key { Ordering::Equal } else { by_key() };
+            let order = one.word.cmp(&other.word);
+            let order = order.then_with(|| if one.key == other.key { Ordering::Equal } else { by_key() });
             order.then_with(|| one.places.cmp(&other.places))
         });
         found.into_iter().map(|found| found.pair).collect()
+    }
+
+    /// Notes of each key what comes behind the bytes that all of them begin with: with many rows of one moment, as a
+    /// window has them, most are told apart by it, without a look at keys far away.
+    fn tell_words(&self, found: &mut [Found]) {
+        let Some(first) = found.first().map(|found| self.keys.bytes(found.key)) else { return };
+        let mut common = first.len();
+        for found in &*found {
+            let same = first[..common].iter().zip(self.keys.bytes(found.key)).take_while(|(one, other)| one == other);
+            common = same.count();
+        }
+        for found in found {
+            let (mut word, rest) = ([0; 8], &self.keys.bytes(found.key)[common..]);
+            let len = rest.len().min(word.len());
+            word[..len].copy_from_slice(&rest[..len]);
+            found.word = u64::from_be_bytes(word);
+        }
     }
 
     /// Has the rows fetched that those of `due` may belong together with.
