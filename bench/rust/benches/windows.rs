@@ -159,7 +159,7 @@ fn dedupe_step(clicks: &Clicks, round: usize) -> Added {
     let at_fill = step.taken;
     step.judge(clicks, DEDUPE_EVENTS);
     let filling_ns = ns(at_fill, DEDUPE_FILL);
-    let full_ns = ns(step.taken - at_fill, DEDUPE_EVENTS - DEDUPE_FILL);
+    let full_ns = (ns(step.taken, 1) - ns(at_fill, 1)) / (DEDUPE_EVENTS - DEDUPE_FILL) as f64;
     let id_bytes = step.id_bytes();
     say(&format!(
         "dedupe step, round {round}: {filling_ns:.1} ns an event filling, {full_ns:.1} full, {id_bytes:.2} bytes an id"

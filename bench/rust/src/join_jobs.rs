@@ -145,7 +145,7 @@ impl Job {
 
     /// A run over `pieces`; `output` is shown every batch of rows.
     pub fn run(&self, pieces: &[RawBatch], output: impl FnMut(&RecordBatch)) -> Run {
-        run::run(self.pipeline(), pieces.iter().cloned(), output)
+        run::run(self.pipeline(), run::alone(pieces.iter().cloned()), output)
     }
 
     /// A run gives the rows that are counted anew from the numbers drawn: as many, and of the same sum.
