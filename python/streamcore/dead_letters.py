@@ -237,9 +237,19 @@ class FileDeadLetters:
                     data = data[os.write(self._descriptor, data) :]
             os.fsync(self._descriptor)
         except OSError as error:
-            os.ftruncate(self._descriptor, size)  # the next try must not go on behind half a line
+            self._cut(self._descriptor, size)
             raise SinkError(f"dead letters cannot be written to {self._path}: {error.strerror}") from error
         self._lines.clear()
+
+    def _cut(self, descriptor: int, size: int) -> None:
+        """Makes the file end where it did: the next try must not go on behind half a line."""
+        try:
+            os.ftruncate(descriptor, size)
+        except OSError as error:
+            message = (
+                f"{self._path} ends in half a line that cannot be cut off: {error.strerror}; cut it at byte {size}"
+            )
+            raise SinkError(message, retriable=False) from error
 
     def keep_some(self) -> None:
         """Appends the first `KEPT_MAX` of those held, and forgets the others."""

@@ -61,9 +61,18 @@ class StatusServer:
         shown = f"[{host}]" if ":" in host else host
         self.address = f"{shown}:{self._server.server_address[1]}"
         if note is not None:
-            note.write_text(self.address)
+            self._write(note)
         self._thread = threading.Thread(target=self._server.serve_forever, name="streamcore-status", daemon=True)
         self._thread.start()
+
+    def _write(self, note: Path) -> None:
+        part = note.with_name(f"{note.name}.part")
+        try:
+            part.write_text(self.address)
+            part.replace(note)  # whoever reads it finds the whole address
+        except OSError as error:
+            self._server.server_close()
+            raise ConfigError(f"cannot write {note}, which tells where the run listens: {error.strerror}") from error
 
     def close(self) -> None:
         """Stops answering."""
@@ -87,6 +96,9 @@ class _Server(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, _Handler)
 
+    def handle_error(self, *_: object) -> None:
+        """Who left before the answer is no news of the run."""
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
@@ -94,8 +106,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answers one request."""
-        url = urlsplit(self.path)
-        host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
+        try:
+            url = urlsplit(self.path)
+            host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
+        except ValueError:
+            self._answer(400, {"error": "the path or the Host header is no address"})
+            return
         if host not in LOOPBACK:
             self._answer(403, {"error": "only this machine may ask"})
         elif url.path != PATH:

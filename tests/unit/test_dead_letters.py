@@ -104,12 +104,24 @@ def test_a_failed_write_leaves_no_half_line(
             raise OSError(28, "No space left on device")
         return real_write(descriptor, data[: len(data) - 10])
 
+    def full_disk_too(*_: int) -> None:
+        raise OSError(5, "Input/output error")
+
     letters.write(rejected(b"{bad"))
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", full_disk)
         with pytest.raises(SinkError, match="No space left on device"):
             letters.flush()
     assert (tmp_path / "made" / "letters.jsonl").read_bytes() == b""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full_disk)
+        patch.setattr(os, "ftruncate", full_disk_too)
+        with pytest.raises(
+            SinkError, match=r"half a line that cannot be cut off: Input/output error; cut it at byte 0"
+        ) as raised:
+            letters.flush()
+        assert not raised.value.retriable
+    os.truncate(tmp_path / "made" / "letters.jsonl", 0)
     letters.flush()
     assert [line["value"] for line in lines(tmp_path / "made" / "letters.jsonl")] == ["{bad"]
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,15 @@ def test_what_is_no_question_gets_no_status(server: StatusServer) -> None:
         fetch_status(server.address, 0)
 
 
+def test_what_is_no_request_is_no_news_of_the_run(server: StatusServer, capfd: pytest.CaptureFixture[str]) -> None:
+    assert get(server, "/v1/status", Host="[::1")[0] == 400
+    with socket.create_connection(parse_address(server.address)) as gone:
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.sendall(b"GET /v1/status HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
+    assert get(server, "/v1/status")[0] == 200
+    assert capfd.readouterr().err == ""
+
+
 def test_only_this_machine_may_ask(server: StatusServer) -> None:
     assert get(server, "/v1/status", Host="attacker.example")[0] == 403
     assert get(server, "/v1/status", Host="localhost:80")[0] == 200
@@ -79,6 +89,11 @@ def test_the_address_is_noted_while_it_listens(tmp_path: Path) -> None:
             StatusServer(address, answer)
     assert not note.exists()
     assert fetch_status(address, 1) is None
+
+
+def test_an_address_that_cannot_be_noted_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot write .*LISTEN"):
+        StatusServer("127.0.0.1:0", answer, note=tmp_path / "gone" / "LISTEN")
 
 
 def test_another_program_is_not_taken_for_a_run() -> None:

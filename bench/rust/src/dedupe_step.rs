@@ -29,7 +29,7 @@ impl DedupeStep {
     /// One that keeps the ids for `within_ms`.
     #[must_use]
     pub fn new(within_ms: i64) -> Self {
-        let dedupe = Dedupe::new(&DedupePlan { within_ms, bloom: None, room: None });
+        let dedupe = Dedupe::new(&DedupePlan { within_ms, clock_moves: true, bloom: None, room: None });
         Self { dedupe, taken: Duration::ZERO, events: 0, committed: 0 }
     }
 

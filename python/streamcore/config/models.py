@@ -46,7 +46,7 @@ class LimitsConfig(Model):
         le=1 << 30,
     )
     max_key_bytes: int = setting(
-        4096, "Longest group key; a record with a longer one is a dead letter.", unit="bytes", ge=1
+        4096, "Longest group key; a record with a longer one is a dead letter.", unit="bytes", ge=1, le=1 << 16
     )
     max_depth: int = setting(
         64, "Deepest nesting of a record; a deeper one is a dead letter.", unit="levels", ge=1, le=128

@@ -69,6 +69,11 @@ impl Horizon {
         Self { within_ms, generation_ms: (within_ms / GENERATIONS).max(1) }
     }
 
+    /// Of a clock that stands still: nothing is ever forgotten, so one generation is enough.
+    const fn endless(within_ms: i64) -> Self {
+        Self { within_ms, generation_ms: 1 << 60 }
+    }
+
     /// The generation of an event time.
     const fn generation(self, event_time_ms: i64) -> i64 {
         event_time_ms.div_euclid(self.generation_ms)
@@ -92,6 +97,8 @@ impl Horizon {
 pub struct DedupePlan {
     /// Horizon, ms; positive.
     pub within_ms: i64,
+    /// Whether the clock moves before the end of the input.
+    pub clock_moves: bool,
     /// Filters instead of fingerprints.
     pub bloom: Option<BloomPlan>,
     /// How many ids a lane may remember, where records beyond are shed.
@@ -172,7 +179,8 @@ impl Dedupe {
     pub fn new(plan: &DedupePlan) -> Self {
         let horizon = Horizon::new(plan.within_ms);
         let method = match plan.bloom {
-            None => Method::Exact(Box::new(Exact::new(horizon))),
+            None if plan.clock_moves => Method::Exact(Box::new(Exact::new(horizon))),
+            None => Method::Exact(Box::new(Exact::new(Horizon::endless(plan.within_ms)))),
             Some(bloom) => Method::Bloom(Box::new(Bloom::new(horizon, bloom))),
         };
         Self { horizon, room: plan.room, method }
@@ -309,5 +317,24 @@ mod tests {
         let figures = sum.entries().map(|(name, figure)| format!("{name} {figure}"));
         assert_eq!(figures[..3], ["ids 4", "generations 5", "bytes 11"]);
         assert_eq!(figures[3..], ["fill 0.5", "false_drop_rate 0.1", "false_drops_expected 0"]);
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_needs_no_generations() {
+        let plan = DedupePlan { within_ms: 8, clock_moves: false, bloom: None, room: None };
+        let arrivals: Vec<Arrival> = (-5_000..5_000_i64)
+            .map(|number| Arrival {
+                fingerprint: fingerprint(&number.to_le_bytes()),
+                event_time_ms: number * 1_000_000_000,
+                watermark_ms: i64::MIN,
+            })
+            .collect();
+        let (mut dedupe, mut judged) = (Dedupe::new(&plan), Vec::new());
+        dedupe.judge(&arrivals, &mut judged).expect("room");
+        assert!(judged.iter().all(|judged| *judged == Judged::New));
+        judged.clear();
+        dedupe.judge(&arrivals, &mut judged).expect("room");
+        assert!(judged.iter().all(|judged| *judged == Judged::Duplicate));
+        assert_eq!((dedupe.remembered().ids, dedupe.remembered().generations), (10_000, 2));
     }
 }

@@ -60,15 +60,21 @@ impl Exact {
         let is_copy = |generations: &Generations, tag| generations.remembers(tag, watermark_ms);
         let tag = |generations: &mut Generations| {
             if !has_room(room, || generations.ids_at(watermark_ms)) {
-                return Err(None);
+                return Err(Refused::Full);
             }
-            generations.tag_at(event_time_ms).ok_or_else(|| Some(too_many()))
+            generations.tag_at(event_time_ms).ok_or(Refused::NoTag)
         };
-        let entry = match self.table.insert((hash, fingerprint), &mut self.generations, is_copy, tag) {
+        let mut inserted = self.table.insert((hash, fingerprint), &mut self.generations, is_copy, tag);
+        if matches!(inserted, Err(Refused::NoTag)) {
+            // Entries that nobody has overwritten yet may hold up the tags of generations that are gone.
+            self.table.sweep(&mut self.generations);
+            inserted = self.table.insert((hash, fingerprint), &mut self.generations, is_copy, tag);
+        }
+        let entry = match inserted {
             Ok(Some(entry)) => entry,
             Ok(None) => return Ok(Judged::Duplicate),
-            Err(None) => return Ok(Judged::Full),
-            Err(Some(error)) => return Err(error),
+            Err(Refused::Full) => return Ok(Judged::Full),
+            Err(Refused::NoTag) => return Err(too_many()),
         };
         self.generations.add(entry);
         match self.added.last_mut() {
@@ -95,7 +101,7 @@ impl Exact {
         self.generations.commit();
         self.added = Vec::new();
         self.table.shrink(self.generations.ids() as usize, &mut self.generations);
-        if self.generations.free.len() * 2 > TAGS_MAX {
+        if self.generations.held_up() * 2 > TAGS_MAX {
             self.table.sweep(&mut self.generations);
         }
         self.generations.trim();
@@ -104,8 +110,10 @@ impl Exact {
     /// Takes the epoch back.
     pub fn rollback(&mut self) {
         for entry in std::mem::take(&mut self.added).into_iter().flatten() {
-            self.table.remove(entry);
-            self.generations.subtract(entry);
+            // One of a generation that was over within the epoch may have made room for another.
+            if self.table.remove(entry) {
+                self.generations.subtract(entry);
+            }
         }
         self.generations.rollback();
     }
@@ -170,6 +178,14 @@ impl Exact {
     }
 }
 
+/// Why an id is not remembered.
+enum Refused {
+    /// There is no room for another.
+    Full,
+    /// Its generation would be one too many.
+    NoTag,
+}
+
 /// A block of `Exact::added` that begins with `entry`.
 #[cold]
 fn first_of_block(entry: Entry) -> Vec<Entry> {
@@ -180,7 +196,7 @@ fn first_of_block(entry: Entry) -> Vec<Entry> {
 
 fn too_many() -> Error {
     let message = "a dedupe step remembers ids of 1,023 eighths of its `within`, which is as many as it can: event times \
-                   lie too far apart; set `max_future`, or a longer `within`";
+                   lie too far apart; set `max_future_skew`, or a longer `within`";
     Error::new(ErrorKind::Limit, message)
 }
 
@@ -304,6 +320,42 @@ mod tests {
             dedupe.commit();
             assert!(dedupe.byte_len() < 100_000, "{} bytes for nothing", dedupe.byte_len());
         }
+    }
+
+    #[test]
+    fn generations_that_are_gone_hold_up_no_others() {
+        const COUNT: i64 = 100_000;
+        let mut dedupe = Exact::new(Horizon::new(800));
+        let first = numbers(0, COUNT, COUNT, WATERMARK_MIN);
+        assert_eq!(verdicts(&mut dedupe, &first, Judged::New), COUNT as usize);
+        let digest = dedupe.seal();
+        dedupe.commit();
+        for generation in 1..4_000_i64 {
+            let watermark_ms = generation * 100 - 1;
+            let one = [arrival(&(-generation).to_le_bytes(), watermark_ms + 1, watermark_ms)];
+            assert_eq!(verdicts(&mut dedupe, &one, Judged::New), 1, "generation {generation}");
+            assert_eq!(verdicts(&mut dedupe, &one, Judged::Duplicate), 1, "generation {generation}");
+            dedupe.forget(watermark_ms);
+        }
+        assert!(dedupe.generations.live.len() < 12);
+        dedupe.rollback();
+        assert_eq!(dedupe.seal(), digest);
+        assert_eq!(verdicts(&mut dedupe, &first, Judged::Duplicate), COUNT as usize);
+        assert_eq!(
+            dedupe.table.iter().filter(|entry| dedupe.generations.remembers(entry.tag(), 0)).count(),
+            COUNT as usize
+        );
+    }
+
+    #[test]
+    fn more_generations_than_there_are_tags_are_an_error() {
+        let mut dedupe = Exact::new(Horizon::new(800));
+        let apart = |count| numbers(0, count, 1, WATERMARK_MIN);
+        assert_eq!(verdicts(&mut dedupe, &apart(TAGS_MAX as i64), Judged::New), TAGS_MAX);
+        let more = dedupe.judge(&apart(TAGS_MAX as i64 + 1), None, &mut Vec::new()).expect_err("one too many");
+        assert!(more.to_string().contains("max_future_skew"), "{more}");
+        dedupe.forget(10_000);
+        assert_eq!(verdicts(&mut dedupe, &numbers(2_000, 50, 1, 10_000), Judged::New), 50);
     }
 
     #[test]

@@ -24,10 +24,18 @@ pub struct Generation {
     pub life: Life,
     /// The watermark from which on its ids are forgotten.
     pub over_at: i64,
+    /// Whether it was there at the last commit.
+    pub is_committed: bool,
     /// Entries in the table.
     pub entries: u64,
     /// Sum over its ids.
     pub digest: u64,
+}
+
+impl Generation {
+    const fn new(number: i64, life: Life, over_at: i64) -> Self {
+        Self { number, life, over_at, is_committed: false, entries: 0, digest: 0 }
+    }
 }
 
 /// A digest of 128 bits in 64.
@@ -70,7 +78,7 @@ impl Tags for Generations {
 impl Generations {
     /// None yet.
     pub fn new(horizon: Horizon) -> Self {
-        let none = Generation { number: 0, life: Life::Gone, over_at: i64::MIN, entries: 0, digest: 0 };
+        let none = Generation::new(0, Life::Gone, i64::MIN);
         let (free, live, forgotten) = (Vec::new(), BTreeMap::new(), Vec::new());
         Self { horizon, all: vec![none], free, live, forgotten, last: (0, 0) }
     }
@@ -111,7 +119,7 @@ impl Generations {
             return Some(*tag);
         }
         let over_at = self.horizon.over_at(number);
-        let generation = Generation { number, life: Life::Remembered, over_at, entries: 0, digest: 0 };
+        let generation = Generation::new(number, Life::Remembered, over_at);
         let tag = match self.free.pop() {
             Some(tag) => {
                 self.all[tag as usize] = generation;
@@ -155,21 +163,37 @@ impl Generations {
                 return;
             }
             let tag = first.remove();
-            self.all[tag as usize].life = Life::Forgotten;
-            self.forgotten.push(tag);
             self.last.1 = 0;
+            if self.all[tag as usize].is_committed {
+                self.all[tag as usize].life = Life::Forgotten;
+                self.forgotten.push(tag);
+            } else {
+                // A rollback does not bring it back: all of its entries are of this epoch.
+                self.end(tag);
+            }
         }
     }
 
     /// Keeps the epoch.
     pub fn commit(&mut self) {
-        for tag in std::mem::take(&mut self.forgotten) {
-            let generation = &mut self.all[tag as usize];
-            generation.life = Life::Gone;
-            if generation.entries == 0 {
-                self.free.push(tag);
-            }
+        std::mem::take(&mut self.forgotten).into_iter().for_each(|tag| self.end(tag));
+        for tag in self.live.values() {
+            self.all[*tag as usize].is_committed = true;
         }
+    }
+
+    /// The entries with `tag` may be dropped from now on.
+    fn end(&mut self, tag: u16) {
+        let generation = &mut self.all[tag as usize];
+        generation.life = Life::Gone;
+        if generation.entries == 0 {
+            self.free.push(tag);
+        }
+    }
+
+    /// Tags that only entries have which may be dropped.
+    pub fn held_up(&self) -> usize {
+        self.all.len() - 1 - self.live.len() - self.forgotten.len() - self.free.len()
     }
 
     /// Takes the epoch back, when its entries have been subtracted.

@@ -95,7 +95,8 @@ impl<'c> Compiler<'c> {
                     let of_rows = stages.last().map(|_| StagePlan::AHEAD_MAX_MS);
                     let ahead_ms = of_rows.or(input.source.out_of_orderness_ms.map(|bound_ms| bound_ms + 1));
                     let bloom = bloom.map(|bloom| self.bloom(bloom, *within_ms, ahead_ms, &at));
-                    let mut plan = DedupePlan { within_ms: *within_ms, bloom, room: None };
+                    let clock_moves = ahead_ms.is_some();
+                    let mut plan = DedupePlan { within_ms: *within_ms, clock_moves, bloom, room: None };
                     plan.room = dedupe_room(spec, &plan);
                     self.dedupe(field, plan, &at, stages.is_empty())
                 }

@@ -181,9 +181,10 @@ mod tests {
                 );
                 assert_eq!(keys.key_bytes(), (0..keys.len()).map(|at| keys.get(at).len()).sum::<usize>());
             }
-            *chunks.get_mut(CHUNK - 1) = 9;
-            model[CHUNK - 1] = 9;
         }
+        *chunks.get_mut(CHUNK - 1) += 7;
+        model[CHUNK - 1] += 7;
+        assert!(chunks.iter().eq(&model));
         chunks.truncate(0);
         keys.truncate(0);
         assert_eq!((chunks.iter().count(), keys.len(), keys.byte_len(), chunks.byte_len()), (0, 0, 0, 0));
