@@ -41,7 +41,7 @@ class Outcome:
     late: list[tuple[int, str]] = field(default_factory=list)
     ledgers: dict[int, dict[str, int]] = field(default_factory=dict)
     digest: int = 0
-    pushes: list[range] = field(default_factory=list)
+    pushes: list[range] = field(default_factory=list, compare=False)
     """Which records came together, of what was committed."""
 
 
