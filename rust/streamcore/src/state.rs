@@ -1,7 +1,7 @@
-//! The state table under every stateful step: keyed slots in time buckets, with an undo log that is
-//! also the dirty set, a digest, and save/load.
+//! The state table under every window: keyed slots in time buckets, with an undo log that is also the dirty set, a
+//! digest, and save/load.
 //!
-//! `dedupe` keeps a bucket a generation, `window` a bucket a slice, sessions one bucket. Invariant:
+//! `window` keeps a bucket a slice, sessions one bucket; `dedupe` and `join` have tables of their own. Invariant:
 //! after `rollback` a table is what it was at the last `commit`, to the byte that `encode` writes.
 
 mod buckets;

@@ -55,10 +55,7 @@ impl<T> Chunks<T> {
     /// Shortens to `len` values.
     pub fn truncate(&mut self, len: usize) {
         if len < self.len {
-            self.chunks.truncate(len.div_ceil(CHUNK));
-            if let (Some(last), true) = (self.chunks.last_mut(), !len.is_multiple_of(CHUNK)) {
-                last.truncate(len % CHUNK);
-            }
+            truncate(&mut self.chunks, len, Vec::truncate);
             self.len = len;
         }
     }
@@ -87,6 +84,14 @@ impl<T> std::ops::Index<usize> for Chunks<T> {
 #[cold]
 fn new_chunk<T>(len: usize) -> Vec<T> {
     Vec::with_capacity(if len == 0 { 0 } else { CHUNK })
+}
+
+/// Shortens `chunks` to `len` values, of which there are more; `shorten` does it to the last chunk.
+fn truncate<C>(chunks: &mut SmallVec<[C; 1]>, len: usize, shorten: impl FnOnce(&mut C, usize)) {
+    chunks.truncate(len.div_ceil(CHUNK));
+    if let (Some(last), true) = (chunks.last_mut(), !len.is_multiple_of(CHUNK)) {
+        shorten(last, len % CHUNK);
+    }
 }
 
 /// Keys by slot, [`CHUNK`] to a piece.
@@ -136,10 +141,7 @@ impl Keys {
     /// Shortens to `len` keys.
     pub fn truncate(&mut self, len: usize) {
         if len < self.len {
-            self.chunks.truncate(len.div_ceil(CHUNK));
-            if let (Some(last), true) = (self.chunks.last_mut(), !len.is_multiple_of(CHUNK)) {
-                last.truncate(len % CHUNK);
-            }
+            truncate(&mut self.chunks, len, Bytes::truncate);
             self.len = len;
             self.bytes = self.chunks.iter().map(|chunk| chunk.data().len()).sum();
         }
