@@ -74,6 +74,10 @@ class FakeEngine:
         self.counts: list[tuple[int, int]] = []
         self.refuses = False
         """Every record is refused."""
+        self.pieces_a_push = 0
+        """Pieces of rows that every push leaves behind."""
+        self.pieces = 0
+        """Those still to leave."""
         self.full_at: int | None = None
         """More records than this do not fit the state."""
         self.lanes: list[int] = []
@@ -84,20 +88,38 @@ class FakeEngine:
     def push(self, raw: _core.Raw, now_ms: int) -> list[_core.Batch]:
         return [*self.settle(), self._push(len(raw))]
 
-    def push_behind(self, raw: _core.Raw, now_ms: int) -> tuple[list[_core.Batch], int]:
+    def push_behind(self, raw: _core.Raw, now_ms: int) -> tuple[list[_core.Batch], bool]:
+        if self.pieces:
+            return [self._leave()], False
         self.log.append(f"behind {len(raw)}")
         self.behind.append(len(raw))
         batches = [self._push(self.behind.pop(0))] if len(self.behind) > PUSHES_BEHIND else []
-        return batches, len(self.behind)
+        return batches, True
 
     def pushed(self) -> list[tuple[int, int]]:
         counts, self.counts = self.counts, []
         return counts
 
     def settle(self) -> list[_core.Batch]:
-        batches = [self._push(records) for records in self.behind]
-        self.behind = []
+        batches: list[_core.Batch] = []
+        more = True
+        while more:
+            given, _, more = self.go_on()
+            batches += given
         return batches
+
+    def go_on(self) -> tuple[list[_core.Batch], int, bool]:
+        if self.pieces:
+            return [self._leave()], len(self.behind), bool(self.pieces or self.behind)
+        batches = []
+        while self.behind and not self.pieces:
+            batches.append(self._push(self.behind.pop(0)))
+        return batches, len(self.behind), bool(self.pieces or self.behind)
+
+    def _leave(self) -> _core.Batch:
+        self.pieces -= 1
+        self.log.append("piece")
+        return batch(rows=["piece"])
 
     def _push(self, records: int) -> _core.Batch:
         self.count += records
@@ -105,6 +127,7 @@ class FakeEngine:
             raise StateFullError("the state would hold more")
         self.counts.append((records, int(self.refuses)))
         self.log.append(f"push {records}")
+        self.pieces = self.pieces_a_push
         return batch("rejected" if self.refuses else "result", [self.count])
 
     def advance(self, now_ms: int, caught_up: Sequence[int], finished: Sequence[int] = ()) -> list[_core.Batch]:
@@ -128,6 +151,7 @@ class FakeEngine:
     def rollback(self) -> None:
         self.log.append("engine rollback")
         self.behind = []
+        self.pieces = 0
         self.counts = []
         self.count = self.count_committed
 

@@ -242,26 +242,38 @@ class Pipeline:
     def push(self, raw: Raw, now_ms: int) -> list[Batch]:
         """Runs the records through their lanes. `raw` is empty afterwards.
 
-        Calls that give rows first wait for what is pushed in the background, and give its rows first.
+        Calls that give rows first wait for what is pushed in the background, and give its rows first. Of many rows that
+        leave at once they give the first ones, and `go_on` the others; the next call that gives rows begins with what
+        was not asked for.
         """
-    def push_behind(self, raw: Raw, now_ms: int) -> tuple[list[Batch], int]:
-        """The same in the background: gives the rows of earlier pushes, and how many pushes are still under way.
+    def push_behind(self, raw: Raw, now_ms: int) -> tuple[list[Batch], bool]:
+        """The same in the background: gives rows of earlier pushes, and whether the records were taken.
 
-        It waits while the threads have enough to do. Pushes are decoded side by side and
+        Where they were not, `raw` is as it was: of the many rows of an earlier push the next ones must leave before, and
+        these are among the ones given. It waits while the threads have enough to do. Pushes are decoded side by side and
         applied in order. Other calls see the pipeline between two pushes; what makes a push fail is raised by this
         or a later call, and nothing more is pushed then until a rollback.
         """
     def pushed(self) -> list[tuple[int, int]]:
         """Records of each push that was applied since the last call, in order, and how many of them were refused."""
     def settle(self) -> list[Batch]:
-        """Waits for what is pushed in the background, and gives its rows."""
+        """Waits for what is pushed in the background, and gives all rows."""
+    def go_on(self) -> tuple[list[Batch], int, bool]:
+        """Waits as long as nothing need leave, then gives rows that have left, or the next ones of those still to leave.
+
+        Further, how many pushes are still under way, and whether there is more to ask for. With no push under way an
+        epoch may end before the other rows leave; not after `end`, whose rows are all of one epoch.
+        """
     def advance(self, now_ms: int, caught_up: Sequence[int], finished: Sequence[int] | None = None) -> list[Batch]:
         """Tells the time, and which lanes have read everything readable: idle logic, windows that close by it.
 
         `finished`: lanes of inputs that ended while others go on.
         """
     def end(self) -> list[Batch]:
-        """The bounded input is over: watermark +infinity, every window closes. Lanes keep their clocks."""
+        """The bounded input is over: watermark +infinity, every window closes. Lanes keep their clocks.
+
+        All rows are to be asked for (`go_on`, `settle`) before the epoch ends.
+        """
     def seal(self) -> Sealed:
         """Ends the epoch: rows of `updates` windows leave, ledgers are checked, digest is brought up to date."""
     def committed(self) -> None:

@@ -222,7 +222,10 @@ class Runner:
         if polled.ended:
             self._end_input()
         elif self._commit_is_due():
-            self._commit(ended=False)
+            self._settle()
+            # Unless an epoch ended meanwhile.
+            if self._commit_is_due():
+                self._commit(ended=False)
         self._tell()
         self._answer()
 
@@ -231,7 +234,7 @@ class Runner:
         if polled.lanes_added:
             self._engine.assign(polled.lanes_added)
         if polled.raw is None:
-            self._write(self._engine.settle())
+            self._settle()
             self._hold_back()
             return
         records = len(polled.raw)
@@ -240,13 +243,34 @@ class Runner:
         self._records_again = max(0, self._records_again - records)
         self._epoch_bytes += polled.raw.byte_len
         if records < PUSH_BEHIND_RECORDS_MIN:
+            # No epoch may end here: these records count as read.
+            self._settle(cut=False)
             self._write(self._engine.push(polled.raw, self._clock.wall_ms()))
+            self._settle()
             self._hold_back()
-        else:
-            # Asked before: afterwards the answer would have to wait for the push that begins here.
-            self._hold_back()
-            batches, _ = self._engine.push_behind(polled.raw, self._clock.wall_ms())
+            return
+        # Asked before: afterwards the answer would have to wait for the push that begins here.
+        self._hold_back()
+        taken = False
+        while not taken:
+            batches, taken = self._engine.push_behind(polled.raw, self._clock.wall_ms())
             self._write(batches)
+
+    def _settle(self, *, cut: bool = True) -> None:
+        """Waits for what is pushed in the background and hands out its rows piece by piece.
+
+        With `cut` epochs that are due end between two pieces, and a run that is to stop leaves the others to the next one.
+        """
+        more = True
+        while more:
+            batches, under_way, more = self._engine.go_on()
+            self._write(batches)
+            if not more or not cut or under_way:
+                continue
+            if self._stopping.is_set() and self._committer.is_kept:
+                return
+            if self._commit_is_due():
+                self._commit(ended=False)
 
     def _write(self, batches: list[_core.Batch]) -> None:
         """Hands out rows of pushes that were applied, and has the refused among their records counted, push by push."""
@@ -263,7 +287,9 @@ class Runner:
         if now_s < self._advance_due_s:
             return
         self._advance_due_s = now_s + ADVANCE_INTERVAL_S
+        self._settle()
         self._write(self._engine.advance(self._clock.wall_ms(), polled.caught_up, polled.finished))
+        self._settle()
 
     def _hold_back(self) -> None:
         if not self._pace.pauses_lanes:
@@ -276,8 +302,10 @@ class Runner:
     def _end_input(self) -> None:
         """No more will come: every window closes where the input is bounded, and stays open where a time was set."""
         if not self._nothing_new():
+            self._settle()
             if self._source.bounded:
                 self._write(self._engine.end())
+                self._settle(cut=False)
             self._commit(ended=self._source.bounded)
         self._ended = True
 
@@ -288,7 +316,10 @@ class Runner:
     def _commit(self, *, ended: bool) -> None:
         started_s = self._clock.monotonic_s()
         requests = list(self._commit_requests)
-        self._write(self._engine.settle())
+        under_way = 1
+        while under_way:
+            batches, under_way, _ = self._engine.go_on()
+            self._write(batches)
         # A stop, or a commit in time, before anything new was read must not make the next start close windows again.
         self._committer.commit(ended=ended or self._nothing_new())
         self._failures = 0

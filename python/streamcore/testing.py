@@ -84,12 +84,13 @@ class TestRun:
         if raw is None:
             return
         engine = self._opened(raw, source)
-        self._take(engine.push(raw, self.clock.wall_ms()))
+        self._take([*engine.push(raw, self.clock.wall_ms()), *engine.settle()])
 
     def advance(self, duration: str | timedelta) -> None:
         """Lets wall time pass while nothing arrives, with everything read: idle lanes, windows that close by it."""
         self.clock.advance(parse_duration(duration))
-        self._take(self._opened(None).advance(self.clock.wall_ms(), sorted(self._lanes)))
+        engine = self._opened(None)
+        self._take([*engine.advance(self.clock.wall_ms(), sorted(self._lanes)), *engine.settle()])
 
     def commit(self) -> None:
         """Ends the epoch: rows of `updates` windows leave, the ledger is checked."""
@@ -99,7 +100,8 @@ class TestRun:
 
     def end(self) -> None:
         """The input is over: every window closes."""
-        self._take(self._opened(None).end())
+        engine = self._opened(None)
+        self._take([*engine.end(), *engine.settle()])
         self.commit()
 
     def rows(self, output: str = "result") -> list[dict[str, Any]]:

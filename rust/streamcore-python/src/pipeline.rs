@@ -47,13 +47,11 @@ impl Pipeline {
     fn rows(
         &self,
         py: Python<'_>,
-        call: impl FnOnce(&mut pipeline::Pipeline) -> Result<Vec<OutputBatch>, Failure> + Send,
+        call: impl FnOnce(&mut pipeline::Pipeline) -> streamcore::error::Result<Vec<OutputBatch>> + Send,
     ) -> PyResult<Vec<Batch>> {
         let outputs = self.with(py, |workers| {
-            let rows = call(&mut *workers.settled()?)?;
-            let (mut outputs, _) = workers.take()?;
-            outputs.extend(rows);
-            Ok(outputs)
+            workers.run(call)?;
+            Ok(workers.take()?.0)
         })?;
         Ok(outputs.into_iter().map(batch).collect())
     }
@@ -100,7 +98,7 @@ impl Pipeline {
         })
     }
 
-    /// Runs the records through their lanes. `raw` is empty afterwards.
+    /// Runs the records through their lanes; gives the first rows, and `go_on` the others. `raw` is empty afterwards.
     fn push(&self, py: Python<'_>, raw: &Raw, now_ms: i64) -> PyResult<Vec<Batch>> {
         let outputs = self.with(py, |workers| {
             workers.push_now(&raw.take()?, now_ms)?;
@@ -109,13 +107,17 @@ impl Pipeline {
         Ok(outputs.into_iter().map(batch).collect())
     }
 
-    /// The same in the background; gives the rows of earlier pushes, and how many pushes are still under way.
-    fn push_behind(&self, py: Python<'_>, raw: &Raw, now_ms: i64) -> PyResult<(Vec<Batch>, usize)> {
-        let (outputs, under_way) = self.with(py, |workers| {
-            workers.push(raw.take()?, now_ms)?;
-            Ok(workers.take()?)
+    /// The same in the background; gives rows of earlier pushes, and whether the records were taken: if not, `raw` is as it
+    /// was, and to be pushed again.
+    fn push_behind(&self, py: Python<'_>, raw: &Raw, now_ms: i64) -> PyResult<(Vec<Batch>, bool)> {
+        let (outputs, taken) = self.with(py, |workers| {
+            let has_room = workers.make_room(raw.bytes()?)?;
+            if has_room {
+                workers.push(raw.take()?, now_ms)?;
+            }
+            Ok((workers.take()?.0, has_room))
         })?;
-        Ok((outputs.into_iter().map(batch).collect(), under_way))
+        Ok((outputs.into_iter().map(batch).collect(), taken))
     }
 
     /// Records of each push that was applied since the last call, and how many of them were refused.
@@ -124,9 +126,20 @@ impl Pipeline {
         Ok(counts.into_iter().map(|counts| (counts.read, counts.rejected)).collect())
     }
 
-    /// Waits for what is pushed in the background, and gives its rows.
+    /// Waits for what is pushed in the background, and gives all rows.
     fn settle(&self, py: Python<'_>) -> PyResult<Vec<Batch>> {
-        self.rows(py, |_| Ok(Vec::new()))
+        self.rows(py, pipeline::Pipeline::drain)
+    }
+
+    /// Waits as long as nothing need leave, then gives rows that have left, or the next ones of those still to leave.
+    /// Further, how many pushes are still under way, and whether more rows are to come.
+    fn go_on(&self, py: Python<'_>) -> PyResult<(Vec<Batch>, usize, bool)> {
+        let (outputs, under_way, more) = self.with(py, |workers| {
+            let more = workers.go_on()?;
+            let (outputs, under_way) = workers.take()?;
+            Ok((outputs, under_way, more))
+        })?;
+        Ok((outputs.into_iter().map(batch).collect(), under_way, more))
     }
 
     /// Tells the time, which lanes have read everything readable, and which are of inputs that ended while others go on:
@@ -141,13 +154,14 @@ impl Pipeline {
     ) -> PyResult<Vec<Batch>> {
         self.rows(py, move |pipeline| {
             pipeline.finish(&finished.unwrap_or_default());
-            Ok(pipeline.advance(now_ms, &caught_up)?)
+            pipeline.advance(now_ms, &caught_up)
         })
     }
 
-    /// The bounded input is over: watermark +infinity, every window closes. Lanes keep their clocks.
+    /// The bounded input is over: watermark +infinity, every window closes. Lanes keep their clocks. Gives the first rows,
+    /// and `go_on` the others, all of which are to be asked for before the epoch ends.
     fn end(&self, py: Python<'_>) -> PyResult<Vec<Batch>> {
-        self.rows(py, |pipeline| Ok(pipeline.end()?))
+        self.rows(py, pipeline::Pipeline::end)
     }
 
     /// Ends the epoch: rows of `updates` windows leave, ledgers are checked, digest is brought up to date.
@@ -181,7 +195,7 @@ impl Pipeline {
     fn restore(&self, py: Python<'_>, lanes: Vec<(i32, PyBackedBytes)>) -> PyResult<()> {
         self.with(py, move |workers| {
             let lanes: Vec<(i32, Vec<u8>)> = lanes.iter().map(|(lane, state)| (*lane, state.to_vec())).collect();
-            Ok(workers.settled()?.restore(&lanes)?)
+            Ok(workers.run(|pipeline| pipeline.restore(&lanes).map(|()| Vec::new()))?)
         })
     }
 

@@ -29,6 +29,11 @@ impl Raw {
             .take()
             .ok_or_else(|| Failure::Misuse("this raw batch was pushed already; each is pushed once".into()))
     }
+
+    /// Bytes that the records take.
+    pub fn bytes(&self) -> Result<usize, Failure> {
+        Ok(lock(&self.0, NAME)?.iter().flatten().map(RawBatch::byte_len).sum())
+    }
 }
 
 /// One record as `from_records` takes it: value, key, headers, `timestamp_ms`, offset.

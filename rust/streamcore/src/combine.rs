@@ -26,6 +26,8 @@ pub struct Combine {
     watermark_ms: i64,
     /// Rows in partials that came when their windows were gone for good.
     too_late: u64,
+    /// Minimum watermark up to which all has left, ms; not kept, since the next advance tells it again.
+    left_ms: i64,
     /// `watermark_ms` and `too_late` at the last commit.
     committed: (i64, u64),
 }
@@ -34,18 +36,20 @@ impl Combine {
     /// Nothing merged yet.
     #[must_use]
     pub fn new(plan: &Arc<WindowPlan>) -> Self {
-        Self { windows: Windows::new(plan, false), watermark_ms: i64::MIN, too_late: 0, committed: (i64::MIN, 0) }
+        let (windows, watermark_ms) = (Windows::new(plan, false), i64::MIN);
+        Self { windows, watermark_ms, too_late: 0, left_ms: watermark_ms, committed: (watermark_ms, 0) }
     }
 
     /// Merges what `lanes` hold, where a window could be over, and fires at `minimum`. `idle` tells
-    /// the lanes that nothing waits for.
+    /// the lanes that nothing waits for. False when `rows` are full: then it is to be called again before anything else
+    /// arrives.
     pub fn advance(
         &mut self,
         lanes: &mut BTreeMap<i32, Lane>,
         idle: impl Fn(&Lane) -> bool,
         minimum: Minimum,
         rows: &mut ResultRows,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         self.watermark_ms = self.watermark_ms.max(minimum.active_ms);
         let partials = lanes.values().filter_map(|lane| lane.held.partial_fires_ms());
         let next = partials.chain(self.windows.next_fire_ms()).min();
@@ -54,16 +58,22 @@ impl Combine {
         if sessions || due {
             self.take(lanes, rows)?;
         }
-        match &mut self.windows {
-            Windows::Aligned(windows) => windows.fire(self.watermark_ms, minimum.all_ms.min(self.watermark_ms), rows),
+        let has_left = match &mut self.windows {
+            Windows::Aligned(windows) => {
+                windows.fire(self.watermark_ms, minimum.all_ms.min(self.watermark_ms), rows)?
+            }
             Windows::Session(windows) => {
                 let waiting: Vec<&SessionWindows> =
                     lanes.values().filter(|lane| !idle(lane)).filter_map(|lane| lane.held.open_sessions()).collect();
                 let awaited = |closed: &Closed| waiting.iter().any(|open| open.awaits(closed));
-                windows.fire(self.watermark_ms, awaited, rows)
+                windows.fire(self.watermark_ms, awaited, rows)?
             }
-            Windows::Sliding(_) => Ok(()),
+            Windows::Sliding(_) => true,
+        };
+        if has_left {
+            self.left_ms = self.watermark_ms;
         }
+        Ok(has_left)
     }
 
     /// Merges what `lanes` hold.
@@ -83,15 +93,16 @@ impl Combine {
         Ok(())
     }
 
-    /// Appends the rows of all open windows at the end of the input; they stay.
-    pub fn end(&mut self, lanes: &BTreeMap<i32, Lane>, rows: &mut ResultRows) -> Result<()> {
+    /// Appends the rows of all open windows at the end of the input, until `rows` are full: then it gives false, and is to
+    /// be called again. The windows stay.
+    pub fn end(&mut self, lanes: &BTreeMap<i32, Lane>, rows: &mut ResultRows) -> Result<bool> {
         match &mut self.windows {
             Windows::Aligned(windows) => windows.fire_at_end(rows),
             Windows::Session(windows) => {
                 let open = lanes.values().filter_map(|lane| lane.held.open_sessions()).flat_map(SessionWindows::open);
-                windows.fire_at_end(open.collect(), rows)
+                windows.fire_at_end(|| open.collect(), rows)
             }
-            Windows::Sliding(_) => Ok(()),
+            Windows::Sliding(_) => Ok(true),
         }
     }
 
@@ -109,6 +120,7 @@ impl Combine {
     /// Takes the epoch back.
     pub fn rollback(&mut self) {
         (self.watermark_ms, self.too_late) = self.committed;
+        self.left_ms = i64::MIN;
         self.windows.rollback();
     }
 
@@ -131,6 +143,12 @@ impl Combine {
     #[must_use]
     pub fn ends(&self) -> u32 {
         self.windows.ends()
+    }
+
+    /// The minimum watermark up to which all rows have left, ms.
+    #[must_use]
+    pub fn left_ms(&self) -> i64 {
+        self.left_ms
     }
 
     /// The minimum watermark fired at, ms.

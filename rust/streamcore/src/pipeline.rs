@@ -9,6 +9,7 @@ mod full;
 mod joins;
 mod open;
 mod output;
+mod pieces;
 pub mod work;
 pub mod workers;
 
@@ -22,15 +23,14 @@ use crate::decode::Decoder;
 use crate::dedupe::Remembered;
 use crate::error::{Error, ErrorKind, Problem, Result};
 use crate::joining::Joining;
-use crate::lane::{Lane, LaneOutput};
+use crate::lane::Lane;
 use crate::metrics::Ledger;
 use crate::plan::{Plan, StagePlan, Step, analyse};
 use crate::raw::RawBatch;
 use crate::spec::{AggregateSpec, Spec, StepSpec};
-use crate::stage::{Fired, StageOutput, Stages};
+use crate::stage::{StageOutput, Stages};
 use crate::watermark::{Minimum, minimum};
-use crate::window::rows::ResultRows;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The combine stage's number among the lanes of saved state.
@@ -60,6 +60,11 @@ pub struct Pipeline {
     finished: Vec<i32>,
     /// The stages behind the first, where lanes meet in `combine` or `joining`.
     stages: Stages,
+    /// Rows that are due are still to leave; the same at the last commit.
+    more: bool,
+    more_committed: bool,
+    /// Lanes whose windows are still to leave at the end of the input, while that is under way.
+    ending: Option<BTreeSet<i32>>,
     /// The epoch being filled, from 1.
     epoch: u64,
     /// The latest time told; the engine's idea of now never falls.
@@ -87,6 +92,9 @@ impl Pipeline {
             plan,
             lanes: BTreeMap::new(),
             combine,
+            more: false,
+            more_committed: false,
+            ending: None,
             epoch: 1,
             now_ms: i64::MIN,
             threads: bound.max(1),
@@ -119,7 +127,8 @@ impl Pipeline {
         }
     }
 
-    /// Runs records through their lanes.
+    /// Runs records through their lanes. Gives what was still to leave, and the first rows that leave now; whether there
+    /// are more, [`has_more`](Self::has_more) tells.
     pub fn push(&mut self, raws: &[RawBatch], now_ms: i64) -> Result<Vec<OutputBatch>> {
         let decoded = work::decode(&self.decoders, raws, self.threads);
         self.push_decoded(raws, decoded, now_ms, self.threads)
@@ -141,10 +150,11 @@ impl Pipeline {
     ) -> Result<Vec<OutputBatch>> {
         let now_ms = self.tell(now_ms);
         self.check_lanes(raws)?;
+        let mut collected = self.drain()?;
         let mut outputs = work::apply(&self.plan, &mut self.lanes, raws, decoded, now_ms, threads)?;
-        let joined = self.join(raws, &mut outputs)?;
-        let mut collected = self.collect(raws, outputs);
-        collected.splice(..0, joined);
+        self.more = outputs.iter().any(|output| output.more);
+        collected.extend(self.join(raws, &mut outputs)?);
+        collected.extend(self.collect(raws, outputs));
         collected.extend(self.advance_combine()?);
         self.check_full(&mut collected)?;
         Ok(collected)
@@ -172,9 +182,10 @@ impl Pipeline {
         lanes.clone_into(&mut self.finished);
     }
 
-    /// Tells the time, and which lanes have read everything readable.
+    /// Tells the time, and which lanes have read everything readable. Gives rows as [`push`](Self::push) does.
     pub fn advance(&mut self, now_ms: i64, caught_up: &[i32]) -> Result<Vec<OutputBatch>> {
         let now_ms = self.tell(now_ms);
+        let mut collected = self.drain()?;
         for lane in self.lanes.values_mut() {
             lane.clock.tell(now_ms, caught_up.contains(&lane.id));
         }
@@ -182,15 +193,7 @@ impl Pipeline {
             let runs_on = |lane: &&mut Lane| self.plan.input(lane.id).clock.advance_when_idle;
             self.lanes.values_mut().filter(runs_on).for_each(|lane| lane.clock.run_on(now_ms));
         }
-        let mut output = LaneOutput::default();
-        for lane in self.lanes.values_mut() {
-            lane.advance(&self.plan, &mut output)?;
-        }
-        let mut collected: Vec<OutputBatch> = self.batch_rows(output.windows).into_iter().collect();
-        collected.extend(self.batch_stages(output.stages));
-        collected.extend(self.advance_join()?);
-        collected.extend(self.advance_combine()?);
-        self.check_full(&mut collected)?;
+        collected.extend(self.fire()?);
         Ok(collected)
     }
 
@@ -205,63 +208,14 @@ impl Pipeline {
         lane.clock.is_idle(self.now_ms, timeout_ms) || self.finished.contains(&lane.id) || self.is_of_table(lane)
     }
 
-    fn advance_combine(&mut self) -> Result<Vec<OutputBatch>> {
-        let (minimum, rows) = (self.minimum(), self.plan.result_rows());
-        let (Some(combine), Some(mut rows)) = (&mut self.combine, rows) else { return Ok(Vec::new()) };
-        let (now_ms, timeout_ms) = (self.now_ms, self.plan.own().clock.idle_timeout_ms);
-        let idle = |lane: &Lane| !minimum.all_idle && lane.clock.is_idle(now_ms, timeout_ms);
-        combine.advance(&mut self.lanes, idle, minimum, &mut rows)?;
-        self.pass_on(rows)
-    }
-
-    /// Takes rows that left `combine` through the stages behind.
-    fn pass_on(&mut self, rows: ResultRows) -> Result<Vec<OutputBatch>> {
-        let combine = self.combine.as_ref().filter(|_| !self.stages.is_empty());
-        let Some(combine) = combine else { return Ok(self.batch_rows(Some(rows)).into_iter().collect()) };
-        let (fired, mut output) =
-            (Fired::Windows { rows: Box::new(rows), ends: combine.ends() }, StageOutput::default());
-        self.stages.advance(&self.plan.stages, fired, combine.watermark_ms(), &mut output)?;
-        Ok(self.batch_stages(output))
-    }
-
-    /// The bounded input is over: every window's row leaves. Lanes keep their clocks and windows
-    /// their state, so that a later run goes on where this one stood.
-    pub fn end(&mut self) -> Result<Vec<OutputBatch>> {
-        if self.plan.join.is_some() {
-            return self.end_join();
-        }
-        let Some(mut rows) = self.plan.result_rows() else { return Ok(Vec::new()) };
-        let mut output = StageOutput::default();
-        for lane in self.lanes.values_mut() {
-            lane.end(&self.plan, &mut rows, &mut output)?;
-        }
-        if let Some(combine) = &mut self.combine {
-            combine.take(&mut self.lanes, &mut rows)?;
-            let ends = combine.ends();
-            if self.stages.is_empty() {
-                combine.end(&self.lanes, &mut rows)?;
-            } else {
-                // What lanes that came back from idleness add to windows that fired is no end of theirs.
-                let fired = Fired::Windows { rows: Box::new(rows), ends };
-                self.stages.advance(&self.plan.stages, fired, combine.watermark_ms(), &mut output)?;
-                let Some(mut last) = self.plan.result_rows() else { return Ok(Vec::new()) };
-                combine.end(&self.lanes, &mut last)?;
-                self.stages.end(&self.plan.stages, vec![Fired::Windows { rows: Box::new(last), ends }], &mut output)?;
-                return Ok(self.batch_stages(output));
-            }
-        }
-        let mut collected: Vec<OutputBatch> = self.batch_rows(Some(rows)).into_iter().collect();
-        collected.extend(self.batch_stages(output));
-        Ok(collected)
-    }
-
-    /// Ends the epoch: changed rows leave, ledgers are checked, the digest is brought up to date.
+    /// Ends the epoch: changed rows leave, ledgers are checked, the digest is brought up to date. Rows that are still to
+    /// leave belong to the next one; not at the end of the input, which is all of one epoch.
     pub fn seal(&mut self) -> Result<Sealed> {
-        let (mut outputs, mut rows) = (Vec::new(), self.plan.result_rows());
-        if let (Some(combine), Some(mut merged)) = (&mut self.combine, self.plan.result_rows()) {
-            combine.take(&mut self.lanes, &mut merged)?;
-            outputs = self.pass_on(merged)?;
+        if self.ending.is_some() {
+            let message = "an epoch was to end while rows of the end of the input are still to leave";
+            return Err(Error::new(ErrorKind::Internal, message));
         }
+        let (mut outputs, mut rows) = (self.merge()?, self.plan.result_rows());
         let (mut digest, mut output) = (0_u64, StageOutput::default());
         for lane in self.lanes.values_mut() {
             let lane_digest = lane.seal(&self.plan, rows.as_mut(), &mut output)?;
@@ -298,6 +252,7 @@ impl Pipeline {
             joining.commit();
         }
         self.stages.commit();
+        self.more_committed = self.more;
         self.epoch += 1;
     }
 
@@ -311,6 +266,7 @@ impl Pipeline {
             joining.rollback();
         }
         self.finished.clear();
+        (self.more, self.ending) = (self.more_committed, None);
         self.stages.rollback();
     }
 
@@ -321,6 +277,7 @@ impl Pipeline {
             let mut out = Vec::new();
             out.put_u64(self.plan.fingerprint);
             out.put_varint(epoch);
+            out.put_u8(u8::from(self.more));
             out
         };
         let mut saved = Vec::new();
@@ -361,6 +318,8 @@ impl Pipeline {
             )));
         }
         let epoch = reader.varint()?;
+        self.more |= reader.u8()? != 0;
+        self.more_committed = self.more;
         if id == COMBINE_LANE {
             if !self.plan.meets() {
                 return Err(Error::state("the state is of lanes that meet, and those of the pipeline do not"));

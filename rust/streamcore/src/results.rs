@@ -101,6 +101,15 @@ impl OutputColumn {
         self.len() == 0
     }
 
+    /// Bytes of what has no fixed length: texts, and items of lists.
+    #[must_use]
+    pub fn long_bytes(&self) -> usize {
+        match self {
+            Self::Values(column) => column.text_bytes(),
+            Self::Lists(lists) => lists.items.byte_len(),
+        }
+    }
+
     /// Appends one value, or for a column of lists the null that it must be.
     ///
     /// # Panics

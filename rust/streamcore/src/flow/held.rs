@@ -57,27 +57,29 @@ impl Held {
     }
 
     /// Forgets what is over at `watermark_ms`. The rows of windows that fire here are appended to `rows`, which is
-    /// not looked at where the stage has none.
-    pub fn advance(&mut self, watermark_ms: i64, rows: Option<&mut ResultRows>) -> Result<()> {
+    /// not looked at where the stage has none, until these are full: then it gives false, and is to be called again
+    /// before anything arrives.
+    pub fn advance(&mut self, watermark_ms: i64, rows: Option<&mut ResultRows>) -> Result<bool> {
         for dedupe in &mut self.dedupes {
             dedupe.forget(watermark_ms);
         }
         match (&mut self.windows, rows) {
-            (Some(HeldWindows::Own(windows)), Some(rows)) => windows.fire(watermark_ms, watermark_ms, rows)?,
+            (Some(HeldWindows::Own(windows)), Some(rows)) => return windows.fire(watermark_ms, watermark_ms, rows),
             (Some(HeldWindows::Sessions { open, closed }), _) => {
                 closed.append(&mut open.close(watermark_ms, |_| false));
             }
             (Some(HeldWindows::Partial(partial)), _) => partial.forget_admitted(watermark_ms),
             _ => {}
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// Appends the rows of all open windows that fire here, at the end of the input. The windows stay.
-    pub fn end(&mut self, rows: &mut ResultRows) -> Result<()> {
+    /// Appends the rows of all open windows that fire here, at the end of the input, until `rows` are full: then it gives
+    /// false, and is to be called again. The windows stay.
+    pub fn end(&mut self, rows: &mut ResultRows) -> Result<bool> {
         match &mut self.windows {
             Some(HeldWindows::Own(windows)) => windows.fire_at_end(rows),
-            _ => Ok(()),
+            _ => Ok(true),
         }
     }
 

@@ -37,6 +37,8 @@ pub struct LaneOutput {
     pub stages: StageOutput,
     /// Rows for the join, batch by batch.
     pub handed: Vec<Handed>,
+    /// Rows of windows that are over are still to leave.
+    pub more: bool,
 }
 
 /// The state of one input partition.
@@ -89,31 +91,39 @@ impl Lane {
         Ok(output)
     }
 
-    /// Fires and forgets what is over at the clock.
+    /// Fires and forgets what is over at the clock. Where `output` says that there is more, it is to be called again before
+    /// records arrive.
     pub fn advance(&mut self, plan: &Plan, output: &mut LaneOutput) -> Result<()> {
         let watermark_ms = self.clock.watermark_ms();
         if self.stages.is_empty() {
             if output.windows.is_none() {
                 output.windows = plan.result_rows().filter(|_| !plan.combine);
             }
-            return self.held.advance(watermark_ms, output.windows.as_mut());
+            output.more |= !self.held.advance(watermark_ms, output.windows.as_mut())?;
+            return Ok(());
         }
         let Some(mut rows) = plan.result_rows() else { return Ok(()) };
-        self.held.advance(watermark_ms, Some(&mut rows))?;
+        let has_left = self.held.advance(watermark_ms, Some(&mut rows))?;
         let fired = Fired::Windows { rows: Box::new(rows), ends: self.held.ends() };
-        self.stages.advance(&plan.stages, fired, watermark_ms, &mut output.stages)
+        // The stages are told the clock when all rows up to there have come.
+        let told_ms = if has_left { watermark_ms } else { i64::MIN };
+        output.more |= !self.stages.advance(&plan.stages, fired, told_ms, &mut output.stages)? || !has_left;
+        Ok(())
     }
 
     /// Appends the rows of the lane's own open windows at the end of the input, or what comes of them in the
-    /// stages behind.
-    pub fn end(&mut self, plan: &Plan, rows: &mut ResultRows, output: &mut StageOutput) -> Result<()> {
+    /// stages behind. False when there is more: then it is to be called again.
+    pub fn end(&mut self, plan: &Plan, rows: &mut ResultRows, output: &mut StageOutput) -> Result<bool> {
         if self.stages.is_empty() {
             return self.held.end(rows);
         }
-        let Some(mut rows) = plan.result_rows() else { return Ok(()) };
-        let ends = self.held.ends();
-        self.held.end(&mut rows)?;
-        self.stages.end(&plan.stages, vec![Fired::Windows { rows: Box::new(rows), ends }], output)
+        let Some(mut rows) = plan.result_rows() else { return Ok(true) };
+        let held = &mut self.held;
+        let fire = || {
+            let (ends, have_left) = (held.ends(), held.end(&mut rows)?);
+            Ok((vec![Fired::Windows { rows: Box::new(rows), ends }], have_left))
+        };
+        self.stages.end(&plan.stages, fire, output)
     }
 
     /// Ends the epoch: own windows' changed rows leave, ledgers are checked. Gives the digest.

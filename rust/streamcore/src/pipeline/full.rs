@@ -57,10 +57,7 @@ impl Pipeline {
             return Ok(());
         }
         // What a lane has not handed over yet may be counted there and where lanes meet.
-        if let (Some(combine), Some(mut merged)) = (&mut self.combine, self.plan.result_rows()) {
-            combine.take(&mut self.lanes, &mut merged)?;
-            outputs.extend(self.pass_on(merged)?);
-        }
+        outputs.extend(self.merge()?);
         self.excess().map_or(Ok(()), |message| Err(Error::new(ErrorKind::Full, message)))
     }
 

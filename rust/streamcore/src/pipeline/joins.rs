@@ -40,17 +40,19 @@ impl Pipeline {
     fn fire_join(&mut self, output: &mut StageOutput) -> Result<()> {
         let [left_ms, right_ms] = self.side_watermarks();
         let (Some(step), Some(joining)) = (&self.plan.join, &mut self.joining) else { return Ok(()) };
-        let mut more = true;
-        while more {
+        let plans = &self.plan.stages;
+        // First what the stages behind have not let go of yet.
+        let mut more = !self.stages.advance(plans, Fired::nothing(), i64::MIN, output)?;
+        if !more {
             let fired;
             (fired, more) = joining.fire(step, left_ms, right_ms);
             for rows in fired {
-                self.stages.advance(&self.plan.stages, rows, i64::MIN, output)?;
+                self.stages.advance(plans, rows, i64::MIN, output)?;
             }
             let told_ms = if step.plan.waits() { joining.clock_ms() } else { left_ms };
-            let none = Fired::Joined { columns: Vec::new(), times_ms: Vec::new(), watermarks_ms: Vec::new() };
-            self.stages.advance(&self.plan.stages, none, told_ms, output)?;
+            more |= !self.stages.advance(plans, Fired::nothing(), told_ms, output)?;
         }
+        self.more |= more;
         Ok(())
     }
 
@@ -60,14 +62,6 @@ impl Pipeline {
         let minima = [0, 1].map(|side| minimum(of_side(side).map(|lane| (&lane.clock, self.is_idle(lane)))));
         let all_idle = minima.iter().all(|side| side.all_idle);
         minima.map(|side| if side.all_idle && !all_idle { WATERMARK_MAX } else { side.active_ms })
-    }
-
-    /// The bounded inputs are over: what waits in the join leaves, through copies of the stages behind.
-    pub(super) fn end_join(&mut self) -> Result<Vec<OutputBatch>> {
-        let (Some(step), Some(joining)) = (&self.plan.join, &self.joining) else { return Ok(Vec::new()) };
-        let mut output = StageOutput::default();
-        self.stages.end(&self.plan.stages, joining.end(step), &mut output)?;
-        Ok(self.batch_stages(output))
     }
 
     /// The watermark where lanes meet, ms.

@@ -1,96 +1,24 @@
 //! Threads that decode and apply pushes while the caller goes on.
 //!
 //! The binding hands pushes in and takes their rows out. Each thread does what is most urgent: it applies
-//! the oldest push if that is decoded and nobody else applies, otherwise it decodes the next one. Invariant:
+//! the oldest push if that is decoded and nobody else applies, otherwise it decodes the next one. Where not all rows of
+//! a push leave at once, the caller lets the others leave, piece by piece, and no push is applied meanwhile. Invariant:
 //! pushes are applied one at a time, in the order in which they were handed in, and none after one that failed.
 
+mod queue;
+
 use super::work;
-use super::{OutputBatch, OutputKind, Pipeline};
-use crate::batch::Batch;
+use super::{OutputBatch, Pipeline};
 use crate::decode::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::raw::RawBatch;
-use crate::table;
-use std::any::Any;
-use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+pub use queue::{BYTES_UNDER_WAY_MAX, Counts};
+use queue::{Decoded, Failure, Push, Queue, Turn, byte_len, records};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, Builder};
-
-/// Bytes of records under way, beyond which the next push waits until others are applied.
-pub const BYTES_UNDER_WAY_MAX: usize = 128 << 20;
-
-/// Bytes of records under way up to which pushes do not wait however many they are: some milliseconds of work, so that
-/// the threads do not run out of it before the caller, who is one of many that want a core, has its turn again.
-const BYTES_AT_HAND: usize = 8 << 20;
-
-/// Pushes under way at most, also where they have hardly any bytes.
-const PUSHES_MAX: usize = 64;
-
-/// One push that was handed in.
-struct Push {
-    number: u64,
-    raws: Vec<RawBatch>,
-    now_ms: i64,
-}
-
-/// One push whose records are decoded.
-struct Decoded {
-    bytes: usize,
-    records: u64,
-    raws: Vec<RawBatch>,
-    batches: Vec<Vec<Batch>>,
-    now_ms: i64,
-}
-
-/// Records of a push that was applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Counts {
-    /// All of them.
-    pub read: u64,
-    /// Those that were refused; not those that were shed, which nothing is wrong with.
-    pub rejected: u64,
-}
-
-impl Counts {
-    fn new(read: u64, outputs: &[OutputBatch]) -> Self {
-        let refused = outputs.iter().filter(|output| output.kind == OutputKind::Rejected);
-        Self { read, rejected: refused.map(|output| table::rejected_rows(&output.batch)).sum() }
-    }
-}
-
-/// Why a push failed.
-enum Failure {
-    Error(Error),
-    Panic(Box<dyn Any + Send>),
-}
-
-/// The pushes under way.
-#[derive(Default)]
-struct Queue {
-    /// Not decoded yet, oldest first.
-    waiting: VecDeque<Push>,
-    /// One place for each push that is not applied yet, oldest first; `None` until it is decoded.
-    places: VecDeque<Option<Decoded>>,
-    /// Number of the push at the front of `places`.
-    first: u64,
-    /// A push is being applied.
-    applying: bool,
-    /// Bytes of records of all these.
-    bytes: usize,
-    /// Rows of the pushes that were applied, until someone takes them.
-    outputs: Vec<OutputBatch>,
-    /// Records of each of them, and how many were refused.
-    counts: Vec<Counts>,
-    /// Why a push failed, until someone is told.
-    failure: Option<Failure>,
-    /// A push failed since the last rollback: none behind it may be applied.
-    failed: bool,
-    /// The threads are to end.
-    closing: bool,
-}
+use std::thread::Builder;
 
 struct Shared {
     queue: Mutex<Queue>,
@@ -141,30 +69,102 @@ impl Workers {
         self.shared.pipeline()
     }
 
-    /// The pipeline with all pushes applied; [`take`](Self::take) has their rows.
+    /// The pipeline with all pushes applied; [`take`](Self::take) has their rows, and of the last push may
+    /// [`go_on`](Self::go_on) to have others.
     ///
     /// # Errors
     /// What made a push fail, once; then, until a rollback, that one failed.
     pub fn settled(&mut self) -> Result<MutexGuard<'_, Pipeline>> {
         self.check_process()?;
-        let mut queue = self.shared.wait_while(|queue| queue.under_way() > 0);
-        queue.check()?;
-        drop(queue);
+        loop {
+            let mut queue = self.shared.wait_while(Queue::is_working);
+            queue.check()?;
+            if queue.under_way() == 0 {
+                break;
+            }
+            drop(queue);
+            self.let_leave()?;
+        }
         self.pipeline()
     }
 
-    /// Hands in records, once there is room: so many pushes are under way that the threads have work, and no more; over
-    /// [`BYTES_UNDER_WAY_MAX`] bytes only of one.
+    /// Waits for the pushes under way, or until rows of one must leave before the next is applied, of which it lets the
+    /// next ones leave. Whether there is more to wait for; [`take`](Self::take) has the rows, and tells of pushes.
+    ///
+    /// # Errors
+    /// As [`settled`](Self::settled).
+    pub fn go_on(&mut self) -> Result<bool> {
+        self.check_process()?;
+        let mut queue = self.shared.wait_while(Queue::is_working);
+        queue.check()?;
+        // Those that have left come first.
+        if queue.turn == Turn::Leaving && queue.outputs.is_empty() {
+            drop(queue);
+            self.let_leave()?;
+            queue = self.shared.queue();
+        }
+        Ok(queue.turn == Turn::Leaving || queue.under_way() > 0)
+    }
+
+    /// Lets the next rows leave of the push that was applied last.
+    fn let_leave(&self) -> Result<()> {
+        self.apply(Pipeline::go_on).map(drop)
+    }
+
+    /// Runs `call`, which makes rows, on the pipeline; they come behind those there are. No push is being applied.
+    fn apply(&self, call: impl FnOnce(&mut Pipeline) -> Result<Vec<OutputBatch>>) -> Result<MutexGuard<'_, Queue>> {
+        let mut pipeline = self.pipeline()?;
+        let outputs = call(&mut pipeline)?;
+        self.shared.note_due(&mut pipeline);
+        let turn = Turn::behind(&pipeline);
+        drop(pipeline);
+        let mut queue = self.shared.queue();
+        queue.outputs.extend(outputs);
+        queue.turn = turn;
+        if turn == Turn::Next && queue.under_way() > 0 {
+            self.shared.work.notify_one();
+        }
+        Ok(queue)
+    }
+
+    /// Runs `call`, which makes rows, after all pushes; [`take`](Self::take) has its rows behind theirs.
+    ///
+    /// # Errors
+    /// As [`settled`](Self::settled), and those of `call`.
+    pub fn run(&mut self, call: impl FnOnce(&mut Pipeline) -> Result<Vec<OutputBatch>>) -> Result<()> {
+        drop(self.settled()?);
+        self.apply(call).map(drop)
+    }
+
+    /// Waits until there is room for a push of `bytes`: so many are under way that the threads have work, and no more;
+    /// over [`BYTES_UNDER_WAY_MAX`] bytes only one. False when rows of an earlier one must leave before: then
+    /// [`take`](Self::take) has the next ones, and it is to be asked again.
+    ///
+    /// # Errors
+    /// What made an earlier push fail, and where the system gives no thread.
+    pub fn make_room(&mut self, bytes: usize) -> Result<bool> {
+        self.check_process()?;
+        self.start_threads()?;
+        let busy = self.threads + 1;
+        let mut queue = self.shared.wait_while(|queue| queue.is_full(busy, bytes) && queue.is_working());
+        queue.check()?;
+        let has_room = !queue.is_full(busy, bytes);
+        drop(queue);
+        if !has_room {
+            self.let_leave()?;
+        }
+        Ok(has_room)
+    }
+
+    /// Hands in records, once there is [room](Self::make_room).
     ///
     /// # Errors
     /// What made an earlier push fail: these records are dropped then, as all that were handed in after it. And where
     /// the system gives no thread.
     pub fn push(&mut self, raws: Vec<RawBatch>, now_ms: i64) -> Result<()> {
-        self.check_process()?;
-        self.start_threads()?;
-        let (busy, bytes) = (self.threads + 1, byte_len(&raws));
-        let mut queue = self.shared.wait_while(|queue| queue.is_full(busy, bytes));
-        queue.check()?;
+        let bytes = byte_len(&raws);
+        while !self.make_room(bytes)? {}
+        let mut queue = self.shared.queue();
         let number = queue.first + queue.places.len() as u64;
         queue.bytes += bytes;
         queue.waiting.push_back(Push { number, raws, now_ms });
@@ -179,13 +179,13 @@ impl Workers {
     /// What made it or an earlier one fail.
     pub fn push_now(&mut self, raws: &[RawBatch], now_ms: i64) -> Result<()> {
         drop(self.settled()?);
-        let mut pipeline = self.pipeline()?;
-        let outputs = pipeline.push(raws, now_ms)?;
-        self.shared.note_due(&mut pipeline);
-        drop(pipeline);
-        let mut queue = self.shared.queue();
-        queue.counts.push(Counts::new(records(raws), &outputs));
-        queue.outputs.extend(outputs);
+        let mut counts = Counts::default();
+        let mut queue = self.apply(|pipeline| {
+            let outputs = pipeline.push(raws, now_ms)?;
+            counts = Counts::new(records(raws), &outputs);
+            Ok(outputs)
+        })?;
+        queue.counts.push(counts);
         Ok(())
     }
 
@@ -232,14 +232,18 @@ impl Workers {
     pub fn rollback(&mut self) -> Result<()> {
         self.check_process()?;
         self.shared.queue().drop_pushes();
-        let mut queue = self.shared.wait_while(|queue| queue.applying);
+        let mut queue = self.shared.wait_while(|queue| queue.turn == Turn::Applying);
         queue.outputs.clear();
         queue.counts.clear();
         queue.failure = None;
         queue.failed = false;
+        drop(queue);
         self.shared.is_due.store(false, Ordering::Relaxed);
-        self.pipeline()?.rollback();
-        Ok(())
+        self.apply(|pipeline| {
+            pipeline.rollback();
+            Ok(Vec::new())
+        })
+        .map(drop)
     }
 
     fn start_threads(&mut self) -> Result<()> {
@@ -280,71 +284,6 @@ impl Drop for Workers {
         queue.closing = true;
         drop(queue);
         self.shared.work.notify_all();
-    }
-}
-
-impl Queue {
-    /// The oldest push, if it is decoded and none is being applied; it is from now on.
-    fn next_to_apply(&mut self) -> Option<Decoded> {
-        if self.applying {
-            return None;
-        }
-        let decoded = self.places.front_mut()?.take()?;
-        self.places.pop_front();
-        self.first += 1;
-        self.applying = true;
-        Some(decoded)
-    }
-
-    /// The push that was being applied is.
-    fn applied(&mut self, (bytes, records): (usize, u64), outcome: thread::Result<Result<Vec<OutputBatch>>>) {
-        self.applying = false;
-        self.bytes = self.bytes.saturating_sub(bytes);
-        match outcome {
-            Ok(Ok(outputs)) => {
-                self.counts.push(Counts::new(records, &outputs));
-                self.outputs.extend(outputs);
-            }
-            Ok(Err(error)) => self.fail(Failure::Error(error)),
-            Err(panic) => self.fail(Failure::Panic(panic)),
-        }
-    }
-
-    fn under_way(&self) -> usize {
-        self.places.len() + usize::from(self.applying)
-    }
-
-    /// Whether a push of `bytes` must wait, where `busy` pushes keep all threads busy.
-    fn is_full(&self, busy: usize, bytes: usize) -> bool {
-        let (pushes, bytes) = (self.under_way(), self.bytes + bytes);
-        let enough = if bytes <= BYTES_AT_HAND { PUSHES_MAX.max(busy) } else { busy };
-        pushes >= enough || pushes > 0 && bytes > BYTES_UNDER_WAY_MAX
-    }
-
-    /// Forgets the pushes that are not being applied; one that is being decoded finds no place then.
-    fn drop_pushes(&mut self) {
-        self.first += self.places.len() as u64;
-        self.waiting.clear();
-        self.places.clear();
-        self.bytes = 0;
-    }
-
-    fn fail(&mut self, failure: Failure) {
-        self.drop_pushes();
-        self.failure = Some(failure);
-        self.failed = true;
-    }
-
-    fn check(&mut self) -> Result<()> {
-        match self.failure.take() {
-            Some(Failure::Error(error)) => Err(error),
-            Some(Failure::Panic(panic)) => resume_unwind(panic),
-            None if self.failed => {
-                let message = "an earlier push failed; take the pipeline back to the last commit before the next one";
-                Err(Error::new(ErrorKind::Internal, message))
-            }
-            None => Ok(()),
-        }
     }
 }
 
@@ -410,41 +349,16 @@ impl Shared {
         }
     }
 
-    fn apply(&self, decoded: Decoded) -> Result<Vec<OutputBatch>> {
+    fn apply(&self, decoded: Decoded) -> Result<(Vec<OutputBatch>, Turn)> {
         let mut pipeline = self.pipeline()?;
         let outputs = pipeline.push_decoded(&decoded.raws, decoded.batches, decoded.now_ms, self.threads)?;
         self.note_due(&mut pipeline);
-        Ok(outputs)
+        Ok((outputs, Turn::behind(&pipeline)))
     }
 
     fn note_due(&self, pipeline: &mut Pipeline) {
         if pipeline.is_due() {
             self.is_due.store(true, Ordering::Relaxed);
         }
-    }
-}
-
-fn records(raws: &[RawBatch]) -> u64 {
-    raws.iter().map(|raw| raw.len() as u64).sum()
-}
-
-fn byte_len(raws: &[RawBatch]) -> usize {
-    raws.iter().map(RawBatch::byte_len).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_goes_on_where_the_caller_is_and_nothing_is_pushed_after_it() {
-        let mut queue = Queue { places: VecDeque::from([None, None]), bytes: 7, ..Queue::default() };
-        queue.waiting.push_back(Push { number: 1, raws: Vec::new(), now_ms: 0 });
-        queue.applying = true;
-        queue.applied((7, 1), Err(Box::new("on purpose")));
-        assert_eq!((queue.under_way(), queue.waiting.len(), queue.bytes, queue.first), (0, 0, 0, 2));
-        let panic = catch_unwind(AssertUnwindSafe(|| queue.check())).expect_err("it goes on");
-        assert_eq!(panic.downcast_ref(), Some(&"on purpose"));
-        assert!(queue.check().expect_err("until a rollback").message.contains("an earlier push failed"));
     }
 }

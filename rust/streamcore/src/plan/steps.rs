@@ -307,6 +307,7 @@ impl<'c> Compiler<'c> {
             updates: window.emit == EmitSpec::Updates,
             early,
             room: None,
+            piece_rows: self.spec.limits.piece_rows.max(1),
         };
         let is_merged = !is_chained && needs_combine(self.spec, &mut Vec::new());
         plan.room = window_room(self.spec, window, &plan, is_merged);

@@ -33,7 +33,12 @@ pub struct LimitsSpec {
     pub on_full: OnFullSpec,
     /// Threads used inside one call; 0: as many as the machine has.
     pub threads_max: usize,
+    /// Most rows of windows that leave a lane, or the stage where lanes meet, at once; at least 1.
+    pub piece_rows: usize,
 }
+
+/// Enough for what it costs to begin a piece not to matter, and little beside what windows hold.
+const PIECE_ROWS: usize = 64 << 10;
 
 impl Default for LimitsSpec {
     fn default() -> Self {
@@ -45,6 +50,7 @@ impl Default for LimitsSpec {
             keys_max: None,
             on_full: OnFullSpec::Stop,
             threads_max: 0,
+            piece_rows: PIECE_ROWS,
         }
     }
 }

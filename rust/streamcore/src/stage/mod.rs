@@ -11,6 +11,8 @@
 //! The watermark before a row is the one that let it fire, not the one last told, so that no answer depends on how far
 //! the clock jumped at once. Invariant: `read = applied + filtered + duplicate + late + rejected` for each stage.
 
+mod end;
+
 use crate::arrays::batch_of;
 use crate::batch::{Column, DataType, Values};
 use crate::codec::{Reader, Write};
@@ -26,6 +28,7 @@ use crate::results::{Lists, OutputColumn};
 use crate::room::Usage;
 use crate::window::ends::Ends;
 use crate::window::rows::ResultRows;
+use end::Ending;
 use std::sync::Arc;
 
 /// What came out of the stages behind the first.
@@ -59,6 +62,12 @@ pub enum Fired {
 }
 
 impl Fired {
+    /// No rows: only a watermark is told.
+    #[must_use]
+    pub const fn nothing() -> Self {
+        Self::Joined { columns: Vec::new(), times_ms: Vec::new(), watermarks_ms: Vec::new() }
+    }
+
     fn is_empty(&self) -> bool {
         match self {
             Self::Windows { rows, .. } => rows.is_empty(),
@@ -71,6 +80,8 @@ impl Fired {
 #[derive(Debug)]
 pub struct Stages {
     stages: Vec<Stage>,
+    /// An end of the input under way.
+    ending: Option<Ending>,
 }
 
 /// The state of one stage.
@@ -93,7 +104,7 @@ impl Stages {
     /// Stages of `lane` that have seen nothing.
     #[must_use]
     pub fn new(plans: &[StagePlan], lane: i32) -> Self {
-        Self { stages: plans.iter().map(|plan| Stage::new(plan, lane)).collect() }
+        Self { stages: plans.iter().map(|plan| Stage::new(plan, lane)).collect(), ending: None }
     }
 
     /// What each `dedupe` step holds, in step order.
@@ -108,14 +119,15 @@ impl Stages {
     }
 
     /// Takes the rows of the first stage's windows, or of the join, that fired at `watermark_ms`, and tells that
-    /// watermark.
+    /// watermark. False when there is more: then it is to be called again before rows of a later watermark come.
     pub fn advance(
         &mut self,
         plans: &[StagePlan],
         mut fired: Fired,
         mut watermark_ms: i64,
         out: &mut StageOutput,
-    ) -> Result<()> {
+    ) -> Result<bool> {
+        let mut have_left = true;
         for (stage, plan) in self.stages.iter_mut().zip(plans) {
             if !fired.is_empty() {
                 stage.ended = None;
@@ -123,8 +135,9 @@ impl Stages {
             let mut rows = plan.result_rows();
             stage.receive(plan, fired, rows.as_mut(), out)?;
             stage.watermark_ms = stage.watermark_ms.max(behind(watermark_ms, plan.before.behind_ms() + plan.lag_ms()));
-            watermark_ms = stage.watermark_ms;
-            stage.held.advance(watermark_ms, rows.as_mut())?;
+            have_left &= stage.held.advance(stage.watermark_ms, rows.as_mut())?;
+            // The next one is told when all rows up to there have come.
+            watermark_ms = if have_left { stage.watermark_ms } else { i64::MIN };
             let Some(rows) = rows else { break };
             if plan.is_last {
                 out.take(rows);
@@ -132,29 +145,7 @@ impl Stages {
             }
             fired = Fired::Windows { rows: Box::new(rows), ends: stage.held.ends() };
         }
-        Ok(())
-    }
-
-    /// Takes the rows that the first stage's windows, or the join, leave at the end of the input, through all stages.
-    /// What they do to a stage is not kept: a later run goes on where the clock stood, and those rows leave again.
-    pub fn end(&mut self, plans: &[StagePlan], mut fired: Vec<Fired>, out: &mut StageOutput) -> Result<()> {
-        for (stage, plan) in self.stages.iter_mut().zip(plans) {
-            let mut last = stage.copy(plan)?;
-            // Its last rows leave now, and what they replace need not leave before.
-            fired.into_iter().try_for_each(|fired| last.receive(plan, fired, None, out))?;
-            stage.ended = Some(last.ledger);
-            let (Some(mut rows), Some(mut unused)) = (plan.result_rows(), plan.result_rows()) else { break };
-            let ends = last.held.ends();
-            last.held.end(&mut rows)?;
-            // The stage itself only notes that the input ended.
-            stage.held.end(&mut unused)?;
-            if plan.is_last {
-                out.take(rows);
-                break;
-            }
-            fired = vec![Fired::Windows { rows: Box::new(rows), ends }];
-        }
-        Ok(())
+        Ok(have_left)
     }
 
     /// Ends the epoch: changed rows of the last window leave, ledgers are checked. Gives the digest.
@@ -179,6 +170,7 @@ impl Stages {
 
     /// Takes the epoch back.
     pub fn rollback(&mut self) {
+        self.ending = None;
         for stage in &mut self.stages {
             (stage.watermark_ms, stage.ledger) = stage.committed;
             stage.ended = None;
@@ -224,6 +216,12 @@ const fn behind(watermark_ms: i64, behind_ms: i64) -> i64 {
 }
 
 impl StageOutput {
+    /// Rows that reached the end.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.results.iter().filter_map(|columns| columns.first()).map(OutputColumn::len).sum()
+    }
+
     fn take(&mut self, rows: ResultRows) {
         if !rows.is_empty() {
             self.results.push(rows.into_columns());
@@ -236,14 +234,6 @@ impl Stage {
         let (watermark_ms, ledger) = (i64::MIN, Ledger::default());
         let held = Held::new(&plan.steps, false);
         Self { lane, held, ledger, watermark_ms, committed: (watermark_ms, ledger), ended: None }
-    }
-
-    /// One of the same state, to be thrown away.
-    fn copy(&self, plan: &StagePlan) -> Result<Self> {
-        let (mut copy, mut saved) = (Self::new(plan, self.lane), Vec::new());
-        self.save(&mut saved);
-        copy.load(&mut Reader::new(&saved))?;
-        Ok(copy)
     }
 
     /// Takes rows of the window or join before through the steps; `early` takes rows of the stage's own window that leave

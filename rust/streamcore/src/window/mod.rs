@@ -67,6 +67,8 @@ pub struct WindowPlan {
     pub early: Early,
     /// How many entries a lane may hold, where rows beyond it are shed.
     pub room: Option<Room>,
+    /// Rows that leave at once; others of windows that are over wait until these are taken.
+    pub piece_rows: usize,
 }
 
 impl WindowPlan {
@@ -225,8 +227,9 @@ impl Windows {
     }
 
     /// Appends the rows of the windows that are over at `watermark_ms` and those that leave early at it, and
-    /// drops the windows that are over at `purge_ms` (which is at most `watermark_ms`).
-    pub fn fire(&mut self, watermark_ms: i64, purge_ms: i64, out: &mut ResultRows) -> Result<()> {
+    /// drops the windows that are over at `purge_ms` (which is at most `watermark_ms`). Stops when `out` is full: then it
+    /// gives false, and is to be called again with the same watermarks before rows are counted.
+    pub fn fire(&mut self, watermark_ms: i64, purge_ms: i64, out: &mut ResultRows) -> Result<bool> {
         match self {
             Self::Aligned(windows) => windows.fire(watermark_ms, purge_ms, out),
             Self::Session(windows) => windows.fire(watermark_ms, |_| false, out),
@@ -234,11 +237,12 @@ impl Windows {
         }
     }
 
-    /// Appends the rows of all open windows, which stay: the input ended, the clock did not move.
-    pub fn fire_at_end(&mut self, out: &mut ResultRows) -> Result<()> {
+    /// Appends the rows of all open windows, which stay: the input ended, the clock did not move. Stops when `out` is
+    /// full: then it gives false, and is to be called again before anything else is asked; how far it is is not saved.
+    pub fn fire_at_end(&mut self, out: &mut ResultRows) -> Result<bool> {
         match self {
             Self::Aligned(windows) => windows.fire_at_end(out),
-            Self::Session(windows) => windows.fire_at_end(Vec::new(), out),
+            Self::Session(windows) => windows.fire_at_end(Vec::new, out),
             Self::Sliding(windows) => windows.fire_at_end(out),
         }
     }

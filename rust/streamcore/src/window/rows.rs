@@ -33,7 +33,12 @@ pub struct ResultRows {
     finals: Column,
     /// Whether the row takes an earlier one back; only where that happens.
     retracted: Option<Column>,
+    /// Rows from which on there is no room for more that can wait.
+    rows_max: usize,
 }
+
+/// Bytes of keys and lists from which on the rows are full: what leaves at once must fit in memory, whatever is in it.
+const BYTES_MAX: usize = 32 << 20;
 
 /// Values of an aggregate of the user that are to be worked out.
 #[derive(Debug)]
@@ -71,7 +76,30 @@ impl ResultRows {
             revisions: Column::new(DataType::Int64),
             finals: Column::new(DataType::Bool),
             retracted: plan.retracts().then(|| Column::new(DataType::Bool)),
+            rows_max: plan.piece_rows,
         }
+    }
+
+    /// Whether what can wait is to wait for the next rows. Those that cannot are appended all the same.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        let bytes =
+            || self.keys.iter().map(Column::text_bytes).chain(self.aggregates.iter().map(OutputColumn::long_bytes));
+        self.len() >= self.rows_max || bytes().sum::<usize>() >= BYTES_MAX
+    }
+
+    /// How many rows they take until they are full, at least one.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.rows_max.saturating_sub(self.len()).max(1)
+    }
+
+    /// Lets any number of rows in while `fill` runs.
+    pub fn whole<T>(&mut self, fill: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let rows_max = std::mem::replace(&mut self.rows_max, usize::MAX);
+        let filled = fill(self);
+        self.rows_max = rows_max;
+        filled
     }
 
     /// Number of rows.

@@ -24,6 +24,7 @@ use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use trail::Trail;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// The trailing windows of a plan. All in ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,9 @@ impl Trailing {
     }
 }
 
+/// Time and group of a row.
+type RowAt = (i64, Box<[u8]>);
+
 /// Rows of one lane that have not left, and the events they count.
 #[derive(Debug)]
 pub struct SlidingWindows {
@@ -64,7 +68,7 @@ pub struct SlidingWindows {
     /// Aggregates by group and time, see [`event_key`].
     events: Buckets<Accumulators>,
     /// Time and group of the rows that have not left.
-    due: BTreeSet<(i64, Box<[u8]>)>,
+    due: BTreeSet<RowAt>,
     /// Bytes of the groups of `due` and `trails`, and of the trails.
     beside_bytes: usize,
     /// Times of each group whose rows have left and that later rows count.
@@ -73,10 +77,24 @@ pub struct SlidingWindows {
     total: Accumulators,
     /// Watermark of the last fire: rows over at it have left.
     fired_ms: i64,
+    /// The last row that left of those over at the clock, by time and group, where some are still to leave.
+    cursor: Option<RowAt>,
+    /// What is still to leave at an end of the input.
+    ending: Option<Ending>,
     /// Times the input ended.
     ends: u32,
-    /// `fired_ms` and `ends` at the last commit.
-    committed: (i64, u32),
+    /// `fired_ms`, `ends` and `cursor` at the last commit.
+    committed: (i64, u32, Option<RowAt>),
+}
+
+/// An end of the input under way: nothing of it is kept.
+#[derive(Debug)]
+struct Ending {
+    /// Rows still to leave, the next one last.
+    due: Vec<RowAt>,
+    /// `trails` and `beside_bytes` as they were.
+    trails: HashMap<Vec<u8>, Trail>,
+    beside_bytes: usize,
 }
 
 /// Group and time as the key of a table: the time's eight bytes come last.
@@ -101,8 +119,20 @@ impl SlidingWindows {
     pub fn new(plan: Arc<WindowPlan>, trailing: Trailing) -> Self {
         let events = Buckets::new(no_accumulators(&plan));
         let (due, trails, total) = (BTreeSet::new(), HashMap::new(), no_accumulators(&plan));
-        let (fired_ms, committed) = (i64::MIN, (i64::MIN, 0));
-        Self { plan, trailing, events, due, beside_bytes: 0, trails, total, fired_ms, ends: 0, committed }
+        Self {
+            plan,
+            trailing,
+            events,
+            due,
+            beside_bytes: 0,
+            trails,
+            total,
+            fired_ms: i64::MIN,
+            cursor: None,
+            ending: None,
+            ends: 0,
+            committed: (i64::MIN, 0, None),
+        }
     }
 
     /// See [`super::Windows::apply`].
@@ -161,15 +191,20 @@ impl SlidingWindows {
     }
 
     /// See [`super::Windows::fire`].
-    pub fn fire(&mut self, watermark_ms: i64, out: &mut ResultRows) -> Result<()> {
+    pub fn fire(&mut self, watermark_ms: i64, out: &mut ResultRows) -> Result<bool> {
         while self.next_fire_ms().is_some_and(|over_at_ms| over_at_ms <= watermark_ms) {
+            if out.is_full() {
+                return Ok(false);
+            }
             let Some((time_ms, group)) = self.due.pop_first() else { break };
             self.beside_bytes -= group.len() + DUE_BYTES;
             self.leave(time_ms, &group, out)?;
+            self.cursor = Some((time_ms, group));
         }
+        self.cursor = None;
         self.fired_ms = self.fired_ms.max(watermark_ms);
         self.forget();
-        Ok(())
+        Ok(true)
     }
 
     /// Appends the row of `group` at `time_ms`, which is later than those that have left.
@@ -208,15 +243,25 @@ impl SlidingWindows {
     }
 
     /// See [`super::Windows::fire_at_end`].
-    pub fn fire_at_end(&mut self, out: &mut ResultRows) -> Result<()> {
+    pub fn fire_at_end(&mut self, out: &mut ResultRows) -> Result<bool> {
         // The rows stay due: the clock did not move. Trails go on from where they are and come back here.
-        let (trails, beside_bytes) = (self.trails.clone(), self.beside_bytes);
-        for (time_ms, group) in self.due.clone() {
+        let begin = |windows: &Self| Ending {
+            due: windows.due.iter().rev().cloned().collect(),
+            trails: windows.trails.clone(),
+            beside_bytes: windows.beside_bytes,
+        };
+        let mut ending = self.ending.take().unwrap_or_else(|| begin(self));
+        while let Some((time_ms, group)) = ending.due.pop() {
+            if out.is_full() {
+                ending.due.push((time_ms, group));
+                self.ending = Some(ending);
+                return Ok(false);
+            }
             self.leave(time_ms, &group, out)?;
         }
-        (self.trails, self.beside_bytes) = (trails, beside_bytes);
+        (self.trails, self.beside_bytes) = (ending.trails, ending.beside_bytes);
         self.ends += 1;
-        Ok(())
+        Ok(true)
     }
 
     /// See [`super::Windows::ends`].
@@ -232,10 +277,11 @@ impl SlidingWindows {
         let mut left: BTreeSet<(i64, &[u8])> = BTreeSet::new();
         for (_, table) in self.events.iter() {
             for (group, time_ms) in (0..table.len() as u32).filter_map(|slot| group_and_time(table.key(slot))) {
-                if self.trailing.over_at(time_ms) > self.fired_ms {
-                    self.due.insert((time_ms, group.into()));
-                } else {
+                let has_left = self.trailing.over_at(time_ms) <= self.fired_ms || self.is_behind_cursor(time_ms, group);
+                if has_left {
                     left.insert((time_ms, group));
+                } else {
+                    self.due.insert((time_ms, group.into()));
                 }
             }
         }
@@ -247,20 +293,35 @@ impl SlidingWindows {
         self.beside_bytes = due.chain(trails).sum();
     }
 
+    /// Whether the row of `group` at `time_ms` is among those that have left of the ones over at the clock.
+    fn is_behind_cursor(&self, time_ms: i64, group: &[u8]) -> bool {
+        self.cursor.as_ref().is_some_and(|(last_ms, last)| (time_ms, group) <= (*last_ms, last))
+    }
+
+    fn encode_cursor(&self, out: &mut Vec<u8>) {
+        let Some((time_ms, group)) = &self.cursor else { return out.put_u8(0) };
+        out.put_u8(1);
+        out.put_i64(*time_ms);
+        out.put_bytes(group);
+    }
+
     /// See [`super::Windows::seal`].
     pub fn seal(&mut self) -> u64 {
-        self.events.seal()
+        let mut cursor = Vec::new();
+        self.encode_cursor(&mut cursor);
+        self.events.seal().wrapping_add(if self.cursor.is_some() { xxh3_64(&cursor) } else { 0 })
     }
 
     /// See [`super::Windows::commit`].
     pub fn commit(&mut self) {
-        self.committed = (self.fired_ms, self.ends);
+        self.committed = (self.fired_ms, self.ends, self.cursor.clone());
         self.events.commit();
     }
 
     /// See [`super::Windows::rollback`].
     pub fn rollback(&mut self) {
-        (self.fired_ms, self.ends) = self.committed;
+        (self.fired_ms, self.ends, self.cursor) = self.committed.clone();
+        self.ending = None;
         self.events.rollback();
         self.rebuild();
     }
@@ -269,6 +330,7 @@ impl SlidingWindows {
     pub fn save(&self, out: &mut Vec<u8>) {
         out.put_i64(self.fired_ms);
         out.put_varint(u64::from(self.ends));
+        self.encode_cursor(out);
         self.events.encode(out);
     }
 
@@ -276,7 +338,11 @@ impl SlidingWindows {
     pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
         self.fired_ms = saved.i64()?;
         self.ends = saved.varint()? as u32;
-        self.committed = (self.fired_ms, self.ends);
+        self.cursor = match saved.u8()? {
+            0 => None,
+            _ => Some((saved.i64()?, saved.bytes()?.into())),
+        };
+        self.committed = (self.fired_ms, self.ends, self.cursor.clone());
         self.events.decode(saved)?;
         for (bucket, table) in self.events.iter() {
             let is_sound = |(group, time_ms): (&[u8], i64)| {
@@ -313,7 +379,7 @@ impl SlidingWindows {
 }
 
 /// Bytes of an entry of `due` beside its group, in nodes three quarters full.
-const DUE_BYTES: usize = size_of::<(i64, Box<[u8]>)>() * 4 / 3;
+const DUE_BYTES: usize = size_of::<RowAt>() * 4 / 3;
 
 fn trail_bytes(group: &[u8], trail: &Trail) -> usize {
     // A place in the map, of which half are used.

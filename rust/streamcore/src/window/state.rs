@@ -7,22 +7,25 @@
 mod admitted;
 mod blocks;
 mod early;
+mod fire;
 mod merge;
 mod open;
 
 use super::aggregate::Accumulators;
 use super::assign::{Aligned, Assigned, Assigner};
-use super::rows::{ResultRows, RowOf};
+use super::rows::ResultRows;
 use super::slot_cache::SlotCache;
 use super::{Arrivals, Outcomes, WindowPlan, no_accumulators};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::state::{BucketKey, Buckets, NoValue, Slots, StateTable, key_hash};
 use blocks::{Blocks, forget};
+use fire::{Cursor, Leaving};
 use hashbrown::HashMap;
 use merge::{merge, merge_slot, parts, slots_by_key};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Open (and, in the combine stage, fired) windows of one plan.
 #[derive(Debug)]
@@ -47,8 +50,16 @@ pub struct AlignedWindows {
     ends: u32,
     /// The input ended in this epoch: every row has left as a final one.
     ended: bool,
-    /// `fired_ms`, `purged_ms` and `ends` at the last commit.
-    committed: (i64, i64, u32),
+    /// How far the windows over at the clock have left that did not leave in one piece.
+    cursor: Option<Cursor>,
+    /// How far the windows have left at an end of the input; not kept.
+    ending: Option<Cursor>,
+    /// The window that leaves in pieces.
+    leaving: Option<Leaving>,
+    /// Changed keys that are to leave early in pieces, by window; they follow from `changed` and the cursor.
+    changing: Option<WindowKeys>,
+    /// `fired_ms`, `purged_ms`, `ends` and `cursor` at the last commit.
+    committed: (i64, i64, u32, Option<Cursor>),
     /// The watermark from which on some window is over, or `None`. Kept up to date by every change.
     next_fire_ms: Option<i64>,
     /// Rows counted per bucket since it was taken; tells how many a dropped partial held.
@@ -115,7 +126,11 @@ impl AlignedWindows {
             purged_ms: i64::MIN,
             ends: 0,
             ended: false,
-            committed: (i64::MIN, i64::MIN, 0),
+            cursor: None,
+            ending: None,
+            leaving: None,
+            changing: None,
+            committed: (i64::MIN, i64::MIN, 0, None),
             next_fire_ms: None,
             row_counts: BTreeMap::new(),
         }
@@ -190,42 +205,6 @@ impl AlignedWindows {
         self.next_fire_ms.filter(|over_at| *over_at < i64::MAX)
     }
 
-    /// Fires at one watermark, which may pass several multiples of `emit_every` at once.
-    fn fire_at(&mut self, watermark_ms: i64, purge_ms: i64, out: &mut ResultRows) -> Result<()> {
-        let early = self.early_at(watermark_ms);
-        if self.next_fire_ms.is_some_and(|next| next <= watermark_ms) {
-            for name in self.unfired(watermark_ms) {
-                self.emit(name, None, true, out)?;
-            }
-            self.fired_ms = watermark_ms;
-            self.find_next_fire();
-        }
-        self.fired_ms = self.fired_ms.max(watermark_ms);
-        if early {
-            self.emit_changed(out)?;
-        }
-        self.purge(purge_ms);
-        Ok(())
-    }
-
-    /// Names of the windows with rows that are over at `watermark_ms` and have not left.
-    fn unfired(&self, watermark_ms: i64) -> BTreeSet<i64> {
-        let over = |name: &i64| self.windows.over_at(*name) <= watermark_ms;
-        let left = |name: &i64| self.windows.over_at(*name) <= self.fired_ms;
-        self.slices.iter().flat_map(|(key, _)| self.windows.windows_of(key).skip_while(left).take_while(over)).collect()
-    }
-
-    /// See [`super::Windows::fire_at_end`].
-    pub fn fire_at_end(&mut self, out: &mut ResultRows) -> Result<()> {
-        for name in self.unfired(i64::MAX) {
-            self.emit(name, None, true, out)?;
-        }
-        self.forget_changed(|_| true);
-        self.ends += 1;
-        self.ended = true;
-        Ok(())
-    }
-
     fn purge(&mut self, purge_ms: i64) {
         if purge_ms <= self.purged_ms {
             return;
@@ -243,43 +222,6 @@ impl AlignedWindows {
             self.slices.drop_bucket(key);
         }
         revisions.into_iter().for_each(|key| self.revisions.drop_bucket(key));
-    }
-
-    /// Appends the rows of the window called `name`: of `keys`, or of all its keys, in key order.
-    fn emit(
-        &mut self,
-        name: i64,
-        keys: Option<&BTreeSet<Vec<u8>>>,
-        is_final: bool,
-        out: &mut ResultRows,
-    ) -> Result<()> {
-        self.make_blocks(name, keys);
-        let blocks = self.blocks.as_ref().filter(|_| keys.is_none());
-        let parts: Vec<_> = match blocks {
-            Some(blocks) => blocks.parts(name, self.windows.slices_of(name), &self.slices),
-            None => parts(&self.slices, &self.windows, name).collect(),
-        };
-        let merged = (parts.len() > 1).then(|| merge(&self.plan, &parts, keys));
-        let Some(table) = merged.as_ref().or(parts.first().copied()) else { return Ok(()) };
-        let counted = self.plan.updates || keys.is_some() || self.revisions.get(window_bucket(name)).is_some();
-        let bounds = self.windows.bounds(name);
-        let slots = slots_by_key(table, keys);
-        out.reserve(slots.len());
-        for (at, slot) in slots.iter().copied().enumerate() {
-            table.prefetch_ahead(&slots[at..]);
-            let key = table.key(slot);
-            let revision = if counted { next_revision(self.revisions.bucket(window_bucket(name)), key) } else { 0 };
-            let row = RowOf { bounds, revision: revision + i64::from(self.ends), is_final };
-            out.push(&self.plan, key, table.slots(), slot, row)?;
-        }
-        Ok(())
-    }
-
-    /// Makes the blocks of the window called `name`, unless few of its keys are asked for.
-    fn make_blocks(&mut self, name: i64, keys: Option<&BTreeSet<Vec<u8>>>) {
-        if let (Some(blocks), None) = (&mut self.blocks, keys) {
-            blocks.make(self.windows.slices_of(name), &self.slices, |parts| merge(&self.plan, parts, None));
-        }
     }
 
     /// Merges another lane's windows of the same plan, appending rows for windows that had fired;
@@ -306,7 +248,7 @@ impl AlignedWindows {
             (0..table.len() as u32).for_each(|slot| merge_slot(mine, &table, slot));
         }
         for (name, keys) in reopened {
-            self.emit(name, Some(&keys), true, out)?;
+            self.emit(name, &keys, true, out)?;
         }
         Ok(too_late)
     }
@@ -316,12 +258,15 @@ impl AlignedWindows {
         let fired: Vec<i64> = self
             .windows
             .windows_of(bucket)
-            .take_while(|name| self.windows.over_at(*name) <= self.fired_ms)
+            .take_while(|name| self.leaves(*name))
             .filter(|name| self.windows.over_at(*name) > self.purged_ms)
             .collect();
         for name in fired {
             for slot in 0..table.len() as u32 {
                 let key = table.key(slot);
+                if !self.has_left_of(name, key) {
+                    continue;
+                }
                 let hash = key_hash(key);
                 let mut feeding = parts(&self.slices, &self.windows, name);
                 let written = feeding.any(|part| part.find(hash, key).is_some());
@@ -343,12 +288,15 @@ impl AlignedWindows {
     pub fn seal(&mut self, out: &mut ResultRows) -> Result<u64> {
         if self.plan.updates && self.plan.early.at_commit() && !self.ended {
             for (name, keys) in self.dirty() {
-                self.emit(name, Some(&keys), false, out)?;
+                self.emit(name, &keys, false, out)?;
             }
         }
         let revisions = self.revisions.seal().rotate_left(1);
         let changed = self.changed.as_mut().map_or(0, Buckets::seal).rotate_left(2);
-        Ok(self.slices.seal().wrapping_add(revisions).wrapping_add(changed))
+        let mut cursor = Vec::new();
+        Cursor::encode(self.cursor.as_ref(), &mut cursor);
+        let cursor = if self.cursor.is_some() { xxh3_64(&cursor) } else { 0 };
+        Ok(self.slices.seal().wrapping_add(revisions).wrapping_add(changed).wrapping_add(cursor))
     }
 
     /// Keys changed since the last commit, by open window.
@@ -363,7 +311,7 @@ impl AlignedWindows {
     fn of_open_windows<'k>(&self, keys: impl Iterator<Item = (BucketKey, Vec<&'k [u8]>)>) -> WindowKeys {
         let mut changed = WindowKeys::new();
         for (bucket, keys) in keys.filter(|(_, keys)| !keys.is_empty()) {
-            for name in self.windows.windows_of(bucket).filter(|name| self.windows.over_at(*name) > self.fired_ms) {
+            for name in self.windows.windows_of(bucket).filter(|name| !self.leaves(*name)) {
                 changed.entry(name).or_default().extend(keys.iter().map(|key| key.to_vec()));
             }
         }
@@ -372,25 +320,28 @@ impl AlignedWindows {
 
     /// See [`super::Windows::commit`].
     pub fn commit(&mut self) {
-        self.slices.commit();
+        if self.slices.commit() {
+            self.leaving = None;
+        }
         self.revisions.commit();
         if let Some(changed) = &mut self.changed {
             changed.commit();
         }
         self.row_counts.clear();
         self.ended = false;
-        self.committed = (self.fired_ms, self.purged_ms, self.ends);
+        self.committed = (self.fired_ms, self.purged_ms, self.ends, self.cursor.clone());
     }
 
     /// See [`super::Windows::rollback`].
     pub fn rollback(&mut self) {
+        (self.ending, self.leaving, self.changing) = (None, None, None);
         self.slices.rollback();
         self.blocks.iter_mut().for_each(Blocks::clear);
         self.revisions.rollback();
         self.changed.iter_mut().chain(&mut self.admitted).for_each(Buckets::rollback);
         self.row_counts.clear();
         self.ended = false;
-        (self.fired_ms, self.purged_ms, self.ends) = self.committed;
+        (self.fired_ms, self.purged_ms, self.ends, self.cursor) = self.committed.clone();
         self.find_next_fire();
     }
 
@@ -399,6 +350,7 @@ impl AlignedWindows {
         out.put_i64(self.fired_ms);
         out.put_i64(self.purged_ms);
         out.put_varint(u64::from(self.ends));
+        Cursor::encode(self.cursor.as_ref(), out);
         self.slices.encode(out);
         self.revisions.encode(out);
         self.changed.iter().for_each(|changed| changed.encode(out));
@@ -409,6 +361,7 @@ impl AlignedWindows {
         self.fired_ms = saved.i64()?;
         self.purged_ms = saved.i64()?;
         self.ends = saved.varint()? as u32;
+        self.cursor = Cursor::decode(saved)?;
         self.slices.decode(saved)?;
         self.revisions.decode(saved)?;
         if let Some(changed) = &mut self.changed {
@@ -418,7 +371,7 @@ impl AlignedWindows {
         if !keys.into_iter().all(|key| self.plan.key.is_valid(key)) {
             return Err(Error::state("saved windows hold a key of other columns; the state is of another pipeline"));
         }
-        self.committed = (self.fired_ms, self.purged_ms, self.ends);
+        self.committed = (self.fired_ms, self.purged_ms, self.ends, self.cursor.clone());
         self.find_next_fire();
         Ok(())
     }

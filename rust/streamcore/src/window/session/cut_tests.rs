@@ -93,7 +93,7 @@ fn run(events: &[Event], cut: usize) -> (Rows, Vec<usize>) {
         let watermark_ms = batch.last().map_or(WATERMARK_MIN, |last| last.2);
         windows.fire(watermark_ms, |_| false, &mut out).expect("a row");
     }
-    windows.fire_at_end(Vec::new(), &mut out).expect("a row");
+    windows.fire_at_end(Vec::new, &mut out).expect("a row");
     (rows(out), late)
 }
 
@@ -148,7 +148,7 @@ fn in_lanes(events: &[Event], split: usize) -> Rows {
     }
     let mut combine = windows(GAPS, false);
     let mut out = ResultRows::new(&combine.plan);
-    combine.fire_at_end(lanes.iter().flat_map(SessionWindows::open).collect(), &mut out).expect("a row");
+    combine.fire_at_end(|| lanes.iter().flat_map(SessionWindows::open).collect(), &mut out).expect("a row");
     rows(out)
 }
 
@@ -193,7 +193,9 @@ fn how_far_the_clock_jumps_does_not_change_the_order() {
             arrive(&mut windows, 0, &[2, 12, 20].map(|time| (2, time, WATERMARK_MIN)));
             arrive(&mut windows, 0, &[(1, 18, WATERMARK_MIN), (3, 17, WATERMARK_MIN)]);
             let mut out = ResultRows::new(&windows.plan);
-            jumps.iter().for_each(|jump| windows.fire(*jump, |_| false, &mut out).expect("a row"));
+            for jump in jumps {
+                windows.fire(*jump, |_| false, &mut out).expect("a row");
+            }
             rows_in_order(out)
         });
         let [first, last, between, short, later] = [&first, &last, &between, &short, &later].map(Clone::clone);

@@ -33,8 +33,14 @@ impl Gaps {
         self.max_length_ms.filter(|length_ms| last_ms + self.gap_ms - start_ms > *length_ms)
     }
 
+    /// The watermark from which on a session is to be looked at, and whether only its first piece is over then: where it
+    /// is `alone`, pieces leave one by one.
+    pub(super) fn due(&self, node: &Node, alone: bool) -> (i64, bool) {
+        if alone { self.first_over_at(node) } else { (self.over_at(node.last_ms), false) }
+    }
+
     /// The watermark from which on the first piece of a session is over, and whether others come after it.
-    pub(super) fn first_over_at(&self, node: &Node) -> (i64, bool) {
+    fn first_over_at(&self, node: &Node) -> (i64, bool) {
         let over_at = self.over_at(node.last_ms);
         let Some(length_ms) = self.cut(node.start_ms, node.last_ms) else { return (over_at, false) };
         let cut_ms = (node.cell + 1) * length_ms;

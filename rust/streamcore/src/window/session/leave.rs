@@ -82,21 +82,13 @@ impl SessionWindows {
         self.push(rows, true, out)
     }
 
-    /// Appends the rows of plain sessions `ids`, all there is to know of them, in the order of [`emit`](Self::emit).
-    pub(super) fn emit_plain(&self, ids: Vec<u32>, out: &mut ResultRows) -> Result<()> {
+    /// Appends the row of plain session `id`, all there is to know of it.
+    pub(super) fn emit_plain(&self, id: u32, out: &mut ResultRows) -> Result<()> {
         let Some(table) = self.table() else { return Ok(()) };
-        let slots = table.slots();
-        let mut ids: Vec<(i64, u32)> = ids.into_iter().map(|id| (slots.node(id).last_ms, id)).collect();
-        let then = |id: u32| (table.key(slots.node(id).slot), slots.node(id).place());
-        ids.sort_unstable_by(|left, right| left.0.cmp(&right.0).then_with(|| then(left.1).cmp(&then(right.1))));
-        out.reserve(ids.len());
-        for (_, id) in ids {
-            let node = slots.node(id);
-            let bounds = Some(self.gaps.bounds(node));
-            let row = RowOf { bounds, revision: i64::from(self.ends), is_final: true };
-            out.push(&self.plan, table.key(node.slot), slots.values(), id, row)?;
-        }
-        Ok(())
+        let (slots, node) = (table.slots(), table.slots().node(id));
+        let bounds = Some(self.gaps.bounds(node));
+        let row = RowOf { bounds, revision: i64::from(self.ends), is_final: true };
+        out.push(&self.plan, table.key(node.slot), slots.values(), id, row)
     }
 
     /// Adds the last rows of `session`, each at the moment that `over_at_ms` gives for its end, or all at once.

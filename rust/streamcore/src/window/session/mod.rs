@@ -13,6 +13,7 @@ mod arrive;
 #[cfg(test)]
 mod cut_tests;
 mod due;
+mod fire;
 mod gaps;
 mod leave;
 mod more;
@@ -28,11 +29,11 @@ use super::rows::ResultRows;
 use super::{Arrivals, Outcomes, WindowPlan, no_accumulators};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
-use crate::prefetch::prefetch;
 use crate::state::{BucketKey, Buckets, Slots, StateTable, key_hash};
-use due::{Due, Entry};
+use due::Due;
+use fire::{Ending, Leaving};
 pub use gaps::Gaps;
-use slots::{AHEAD, SessionSlots};
+use slots::SessionSlots;
 use std::sync::Arc;
 use value::Session;
 
@@ -62,6 +63,11 @@ impl Closed {
     }
 }
 
+/// A copy of session `id` of `table`.
+fn closed(table: &StateTable<SessionSlots>, id: u32) -> Closed {
+    Closed { key: table.key(table.slots().node(id).slot).to_vec(), session: table.slots().copy(id) }
+}
+
 /// Entries in `due` beyond four for each session, of sessions that are gone, at which it is made anew.
 const DUE_MAX: usize = 1024;
 
@@ -76,6 +82,10 @@ pub struct SessionWindows {
     due: Due,
     /// Sessions that were over before the clock was told to have passed them: room was asked for meanwhile.
     over: Vec<Closed>,
+    /// Sessions that are over and have not left yet; not in `due`, which has them again when it is rebuilt.
+    leaving: Leaving,
+    /// An end of the input under way: nothing of it is kept.
+    ending: Option<Ending>,
     /// Bytes of the keys of all sessions.
     key_bytes: u64,
     /// Pieces leave when they are over: no other lane's sessions are to be merged in.
@@ -97,7 +107,8 @@ impl SessionWindows {
         let sessions = Buckets::new(SessionSlots::new(empty));
         let (fired_ms, due) = (i64::MIN, Due::new((gaps.gap_ms + gaps.allowed_lateness_ms) / STRETCHES));
         let committed = (i64::MIN, 0);
-        Self { sessions, plan, gaps, due, over: Vec::new(), key_bytes: 0, alone, fired_ms, ends: 0, committed }
+        let (over, leaving, ending) = (Vec::new(), Leaving::default(), None);
+        Self { sessions, plan, gaps, due, over, leaving, ending, key_bytes: 0, alone, fired_ms, ends: 0, committed }
     }
 
     /// See [`super::Windows::apply`].
@@ -107,7 +118,7 @@ impl SessionWindows {
         }
         let (mut outcomes, mut rest) = (Outcomes::default(), arrivals.rows);
         while let Some(first) = rest.first() {
-            self.fire(arrivals.watermarks_ms[*first as usize], |_| false, out)?;
+            out.whole(|out| self.fire(arrivals.watermarks_ms[*first as usize], |_| false, out))?;
             let until_ms = self.plan.early.next_ms(self.fired_ms).unwrap_or(i64::MIN + 1);
             let stays = |row: &u32| arrivals.watermarks_ms[*row as usize] < until_ms;
             let (rows, later) = rest.split_at(rest.iter().position(|row| !stays(row)).unwrap_or(rest.len()));
@@ -141,14 +152,19 @@ impl SessionWindows {
         self.put(slot, &piece);
     }
 
+    /// Puts a session back that was taken out.
+    fn put_back(&mut self, key: &[u8], session: &Session) {
+        let (slot, _) = self.sessions.bucket(BUCKET).slot_for_update(key_hash(key), key);
+        self.put(slot, session);
+    }
+
     /// Puts `session` into `slot`, after the table was touched; gives its number.
     fn put(&mut self, slot: u32, session: &Session) -> u32 {
         let table = self.sessions.bucket(BUCKET);
         self.key_bytes += table.key(slot).len() as u64;
         let slots = table.slots_mut();
         let id = slots.put(slot, session);
-        let due_ms =
-            if self.alone { self.gaps.first_over_at(slots.node(id)).0 } else { self.gaps.over_at(session.last_ms) };
+        let (due_ms, _) = self.gaps.due(slots.node(id), self.alone);
         slots.set_due(id, due_ms);
         self.due.push(due_ms, id);
         // Those that were joined have left entries behind.
@@ -182,79 +198,6 @@ impl SessionWindows {
         self.due.first_ms()
     }
 
-    /// Appends the rows of the sessions that are over at `watermark_ms` and that nobody `awaits`.
-    pub fn fire(&mut self, watermark_ms: i64, awaits: impl Fn(&Closed) -> bool, out: &mut ResultRows) -> Result<()> {
-        let early = self.early_at(watermark_ms);
-        let (over, pieces) = self.take_due(watermark_ms);
-        if self.alone && pieces.is_empty() && self.over.is_empty() && self.are_plain(&over) {
-            self.emit_plain(over.clone(), out)?;
-            over.into_iter().for_each(|id| self.remove(id));
-        } else {
-            let closed = self.close_those(over, pieces, awaits);
-            self.emit(&closed, out)?;
-        }
-        self.fired_ms = self.fired_ms.max(watermark_ms);
-        if early { self.emit_changed(out) } else { Ok(()) }
-    }
-
-    /// Takes out the sessions that are over at `watermark_ms` and that nobody `awaits`, and their pieces.
-    pub fn close(&mut self, watermark_ms: i64, awaits: impl Fn(&Closed) -> bool) -> Vec<Closed> {
-        let (over, pieces) = self.take_due(watermark_ms);
-        self.close_those(over, pieces, awaits)
-    }
-
-    /// Takes out sessions that are `over`; they and `pieces` are closed but for those that somebody `awaits`.
-    fn close_those(&mut self, over: Vec<u32>, pieces: Vec<Closed>, awaits: impl Fn(&Closed) -> bool) -> Vec<Closed> {
-        let mut all = std::mem::take(&mut self.over);
-        all.extend(pieces);
-        all.extend(over.into_iter().map(|id| self.take(id).1));
-        // Rows of one key and the same bounds leave in this order, in whatever order their sessions were found to be over.
-        all.sort_by(|left, right| left.order().cmp(&right.order()));
-        let (left, closed): (Vec<Closed>, Vec<Closed>) = all.into_iter().partition(awaits);
-        for Closed { key, session } in left {
-            self.join((&key, key_hash(&key)), session, |_, _, _| None, Session::merge);
-        }
-        closed
-    }
-
-    /// The numbers of the sessions that are over at `watermark_ms`, and the first pieces of those that are cut.
-    fn take_due(&mut self, watermark_ms: i64) -> (Vec<u32>, Vec<Closed>) {
-        let (mut entries, mut over, mut pieces) = (self.due.take(watermark_ms), Vec::new(), Vec::new());
-        while let Some((due_ms, id)) = entries.pop() {
-            self.prefetch_entry(&entries);
-            let (gaps, slots) = (self.gaps, self.sessions.bucket(BUCKET).slots_mut());
-            if slots.node(id).due_ms != due_ms {
-                continue;
-            }
-            let node = slots.node(id);
-            let due = if self.alone { gaps.first_over_at(node) } else { (gaps.over_at(node.last_ms), false) };
-            if due.0 > watermark_ms {
-                slots.set_due(id, due.0);
-                self.due.push(due.0, id);
-            } else if due.1 {
-                let (slot, cut) = self.take(id);
-                let (rest, first) = self.gaps.split_first(cut);
-                pieces.extend(first);
-                let id = self.put(slot, &rest.session);
-                entries.push((self.sessions.bucket(BUCKET).slots().node(id).due_ms, id));
-            } else {
-                slots.set_due(id, i64::MIN);
-                over.push(id);
-            }
-        }
-        if let Some(table) = self.table() {
-            over.sort_unstable_by_key(|id| (table.slots().node(*id).slot, table.slots().node(*id).place()));
-        }
-        (over, pieces)
-    }
-
-    fn prefetch_entry(&self, entries: &[Entry]) {
-        let ahead = entries.len().checked_sub(AHEAD).and_then(|at| entries.get(at));
-        if let (Some((_, id)), Some(table)) = (ahead, self.table()) {
-            prefetch(table.slots().node(*id));
-        }
-    }
-
     /// Takes session `id` out; gives its slot too.
     fn take(&mut self, id: u32) -> (u32, Closed) {
         let table = self.sessions.bucket(BUCKET);
@@ -274,41 +217,11 @@ impl SessionWindows {
         table.slots_mut().remove(id);
     }
 
-    fn are_plain(&self, ids: &[u32]) -> bool {
-        let plain = |table: &StateTable<SessionSlots>| ids.iter().all(|id| table.slots().node(*id).is_plain());
-        !self.plan.retracts() && self.table().is_none_or(plain)
-    }
-
-    /// See [`super::Windows::fire_at_end`]. `open` are the lanes' open sessions, to be merged in.
-    pub fn fire_at_end(&mut self, open: Vec<Closed>, out: &mut ResultRows) -> Result<()> {
-        if self.plan.retracts() {
-            return self.emit_open(out);
-        }
-        let all = self.all();
-        if self.alone && open.is_empty() && self.are_plain(&all) {
-            self.emit_plain(all, out)?;
-            self.ends += 1;
-            return Ok(());
-        }
-        let mut merged = Self::new(self.plan.clone(), self.gaps, false);
-        merged.ends = self.ends;
-        merged.merge(self.open());
-        merged.merge(open);
-        merged.alone = self.alone;
-        merged.emit(&merged.open(), out)?;
-        self.ends += 1;
-        Ok(())
-    }
-
     /// Copies of all open sessions.
     #[must_use]
     pub fn open(&self) -> Vec<Closed> {
         let Some(table) = self.table() else { return Vec::new() };
-        let closed = |id| {
-            let session = table.slots().copy(id);
-            Closed { key: table.key(table.slots().node(id).slot).to_vec(), session }
-        };
-        self.all().into_iter().map(closed).collect()
+        self.all().into_iter().map(|id| closed(table, id)).collect()
     }
 
     /// Numbers of all open sessions, by slot.
@@ -324,6 +237,7 @@ impl SessionWindows {
     /// Works out anew what follows from the sessions.
     fn rebuild(&mut self) {
         self.over.clear();
+        self.ending = None;
         let keys = self.table().into_iter().flat_map(|table| {
             (0..table.len() as u32).map(|slot| table.slots().list(slot).len() * table.key(slot).len())
         });
@@ -333,11 +247,11 @@ impl SessionWindows {
 
     fn rebuild_due(&mut self) {
         self.due.clear();
+        self.leaving = Leaving::default();
         let (gaps, all) = (self.gaps, self.all());
         for id in all {
             let slots = self.sessions.bucket(BUCKET).slots_mut();
-            let node = slots.node(id);
-            let due_ms = if self.alone { gaps.first_over_at(node).0 } else { gaps.over_at(node.last_ms) };
+            let (due_ms, _) = gaps.due(slots.node(id), self.alone);
             slots.set_due(id, due_ms);
             self.due.push(due_ms, id);
         }

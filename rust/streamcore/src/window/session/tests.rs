@@ -31,6 +31,7 @@ pub fn windows(gaps: Gaps, alone: bool) -> SessionWindows {
         updates: false,
         early: Early::default(),
         room: None,
+        piece_rows: usize::MAX,
     };
     SessionWindows::new(Arc::new(plan), gaps, alone)
 }

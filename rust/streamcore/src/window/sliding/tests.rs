@@ -31,6 +31,7 @@ fn windows(trailing: Trailing, with_sets: bool) -> SlidingWindows {
         updates: false,
         early: Early::default(),
         room: None,
+        piece_rows: usize::MAX,
     };
     SlidingWindows::new(Arc::new(plan), trailing)
 }

@@ -5,7 +5,9 @@
 //! where a window fires, so that early and final rows come in one order however the input is cut.
 //! Invariant: a row leaves early only for a window that is not over at the clock.
 
-use super::{AlignedWindows, BucketRows, SlotCache, merge, next_revision, parts, slots_by_key, window_bucket};
+use super::{
+    AlignedWindows, BucketRows, Cursor, SlotCache, WindowKeys, merge, next_revision, parts, slots_by_key, window_bucket,
+};
 use crate::batch::Groups;
 use crate::error::Result;
 use crate::state::{BucketKey, Buckets, NoValue, Slots, StateTable, key_hash};
@@ -44,7 +46,7 @@ impl AlignedWindows {
         let (mut outcomes, mut rest, plan) = (Outcomes::default(), arrivals.rows, self.plan.clone());
         while let Some(first) = rest.first() {
             let watermark_ms = arrivals.watermarks_ms[*first as usize];
-            self.fire(watermark_ms, watermark_ms, out)?;
+            out.whole(|out| self.fire(watermark_ms, watermark_ms, out))?;
             let (rows, later) = rest.split_at(self.stretch(&Arrivals { rows: rest, ..*arrivals }));
             let stretch = Arrivals { rows, ..*arrivals };
             if let Some(condition) = plan.early.each_record() {
@@ -57,10 +59,16 @@ impl AlignedWindows {
     }
 
     /// See [`crate::window::Windows::fire`].
-    pub fn fire(&mut self, watermark_ms: i64, purge_ms: i64, out: &mut ResultRows) -> Result<()> {
+    pub fn fire(&mut self, watermark_ms: i64, purge_ms: i64, out: &mut ResultRows) -> Result<bool> {
+        if self.cursor.as_ref().is_some_and(|cursor| cursor.is_early) && !self.emit_changed(out)? {
+            return Ok(false);
+        }
         // What changed leaves at the first multiple, and nothing changes on the way to the others.
-        if let Some(stop_ms) = self.plan.early.stop_ms(self.fired_ms, watermark_ms) {
-            self.fire_at(stop_ms, purge_ms.min(stop_ms), out)?;
+        let changed = self.changed.as_ref().is_some_and(|changed| !changed.is_empty());
+        if let Some(stop_ms) = self.plan.early.stop_ms(self.fired_ms, watermark_ms).filter(|_| changed)
+            && !self.fire_at(stop_ms, purge_ms.min(stop_ms), out)?
+        {
+            return Ok(false);
         }
         self.fire_at(watermark_ms, purge_ms, out)
     }
@@ -143,25 +151,51 @@ impl AlignedWindows {
         buckets.into_iter().for_each(|key| changed.drop_bucket(key));
     }
 
-    /// Appends the rows changed since the last time, where the condition is true for them.
-    pub(super) fn emit_changed(&mut self, out: &mut ResultRows) -> Result<()> {
-        let Some(changed) = &self.changed else { return Ok(()) };
-        let tables = changed.iter();
-        let windows = self.of_open_windows(
-            tables.map(|(bucket, table)| (bucket, (0..table.len() as u32).map(|slot| table.key(slot)).collect())),
-        );
-        self.forget_changed(|_| true);
+    /// Appends the rows changed since the last time, where the condition is true for them. False when `out` is full.
+    pub(super) fn emit_changed(&mut self, out: &mut ResultRows) -> Result<bool> {
+        let mut windows = match self.changing.take() {
+            Some(windows) => windows,
+            None => self.changed_windows(),
+        };
         let plan = self.plan.clone();
-        for (name, mut keys) in windows {
+        while let Some((name, mut keys)) = windows.pop_first() {
+            let later = keys.iter().nth(out.room()).cloned().map(|first| keys.split_off(&first));
+            let last = keys.last().cloned();
             if let Some(condition) = plan.early.when.as_deref() {
                 let holds = self.rows_as_they_are(name, &keys)?.holding(condition);
                 keys = keys.into_iter().zip(holds).filter(|(_, holds)| *holds).map(|(key, _)| key).collect();
             }
             if !keys.is_empty() {
-                self.emit(name, Some(&keys), false, out)?;
+                self.emit(name, &keys, false, out)?;
+            }
+            let is_done = later.is_none();
+            windows.extend(later.map(|keys| (name, keys)));
+            if out.is_full() && !windows.is_empty() {
+                let next = windows.first_key_value().map_or(name, |(name, _)| *name);
+                self.cursor = Some(Cursor { is_early: true, name: next, key: last.filter(|_| !is_done) });
+                self.changing = Some(windows);
+                return Ok(false);
             }
         }
-        Ok(())
+        self.cursor = None;
+        self.forget_changed(|_| true);
+        Ok(true)
+    }
+
+    /// Changed keys by window, those that have left before the cursor excepted.
+    fn changed_windows(&self) -> WindowKeys {
+        let Some(changed) = &self.changed else { return WindowKeys::new() };
+        let tables = changed.iter();
+        let mut windows = self.of_open_windows(
+            tables.map(|(bucket, table)| (bucket, (0..table.len() as u32).map(|slot| table.key(slot)).collect())),
+        );
+        if let Some(Cursor { name, key, .. }) = self.cursor.as_ref().filter(|cursor| cursor.is_early) {
+            windows = windows.split_off(name);
+            if let (Some(key), Some(keys)) = (key, windows.get_mut(name)) {
+                keys.retain(|other| other > key);
+            }
+        }
+        windows
     }
 
     /// The rows that `keys`, all of which it has, would have in the window called `name`.

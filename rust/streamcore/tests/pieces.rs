@@ -1,0 +1,282 @@
+//! Rows that leave in pieces are those that would leave at once, wherever between two pieces the epoch ends, the
+//! pipeline starts again or goes back.
+
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use streamcore::encode::{TimeFormat, json_rows};
+use streamcore::pipeline::{OutputBatch, OutputKind, Pipeline};
+use streamcore::raw::RawBatch;
+use streamcore::spec::Spec;
+
+#[derive(Debug, Clone, Copy)]
+struct Event {
+    lane: i32,
+    key: u8,
+    time_ms: i64,
+}
+
+/// A window that counts the events of a key.
+fn count(kind: &str, rest: &str) -> String {
+    window(kind, r#"{"name":"k","text":"k"}"#, "count()", rest)
+}
+
+fn window(kind: &str, by: &str, aggregate: &str, rest: &str) -> String {
+    format!(
+        r#"{{"verb":"window","kind":{{{kind}}},"by":[{by}],"aggregates":[{{"name":"n","text":"{aggregate}"}}]{rest}}}"#
+    )
+}
+
+const TUMBLING: &str = r#""type":"tumbling","size_ms":30"#;
+const UPDATES: &str = r#","emit":"updates","emit_every_ms":20"#;
+
+/// Every way rows leave a window: the name of it, and the steps.
+fn jobs() -> Vec<(&'static str, String)> {
+    let late = r#","allowed_lateness_ms":25"#;
+    let few = r#","emit":"updates","emit_every_ms":20,"emit_when":{"text":"n >= 2"}"#;
+    let chain = |second: String| format!("{},{second}", count(TUMBLING, ""));
+    vec![
+        ("tumbling", count(TUMBLING, late)),
+        ("hopping", count(r#""type":"hopping","size_ms":60,"slide_ms":10"#, late)),
+        ("many slices", count(r#""type":"hopping","size_ms":100,"slide_ms":5"#, "")),
+        ("cumulate", count(r#""type":"cumulate","size_ms":60,"step_ms":20"#, "")),
+        ("whole", count(r#""type":"whole""#, "")),
+        ("session", count(r#""type":"session","gap_ms":15"#, late)),
+        ("cut session", count(r#""type":"session","gap_ms":15,"max_length_ms":40"#, "")),
+        ("sliding", count(r#""type":"sliding","size_ms":40"#, late)),
+        ("updates", count(TUMBLING, UPDATES)),
+        ("updates of few", count(TUMBLING, few)),
+        ("updates of sessions", count(r#""type":"session","gap_ms":15"#, UPDATES)),
+        ("with each record", count(TUMBLING, r#","emit":"updates","emit_when":{"text":"n >= 2"}"#)),
+        ("two windows", chain(window(r#""type":"tumbling","size_ms":90"#, r#"{"name":"k","text":"k"}"#, "sum(n)", ""))),
+        (
+            "updates behind",
+            chain(window(r#""type":"tumbling","size_ms":90"#, r#"{"name":"k","text":"k"}"#, "sum(n)", UPDATES)),
+        ),
+        (
+            "a session behind",
+            chain(window(r#""type":"session","gap_ms":40"#, r#"{"name":"k","text":"k"}"#, "sum(n)", "")),
+        ),
+        ("three windows", {
+            let second = window(r#""type":"tumbling","size_ms":60"#, r#"{"name":"k","text":"k"}"#, "sum(n)", "");
+            let third = window(r#""type":"sliding","size_ms":200"#, r#"{"name":"k","text":"k"}"#, "sum(n)", "");
+            chain(format!("{second},{third}"))
+        }),
+        ("a filter behind", chain(r#"{"verb":"filter","condition":{"text":"n >= 2"}}"#.to_owned())),
+    ]
+}
+
+fn spec(steps: &str, keyed: bool, piece_rows: usize) -> Spec {
+    let keyed = if keyed { r#","keyed_by":"k""# } else { "" };
+    let text = format!(
+        r#"{{"source":{{"event_time":"t","event_time_unit":"ms","out_of_orderness_ms":40,
+        "schema":{{"k":"string"}}{keyed}}},"steps":[{steps}],"limits":{{"piece_rows":{piece_rows}}}}}"#
+    );
+    Spec::from_json(text.as_bytes()).expect("a description")
+}
+
+fn raws(events: &[Event], offsets: &mut BTreeMap<i32, i64>) -> Vec<RawBatch> {
+    let mut batches: BTreeMap<i32, RawBatch> = BTreeMap::new();
+    for Event { lane, key, time_ms } in events {
+        let batch = batches.entry(*lane).or_insert_with(|| RawBatch::new(*lane, "t".into(), 8, 256));
+        let offset = offsets.entry(*lane).or_default();
+        batch
+            .push(Some(format!(r#"{{"t":{time_ms},"k":"k{key}"}}"#).as_bytes()), *offset, Some(*time_ms))
+            .expect("small");
+        batch.push_key(Some(format!("k{key}").as_bytes()));
+        *offset += 1;
+    }
+    batches.into_values().collect()
+}
+
+/// What happens between two pieces.
+#[derive(Debug, Clone, Copy)]
+enum Between {
+    Nothing,
+    Commit,
+    Restart,
+    /// The epoch ends; one that began behind it, with so many pieces, is taken back.
+    Back(usize),
+}
+
+#[derive(Debug, Clone)]
+struct Course {
+    cuts: Vec<usize>,
+    piece_rows: usize,
+    between: Vec<Between>,
+}
+
+fn course() -> impl Strategy<Value = Course> {
+    let between = prop_oneof![
+        3 => Just(Between::Nothing),
+        2 => Just(Between::Commit),
+        1 => Just(Between::Restart),
+        1 => (0_usize..3).prop_map(Between::Back),
+    ];
+    let cuts = proptest::collection::vec(1_usize..40, 1..8);
+    let all = (cuts, 1_usize..5, proptest::collection::vec(between, 1..20));
+    all.prop_map(|(cuts, piece_rows, between)| Course { cuts, piece_rows, between })
+}
+
+/// A pipeline and the rows that left it.
+struct Driver<'s> {
+    spec: &'s Spec,
+    pipeline: Pipeline,
+    /// Result rows of each lane's windows cannot be told apart, so all are in one list.
+    rows: Vec<String>,
+    piece_rows_max: usize,
+}
+
+impl<'s> Driver<'s> {
+    fn new(spec: &'s Spec) -> Self {
+        let mut pipeline = Pipeline::new(spec, 2).expect("a plan");
+        pipeline.assign(&[0, 1, 2]);
+        Self { spec, pipeline, rows: Vec::new(), piece_rows_max: 0 }
+    }
+
+    fn take(&mut self, outputs: &[OutputBatch]) {
+        let rows = texts(outputs);
+        self.piece_rows_max = self.piece_rows_max.max(rows.len());
+        self.rows.extend(rows);
+    }
+
+    fn commit(&mut self) -> u64 {
+        let sealed = self.pipeline.seal().expect("balanced");
+        self.take(&sealed.outputs);
+        self.pipeline.committed();
+        sealed.digest
+    }
+
+    /// Lets the pieces leave that are still to leave.
+    fn go_on(&mut self, between: &mut impl Iterator<Item = Between>) {
+        while self.pipeline.has_more() {
+            match between.next().unwrap_or(Between::Nothing) {
+                Between::Nothing => {}
+                Between::Commit => drop(self.commit()),
+                Between::Restart => {
+                    let digest = self.commit();
+                    let mut fresh = Pipeline::new(self.spec, 2).expect("a plan");
+                    fresh.restore(&self.pipeline.save()).expect("whole");
+                    self.pipeline = fresh;
+                    assert_eq!(self.commit(), digest, "loaded state is the saved state: {:?}", self.spec.steps);
+                }
+                Between::Back(pieces) => {
+                    self.commit();
+                    let before = self.pipeline.save();
+                    for _ in 0..pieces {
+                        self.pipeline.go_on().expect("a piece");
+                    }
+                    self.pipeline.rollback();
+                    assert!(self.pipeline.save() == before, "undo is the identity");
+                }
+            }
+            let outputs = self.pipeline.go_on().expect("a piece");
+            self.take(&outputs);
+        }
+    }
+
+    /// The rows, and the digest of the state after the end.
+    fn run(mut self, events: &[Event], course: &Course) -> (Vec<String>, u64, usize) {
+        let (mut offsets, mut rest) = (BTreeMap::new(), events);
+        let mut between = course.between.iter().copied().cycle();
+        for cut in course.cuts.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (part, after) = rest.split_at((*cut).min(rest.len()));
+            rest = after;
+            let outputs = self.pipeline.push(&raws(part, &mut offsets), 0).expect("a push");
+            self.take(&outputs);
+            self.go_on(&mut between);
+        }
+        let outputs = self.pipeline.end().expect("an end");
+        self.take(&outputs);
+        self.go_on(&mut std::iter::empty());
+        let digest = self.commit();
+        (self.rows, digest, self.piece_rows_max)
+    }
+}
+
+/// Result rows and rows that left before, as JSON, in the order they left.
+fn texts(outputs: &[OutputBatch]) -> Vec<String> {
+    let mut rows = Vec::new();
+    for output in outputs.iter().filter(|output| output.kind == OutputKind::Result) {
+        let places: Vec<usize> = (0..output.batch.num_columns()).collect();
+        let texts = json_rows(&output.batch, &places, TimeFormat::EpochMs);
+        rows.extend(texts.into_iter().map(|row| String::from_utf8(row).expect("text")));
+    }
+    rows
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let event = (0..3_i32, 0..9_u8, 0..400_i64).prop_map(|(lane, key, time_ms)| Event { lane, key, time_ms });
+    proptest::collection::vec((event, 0..60_i64), 0..120).prop_map(|mut events| {
+        events.sort_by_key(|(event, delay)| event.time_ms + delay);
+        events.into_iter().map(|(event, _)| event).collect()
+    })
+}
+
+/// All rows at once, and in the pieces of `course`.
+fn compare(steps: &str, keyed: bool, events: &[Event], course: &Course) -> [(Vec<String>, u64); 2] {
+    let whole = Course { piece_rows: usize::MAX, between: vec![Between::Nothing], ..course.clone() };
+    [&whole, course].map(|course| {
+        let spec = spec(steps, keyed, course.piece_rows);
+        let (mut rows, digest, _) = Driver::new(&spec).run(events, course);
+        if keyed {
+            // Lanes take turns with their pieces.
+            rows.sort();
+        }
+        (rows, digest)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn of_one_lane_rows_are_the_same_in_the_same_order(events in events(), course in course()) {
+        let events: Vec<Event> = events.into_iter().map(|event| Event { lane: 0, ..event }).collect();
+        for (name, steps) in jobs() {
+            let runs = [usize::MAX, course.piece_rows].map(|piece_rows| {
+                let spec = spec(&steps, true, piece_rows);
+                let between = if piece_rows == usize::MAX { vec![Between::Nothing] } else { course.between.clone() };
+                let (rows, digest, _) = Driver::new(&spec).run(&events, &Course { between, ..course.clone() });
+                (rows, digest)
+            });
+            prop_assert_eq!(&runs[0], &runs[1], "{}", name);
+        }
+    }
+
+    #[test]
+    fn of_lanes_side_by_side_rows_are_the_same(events in events(), course in course()) {
+        let events: Vec<Event> =
+            events.into_iter().map(|event| Event { lane: i32::from(event.key % 3), ..event }).collect();
+        for (name, steps) in jobs() {
+            let [whole, pieces] = compare(&steps, true, &events, &course);
+            prop_assert_eq!(whole, pieces, "{}", name);
+        }
+    }
+
+    #[test]
+    fn where_lanes_meet_rows_are_the_same_in_the_same_order(events in events(), course in course()) {
+        for (name, steps) in jobs().into_iter().filter(|(name, _)| !["sliding", "with each record", "updates of few", "updates of sessions"].contains(name)) {
+            let [whole, pieces] = compare(&steps, false, &events, &course);
+            prop_assert_eq!(whole, pieces, "{}", name);
+        }
+    }
+}
+
+#[test]
+fn no_piece_is_larger_than_it_may_be() {
+    let events: Vec<Event> = (0..200).map(|key| Event { lane: 0, key, time_ms: 5 }).collect();
+    let course = Course { cuts: vec![200], piece_rows: 7, between: vec![Between::Nothing] };
+    for (name, steps) in jobs() {
+        if name == "updates of sessions" {
+            continue;
+        }
+        let spec = spec(&steps, true, course.piece_rows);
+        let (rows, _, largest) = Driver::new(&spec).run(&events, &course);
+        let expected = if name == "a filter behind" || name == "cumulate" { largest } else { 7 };
+        assert_eq!(largest, expected, "{name}: {} rows", rows.len());
+        assert!(largest <= 7, "{name}");
+    }
+}
