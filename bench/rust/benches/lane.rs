@@ -133,6 +133,7 @@ fn run(pipeline: &mut Pipeline, pieces: &[RawBatch]) -> Vec<OutputBatch> {
         outputs.extend(pipeline.push(slice::from_ref(piece), START_MS).expect("a push"));
     }
     outputs.extend(pipeline.end().expect("an end"));
+    outputs.extend(pipeline.drain().expect("the rest"));
     outputs
 }
 

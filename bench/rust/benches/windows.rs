@@ -174,7 +174,7 @@ fn dedupe_round() -> [Added; 2] {
     let (mut times, mut events, mut filled) = ([Duration::ZERO; 3], 0, None);
     for piece in jobs[0].clicks.pieces() {
         for ((pipeline, epoch), time) in pipelines.iter_mut().zip(&mut times) {
-            *time += epoch.push(pipeline, slice::from_ref(&piece)).1;
+            *time += epoch.push(pipeline, slice::from_ref(&piece), drop);
         }
         events += piece.len() as u64;
         if filled.is_none() && events >= DEDUPE_FILL {
@@ -229,7 +229,7 @@ fn measure_memory(name: &str) {
     let mut epoch = Epoch::default();
     let before = resident("VmRSS");
     for piece in job.clicks.pieces() {
-        epoch.push(&mut pipeline, slice::from_ref(&piece));
+        epoch.push(&mut pipeline, slice::from_ref(&piece), drop);
     }
     pipeline.seal().expect("a seal");
     pipeline.committed();

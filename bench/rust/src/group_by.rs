@@ -100,6 +100,7 @@ impl GroupBy {
             }
         }
         outputs.extend(pipeline.end().expect("an end"));
+        outputs.extend(pipeline.drain().expect("the rest"));
         let end = [ClockId::Monotonic, ClockId::ProcessCPUTime].map(now);
         let taken = Taken { wall: end[0].saturating_sub(start[0]), cpu: end[1].saturating_sub(start[1]) };
         (outputs.into_iter().map(rows).collect(), taken)

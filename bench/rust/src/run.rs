@@ -68,7 +68,7 @@ pub fn run(
     mut output: impl FnMut(&RecordBatch),
 ) -> Run {
     let (mut run, mut epoch) = (Run::default(), Epoch::default());
-    let mut take = |run: &mut Run, outputs: Vec<OutputBatch>| {
+    let mut take = |outputs: Vec<OutputBatch>| {
         for OutputBatch { kind, batch, .. } in outputs {
             assert_eq!(kind, OutputKind::Result, "records left before the end: {:?}", batch.slice(0, 1));
             run.rows += batch.num_rows() as u64;
@@ -76,15 +76,29 @@ pub fn run(
         }
     };
     for pieces in pushes {
-        let (outputs, taken) = epoch.push(&mut pipeline, &pieces);
-        run.counting += taken;
-        take(&mut run, outputs);
+        run.counting += epoch.push(&mut pipeline, &pieces, &mut take);
     }
-    let start = CpuTime.start();
-    let outputs = pipeline.end().expect("an end");
-    run.ending = CpuTime.end(start);
-    take(&mut run, outputs);
+    run.ending = until_all_have_left(&mut pipeline, |pipeline| pipeline.end().expect("an end"), &mut take);
     run
+}
+
+/// Processor time of what `begin` begins, until all of its rows have left; `take` has them, piece by piece.
+fn until_all_have_left(
+    pipeline: &mut Pipeline,
+    begin: impl FnOnce(&mut Pipeline) -> Vec<OutputBatch>,
+    take: &mut impl FnMut(Vec<OutputBatch>),
+) -> Duration {
+    let start = CpuTime.start();
+    let outputs = begin(pipeline);
+    let mut taken = CpuTime.end(start);
+    take(outputs);
+    while pipeline.has_more() {
+        let start = CpuTime.start();
+        let outputs = pipeline.go_on().expect("a piece");
+        taken += CpuTime.end(start);
+        take(outputs);
+    }
+    taken
 }
 
 /// Pushes, with a seal and a commit after every epoch.
@@ -95,24 +109,27 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    /// Pushes `pieces`, one of each input; gives what comes out and the processor time it took.
+    /// Pushes `pieces`, one of each input; gives the processor time it took. `take` has what comes out.
     ///
     /// # Panics
     ///
     /// When the engine gives an error.
-    pub fn push(&mut self, pipeline: &mut Pipeline, pieces: &[RawBatch]) -> (Vec<OutputBatch>, Duration) {
+    pub fn push(
+        &mut self,
+        pipeline: &mut Pipeline,
+        pieces: &[RawBatch],
+        mut take: impl FnMut(Vec<OutputBatch>),
+    ) -> Duration {
         self.events += pieces[0].len() as u64;
-        let is_over = self.events >= EPOCH_EVENTS;
-        let start = CpuTime.start();
-        let mut outputs = pipeline.push(pieces, 0).expect("a push");
-        if is_over {
-            outputs.extend(pipeline.seal().expect("a seal").outputs);
-            pipeline.committed();
-        }
-        let taken = CpuTime.end(start);
-        if is_over {
+        let mut taken = until_all_have_left(pipeline, |pipeline| pipeline.push(pieces, 0).expect("a push"), &mut take);
+        if self.events >= EPOCH_EVENTS {
             self.events = 0;
+            let start = CpuTime.start();
+            let outputs = pipeline.seal().expect("a seal").outputs;
+            pipeline.committed();
+            taken += CpuTime.end(start);
+            take(outputs);
         }
-        (outputs, taken)
+        taken
     }
 }
