@@ -1,9 +1,9 @@
 //! When to look at which session: entries by time, in stretches of it.
 //!
 //! `session/mod.rs` puts an entry in for every session and takes out those that are due. Most entries are put in, and
-//! taken out with all others of their stretch, without being sorted; only the stretch that the clock is in is. An entry
-//! is never taken back: the session tells whether it is still meant. Invariant: entries leave in no order, all that
-//! are due and no other.
+//! taken out with all others of their stretch, without being sorted; only the stretch that the clock is in is, once. An
+//! entry is never taken back: the session tells whether it is still meant. Invariant: entries leave in no order, all
+//! that are due and no other.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -25,8 +25,10 @@ pub struct Due {
     width_ms: i64,
     /// Stretches by number, those of `near` excepted.
     far: BTreeMap<i64, Stretch>,
-    /// Entries of the stretches before number `far_from`.
-    near: BinaryHeap<Reverse<Entry>>,
+    /// Entries of the stretches before number `far_from`: those of the last one, the latest first,
+    near: Vec<Entry>,
+    /// and those put in since the clock came there.
+    behind: BinaryHeap<Reverse<Entry>>,
     far_from: i64,
     len: usize,
 }
@@ -34,8 +36,8 @@ pub struct Due {
 impl Due {
     /// No entries. `width_ms` is some fraction of the time that entries are ahead.
     pub fn new(width_ms: i64) -> Self {
-        let far_from = i64::MIN;
-        Self { width_ms: width_ms.max(1), far: BTreeMap::new(), near: BinaryHeap::new(), far_from, len: 0 }
+        let (far, near, behind, far_from) = (BTreeMap::new(), Vec::new(), BinaryHeap::new(), i64::MIN);
+        Self { width_ms: width_ms.max(1), far, near, behind, far_from, len: 0 }
     }
 
     /// Looks at session `id` when the clock is at `due_ms`.
@@ -43,7 +45,7 @@ impl Due {
         self.len += 1;
         let number = due_ms.div_euclid(self.width_ms);
         if number < self.far_from {
-            return self.near.push(Reverse((due_ms, id)));
+            return self.behind.push(Reverse((due_ms, id)));
         }
         let stretch = self.far.entry(number).or_insert(Stretch { first_ms: due_ms, entries: Vec::new() });
         stretch.first_ms = stretch.first_ms.min(due_ms);
@@ -52,8 +54,10 @@ impl Due {
 
     /// The time of the first entry.
     pub fn first_ms(&self) -> Option<i64> {
-        let near = self.near.peek().map(|Reverse((due_ms, _))| *due_ms);
-        near.or_else(|| self.far.first_key_value().map(|(_, stretch)| stretch.first_ms))
+        let near = self.near.last().copied();
+        let first = near.into_iter().chain(self.behind.peek().map(|Reverse(entry)| *entry)).min();
+        let far = || self.far.first_key_value().map(|(_, stretch)| stretch.first_ms);
+        first.map(|(due_ms, _)| due_ms).or_else(far)
     }
 
     /// Takes out the entries that are due at `clock_ms`.
@@ -66,12 +70,16 @@ impl Due {
             if number < now {
                 due.extend(stretch.entries);
             } else {
-                self.near.extend(stretch.entries.into_iter().map(Reverse));
+                due.append(&mut self.near);
+                self.near = stretch.entries;
+                self.near.sort_unstable_by(|left, right| right.cmp(left));
             }
         }
-        while let Some(Reverse(entry)) = self.near.peek().filter(|Reverse((due_ms, _))| *due_ms <= clock_ms) {
+        let first_due = self.near.partition_point(|(due_ms, _)| *due_ms > clock_ms);
+        due.extend(self.near.drain(first_due..));
+        while let Some(Reverse(entry)) = self.behind.peek().filter(|Reverse((due_ms, _))| *due_ms <= clock_ms) {
             due.push(*entry);
-            self.near.pop();
+            self.behind.pop();
         }
         self.len -= due.len();
         due

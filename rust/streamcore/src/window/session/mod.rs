@@ -47,7 +47,7 @@ fn linked_in(gaps: Gaps, slots: &SessionSlots, slot: u32, session: &Session) -> 
 const BUCKET: BucketKey = BucketKey { time: 0, since: 0 };
 
 /// Stretches of the time between an event and the end of its session, for `due.rs`.
-const STRETCHES: i64 = 8;
+const STRETCHES: i64 = 64;
 
 /// A session that is over, with its key.
 #[derive(Debug, Clone)]

@@ -20,9 +20,12 @@ pub fn slots_by_key<S: Slots>(table: &StateTable<S>, keys: Option<&BTreeSet<Vec<
         head[..len].copy_from_slice(&rest[..len]);
         (u64::from_be_bytes(head), slot)
     };
-    // Most keys differ in the first bytes behind those that all share: few are read a second time.
     let mut slots: Vec<(u64, u32)> = (0..table.len() as u32).map(head).collect();
-    slots.sort_unstable_by(|left, right| left.0.cmp(&right.0).then_with(|| table.key(left.1).cmp(table.key(right.1))));
+    slots.sort_unstable_by_key(|(head, _)| *head);
+    // Most keys differ in the first bytes behind those that all share: few are read a second time.
+    for alike in slots.chunk_by_mut(|left, right| left.0 == right.0).filter(|alike| alike.len() > 1) {
+        alike.sort_unstable_by(|left, right| table.key(left.1).cmp(table.key(right.1)));
+    }
     slots.into_iter().map(|(_, slot)| slot).collect()
 }
 
