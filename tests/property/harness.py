@@ -21,6 +21,9 @@ from tests.property.model import Delete, Event, Garbage, Job, Record, Row, Steps
 DAY_MS = 86_400_000
 LANES_PER_INPUT = 1 << 24
 
+LIMITS = {"piece_rows": 3}
+"""Rows that leave at once: so few that most windows leave in several pieces, with commits and restarts between them."""
+
 Action = Literal["push", "commit", "restart", "rollback"]
 
 LEDGER_CLASSES = ("applied", "filtered", "duplicate", "late", "future", "rejected", "tombstone")
@@ -64,7 +67,7 @@ def describe(
         }
     )
     source = _source(job.out_of_orderness, job, "key" if job.keyed else None)
-    return json.dumps({"source": source, "steps": steps, "combine": combine}).encode()
+    return json.dumps({"source": source, "steps": steps, "combine": combine, "limits": LIMITS}).encode()
 
 
 def _steps(steps: Steps) -> list[dict[str, Any]]:
@@ -114,7 +117,7 @@ def describe_join(job: JoinJob) -> bytes:
         return _source(side.out_of_orderness, side, "key" if job.is_table and side is job.right else None)
 
     other = {"name": "other", "source": source(job.right), "steps": _steps(job.right)}
-    return json.dumps({"source": source(job.left), "inputs": [other], "steps": steps}).encode()
+    return json.dumps({"source": source(job.left), "inputs": [other], "steps": steps, "limits": LIMITS}).encode()
 
 
 def _join_kind(job: JoinJob) -> dict[str, Any]:
@@ -212,7 +215,7 @@ class _Driver:
             self._act(step.action)
         while self._position < len(self._records):
             self._push(len(self._records))
-        self._pending += self._pipeline.end()
+        self._pending += [*self._pipeline.end(), *self._pipeline.settle()]
         self._commit()
         self._outcome.ledgers = self._pipeline.ledger()
         return self._outcome

@@ -7,20 +7,21 @@
 mod buckets;
 mod chunks;
 mod index;
+mod touched;
 
 pub use buckets::{BucketKey, Buckets};
 pub(crate) use chunks::Chunks;
 
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
-use crate::prefetch::prefetch;
 use crate::room::Usage;
 use chunks::Keys;
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use index::Index;
 use std::hash::BuildHasher;
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use touched::Touched;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// The values of a table, one slot a key, slots numbered from 0 in order of first appearance.
 ///
@@ -85,12 +86,13 @@ impl Slots for NoValue {
     }
 }
 
-/// One change to take back: the slot, where its mark ends, and its row's digest before.
+/// One change to take back: the slot, where its mark ends, and the digest of its key, which lies where nobody looks
+/// again before the epoch ends.
 #[derive(Debug, Clone, Copy)]
 struct Undo {
     slot: u32,
     mark_end: usize,
-    digest: u64,
+    key_digest: u64,
 }
 
 /// Keys with slots.
@@ -100,27 +102,26 @@ pub struct StateTable<S> {
     index: Index,
     /// Key of each slot.
     keys: Keys,
-    /// Epoch in which each slot was last marked or made.
-    touched: Chunks<u32>,
+    /// The older slots changed since the last commit.
+    touched: Touched,
     /// Value of each slot.
     slots: S,
-    /// Current epoch, grows with each commit.
-    epoch: u32,
     /// Slots that existed at the last commit.
     committed_len: usize,
     /// Marks of the older slots changed since.
     undo: Chunks<Undo>,
     marks: Vec<u8>,
-    /// Digest as of the last seal, and as of the last commit.
+    /// Digest as of the last seal, as of the last commit, and that without the rows changed since.
     digest: u64,
     committed_digest: u64,
+    kept_digest: u64,
     /// What [`Buckets`] has counted of this table.
     counted: Usage,
 }
 
-/// What a key takes in a table beside itself and its values, bytes at most: where it ends, its epoch, and a place in the
+/// What a key takes in a table beside itself and its values, bytes at most: where it ends, a bit, and a place in the
 /// index, which is 3/8 to 3/4 full.
-pub const SLOT_BYTES: u64 = 4 + 4 + 22;
+pub const SLOT_BYTES: u64 = 4 + 1 + 22;
 
 /// Vacant slots of a table beyond which, when they are the majority, a commit reclaims them.
 const VACANT_MAX: usize = 1024;
@@ -142,14 +143,14 @@ impl<S: Slots> StateTable<S> {
         Self {
             index: Index::default(),
             keys: Keys::default(),
-            touched: Chunks::default(),
+            touched: Touched::default(),
             slots,
-            epoch: 1,
             committed_len: 0,
             undo: Chunks::default(),
             marks: Vec::new(),
             digest: 0,
             committed_digest: 0,
+            kept_digest: 0,
             counted: Usage::default(),
         }
     }
@@ -263,7 +264,6 @@ impl<S: Slots> StateTable<S> {
     #[inline]
     fn prefetch(&self, slot: u32) {
         self.keys.prefetch_bounds(slot as usize);
-        prefetch(&self.touched[slot as usize]);
         self.slots.prefetch(slot);
     }
 
@@ -271,7 +271,6 @@ impl<S: Slots> StateTable<S> {
     pub fn insert_new(&mut self, hash: u64, key: &[u8]) -> u32 {
         let slot = self.keys.len() as u32;
         self.keys.push(key);
-        self.touched.push(self.epoch);
         self.slots.push_empty();
         self.index.insert(hash, slot);
         slot
@@ -280,15 +279,16 @@ impl<S: Slots> StateTable<S> {
     /// Marks `slot` before its first change in this epoch.
     #[inline]
     pub fn touch(&mut self, slot: u32) {
-        if self.touched[slot as usize] != self.epoch {
+        if (slot as usize) < self.committed_len && self.touched.add(slot) {
             self.mark(slot);
         }
     }
 
     fn mark(&mut self, slot: u32) {
-        *self.touched.get_mut(slot as usize) = self.epoch;
         self.slots.mark(slot, &mut self.marks);
-        self.undo.push(Undo { slot, mark_end: self.marks.len(), digest: self.row_digest(slot) });
+        let key_digest = xxh3_64(self.key(slot));
+        self.kept_digest = self.kept_digest.wrapping_sub(self.row_digest(slot, key_digest));
+        self.undo.push(Undo { slot, mark_end: self.marks.len(), key_digest });
     }
 
     /// Slots changed or made since the last commit.
@@ -297,25 +297,26 @@ impl<S: Slots> StateTable<S> {
         self.undo.iter().map(|undo| undo.slot).chain(new)
     }
 
-    /// Digest of a key and its value; 0 for a key that counts as absent.
-    fn row_digest(&self, slot: u32) -> u64 {
-        if self.slots.is_vacant(slot) { 0 } else { xxh3_64_with_seed(self.key(slot), self.slots.digest(slot)) }
+    /// Digest of a key, given its own, and its value; 0 for a key that counts as absent.
+    fn row_digest(&self, slot: u32, key_digest: u64) -> u64 {
+        if self.slots.is_vacant(slot) {
+            0
+        } else {
+            xxh3_64_with_seed(&self.slots.digest(slot).to_le_bytes(), key_digest)
+        }
     }
 
     /// Brings the digest up to date.
     pub fn seal(&mut self) -> u64 {
-        let mut digest = self.committed_digest;
+        let mut digest = self.kept_digest;
         for (at, undo) in self.undo.iter().enumerate() {
             if let Some(ahead) = self.undo.get(at + GROUP) {
-                self.prefetch(ahead.slot);
+                self.slots.prefetch(ahead.slot);
             }
-            if let Some(ahead) = self.undo.get(at + GROUP / 2) {
-                self.keys.prefetch(ahead.slot as usize);
-            }
-            digest = digest.wrapping_sub(undo.digest).wrapping_add(self.row_digest(undo.slot));
+            digest = digest.wrapping_add(self.row_digest(undo.slot, undo.key_digest));
         }
         for slot in self.committed_len as u32..self.len() as u32 {
-            digest = digest.wrapping_add(self.row_digest(slot));
+            digest = digest.wrapping_add(self.row_digest(slot, xxh3_64(self.key(slot))));
         }
         self.digest = digest;
         digest
@@ -324,11 +325,11 @@ impl<S: Slots> StateTable<S> {
     /// Everything since the last commit is kept for good.
     pub fn commit(&mut self) {
         self.slots.commit();
+        self.touched.clear(self.undo.iter().map(|undo| undo.slot), self.undo.len());
         // Not cleared: a long epoch's memory would stay.
         (self.undo, self.marks) = (Chunks::default(), Vec::new());
         self.committed_len = self.len();
-        self.committed_digest = self.digest;
-        self.epoch = self.epoch.wrapping_add(1);
+        (self.committed_digest, self.kept_digest) = (self.digest, self.digest);
     }
 
     /// Everything since the last commit is taken back.
@@ -337,9 +338,9 @@ impl<S: Slots> StateTable<S> {
             self.index.remove(key_hash(self.keys.get(slot)), slot as u32);
         }
         self.keys.truncate(self.committed_len);
-        self.touched.truncate(self.committed_len);
         self.slots.rollback();
         self.slots.truncate(self.committed_len);
+        self.touched.clear(self.undo.iter().map(|undo| undo.slot), self.undo.len());
         let undone = std::mem::take(&mut self.undo);
         let marks = std::mem::take(&mut self.marks);
         let mut start = 0;
@@ -347,8 +348,7 @@ impl<S: Slots> StateTable<S> {
             self.slots.restore(undo.slot, &mut Reader::new(&marks[start..undo.mark_end]));
             start = undo.mark_end;
         }
-        self.digest = self.committed_digest;
-        self.epoch = self.epoch.wrapping_add(1);
+        (self.digest, self.kept_digest) = (self.committed_digest, self.committed_digest);
     }
 
     /// What it holds; every slot counts as an entry.

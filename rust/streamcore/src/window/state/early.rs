@@ -172,7 +172,8 @@ impl AlignedWindows {
             windows.extend(later.map(|keys| (name, keys)));
             if out.is_full() && !windows.is_empty() {
                 let next = windows.first_key_value().map_or(name, |(name, _)| *name);
-                self.cursor = Some(Cursor { is_early: true, name: next, key: last.filter(|_| !is_done) });
+                let until_ms = self.fired_ms;
+                self.cursor = Some(Cursor { is_early: true, until_ms, name: next, key: last.filter(|_| !is_done) });
                 self.changing = Some(windows);
                 return Ok(false);
             }

@@ -20,6 +20,8 @@ use std::collections::BTreeSet;
 pub(super) struct Cursor {
     /// Whether they leave early, not for good.
     pub is_early: bool,
+    /// The watermark they leave at.
+    pub until_ms: i64,
     /// The windows before this one have left,
     pub name: i64,
     /// and of it the rows up to this key; without it none.
@@ -29,8 +31,9 @@ pub(super) struct Cursor {
 impl Cursor {
     /// Appends `cursor`.
     pub fn encode(cursor: Option<&Self>, out: &mut Vec<u8>) {
-        let Some(Self { is_early, name, key }) = cursor else { return out.put_u8(0) };
+        let Some(Self { is_early, until_ms, name, key }) = cursor else { return out.put_u8(0) };
         out.put_u8(1 + u8::from(*is_early) + 2 * u8::from(key.is_some()));
+        out.put_i64(*until_ms);
         out.put_i64(*name);
         key.iter().for_each(|key| out.put_bytes(key));
     }
@@ -42,9 +45,9 @@ impl Cursor {
             flags @ 1..=4 => flags - 1,
             _ => return Err(Error::state("saved windows stand where none can; the state was overwritten")),
         };
-        let name = saved.i64()?;
+        let (until_ms, name) = (saved.i64()?, saved.i64()?);
         let key = if flags & 2 != 0 { Some(saved.bytes()?.to_vec()) } else { None };
-        Ok(Some(Self { is_early: flags & 1 != 0, name, key }))
+        Ok(Some(Self { is_early: flags & 1 != 0, until_ms, name, key }))
     }
 }
 
@@ -66,7 +69,7 @@ impl AlignedWindows {
         let early = self.early_at(watermark_ms);
         if self.next_fire_ms.is_some_and(|next| next <= watermark_ms) {
             let (names, from) = (self.unfired(watermark_ms), self.cursor.take());
-            self.cursor = self.leave_all(names, from, out)?;
+            self.cursor = self.leave_all(names, from, watermark_ms, out)?;
             if self.cursor.is_some() {
                 return Ok(false);
             }
@@ -84,7 +87,7 @@ impl AlignedWindows {
     /// See [`crate::window::Windows::fire_at_end`].
     pub fn fire_at_end(&mut self, out: &mut ResultRows) -> Result<bool> {
         let (names, from) = (self.unfired(i64::MAX), self.ending.take());
-        self.ending = self.leave_all(names, from, out)?;
+        self.ending = self.leave_all(names, from, i64::MAX, out)?;
         if self.ending.is_some() {
             return Ok(false);
         }
@@ -109,13 +112,14 @@ impl AlignedWindows {
 
     /// Whether rows of the window called `name` have left for good, or are about to.
     pub(super) fn leaves(&self, name: i64) -> bool {
-        self.has_left(name) || self.cursor.as_ref().is_some_and(|cursor| !cursor.is_early && name == cursor.name)
+        let until_ms = self.cursor.as_ref().map_or(i64::MIN, |cursor| cursor.until_ms);
+        self.windows.over_at(name) <= self.fired_ms.max(until_ms)
     }
 
-    /// Whether the row of `key` has left for good of the window called `name`, which leaves.
+    /// Whether the row of `key` of the window called `name` has left for good.
     pub(super) fn has_left_of(&self, name: i64, key: &[u8]) -> bool {
         let up_to = self.cursor.as_ref().filter(|cursor| !cursor.is_early && name == cursor.name);
-        up_to.is_none_or(|cursor| cursor.key.as_deref().is_some_and(|last| key <= last))
+        self.has_left(name) || up_to.is_some_and(|cursor| cursor.key.as_deref().is_some_and(|last| key <= last))
     }
 
     /// Appends the last rows of the windows called `names`, behind those up to `from`; gives where it stopped.
@@ -123,6 +127,7 @@ impl AlignedWindows {
         &mut self,
         names: BTreeSet<i64>,
         from: Option<Cursor>,
+        until_ms: i64,
         out: &mut ResultRows,
     ) -> Result<Option<Cursor>> {
         let first = from.as_ref().map_or(i64::MIN, |cursor| cursor.name);
@@ -132,7 +137,7 @@ impl AlignedWindows {
                 Some(leaving) => leaving,
                 None => self.begin(name, key.take().filter(|_| name == first)),
             };
-            let stopped = self.leave(&mut leaving, out)?;
+            let stopped = self.leave(&mut leaving, until_ms, out)?;
             if stopped.is_some() {
                 self.leaving = Some(leaving);
                 return Ok(stopped);
@@ -156,8 +161,8 @@ impl AlignedWindows {
         Leaving { name, merged, slots, next }
     }
 
-    /// Appends the next rows of `leaving`; gives the key of the last one if there are more.
-    fn leave(&mut self, leaving: &mut Leaving, out: &mut ResultRows) -> Result<Option<Cursor>> {
+    /// Appends the next rows of `leaving`; gives where it stopped if there are more.
+    fn leave(&mut self, leaving: &mut Leaving, until_ms: i64, out: &mut ResultRows) -> Result<Option<Cursor>> {
         let (name, slots) = (leaving.name, &leaving.slots);
         let tables = match &leaving.merged {
             Some(merged) => vec![merged],
@@ -174,7 +179,7 @@ impl AlignedWindows {
             leaving.next += 1;
         }
         let key = leaving.next.checked_sub(1).map(|last| table.key(slots[last]).to_vec());
-        Ok((leaving.next < slots.len()).then_some(Cursor { is_early: false, name, key }))
+        Ok((leaving.next < slots.len()).then_some(Cursor { is_early: false, until_ms, name, key }))
     }
 
     /// Appends the rows of `keys` of the window called `name`, in key order, whether or not there is room.
