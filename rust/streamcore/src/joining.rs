@@ -55,12 +55,12 @@ impl Joining {
         (joined.into_batches().into_iter().map(|batch| fired(step, batch)).collect(), more)
     }
 
-    /// What is left at the end of the input; nothing changes.
-    #[must_use]
-    pub fn end(&self, step: &JoinStep) -> Vec<Fired> {
+    /// What is left at the end of the input; nothing else changes. Gives it, and whether there is more: then it goes on
+    /// there when it is called again.
+    pub fn end(&mut self, step: &JoinStep) -> (Vec<Fired>, bool) {
         let mut joined = Joined::default();
-        self.join.end(&mut joined);
-        joined.into_batches().into_iter().map(|batch| fired(step, batch)).collect()
+        let more = self.join.end(ROWS_AT_ONCE, &mut joined);
+        (joined.into_batches().into_iter().map(|batch| fired(step, batch)).collect(), more)
     }
 
     /// The time up to which everything has left, ms.

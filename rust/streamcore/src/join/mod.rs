@@ -7,6 +7,7 @@
 //! Invariant: the rows that leave, and their order, are those of the join of all rows that were not late, however the
 //! inputs are cut into batches and interleaved. Only the lookup in a table without versions is in order of arrival.
 
+mod firing;
 mod joined;
 mod keys;
 mod matching;
@@ -24,9 +25,10 @@ use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::room::Usage;
 use crate::state::key_hash;
+use firing::{Cursor, Ending};
 pub use joined::{Joined, JoinedBatch};
 use keys::{Entry, Keys};
-use matching::Due;
+use matching::Moment;
 use pending::Pending;
 pub use plan::{JoinKind, JoinPlan, JoinType, Side};
 pub use room::JoinRoom;
@@ -35,7 +37,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Version of the saved bytes.
-const SAVED_VERSION: u8 = 1;
+const SAVED_VERSION: u8 = 2;
 
 /// Rows whose keys are fetched together: enough for the misses of the cache to overlap.
 const FETCHED_AT_ONCE: usize = 64;
@@ -100,8 +102,14 @@ pub struct Join {
     departed: [VecDeque<Entry>; 2],
     /// Everything up to this time has left, ms; never falls.
     clock_ms: i64,
-    /// `clock_ms` at the last commit.
-    committed_ms: i64,
+    /// The moment after it, if some of its rows have left.
+    cursor: Option<Cursor>,
+    /// `clock_ms` and `cursor` at the last commit.
+    committed: (i64, Option<Cursor>),
+    /// The moment of `cursor`, unless it must be lined up anew; its rows are none of `pending` then.
+    moment: Option<Moment>,
+    /// What of the end of the input has been given.
+    ending: Ending,
 }
 
 impl Join {
@@ -114,7 +122,10 @@ impl Join {
             pending: Default::default(),
             departed: Default::default(),
             clock_ms: i64::MIN,
-            committed_ms: i64::MIN,
+            cursor: None,
+            committed: (i64::MIN, None),
+            moment: None,
+            ending: Ending::default(),
             plan: plan.clone(),
         }
     }
@@ -187,12 +198,14 @@ impl Join {
     /// was idle.
     fn own_clock_ms(&self, side: Side, arrivals: &Arrivals<'_>, row: u32) -> i64 {
         let relied_on = self.plan.margin_ms(side).saturating_add(self.plan.allowed_lateness_ms);
-        let relied_on_ms = if self.clock_ms == i64::MIN { i64::MIN } else { self.clock_ms.saturating_add(relied_on) };
+        let clock_ms = self.cursor.map_or(self.clock_ms, |cursor| cursor.time_ms);
+        let relied_on_ms = if clock_ms == i64::MIN { i64::MIN } else { clock_ms.saturating_add(relied_on) };
         arrivals.watermarks_ms[row as usize].max(relied_on_ms)
     }
 
     /// Adds rows whose time has not come.
     fn add(&mut self, side: Side, columns: &[Column], rows: &[u32], heads: &[Head]) {
+        self.ending = Ending::default();
         let (keys, pending) = (&mut self.keys, &mut self.pending[side as usize]);
         self.rows[side as usize].append(columns, rows, heads, |id, head| {
             let entry = Entry::new(&head, id);
@@ -201,138 +214,23 @@ impl Join {
         });
     }
 
-    /// Lets everything leave that both watermarks have passed; an idle input's is [`i64::MAX`]. After `rows_max` rows
-    /// of this call it stops at the next moment of event time: true when it did, and must be called again.
-    pub fn fire(&mut self, left_ms: i64, right_ms: i64, rows_max: usize, out: &mut Joined) -> bool {
-        if !self.plan.waits() {
-            return false;
-        }
-        let until_ms = self.known_until_ms(left_ms, right_ms);
-        let (mut superseded, before, mut more) = (Vec::new(), out.len(), false);
-        let mut due = Due::default();
-        while let Some(time_ms) = self.next_ms().filter(|time_ms| *time_ms <= until_ms) {
-            if out.len() - before >= rows_max.max(1) {
-                more = true;
-                break;
-            }
-            self.pending[0].take(time_ms, &mut due.left);
-            self.pending[1].take(time_ms, &mut due.right);
-            for pair in self.matches(time_ms, &due) {
-                out.push(time_ms, pair, &self.rows);
-            }
-            self.settle(time_ms, &due, &mut superseded);
-            self.clock_ms = time_ms;
-        }
-        if !more {
-            self.clock_ms = self.clock_ms.max(until_ms);
-        }
-        out.copy(&self.rows);
-        self.free(&superseded);
-        more
-    }
-
-    /// The time up to which all rows are known.
-    fn known_until_ms(&self, left_ms: i64, right_ms: i64) -> i64 {
-        let known = |watermark_ms: i64, side| {
-            watermark_ms.saturating_sub(self.plan.allowed_lateness_ms).saturating_sub(self.plan.margin_ms(side))
-        };
-        known(left_ms, Side::Left).min(known(right_ms, Side::Right))
-    }
-
-    /// The time of the earliest row that did not leave yet.
-    fn next_ms(&self) -> Option<i64> {
-        self.pending.iter().filter_map(Pending::next_ms).min()
-    }
-
-    /// Notes how long the rows that were due are needed, and which others no longer are.
-    fn settle(&mut self, time_ms: i64, due: &Due, superseded: &mut Vec<Entry>) {
-        for (side, ids) in SIDES.into_iter().zip([&due.left, &due.right]) {
-            for id in ids {
-                let head = self.rows[side as usize].head(*id);
-                let entry = Entry::new(&head, *id);
-                if self.plan.needed_until_ms(side, time_ms, head.is_delete).is_some() {
-                    self.departed[side as usize].push_back(entry);
-                }
-                if side == Side::Right && self.looks_back() {
-                    // The one before it; those before that have gone with it.
-                    let entries = self.keys.entries(head.key, side);
-                    let place = entries.partition_point(|other| *other < entry);
-                    superseded.extend(place.checked_sub(1).map(|place| entries[place]));
-                }
-            }
-        }
-    }
-
-    /// True when of the right rows of a key only the latest counts.
-    fn looks_back(&self) -> bool {
-        matches!(self.plan.kind, JoinKind::AsOf { .. } | JoinKind::Table { .. })
-    }
-
-    /// Frees rows that nothing can need any more.
-    fn free(&mut self, superseded: &[Entry]) {
-        superseded.iter().for_each(|entry| self.free_row(Side::Right, *entry));
-        for side in SIDES {
-            while let Some(entry) = self.departed[side as usize].front().copied() {
-                self.fetch_departed(side);
-                let alive = self.rows[side as usize].is_alive(entry.id);
-                let is_delete = alive && self.rows[side as usize].head(entry.id).is_delete;
-                let until_ms = self.plan.needed_until_ms(side, entry.time_ms, is_delete);
-                if alive && until_ms.is_none_or(|until_ms| until_ms > self.clock_ms) {
-                    break;
-                }
-                self.departed[side as usize].pop_front();
-                if alive {
-                    self.free_row(side, entry);
-                }
-            }
-        }
-        self.keys.forget_new();
-    }
-
-    /// Has the keys of rows fetched that are soon the first of those that left.
-    fn fetch_departed(&self, side: Side) {
-        let key = |place: usize| {
-            let entry = self.departed[side as usize].get(place)?;
-            self.rows[side as usize].is_alive(entry.id).then(|| self.rows[side as usize].head(entry.id).key)
-        };
-        if let Some(slot) = key(16) {
-            self.keys.fetch_slot(slot);
-        }
-        if let Some(slot) = key(8) {
-            self.keys.fetch_entries(slot, side);
-        }
-    }
-
-    fn free_row(&mut self, side: Side, entry: Entry) {
-        let key = self.rows[side as usize].head(entry.id).key;
-        self.keys.remove(key, side, entry);
-        self.rows[side as usize].free(entry.id);
-    }
-
-    /// Appends what is left at the end of the input; nothing changes: a later run goes on where this one stood.
-    pub fn end(&self, out: &mut Joined) {
-        let mut due: std::collections::BTreeMap<i64, Due> = std::collections::BTreeMap::new();
-        self.pending[0].iter().for_each(|(time_ms, id)| due.entry(time_ms).or_default().left.push(id));
-        self.pending[1].iter().for_each(|(time_ms, id)| due.entry(time_ms).or_default().right.push(id));
-        for (time_ms, due) in due {
-            for pair in self.matches(time_ms, &due) {
-                out.push(time_ms, pair, &self.rows);
-            }
-        }
-        out.copy(&self.rows);
-    }
-
     /// Brings the digest up to date.
     pub fn seal(&mut self) -> u64 {
         let keys = &self.keys;
         let [left, right] = self.rows.each_mut().map(|rows| rows.seal(|slot| keys.bytes(slot)));
-        let clock = xxhash_rust::xxh3::xxh3_64(&self.clock_ms.to_le_bytes());
+        let mut clock = Vec::new();
+        clock.put_i64(self.clock_ms);
+        if let Some(cursor) = self.cursor {
+            clock.put_i64(cursor.time_ms);
+            clock.put_u64(cursor.rows);
+        }
+        let clock = xxhash_rust::xxh3::xxh3_64(&clock);
         left.rotate_left(7).wrapping_add(right).rotate_left(7).wrapping_add(clock)
     }
 
     /// Keeps the epoch.
     pub fn commit(&mut self) {
-        self.committed_ms = self.clock_ms;
+        self.committed = (self.clock_ms, self.cursor);
         self.rows.iter_mut().for_each(Rows::commit);
         if self.rows.iter().any(Rows::is_sparse) {
             self.rows = self.rows.each_ref().map(Rows::together);
@@ -343,7 +241,8 @@ impl Join {
 
     /// Takes the epoch back.
     pub fn rollback(&mut self) {
-        self.clock_ms = self.committed_ms;
+        (self.clock_ms, self.cursor) = self.committed;
+        self.ending = Ending::default();
         self.rows.iter_mut().for_each(Rows::rollback);
         self.place_all();
         self.keys.commit();
@@ -352,6 +251,8 @@ impl Join {
     /// Finds a place anew for all rows.
     fn place_all(&mut self) {
         self.keys.clear_rows();
+        self.moment = None;
+        self.ending.forget_places();
         for side in SIDES {
             let ids: Vec<RowId> = self.rows[side as usize].iter().collect();
             let (mut pending, mut departed) = (Pending::default(), Vec::new());
@@ -377,6 +278,8 @@ impl Join {
     pub fn save(&self, out: &mut Vec<u8>) {
         out.put_u8(SAVED_VERSION);
         out.put_i64(self.clock_ms);
+        out.put_varint(self.cursor.map_or(0, |cursor| cursor.rows));
+        self.cursor.iter().for_each(|cursor| out.put_i64(cursor.time_ms));
         for rows in &self.rows {
             out.put_varint(rows.len());
             rows.iter().for_each(|id| rows.encode(id, self.keys.bytes(rows.head(id).key), out));
@@ -386,15 +289,21 @@ impl Join {
     /// Reads what `save` wrote, into a new join of the same plan; the result counts as committed.
     pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
         let version = saved.u8()?;
-        if version != SAVED_VERSION {
+        if !(1..=SAVED_VERSION).contains(&version) {
             let message = format!("the saved join has version {version}, this program reads {SAVED_VERSION}");
             return Err(Error::state(format!("{message}; run it with the program that saved it, or newer")));
         }
         self.clock_ms = saved.i64()?;
+        // The first version knew none.
+        let rows = if version == 1 { 0 } else { saved.varint()? };
+        self.cursor = if rows == 0 { None } else { Some(Cursor { time_ms: saved.i64()?, rows }) };
         for side in SIDES {
             self.load_rows(side, saved)?;
         }
         self.place_all();
+        if self.cursor.is_some_and(|cursor| self.next_ms() != Some(cursor.time_ms)) {
+            return Err(Error::state("a saved join stands at a time at which it has no rows; it was overwritten"));
+        }
         self.seal();
         self.commit();
         Ok(())
@@ -452,12 +361,13 @@ impl Join {
     pub fn usage(&self) -> Usage {
         let departed: usize = self.departed.iter().map(VecDeque::capacity).sum();
         let waiting = self.pending.iter().map(Pending::byte_len).sum::<usize>() + departed * size_of::<Entry>();
+        let moment = self.moment.as_ref().map_or(0, Moment::byte_len);
         let freed: usize = self.rows.iter().map(Rows::freed_len).sum();
         let bytes = self.rows.iter().map(Rows::byte_len).sum::<usize>() + self.keys.byte_len();
         Usage {
             entries: self.buffered().iter().sum(),
             key_bytes: self.keys.key_bytes() as u64,
-            bytes: (bytes - freed + waiting) as u64,
+            bytes: (bytes - freed + waiting + moment) as u64,
             undo_bytes: freed as u64,
         }
     }

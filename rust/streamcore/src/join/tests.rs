@@ -1,6 +1,7 @@
 //! Joins against naive models that hold everything and look at every pair.
 
 mod model;
+mod pieces;
 mod undo;
 
 use super::*;
@@ -36,6 +37,13 @@ impl Driver {
 
     /// Pushes rows of one side, and lets leave what can.
     fn push(&mut self, side: Side, rows: &[Row], out: &mut Vec<Out>) -> Outcomes {
+        let outcomes = self.apply(side, rows, out);
+        while self.fire(3, out) {}
+        outcomes
+    }
+
+    /// Pushes rows of one side.
+    fn apply(&mut self, side: Side, rows: &[Row], out: &mut Vec<Out>) -> Outcomes {
         let (mut joined, mut watermarks_ms) = (Joined::default(), Vec::new());
         let clock = &mut self.clocks[side as usize];
         for row in rows {
@@ -58,16 +66,49 @@ impl Driver {
             offsets: &rows.iter().map(|row| row.number).collect::<Vec<_>>(),
         };
         let outcomes = self.join.apply(side, &arrivals, &mut joined);
-        while self.join.fire(self.clocks[0], self.clocks[1], 3, &mut joined) {}
         read(joined, out);
         outcomes
     }
 
-    fn end(&self, out: &mut Vec<Out>) {
+    /// Lets at most `rows_max` rows leave.
+    fn fire(&mut self, rows_max: usize, out: &mut Vec<Out>) -> bool {
         let mut joined = Joined::default();
-        self.join.end(&mut joined);
+        let more = self.join.fire(self.clocks[0], self.clocks[1], rows_max, &mut joined);
+        assert!(joined.len() <= rows_max);
         read(joined, out);
+        more
     }
+
+    /// Gives what is left at the end of the input.
+    fn end(&mut self, out: &mut Vec<Out>) {
+        while self.end_piece(4, out) {}
+    }
+
+    /// Gives at most `rows_max` rows of it.
+    fn end_piece(&mut self, rows_max: usize, out: &mut Vec<Out>) -> bool {
+        let mut joined = Joined::default();
+        let more = self.join.end(rows_max, &mut joined);
+        assert!(joined.len() <= rows_max);
+        read(joined, out);
+        more
+    }
+}
+
+/// The state as bytes, and what `seal` says of it.
+fn state(driver: &mut Driver) -> (Vec<u8>, u64) {
+    let digest = driver.join.seal();
+    let mut saved = Vec::new();
+    driver.join.save(&mut saved);
+    (saved, digest)
+}
+
+fn restored(driver: &Driver, saved: &[u8]) -> Driver {
+    let plan = &driver.join.plan;
+    let mut join = Join::new(plan);
+    let mut reader = Reader::new(saved);
+    join.load(&mut reader).unwrap();
+    reader.finish().unwrap();
+    Driver { join, clocks: driver.clocks, out_of_orderness_ms: driver.out_of_orderness_ms }
 }
 
 fn text(number: i64) -> String {

@@ -122,7 +122,11 @@ impl Pipeline {
     fn end_meeting(&mut self, rows: Option<&mut ResultRows>, output: &mut StageOutput) -> Result<bool> {
         let (stages, plans) = (&mut self.stages, &self.plan.stages);
         if let (Some(step), Some(joining)) = (&self.plan.join, &mut self.joining) {
-            return stages.end(plans, || Ok((joining.end(step), true)), output);
+            let fire = || {
+                let (fired, more) = joining.end(step);
+                Ok((fired, !more))
+            };
+            return stages.end(plans, fire, output);
         }
         let (Some(combine), Some(rows)) = (&mut self.combine, rows) else { return Ok(true) };
         if stages.is_empty() {
