@@ -14,20 +14,19 @@ use crate::plan::{JoinStep, JoinedColumn};
 use crate::room::Usage;
 use crate::stage::Fired;
 
-/// Joined rows between two looks at what else is to do: a bound on the memory they take.
-const ROWS_AT_ONCE: usize = 64 << 10;
-
 /// State of the join.
 #[derive(Debug)]
 pub struct Joining {
     join: Join,
+    /// Joined rows that leave at once.
+    piece_rows: usize,
 }
 
 impl Joining {
     /// Nothing handed over yet.
     #[must_use]
-    pub fn new(step: &JoinStep) -> Self {
-        Self { join: Join::new(&step.plan) }
+    pub fn new(step: &JoinStep, piece_rows: usize) -> Self {
+        Self { join: Join::new(&step.plan), piece_rows }
     }
 
     /// Takes the rows that `lane` put out, of input 0 (left) or 1 (right). Gives those that leave at once, as with a
@@ -51,7 +50,7 @@ impl Joining {
     /// whether there are more: then it is to be called again.
     pub fn fire(&mut self, step: &JoinStep, left_ms: i64, right_ms: i64) -> (Vec<Fired>, bool) {
         let mut joined = Joined::default();
-        let more = self.join.fire(left_ms, right_ms, ROWS_AT_ONCE, &mut joined);
+        let more = self.join.fire(left_ms, right_ms, self.piece_rows, &mut joined);
         (joined.into_batches().into_iter().map(|batch| fired(step, batch)).collect(), more)
     }
 
@@ -59,7 +58,7 @@ impl Joining {
     /// there when it is called again.
     pub fn end(&mut self, step: &JoinStep) -> (Vec<Fired>, bool) {
         let mut joined = Joined::default();
-        let more = self.join.end(ROWS_AT_ONCE, &mut joined);
+        let more = self.join.end(self.piece_rows, &mut joined);
         (joined.into_batches().into_iter().map(|batch| fired(step, batch)).collect(), more)
     }
 

@@ -86,7 +86,7 @@ impl Pipeline {
         let bound = if plan.limits.threads_max == 0 { threads } else { plan.limits.threads_max };
         Ok(Self {
             decoders: Arc::new(plan.inputs.iter().map(|input| Decoder::new(input.decode.clone())).collect()),
-            joining: plan.join.as_ref().map(Joining::new),
+            joining: plan.join.as_ref().map(|step| Joining::new(step, plan.limits.piece_rows)),
             finished: Vec::new(),
             stages: Stages::new(plan.combined_stages(), COMBINE_LANE),
             plan,
