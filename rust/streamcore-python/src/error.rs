@@ -74,13 +74,22 @@ fn finish<T>(py: Python<'_>, outcome: Result<Result<T, Failure>, Box<dyn Any + S
     let failure = match outcome {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(failure)) => failure,
-        Err(panic) => Failure::Misuse(format!(
-            "internal error in the engine: {}; please report it with the pipeline file and this message",
-            panic_text(panic.as_ref())
-        )),
+        Err(panic) => of_panic(panic),
     };
     // Making the exception can fail as well (a broken installation); that error is then the answer.
     Err(exception(py, failure).unwrap_or_else(|error| error))
+}
+
+/// An error where no `Result` leads the way out (`batch/bytes.rs`) is told as any other; the rest is a mistake of ours.
+fn of_panic(panic: Box<dyn Any + Send>) -> Failure {
+    let panic = match panic.downcast::<Error>() {
+        Ok(error) => return Failure::Engine(*error),
+        Err(panic) => panic,
+    };
+    Failure::Misuse(format!(
+        "internal error in the engine: {}; please report it with the pipeline file and this message",
+        panic_text(panic.as_ref())
+    ))
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
@@ -141,4 +150,18 @@ fn problem<'py>(
         caret.map(|caret| caret.end),
     );
     class(py, "Problem")?.call(arguments, position)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_that_left_as_a_panic_is_told_as_itself() {
+        let panic =
+            catch_unwind(|| std::panic::panic_any(Error::new(ErrorKind::Limit, "too much"))).expect_err("a panic");
+        assert!(matches!(of_panic(panic), Failure::Engine(error) if error.message == "too much"));
+        let panic = catch_unwind(|| panic!("row {}", 7)).expect_err("a panic");
+        assert!(matches!(of_panic(panic), Failure::Misuse(text) if text.contains("engine: row 7; please report it")));
+    }
 }

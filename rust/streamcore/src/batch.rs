@@ -3,8 +3,11 @@
 //! `decode` fills a [`Batch`] from a [`RawBatch`](crate::raw::RawBatch); `expr` computes further
 //! columns; the steps read them. Invariant: every column of a batch has [`Batch::len`] values.
 
+mod bytes;
+
+pub use bytes::{BYTES_MAX, Bytes};
+
 use crate::error::Reject;
-use crate::prefetch::prefetch;
 use std::fmt;
 
 /// The type of a column, fixed for a pipeline's life.
@@ -70,105 +73,6 @@ impl fmt::Display for DataType {
             Self::Timestamp => f.write_str("timestamp"),
             Self::Scalar => f.write_str("scalar"),
         }
-    }
-}
-
-/// Variable-length values end to end, with the end of each.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Bytes {
-    ends: Vec<u32>,
-    data: Vec<u8>,
-}
-
-impl Bytes {
-    /// Number of values.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// True when there is no value.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// Appends one value.
-    pub fn push(&mut self, value: &[u8]) {
-        self.data.extend_from_slice(value);
-        self.ends.push(self.data.len() as u32);
-    }
-
-    /// Appends the first `len` bytes of `chunk`, all of whose bytes may be read: a copy of fixed size
-    /// is several times faster than a short one of any size.
-    #[inline]
-    pub fn push_chunk(&mut self, chunk: &[u8; 64], len: usize) {
-        let end = self.data.len() + len;
-        self.data.extend_from_slice(chunk);
-        self.data.truncate(end);
-        self.ends.push(end as u32);
-    }
-
-    /// Appends one value written by `fill` at the end of the data; gives its length.
-    #[inline]
-    pub fn push_with(&mut self, fill: impl FnOnce(&mut Vec<u8>)) -> usize {
-        let start = self.data.len();
-        fill(&mut self.data);
-        self.ends.push(self.data.len() as u32);
-        self.data.len() - start
-    }
-
-    /// Value `row`.
-    #[must_use]
-    pub fn get(&self, row: usize) -> &[u8] {
-        let start = if row == 0 { 0 } else { self.ends[row - 1] as usize };
-        &self.data[start..self.ends[row] as usize]
-    }
-
-    /// Has what `get` reads first of value `row` fetched, and next what [`prefetch`](Self::prefetch) reads.
-    #[inline]
-    pub fn prefetch_bounds(&self, row: usize) {
-        prefetch(&self.ends[row]);
-    }
-
-    /// Has the first bytes of value `row` fetched.
-    #[inline]
-    pub fn prefetch(&self, row: usize) {
-        let start = if row == 0 { 0 } else { self.ends[row - 1] as usize };
-        if let Some(first) = self.data.get(start) {
-            prefetch(first);
-        }
-    }
-
-    /// Shortens to `len` values.
-    pub fn truncate(&mut self, len: usize) {
-        if len < self.ends.len() {
-            self.ends.truncate(len);
-            self.data.truncate(self.ends.last().map_or(0, |end| *end as usize));
-        }
-    }
-
-    /// Bytes held.
-    #[must_use]
-    pub fn byte_len(&self) -> usize {
-        self.data.len() + 4 * self.ends.len()
-    }
-
-    /// One past the last byte of each value in [`data`](Self::data).
-    #[must_use]
-    pub fn ends(&self) -> &[u32] {
-        &self.ends
-    }
-
-    /// All values' bytes, end to end.
-    #[must_use]
-    pub fn data(&self) -> &[u8] {
-        &self.data
-    }
-
-    /// Values in order.
-    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        (0..self.len()).map(|row| self.get(row))
     }
 }
 
@@ -281,7 +185,7 @@ impl Column {
     /// Bytes of all values, where they are texts.
     #[must_use]
     pub fn text_bytes(&self) -> usize {
-        if let Values::Bytes(values) = &self.values { values.data.len() } else { 0 }
+        if let Values::Bytes(values) = &self.values { values.data().len() } else { 0 }
     }
 
     /// Makes room for `rows` more values, which have `bytes` bytes together where they are texts.
@@ -291,10 +195,7 @@ impl Column {
             Values::Int64(values) => values.reserve(rows),
             Values::Float64(values) => values.reserve(rows),
             Values::Decimal(values) => values.reserve(rows),
-            Values::Bytes(values) => {
-                values.ends.reserve(rows);
-                values.data.reserve(bytes);
-            }
+            Values::Bytes(values) => values.reserve(rows, bytes),
         }
     }
 

@@ -5,13 +5,13 @@
 //! or take one row, however many rows leave together.
 
 use super::rows::{RowId, Rows, place_of};
-use crate::batch::{Column, DataType, Scalar, Validity, Values};
+use crate::batch::{Column, DataType, Validity, Values};
 
 /// Most rows of a batch.
-pub const BATCH_ROWS: usize = 16 << 10;
+const BATCH_ROWS: usize = 16 << 10;
 
-/// Bytes of text in a column at which a batch ends: far below what 32-bit ends can count.
-const BATCH_TEXT_BYTES: usize = 256 << 20;
+/// Bytes of text in a column at which a batch ends: far below what a column can hold.
+pub(super) const BATCH_TEXT_BYTES: usize = 256 << 20;
 
 /// Rows of both sides that belong together, `None` for no partner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,21 +108,23 @@ impl Joined {
 
 /// How many of `pairs`, at least one, make one batch.
 fn text_fits(pairs: &[Pair], rows: &[Rows; 2]) -> usize {
-    let text = |rows: &Rows, id: RowId| {
-        let (chunk, row) = place_of(id);
-        let values = rows.columns(chunk).iter().map(|column| match column.get(row) {
-            Scalar::Bytes(bytes) => bytes.len(),
-            _ => 0,
-        });
-        values.max().unwrap_or(0)
-    };
-    let [left, right] = rows.each_ref().map(|rows| rows.longest_text() * pairs.len() > BATCH_TEXT_BYTES);
-    if !left && !right {
-        return pairs.len();
+    let [longest_left, longest_right] = rows.each_ref().map(Rows::longest_text);
+    rows_that_fit(pairs.len(), longest_left + longest_right, |place| {
+        let Pair { left, right } = pairs[place];
+        left.map_or(0, |id| rows[0].text_bytes(id)) + right.map_or(0, |id| rows[1].text_bytes(id))
+    })
+}
+
+/// How many of `len` rows, at least one, make one batch. `text_bytes` gives the bytes of text of each, of the columns that
+/// have most, and is asked only if they could be too many: none has more than `longest`.
+pub(super) fn rows_that_fit(len: usize, longest: usize, text_bytes: impl Fn(usize) -> usize) -> usize {
+    let len = len.min(BATCH_ROWS);
+    if longest.saturating_mul(len) <= BATCH_TEXT_BYTES {
+        return len;
     }
     let mut bytes = 0;
-    let fits = pairs.iter().take_while(|pair| {
-        bytes += pair.left.map_or(0, |id| text(&rows[0], id)) + pair.right.map_or(0, |id| text(&rows[1], id));
+    let fits = (0..len).take_while(|place| {
+        bytes += text_bytes(*place);
         bytes <= BATCH_TEXT_BYTES
     });
     fits.count().max(1)

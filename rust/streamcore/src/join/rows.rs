@@ -55,6 +55,8 @@ struct Chunk {
     digests: Vec<u64>,
     /// Rows that are alive, or were at the last commit.
     wanted: usize,
+    /// Bytes of the longest text in it.
+    longest_text: usize,
 }
 
 /// All rows of a side.
@@ -73,7 +75,7 @@ pub struct Rows {
     held: u64,
     /// Bytes held, roughly.
     bytes: usize,
-    /// Bytes of the longest text there ever was.
+    /// Bytes of the longest text in any chunk.
     longest_text: usize,
     /// Sum of the digests as of the last seal, and as of the last commit.
     digest: u64,
@@ -83,7 +85,7 @@ pub struct Rows {
 impl Chunk {
     fn new(types: &[DataType]) -> Self {
         let columns = types.iter().map(|data_type| Column::new(*data_type)).collect();
-        Self { heads: Vec::new(), columns, alive: Vec::new(), digests: Vec::new(), wanted: 0 }
+        Self { heads: Vec::new(), columns, alive: Vec::new(), digests: Vec::new(), wanted: 0, longest_text: 0 }
     }
 
     fn is_full(&self) -> bool {
@@ -138,9 +140,15 @@ impl Rows {
         self.bytes / (self.held as usize).max(1) * self.freed.len()
     }
 
-    /// No text is longer, in bytes.
+    /// No text that is held is longer, in bytes.
     pub fn longest_text(&self) -> usize {
         self.longest_text
+    }
+
+    /// Bytes of the longest text of the row `id`.
+    pub fn text_bytes(&self, id: RowId) -> usize {
+        let (chunk, row) = place_of(id);
+        longest_text(&self.chunk(chunk).columns, &[row as u32])
     }
 
     fn chunk(&self, number: u64) -> &Chunk {
@@ -173,7 +181,6 @@ impl Rows {
 
     /// Adds `rows` of `columns`, one for each of `heads`; tells the place of each to `placed`.
     pub fn append(&mut self, columns: &[Column], rows: &[u32], heads: &[Head], mut placed: impl FnMut(RowId, Head)) {
-        self.longest_text = columns.iter().map(|column| longest(column, rows)).fold(self.longest_text, usize::max);
         let mut done = 0;
         while done < rows.len() {
             let number = self.open_chunk();
@@ -186,17 +193,19 @@ impl Rows {
                     into.extend_from(from, &rows[done..end]);
                 }
                 chunk.heads.extend_from_slice(&heads[done..end]);
+                chunk.longest_text = chunk.longest_text.max(longest_text(columns, &rows[done..end]));
                 done = end;
             }
             let len = chunk.heads.len();
             chunk.alive.resize(len, true);
             chunk.digests.resize(len, 0);
             chunk.wanted += len - start;
-            let grown = chunk.byte_len() - before;
+            let (grown, longest) = (chunk.byte_len() - before, chunk.longest_text);
             for row in start..len {
                 placed(id_of(number, row), self.chunk(number).heads[row]);
             }
             self.bytes += grown;
+            self.longest_text = self.longest_text.max(longest);
             self.alive += (len - start) as u64;
             self.held += (len - start) as u64;
         }
@@ -239,11 +248,18 @@ impl Rows {
         if let Some(chunk) = self.chunks[(number - self.first) as usize].take() {
             self.bytes -= chunk.byte_len();
             self.held -= chunk.heads.len() as u64;
+            if chunk.longest_text == self.longest_text {
+                self.longest_text = self.find_longest_text();
+            }
         }
         while self.chunks.front().is_some_and(Option::is_none) {
             self.chunks.pop_front();
             self.first += 1;
         }
+    }
+
+    fn find_longest_text(&self) -> usize {
+        self.chunks.iter().flatten().map(|chunk| chunk.longest_text).max().unwrap_or(0)
     }
 
     /// Places of the rows that are alive, in order of arrival.
@@ -335,6 +351,7 @@ impl Rows {
             last.columns.iter_mut().for_each(|column| column.truncate(row));
             last.alive.truncate(row);
             last.digests.truncate(row);
+            last.longest_text = longest_text(&last.columns, &(0..row as u32).collect::<Vec<_>>());
         }
         for id in std::mem::take(&mut self.freed) {
             let (number, row) = place_of(id);
@@ -352,6 +369,7 @@ impl Rows {
             self.held += chunk.heads.len() as u64;
             self.bytes += chunk.byte_len();
         }
+        self.longest_text = self.find_longest_text();
     }
 
     /// Appends the row `id` for saving.
@@ -362,9 +380,13 @@ impl Rows {
     }
 }
 
-fn longest(column: &Column, rows: &[u32]) -> usize {
-    let Values::Bytes(values) = &column.values else { return 0 };
-    rows.iter().map(|row| values.get(*row as usize).len()).max().unwrap_or(0)
+/// Bytes of the longest text in `rows` of `columns`.
+pub fn longest_text(columns: &[Column], rows: &[u32]) -> usize {
+    let longest = |column: &Column| match &column.values {
+        Values::Bytes(values) => rows.iter().map(|row| values.get(*row as usize).len()).max(),
+        _ => None,
+    };
+    columns.iter().filter_map(longest).max().unwrap_or(0)
 }
 
 fn encode_row(key: &[u8], head: &Head, columns: &[Column], row: usize, out: &mut Vec<u8>) {

@@ -5,9 +5,9 @@
 //! table must not be lost, counts from the clock on. Invariant: what is done with a version depends on its own input
 //! alone.
 
-use super::joined::{JoinedBatch, gather};
+use super::joined::{JoinedBatch, gather, rows_that_fit};
 use super::keys::Entry;
-use super::rows::{Head, RowId};
+use super::rows::{Head, RowId, longest_text};
 use super::{Arrivals, Join, Joined, Outcomes, Side};
 
 /// How long a delete is remembered, ms of event time, so that a row that it deletes does not come back when it is read
@@ -30,15 +30,24 @@ impl Join {
             found.push(id);
         }
         outcomes.applied = rows.len() as u64;
-        for (rows, found) in rows.chunks(super::joined::BATCH_ROWS).zip(found.chunks(super::joined::BATCH_ROWS)) {
-            out.push_batch(JoinedBatch {
-                times_ms: rows.iter().map(|row| arrivals.event_times_ms[*row as usize]).collect(),
-                watermarks_ms: rows.iter().map(|row| arrivals.watermarks_ms[*row as usize]).collect(),
-                left: arrivals.columns.iter().map(|column| column.gather(rows)).collect(),
-                right: gather(&self.rows[1], found.iter().copied()),
-                left_matched: vec![true; rows.len()],
-                right_matched: found.iter().map(Option::is_some).collect(),
+        let longest = self.rows[1].longest_text() + longest_text(arrivals.columns, &rows);
+        let (mut rows, mut found) = (&rows[..], &found[..]);
+        while !rows.is_empty() {
+            let len = rows_that_fit(rows.len(), longest, |place| {
+                let of_table = found[place].map_or(0, |id| self.rows[1].text_bytes(id));
+                of_table + longest_text(arrivals.columns, &rows[place..=place])
             });
+            let (now, later) = rows.split_at(len);
+            let (now_found, later_found) = found.split_at(len);
+            out.push_batch(JoinedBatch {
+                times_ms: now.iter().map(|row| arrivals.event_times_ms[*row as usize]).collect(),
+                watermarks_ms: now.iter().map(|row| arrivals.watermarks_ms[*row as usize]).collect(),
+                left: arrivals.columns.iter().map(|column| column.gather(now)).collect(),
+                right: gather(&self.rows[1], now_found.iter().copied()),
+                left_matched: vec![true; len],
+                right_matched: now_found.iter().map(Option::is_some).collect(),
+            });
+            (rows, found) = (later, later_found);
         }
         outcomes
     }

@@ -2,6 +2,7 @@
 
 mod model;
 mod pieces;
+mod texts;
 mod undo;
 
 use super::*;
