@@ -25,7 +25,7 @@ pub struct Buckets<S> {
     /// The empty value every table starts from.
     empty: S,
     live: BTreeMap<BucketKey, StateTable<S>>,
-    /// Dropped since the last commit, for rollback.
+    /// Dropped since the last commit, for rollback: those that had rows then.
     dropped: Vec<(BucketKey, StateTable<S>)>,
     /// Made since the last commit.
     made: Vec<BucketKey>,
@@ -83,12 +83,13 @@ impl<S: Slots + Clone> Buckets<S> {
         self.live.is_empty()
     }
 
-    /// Drops the table of `key`, keeping it for rollback.
+    /// Drops the table of `key`, keeping it for rollback if that brings rows back.
     pub fn drop_bucket(&mut self, key: BucketKey) {
-        if let Some(table) = self.live.remove(&key) {
+        let Some(table) = self.live.remove(&key) else { return };
+        self.usage -= table.counted;
+        if table.committed_len > 0 {
             let usage = table.usage();
-            self.usage =
-                self.usage - table.counted + Usage { undo_bytes: usage.bytes + usage.undo_bytes, ..Usage::default() };
+            self.usage += Usage { undo_bytes: usage.bytes + usage.undo_bytes, ..Usage::default() };
             self.dropped.push((key, table));
         }
     }
@@ -154,11 +155,7 @@ impl<S: Slots + Clone> Buckets<S> {
         for key in std::mem::take(&mut self.made) {
             self.live.remove(&key);
         }
-        for (key, table) in std::mem::take(&mut self.dropped) {
-            if table.committed_len > 0 {
-                self.live.insert(key, table);
-            }
-        }
+        self.live.extend(std::mem::take(&mut self.dropped));
         for table in self.live.values_mut() {
             table.rollback();
         }
@@ -208,5 +205,49 @@ impl<S: Slots + Clone> Buckets<S> {
         }
         self.count_all();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::{NoValue, key_hash};
+
+    const FIRST: BucketKey = BucketKey { time: 0, since: 0 };
+    const SECOND: BucketKey = BucketKey { time: 10, since: 0 };
+
+    fn add(buckets: &mut Buckets<NoValue>, bucket: BucketKey, keys: std::ops::Range<u32>) {
+        for key in keys {
+            let key = key.to_le_bytes();
+            buckets.bucket(bucket).slot_for_update(key_hash(&key), &key);
+        }
+    }
+
+    fn saved(buckets: &Buckets<NoValue>) -> Vec<u8> {
+        let mut out = Vec::new();
+        buckets.encode(&mut out);
+        out
+    }
+
+    #[test]
+    fn of_tables_that_are_dropped_only_those_are_kept_that_an_undo_brings_back() {
+        let mut buckets = Buckets::new(NoValue);
+        add(&mut buckets, FIRST, 0..1_000);
+        buckets.seal();
+        buckets.commit();
+        let (before, held) = (saved(&buckets), buckets.usage());
+        add(&mut buckets, SECOND, 0..100_000);
+        assert!(buckets.usage().bytes > 10 * held.bytes);
+        buckets.drop_bucket(SECOND);
+        assert_eq!(buckets.usage(), held, "made and dropped within the epoch");
+        buckets.drop_bucket(FIRST);
+        add(&mut buckets, FIRST, 0..100_000);
+        buckets.usage();
+        buckets.drop_bucket(FIRST);
+        let usage = buckets.usage();
+        assert_eq!((usage.entries, usage.bytes, buckets.len()), (0, 0, 0));
+        assert!(usage.undo_bytes <= held.bytes + held.undo_bytes, "{usage:?} of {held:?}");
+        buckets.rollback();
+        assert_eq!((saved(&buckets), buckets.usage()), (before, held));
     }
 }
