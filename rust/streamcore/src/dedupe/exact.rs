@@ -138,20 +138,23 @@ impl Exact {
     /// Appends the ids, generation by generation.
     pub fn save(&self, out: &mut Vec<u8>) {
         out.put_varint(self.generations.live.len() as u64);
-        // Where the next id of each tag goes.
+        // Where the next id of each tag goes, and where they end.
         let mut places = vec![None; self.generations.all.len()];
         for (tag, generation) in self.generations.remembered() {
             out.put_i64(generation.number);
             out.put_varint(generation.entries);
-            places[tag as usize] = Some(out.len());
-            out.resize(out.len() + generation.entries as usize * size_of::<u128>(), 0);
+            let end = out.len() + generation.entries as usize * size_of::<u128>();
+            places[tag as usize] = Some((out.len(), end));
+            out.resize(end, 0);
         }
         for entry in self.table.iter() {
-            if let Some(place) = &mut places[entry.tag() as usize] {
+            if let Some((place, _)) = &mut places[entry.tag() as usize] {
                 out[*place..*place + size_of::<u128>()].copy_from_slice(&entry.fingerprint().to_le_bytes());
                 *place += size_of::<u128>();
             }
         }
+        let is_filled = |(place, end): &(usize, usize)| place == end;
+        assert!(places.iter().flatten().all(is_filled), "a generation has as many ids in the table as it has counted");
     }
 
     /// Reads what `save` wrote.
@@ -206,6 +209,7 @@ mod tests {
     use crate::dedupe::fingerprint;
     use crate::watermark::WATERMARK_MIN;
     use proptest::prelude::*;
+    use std::collections::{BTreeMap, BTreeSet};
 
     fn arrival(id: &[u8], event_time_ms: i64, watermark_ms: i64) -> Arrival {
         Arrival { fingerprint: fingerprint(id), event_time_ms, watermark_ms }
@@ -280,6 +284,22 @@ mod tests {
         let mut out = Vec::new();
         dedupe.save(&mut out);
         out
+    }
+
+    /// The ids remembered, by generation.
+    fn contents(dedupe: &Exact) -> BTreeMap<i64, BTreeSet<u128>> {
+        let saved = saved(dedupe);
+        let mut reader = Reader::new(&saved);
+        let mut contents = BTreeMap::new();
+        for _ in 0..reader.count(9).expect("generations") {
+            let number = reader.i64().expect("a number");
+            let count = reader.count(size_of::<u128>()).expect("ids");
+            let ids: BTreeSet<u128> = (0..count).map(|_| reader.i128().expect("an id") as u128).collect();
+            assert_eq!(ids.len(), count, "each once");
+            contents.insert(number, ids);
+        }
+        reader.finish().expect("nothing else");
+        contents
     }
 
     /// `count` numbers from `first` on as ids, a generation each `per_generation` of them.
@@ -392,13 +412,14 @@ mod tests {
             apply(&mut dedupe, &events[..at]);
             let digest = dedupe.seal();
             dedupe.commit();
-            let before = saved(&dedupe);
+            let (before, remembered) = (saved(&dedupe), contents(&dedupe));
             let first = apply(&mut dedupe, &events[at..]);
             dedupe.rollback();
-            prop_assert_eq!(before.len(), saved(&dedupe).len());
+            prop_assert_eq!(contents(&dedupe), remembered.clone());
             prop_assert_eq!(dedupe.seal(), digest);
             let mut loaded = Exact::new(Horizon::new(400));
             loaded.load(&mut Reader::new(&before)).expect("whole");
+            prop_assert_eq!(contents(&loaded), remembered);
             prop_assert_eq!(loaded.seal(), digest);
             prop_assert_eq!(apply(&mut loaded, &events[at..]), first.clone());
             prop_assert_eq!(apply(&mut dedupe, &events[at..]), first);
