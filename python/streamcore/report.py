@@ -86,7 +86,7 @@ class Report:
     """Event time before which everything is final; None before the first record."""
     open_windows: int = 0
     state_bytes: int = 0
-    """Memory for windows and ids, of all steps; `limits.max_state_bytes` bounds it."""
+    """Memory for windows, joins and ids, of all steps; `limits.max_state_bytes` bounds it (with `shed`, for each lane)."""
     held: Stages = field(default_factory=dict)
     """What each step that keeps state holds, as `steps[1] (window)`: `keys` and `bytes`."""
     layouts_forgotten: int = 0

@@ -8,6 +8,7 @@ use streamcore::encode::{TimeFormat, json_rows};
 use streamcore::error::{ErrorKind, Result};
 use streamcore::metrics::Ledger;
 use streamcore::pipeline::{OutputBatch, OutputKind, Pipeline};
+use streamcore::plan::StatefulKind;
 use streamcore::raw::{RawBatch, lane_id};
 use streamcore::spec::Spec;
 
@@ -277,7 +278,12 @@ fn a_run_stops_before_it_holds_more_and_can_be_taken_back() {
 fn a_table_counts_its_rows_and_stops_the_run_also_where_others_are_shed() {
     for versioned in [false, true] {
         let table = format!(r#""type":"table","versioned":{versioned}"#);
-        for (limits, most) in [(r#""keys_max":10"#, 10), (r#""keys_max":5,"on_full":"shed""#, 10)] {
+        let kept = "limits.max_keys = 5 rows of the right side for each of its 2 lanes (";
+        let bounds = [
+            (r#""keys_max":10"#, 10, "limits.max_keys = 10 rows ("),
+            (r#""keys_max":5,"on_full":"shed""#, 10, kept),
+        ];
+        for (limits, most, what) in bounds {
             let mut pipeline = Pipeline::new(&spec(&table, "left", "", limits), 2).expect("a plan");
             pipeline.assign(&lanes());
             pushed(&mut pipeline, 1, 0..most).expect("as many as may be: two lanes");
@@ -289,7 +295,8 @@ fn a_table_counts_its_rows_and_stops_the_run_also_where_others_are_shed() {
             }
             let error = error.expect_err("one too many");
             assert_eq!(error.kind, ErrorKind::Full);
-            assert!(error.message.contains("steps[0] (join) would hold more than limits.max_keys"), "{error}");
+            let told = format!("steps[0] (join) would hold more than {what}");
+            assert!(error.message.contains(&told), "{told} in {error}");
         }
     }
 }
@@ -323,7 +330,7 @@ fn the_bytes_of_a_join_are_bounded_and_go_with_its_rows() {
     };
     assert_eq!(error.kind, ErrorKind::Full);
     assert!(error.message.contains("limits.max_state_bytes = 2000000"), "{error}");
-    let (_, join) = pipeline.usages().into_iter().find(|(step, _)| step.verb == "join").expect("a join");
+    let (_, join) = pipeline.usages().into_iter().find(|(step, _)| step.kind == StatefulKind::Join).expect("a join");
     assert!((2_000..40_000).contains(&join.entries), "{join:?}");
 }
 

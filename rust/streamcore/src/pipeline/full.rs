@@ -8,7 +8,7 @@ use super::{OutputBatch, Pipeline};
 use crate::combine::Combine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::joining::Joining;
-use crate::plan::StatefulStep;
+use crate::plan::{StatefulKind, StatefulStep};
 use crate::room::Usage;
 use crate::spec::OnFullSpec;
 
@@ -66,42 +66,51 @@ impl Pipeline {
         let usages = self.sums();
         let (limits, steps) = (&self.plan.limits, &self.plan.stateful);
         let shed = limits.on_full == OnFullSpec::Shed;
-        // What is not shed may take as much again.
-        let times = if shed { 2 * self.lanes.len().max(1) as u64 } else { 1 };
-        let bytes_max = limits.state_bytes_max.saturating_mul(times);
-        let bytes: u64 = usages.iter().map(|usage| usage.bytes).sum();
-        let kept = self.kept_rows().filter(|_| shed);
-        let many = |(step, usage): (&StatefulStep, &Usage)| {
-            let (held, times) = match (step.verb, shed) {
-                ("dedupe", _) | ("window", true) => return None,
-                (_, true) => kept?,
-                (_, false) => (usage.entries, 1),
+        let what = steps.iter().zip(&usages).find_map(|(step, usage)| self.many(step, usage));
+        let what = what.or_else(|| self.large(usages.iter().map(|usage| usage.bytes).sum()))?;
+        let told = |(step, usage): (&StatefulStep, &Usage)| {
+            let entries = match self.join_rows().filter(|_| step.kind == StatefulKind::Join) {
+                Some([left, right]) => format!("{left} rows of the left side of the join and {right} of the right one"),
+                None => format!("{} {}", usage.entries, step.kind.entries()),
             };
-            let keys_max = limits.keys_max?;
-            (held > keys_max.saturating_mul(times))
-                .then(|| format!("{step} would hold more than limits.max_keys = {keys_max} {}", step.entries()))
-        };
-        let large = || {
-            let lanes = if shed {
-                format!(" for each of {} lanes, and as much again", self.lanes.len())
-            } else {
-                String::new()
-            };
-            let limit = limits.state_bytes_max;
-            (bytes > bytes_max)
-                .then(|| format!("the state would take more than limits.max_state_bytes = {limit}{lanes}"))
-        };
-        let what = steps.iter().zip(&usages).find_map(many).or_else(large)?;
-        let told = |(step, usage): (&StatefulStep, &Usage)| match self.join_rows().filter(|_| step.verb == "join") {
-            Some([left, right]) => format!(
-                "{step}: {left} rows of the left side of the join and {right} of the right one, {} bytes",
-                usage.bytes
-            ),
-            None => format!("{step}: {} {}, {} bytes", usage.entries, step.entries(), usage.bytes),
+            format!("{step}: {entries}, {} bytes", usage.bytes)
         };
         let held: Vec<String> = steps.iter().zip(&usages).map(told).collect();
         Some(format!("{what} ({}); {}", held.join(", "), advice(shed, self.plan.join.is_some())))
     }
+
+    /// That `step` holds more entries than may be. Where rows are shed, only those of a side of a join are asked for that
+    /// sheds none: its lanes may hold as many each.
+    fn many(&self, step: &StatefulStep, usage: &Usage) -> Option<String> {
+        let limits = &self.plan.limits;
+        let keys_max = limits.keys_max?;
+        let (held, lanes, what) = match (step.kind, limits.on_full) {
+            (StatefulKind::Dedupe, _) | (StatefulKind::Window, OnFullSpec::Shed) => return None,
+            (StatefulKind::Join, OnFullSpec::Shed) => {
+                let (held, lanes) = self.kept_rows()?;
+                (held, lanes, format!("rows of the right side for each of its {}", lanes_text(lanes)))
+            }
+            (kind, OnFullSpec::Stop) => (usage.entries, 1, kind.entries().to_owned()),
+        };
+        let is_over = held > keys_max.saturating_mul(lanes);
+        is_over.then(|| format!("{step} would hold more than limits.max_keys = {keys_max} {what}"))
+    }
+
+    /// That `bytes` of state are more than may be. Where rows are shed, each lane has the bound, and what is not shed may
+    /// take as much again.
+    fn large(&self, bytes: u64) -> Option<String> {
+        let (limit, lanes) = (self.plan.limits.state_bytes_max, self.lanes.len().max(1) as u64);
+        let (times, what) = match self.plan.limits.on_full {
+            OnFullSpec::Shed => (2 * lanes, format!(" for each of {}, and as much again", lanes_text(lanes))),
+            OnFullSpec::Stop => (1, String::new()),
+        };
+        let is_over = bytes > limit.saturating_mul(times);
+        is_over.then(|| format!("the state would take more than limits.max_state_bytes = {limit}{what}"))
+    }
+}
+
+fn lanes_text(lanes: u64) -> String {
+    if lanes == 1 { "1 lane".to_owned() } else { format!("{lanes} lanes") }
 }
 
 /// What to do about a state that is beyond its bound.

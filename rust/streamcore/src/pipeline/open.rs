@@ -6,7 +6,7 @@
 use super::Pipeline;
 use crate::combine::Combine;
 use crate::lane::Lane;
-use crate::plan::{StagePlan, StatefulStep};
+use crate::plan::{StagePlan, StatefulKind, StatefulStep};
 use crate::window::ends::{Ends, Open};
 
 /// The open windows of one step with the end asked for, and the ends of others.
@@ -29,8 +29,8 @@ impl Pipeline {
     #[must_use]
     pub fn open_at(&self, end_ms: i64) -> Vec<OpenWindow> {
         let stateful = self.plan.stateful.iter().cloned();
-        let windows: Vec<StatefulStep> = stateful.filter(|step| step.verb == "window").collect();
-        let none = || vec![Ends::new(end_ms); windows.len()];
+        let windows: Vec<StatefulStep> = stateful.filter(|step| step.kind == StatefulKind::Window).collect();
+        let none = || windows.iter().map(|_| Ends::new(end_ms)).collect::<Vec<_>>();
         // Behind a join all windows are of stages.
         let in_lanes = usize::from(self.plan.window().is_some());
         let see_lane =

@@ -26,7 +26,7 @@ use crate::window::WindowPlan;
 use inputs::{Described, Settled};
 pub use inputs::{HandOver, InputPlan};
 pub use joins::{JoinStep, JoinedColumn};
-pub use room::StatefulStep;
+pub use room::{StatefulKind, StatefulStep};
 pub use scope::Undeclared;
 pub use stages::{Before, StagePlan};
 use std::sync::Arc;

@@ -17,30 +17,61 @@ use std::fmt::{self, Display, Formatter};
 /// Bytes of a count of rows written.
 const REVISION_BYTES: u64 = 4;
 
+/// What a step keeps state for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StatefulKind {
+    /// Ids that were seen.
+    Dedupe,
+    /// Aggregates of groups.
+    Window,
+    /// Rows of either side.
+    Join,
+}
+
+impl Display for StatefulKind {
+    /// Its verb in the description.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Dedupe => "dedupe",
+            Self::Window => "window",
+            Self::Join => "join",
+        })
+    }
+}
+
+impl StatefulKind {
+    const fn of(step: &StepSpec) -> Option<Self> {
+        match step {
+            StepSpec::Dedupe { .. } => Some(Self::Dedupe),
+            StepSpec::Window(_) => Some(Self::Window),
+            StepSpec::Join(_) => Some(Self::Join),
+            StepSpec::Filter { .. } | StepSpec::Select { .. } | StepSpec::MapBatches { .. } => None,
+        }
+    }
+
+    /// What a row can add to it.
+    #[must_use]
+    pub const fn entries(self) -> &'static str {
+        match self {
+            Self::Join => "rows",
+            Self::Dedupe => "ids",
+            Self::Window => "keys",
+        }
+    }
+}
+
 /// A step that keeps state.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StatefulStep {
     /// Its place in the description, as `steps[0]`.
     pub at: String,
-    /// `dedupe`, `window` or `join`.
-    pub verb: &'static str,
+    /// What it keeps.
+    pub kind: StatefulKind,
 }
 
 impl Display for StatefulStep {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.at, self.verb)
-    }
-}
-
-impl StatefulStep {
-    /// What a row can add to it.
-    #[must_use]
-    pub fn entries(&self) -> &'static str {
-        match self.verb {
-            "join" => "rows",
-            "dedupe" => "ids",
-            _ => "keys",
-        }
+        write!(f, "{} ({})", self.at, self.kind)
     }
 }
 
@@ -52,22 +83,14 @@ pub fn stateful_steps(spec: &Spec) -> Vec<StatefulStep> {
             for input in spec.inputs.iter().filter(|input| input.name == join.input) {
                 let of_input = input.steps.iter().enumerate();
                 stateful.extend(of_input.filter_map(|(number, step)| {
-                    Some(StatefulStep { at: format!("sources.{}.steps[{number}]", input.name), verb: verb_of(step)? })
+                    let at = format!("sources.{}.steps[{number}]", input.name);
+                    Some(StatefulStep { at, kind: StatefulKind::of(step)? })
                 }));
             }
         }
-        stateful.extend(verb_of(step).map(|verb| StatefulStep { at: format!("steps[{number}]"), verb }));
+        stateful.extend(StatefulKind::of(step).map(|kind| StatefulStep { at: format!("steps[{number}]"), kind }));
     }
     stateful
-}
-
-const fn verb_of(step: &StepSpec) -> Option<&'static str> {
-    match step {
-        StepSpec::Dedupe { .. } => Some("dedupe"),
-        StepSpec::Window(_) => Some("window"),
-        StepSpec::Join(_) => Some("join"),
-        StepSpec::Filter { .. } | StepSpec::Select { .. } | StepSpec::MapBatches { .. } => None,
-    }
 }
 
 /// One step's share of the bytes of a lane, where rows are shed.
