@@ -1,6 +1,8 @@
 //! Pipelines of two inputs against a naive model that looks at every pair: the engine must agree however the inputs are
 //! cut, interleaved, spread over lanes, restarted and rolled back.
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::Int64Type;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use streamcore::encode::{TimeFormat, json_rows};
@@ -334,4 +336,37 @@ fn a_buffer_over_the_bound_ends_with_its_size() {
         (0..100).map(|value| Event { input: 0, lane: 0, key: Some(1), time_ms: 5, value }).collect();
     let error = pipeline.push(&raws(&events, &mut BTreeMap::new()), 0).expect_err("too many");
     assert!(error.message.contains("100 rows of the left side of the join and 0 of the right one"), "{error}");
+}
+
+#[test]
+fn a_delete_from_the_future_leaves_where_a_table_asks_for_its_time() {
+    for (versioned, expected) in [(true, (1, 1, 2)), (false, (2, 0, 1))] {
+        let kind = format!(r#""type":"table","versioned":{versioned}"#);
+        let mut description = spec(&kind, "left", "");
+        description.inputs[0].source.max_future_skew_ms = Some(1_000);
+        description.inputs[0].source.keyed_by = Some("k".into());
+        let mut pipeline = Pipeline::new(&description, 1).expect("a plan");
+        let lane = lane_id(1, 0);
+        pipeline.assign(&[lane]);
+        let mut raw = RawBatch::new(0, "t".into(), 8, 256);
+        raw.input = 1;
+        for (offset, (value, time_ms)) in
+            [(Some(&br#"{"t":5,"k":"k0","v":1}"#[..]), 5), (None, 1_007), (None, 1_008)].into_iter().enumerate()
+        {
+            raw.push(value, offset as i64, Some(time_ms)).expect("small");
+            raw.push_key(Some(format!("k{offset}").as_bytes()));
+        }
+        let outputs = pipeline.push(&[raw], 7).expect("a push");
+        let future = outputs.iter().filter(|output| output.kind == OutputKind::Future);
+        let offsets: Vec<i64> = future
+            .flat_map(|output| {
+                output.batch.column_by_name("_offset").expect("there").as_primitive::<Int64Type>().values().to_vec()
+            })
+            .collect();
+        pipeline.seal().expect("balanced");
+        let ledger = *pipeline.ledgers().next().expect("a lane").1;
+        let rows = pipeline.join_rows().expect("a join")[1];
+        assert_eq!((ledger.tombstone, ledger.future, rows), expected, "versioned: {versioned}");
+        assert_eq!(offsets, if versioned { vec![2] } else { Vec::new() });
+    }
 }

@@ -3,6 +3,7 @@
 //! `flow` takes the rows on from there. Invariant: every record of the batch is counted in the lane's ledger, and
 //! moved the clock unless `where` or its time kept it from that.
 
+use super::handed::Arrived;
 use super::{Lane, LaneOutput};
 use crate::batch::Batch;
 use crate::error::{Reject, Result};
@@ -41,6 +42,7 @@ pub fn run(
     if output.windows.is_none() && lane.stages.is_empty() {
         output.windows = plan.result_rows().filter(|_| !plan.combine);
     }
+    let tombstones = lane.tombstones_in_time(plan, raw, batch, now_ms, output);
     let mut flow = Flow::new(rows, &mut lane.held, &mut lane.ledger, plan.limits.key_bytes_max as usize)
         .with_early(output.windows.as_mut());
     if let Some(condition) = &input.where_ {
@@ -54,7 +56,8 @@ pub fn run(
     let of_batch = |(row, left): (u32, Left)| LeftRow { raw_row: batch.raw_rows[row as usize], left };
     output.left.extend(std::mem::take(&mut passed.left).into_iter().map(of_batch));
     if let Some(hand_over) = &input.hand_over {
-        let handed = hand_over.take(&passed, raw, batch, lane.clock.watermark_ms(), &mut lane.interner);
+        let arrived = Arrived { raw, batch, tombstones: &tombstones, clock_ms: lane.clock.watermark_ms() };
+        let handed = hand_over.take(&passed, &arrived, &mut lane.interner);
         if let Some(handed) = handed {
             lane.hand_on(handed, output);
         }

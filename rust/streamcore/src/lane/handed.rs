@@ -9,8 +9,9 @@ use crate::error::RejectKind;
 use crate::flow::{Left, LeftRow, Passed};
 use crate::group::Interner;
 use crate::join::Arrivals;
-use crate::plan::HandOver;
+use crate::plan::{HandOver, Plan};
 use crate::raw::RawBatch;
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// Rows that reached the join, and nothing else: all is dense.
@@ -78,18 +79,57 @@ impl Lane {
         }
         output.handed.push(handed);
     }
+
+    /// The records of `batch` without a value, less those from the future, which leave.
+    ///
+    /// The time of such a record is its timestamp, so only `now_ms` can tell, as for rows whose time that is. It matters
+    /// where it says from when on a key has no row: in a table with versions.
+    pub(super) fn tombstones_in_time<'b>(
+        &mut self,
+        plan: &Plan,
+        raw: &RawBatch,
+        batch: &'b Batch,
+        now_ms: i64,
+        output: &mut LaneOutput,
+    ) -> Cow<'b, [u32]> {
+        let input = plan.input(self.id);
+        let is_versioned = input.hand_over.as_ref().is_some_and(|hand_over| hand_over.is_table)
+            && plan.join.as_ref().is_some_and(|step| step.plan.waits());
+        let Some(skew_ms) = input.clock.max_future_skew_ms.filter(|_| is_versioned) else {
+            return Cow::Borrowed(&batch.tombstones);
+        };
+        let latest_ms = now_ms.saturating_add(skew_ms);
+        let mut in_time = Vec::with_capacity(batch.tombstones.len());
+        for raw_row in batch.tombstones.iter().copied() {
+            let Some(event_time_ms) = raw.timestamp_ms(raw_row as usize).filter(|time_ms| *time_ms > latest_ms) else {
+                in_time.push(raw_row);
+                continue;
+            };
+            self.ledger.tombstone -= 1;
+            self.ledger.future += 1;
+            let left = Left::Future { event_time_ms, ahead_ms: event_time_ms.saturating_sub(now_ms) };
+            output.left.push(LeftRow { raw_row, left });
+        }
+        Cow::Owned(in_time)
+    }
+}
+
+/// A batch of a lane, as it is handed over.
+pub(super) struct Arrived<'a> {
+    /// The records.
+    pub raw: &'a RawBatch,
+    /// Those of them with a value.
+    pub batch: &'a Batch,
+    /// Those without one, by row of `raw`, rising.
+    pub tombstones: &'a [u32],
+    /// The clock behind the batch, ms.
+    pub clock_ms: i64,
 }
 
 impl HandOver {
-    /// The rows of `batch` that passed, if there are any. `clock_ms` is the clock behind the batch.
-    pub(super) fn take(
-        &self,
-        passed: &Passed<'_>,
-        raw: &RawBatch,
-        batch: &Batch,
-        clock_ms: i64,
-        interner: &mut Interner,
-    ) -> Option<Handed> {
+    /// The rows that passed, if there are any.
+    pub(super) fn take(&self, passed: &Passed<'_>, arrived: &Arrived<'_>, interner: &mut Interner) -> Option<Handed> {
+        let Arrived { raw, batch, .. } = *arrived;
         let rows = &passed.rows;
         let gather = |places: &[usize]| places.iter().map(|place| passed.columns[*place].gather(rows)).collect();
         let of_rows = |values: &[i64]| rows.iter().map(|row| values[*row as usize]).collect();
@@ -101,7 +141,7 @@ impl HandOver {
             ..Handed::default()
         };
         let mut keys: Vec<Column> = gather(&self.keys);
-        let deletes = self.deletes(passed, raw, batch, clock_ms);
+        let deletes = self.deletes(passed, arrived);
         if !deletes.is_empty() {
             handed.put_among(&deletes, &mut keys);
         }
@@ -114,7 +154,8 @@ impl HandOver {
     }
 
     /// What deletes the row of a key from a table: records without a value, and rows that a filter took out.
-    fn deletes<'a>(&self, passed: &'a Passed<'_>, raw: &'a RawBatch, batch: &Batch, clock_ms: i64) -> Vec<Delete<'a>> {
+    fn deletes<'a>(&self, passed: &'a Passed<'_>, arrived: &Arrived<'a>) -> Vec<Delete<'a>> {
+        let Arrived { raw, batch, tombstones, clock_ms } = *arrived;
         if !self.is_table {
             return Vec::new();
         }
@@ -135,7 +176,7 @@ impl HandOver {
             let event_time_ms = raw.timestamp_ms(raw_row as usize).unwrap_or(watermark_ms);
             Some(Delete { raw_row, event_time_ms, watermark_ms, key: of_record(raw_row)? })
         };
-        let mut deletes: Vec<_> = filtered.chain(batch.tombstones.iter().copied().filter_map(tombstone)).collect();
+        let mut deletes: Vec<_> = filtered.chain(tombstones.iter().copied().filter_map(tombstone)).collect();
         deletes.sort_by_key(|delete| delete.raw_row);
         deletes
     }
