@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.integration.kafka_tools import committed_offsets, create_topic, produce, read_topic
+from tests.pipeline_texts import VIEWS_A_MINUTE
 from tests.servers.kafka import USER, KafkaServer
 from tests.servers.ports import free_ports
 from tests.servers.process import ServerProcess
 
-PIPELINE = """
+PIPELINE = (
+    """
 name = "NAME"
 
 [kafka]
@@ -29,18 +31,15 @@ topic = "NAME"
 event_time = "time"
 event_time_unit = "ms"
 schema = { page = "string" }
-
-[[steps]]
-window = "tumbling"
-size = "1m"
-by = "page"
-aggregate = { views = "count()" }
-
+"""
+    + VIEWS_A_MINUTE
+    + """
 [[sinks]]
 type = "kafka"
 topic = "NAME-out"
 partitions = 2
 """
+)
 
 
 class Shell:

@@ -11,8 +11,10 @@ import pytest
 import streamcore as sc
 from streamcore.cli import main
 from streamcore.memory_log import default_log
+from tests.pipeline_texts import VIEWS_A_MINUTE
 
-PIPELINE = """
+PIPELINE = (
+    """
 name = "job"
 
 [source]
@@ -22,13 +24,9 @@ event_time = "at"
 event_time_unit = "s"
 out_of_orderness = "5s"
 schema = { page = "string" }
-
-[[steps]]
-window = "tumbling"
-size = "1m"
-by = "page"
-aggregate = { views = "count()" }
-
+"""
+    + VIEWS_A_MINUTE
+    + """
 [[steps]]
 window = "tumbling"
 size = "5m"
@@ -38,6 +36,7 @@ aggregate = { pages = "count()" }
 type = "parquet"
 path = "out"
 """
+)
 
 
 @pytest.fixture
