@@ -320,9 +320,9 @@ class Pipeline:
     def open_at(self, end_ms: int) -> list[dict[str, Any]]:
         """Windows that end at `end_ms`, of each window step and lane (`None`: where lanes meet).
 
-        `step`, `lane`; `start_ms`, `over_at_ms` and `keys` of the open one, else None; `inputs_ms`: the watermark that the
-        lanes of each input must reach for it to be over, None where nothing waits for them; `nearest_ms`: ends of other
-        open ones.
+        `step`, `lane`; `start_ms`, `over_at_ms`, `keys` and `keys_estimated` (bool: there are so many that they were not
+        counted one by one) of the open one, else None; `inputs_ms`: the watermark that the lanes of each input must reach
+        for it to be over, None where nothing waits for them; `nearest_ms`: ends of other open ones.
         """
     @property
     def is_due(self) -> bool:

@@ -82,6 +82,8 @@ class OpenWindow:
     start_ms: int
     end_ms: int
     keys: int
+    keys_estimated: bool
+    """There are so many that they were not counted one by one; 0.4 % is the standard error."""
     closes_at_ms: int
     """The watermark from which on it is over."""
     watermark_ms: int | None
@@ -186,6 +188,7 @@ def _open_window(
         start_ms=window["start_ms"],
         end_ms=end_ms,
         keys=window["keys"],
+        keys_estimated=window["keys_estimated"],
         closes_at_ms=window["over_at_ms"],
         watermark_ms=_meeting_ms(status, {} if window["lane"] is None else {0: lanes[window["lane"]]}),
         held_by=tuple(wait.lane for wait in held),
@@ -272,7 +275,8 @@ def to_lines(windows: Sequence[OpenWindow]) -> Iterator[str]:
     """The answer for a person."""
     for window in windows:
         where = "" if window.lane is None else f" in {window.lane}"
-        keys = f"{window.keys:,} key" if window.keys == 1 else f"{window.keys:,} keys"
+        about = "about " if window.keys_estimated else ""
+        keys = f"{about}{window.keys:,} {'key' if window.keys == 1 else 'keys'}"
         yield (
             f"{window.step}: window {format_instant(window.start_ms)} to {format_instant(window.end_ms)}{where}, "
             f"{keys}, open"

@@ -34,7 +34,7 @@ def status(*clocks: dict[str, Any], combined: bool = True, **more: Any) -> dict[
         "paused": [],
         "future": dict.fromkeys(lanes, 0),
         "source": {"type": "kafka", "topic": "clicks"},
-        "windows": [{**window, "inputs_ms": [END_MS - 1], "keys": 2, "nearest_ms": []}],
+        "windows": [{**window, "inputs_ms": [END_MS - 1], "keys": 2, "keys_estimated": False, "nearest_ms": []}],
     }
     return {**given, **more}
 
@@ -138,6 +138,15 @@ def test_future_records_are_counted_and_files_measured_in_bytes() -> None:
     assert "in a.jsonl, 2 keys, open" in lines
     assert "89 bytes behind" in lines
     assert "3 records further ahead than max_future_skew" in lines
+
+
+def test_a_number_of_keys_that_is_an_estimate_says_so() -> None:
+    described = status(clock(50_000))
+    described["windows"][0] |= {"keys": 1_234_567, "keys_estimated": True}
+    windows = explain_window(described, END_MS, [RULES])
+    assert "about 1,234,567 keys, open" in next(to_lines(windows))
+    (plain,) = to_json(windows, {"run": "127.0.0.1:1"})["windows"]
+    assert (plain["keys"], plain["keys_estimated"]) == (1_234_567, True)
 
 
 def test_numbers_that_json_made_text_are_the_same() -> None:

@@ -269,8 +269,9 @@ impl Pipeline {
     }
 
     /// Windows that end at `end_ms`, of each window step and lane (lane `None`: where lanes meet): `step`, `lane`,
-    /// `start_ms`, `over_at_ms` and `keys` of the open one (or `None`), `inputs_ms`: the watermark that the lanes of each
-    /// input must reach for it to be over (`None`: nothing waits for them), `nearest_ms`: ends of other open ones.
+    /// `start_ms`, `over_at_ms`, `keys` and `keys_estimated` of the open one (or `None`), `inputs_ms`: the watermark that the
+    /// lanes of each input must reach for it to be over (`None`: nothing waits for them), `nearest_ms`: ends of other open
+    /// ones.
     fn open_at<'py>(&self, py: Python<'py>, end_ms: i64) -> PyResult<Vec<Bound<'py, PyDict>>> {
         let windows = self.run(py, move |pipeline| Ok(pipeline.open_at(end_ms)))?;
         let told = |window: OpenWindow| {
@@ -281,6 +282,7 @@ impl Pipeline {
             item.set_item("over_at_ms", window.found.map(|open| open.over_at_ms))?;
             item.set_item("keys", window.found.map(|open| open.keys))?;
             item.set_item("inputs_ms", window.inputs_ms)?;
+            item.set_item("keys_estimated", window.found.map(|open| open.keys_estimated))?;
             item.set_item("nearest_ms", window.nearest_ms)?;
             Ok(item)
         };

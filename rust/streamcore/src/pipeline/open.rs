@@ -62,7 +62,7 @@ impl Pipeline {
         };
         let first = self.plan.window().map(|_| 0);
         let behind: Vec<i64> = first.into_iter().chain(self.plan.stages.iter().map(behind)).collect();
-        let told = |((step, ends), behind_ms): ((&StatefulStep, Ends), i64)| {
+        let told = |((step, mut ends), behind_ms): ((&StatefulStep, Ends), i64)| {
             let found = ends.found().map(|open| Open { over_at_ms: open.over_at_ms.saturating_add(behind_ms), ..open });
             let inputs_ms = found.map_or_else(Vec::new, |open| self.inputs_ms(open.over_at_ms));
             OpenWindow { step: step.clone(), lane, found, inputs_ms, nearest_ms: ends.nearest().collect() }
