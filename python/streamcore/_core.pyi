@@ -40,8 +40,9 @@ def describe(spec: bytes) -> dict[str, Any]:
 
     Keys: `problems` (list of `{path, message, hint, text, start, end}`; `text`, `start`, `end` are None
     without a caret), `undeclared` (field paths whose type the result depends on and nobody declared, each
-    `{path, input, used_at, takes_number}`; `input` is None for the pipeline's own), `columns` (the result's `[name, type]` pairs, empty while there are problems), `fields`
-    (the `[path, type]` pairs the decoder extracts), `needs_keys`, `needs_headers` (record parts the steps use),
+    `{path, input, used_at, takes_number}`; `input` is None for the pipeline's own), `fingerprint` (of the description, as
+    `Pipeline.fingerprint`; None while there are problems), `columns` (the result's `[name, type]` pairs, empty while there
+    are problems), `fields` (the `[path, type]` pairs the decoder extracts), `needs_keys`, `needs_headers` (record parts the steps use),
     `inputs` (by name, the last two of other inputs),
     `combine` (`"local"` or `"none"`), `windowed` (bool), `emit` (`"final"`, `"updates"` or None),
     `retracts` (bool: rows may carry `retracted`), `plan` (the text of `streamcore explain`).

@@ -244,8 +244,13 @@ class Run:
             return
         from streamcore.status import NOTE, StatusServer
 
+        def ask(window_end_ms: int | None) -> dict[str, Any] | None:
+            status = runner.ask_status(window_end_ms)
+            # So that whoever asks can tell that it is the pipeline they mean.
+            return None if status is None else {"fingerprint": self._plan.description["fingerprint"], **status}
+
         folder = None if self._plan.config.name is None else state_folder_of(self._plan.config)
-        with StatusServer(listen, runner.ask_status, note=folder and folder / NOTE) as server:
+        with StatusServer(listen, ask, note=folder and folder / NOTE) as server:
             self._notes.append(f"status: http://{server.address}/v1/status")
             if self._announce is not None:
                 self._announce(self._notes[-1:])

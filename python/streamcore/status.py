@@ -3,7 +3,8 @@
 Before it: `run.py`, whose runner answers between two rounds. After it: `streamcore why`, or any HTTP client.
 Invariant: only loopback is listened on, and a page of another site cannot ask: the `Host` must be this machine.
 
-`GET /v1/status` is JSON: report, clocks, positions, ends; with `?window_end_ms=N` also the open windows that end then.
+`GET /v1/status` is JSON: fingerprint, report, clocks, positions, ends; with `?window_end_ms=N` also the open windows that
+end then.
 """
 
 from __future__ import annotations

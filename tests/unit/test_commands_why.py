@@ -129,6 +129,14 @@ def test_a_live_run_says_why(folder: Path, capsys: pytest.CaptureFixture[str]) -
         while "caught up" not in out and time.monotonic() < deadline:
             code, out, err = why(capsys, "00:01:00")
         assert code == 0, err
+        code, _, err = why(capsys, "00:01:00", "--set", 'steps[0].size="2m"')
+        assert code == 1
+        assert f"the run of job on {address} is of another version of the pipeline" in err
+        assert "hint: ask with the file, and the --set, that it was started with" in err
+        code, _, err = why(capsys, "00:01:00", "--listen", address, "--set", 'name="other"')
+        assert code == 1
+        assert f"the run that answers on {address} is one of job, not of other (fingerprint there " in err
+        assert "hint: name the address of the run that is meant, or the file that this one was started with" in err
     lines = out.splitlines()
     assert lines[0] == "steps[0] (window): window 1970-01-01T00:00:00.000Z to 1970-01-01T00:01:00.000Z, 1 key, open"
     assert lines[1].startswith("  watermark    1970-01-01T00:00:24.999Z, 35s before")
@@ -138,6 +146,24 @@ def test_a_live_run_says_why(folder: Path, capsys: pytest.CaptureFixture[str]) -
     assert lines[3].startswith(f"  closes       with an event of 1970-01-01T00:01:05.000Z or later in {topic} [1], or ")
     assert lines[3].endswith(" more without any there (idle_timeout)")
     assert lines[-1] == f"from the run that listens on {address}"
+
+
+def test_a_run_of_another_pipeline_at_the_noted_address_is_passed_over(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", "p.toml"]) == 0
+    note = folder / ".streamcore" / "job" / "LISTEN"
+    other = sc.load("p.toml", ['name="other"']).start(listen="127.0.0.1:0")
+    with other as run:
+        address = (folder / ".streamcore" / "other" / "LISTEN").read_text()
+        # As a run leaves it that was killed, whose port another one took.
+        note.write_text(address)
+        code, out, err = why(capsys, "00:03:00")
+        run.stop()
+    assert code == 0, err
+    last = out.splitlines()[-1]
+    assert last.startswith("from .streamcore/job/checkpoint, epoch 1, ")
+    assert f"; the run that answers on {address} is one of other, not of job (fingerprint there " in last
 
 
 def test_behind_a_join_the_files_of_both_inputs_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,18 +81,50 @@ def _status(config: PipelineConfig, end_ms: int, address: str | None) -> tuple[M
     told = address
     if told is None and folder is not None and (folder / NOTE).exists():
         told = (folder / NOTE).read_text()
+    passed_over = None
     if told is not None:
         status = fetch_status(told, end_ms)
-        if status is not None:
+        other = None if status is None else _is_of_another(status, config, told)
+        if status is not None and other is None:
             return status, {"run": told}
         if address is not None:
-            raise Error(f"no run listens on {address}; start it with streamcore run FILE --listen {address}")
+            raise Error(
+                f"no run listens on {address}; start it with streamcore run FILE --listen {address}"
+                if other is None
+                else f"{other}; name the address of the run that is meant, or the file that this one was started with"
+            )
+        passed_over = other
     if folder is None:
         raise Error(
             "the pipeline has no name, so no run of it leaves a checkpoint; start it with --listen 127.0.0.1:8080 and "
             "say the same here"
         )
-    return _checkpoint_status(config, folder, end_ms)
+    status, origin = _checkpoint_status(config, folder, end_ms)
+    return status, origin | ({} if passed_over is None else {"passed_over": passed_over})
+
+
+def _is_of_another(status: Mapping[str, Any], config: PipelineConfig, address: str) -> str | None:
+    """In words that the run which answered at `address` is of another pipeline; None: it is of this one.
+
+    Raises `Error` when it is the run of this name but of another version: its checkpoint says no more.
+    """
+    from streamcore.config import describe
+    from streamcore.errors import Error
+
+    name, there, here = status["report"]["name"], status.get("fingerprint"), describe(config)["fingerprint"]
+    fingerprints = f"fingerprint there {there}, of the file {here}"
+    if name != config.name:
+        whose = "without a name" if name is None else f"of {name}"
+        asked = "one without a name" if config.name is None else config.name
+        return f"the run that answers on {address} is one {whose}, not of {asked} ({fingerprints})"
+    if there == here:
+        return None
+    if name is None:
+        return f"the run that answers on {address} is of another pipeline ({fingerprints})"
+    raise Error(
+        f"the run of {name} on {address} is of another version of the pipeline: source, schema or steps differ "
+        f"({fingerprints}); ask with the file, and the --set, that it was started with"
+    )
 
 
 def _checkpoint_status(config: PipelineConfig, folder: Path, end_ms: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -172,4 +204,5 @@ def _origin_text(origin: Mapping[str, Any]) -> str:
     if "run" in origin:
         return f"the run that listens on {origin['run']}"
     asked = origin.get("ends", "ends asked for now")
-    return f"{origin['checkpoint']}, epoch {origin['epoch']}, {origin['age_s']:.0f} s old; {asked}"
+    passed_over = f"; {origin['passed_over']}" if "passed_over" in origin else ""
+    return f"{origin['checkpoint']}, epoch {origin['epoch']}, {origin['age_s']:.0f} s old; {asked}{passed_over}"

@@ -68,6 +68,7 @@ fn add_plan(described: &Bound<'_, PyDict>, plan: Option<&Plan>) -> PyResult<()> 
     let fields: Vec<(&str, String)> = fields.map(|field| (field.path.as_str(), field.data_type.to_string())).collect();
     let window = plan.and_then(Plan::result_window);
     let emit = window.map(|window| if window.updates { "updates" } else { "final" });
+    described.set_item("fingerprint", plan.map(fingerprint))?;
     described.set_item("columns", columns)?;
     described.set_item("fields", fields)?;
     described.set_item("needs_keys", plan.is_some_and(|plan| plan.own().needs_keys))?;
@@ -84,6 +85,11 @@ fn add_plan(described: &Bound<'_, PyDict>, plan: Option<&Plan>) -> PyResult<()> 
     described.set_item("windowed", window.is_some())?;
     described.set_item("emit", emit)?;
     described.set_item("retracts", window.is_some_and(|window| window.retracts()))
+}
+
+/// A plan's fingerprint as users see it.
+pub fn fingerprint(plan: &Plan) -> String {
+    format!("{:016x}", plan.fingerprint)
 }
 
 /// Name and type of each column of the result.

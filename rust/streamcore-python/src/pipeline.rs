@@ -4,6 +4,7 @@
 //! a panic inside, the pipeline refuses every further call.
 
 use crate::arrow::Batch;
+use crate::describe::fingerprint;
 use crate::error::{Failure, enter, lock};
 use crate::function::Function;
 use crate::raw::Raw;
@@ -281,8 +282,8 @@ impl Pipeline {
             item.set_item("start_ms", window.found.map(|open| open.start_ms))?;
             item.set_item("over_at_ms", window.found.map(|open| open.over_at_ms))?;
             item.set_item("keys", window.found.map(|open| open.keys))?;
-            item.set_item("inputs_ms", window.inputs_ms)?;
             item.set_item("keys_estimated", window.found.map(|open| open.keys_estimated))?;
+            item.set_item("inputs_ms", window.inputs_ms)?;
             item.set_item("nearest_ms", window.nearest_ms)?;
             Ok(item)
         };
@@ -339,7 +340,7 @@ impl Pipeline {
     /// Of the description: saved state of another fingerprint is refused.
     #[getter]
     fn fingerprint(&self, py: Python<'_>) -> PyResult<String> {
-        self.run(py, |pipeline| Ok(format!("{:016x}", pipeline.plan().fingerprint)))
+        self.run(py, |pipeline| Ok(fingerprint(pipeline.plan())))
     }
 }
 
