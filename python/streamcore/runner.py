@@ -143,9 +143,9 @@ class Runner:
         self._begin_epoch(commit_s=0.0)
         try:
             while not self._ended and not self._should_stop():
-                self._attempt_round()
+                self._attempt(self._round, self._stopping)
             if not self._ended:
-                self._commit(ended=False)
+                self._commit_last()
         except UndeliveredError:
             # Whoever took the rows has left: the next start of a named run hands this epoch out again.
             self._committer.rollback()
@@ -352,18 +352,43 @@ class Runner:
         over = limit_ms is not None and self._clock.monotonic_s() - self._started_s >= limit_ms / 1_000
         return over or self._stopping.is_set()
 
-    def _attempt_round(self) -> None:
+    def _attempt(self, part: Callable[[], None], interrupt: threading.Event) -> bool:
+        """Whether `part` of the loop succeeds. Otherwise the epoch is taken back, to be tried again after a while.
+
+        `interrupt` cuts the while short.
+        """
         try:
-            self._round()
+            part()
         except SinkError as error:
             self._failures += 1
             if not error.retriable or self._failures > RETRIES_MAX:
                 raise
             self._roll_back()
-            self._wait_after_failure()
+            self._wait_after_failure(interrupt)
             self._begin_epoch(commit_s=0.0)
         except StateFullError as error:
             self._shorten_epoch(error)
+        else:
+            return True
+        return False
+
+    def _commit_last(self) -> None:
+        """Commits what was read before the stop. Where that fails, it is read again, as any other epoch is."""
+        records = self._epoch_records
+        # The stop must not cut the wait short: a sink that is away for a moment would be asked in one go.
+        never = threading.Event()
+        while not self._attempt(lambda: self._read_and_commit(records), never):
+            continue
+
+    def _read_and_commit(self, records: int) -> None:
+        """Reads until the epoch has `records` or a commit is due, and commits; windows stay open."""
+        ended = False
+        while not ended and self._epoch_records < records and not self._commit_is_due():
+            polled = self._source.poll(POLL_TIMEOUT_S)
+            self._push(polled)
+            self._advance(polled)
+            ended = polled.ended
+        self._commit(ended=False)
 
     def _shorten_epoch(self, error: StateFullError) -> None:
         """Takes back an epoch that does not fit the state; it comes again in halves, until all that fits is committed.
@@ -390,9 +415,9 @@ class Runner:
         self._source.pause([])
         self._paused = []
 
-    def _wait_after_failure(self) -> None:
+    def _wait_after_failure(self, interrupt: threading.Event) -> None:
         delay_s = min(RETRY_DELAY_S * 2 ** (self._failures - 1), RETRY_DELAY_MAX_S)
-        self._clock.wait(self._stopping, delay_s)
+        self._clock.wait(interrupt, delay_s)
 
     def _tell(self) -> None:
         now_s = self._clock.monotonic_s()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 
@@ -207,16 +208,64 @@ def test_what_cannot_be_retried_is_raised_at_once() -> None:
 
 
 def test_a_stop_finishes_the_epoch_and_leaves_windows_open() -> None:
-    parts = Parts(interval_ms=1_000_000)
-    parts.source.before_poll = lambda: parts.stopping.set() if parts.source.position == 4 else None
+    parts = stopped_at_the_fifth()
     report = parts.runner.run()
     assert (report.state, parts.sink.rows) == ("stopped", [1, 2, 3, 4, 5, "sealed"])
     assert "end" not in parts.log
 
 
-def test_rows_nobody_took_are_not_committed_at_a_stop() -> None:
-    parts = Parts(failures=[UndeliveredError()], interval_ms=1_000_000)
+def stopped_at_the_fifth(**more: Any) -> Parts:
+    """Parts that are stopped while the fifth record comes, before anything is committed."""
+    parts = Parts(interval_ms=1_000_000, **more)
     parts.source.before_poll = lambda: parts.stopping.set() if parts.source.position == 4 else None
+    return parts
+
+
+def test_the_last_commit_of_a_stop_is_tried_again_as_others_are() -> None:
+    parts = stopped_at_the_fifth(failures=[SinkError("away"), SinkError("away")])
+    wait, interrupted = parts.clock.wait, list[bool]()
+
+    def note(event: threading.Event, seconds: float) -> bool:
+        interrupted.append(event.is_set())
+        return wait(event, seconds)
+
+    parts.clock.wait = note  # type: ignore[method-assign]
+    report = parts.runner.run()
+    assert (report.state, report.retries, report.epoch) == ("stopped", 2, 1)
+    assert (parts.sink.rows, parts.committer.positions) == ([1, 2, 3, 4, 5, "sealed"], {0: 5})
+    assert "end" not in parts.log
+    assert interrupted == [False, False], "the stop that was asked for does not cut the wait short"
+    assert parts.clock.monotonic_s() == pytest.approx(3 * 5 * POLL_MS / 1_000 + 0.25 + 0.5)
+
+
+def test_the_last_commit_fails_for_good_in_the_end() -> None:
+    parts = stopped_at_the_fifth(failures=[SinkError("away")] * (RETRIES_MAX + 1))
+    with pytest.raises(SinkError, match="away"):
+        parts.runner.run()
+    assert (parts.log.count("engine rollback"), parts.committer.positions) == (RETRIES_MAX, {0: 0})
+    parts = stopped_at_the_fifth(failures=[SinkError("never", retriable=False)])
+    with pytest.raises(SinkError, match="never"):
+        parts.runner.run()
+    assert "engine rollback" not in parts.log
+
+
+def test_of_records_that_do_not_come_again_none_are_waited_for_at_a_stop() -> None:
+    parts = stopped_at_the_fifth(failures=[SinkError("away")], total=5)
+
+    def end_earlier() -> None:
+        if parts.stopping.is_set():
+            parts.source.total = 3
+        elif parts.source.position == 4:
+            parts.stopping.set()
+
+    parts.source.before_poll = end_earlier
+    report = parts.runner.run()
+    assert (report.state, parts.sink.rows, parts.committer.positions) == ("stopped", [1, 2, 3, "sealed"], {0: 3})
+    assert "end" not in parts.log
+
+
+def test_rows_nobody_took_are_not_committed_at_a_stop() -> None:
+    parts = stopped_at_the_fifth(failures=[UndeliveredError()])
     report = parts.runner.run()
     assert (report.state, report.ledger.read, parts.sink.rows, parts.engine.count) == ("stopped", 0, [], 0)
 
