@@ -391,18 +391,19 @@ class Runner:
         self._commit(ended=False)
 
     def _shorten_epoch(self, error: StateFullError) -> None:
-        """Takes back an epoch that does not fit the state; it comes again in halves, until all that fits is committed.
+        """Takes back an epoch that does not fit the state; it comes again in halves, until all polls that fit are committed.
 
-        Raises `error` when nothing more fits, or nothing would outlive the run.
+        Raises `error` when the next poll does not fit, or nothing would outlive the run.
         """
         if not self._committer.is_kept:
             raise error
         polls, records = self._epoch_polls, self._epoch_records
         self._roll_back()
         if polls <= 1:
-            epoch = self._committer.header.epoch
+            epoch, many = self._committer.header.epoch, "1 record" if records == 1 else f"{records:,} records"
             raise StateFullError(
-                f"{error}\nall records before are committed (epoch {epoch}); the next start goes on behind them"
+                f"{error}\nnothing of the poll that does not fit ({many}) is committed, all before it is (epoch {epoch}); "
+                "the next start goes on with it"
             ) from None
         self._records_again += records
         # Shorter each time, whatever the polls are cut to.

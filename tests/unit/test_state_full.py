@@ -43,7 +43,7 @@ def test_a_run_stops_at_its_bound_and_goes_on_where_there_is_more_room(tmp_path:
         counted(tmp_path, **limits).run(name="job")
     assert caught.value.exit_code == 6
     assert "raise the limit" in str(caught.value)
-    assert "committed (epoch " in str(caught.value)
+    assert "records) is committed, all before it is (epoch " in str(caught.value)
     saved = Checkpoint(tmp_path / "state" / "job").read(pipeline="job")
     assert saved is not None
     assert saved.header.positions[0] > 0
@@ -109,7 +109,7 @@ def test_the_command_ends_with_6_and_says_what_to_do(tmp_path: Path, capsys: pyt
     assert main(["run", str(file)]) == 6
     lines = capsys.readouterr().err.splitlines()
     assert lines[-3].startswith("error: steps[0] (window) would hold more than limits.max_keys = 10 keys (steps[0]")
-    assert lines[-2].startswith("all records before are committed")
+    assert lines[-2].startswith("nothing of the poll that does not fit (")
     assert lines[-1].startswith("hint: raise the limit")
 
 
@@ -127,7 +127,7 @@ def test_a_join_stops_at_its_bound_and_goes_on_where_there_is_more_room(tmp_path
         joined(tmp_path, **limits).run(name="job")
     assert caught.value.exit_code == 6
     assert "let the join reach less far" in str(caught.value)
-    assert "committed (epoch " in str(caught.value)
+    assert "records) is committed, all before it is (epoch " in str(caught.value)
     report = joined(tmp_path).run(name="job")
     assert list(report.held) == ["steps[0] (dedupe)", "steps[1] (join)"]
     assert report.held["steps[1] (join)"]["keys"] == 3_000

@@ -66,7 +66,7 @@ class LimitsConfig(Model):
     )
     on_full: OnFull = setting(
         "stop",
-        "At either bound: `stop` ends the run (exit code 6) with all before it committed; `shed` makes records that "
+        "At either bound: `stop` ends the run (exit code 6) with all polls before committed; `shed` makes records that "
         "would add a key, or a row to a join, dead letters `STATE_FULL`, and those of keys already there count.",
     )
     threads: int = setting(0, "Threads the engine uses; 0: as many as the machine has.", unit="threads", ge=0, le=1024)
