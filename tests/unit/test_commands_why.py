@@ -11,6 +11,7 @@ import pytest
 import streamcore as sc
 from streamcore.cli import main
 from streamcore.memory_log import default_log
+from streamcore.status import StatusServer
 from tests.pipeline_texts import VIEWS_A_MINUTE
 
 PIPELINE = (
@@ -164,6 +165,16 @@ def test_a_run_of_another_pipeline_at_the_noted_address_is_passed_over(
     last = out.splitlines()[-1]
     assert last.startswith("from .streamcore/job/checkpoint, epoch 1, ")
     assert f"; the run that answers on {address} is one of other, not of job (fingerprint there " in last
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_answer_that_is_no_status_is_of_no_run_of_this_pipeline(capsys: pytest.CaptureFixture[str]) -> None:
+    with StatusServer("127.0.0.1:0", lambda _: {"status": "up"}) as server:
+        code, _, err = why(capsys, "00:03:00", "--listen", server.address)
+    assert code == 1
+    assert (
+        f"the run that answers on {server.address} is one without a name, not of job (fingerprint there None, " in err
+    )
 
 
 def test_behind_a_join_the_files_of_both_inputs_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,7 +111,9 @@ def _is_of_another(status: Mapping[str, Any], config: PipelineConfig, address: s
     from streamcore.config import describe
     from streamcore.errors import Error
 
-    name, there, here = status["report"]["name"], status.get("fingerprint"), describe(config)["fingerprint"]
+    # It may be no run at all.
+    report, there, here = status.get("report"), status.get("fingerprint"), describe(config)["fingerprint"]
+    name = report.get("name") if isinstance(report, dict) else None
     fingerprints = f"fingerprint there {there}, of the file {here}"
     if name != config.name:
         whose = "without a name" if name is None else f"of {name}"
