@@ -1,10 +1,12 @@
 //! Bounds of the state where inputs are joined: a run stops before it holds more, or sheds rows that follow from each
 //! lane's records alone.
 
+mod common;
+
 use arrow_array::cast::AsArray;
+use common::{Course, Job, course, json, total};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use streamcore::encode::{TimeFormat, json_rows};
 use streamcore::error::{ErrorKind, Result};
 use streamcore::metrics::Ledger;
 use streamcore::pipeline::{OutputBatch, OutputKind, Pipeline};
@@ -68,7 +70,8 @@ struct Seen {
 
 impl Seen {
     fn take(&mut self, outputs: &[OutputBatch]) {
-        for OutputBatch { kind, batch, .. } in outputs {
+        for output in outputs {
+            let OutputBatch { kind, batch, .. } = output;
             match kind {
                 OutputKind::Rejected => {
                     let reasons = batch.column(0).as_string::<i32>();
@@ -76,76 +79,17 @@ impl Seen {
                     let values = batch.column_by_name("_value").expect("a column").as_binary::<i32>();
                     self.shed.extend(values.iter().flatten().map(|value| String::from_utf8_lossy(value).into_owned()));
                 }
-                OutputKind::Result => {
-                    let places: Vec<usize> = (0..batch.num_columns()).collect();
-                    let rows = json_rows(batch, &places, TimeFormat::EpochMs);
-                    self.rows.extend(rows.into_iter().map(|row| String::from_utf8(row).expect("text")));
-                }
+                OutputKind::Result => self.rows.extend(json(output)),
                 _ => {}
             }
         }
     }
 }
 
-/// How a run is disturbed.
-#[derive(Debug, Clone)]
-struct Course {
-    cuts: Vec<usize>,
-    restart_at: Option<usize>,
-    redo_at: Option<usize>,
-}
-
-fn course() -> impl Strategy<Value = Course> {
-    let at = || proptest::option::of(0_usize..6);
-    (proptest::collection::vec(1_usize..30, 1..12), at(), at()).prop_map(|(cuts, restart_at, redo_at)| Course {
-        cuts,
-        restart_at,
-        redo_at,
-    })
-}
-
-fn commit(pipeline: &mut Pipeline, seen: &mut Seen) {
-    seen.take(&pipeline.seal().expect("balanced").outputs);
-    pipeline.committed();
-}
-
 fn run(spec: &Spec, events: &[Event], course: &Course) -> (Seen, Ledger) {
-    let mut pipeline = Pipeline::new(spec, 2).expect("a plan");
-    pipeline.assign(&lanes());
-    let (mut seen, mut offsets, mut rest) = (Seen::default(), BTreeMap::new(), events);
-    for (number, cut) in course.cuts.iter().cycle().enumerate() {
-        if rest.is_empty() {
-            break;
-        }
-        let (part, after) = rest.split_at((*cut).min(rest.len()));
-        rest = after;
-        if course.restart_at == Some(number) {
-            commit(&mut pipeline, &mut seen);
-            let mut fresh = Pipeline::new(spec, 2).expect("a plan");
-            fresh.restore(&pipeline.save()).expect("whole");
-            let entries = |pipeline: &mut Pipeline| {
-                pipeline.usages().iter().map(|(step, usage)| (step.clone(), usage.entries)).collect::<Vec<_>>()
-            };
-            assert_eq!(entries(&mut fresh), entries(&mut pipeline));
-            pipeline = fresh;
-        }
-        if course.redo_at == Some(number) {
-            commit(&mut pipeline, &mut seen);
-            let before = pipeline.save();
-            pipeline.push(&raws(part, &mut offsets.clone()), 0).expect("a push");
-            pipeline.seal().expect("balanced");
-            pipeline.rollback();
-            assert_eq!(pipeline.save(), before, "undo is the identity");
-        }
-        seen.take(&pipeline.push(&raws(part, &mut offsets), 0).expect("a push"));
-    }
-    seen.take(&pipeline.end().expect("an end"));
-    commit(&mut pipeline, &mut seen);
-    let ledger = pipeline.ledgers().fold(Ledger::default(), |mut sum, (_, ledger)| {
-        sum.add(ledger);
-        sum
-    });
-    (seen, ledger)
+    let mut seen = Seen::default();
+    let (pipeline, _) = Job { spec, lanes: &lanes(), raws }.run(events, course, |outputs| seen.take(outputs));
+    (seen, total(&pipeline))
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
@@ -192,7 +136,7 @@ proptest! {
         };
         let steps = r#",{"verb":"filter","condition":{"text":"k != 'k3'"}}"#;
         let spec = spec(kind, how, steps, &limits);
-        let whole = Course { cuts: vec![10_000], restart_at: None, redo_at: None };
+        let whole = Course::smooth(10_000);
         let (expected, ledger) = run(&spec, &events, &whole);
         for (events, course) in [(&events, &course), (&apart(&events), &whole), (&apart(&events), &course)] {
             let (seen, disturbed) = run(&spec, events, course);
@@ -206,7 +150,7 @@ proptest! {
     fn rows_are_shed_that_come_to_a_full_lane(events in events(), keys_max in 1_u64..12, outer in proptest::bool::ANY) {
         let how = if outer { "outer" } else { "inner" };
         let spec = spec(INTERVAL, how, "", &format!(r#""keys_max":{keys_max},"on_full":"shed""#));
-        let (seen, _) = run(&spec, &events, &Course { cuts: vec![10_000], restart_at: None, redo_at: None });
+        let (seen, _) = run(&spec, &events, &Course::smooth(10_000));
         prop_assert_eq!(seen.shed, naive(&events, keys_max, outer));
     }
 }
@@ -279,10 +223,8 @@ fn a_table_counts_its_rows_and_stops_the_run_also_where_others_are_shed() {
     for versioned in [false, true] {
         let table = format!(r#""type":"table","versioned":{versioned}"#);
         let kept = "limits.max_keys = 5 rows of the right side for each of its 2 lanes (";
-        let bounds = [
-            (r#""keys_max":10"#, 10, "limits.max_keys = 10 rows ("),
-            (r#""keys_max":5,"on_full":"shed""#, 10, kept),
-        ];
+        let bounds =
+            [(r#""keys_max":10"#, 10, "limits.max_keys = 10 rows ("), (r#""keys_max":5,"on_full":"shed""#, 10, kept)];
         for (limits, most, what) in bounds {
             let mut pipeline = Pipeline::new(&spec(&table, "left", "", limits), 2).expect("a plan");
             pipeline.assign(&lanes());

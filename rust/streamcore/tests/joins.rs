@@ -1,11 +1,13 @@
 //! Pipelines of two inputs against a naive model that looks at every pair: the engine must agree however the inputs are
 //! cut, interleaved, spread over lanes, restarted and rolled back.
 
+mod common;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
+use common::{Course, Job, course, json};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use streamcore::encode::{TimeFormat, json_rows};
 use streamcore::pipeline::{OutputBatch, OutputKind, Pipeline};
 use streamcore::plan::analyse;
 use streamcore::raw::{RawBatch, lane_id};
@@ -57,57 +59,16 @@ fn raws(events: &[Event], offsets: &mut BTreeMap<i32, i64>) -> Vec<RawBatch> {
 }
 
 fn results(outputs: &[OutputBatch]) -> Vec<String> {
-    let of_result = outputs.iter().filter(|output| output.kind == OutputKind::Result);
-    let json = |output: &OutputBatch| {
-        let places: Vec<usize> = (0..output.batch.num_columns()).collect();
-        let rows = json_rows(&output.batch, &places, TimeFormat::EpochMs);
-        rows.into_iter().map(|row| String::from_utf8(row).expect("text")).collect::<Vec<_>>()
-    };
-    of_result.flat_map(json).collect()
-}
-
-fn commit(pipeline: &mut Pipeline, rows: &mut Vec<String>) -> u64 {
-    let sealed = pipeline.seal().expect("balanced");
-    rows.extend(results(&sealed.outputs));
-    pipeline.committed();
-    sealed.digest
+    outputs.iter().filter(|output| output.kind == OutputKind::Result).flat_map(json).collect()
 }
 
 fn lanes() -> Vec<i32> {
     [0, 1].iter().flat_map(|input| [0, 1].map(|lane| lane_id(*input, lane))).collect()
 }
 
-/// The rows; `cuts` are lengths of pushes, `restart_at` and `redo_at` pushes before which the run is disturbed.
-fn run(spec: &Spec, events: &[Event], cuts: &[usize], restart_at: usize, redo_at: usize) -> Vec<String> {
-    let mut pipeline = Pipeline::new(spec, 2).expect("a plan");
-    pipeline.assign(&lanes());
-    let (mut rows, mut offsets, mut rest) = (Vec::new(), BTreeMap::new(), events);
-    for (number, cut) in cuts.iter().cycle().enumerate() {
-        if rest.is_empty() {
-            break;
-        }
-        let (part, after) = rest.split_at((*cut).min(rest.len()));
-        rest = after;
-        if restart_at == number {
-            let digest = commit(&mut pipeline, &mut rows);
-            let mut fresh = Pipeline::new(spec, 2).expect("a plan");
-            fresh.restore(&pipeline.save()).expect("whole");
-            assert_eq!(commit(&mut fresh, &mut rows), digest, "loaded state is the saved state");
-            pipeline = fresh;
-        }
-        if redo_at == number {
-            commit(&mut pipeline, &mut rows);
-            let before = pipeline.save();
-            pipeline.push(&raws(part, &mut offsets.clone()), 0).expect("a push");
-            pipeline.end().expect("an end");
-            pipeline.seal().expect("balanced");
-            pipeline.rollback();
-            assert_eq!(pipeline.save(), before, "undo is the identity");
-        }
-        rows.extend(results(&pipeline.push(&raws(part, &mut offsets), 0).expect("a push")));
-    }
-    rows.extend(results(&pipeline.end().expect("an end")));
-    commit(&mut pipeline, &mut rows);
+fn run(spec: &Spec, events: &[Event], course: &Course) -> Vec<String> {
+    let mut rows = Vec::new();
+    Job { spec, lanes: &lanes(), raws }.run(events, course, |outputs| rows.extend(results(outputs)));
     rows
 }
 
@@ -198,13 +159,12 @@ proptest! {
         events in events(),
         (from_ms, length_ms) in (-30_i64..20, 0_i64..40),
         how in prop_oneof![Just("inner"), Just("left"), Just("outer")],
-        cuts in proptest::collection::vec(1_usize..30, 1..8),
+        course in course(),
         order in proptest::collection::vec(0_usize..4, 1..40),
-        (restart_at, redo_at) in (0_usize..8, 0_usize..8),
     ) {
         let to_ms = from_ms + length_ms;
         let spec = spec(&format!(r#""type":"interval","from_ms":{from_ms},"to_ms":{to_ms}"#), how, "");
-        let rows = run(&spec, &events, &cuts, restart_at, redo_at);
+        let rows = run(&spec, &events, &course);
         let key = |key: Option<u8>| key.map_or("null".to_owned(), |key| format!("\"k{key}\""));
         let mut expected: Vec<String> = joined(&events, from_ms, to_ms, how)
             .into_iter()
@@ -212,7 +172,7 @@ proptest! {
                 format!(r#"{{"k":{},"v":{},"v_right":{}}}"#, key(of), text(left), text(right))
             })
             .collect();
-        let again = run(&spec, &interleaved(&events, &order), &[events.len().max(1)], 99, 99);
+        let again = run(&spec, &interleaved(&events, &order), &Course::smooth(events.len().max(1)));
         prop_assert_eq!(&rows, &again, "rows and their order do not depend on what was read first");
         let mut rows = rows;
         rows.sort();
@@ -224,8 +184,7 @@ proptest! {
     fn a_window_behind_a_join_counts_every_joined_row(
         events in events(),
         how in prop_oneof![Just("inner"), Just("left"), Just("outer")],
-        cuts in proptest::collection::vec(1_usize..30, 1..8),
-        (restart_at, redo_at) in (0_usize..8, 0_usize..8),
+        course in course(),
     ) {
         let window = r#",{"verb":"filter","condition":{"text":"k is not null"}},
             {"verb":"window","kind":{"type":"tumbling","size_ms":25},"by":[{"name":"k","text":"k"}],
@@ -243,7 +202,7 @@ proptest! {
             format!(r#"{{"k":"k{key}","window_start":{start},"window_end":{end},"n":{count},"s":{sum},"revision":0,"is_final":true}}"#)
         };
         let expected: Vec<String> = expected.into_iter().map(row).collect();
-        prop_assert_eq!(run(&spec, &events, &cuts, restart_at, redo_at), expected);
+        prop_assert_eq!(run(&spec, &events, &course), expected);
     }
 }
 

@@ -1,8 +1,11 @@
 //! The whole engine against a naive model: however the input is cut into pushes and lanes, saved,
 //! restored or rolled back, the last row of every window is what counting all events by hand gives.
 
+mod common;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampMillisecondType};
+use common::{Course, Job, commit, course, total};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use streamcore::pipeline::{OutputBatch, OutputKind, Pipeline};
@@ -72,77 +75,17 @@ fn collect(outputs: &[OutputBatch], rows: &mut Rows) {
     }
 }
 
-/// How a run is disturbed.
-#[derive(Debug, Clone)]
-struct Course {
-    cuts: Vec<usize>,
-    threads: usize,
-    /// Before which push state is saved and loaded into a new pipeline.
-    restart_at: Option<usize>,
-    /// Which push is done, rolled back and done again.
-    redo_at: Option<usize>,
-}
-
-fn course() -> impl Strategy<Value = Course> {
-    let cuts = proptest::collection::vec(1_usize..30, 1..12);
-    (cuts, 1_usize..3, proptest::option::of(0_usize..6), proptest::option::of(0_usize..6))
-        .prop_map(|(cuts, threads, restart_at, redo_at)| Course { cuts, threads, restart_at, redo_at })
-}
+const LANES: [i32; 3] = [0, 1, 2];
 
 fn start(spec: &Spec, threads: usize) -> Pipeline {
-    let mut pipeline = Pipeline::new(spec, threads).expect("a plan");
-    pipeline.assign(&[0, 1, 2]);
-    pipeline
-}
-
-fn commit(pipeline: &mut Pipeline, rows: &mut Rows) -> u64 {
-    let sealed = pipeline.seal().expect("balanced");
-    collect(&sealed.outputs, rows);
-    pipeline.committed();
-    sealed.digest
+    Job { spec, lanes: &LANES, raws }.start(threads)
 }
 
 fn run(spec: &Spec, events: &[Event], course: &Course) -> (Rows, Vec<u64>) {
-    let mut pipeline = start(spec, course.threads);
-    let (mut rows, mut offsets) = (Rows::new(), BTreeMap::new());
-    let mut rest = events;
-    for (number, cut) in course.cuts.iter().cycle().enumerate() {
-        if rest.is_empty() {
-            break;
-        }
-        let (part, after) = rest.split_at((*cut).min(rest.len()));
-        rest = after;
-        if course.restart_at == Some(number) {
-            let digest = commit(&mut pipeline, &mut rows);
-            let saved = pipeline.save();
-            let mut fresh = Pipeline::new(spec, course.threads).expect("a plan");
-            fresh.restore(&saved).expect("whole");
-            assert_eq!(commit(&mut fresh, &mut Rows::new()), digest, "loaded state is the saved state");
-            pipeline = fresh;
-        }
-        if course.redo_at == Some(number) {
-            commit(&mut pipeline, &mut rows);
-            let before = pipeline.save();
-            pipeline.push(&raws(part, &mut offsets.clone()), 0).expect("a push");
-            pipeline.seal().expect("balanced");
-            pipeline.rollback();
-            assert_eq!(pipeline.save(), before, "undo is the identity");
-        }
-        collect(&pipeline.push(&raws(part, &mut offsets), 0).expect("a push"), &mut rows);
-        if number % 3 == 2 {
-            commit(&mut pipeline, &mut rows);
-        }
-    }
-    collect(&pipeline.end().expect("an end"), &mut rows);
-    commit(&mut pipeline, &mut rows);
-    let ledger = pipeline.ledgers().fold([0; 4], |mut sum, (_, ledger)| {
-        sum[0] += ledger.applied;
-        sum[1] += ledger.late;
-        sum[2] += ledger.late_windows;
-        sum[3] += ledger.duplicate;
-        sum
-    });
-    (rows, ledger.to_vec())
+    let mut rows = Rows::new();
+    let (pipeline, _) = Job { spec, lanes: &LANES, raws }.run(events, course, |outputs| collect(outputs, &mut rows));
+    let ledger = total(&pipeline);
+    (rows, vec![ledger.applied, ledger.late, ledger.late_windows, ledger.duplicate])
 }
 
 /// Start and end of the windows that hold a time, by their ends.
@@ -366,8 +309,7 @@ fn beyond_the_bound_a_session_may_have_the_bounds_of_one_that_is_over() {
     // The session of k6 is over with 7 and 11 when the clock stands at 23; its next session comes to begin at 7 too, and is cut at 20.
     let events = [(3, 23), (6, 11), (6, 7), (3, 26), (6, 18), (3, 30), (6, 15), (6, 7), (6, 26)]
         .map(|(key, time_ms)| Event { lane: 0, key, time_ms, value: 1, id: 0 });
-    let one_by_one = Course { cuts: vec![1], threads: 1, restart_at: None, redo_at: None };
-    for course in [one_by_one.clone(), Course { cuts: vec![9], ..one_by_one }] {
+    for course in [Course::smooth(1), Course::smooth(9)] {
         let (rows, ledger) = run(&spec, &events, &course);
         let of_key: Vec<_> = rows.iter().filter(|(key, _)| key.0.starts_with("k6")).collect();
         let named = |name: &str, start, end| (name.to_owned(), start, end);
@@ -421,7 +363,7 @@ fn state_of_another_pipeline_is_refused_and_damage_is_noticed() {
     let mut pipeline = start(&tumbling, 1);
     let event = Event { lane: 0, key: 0, time_ms: 10, value: 1, id: 0 };
     pipeline.push(&raws(&[event], &mut BTreeMap::new()), 0).expect("a push");
-    commit(&mut pipeline, &mut Rows::new());
+    commit(&mut pipeline, &mut |_| {});
     let saved = pipeline.save();
     let error = Pipeline::new(&hopping, 1).expect("a plan").restore(&saved).expect_err("another plan");
     assert!(error.message.contains("another pipeline"), "{error}");

@@ -1,10 +1,12 @@
 //! Bounds of the state: which rows are shed follows from each lane's records alone, and a run stops before it holds more.
 
+mod common;
+
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
+use common::{Course, Job, course, json, total};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use streamcore::encode::{TimeFormat, json_rows};
 use streamcore::error::ErrorKind;
 use streamcore::metrics::Ledger;
 use streamcore::pipeline::{OutputBatch, OutputKind, Pipeline};
@@ -83,7 +85,8 @@ struct Seen {
 
 impl Seen {
     fn take(&mut self, outputs: &[OutputBatch]) {
-        for OutputBatch { kind, batch, .. } in outputs {
+        for output in outputs {
+            let OutputBatch { kind, batch, .. } = output;
             let number =
                 |name: &str| batch.column_by_name(name).map(|column| column.as_primitive::<Int64Type>().clone());
             match (kind, number("_partition"), number("_offset")) {
@@ -97,91 +100,18 @@ impl Seen {
                     self.shed.extend(places);
                 }
                 (OutputKind::Rejected, ..) => panic!("only what is shed is refused here"),
-                (OutputKind::Result, ..) => {
-                    let places: Vec<usize> = (0..batch.num_columns()).collect();
-                    let rows = json_rows(batch, &places, TimeFormat::EpochMs);
-                    self.rows.extend(rows.into_iter().map(|row| String::from_utf8(row).expect("text")));
-                }
+                (OutputKind::Result, ..) => self.rows.extend(json(output)),
                 _ => {}
             }
         }
     }
 }
 
-/// How a run is disturbed.
-#[derive(Debug, Clone)]
-struct Course {
-    cuts: Vec<usize>,
-    commit_every: usize,
-    restart_at: Option<usize>,
-    redo_at: Option<usize>,
-}
-
 const WHOLE: usize = 10_000;
 
-fn course() -> impl Strategy<Value = Course> {
-    let cuts = proptest::collection::vec(1_usize..30, 1..12);
-    let at = || proptest::option::of(0_usize..6);
-    (cuts, 1_usize..5, at(), at()).prop_map(|(cuts, commit_every, restart_at, redo_at)| Course {
-        cuts,
-        commit_every,
-        restart_at,
-        redo_at,
-    })
-}
-
-fn commit(pipeline: &mut Pipeline, seen: &mut Seen) {
-    seen.take(&pipeline.seal().expect("balanced").outputs);
-    pipeline.committed();
-}
-
-fn total(pipeline: &Pipeline) -> Ledger {
-    pipeline.ledgers().fold(Ledger::default(), |mut sum, (_, ledger)| {
-        sum.add(ledger);
-        sum
-    })
-}
-
-/// Runs `events`; what is counted on the way must be what a restarted pipeline counts.
 fn run(spec: &Spec, events: &[Event], course: &Course) -> (Seen, Ledger) {
-    let mut pipeline = Pipeline::new(spec, 2).expect("a plan");
-    pipeline.assign(&[0, 1]);
-    let (mut seen, mut offsets, mut rest) = (Seen::default(), BTreeMap::new(), events);
-    for (number, cut) in course.cuts.iter().cycle().enumerate() {
-        if rest.is_empty() {
-            break;
-        }
-        let (part, after) = rest.split_at((*cut).min(rest.len()));
-        rest = after;
-        if course.restart_at == Some(number) {
-            commit(&mut pipeline, &mut seen);
-            let mut fresh = Pipeline::new(spec, 2).expect("a plan");
-            fresh.restore(&pipeline.save()).expect("whole");
-            let counted = |pipeline: &mut Pipeline| {
-                pipeline.usages().iter().map(|(_, usage)| (usage.entries, usage.key_bytes)).collect::<Vec<_>>()
-            };
-            assert_eq!(counted(&mut fresh), counted(&mut pipeline));
-            pipeline = fresh;
-        }
-        if course.redo_at == Some(number) {
-            commit(&mut pipeline, &mut seen);
-            let (before, usages) = (pipeline.save(), pipeline.usages());
-            pipeline.push(&raws(part, &mut offsets.clone()), 0).expect("a push");
-            pipeline.seal().expect("balanced");
-            pipeline.rollback();
-            assert_eq!(pipeline.save(), before, "undo is the identity");
-            let entries = |usages: &[(_, streamcore::room::Usage)]| {
-                usages.iter().map(|(_, usage)| (usage.entries, usage.key_bytes, usage.undo_bytes)).collect::<Vec<_>>()
-            };
-            assert_eq!(entries(&pipeline.usages()), entries(&usages));
-        }
-        seen.take(&pipeline.push(&raws(part, &mut offsets), 0).expect("a push"));
-        if number % course.commit_every == 0 {
-            commit(&mut pipeline, &mut seen);
-        }
-    }
-    seen.take(&pipeline.end().expect("an end"));
-    commit(&mut pipeline, &mut seen);
+    let mut seen = Seen::default();
+    let (pipeline, _) = Job { spec, lanes: &[0, 1], raws }.run(events, course, |outputs| seen.take(outputs));
     seen.rows.sort_unstable();
     (seen, total(&pipeline))
 }
@@ -219,7 +149,7 @@ proptest! {
         let limits = format!(r#"{bound},"on_full":"shed""#);
         let spec = spec(steps, *keyed, &limits);
         if !bytes || is_within(&spec, &events) {
-            let whole = Course { cuts: vec![WHOLE], commit_every: 1, restart_at: None, redo_at: None };
+            let whole = Course::smooth(WHOLE);
             let (expected, ledger) = run(&spec, &events, &whole);
             let (seen, disturbed) = run(&spec, &events, &course);
             prop_assert_eq!(&seen.shed, &expected.shed);
@@ -237,7 +167,7 @@ proptest! {
     fn rows_are_shed_that_add_a_key_to_a_full_lane(events in events(250, 9), keys_max in 1_usize..9, keyed in proptest::bool::ANY) {
         let steps = window(r#""type":"tumbling","size_ms":50"#, r#","allowed_lateness_ms":10"#);
         let spec = spec(&steps, keyed, &format!(r#""keys_max":{keys_max},"on_full":"shed""#));
-        let whole = Course { cuts: vec![WHOLE], commit_every: 1, restart_at: None, redo_at: None };
+        let whole = Course::smooth(WHOLE);
         prop_assert_eq!(run(&spec, &events, &whole).0.shed, naive(&events, keys_max));
     }
 }

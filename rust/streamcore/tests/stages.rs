@@ -1,12 +1,14 @@
 //! Several windows in a row against a naive model: each stage recounts whole lists of the rows of the one before,
 //! and the engine must agree however the input is cut into pushes, lanes, restarts and rollbacks.
 
+mod common;
+
 use arrow_array::Array;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
+use common::{Course, Job, commit, course, json};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use streamcore::encode::{TimeFormat, json_rows};
 use streamcore::pipeline::{OutputBatch, OutputKind, Pipeline};
 use streamcore::raw::RawBatch;
 use streamcore::spec::Spec;
@@ -70,12 +72,6 @@ fn of_kind(outputs: &[OutputBatch], kind: OutputKind) -> impl Iterator<Item = &O
     outputs.iter().filter(move |output| output.kind == kind)
 }
 
-fn json(output: &OutputBatch) -> Vec<String> {
-    let places: Vec<usize> = (0..output.batch.num_columns()).collect();
-    let rows = json_rows(&output.batch, &places, TimeFormat::EpochMs);
-    rows.into_iter().map(|row| String::from_utf8(row).expect("text")).collect()
-}
-
 fn raws(events: &[Event], offsets: &mut BTreeMap<i32, i64>) -> Vec<RawBatch> {
     let mut batches: BTreeMap<i32, RawBatch> = BTreeMap::new();
     for Event { lane, key, time_ms, value } in events {
@@ -89,61 +85,11 @@ fn raws(events: &[Event], offsets: &mut BTreeMap<i32, i64>) -> Vec<RawBatch> {
     batches.into_values().collect()
 }
 
-/// How a run is disturbed.
-#[derive(Debug, Clone)]
-struct Course {
-    cuts: Vec<usize>,
-    restart_at: Option<usize>,
-    redo_at: Option<usize>,
-}
-
-fn course() -> impl Strategy<Value = Course> {
-    let cuts = proptest::collection::vec(1_usize..30, 1..12);
-    let at = || proptest::option::of(0_usize..6);
-    (cuts, at(), at()).prop_map(|(cuts, restart_at, redo_at)| Course { cuts, restart_at, redo_at })
-}
-
-fn commit(pipeline: &mut Pipeline, rows: &mut Vec<String>) -> u64 {
-    let sealed = pipeline.seal().expect("balanced");
-    rows.extend(results(&sealed.outputs));
-    pipeline.committed();
-    sealed.digest
-}
-
 /// The rows, and the digest of the state after the end.
 fn run(spec: &Spec, events: &[Event], course: &Course) -> (Vec<String>, u64) {
-    let mut pipeline = Pipeline::new(spec, 2).expect("a plan");
-    pipeline.assign(&[0, 1, 2]);
-    let (mut rows, mut offsets, mut rest) = (Vec::new(), BTreeMap::new(), events);
-    for (number, cut) in course.cuts.iter().cycle().enumerate() {
-        if rest.is_empty() {
-            break;
-        }
-        let (part, after) = rest.split_at((*cut).min(rest.len()));
-        rest = after;
-        if course.restart_at == Some(number) {
-            let digest = commit(&mut pipeline, &mut rows);
-            let mut fresh = Pipeline::new(spec, 2).expect("a plan");
-            fresh.restore(&pipeline.save()).expect("whole");
-            assert_eq!(commit(&mut fresh, &mut rows), digest, "loaded state is the saved state");
-            pipeline = fresh;
-        }
-        if course.redo_at == Some(number) {
-            commit(&mut pipeline, &mut rows);
-            let before = pipeline.save();
-            pipeline.push(&raws(part, &mut offsets.clone()), 0).expect("a push");
-            pipeline.end().expect("an end");
-            pipeline.seal().expect("balanced");
-            pipeline.rollback();
-            assert_eq!(pipeline.save(), before, "undo is the identity");
-        }
-        rows.extend(results(&pipeline.push(&raws(part, &mut offsets), 0).expect("a push")));
-        if number % 3 == 2 {
-            commit(&mut pipeline, &mut rows);
-        }
-    }
-    rows.extend(results(&pipeline.end().expect("an end")));
-    let digest = commit(&mut pipeline, &mut rows);
+    let mut rows = Vec::new();
+    let job = Job { spec, lanes: &[0, 1, 2], raws };
+    let (_, digest) = job.run(events, course, |outputs| rows.extend(results(outputs)));
     (rows, digest)
 }
 
@@ -206,7 +152,7 @@ proptest! {
         events in events(160), lateness_ms in prop_oneof![Just(0_i64), Just(25)], course in course(),
     ) {
         let spec = spec(&three_windows(lateness_ms), "");
-        let smooth = Course { cuts: vec![1], restart_at: None, redo_at: None };
+        let smooth = Course::smooth(1);
         let (rows, digest) = run(&spec, &events, &course);
         prop_assert_eq!(&rows, &recount(&events, lateness_ms));
         let (smooth_rows, smooth_digest) = run(&spec, &events, &smooth);
@@ -226,7 +172,7 @@ proptest! {
             // A lane of its own where rows must come in one order.
             let events: Vec<Event> =
                 events.iter().map(|event| Event { lane: if keyed { 0 } else { event.lane }, ..*event }).collect();
-            let smooth = Course { cuts: vec![1], restart_at: None, redo_at: None };
+            let smooth = Course::smooth(1);
             prop_assert_eq!(run(&spec, &events, &course), run(&spec, &events, &smooth));
         }
     }
@@ -346,7 +292,7 @@ fn a_later_run_goes_on_where_the_end_found_it() {
     let mut push = |pipeline: &mut Pipeline, events: &[Event]| {
         let mut rows = results(&pipeline.push(&raws(events, &mut offsets), 0).expect("a push"));
         rows.extend(results(&pipeline.end().expect("an end")));
-        commit(pipeline, &mut rows);
+        commit(pipeline, &mut |outputs| rows.extend(results(outputs)));
         rows
     };
     let rows = push(&mut pipeline, &[at(1), at(2), at(31)]);
