@@ -101,7 +101,8 @@ def test_the_engine_takes_it() -> None:
     described = _core.describe(engine_json(CONFIG))
     assert described["problems"] == []
     assert [name for name, _ in described["columns"]][:4] == ["b", "window_start", "window_end", "n"]
-    assert described["fingerprint"] == _core.Pipeline(engine_json(CONFIG), {}).fingerprint
+    plain = engine_json(PipelineConfig.model_validate({"source": CONFIG.source, "steps": [{"filter": "a > 1"}]}))
+    assert _core.describe(plain)["fingerprint"] == _core.Pipeline(plain).fingerprint != described["fingerprint"]
     assert _core.describe(b"{}")["fingerprint"] is None
 
 

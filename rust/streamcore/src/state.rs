@@ -7,6 +7,7 @@
 mod buckets;
 mod chunks;
 mod index;
+mod keys;
 mod touched;
 
 pub use buckets::{BucketKey, Buckets};
@@ -15,10 +16,10 @@ pub(crate) use chunks::Chunks;
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::room::Usage;
-use chunks::Keys;
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
 use index::Index;
+use keys::Keys;
 use std::hash::BuildHasher;
 use touched::Touched;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
@@ -119,9 +120,9 @@ pub struct StateTable<S> {
     counted: Usage,
 }
 
-/// What a key takes in a table beside itself and its values, bytes at most: where it ends, a bit, and a place in the
-/// index, which is 3/8 to 3/4 full.
-pub const SLOT_BYTES: u64 = 4 + 1 + 22;
+/// What a key takes in a table beside itself and its values, bytes at most: its record, which holds the key itself where
+/// that is short, a bit, and a place in the index, which is 3/8 to 3/4 full.
+pub const SLOT_BYTES: u64 = 16 + 1 + 22;
 
 /// Vacant slots of a table beyond which, when they are the majority, a commit reclaims them.
 const VACANT_MAX: usize = 1024;
@@ -220,8 +221,8 @@ impl<S: Slots> StateTable<S> {
                 *slot = self.index.find(*hash, |_| true);
                 slot.iter().for_each(|slot| self.prefetch(*slot));
             }
-            for (.., slot) in &*group {
-                slot.iter().for_each(|slot| self.keys.prefetch(*slot as usize));
+            if self.keys.any_long() {
+                group.iter().filter_map(|(.., slot)| *slot).for_each(|slot| self.keys.prefetch_long(slot as usize));
             }
             for (key, hash, slot) in &*group {
                 let slot = slot.filter(|slot| self.key(*slot) == *key);
@@ -255,15 +256,15 @@ impl<S: Slots> StateTable<S> {
         if let Some(slot) = slots.get(GROUP) {
             self.prefetch(*slot);
         }
-        if let Some(slot) = slots.get(GROUP / 2) {
-            self.keys.prefetch(*slot as usize);
+        if let Some(slot) = slots.get(GROUP / 2).filter(|_| self.keys.any_long()) {
+            self.keys.prefetch_long(*slot as usize);
         }
     }
 
     /// Has what is first asked of a slot fetched.
     #[inline]
     fn prefetch(&self, slot: u32) {
-        self.keys.prefetch_bounds(slot as usize);
+        self.keys.prefetch(slot as usize);
         self.slots.prefetch(slot);
     }
 

@@ -4,7 +4,6 @@
 //! none is beyond [`BYTES_MAX`].
 
 use crate::error::{Error, ErrorKind};
-use crate::prefetch::prefetch;
 
 /// Most bytes of all values of a [`Bytes`] together: ends are `int32` in Arrow's layout.
 pub const BYTES_MAX: usize = i32::MAX as usize;
@@ -69,21 +68,6 @@ impl Bytes {
     pub fn get(&self, row: usize) -> &[u8] {
         let start = if row == 0 { 0 } else { self.ends[row - 1] as usize };
         &self.data[start..self.ends[row] as usize]
-    }
-
-    /// Has what `get` reads first of value `row` fetched, and next what [`prefetch`](Self::prefetch) reads.
-    #[inline]
-    pub fn prefetch_bounds(&self, row: usize) {
-        prefetch(&self.ends[row]);
-    }
-
-    /// Has the first bytes of value `row` fetched.
-    #[inline]
-    pub fn prefetch(&self, row: usize) {
-        let start = if row == 0 { 0 } else { self.ends[row - 1] as usize };
-        if let Some(first) = self.data.get(start) {
-            prefetch(first);
-        }
     }
 
     /// Shortens to `len` values.
