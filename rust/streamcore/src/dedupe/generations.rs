@@ -51,6 +51,8 @@ pub struct Generations {
     horizon: Horizon,
     /// By tag; that of 0 is none.
     pub all: Vec<Generation>,
+    /// Whether the entries with a tag may be dropped: that of `all` again, where it is looked up for every place of a line.
+    gone: Box<[bool; TAGS_MAX + 1]>,
     pub free: Vec<u16>,
     /// Tags by the numbers of the generations remembered.
     pub live: BTreeMap<i64, u16>,
@@ -63,7 +65,7 @@ pub struct Generations {
 impl Tags for Generations {
     #[inline]
     fn droppable(&self, tag: u16) -> bool {
-        self.all[tag as usize].life == Life::Gone
+        self.gone[tag as usize & TAGS_MAX]
     }
 
     fn dropped(&mut self, tag: u16) {
@@ -80,7 +82,8 @@ impl Generations {
     pub fn new(horizon: Horizon) -> Self {
         let none = Generation::new(0, Life::Gone, i64::MIN);
         let (free, live, forgotten) = (Vec::new(), BTreeMap::new(), Vec::new());
-        Self { horizon, all: vec![none], free, live, forgotten, last: (0, 0) }
+        let gone = Box::new([true; TAGS_MAX + 1]);
+        Self { horizon, all: vec![none], gone, free, live, forgotten, last: (0, 0) }
     }
 
     /// Whether the ids with `tag` are remembered at `watermark_ms`.
@@ -131,6 +134,7 @@ impl Generations {
                 (self.all.len() - 1) as u16
             }
         };
+        self.gone[tag as usize] = false;
         self.live.insert(number, tag);
         Some(tag)
     }
@@ -152,6 +156,7 @@ impl Generations {
                 self.live.remove(&generation.number);
             }
             generation.life = Life::Gone;
+            self.gone[entry.tag() as usize] = true;
             self.free.push(entry.tag());
         }
     }
@@ -186,6 +191,7 @@ impl Generations {
     fn end(&mut self, tag: u16) {
         let generation = &mut self.all[tag as usize];
         generation.life = Life::Gone;
+        self.gone[tag as usize] = true;
         if generation.entries == 0 {
             self.free.push(tag);
         }
