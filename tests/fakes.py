@@ -5,7 +5,7 @@ The real engine is used wherever its answers matter; these are for the order of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -78,6 +78,7 @@ class FakeEngine:
         """Pieces of rows that every push leaves behind."""
         self.pieces = 0
         """Those still to leave."""
+        self.on_piece: Callable[[], None] = lambda: None
         self.full_at: int | None = None
         """More records than this do not fit the state."""
         self.lanes: list[int] = []
@@ -110,15 +111,16 @@ class FakeEngine:
 
     def go_on(self) -> tuple[list[_core.Batch], int, bool]:
         if self.pieces:
-            return [self._leave()], len(self.behind), bool(self.pieces or self.behind)
+            return [self._leave()], len(self.behind), self.pieces + len(self.behind) > 0
         batches = []
         while self.behind and not self.pieces:
             batches.append(self._push(self.behind.pop(0)))
-        return batches, len(self.behind), bool(self.pieces or self.behind)
+        return batches, len(self.behind), self.pieces + len(self.behind) > 0
 
     def _leave(self) -> _core.Batch:
         self.pieces -= 1
         self.log.append("piece")
+        self.on_piece()
         return batch(rows=["piece"])
 
     def _push(self, records: int) -> _core.Batch:

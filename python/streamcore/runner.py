@@ -256,10 +256,11 @@ class Runner:
             batches, taken = self._engine.push_behind(polled.raw, self._clock.wall_ms())
             self._write(batches)
 
-    def _settle(self, *, cut: bool = True) -> None:
+    def _settle(self, *, cut: bool = True) -> bool:
         """Waits for what is pushed in the background and hands out its rows piece by piece.
 
-        With `cut` epochs that are due end between two pieces, and a run that is to stop leaves the others to the next one.
+        With `cut` epochs that are due end between two pieces, and a run that is to stop leaves the others to the next one:
+        then it is false.
         """
         more = True
         while more:
@@ -268,9 +269,10 @@ class Runner:
             if not more or not cut or under_way:
                 continue
             if self._stopping.is_set() and self._committer.is_kept:
-                return
+                return False
             if self._commit_is_due():
                 self._commit(ended=False)
+        return True
 
     def _write(self, batches: list[_core.Batch]) -> None:
         """Hands out rows of pushes that were applied, and has the refused among their records counted, push by push."""
@@ -287,9 +289,9 @@ class Runner:
         if now_s < self._advance_due_s:
             return
         self._advance_due_s = now_s + ADVANCE_INTERVAL_S
-        self._settle()
-        self._write(self._engine.advance(self._clock.wall_ms(), polled.caught_up, polled.finished))
-        self._settle()
+        if self._settle():
+            self._write(self._engine.advance(self._clock.wall_ms(), polled.caught_up, polled.finished))
+            self._settle()
 
     def _hold_back(self) -> None:
         if not self._pace.pauses_lanes:
@@ -302,7 +304,8 @@ class Runner:
     def _end_input(self) -> None:
         """No more will come: every window closes where the input is bounded, and stays open where a time was set."""
         if not self._nothing_new():
-            self._settle()
+            if not self._settle():
+                return
             if self._source.bounded:
                 self._write(self._engine.end())
                 self._settle(cut=False)
@@ -314,12 +317,9 @@ class Runner:
         return self._committer.header.ended and self._epoch_records == 0
 
     def _commit(self, *, ended: bool) -> None:
+        """Ends the epoch; nothing that was pushed is under way."""
         started_s = self._clock.monotonic_s()
         requests = list(self._commit_requests)
-        under_way = 1
-        while under_way:
-            batches, under_way, _ = self._engine.go_on()
-            self._write(batches)
         # A stop, or a commit in time, before anything new was read must not make the next start close windows again.
         self._committer.commit(ended=ended or self._nothing_new())
         self._failures = 0
@@ -388,6 +388,7 @@ class Runner:
             self._push(polled)
             self._advance(polled)
             ended = polled.ended
+        self._settle()
         self._commit(ended=False)
 
     def _shorten_epoch(self, error: StateFullError) -> None:

@@ -21,7 +21,7 @@ from tests.unit.test_intake import Message
 NOW_MS = 1_790_000_000_000
 
 
-def count_spec(**window: Any) -> bytes:
+def count_spec(*, piece_rows: int = 1 << 16, **window: Any) -> bytes:
     step = {
         "verb": "window",
         "kind": {"type": "tumbling", "size_ms": 60_000},
@@ -30,7 +30,7 @@ def count_spec(**window: Any) -> bytes:
         **window,
     }
     source = {"event_time": "at", "event_time_unit": "ms", "out_of_orderness_ms": 0, "schema": {"page": "string"}}
-    return json.dumps({"source": source, "steps": [step]}).encode()
+    return json.dumps({"source": source, "steps": [step], "limits": {"piece_rows": piece_rows}}).encode()
 
 
 def clicks(*times_ms: int, lane: int = 0, offset: int = 0) -> _core.Raw:
@@ -336,3 +336,63 @@ def test_two_threads_at_once_are_told() -> None:
     assert failures, "one of the two must have been refused"
     assert all("in use by another thread" in str(error) for error in failures)
     assert pipeline.ledger()[0]["read"] >= 0
+
+
+def views(*pages: str, at: int = 0, offset: int = 0) -> _core.Raw:
+    lines = [json.dumps({"at": at, "page": page}).encode() for page in pages]
+    return _core.Raw.from_records(0, "views", [(line, b"k", None, NOW_MS, offset + n) for n, line in enumerate(lines)])
+
+
+def pages_of(batches: list[_core.Batch]) -> list[str]:
+    return [row["page"] for batch in batches for row in batch.to_rows()]
+
+
+def test_rows_leave_in_pieces_and_an_epoch_may_end_between_two() -> None:
+    pipeline = _core.Pipeline(count_spec(piece_rows=2))
+    pipeline.assign([0])
+    assert pipeline.push(views(*"abcde"), NOW_MS) == []
+    assert pages_of(pipeline.push(views("f", at=60_000, offset=5), NOW_MS)) == ["a", "b"]
+    pipeline.seal()
+    pipeline.committed()
+    other = _core.Pipeline(count_spec(piece_rows=2))
+    other.restore(pipeline.save())
+    for each in (pipeline, other):
+        batches, under_way, more = each.go_on()
+        assert (pages_of(batches), under_way, more) == (["c", "d"], 0, True)
+        each.rollback()
+        batches, under_way, more = each.go_on()
+        assert (pages_of(batches), under_way, more) == (["c", "d"], 0, True)
+        batches, _, more = each.go_on()
+        assert (pages_of(batches), more) == (["e"], False)
+        assert pages_of([*each.end(), *each.settle()]) == ["f"]
+
+
+def test_an_epoch_cannot_end_in_the_middle_of_the_end_of_the_input() -> None:
+    pipeline = _core.Pipeline(count_spec(piece_rows=2))
+    pipeline.assign([0])
+    pipeline.push(views(*"abc"), NOW_MS)
+    assert pages_of(pipeline.end()) == ["a", "b"]
+    with pytest.raises(Error, match="rows of the end of the input are still to leave"):
+        pipeline.seal()
+    assert pages_of(pipeline.settle()) == ["c"]
+    pipeline.seal()
+
+
+def test_pushes_behind_wait_until_the_rows_of_those_before_have_left() -> None:
+    pipeline = _core.Pipeline(count_spec(piece_rows=3))
+    pipeline.assign([0])
+    found: list[str] = []
+    names = [f"{number:02}" for number in range(20)]
+    for minute in range(40):
+        raw, taken = views(*names, at=minute * 60_000, offset=minute * 20), False
+        while not taken:
+            batches, taken = pipeline.push_behind(raw, NOW_MS)
+            found += pages_of(batches)
+    more = True
+    while more:
+        batches, _, more = pipeline.go_on()
+        # The last piece of a push, and the first of the next.
+        assert len(pages_of(batches)) <= 2 * 3
+        found += pages_of(batches)
+    found += pages_of([*pipeline.end(), *pipeline.settle()])
+    assert found == names * 40

@@ -59,7 +59,7 @@ impl DedupeStep {
         };
         let mut judged = Vec::with_capacity(batch.len());
         self.dedupe.judge(batch.iter().zip(ids.chunks_exact(id_bytes)).map(arrival), &mut judged).expect("room");
-        self.dedupe.forget(batch.last().map_or(i64::MIN, |click| watermark_ms(click)));
+        self.dedupe.forget(batch.last().map_or(i64::MIN, watermark_ms));
         self.events += batch.len() as u64;
         if self.events - self.committed >= EPOCH_EVENTS {
             self.committed = self.events;
