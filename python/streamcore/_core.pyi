@@ -256,7 +256,10 @@ class Pipeline:
         or a later call, and nothing more is pushed then until a rollback.
         """
     def pushed(self) -> list[tuple[int, int]]:
-        """Records of each push that was applied since the last call, in order, and how many of them were refused."""
+        """Records of each push that was applied since the last call, in order, and how many of them were refused.
+
+        Rows of windows that a step behind refuses in a later piece come as refused of 0 records.
+        """
     def settle(self) -> list[Batch]:
         """Waits for what is pushed in the background, and gives all rows."""
     def go_on(self) -> tuple[list[Batch], int, bool]:

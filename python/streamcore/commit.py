@@ -1,6 +1,7 @@
 """Owns the commit: the one cut through engine, outputs, checkpoint and source.
 
-Before it: the runner, between two pushes, when nothing is in flight. After it: the next epoch.
+Before it: the runner, between two pushes, when nothing is in flight but rows that are still to leave, which belong to the
+next epoch. After it: that.
 Invariant: a checkpoint never names a position whose rows are not durable. A crash at any point repeats rows of the
 last epoch at most, with versions that are not lower than before.
 """

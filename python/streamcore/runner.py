@@ -268,7 +268,7 @@ class Runner:
             self._write(batches)
             if not more or not cut or under_way:
                 continue
-            if self._stopping.is_set() and self._committer.is_kept:
+            if self._should_stop() and self._committer.is_kept:
                 return False
             if self._commit_is_due():
                 self._commit(ended=False)
@@ -382,8 +382,8 @@ class Runner:
 
     def _read_and_commit(self, records: int) -> None:
         """Reads until the epoch has `records` or a commit is due, and commits; windows stay open."""
-        ended = False
-        while not ended and self._epoch_records < records and not self._commit_is_due():
+        ended, epoch = False, self._epoch
+        while not ended and self._epoch_records < records and self._epoch == epoch and not self._commit_is_due():
             polled = self._source.poll(POLL_TIMEOUT_S)
             self._push(polled)
             self._advance(polled)
@@ -402,6 +402,11 @@ class Runner:
         self._roll_back()
         if polls <= 1:
             epoch, many = self._committer.header.epoch, "1 record" if records == 1 else f"{records:,} records"
+            if polls == 0:
+                raise StateFullError(
+                    f"{error}\nall records read are committed (epoch {epoch}); rows of windows that are over are still to "
+                    "leave, and what they add behind does not fit; the next start goes on with them"
+                ) from None
             raise StateFullError(
                 f"{error}\nnothing of the poll that does not fit ({many}) is committed, all before it is (epoch {epoch}); "
                 "the next start goes on with it"

@@ -2,7 +2,7 @@
 //!
 //! The runner calls it, one call at a time. A push decodes its batches on all threads, applies each
 //! lane's share on a thread of its own, merges, fires, and returns; nothing is in flight between
-//! calls, so a checkpoint is a plain snapshot. Invariant: results do not depend on how the input is
+//! calls but rows that are still to leave, so a checkpoint is a plain snapshot. Invariant: results do not depend on how the input is
 //! cut into pushes.
 
 mod full;
@@ -148,9 +148,9 @@ impl Pipeline {
         now_ms: i64,
         threads: usize,
     ) -> Result<Vec<OutputBatch>> {
+        let mut collected = self.drain()?;
         let now_ms = self.tell(now_ms);
         self.check_lanes(raws)?;
-        let mut collected = self.drain()?;
         let mut outputs = work::apply(&self.plan, &mut self.lanes, raws, decoded, now_ms, threads)?;
         self.more = outputs.iter().any(|output| output.more);
         collected.extend(self.join(raws, &mut outputs)?);
@@ -184,8 +184,8 @@ impl Pipeline {
 
     /// Tells the time, and which lanes have read everything readable. Gives rows as [`push`](Self::push) does.
     pub fn advance(&mut self, now_ms: i64, caught_up: &[i32]) -> Result<Vec<OutputBatch>> {
-        let now_ms = self.tell(now_ms);
         let mut collected = self.drain()?;
+        let now_ms = self.tell(now_ms);
         for lane in self.lanes.values_mut() {
             lane.clock.tell(now_ms, caught_up.contains(&lane.id));
         }

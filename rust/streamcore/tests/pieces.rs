@@ -71,7 +71,7 @@ fn spec(steps: &str, keyed: bool, piece_rows: usize) -> Spec {
     let keyed = if keyed { r#","keyed_by":"k""# } else { "" };
     let text = format!(
         r#"{{"source":{{"event_time":"t","event_time_unit":"ms","out_of_orderness_ms":40,
-        "schema":{{"k":"string"}}{keyed}}},"steps":[{steps}],"limits":{{"piece_rows":{piece_rows}}}}}"#
+        "schema":{{"k":"string"}}{keyed}}},"steps":[{steps}],"limits":{{"piece_rows":{piece_rows},"key_bytes_max":2000000}}}}"#
     );
     Spec::from_json(text.as_bytes()).expect("a description")
 }
@@ -269,4 +269,36 @@ fn no_piece_is_larger_than_it_may_be() {
         assert_eq!(largest, expected, "{name}: {} rows", rows.len());
         assert!(largest <= 7, "{name}");
     }
+}
+
+/// Rows of one push and of the end, piece by piece; keys are a mebibyte long.
+fn pieces_of_long_keys(piece_rows: usize) -> Vec<Vec<String>> {
+    let hopping = count(r#""type":"hopping","size_ms":100,"slide_ms":50"#, UPDATES);
+    let mut pipeline = Pipeline::new(&spec(&hopping, true, piece_rows), 1).expect("a plan");
+    pipeline.assign(&[0]);
+    let (mut raw, long) = (RawBatch::new(0, "t".into(), 8, 256), "k".repeat(1 << 20));
+    // All keys change in two windows, then one of them again between two multiples of `emit_every`.
+    let times = [(0..40, 60), (0..1, 85), (1..2, 60), (0..1, 105), (2..3, 60), (0..1, 500)];
+    let events = times.iter().flat_map(|(keys, time_ms)| keys.clone().map(move |number| (number, *time_ms)));
+    for (offset, (number, time_ms)) in events.enumerate() {
+        let key = format!("{number:02}{long}");
+        let value = format!(r#"{{"t":{time_ms},"k":"{key}"}}"#);
+        raw.push(Some(value.as_bytes()), offset as i64, Some(time_ms)).expect("small");
+        raw.push_key(Some(key.as_bytes()));
+    }
+    let short = |outputs: Vec<OutputBatch>| texts(&outputs).iter().map(|row| row.replace(&long, "")).collect();
+    let mut pieces = vec![short(pipeline.push(&[raw], 0).expect("a push"))];
+    while pipeline.has_more() {
+        pieces.push(short(pipeline.go_on().expect("a piece")));
+    }
+    pieces.push(short(pipeline.end().expect("an end")));
+    pieces.push(short(pipeline.drain().expect("the rest")));
+    pieces
+}
+
+#[test]
+fn long_keys_end_a_piece_but_not_what_leaves_while_records_are_counted() {
+    let (whole, pieces) = (pieces_of_long_keys(usize::MAX), pieces_of_long_keys(1 << 16));
+    assert_eq!((whole.len(), pieces.len() > 3), (3, true), "{} pieces", pieces.len());
+    assert_eq!(whole.concat(), pieces.concat());
 }

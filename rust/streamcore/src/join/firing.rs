@@ -62,7 +62,7 @@ impl Join {
                 // One that is begun is known to the end, wherever the watermarks stand now.
                 let is_known = |time_ms: &i64| *time_ms <= until_ms || self.cursor.is_some();
                 let Some(time_ms) = self.next_ms().filter(is_known) else { break false };
-                if out.len() >= len_max {
+                if out.is_full(len_max) {
                     break true;
                 }
                 self.begin(time_ms, &mut moment);
@@ -184,7 +184,7 @@ impl Join {
         let more = loop {
             if !is_begun {
                 let Some((time_ms, ..)) = waiting.last().copied() else { break false };
-                if out.len() >= len_max {
+                if out.is_full(len_max) {
                     ending.cursor = Some(Cursor { time_ms, rows: 0 });
                     break true;
                 }

@@ -13,6 +13,12 @@ const BATCH_ROWS: usize = 16 << 10;
 /// Bytes of text in a column at which a batch ends: far below what a column can hold.
 pub(super) const BATCH_TEXT_BYTES: usize = 256 << 20;
 
+/// Bytes of text of rows that leave at once, from which on others wait.
+const PIECE_TEXT_BYTES: usize = 32 << 20;
+
+/// Bytes of text of a row of either side, to which all rows of a piece may come without their being counted.
+const TEXT_UNCOUNTED: usize = 256;
+
 /// Rows of both sides that belong together, `None` for no partner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pair {
@@ -49,12 +55,14 @@ pub struct Joined {
     pairs: Vec<Pair>,
     /// Rows in `batches`.
     copied: usize,
+    /// Bytes of their texts, where those are long.
+    text_bytes: usize,
 }
 
 impl Joined {
     /// Rows so far.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub const fn len(&self) -> usize {
         self.copied + self.pairs.len()
     }
 
@@ -62,6 +70,11 @@ impl Joined {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether rows that can wait are to wait, where `len_max` are enough.
+    pub(super) const fn is_full(&self, len_max: usize) -> bool {
+        self.len() >= len_max || self.text_bytes >= PIECE_TEXT_BYTES
     }
 
     /// The batches, none of them empty.
@@ -72,6 +85,9 @@ impl Joined {
 
     /// Adds a row; it is copied by the next [`copy`](Self::copy) at the latest.
     pub(super) fn push(&mut self, time_ms: i64, pair: Pair, rows: &[Rows; 2]) {
+        if rows.iter().any(|rows| rows.longest_text() > TEXT_UNCOUNTED) {
+            self.text_bytes += text_of(pair, rows);
+        }
         self.times_ms.push(time_ms);
         self.pairs.push(pair);
         if self.pairs.len() >= BATCH_ROWS {
@@ -109,10 +125,12 @@ impl Joined {
 /// How many of `pairs`, at least one, make one batch.
 fn text_fits(pairs: &[Pair], rows: &[Rows; 2]) -> usize {
     let [longest_left, longest_right] = rows.each_ref().map(Rows::longest_text);
-    rows_that_fit(pairs.len(), longest_left + longest_right, |place| {
-        let Pair { left, right } = pairs[place];
-        left.map_or(0, |id| rows[0].text_bytes(id)) + right.map_or(0, |id| rows[1].text_bytes(id))
-    })
+    rows_that_fit(pairs.len(), longest_left + longest_right, |place| text_of(pairs[place], rows))
+}
+
+/// Bytes of text of a row, of the column of either side that has most.
+fn text_of(Pair { left, right }: Pair, rows: &[Rows; 2]) -> usize {
+    left.map_or(0, |id| rows[0].text_bytes(id)) + right.map_or(0, |id| rows[1].text_bytes(id))
 }
 
 /// How many of `len` rows, at least one, make one batch. `text_bytes` gives the bytes of text of each, of the columns that

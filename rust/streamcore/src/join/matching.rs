@@ -133,7 +133,7 @@ impl Join {
     pub(super) fn give(&self, moment: &mut Moment, len_max: usize, out: &mut Joined) -> bool {
         loop {
             while let Some(pair) = moment.pairs.peek() {
-                if out.len() >= len_max {
+                if out.is_full(len_max) {
                     return true;
                 }
                 out.push(moment.time_ms, pair, &self.rows);

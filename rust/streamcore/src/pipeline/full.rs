@@ -51,9 +51,10 @@ impl Pipeline {
         undo_bytes > self.plan.limits.state_bytes_max / UNDO_SHARE
     }
 
-    /// Makes sure that the state is within its bounds; an error is of kind `Full`. Appends rows that leave meanwhile.
+    /// Makes sure that the state is within its bounds; an error is of kind `Full`. Appends rows that leave meanwhile. While
+    /// rows are still to leave nothing is asked: windows that go with the last of them are still there.
     pub(super) fn check_full(&mut self, outputs: &mut Vec<OutputBatch>) -> Result<()> {
-        if self.excess().is_none() {
+        if self.has_more() || self.excess().is_none() {
             return Ok(());
         }
         // What a lane has not handed over yet may be counted there and where lanes meet.

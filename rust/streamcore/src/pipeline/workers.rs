@@ -108,7 +108,17 @@ impl Workers {
 
     /// Lets the next rows leave of the push that was applied last.
     fn let_leave(&self) -> Result<()> {
-        self.apply(Pipeline::go_on).map(drop)
+        let mut counts = Counts::default();
+        let mut queue = self.apply(|pipeline| {
+            let outputs = pipeline.go_on()?;
+            counts = Counts::new(0, &outputs);
+            Ok(outputs)
+        })?;
+        // Of rows that a step behind a window refuses.
+        if counts.rejected > 0 {
+            queue.counts.push(counts);
+        }
+        Ok(())
     }
 
     /// Runs `call`, which makes rows, on the pipeline; they come behind those there are. No push is being applied.

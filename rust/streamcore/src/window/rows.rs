@@ -83,9 +83,9 @@ impl ResultRows {
     /// Whether what can wait is to wait for the next rows. Those that cannot are appended all the same.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        let bytes =
-            || self.keys.iter().map(Column::text_bytes).chain(self.aggregates.iter().map(OutputColumn::long_bytes));
-        self.len() >= self.rows_max || bytes().sum::<usize>() >= BYTES_MAX
+        let keys = self.keys.iter().map(Column::text_bytes);
+        let bytes = || keys.chain(self.aggregates.iter().map(OutputColumn::long_bytes)).sum::<usize>();
+        self.rows_max != usize::MAX && (self.len() >= self.rows_max || bytes() >= BYTES_MAX)
     }
 
     /// How many rows they take until they are full, at least one.

@@ -5,6 +5,7 @@
 //! not passed their windows. Invariant: what is `admitted` depends on the lane's records alone.
 
 use super::blocks::Blocks;
+use super::fire::Leaving;
 use super::{AlignedWindows, BucketRows};
 use crate::batch::Groups;
 use crate::codec::{Reader, Write};
@@ -48,7 +49,8 @@ impl AlignedWindows {
     pub fn usage(&mut self) -> Usage {
         let beside: Usage = self.changed.iter_mut().chain(&mut self.admitted).map(Buckets::usage).sum();
         let blocks = self.blocks.as_ref().map_or(0, Blocks::byte_len);
-        self.slices.usage() + (beside + self.revisions.usage()).beside() + Usage::bytes(blocks)
+        let leaving = self.leaving.as_ref().map_or(0, Leaving::byte_len);
+        self.slices.usage() + (beside + self.revisions.usage()).beside() + Usage::bytes(blocks + leaving)
     }
 
     /// Notes the keys of rows that were let in.

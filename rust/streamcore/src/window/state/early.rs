@@ -24,6 +24,9 @@ use std::sync::Arc;
 /// Rows weighed before they are counted; each is in at least one window.
 const WEIGHED_MAX: usize = 4096;
 
+/// Changed keys that leave before it is asked whether there is room for more.
+const KEYS_AT_ONCE: usize = 1024;
+
 impl AlignedWindows {
     /// Windows that fire here, not elsewhere: the clock may call for early rows.
     #[must_use]
@@ -157,10 +160,18 @@ impl AlignedWindows {
             Some(windows) => windows,
             None => self.changed_windows(),
         };
-        let plan = self.plan.clone();
+        let (plan, mut cursor) = (self.plan.clone(), self.cursor.take());
         while let Some((name, mut keys)) = windows.pop_first() {
-            let later = keys.iter().nth(out.room()).cloned().map(|first| keys.split_off(&first));
-            let last = keys.last().cloned();
+            if out.is_full() {
+                let begun = || Cursor { is_early: true, until_ms: self.fired_ms, name, key: None };
+                self.cursor = Some(cursor.filter(|cursor| cursor.name == name).unwrap_or_else(begun));
+                windows.insert(name, keys);
+                self.changing = Some(windows);
+                return Ok(false);
+            }
+            let later = keys.iter().nth(out.room().min(KEYS_AT_ONCE)).cloned().map(|first| keys.split_off(&first));
+            let key = keys.last().cloned();
+            cursor = Some(Cursor { is_early: true, until_ms: self.fired_ms, name, key });
             if let Some(condition) = plan.early.when.as_deref() {
                 let holds = self.rows_as_they_are(name, &keys)?.holding(condition);
                 keys = keys.into_iter().zip(holds).filter(|(_, holds)| *holds).map(|(key, _)| key).collect();
@@ -168,17 +179,8 @@ impl AlignedWindows {
             if !keys.is_empty() {
                 self.emit(name, &keys, false, out)?;
             }
-            let is_done = later.is_none();
             windows.extend(later.map(|keys| (name, keys)));
-            if out.is_full() && !windows.is_empty() {
-                let next = windows.first_key_value().map_or(name, |(name, _)| *name);
-                let until_ms = self.fired_ms;
-                self.cursor = Some(Cursor { is_early: true, until_ms, name: next, key: last.filter(|_| !is_done) });
-                self.changing = Some(windows);
-                return Ok(false);
-            }
         }
-        self.cursor = None;
         self.forget_changed(|_| true);
         Ok(true)
     }

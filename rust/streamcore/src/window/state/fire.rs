@@ -63,6 +63,14 @@ pub(super) struct Leaving {
     next: usize,
 }
 
+impl Leaving {
+    /// Bytes held.
+    pub fn byte_len(&self) -> usize {
+        let merged = self.merged.as_ref().map_or(0, |table| table.usage().bytes as usize);
+        merged + self.slots.len() * size_of::<u32>()
+    }
+}
+
 impl AlignedWindows {
     /// Fires at one watermark, which may pass several multiples of `emit_every` at once. False when `out` is full.
     pub(super) fn fire_at(&mut self, watermark_ms: i64, purge_ms: i64, out: &mut ResultRows) -> Result<bool> {
