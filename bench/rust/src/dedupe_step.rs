@@ -50,16 +50,15 @@ impl DedupeStep {
         let mut ids = Vec::new();
         batch.iter().for_each(|click| click.write_id(&mut ids));
         let id_bytes = ids.len() / batch.len();
-        let watermark_ms = |click: &Click| click.time_ms - OUT_OF_ORDERNESS_MS - 1;
         let start = CpuTime.start();
-        let arrival = |(click, id): (&Click, &[u8])| Arrival {
-            fingerprint: fingerprint(id),
-            event_time_ms: click.time_ms,
-            watermark_ms: watermark_ms(click),
+        let arrival = |(click, id): (&Click, &[u8])| {
+            let watermark_ms = click.time_ms - OUT_OF_ORDERNESS_MS - 1;
+            Arrival { fingerprint: fingerprint(id), event_time_ms: click.time_ms, watermark_ms }
         };
+        let arrivals: Vec<Arrival> = batch.iter().zip(ids.chunks_exact(id_bytes)).map(arrival).collect();
         let mut judged = Vec::with_capacity(batch.len());
-        self.dedupe.judge(batch.iter().zip(ids.chunks_exact(id_bytes)).map(arrival), &mut judged).expect("room");
-        self.dedupe.forget(batch.last().map_or(i64::MIN, watermark_ms));
+        self.dedupe.judge(&arrivals, &mut judged).expect("room");
+        self.dedupe.forget(arrivals.last().map_or(i64::MIN, |arrival| arrival.watermark_ms));
         self.events += batch.len() as u64;
         if self.events - self.committed >= EPOCH_EVENTS {
             self.committed = self.events;

@@ -9,7 +9,6 @@ mod exact;
 mod filter;
 mod generations;
 mod line;
-mod lines;
 mod table;
 
 pub use bloom::{BloomPlan, CAPACITY_MAX, RATE_DEFAULT, RATE_MAX, RATE_MIN};
@@ -195,13 +194,13 @@ impl Dedupe {
 
     /// Judges `arrivals` one after the other, and remembers those that are new. Appends a verdict for each; an error
     /// is of kind `Limit`: there is no room for another id.
-    pub fn judge(&mut self, arrivals: impl ExactSizeIterator<Item = Arrival>, judged: &mut Vec<Judged>) -> Result<()> {
+    pub fn judge(&mut self, arrivals: &[Arrival], judged: &mut Vec<Judged>) -> Result<()> {
         // Far from the bound no id need be counted: what is over and not forgotten yet only makes it nearer.
         let room = self.room.filter(|room| !room.fits_any(entries(self.remembered().ids), arrivals.len(), 0));
         match &mut self.method {
             Method::Exact(exact) => exact.judge(arrivals, room.as_ref(), judged),
             Method::Bloom(bloom) => {
-                bloom.judge(&arrivals.collect::<Vec<_>>(), room.as_ref(), judged);
+                bloom.judge(arrivals, room.as_ref(), judged);
                 Ok(())
             }
         }
@@ -331,10 +330,10 @@ mod tests {
             })
             .collect();
         let (mut dedupe, mut judged) = (Dedupe::new(&plan), Vec::new());
-        dedupe.judge(arrivals.iter().copied(), &mut judged).expect("room");
+        dedupe.judge(&arrivals, &mut judged).expect("room");
         assert!(judged.iter().all(|judged| *judged == Judged::New));
         judged.clear();
-        dedupe.judge(arrivals.iter().copied(), &mut judged).expect("room");
+        dedupe.judge(&arrivals, &mut judged).expect("room");
         assert!(judged.iter().all(|judged| *judged == Judged::Duplicate));
         assert_eq!((dedupe.remembered().ids, dedupe.remembered().generations), (10_000, 2));
     }

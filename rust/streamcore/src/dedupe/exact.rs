@@ -12,13 +12,8 @@ use crate::codec::{Reader, Write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::room::Room;
 
-/// How many arrivals' lines are asked for at a time.
-const BURST: usize = 8;
 /// Entries of a block of those added.
 const ADDED_BLOCK: usize = 4096;
-const BLOCK_BYTES: usize = ADDED_BLOCK * size_of::<Entry>();
-/// Most bytes of blocks without entries that are kept: this part of those of the table.
-const BLANK_SHARE: usize = 16;
 
 /// The ids one lane remembers.
 #[derive(Debug)]
@@ -27,53 +22,41 @@ pub struct Exact {
     generations: Generations,
     /// Entries added since the last commit, in blocks of `ADDED_BLOCK`: what a rollback takes out. Blocks never move.
     added: Vec<Vec<Entry>>,
-    /// Such blocks without entries: memory that is given back and taken again costs more than the entries.
-    blank: Vec<Vec<Entry>>,
+    /// Hashes of a batch; kept for its memory alone.
+    hashes: Vec<u64>,
 }
 
 impl Exact {
     /// Remembers nothing yet.
     pub fn new(horizon: Horizon) -> Self {
-        Self { table: Table::new(), generations: Generations::new(horizon), added: Vec::new(), blank: Vec::new() }
+        Self { table: Table::new(), generations: Generations::new(horizon), added: Vec::new(), hashes: Vec::new() }
     }
 
     /// See [`super::Dedupe::judge`].
-    pub fn judge(
-        &mut self,
-        arrivals: impl Iterator<Item = Arrival>,
-        room: Option<&Room>,
-        judged: &mut Vec<Judged>,
-    ) -> Result<()> {
-        let mut arrivals = arrivals.map(|arrival| Arrival { fingerprint: cut(arrival.fingerprint), ..arrival }).fuse();
-        let (mut next, mut this) = (Vec::with_capacity(TOGETHER), Vec::with_capacity(TOGETHER));
+    pub fn judge(&mut self, arrivals: &[Arrival], room: Option<&Room>, judged: &mut Vec<Judged>) -> Result<()> {
+        let mut hashes = std::mem::take(&mut self.hashes);
+        hashes.clear();
+        hashes.extend(arrivals.iter().map(|arrival| self.table.hash(cut(arrival.fingerprint))));
         // The lines of each stretch are on their way while the one before is judged.
-        loop {
-            next.clear();
-            for arrival in arrivals.by_ref().take(TOGETHER) {
-                next.push((self.table.hash(arrival.fingerprint), arrival));
+        self.table.prefetch(&hashes[..TOGETHER.min(hashes.len())]);
+        let mut ahead = hashes.chunks(TOGETHER).skip(1);
+        for (hashes, arrivals) in hashes.chunks(TOGETHER).zip(arrivals.chunks(TOGETHER)) {
+            self.table.prefetch(ahead.next().unwrap_or_default());
+            for (hash, arrival) in hashes.iter().zip(arrivals) {
+                judged.push(self.judge_one(*hash, arrival, room)?);
             }
-            // A processor waits for some twenty lines at once, so they are asked for a few at a time, between the work.
-            let mut ahead = next.chunks(BURST);
-            for arrivals in this.chunks(BURST) {
-                self.table.prefetch(hashes(ahead.next().unwrap_or_default()));
-                for (hash, arrival) in arrivals {
-                    judged.push(self.judge_one(*hash, arrival, room)?);
-                }
-            }
-            ahead.for_each(|arrivals| self.table.prefetch(hashes(arrivals)));
-            if next.is_empty() {
-                return Ok(());
-            }
-            std::mem::swap(&mut next, &mut this);
         }
+        self.hashes = hashes;
+        Ok(())
     }
 
     #[inline]
     fn judge_one(&mut self, hash: u64, arrival: &Arrival, room: Option<&Room>) -> Result<Judged> {
-        let Arrival { fingerprint, event_time_ms, watermark_ms } = *arrival;
+        let Arrival { event_time_ms, watermark_ms, .. } = *arrival;
         if self.generations.is_over(event_time_ms, watermark_ms) {
             return Ok(Judged::BeyondHorizon);
         }
+        let fingerprint = cut(arrival.fingerprint);
         let is_copy = |generations: &Generations, tag| generations.remembers(tag, watermark_ms);
         let tag = |generations: &mut Generations| {
             if !has_room(room, || generations.ids_at(watermark_ms)) {
@@ -96,7 +79,7 @@ impl Exact {
         self.generations.add(entry);
         match self.added.last_mut() {
             Some(block) if block.len() < ADDED_BLOCK => block.push(entry),
-            _ => self.begin_block(entry),
+            _ => self.added.push(first_of_block(entry)),
         }
         Ok(Judged::New)
     }
@@ -116,23 +99,12 @@ impl Exact {
     /// Keeps the epoch.
     pub fn commit(&mut self) {
         self.generations.commit();
-        self.added.iter_mut().for_each(Vec::clear);
-        self.blank.append(&mut self.added);
+        self.added = Vec::new();
         self.table.shrink(self.generations.ids() as usize, &mut self.generations);
         if self.generations.held_up() * 2 > TAGS_MAX {
             self.table.sweep(&mut self.generations);
         }
         self.generations.trim();
-        self.blank.truncate(self.table.byte_len() / BLANK_SHARE / BLOCK_BYTES);
-        self.blank.shrink_to_fit();
-    }
-
-    /// Begins a block of `added` with `entry`.
-    #[cold]
-    fn begin_block(&mut self, entry: Entry) {
-        let mut block = self.blank.pop().unwrap_or_else(|| Vec::with_capacity(ADDED_BLOCK));
-        block.push(entry);
-        self.added.push(block);
     }
 
     /// Takes the epoch back.
@@ -149,12 +121,12 @@ impl Exact {
     /// See [`super::Dedupe::byte_len`].
     pub fn byte_len(&self) -> usize {
         let generations = self.generations.all.capacity() * size_of::<Generation>();
-        self.table.byte_len() + (self.added.len() + self.blank.len()) * BLOCK_BYTES + generations
+        self.table.byte_len() + self.undo_len() + generations
     }
 
     /// Of those bytes, those that go with the next commit.
     pub fn undo_len(&self) -> usize {
-        self.added.len() * BLOCK_BYTES
+        self.added.len() * ADDED_BLOCK * size_of::<Entry>()
     }
 
     /// See [`super::Dedupe::remembered`].
@@ -217,8 +189,12 @@ enum Refused {
     NoTag,
 }
 
-fn hashes(arrivals: &[(u64, Arrival)]) -> impl Iterator<Item = u64> + Clone {
-    arrivals.iter().map(|(hash, _)| *hash)
+/// A block of `Exact::added` that begins with `entry`.
+#[cold]
+fn first_of_block(entry: Entry) -> Vec<Entry> {
+    let mut block = Vec::with_capacity(ADDED_BLOCK);
+    block.push(entry);
+    block
 }
 
 fn too_many() -> Error {
@@ -241,7 +217,7 @@ mod tests {
 
     fn judge(dedupe: &mut Exact, id: &[u8], event_time_ms: i64, watermark_ms: i64) -> Judged {
         let mut judged = Vec::new();
-        dedupe.judge([arrival(id, event_time_ms, watermark_ms)].into_iter(), None, &mut judged).expect("room");
+        dedupe.judge(&[arrival(id, event_time_ms, watermark_ms)], None, &mut judged).expect("room");
         judged[0]
     }
 
@@ -299,7 +275,7 @@ mod tests {
     fn apply(dedupe: &mut Exact, batch: &[Event]) -> Vec<Judged> {
         let arrivals: Vec<Arrival> = batch.iter().map(|(id, time, clock)| arrival(&[*id], *time, *clock)).collect();
         let mut judged = Vec::new();
-        dedupe.judge(arrivals.into_iter(), None, &mut judged).expect("room");
+        dedupe.judge(&arrivals, None, &mut judged).expect("room");
         batch.iter().for_each(|event| dedupe.forget(event.2));
         judged
     }
@@ -334,7 +310,7 @@ mod tests {
 
     fn verdicts(dedupe: &mut Exact, arrivals: &[Arrival], verdict: Judged) -> usize {
         let mut judged = Vec::new();
-        dedupe.judge(arrivals.iter().copied(), None, &mut judged).expect("room");
+        dedupe.judge(arrivals, None, &mut judged).expect("room");
         judged.iter().filter(|judged| **judged == verdict).count()
     }
 
@@ -396,8 +372,7 @@ mod tests {
         let mut dedupe = Exact::new(Horizon::new(800));
         let apart = |count| numbers(0, count, 1, WATERMARK_MIN);
         assert_eq!(verdicts(&mut dedupe, &apart(TAGS_MAX as i64), Judged::New), TAGS_MAX);
-        let more =
-            dedupe.judge(apart(TAGS_MAX as i64 + 1).into_iter(), None, &mut Vec::new()).expect_err("one too many");
+        let more = dedupe.judge(&apart(TAGS_MAX as i64 + 1), None, &mut Vec::new()).expect_err("one too many");
         assert!(more.to_string().contains("max_future_skew"), "{more}");
         dedupe.forget(10_000);
         assert_eq!(verdicts(&mut dedupe, &numbers(2_000, 50, 1, 10_000), Judged::New), 50);

@@ -51,8 +51,6 @@ pub struct Generations {
     horizon: Horizon,
     /// By tag; that of 0 is none.
     pub all: Vec<Generation>,
-    /// Whether the entries with a tag may be dropped: that of `all` again, where it is looked up for every place of a line.
-    gone: Box<[bool; TAGS_MAX + 1]>,
     pub free: Vec<u16>,
     /// Tags by the numbers of the generations remembered.
     pub live: BTreeMap<i64, u16>,
@@ -65,7 +63,7 @@ pub struct Generations {
 impl Tags for Generations {
     #[inline]
     fn droppable(&self, tag: u16) -> bool {
-        self.gone[tag as usize & TAGS_MAX]
+        self.all[tag as usize].life == Life::Gone
     }
 
     fn dropped(&mut self, tag: u16) {
@@ -82,8 +80,7 @@ impl Generations {
     pub fn new(horizon: Horizon) -> Self {
         let none = Generation::new(0, Life::Gone, i64::MIN);
         let (free, live, forgotten) = (Vec::new(), BTreeMap::new(), Vec::new());
-        let gone = Box::new([true; TAGS_MAX + 1]);
-        Self { horizon, all: vec![none], gone, free, live, forgotten, last: (0, 0) }
+        Self { horizon, all: vec![none], free, live, forgotten, last: (0, 0) }
     }
 
     /// Whether the ids with `tag` are remembered at `watermark_ms`.
@@ -134,7 +131,6 @@ impl Generations {
                 (self.all.len() - 1) as u16
             }
         };
-        self.gone[tag as usize] = false;
         self.live.insert(number, tag);
         Some(tag)
     }
@@ -156,7 +152,6 @@ impl Generations {
                 self.live.remove(&generation.number);
             }
             generation.life = Life::Gone;
-            self.gone[entry.tag() as usize] = true;
             self.free.push(entry.tag());
         }
     }
@@ -191,7 +186,6 @@ impl Generations {
     fn end(&mut self, tag: u16) {
         let generation = &mut self.all[tag as usize];
         generation.life = Life::Gone;
-        self.gone[tag as usize] = true;
         if generation.entries == 0 {
             self.free.push(tag);
         }

@@ -57,73 +57,52 @@ impl Entry {
 }
 
 /// A line of a table.
-#[derive(Debug, Clone, Copy, Default)]
-#[repr(align(64))]
-pub struct Line([u32; LINE_WORDS]);
+pub type Line = [u32; LINE_WORDS];
 
-/// The places of a line, as the bits of a number, that `is_wanted`: all are looked at, as a branch for each would be
-/// guessed wrong often.
+/// The entry at `at`.
 #[inline]
-fn places(is_wanted: impl Fn(usize) -> bool) -> u32 {
-    (0..ENTRIES).fold(0, |places, at| places | u32::from(is_wanted(at)) << at)
+pub const fn get(line: &Line, at: usize) -> Entry {
+    let first = at * ENTRY_WORDS;
+    Entry([line[first], line[first + 1], line[first + 2]])
 }
 
-impl Line {
-    /// The entry at `at`.
-    #[inline]
-    pub const fn get(&self, at: usize) -> Entry {
-        let first = at * ENTRY_WORDS;
-        Entry([self.0[first], self.0[first + 1], self.0[first + 2]])
-    }
+/// Puts `entry`, or none, at `at`; gives what was there.
+#[inline]
+pub fn set(line: &mut Line, at: usize, entry: Entry) -> Entry {
+    let old = get(line, at);
+    line[at * ENTRY_WORDS..(at + 1) * ENTRY_WORDS].copy_from_slice(&entry.0);
+    old
+}
 
-    /// Puts `entry`, or none, at `at`; gives what was there.
-    #[inline]
-    pub fn set(&mut self, at: usize, entry: Entry) -> Entry {
-        let old = self.get(at);
-        self.0[at * ENTRY_WORDS..(at + 1) * ENTRY_WORDS].copy_from_slice(&entry.0);
-        old
-    }
+/// The place of the entry of `fingerprint` with a tag that `is_it`.
+#[inline]
+pub fn find(line: &Line, fingerprint: u128, is_it: impl Fn(u16) -> bool) -> Option<usize> {
+    let same = |entry: Entry| entry.fingerprint() == fingerprint && entry.is_some() && is_it(entry.tag());
+    (0..ENTRIES).find(|at| same(get(line, *at)))
+}
 
-    /// Whether there may be an entry of `fingerprint`: of those of others, one line in a billion says so.
-    #[inline]
-    pub fn may_hold(&self, fingerprint: u128) -> bool {
-        places(|at| self.0[at * ENTRY_WORDS] == fingerprint as u32) != 0
-    }
+/// The first place whose tag, perhaps 0, `is_room`.
+#[inline]
+pub fn room(line: &Line, is_room: impl Fn(u16) -> bool) -> Option<usize> {
+    (0..ENTRIES).find(|at| is_room(get(line, *at).tag()))
+}
 
-    /// The place of the entry of `fingerprint` with a tag that `is_it`.
-    pub fn find(&self, fingerprint: u128, is_it: impl Fn(u16) -> bool) -> Option<usize> {
-        let same = |entry: Entry| entry.fingerprint() == fingerprint && entry.is_some() && is_it(entry.tag());
-        (0..ENTRIES).find(|at| same(self.get(*at)))
-    }
+/// Whether entries went past.
+#[inline]
+pub const fn is_passed(line: &Line) -> bool {
+    line[PASSED] != 0
+}
 
-    /// The places whose tags, perhaps 0, `are_room`, as the bits of a number.
-    #[inline]
-    pub fn rooms(&self, are_room: impl Fn(u16) -> bool) -> u32 {
-        places(|at| are_room((self.0[at * ENTRY_WORDS + 2] >> TAG_SHIFT) as u16))
-    }
+/// One entry more went past.
+#[inline]
+pub const fn pass(line: &mut Line) {
+    line[PASSED] += 1;
+}
 
-    /// Whether entries went past.
-    #[inline]
-    pub const fn is_passed(&self) -> bool {
-        self.0[PASSED] != 0
-    }
-
-    /// One entry more went past.
-    #[inline]
-    pub const fn pass(&mut self) {
-        self.0[PASSED] += 1;
-    }
-
-    /// One of those that went past is gone.
-    #[inline]
-    pub const fn unpass(&mut self) {
-        self.0[PASSED] -= 1;
-    }
-
-    /// The entries.
-    pub fn entries(&self) -> impl Iterator<Item = Entry> {
-        (0..ENTRIES).map(|at| self.get(at)).filter(|entry| entry.is_some())
-    }
+/// One of those that went past is gone.
+#[inline]
+pub const fn unpass(line: &mut Line) {
+    line[PASSED] -= 1;
 }
 
 #[cfg(test)]
@@ -136,22 +115,21 @@ mod tests {
         fn entries_keep_their_fingerprints_and_tags_apart(
             drawn in proptest::collection::vec((any::<u128>(), 1_u16..=TAGS_MAX as u16), ENTRIES), passed in 0_u32..9,
         ) {
-            let mut line = Line::default();
+            let mut line = [0; LINE_WORDS];
             for (at, (fingerprint, tag)) in drawn.iter().enumerate() {
-                prop_assert_eq!(line.rooms(|tag| tag == 0), 0b11111 >> at << at);
-                prop_assert_eq!(line.set(at, Entry::new(cut(*fingerprint), *tag)), Entry::default());
+                prop_assert_eq!(room(&line, |tag| tag == 0), Some(at));
+                prop_assert_eq!(set(&mut line, at, Entry::new(cut(*fingerprint), *tag)), Entry::default());
             }
-            (0..passed).for_each(|_| line.pass());
-            prop_assert_eq!(line.rooms(|tag| tag == 0), 0);
+            (0..passed).for_each(|_| pass(&mut line));
+            prop_assert_eq!(room(&line, |tag| tag == 0), None);
             for (at, (fingerprint, tag)) in drawn.iter().enumerate() {
-                prop_assert_eq!(line.get(at).fingerprint(), cut(*fingerprint));
-                prop_assert_eq!(line.get(at).tag(), *tag);
-                prop_assert!(line.may_hold(cut(*fingerprint)));
-                prop_assert_eq!(line.find(cut(*fingerprint), |other| other == *tag), Some(at));
-                prop_assert_eq!(line.find(cut(*fingerprint) ^ 1 << (FINGERPRINT_BITS - 1), |_| true), None);
+                prop_assert_eq!(get(&line, at).fingerprint(), cut(*fingerprint));
+                prop_assert_eq!(get(&line, at).tag(), *tag);
+                prop_assert_eq!(find(&line, cut(*fingerprint), |other| other == *tag), Some(at));
+                prop_assert_eq!(find(&line, cut(*fingerprint) ^ 1 << (FINGERPRINT_BITS - 1), |_| true), None);
             }
-            (0..passed).for_each(|_| { assert!(line.is_passed()); line.unpass(); });
-            prop_assert!(!line.is_passed());
+            (0..passed).for_each(|_| { assert!(is_passed(&line)); unpass(&mut line); });
+            prop_assert!(!is_passed(&line));
         }
     }
 }

@@ -1,14 +1,11 @@
 //! Fingerprints by hash, each with the tag of its generation.
 //!
-//! A hash names two cache lines of five entries (`line`) that mostly share a page; the one with more room takes the entry
-//! (balanced allocations, Y. Azar et al., 1994). What finds both full goes on along its path (`lines`), and each line
-//! counts how many went past it, so that a search ends at the first that none did (as in Folly's F14, N. Bronson and
-//! X. Shi, 2019).
+//! A hash names a cache line of five entries (`line`); what finds it full goes on to the next, and each line counts how
+//! many went past it, so that a search ends at the first that none did (as in Folly's F14, N. Bronson and X. Shi, 2019).
 //! Entries whose tag may be dropped are room for others, so forgetting a generation touches none of them. There are 64
 //! parts that grow on their own: no id waits for all. Invariant: every entry is found from the line its hash names.
 
-use super::line::{ENTRIES, Entry, Line};
-use super::lines::{CHUNK_LINES, Lines, Path, STRIDES};
+use super::line::{self, ENTRIES, Entry, LINE_WORDS, Line};
 use crate::prefetch::prefetch;
 use crate::state::key_hash;
 
@@ -19,10 +16,10 @@ const PARTS: usize = 64;
 /// Lines of a part that holds nothing.
 const LINES_MIN: usize = 4;
 /// Part of the places in use, in percent, beyond which entries that may be dropped are, or the part grows.
-const FULL_PERCENT: usize = 84;
+const FULL_PERCENT: usize = 86;
 /// Part of the places in use after it grew; it does not if no more than `SWEPT_PERCENT` are without the dropped.
 const GROWN_PERCENT: usize = 50;
-const SWEPT_PERCENT: usize = 76;
+const SWEPT_PERCENT: usize = 78;
 /// Entries of a part below which growing spreads the sizes of parts out.
 const SPREAD_MAX: usize = 1024;
 /// Part of the places in use below which the table shrinks.
@@ -54,16 +51,15 @@ pub trait Tags {
     fn dropped(&mut self, tag: u16);
 }
 
-/// How many places of so many lines may be in use.
-const fn used_max(lines: usize) -> usize {
-    lines * ENTRIES * FULL_PERCENT / 100
-}
-
 /// The entries whose hashes have the same low bits.
 #[derive(Debug)]
 struct Part {
     number: usize,
-    lines: Lines,
+    /// The lines, from the first word on that begins a cache line.
+    words: Vec<u32>,
+    first: usize,
+    /// How many.
+    lines: usize,
     /// Places in use, those whose entries may be dropped included.
     used: usize,
     /// How many are too many.
@@ -75,112 +71,96 @@ type Place = (usize, usize);
 
 impl Part {
     fn new(number: usize, lines: usize) -> Self {
-        let mut part = Self { number, lines: Lines::to_come(lines), used: 0, used_max: used_max(lines) };
-        part.lines.reach(lines - 1);
-        part
+        let words = vec![0; lines * LINE_WORDS + LINE_WORDS - 1];
+        let first = words.as_ptr().align_offset(size_of::<Line>()).min(LINE_WORDS - 1);
+        Self { number, words, first, lines, used: 0, used_max: lines * ENTRIES * FULL_PERCENT / 100 }
     }
 
     #[inline]
-    const fn path(&self, hash: u64) -> Path {
-        Path::new(hash >> 32, hash as usize / PARTS, self.lines.count)
+    fn lines(&self) -> &[Line] {
+        self.words[self.first..].as_chunks().0
+    }
+
+    #[inline]
+    fn line(&self, line: usize) -> &Line {
+        &self.lines()[line]
+    }
+
+    #[inline]
+    fn line_mut(&mut self, line: usize) -> &mut Line {
+        &mut self.words[self.first..].as_chunks_mut().0[line]
+    }
+
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        (((hash >> 32) * self.lines as u64) >> 32) as usize
+    }
+
+    #[inline]
+    const fn next(&self, line: usize) -> usize {
+        if line + 1 == self.lines { 0 } else { line + 1 }
     }
 
     /// The place of the entry of `fingerprint` with a tag that `is_it`.
     #[inline]
     fn find(&self, hash: u64, fingerprint: u128, is_it: impl Fn(u16) -> bool) -> Option<Place> {
-        let path = self.path(hash);
-        let (first, second) = (self.lines.get(path.line), self.lines.get(path.second().line));
-        // Both are looked at always: which of them it is would be guessed wrong every other time.
-        if first.may_hold(fingerprint) | second.may_hold(fingerprint) | second.is_passed() {
-            return self.find_slow(path, fingerprint, is_it);
-        }
-        None
-    }
-
-    /// As `find`, line by line.
-    #[inline(never)]
-    fn find_slow(&self, mut path: Path, fingerprint: u128, is_it: impl Fn(u16) -> bool) -> Option<Place> {
-        while path.passed < self.lines.count + STRIDES {
-            let line = self.lines.get(path.line);
-            if let Some(place) = line.find(fingerprint, &is_it) {
-                return Some((path.line, place));
+        let mut at = self.home(hash);
+        for _ in 0..self.lines {
+            let line = self.line(at);
+            if let Some(place) = line::find(line, fingerprint, &is_it) {
+                return Some((at, place));
             }
-            if path.passed > 0 && !line.is_passed() {
+            if !line::is_passed(line) {
                 return None;
             }
-            path = path.next();
+            at = self.next(at);
         }
         None
     }
 
-    /// Puts `entry` in, where there are fewer of the first two lines that have room, or into the next that has; there is
-    /// one.
+    /// Puts `entry` in; there is room.
     #[inline]
     fn put(&mut self, spread: Spread, hash: u64, entry: Entry, tags: &mut impl Tags) {
-        let first = self.path(hash);
-        let second = first.second();
-        let rooms = |line: usize| self.lines.get(line).rooms(|tag| tags.droppable(tag));
-        let (firsts, seconds) = (rooms(first.line), rooms(second.line));
-        // Places are taken from the first on, so the greater number has more bits, as a rule.
-        let (line, rooms) = if firsts >= seconds { (first.line, firsts) } else { (second.line, seconds) };
-        if rooms == 0 {
-            return self.put_behind(second, spread, entry, tags);
-        }
-        self.put_at(line, rooms, spread, entry, tags);
-    }
-
-    /// Puts `entry` into the first place of `line` that is room.
-    #[inline]
-    fn put_at(&mut self, line: usize, rooms: u32, spread: Spread, entry: Entry, tags: &mut impl Tags) {
-        let old = self.lines.get_mut(line).set(rooms.trailing_zeros() as usize, entry);
-        if old.is_some() {
-            tags.dropped(old.tag());
-            self.none_passes(spread, line, old);
-        } else {
-            self.used += 1;
-        }
-    }
-
-    /// Puts `entry` into the first line behind that of `path` that has room.
-    #[inline(never)]
-    fn put_behind(&mut self, mut path: Path, spread: Spread, entry: Entry, tags: &mut impl Tags) {
+        let mut at = self.home(hash);
         loop {
-            self.lines.get_mut(path.line).pass();
-            path = path.next();
-            self.lines.reach(path.line);
-            let rooms = self.lines.get(path.line).rooms(|tag| tags.droppable(tag));
-            if rooms != 0 {
-                return self.put_at(path.line, rooms, spread, entry, tags);
+            let line = self.line_mut(at);
+            if let Some(place) = line::room(line, |tag| tags.droppable(tag)) {
+                let old = line::set(line, place, entry);
+                if old.is_some() {
+                    tags.dropped(old.tag());
+                    self.none_passes(spread, at, old);
+                } else {
+                    self.used += 1;
+                }
+                return;
             }
+            line::pass(line);
+            at = self.next(at);
         }
     }
 
     /// One entry less, `old`, went past the lines before `line`.
     #[inline]
     fn none_passes(&mut self, spread: Spread, line: usize, old: Entry) {
-        let mut path = self.path(spread.hash(old.fingerprint()));
-        if path.line == line {
-            return;
-        }
-        path = path.second();
-        while path.line != line {
-            self.lines.get_mut(path.line).unpass();
-            path = path.next();
+        let mut at = self.home(spread.hash(old.fingerprint()));
+        while at != line {
+            line::unpass(self.line_mut(at));
+            at = self.next(at);
         }
     }
 
     /// Takes the entry at a place out.
     fn take(&mut self, spread: Spread, (line, at): Place) {
-        let old = self.lines.get_mut(line).set(at, Entry::default());
+        let old = line::set(self.line_mut(line), at, Entry::default());
         self.used -= 1;
         self.none_passes(spread, line, old);
     }
 
     /// Drops the entries that may be.
     fn sweep(&mut self, spread: Spread, tags: &mut impl Tags) {
-        for line in 0..self.lines.count {
+        for line in 0..self.lines {
             for at in 0..ENTRIES {
-                let entry = self.lines.get(line).get(at);
+                let entry = line::get(self.line(line), at);
                 if entry.is_some() && tags.droppable(entry.tag()) {
                     self.take(spread, (line, at));
                     tags.dropped(entry.tag());
@@ -193,7 +173,7 @@ impl Part {
     #[inline(never)]
     fn make_room(&mut self, spread: Spread, tags: &mut impl Tags) {
         self.sweep(spread, tags);
-        if self.used * 100 > self.lines.count * ENTRIES * SWEPT_PERCENT {
+        if self.used * 100 > self.lines * ENTRIES * SWEPT_PERCENT {
             self.resize(spread, tags);
         }
     }
@@ -203,32 +183,15 @@ impl Part {
         // Sizes that are spread out once stay so: parts grow one after the other, never most of them at a time.
         let spread_out = if self.used < SPREAD_MAX { (FULL_PERCENT - GROWN_PERCENT) * self.number / PARTS } else { 0 };
         let places = self.used * (100 + 2 * spread_out) / GROWN_PERCENT;
-        let lines = places.div_ceil(ENTRIES).max(LINES_MIN);
-        let old = std::mem::replace(&mut self.lines, Lines::to_come(lines));
-        (self.used, self.used_max) = (0, used_max(lines));
-        // Homes rise from line to line but for entries that went past the last one, so that chunks come one after the
-        // other as those before are done with, and serve again: the same memory, mostly still in the cache.
-        let mut last = Vec::new();
-        for chunk in old.chunks {
-            for entry in chunk.iter().flat_map(Line::entries) {
-                let hash = spread.hash(entry.fingerprint());
-                let home = self.path(hash).line;
-                if home / CHUNK_LINES > self.lines.chunks.len() {
-                    last.push((hash, entry));
-                } else {
-                    self.lines.reach((home + STRIDES).min(lines - 1));
-                    self.put(spread, hash, entry, tags);
-                }
-            }
-            self.lines.spare.push(chunk);
+        let old = std::mem::replace(self, Self::new(self.number, places.div_ceil(ENTRIES).max(LINES_MIN)));
+        for entry in old.entries() {
+            self.put(spread, spread.hash(entry.fingerprint()), entry, tags);
         }
-        self.lines.reach(lines - 1);
-        self.lines.spare = Vec::new();
-        last.into_iter().for_each(|(hash, entry)| self.put(spread, hash, entry, tags));
     }
 
     fn entries(&self) -> impl Iterator<Item = Entry> {
-        self.lines.iter().flat_map(Line::entries)
+        let lines = self.lines().iter().take(self.lines);
+        lines.flat_map(|line| (0..ENTRIES).map(|at| line::get(line, at))).filter(|entry| entry.is_some())
     }
 }
 
@@ -256,18 +219,15 @@ impl Table {
     }
 
     /// Has the lines fetched that fingerprints with `hashes`, [`TOGETHER`] or fewer, are looked for in. Not one by one
-    /// between other work: a processor runs ahead of a prefetch whose page it has to look up by some hundred instructions,
-    /// so the fewer there are, the more lines are waited for together.
+    /// ahead of use: a processor goes on past a prefetch only as far as it looks ahead, until it knows the page.
     #[inline]
-    pub fn prefetch(&self, hashes: impl Iterator<Item = u64> + Clone) {
-        for hash in hashes.clone() {
-            let part = &self.parts[part_of(hash)];
-            prefetch(part.lines.get(part.path(hash).line));
-        }
-        // The second mostly shares the page.
+    pub fn prefetch(&self, hashes: &[u64]) {
         for hash in hashes {
-            let part = &self.parts[part_of(hash)];
-            prefetch(part.lines.get(part.path(hash).second().line));
+            let part = &self.parts[part_of(*hash)];
+            let home = part.home(*hash);
+            prefetch(part.line(home));
+            // Often enough the next is needed too.
+            prefetch(part.line(part.next(home)));
         }
     }
 
@@ -309,7 +269,7 @@ impl Table {
 
     /// Gives memory back where most places hold none of the `kept` entries that may not be dropped.
     pub fn shrink(&mut self, kept: usize, tags: &mut impl Tags) {
-        let lines: usize = self.parts.iter().map(|part| part.lines.count).sum();
+        let lines: usize = self.parts.iter().map(|part| part.lines).sum();
         if lines > 2 * PARTS * LINES_MIN && kept * 100 < lines * ENTRIES * SPARSE_PERCENT {
             self.sweep(tags);
             for part in &mut self.parts {
@@ -325,14 +285,13 @@ impl Table {
 
     /// Bytes held.
     pub fn byte_len(&self) -> usize {
-        self.parts.iter().map(|part| part.lines.count * size_of::<Line>()).sum()
+        self.parts.iter().map(|part| part.words.capacity() * size_of::<u32>()).sum()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dedupe::line::cut;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
@@ -353,45 +312,15 @@ mod tests {
         table.insert((hash, fingerprint), tags, |_, other| other == tag, |_| Ok::<_, ()>(tag)).expect("a tag")
     }
 
-    /// Whether every entry is found, and the count is right.
-    fn is_part_in_order(part: &Part, spread: Spread) -> bool {
-        let found = |entry: Entry| {
-            let hash = spread.hash(entry.fingerprint());
-            part.find(hash, entry.fingerprint(), |tag| tag == entry.tag()).is_some()
-        };
-        part.entries().count() == part.used && part.entries().all(found)
-    }
-
+    /// Whether every entry is found, and the counts are right.
     fn is_in_order(table: &Table) -> bool {
-        table.parts.iter().all(|part| is_part_in_order(part, table.spread))
-    }
-
-    #[test]
-    fn a_part_of_many_chunks_grows_and_shrinks_with_all_entries() {
-        let (mut part, spread, mut tags) = (Part::new(7, LINES_MIN), Spread::new(), Old(2, Vec::new()));
-        let entry = |number: u128| Entry::new(cut(number * 0x9e37_79b9_7f4a_7c15_f39c_c060), 1);
-        for number in 1..60_001 {
-            if part.used >= part.used_max {
-                part.make_room(spread, &mut tags);
-                assert!(is_part_in_order(&part, spread), "at {number}");
-            }
-            part.put(spread, spread.hash(entry(number).fingerprint()), entry(number), &mut tags);
-        }
-        assert!(part.lines.chunks.len() > 12 && part.lines.spare.is_empty());
-        assert!(part.used == 60_000 && is_part_in_order(&part, spread));
-        for number in 10_001..60_001 {
-            let hash = spread.hash(entry(number).fingerprint());
-            let place = part.find(hash, entry(number).fingerprint(), |_| true).expect("there");
-            part.take(spread, place);
-        }
-        part.resize(spread, &mut tags);
-        assert!(part.used == 10_000 && is_part_in_order(&part, spread) && part.lines.count < 5_000);
-        for number in 1..10_001 {
-            let hash = spread.hash(entry(number).fingerprint());
-            let place = part.find(hash, entry(number).fingerprint(), |_| true).expect("there");
-            part.take(spread, place);
-        }
-        assert!(part.lines.iter().all(|line| line.entries().count() == 0 && !line.is_passed()));
+        table.parts.iter().all(|part| {
+            let found = |entry: Entry| {
+                let hash = table.hash(entry.fingerprint());
+                part.find(hash, entry.fingerprint(), |tag| tag == entry.tag()).is_some()
+            };
+            part.entries().count() == part.used && part.entries().all(found)
+        })
     }
 
     proptest! {
@@ -418,7 +347,7 @@ mod tests {
             prop_assert!(is_in_order(&table));
             prop_assert_eq!(table.iter().collect::<BTreeSet<_>>(), model.clone());
             prop_assert!(model.into_iter().all(|entry| table.remove(entry)));
-            prop_assert!(table.parts.iter().all(|part| part.lines.iter().all(|line| line.entries().count() == 0 && !line.is_passed())));
+            prop_assert!(table.parts.iter().all(|part| part.words.iter().all(|word| *word == 0)));
         }
     }
 

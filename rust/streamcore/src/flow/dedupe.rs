@@ -14,16 +14,10 @@ impl Flow<'_> {
         let place = self.place(id);
         let columns = std::mem::take(&mut self.columns);
         let rows = self.rows_with_id(place.column(&columns), field);
-        let mut judged = Vec::with_capacity(rows.len());
-        let (event_times_ms, watermarks_ms) = (&self.rows.event_times_ms, &self.watermarks_ms);
-        let arrivals = fingerprints(place.column(&columns), &rows).map(|(row, fingerprint)| Arrival {
-            fingerprint,
-            event_time_ms: event_times_ms[row],
-            watermark_ms: watermarks_ms[row],
-        });
-        let done = self.held.dedupes[number].judge(arrivals, &mut judged);
+        let arrivals = self.arrivals(place.column(&columns), &rows);
         self.columns = columns;
-        done?;
+        let mut judged = Vec::with_capacity(rows.len());
+        self.held.dedupes[number].judge(&arrivals, &mut judged)?;
         for (row, judged) in rows.into_iter().map(|row| row as usize).zip(judged) {
             match judged {
                 Judged::New => {}
@@ -60,19 +54,24 @@ impl Flow<'_> {
         }
         rows
     }
-}
 
-/// The rows, and what is remembered of the id of each.
-fn fingerprints(ids: &Column, rows: &[u32]) -> impl ExactSizeIterator<Item = (usize, u128)> {
-    let mut scratch = Vec::new();
-    rows.iter().map(move |row| match ids.get(*row as usize) {
-        Scalar::Bytes(bytes) => (*row as usize, fingerprint(bytes)),
-        other => {
-            scratch.clear();
-            fixed_bytes(other, &mut scratch);
-            (*row as usize, fingerprint(&scratch))
-        }
-    })
+    fn arrivals(&self, ids: &Column, rows: &[u32]) -> Vec<Arrival> {
+        let mut scratch = Vec::new();
+        let mut fingerprint_of = |row: usize| match ids.get(row) {
+            Scalar::Bytes(bytes) => fingerprint(bytes),
+            other => {
+                scratch.clear();
+                fixed_bytes(other, &mut scratch);
+                fingerprint(&scratch)
+            }
+        };
+        let arrival = |row: &u32| {
+            let row = *row as usize;
+            let (event_time_ms, watermark_ms) = (self.rows.event_times_ms[row], self.watermarks_ms[row]);
+            Arrival { fingerprint: fingerprint_of(row), event_time_ms, watermark_ms }
+        };
+        rows.iter().map(arrival).collect()
+    }
 }
 
 /// A fixed-width id as bytes; `Null` and `Bytes` are the caller's.

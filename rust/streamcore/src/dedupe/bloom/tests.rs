@@ -32,7 +32,7 @@ fn apply(bloom: &mut Bloom, events: &[Event], cut: usize) -> Vec<Judged> {
 fn exactly(events: &[Event]) -> Vec<Judged> {
     let (mut exact, mut judged) = (Exact::new(Horizon::new(800)), Vec::new());
     let arrivals: Vec<Arrival> = events.iter().copied().map(arrival).collect();
-    exact.judge(arrivals.into_iter(), None, &mut judged).expect("room");
+    exact.judge(&arrivals, None, &mut judged).expect("room");
     judged
 }
 
