@@ -292,7 +292,7 @@ def answer(case: Case, *, batch: int = 1000, restarts: Sequence[int] = ()) -> li
             pipeline.restore(saved)
         start = cut
     if case.spec.get("at_end", "flush") == "flush":
-        rows += _rows(pipeline.end())
+        rows += _rows([*pipeline.end(), *pipeline.settle()])
     rows += _rows(pipeline.seal().outputs)
     return [_report(case, row) for row in rows]
 

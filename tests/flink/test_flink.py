@@ -70,7 +70,7 @@ def run(
             batches += pipeline.seal().outputs
             pipeline.committed()
         start = stop
-    batches += [*pipeline.end(), *pipeline.seal().outputs]
+    batches += [*pipeline.end(), *pipeline.settle(), *pipeline.seal().outputs]
     results = [batch for batch in batches if batch.output == "result"]
     texts = [text for batch in results for text in batch.to_json(timestamp_format="epoch_ms")]
     late = [row["_offset"] for batch in batches if batch.output == "late" for row in batch.to_rows()]

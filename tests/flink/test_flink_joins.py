@@ -59,7 +59,7 @@ def run(job: JoinJob) -> tuple[list[dict[str, Any]], int]:
             raw.of_input(side)
             batches += pipeline.push(raw, 0)
         at[side] = stop
-    batches += [*pipeline.end(), *pipeline.seal().outputs]
+    batches += [*pipeline.end(), *pipeline.settle(), *pipeline.seal().outputs]
     texts = [
         text for batch in batches if batch.output == "result" for text in batch.to_json(timestamp_format="epoch_ms")
     ]
