@@ -128,8 +128,9 @@ impl SessionWindows {
         out: &mut ResultRows,
     ) -> Result<bool> {
         while !out.is_full() {
-            let Some(((_, key), ids)) = self.leaving.others.pop_first() else { return Ok(true) };
+            let Some(((_, key), mut ids)) = self.leaving.others.pop_first() else { return Ok(true) };
             let mut leaving = Vec::new();
+            self.sort(&mut ids);
             for id in ids {
                 let Some(table) = self.table() else { break };
                 if self.gaps.due(table.slots().node(id), self.alone).1 {
@@ -168,10 +169,11 @@ impl SessionWindows {
     pub fn close(&mut self, watermark_ms: i64, awaits: impl Fn(&Closed) -> bool) -> Vec<Closed> {
         let mut all = std::mem::take(&mut self.over);
         loop {
-            let over = self.take_over(watermark_ms);
+            let mut over = self.take_over(watermark_ms);
             if over.is_empty() {
                 break;
             }
+            self.sort(&mut over);
             for id in over {
                 let is_cut = self.gaps.due(self.sessions.bucket(BUCKET).slots().node(id), self.alone).1;
                 let (slot, session) = self.take(id);
@@ -193,8 +195,7 @@ impl SessionWindows {
         closed
     }
 
-    /// Takes the sessions that are over at `watermark_ms`, or of which a piece is, out of `due`: those of one slot in the
-    /// order of their events.
+    /// Takes the sessions that are over at `watermark_ms`, or of which a piece is, out of `due`, in no order.
     fn take_over(&mut self, watermark_ms: i64) -> Vec<u32> {
         let (mut entries, mut over) = (self.due.take(watermark_ms), Vec::new());
         while let Some((due_ms, id)) = entries.pop() {
@@ -215,10 +216,14 @@ impl SessionWindows {
                 over.push(id);
             }
         }
-        if let Some(table) = self.table() {
-            over.sort_unstable_by_key(|id| (table.slots().node(*id).slot, table.slots().node(*id).place()));
-        }
         over
+    }
+
+    /// Puts sessions of one slot in the order of their events, so that of equal ones always the same comes first.
+    fn sort(&self, ids: &mut [u32]) {
+        if let Some(table) = self.table() {
+            ids.sort_unstable_by_key(|id| (table.slots().node(*id).slot, table.slots().node(*id).place()));
+        }
     }
 
     /// Whether all there is to know of sessions is in their columns, and none is to be cut.
