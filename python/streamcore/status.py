@@ -144,19 +144,27 @@ class _Handler(BaseHTTPRequestHandler):
 
 def fetch_status(address: str, window_end_ms: int) -> dict[str, Any] | None:
     """The status of the run that listens on `address`; None when nobody does. Raises `Error` for another answer."""
-    host, port = parse_address(address)
-    connection = http.client.HTTPConnection(host, port, timeout=ASK_TIMEOUT_S)
     try:
-        connection.request("GET", f"{PATH}?window_end_ms={window_end_ms}")
-        response = connection.getresponse()
-        content = json.loads(response.read())
-    except (ConnectionRefusedError, FileNotFoundError):
+        try:
+            code, content = _get(address, window_end_ms)
+        except (ConnectionResetError, BrokenPipeError):  # of a run that ended as it was asked; now nobody listens
+            code, content = _get(address, window_end_ms)
+    except ConnectionRefusedError:
         return None
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise Error(f"{address}: no status of a run: {error}; is it another program's port?") from error
+    if code != http.client.OK or not isinstance(content, dict):
+        reason = content.get("error") if isinstance(content, dict) else None
+        raise Error(f"{address}: {reason or f'HTTP {code}'}; ask again")
+    return content
+
+
+def _get(address: str, window_end_ms: int) -> tuple[int, Any]:
+    """HTTP status and JSON of the answer."""
+    connection = http.client.HTTPConnection(*parse_address(address), timeout=ASK_TIMEOUT_S)
+    try:
+        connection.request("GET", f"{PATH}?window_end_ms={window_end_ms}")
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
     finally:
         connection.close()
-    if response.status != http.client.OK or not isinstance(content, dict):
-        reason = content.get("error") if isinstance(content, dict) else None
-        raise Error(f"{address}: {reason or f'HTTP {response.status}'}; ask again")
-    return content

@@ -40,6 +40,10 @@ path = "out"
 )
 
 
+def from_memory(topic: str) -> str:
+    return PIPELINE.replace('type = "files"\npath = "in.jsonl"', f'type = "memory"\ntopic = "{topic}"')
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -116,8 +120,7 @@ def test_what_cannot_be_answered_says_what_to_do(folder: Path, capsys: pytest.Ca
 
 def test_a_live_run_says_why(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     topic = "why-live"
-    source = f'type = "memory"\ntopic = "{topic}"'
-    (folder / "p.toml").write_text(PIPELINE.replace('type = "files"\npath = "in.jsonl"', source))
+    (folder / "p.toml").write_text(from_memory(topic))
     default_log.create(topic, partitions=2)
     for partition, second in ((0, 1), (0, 130), (1, 2), (1, 30)):
         value = json.dumps({"at": second, "page": "a"}).encode()
@@ -154,8 +157,10 @@ def test_a_run_of_another_pipeline_at_the_noted_address_is_passed_over(
 ) -> None:
     assert main(["run", "p.toml"]) == 0
     note = folder / ".streamcore" / "job" / "LISTEN"
-    other = sc.load("p.toml", ['name="other"']).start(listen="127.0.0.1:0")
-    with other as run:
+    # Of an input that does not end, so that it still runs when it is asked.
+    default_log.create("why-other", partitions=1)
+    (folder / "other.toml").write_text(from_memory("why-other").replace('"job"', '"other"'))
+    with sc.load("other.toml").start(listen="127.0.0.1:0") as run:
         address = (folder / ".streamcore" / "other" / "LISTEN").read_text()
         # As a run leaves it that was killed, whose port another one took.
         note.write_text(address)

@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 import struct
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -96,11 +97,25 @@ def test_an_address_that_cannot_be_noted_is_an_error(tmp_path: Path) -> None:
         StatusServer("127.0.0.1:0", answer, note=tmp_path / "gone" / "LISTEN")
 
 
+def test_a_run_that_ends_as_it_is_asked_is_nobody() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    address = f"127.0.0.1:{listener.getsockname()[1]}"
+
+    def end() -> None:
+        connection, _ = listener.accept()
+        listener.close()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()  # resets, as a server that closes does for those it has not taken yet
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    assert fetch_status(address, 1) is None
+    ending.join()
+
+
 def test_another_program_is_not_taken_for_a_run() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        import threading
-
         def talk() -> None:
             connection, _ = listener.accept()
             connection.recv(1 << 16)
