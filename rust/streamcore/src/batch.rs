@@ -239,6 +239,22 @@ impl Column {
         }
     }
 
+    /// Appends `value` `count` times.
+    ///
+    /// # Panics
+    /// When it is not of this column's type.
+    pub fn push_repeated(&mut self, value: Scalar<'_>, count: usize) {
+        match (&mut self.values, value) {
+            (Values::Bool(values), Scalar::Bool(value)) if self.validity.no_nulls() => {
+                values.resize(values.len() + count, value);
+            }
+            (Values::Int64(values), Scalar::Int64(value)) if self.validity.no_nulls() => {
+                values.resize(values.len() + count, value);
+            }
+            _ => (0..count).for_each(|_| self.push(value)),
+        }
+    }
+
     /// Value `row`.
     #[must_use]
     pub fn get(&self, row: usize) -> Scalar<'_> {

@@ -12,6 +12,7 @@ mod touched;
 
 pub use buckets::{BucketKey, Buckets};
 pub(crate) use chunks::Chunks;
+pub(crate) use keys::same;
 
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
@@ -130,12 +131,28 @@ const VACANT_MAX: usize = 1024;
 /// Keys that are looked up together.
 const GROUP: usize = 16;
 
+/// Keys with their hashes on the way to their slots.
+#[derive(Default)]
+struct Group<'k> {
+    keys: [(&'k [u8], u64, Option<u32>); GROUP],
+    len: usize,
+}
+
 /// Hash of a key inside one process, of which every one has a seed of its own, so that nobody can send keys that all
 /// have one hash. Never saved, and no answer depends on it.
 #[must_use]
 #[inline]
 pub fn key_hash(key: &[u8]) -> u64 {
     SeedableRandomState::with_seed(0, SharedSeed::global_random()).hash_one(key)
+}
+
+/// Empties `marks` and keeps the memory that they took for those of the next epoch, but none that a longer one took.
+fn clear(marks: &mut Vec<u8>) {
+    let used = marks.len();
+    marks.clear();
+    if marks.capacity() > 2 * used {
+        *marks = Vec::with_capacity(used);
+    }
 }
 
 impl<S: Slots> StateTable<S> {
@@ -189,7 +206,7 @@ impl<S: Slots> StateTable<S> {
     #[must_use]
     #[inline]
     pub fn find(&self, hash: u64, key: &[u8]) -> Option<u32> {
-        self.index.find(hash, |slot| self.keys.get(slot as usize) == key)
+        self.index.find(hash, |slot| self.keys.is(slot as usize, key))
     }
 
     /// Slot of `key` ready to be changed, made if there is none; tells whether it was made.
@@ -205,35 +222,58 @@ impl<S: Slots> StateTable<S> {
     /// The slots of `keys` with their hashes, as [`slot_for_update`](Self::slot_for_update) gives them, added to `found`.
     ///
     /// What a table larger than the cache holds of a key lies in several places, each of which is found through the one
-    /// before; so a group of keys goes from place to place together, and waits for memory once a place.
-    pub fn slots_for_update<'k>(&mut self, keys: impl Iterator<Item = (&'k [u8], u64)>, found: &mut Vec<u32>) {
-        let mut keys = keys.peekable();
-        let mut group: [(&[u8], u64, Option<u32>); GROUP] = [(&[], 0, None); GROUP];
-        while keys.peek().is_some() {
-            let mut len = 0;
-            for (place, (key, hash)) in group.iter_mut().zip(keys.by_ref()) {
-                self.index.prefetch(hash);
-                *place = (key, hash, None);
-                len += 1;
+    /// before; so keys go from place to place in groups, and while the places of one group are on their way the
+    /// groups before it are worked on.
+    pub fn slots_for_update<'k>(&mut self, mut keys: impl Iterator<Item = (&'k [u8], u64)>, found: &mut Vec<u32>) {
+        let (mut here, mut next) = (Group::default(), Group::default());
+        self.ask_for(&mut keys, &mut next);
+        while here.len + next.len > 0 {
+            let mut ahead = Group::default();
+            self.ask_for(&mut keys, &mut ahead);
+            self.locate(&mut next);
+            self.update_located(&here, found);
+            (here, next) = (next, ahead);
+        }
+    }
+
+    /// Has the places in the index fetched of the next of `keys`, which go into `group`.
+    #[inline]
+    fn ask_for<'k>(&self, keys: &mut impl Iterator<Item = (&'k [u8], u64)>, group: &mut Group<'k>) {
+        for (place, (key, hash)) in group.keys.iter_mut().zip(keys) {
+            self.index.prefetch(hash);
+            *place = (key, hash, None);
+            group.len += 1;
+        }
+    }
+
+    /// Finds the slots that the keys of `group` have by their hashes, and has what lies there fetched.
+    #[inline]
+    fn locate(&self, group: &mut Group<'_>) {
+        for (_, hash, slot) in &mut group.keys[..group.len] {
+            *slot = self.index.find(*hash, |_| true);
+            if let Some(slot) = *slot {
+                self.touched.prefetch(slot);
+                self.prefetch(slot);
             }
-            let group = &mut group[..len];
-            for (_, hash, slot) in &mut *group {
-                *slot = self.index.find(*hash, |_| true);
-                slot.iter().for_each(|slot| self.prefetch(*slot));
-            }
-            if self.keys.any_long() {
-                group.iter().filter_map(|(.., slot)| *slot).for_each(|slot| self.keys.prefetch_long(slot as usize));
-            }
-            for (key, hash, slot) in &*group {
-                let slot = slot.filter(|slot| self.key(*slot) == *key);
-                found.push(match slot {
-                    Some(slot) => {
-                        self.touch(slot);
-                        slot
-                    }
-                    None => self.slot_for_update(*hash, key).0,
-                });
-            }
+        }
+    }
+
+    /// The slots of `group`, located, added to `found`. A key may have got its slot since.
+    #[inline]
+    fn update_located(&mut self, group: &Group<'_>, found: &mut Vec<u32>) {
+        let group = &group.keys[..group.len];
+        if self.keys.any_long() {
+            group.iter().filter_map(|(.., slot)| *slot).for_each(|slot| self.keys.prefetch_long(slot as usize));
+        }
+        for (key, hash, slot) in group {
+            let slot = slot.filter(|slot| self.keys.is(*slot as usize, key));
+            found.push(match slot {
+                Some(slot) => {
+                    self.touch(slot);
+                    slot
+                }
+                None => self.slot_for_update(*hash, key).0,
+            });
         }
     }
 
@@ -250,14 +290,17 @@ impl<S: Slots> StateTable<S> {
         })
     }
 
-    /// Has what is asked of the slots some places behind the first of `slots` fetched; for going through many.
+    /// Has what is first asked of `slots` fetched; for going through many, some dozens at a time.
     #[inline]
-    pub fn prefetch_ahead(&self, slots: &[u32]) {
-        if let Some(slot) = slots.get(GROUP) {
-            self.prefetch(*slot);
-        }
-        if let Some(slot) = slots.get(GROUP / 2).filter(|_| self.keys.any_long()) {
-            self.keys.prefetch_long(*slot as usize);
+    pub fn prefetch_all(&self, slots: &[u32]) {
+        slots.iter().for_each(|slot| self.prefetch(*slot));
+    }
+
+    /// Has the keys of `slots` fetched that lie behind what [`prefetch_all`](Self::prefetch_all) asked for.
+    #[inline]
+    pub fn prefetch_long(&self, slots: &[u32]) {
+        if self.keys.any_long() {
+            slots.iter().for_each(|slot| self.keys.prefetch_long(*slot as usize));
         }
     }
 
@@ -327,8 +370,8 @@ impl<S: Slots> StateTable<S> {
     pub fn commit(&mut self) {
         self.slots.commit();
         self.touched.clear(self.undo.iter().map(|undo| undo.slot), self.undo.len());
-        // Not cleared: a long epoch's memory would stay.
-        (self.undo, self.marks) = (Chunks::default(), Vec::new());
+        self.undo.clear();
+        clear(&mut self.marks);
         self.committed_len = self.len();
         (self.committed_digest, self.kept_digest) = (self.digest, self.digest);
     }

@@ -7,7 +7,7 @@
 pub mod key;
 
 use crate::batch::{Bytes, Column, Groups, Values};
-use crate::state::key_hash;
+use crate::state::{key_hash, same};
 use hashbrown::HashTable;
 use key::KeyCodec;
 
@@ -152,23 +152,6 @@ fn add(groups: &mut Groups, any_null: bool) -> u32 {
         groups.with_null.push(group);
     }
     group
-}
-
-/// Equality, without a call for short texts: their beginnings and ends of a fixed length, which overlap, are compared.
-#[inline]
-fn same(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len()
-        && match left.len() {
-            1..4 => [0, left.len() / 2, left.len() - 1].iter().all(|at| left[*at] == right[*at]),
-            4..8 => same_ends::<4>(left, right),
-            8..=16 => same_ends::<8>(left, right),
-            _ => left == right,
-        }
-}
-
-#[inline]
-fn same_ends<const N: usize>(left: &[u8], right: &[u8]) -> bool {
-    left.first_chunk::<N>() == right.first_chunk() && left.last_chunk::<N>() == right.last_chunk()
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Values by slot in pieces of memory that never move.
 //!
 //! A vector that grows copies itself into fresh memory again and again, and the first touch of a page is dearer than all
-//! that is done with what lies in it. `state` and its values grow by a chunk instead. Invariant: every chunk but the last is
-//! full.
+//! that is done with what lies in it. `state` and its values grow by a chunk instead. Invariant: the values fill one
+//! chunk after the other; behind those in use are only empty ones.
 
 use smallvec::SmallVec;
 
@@ -43,12 +43,12 @@ impl<T> Chunks<T> {
     /// Appends `value`.
     #[inline]
     pub fn push(&mut self, value: T) {
-        if self.len.is_multiple_of(CHUNK) {
+        let chunk = self.len / CHUNK;
+        if chunk == self.chunks.len() {
             self.chunks.push(new_chunk(self.len));
         }
         self.len += 1;
-        let last = self.chunks.last_mut();
-        last.expect("there is a chunk that is not full").push(value);
+        self.chunks[chunk].push(value);
     }
 
     /// Shortens to `len` values.
@@ -60,6 +60,18 @@ impl<T> Chunks<T> {
             }
             self.len = len;
         }
+    }
+
+    /// Takes all values out and keeps the memory that they took, for as many again. What a longer list took goes.
+    pub fn clear(&mut self) {
+        self.chunks.truncate(self.len.div_ceil(CHUNK));
+        self.chunks.iter_mut().for_each(Vec::clear);
+        if let [first] = &mut self.chunks[..]
+            && first.capacity() > 2 * self.len
+        {
+            *first = Vec::with_capacity(self.len);
+        }
+        self.len = 0;
     }
 
     /// The values in order.
@@ -107,6 +119,15 @@ mod tests {
                 assert!((0..chunks.len()).all(|at| chunks[at] == model[at]));
             }
         }
+        for (len, kept) in [(2 * CHUNK + 1, 3 * CHUNK), (CHUNK + 9, 2 * CHUNK), (CHUNK - 1, CHUNK), (8, 8), (0, 0)] {
+            chunks.clear();
+            (0..len as u32).for_each(|value| chunks.push(value));
+            assert!(chunks.iter().copied().eq(0..len as u32) && chunks.len() == len);
+            chunks.clear();
+            assert_eq!((chunks.iter().count(), chunks.len(), chunks.get(0)), (0, 0, None));
+            assert_eq!(chunks.chunks.iter().map(Vec::capacity).sum::<usize>(), kept);
+        }
+        model.iter().for_each(|value| chunks.push(*value));
         *chunks.get_mut(CHUNK - 1) += 7;
         model[CHUNK - 1] += 7;
         assert!(chunks.iter().eq(&model));

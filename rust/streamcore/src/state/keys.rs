@@ -77,6 +77,12 @@ impl Keys {
         }
     }
 
+    /// Whether key `at` is `key`.
+    #[inline]
+    pub fn is(&self, at: usize, key: &[u8]) -> bool {
+        same(self.get(at), key)
+    }
+
     /// Appends `key`, which is shorter than 64 KiB.
     #[inline]
     pub fn push(&mut self, key: &[u8]) {
@@ -141,6 +147,23 @@ impl Keys {
     pub const fn byte_len(&self) -> usize {
         self.records.byte_len() + self.long_bytes
     }
+}
+
+/// Equality, without a call for short texts: their beginnings and ends of a fixed length, which overlap, are compared.
+#[inline]
+pub fn same(left: &[u8], right: &[u8]) -> bool {
+    left.len() == right.len()
+        && match left.len() {
+            1..4 => [0, left.len() / 2, left.len() - 1].iter().all(|at| left[*at] == right[*at]),
+            4..8 => same_ends::<4>(left, right),
+            8..=16 => same_ends::<8>(left, right),
+            _ => left == right,
+        }
+}
+
+#[inline]
+fn same_ends<const N: usize>(left: &[u8], right: &[u8]) -> bool {
+    left.first_chunk::<N>() == right.first_chunk() && left.last_chunk::<N>() == right.last_chunk()
 }
 
 #[cfg(test)]

@@ -19,6 +19,12 @@ impl Touched {
         was & bit == 0
     }
 
+    /// Has the bit of `slot` fetched.
+    #[inline]
+    pub fn prefetch(&self, slot: u32) {
+        self.0.get(slot as usize / 64).into_iter().for_each(crate::prefetch::prefetch);
+    }
+
     /// Takes out all that are in it: `slots`, which are `len`, and no other.
     pub fn clear(&mut self, slots: impl Iterator<Item = u32>, len: usize) {
         if len > self.0.len() {

@@ -11,6 +11,7 @@ use super::lost::LostValues;
 use crate::batch::{Column, DataType, Scalar};
 use crate::error::{ErrorKind, Result};
 use crate::results::OutputColumn;
+use crate::state::StateTable;
 use std::sync::Arc;
 
 /// Rows of one output, in firing order: by window end, then by key.
@@ -126,24 +127,44 @@ impl ResultRows {
 
     /// Appends the row of `key` with the aggregates in `slot`. A value that is not to be had is null, and noted.
     pub fn push(&mut self, plan: &WindowPlan, key: &[u8], values: &Accumulators, slot: u32, row: RowOf) -> Result<()> {
-        self.begin_row(plan, key, row);
+        plan.key.decode(key, &mut self.keys);
+        self.push_values(values, &[slot], row)
+    }
+
+    /// Appends the rows of `slots` of `table`, which have nothing but their keys and values of their own.
+    pub fn push_all(
+        &mut self,
+        plan: &WindowPlan,
+        table: &StateTable<Accumulators>,
+        slots: &[u32],
+        row: RowOf,
+    ) -> Result<()> {
+        slots.iter().for_each(|slot| plan.key.decode(table.key(*slot), &mut self.keys));
+        self.push_values(table.slots(), slots, row)
+    }
+
+    /// Appends rows of `slots` whose keys are there, column by column.
+    fn push_values(&mut self, values: &Accumulators, slots: &[u32], row: RowOf) -> Result<()> {
         for (index, column) in self.aggregates.iter_mut().enumerate() {
-            if values.states(index, slot).is_some() {
-                continue;
-            }
-            match values.finish(index, slot, column) {
-                Err(error) if error.kind == ErrorKind::Overflow => {
-                    column.push(Scalar::Null);
-                    self.lost[index].note(|| format!("{}, in {}", error.message, window_at(row.bounds)));
+            for slot in slots {
+                if values.states(index, *slot).is_some() {
+                    continue;
                 }
-                finished => finished?,
+                match values.finish(index, *slot, column) {
+                    Err(error) if error.kind == ErrorKind::Overflow => {
+                        column.push(Scalar::Null);
+                        self.lost[index].note(|| format!("{}, in {}", error.message, window_at(row.bounds)));
+                    }
+                    finished => finished?,
+                }
             }
         }
+        let start_ms = row.bounds.map(|(start_ms, _)| start_ms);
         for waiting in &mut self.waiting {
-            let states = values.states(waiting.index, slot).cloned();
-            waiting.rows.push((states, row.bounds.map(|(start_ms, _)| start_ms)));
+            let states = slots.iter().map(|slot| values.states(waiting.index, *slot).cloned());
+            waiting.rows.extend(states.map(|states| (states, start_ms)));
         }
-        self.end_row(row, false);
+        self.push_bounds(row, false, slots.len());
         Ok(())
     }
 
@@ -164,21 +185,19 @@ impl ResultRows {
     /// Appends a row that takes back the one of `key` with the same bounds; its aggregates are null.
     pub fn push_retracted(&mut self, plan: &WindowPlan, key: &[u8], row: RowOf) {
         self.settle();
-        self.begin_row(plan, key, row);
-        self.aggregates.iter_mut().for_each(|column| column.push(Scalar::Null));
-        self.end_row(row, true);
-    }
-
-    fn begin_row(&mut self, plan: &WindowPlan, key: &[u8], row: RowOf) {
         plan.key.decode(key, &mut self.keys);
-        self.starts.push(row.bounds.map_or(Scalar::Null, |(start_ms, _)| Scalar::Int64(start_ms)));
-        self.ends.push(row.bounds.map_or(Scalar::Null, |(_, end_ms)| Scalar::Int64(end_ms)));
+        self.aggregates.iter_mut().for_each(|column| column.push(Scalar::Null));
+        self.push_bounds(row, true, 1);
     }
 
-    fn end_row(&mut self, row: RowOf, retracted: bool) {
-        self.revisions.push(Scalar::Int64(row.revision));
-        self.finals.push(Scalar::Bool(row.is_final));
-        self.retracted.iter_mut().for_each(|column| column.push(Scalar::Bool(retracted)));
+    /// Appends what `rows` rows have in common: all but keys and aggregates.
+    fn push_bounds(&mut self, row: RowOf, retracted: bool, rows: usize) {
+        let bound = |bound: Option<i64>| bound.map_or(Scalar::Null, Scalar::Int64);
+        self.starts.push_repeated(bound(row.bounds.map(|(start_ms, _)| start_ms)), rows);
+        self.ends.push_repeated(bound(row.bounds.map(|(_, end_ms)| end_ms)), rows);
+        self.revisions.push_repeated(Scalar::Int64(row.revision), rows);
+        self.finals.push_repeated(Scalar::Bool(row.is_final), rows);
+        self.retracted.iter_mut().for_each(|column| column.push_repeated(Scalar::Bool(retracted), rows));
     }
 
     /// Appends row `row` of `other`, which is settled, as that of its window's `revision`.

@@ -10,6 +10,7 @@ mod early;
 mod fire;
 mod merge;
 mod open;
+mod order;
 
 use super::aggregate::Accumulators;
 use super::assign::{Aligned, Assigned, Assigner};
@@ -22,7 +23,7 @@ use crate::state::{BucketKey, Buckets, NoValue, Slots, StateTable, key_hash};
 use blocks::{Blocks, forget};
 use fire::{Cursor, Leaving};
 use hashbrown::HashMap;
-use merge::{merge, merge_slot, parts, slots_by_key};
+use merge::{merge, merge_slot, parts, slots_of};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;

@@ -6,7 +6,7 @@
 //! Invariant: a row leaves early only for a window that is not over at the clock.
 
 use super::{
-    AlignedWindows, BucketRows, Cursor, SlotCache, WindowKeys, merge, next_revision, parts, slots_by_key, window_bucket,
+    AlignedWindows, BucketRows, Cursor, SlotCache, WindowKeys, merge, next_revision, parts, slots_of, window_bucket,
 };
 use crate::batch::Groups;
 use crate::error::Result;
@@ -208,7 +208,7 @@ impl AlignedWindows {
         let merged = (parts.len() > 1).then(|| merge(&self.plan, &parts, Some(keys)));
         if let Some(table) = merged.as_ref().or(parts.first().copied()) {
             let row = RowOf { bounds: self.windows.bounds(name), revision: 0, is_final: false };
-            for slot in slots_by_key(table, Some(keys)) {
+            for slot in slots_of(table, keys) {
                 rows.push(&self.plan, table.key(slot), table.slots(), slot, row)?;
             }
         }

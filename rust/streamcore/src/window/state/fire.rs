@@ -4,7 +4,8 @@
 //! there. Invariant: the rows and their order are the same, however large the pieces are.
 
 use super::blocks::Blocks;
-use super::merge::{merge, parts, slots_by_key};
+use super::merge::{merge, parts, slots_of};
+use super::order::KeyOrder;
 use super::{AlignedWindows, Revisions, next_revision, window_bucket};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
@@ -13,7 +14,11 @@ use crate::window::WindowPlan;
 use crate::window::aggregate::Accumulators;
 use crate::window::assign::Aligned;
 use crate::window::rows::{ResultRows, RowOf};
+use smallvec::SmallVec;
 use std::collections::BTreeSet;
+
+/// Rows that are gathered together, what they are made of having been asked for before.
+const BLOCK: usize = 64;
 
 /// How far windows have left of which some are still to leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,8 +62,8 @@ pub(super) struct Leaving {
     name: i64,
     /// Its slices in one table, where it has several.
     merged: Option<StateTable<Accumulators>>,
-    /// Slots of that table, or of the only slice's, in the order they leave.
-    slots: Vec<u32>,
+    /// The slots of that table, or of the only slice's, as they leave.
+    order: KeyOrder,
     /// How many of them have left.
     next: usize,
 }
@@ -67,7 +72,7 @@ impl Leaving {
     /// Bytes held.
     pub fn byte_len(&self) -> usize {
         let merged = self.merged.as_ref().map_or(0, |table| table.usage().bytes as usize);
-        merged + self.slots.len() * size_of::<u32>()
+        merged + self.order.byte_len()
     }
 }
 
@@ -143,7 +148,10 @@ impl AlignedWindows {
         for name in names.into_iter().filter(|name| *name >= first) {
             let mut leaving = match self.leaving.take().filter(|leaving| leaving.name == name) {
                 Some(leaving) => leaving,
-                None => self.begin(name, key.take().filter(|_| name == first)),
+                None => match self.begin(name, key.take().filter(|_| name == first)) {
+                    Some(leaving) => leaving,
+                    None => continue,
+                },
             };
             let stopped = self.leave(&mut leaving, until_ms, out)?;
             if stopped.is_some() {
@@ -154,24 +162,22 @@ impl AlignedWindows {
         Ok(None)
     }
 
-    /// The window called `name`, and where in it to begin.
-    fn begin(&mut self, name: i64, after: Option<Vec<u8>>) -> Leaving {
+    /// The window called `name`, if there is anything in it, and where to begin.
+    fn begin(&mut self, name: i64, after: Option<Vec<u8>>) -> Option<Leaving> {
         if let Some(blocks) = &mut self.blocks {
             blocks.make(self.windows.slices_of(name), &self.slices, |parts| merge(&self.plan, parts, None));
         }
         let tables = tables(self.blocks.as_ref(), &self.slices, &self.windows, name);
         let merged = (tables.len() > 1).then(|| merge(&self.plan, &tables, None));
-        let Some(table) = merged.as_ref().or(tables.first().copied()) else {
-            return Leaving { name, merged: None, slots: Vec::new(), next: 0 };
-        };
-        let slots = slots_by_key(table, None);
-        let next = after.map_or(0, |after| slots.partition_point(|slot| table.key(*slot) <= &after[..]));
-        Leaving { name, merged, slots, next }
+        let table = merged.as_ref().or(tables.first().copied())?;
+        let order = KeyOrder::new(table);
+        let next = after.map_or(0, |after| order.partition_point(|slot| table.key(slot) <= &after[..]));
+        Some(Leaving { name, merged, order, next })
     }
 
     /// Appends the next rows of `leaving`; gives where it stopped if there are more.
     fn leave(&mut self, leaving: &mut Leaving, until_ms: i64, out: &mut ResultRows) -> Result<Option<Cursor>> {
-        let (name, slots) = (leaving.name, &leaving.slots);
+        let (name, order) = (leaving.name, &leaving.order);
         let tables = match &leaving.merged {
             Some(merged) => vec![merged],
             None => tables(self.blocks.as_ref(), &self.slices, &self.windows, name),
@@ -180,14 +186,26 @@ impl AlignedWindows {
         let counted = self.plan.updates || self.revisions.get(window_bucket(name)).is_some();
         let mut revisions = (counted && !out.is_full()).then(|| self.revisions.bucket(window_bucket(name)));
         let row = RowOf { bounds: self.windows.bounds(name), revision: i64::from(self.ends), is_final: true };
-        out.reserve(out.room().min(slots.len() - leaving.next));
-        while leaving.next < slots.len() && !out.is_full() {
-            table.prefetch_ahead(&slots[leaving.next..]);
-            push_row(&self.plan, table, slots[leaving.next], revisions.as_deref_mut(), row, out)?;
-            leaving.next += 1;
+        out.reserve(out.room().min(order.len() - leaving.next));
+        let block = |from: usize| order.slots(from, BLOCK).collect::<SmallVec<[u32; BLOCK]>>();
+        let mut ahead = block(leaving.next);
+        table.prefetch_all(&ahead);
+        while leaving.next < order.len() && !out.is_full() {
+            let next = block(leaving.next + BLOCK);
+            table.prefetch_all(&next);
+            let mut rows = std::mem::replace(&mut ahead, next);
+            rows.truncate(out.room());
+            table.prefetch_long(&rows);
+            match &mut revisions {
+                None => out.push_all(&self.plan, table, &rows, row)?,
+                Some(revisions) => {
+                    rows.iter().try_for_each(|slot| push_row(&self.plan, table, *slot, Some(revisions), row, out))?;
+                }
+            }
+            leaving.next += rows.len();
         }
-        let key = leaving.next.checked_sub(1).map(|last| table.key(slots[last]).to_vec());
-        Ok((leaving.next < slots.len()).then_some(Cursor { is_early: false, until_ms, name, key }))
+        let key = leaving.next.checked_sub(1).map(|last| table.key(order.slot(last)).to_vec());
+        Ok((leaving.next < order.len()).then_some(Cursor { is_early: false, until_ms, name, key }))
     }
 
     /// Appends the rows of `keys` of the window called `name`, in key order, whether or not there is room.
@@ -203,7 +221,7 @@ impl AlignedWindows {
         let Some(table) = merged.as_ref().or(parts.first().copied()) else { return Ok(()) };
         let revisions = self.revisions.bucket(window_bucket(name));
         let row = RowOf { bounds: self.windows.bounds(name), revision: i64::from(self.ends), is_final };
-        for slot in slots_by_key(table, Some(keys)) {
+        for slot in slots_of(table, keys) {
             push_row(&self.plan, table, slot, Some(revisions), row, out)?;
         }
         Ok(())

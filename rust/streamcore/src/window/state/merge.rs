@@ -1,4 +1,4 @@
-//! The slices of a window as one table, and its keys in order.
+//! The slices of a window as one table.
 //!
 //! `window/state.rs` asks for them when a window leaves. Invariant: what is merged, in which order, changes no row.
 
@@ -7,26 +7,9 @@ use crate::window::aggregate::Accumulators;
 use crate::window::{WindowPlan, no_accumulators};
 use std::collections::BTreeSet;
 
-/// Slots of `keys`, or of all keys, in key order.
-pub fn slots_by_key<S: Slots>(table: &StateTable<S>, keys: Option<&BTreeSet<Vec<u8>>>) -> Vec<u32> {
-    if let Some(keys) = keys {
-        return keys.iter().filter_map(|key| table.find(key_hash(key), key)).collect();
-    }
-    let shared = table.shared_key_len();
-    let head = |slot: u32| {
-        let rest = &table.key(slot)[shared..];
-        let mut head = [0; 8];
-        let len = rest.len().min(8);
-        head[..len].copy_from_slice(&rest[..len]);
-        (u64::from_be_bytes(head), slot)
-    };
-    let mut slots: Vec<(u64, u32)> = (0..table.len() as u32).map(head).collect();
-    slots.sort_unstable_by_key(|(head, _)| *head);
-    // Most keys differ in the first bytes behind those that all share: few are read a second time.
-    for alike in slots.chunk_by_mut(|left, right| left.0 == right.0).filter(|alike| alike.len() > 1) {
-        alike.sort_unstable_by(|left, right| table.key(left.1).cmp(table.key(right.1)));
-    }
-    slots.into_iter().map(|(_, slot)| slot).collect()
+/// Slots of `keys`, where they have one, in key order.
+pub fn slots_of<S: Slots>(table: &StateTable<S>, keys: &BTreeSet<Vec<u8>>) -> impl Iterator<Item = u32> {
+    keys.iter().filter_map(|key| table.find(key_hash(key), key))
 }
 
 /// Tables of the slices that feed the window called `name`.
@@ -50,10 +33,7 @@ pub fn merge(
     for part in parts {
         match keys {
             None => (0..part.len() as u32).for_each(|slot| merge_slot(&mut merged, part, slot)),
-            Some(keys) => keys
-                .iter()
-                .filter_map(|key| part.find(key_hash(key), key))
-                .for_each(|slot| merge_slot(&mut merged, part, slot)),
+            Some(keys) => slots_of(part, keys).for_each(|slot| merge_slot(&mut merged, part, slot)),
         }
     }
     merged
