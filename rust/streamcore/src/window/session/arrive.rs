@@ -6,7 +6,8 @@
 use super::pieces::Pieces;
 use super::slots::SessionSlots;
 use super::value::{Link, Session};
-use super::{BUCKET, SessionWindows};
+use super::{BUCKET, Gaps, SessionWindows};
+use crate::room::Room;
 use crate::window::slot_cache::SlotCache;
 use crate::window::{Arrivals, Outcomes};
 
@@ -17,6 +18,40 @@ struct Fed {
     rows: Vec<u32>,
 }
 
+/// The sessions not over that an event touches.
+enum Touched {
+    Nothing,
+    One(u32),
+    Several,
+}
+
+/// What an event at `time_ms` touches of the sessions in `slot`, none of which is cut.
+#[inline]
+fn touched(gaps: Gaps, slots: &SessionSlots, slot: u32, time_ms: i64, watermark_ms: i64) -> Touched {
+    let from_ms = (time_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms));
+    let Some(last) = slots.list(slot).last().copied() else { return Touched::Nothing };
+    let node = slots.node(last);
+    if node.last_ms < from_ms {
+        return Touched::Nothing;
+    }
+    // Those not over never touch one another: what ends before this one begins does not reach the event either.
+    if node.start_ms <= time_ms {
+        return Touched::One(last);
+    }
+    // So by their last events is by their first.
+    let lasting = slots.lasting(slot, from_ms);
+    let touches = |id: &u32| {
+        let node = slots.node(*id);
+        gaps.touch((node.start_ms, node.last_ms), (time_ms, time_ms))
+    };
+    match lasting {
+        [first, ..] if !touches(first) => Touched::Nothing,
+        [_, second, ..] if touches(second) => Touched::Several,
+        [first, ..] => Touched::One(*first),
+        [] => Touched::Nothing,
+    }
+}
+
 impl SessionWindows {
     /// Counts rows.
     pub fn apply(&mut self, arrivals: &Arrivals<'_>) -> Outcomes {
@@ -24,36 +59,19 @@ impl SessionWindows {
         let room = self.tight_room(arrivals);
         let plain = if room.is_some() { Vec::new() } else { self.plain_rows(arrivals) };
         let slots = SlotCache::new(arrivals.groups).slots(self.sessions.bucket(BUCKET), &plain);
-        let mut next = 0;
-        for row in arrivals.rows {
-            let time_ms = arrivals.order.event_times_ms[*row as usize];
-            if self.gaps.min_start_ms.is_some_and(|floor_ms| time_ms < floor_ms) {
-                outcomes.no_window += 1;
-                continue;
+        let (mut rows, mut plain, mut slots) = (arrivals.rows, &plain[..], &slots[..]);
+        while !rows.is_empty() {
+            let counted = self.count_plain(rows, plain, slots, arrivals, &mut fed);
+            outcomes.applied += counted as u64;
+            (rows, plain, slots) = (&rows[counted..], &plain[counted..], &slots[counted..]);
+            let Some((row, later)) = rows.split_first() else { break };
+            if plain.first() == Some(row) {
+                (plain, slots) = (&plain[1..], &slots[1..]);
             }
-            let watermark_ms = arrivals.watermarks_ms[*row as usize];
-            if plain.get(next) == Some(row) {
-                self.sessions.bucket(BUCKET).slots().prefetch_ahead(&slots[next..]);
-                let id = self.count_plain(slots[next], arrivals.order.partition, time_ms, watermark_ms);
-                next += 1;
-                if let Some(id) = id {
-                    fed.ids.push(id);
-                    fed.rows.push(*row);
-                    outcomes.applied += 1;
-                    continue;
-                }
-            }
+            rows = later;
             // Its aggregates may move.
             self.feed(&mut fed, arrivals);
-            let (key, event) = (arrivals.key(*row), self.event(arrivals, *row));
-            if let Some(over_at_ms) = self.late(key, &event, watermark_ms) {
-                outcomes.late.push((*row, over_at_ms));
-            } else if room.is_some_and(|room| self.is_full(&room, key, time_ms, watermark_ms)) {
-                outcomes.full.push(*row);
-            } else {
-                self.count(key, event, watermark_ms);
-                outcomes.applied += 1;
-            }
+            self.count_one(*row, room.as_ref(), arrivals, &mut outcomes);
         }
         self.feed(&mut fed, arrivals);
         outcomes
@@ -74,33 +92,63 @@ impl SessionWindows {
         arrivals.rows.iter().copied().filter(is_plain).collect()
     }
 
-    /// Counts one of [`plain_rows`](Self::plain_rows) where its session is: it starts one in `slot`, or belongs to one
-    /// plain session. The session's number, whose aggregates are still to be fed; `None` for others, which nothing was
-    /// done for.
-    #[inline]
-    fn count_plain(&mut self, slot: u32, lane: i32, time_ms: i64, watermark_ms: i64) -> Option<u32> {
-        let (gaps, cell) = (self.gaps, self.gaps.cell(time_ms));
+    /// Counts the first of `rows`, as long as they are the first of [`plain_rows`](Self::plain_rows), for which there are
+    /// `slots`, and start a session or belong to one plain session, where that is. Their aggregates are still to be fed.
+    /// How many; nothing was done for others.
+    fn count_plain(
+        &mut self,
+        rows: &[u32],
+        plain: &[u32],
+        slots: &[u32],
+        arrivals: &Arrivals<'_>,
+        fed: &mut Fed,
+    ) -> usize {
+        let (gaps, lane) = (self.gaps, arrivals.order.partition);
         let table = self.sessions.bucket(BUCKET);
-        let slots = table.slots_mut();
-        // Those not over never touch one another, so by their last events is by their first.
-        let lasting = slots.lasting(slot, (time_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms)));
-        let touches = |id: &u32| {
-            let node = slots.node(*id);
-            gaps.touch((node.start_ms, node.last_ms), (time_ms, time_ms))
-        };
-        let Some(id) = lasting.first().copied().filter(touches) else {
-            let id = slots.start(slot, time_ms, cell, lane);
-            slots.set_due(id, gaps.over_at(time_ms));
-            self.due.push(gaps.over_at(time_ms), id);
-            self.key_bytes += table.key(slot).len() as u64;
-            return Some(id);
-        };
-        let node = slots.node(id);
-        if !node.is_plain() || node.lane != lane || node.cell != cell || lasting.get(1).is_some_and(touches) {
-            return None;
+        for (at, ((row, plain), slot)) in rows.iter().zip(plain).zip(slots).enumerate() {
+            if row != plain {
+                return at;
+            }
+            table.slots().prefetch_ahead(&slots[at..]);
+            let time_ms = arrivals.order.event_times_ms[*row as usize];
+            let cell = gaps.cell(time_ms);
+            let id = match touched(gaps, table.slots(), *slot, time_ms, arrivals.watermarks_ms[*row as usize]) {
+                Touched::Nothing => {
+                    let id = table.slots_mut().start(*slot, time_ms, cell, lane);
+                    table.slots_mut().set_due(id, gaps.over_at(time_ms));
+                    self.due.push(gaps.over_at(time_ms), id);
+                    self.key_bytes += table.key(*slot).len() as u64;
+                    id
+                }
+                Touched::One(id) if table.slots().node(id).is_plain_of(lane, cell) => {
+                    table.slots_mut().extend(id, time_ms);
+                    id
+                }
+                _ => return at,
+            };
+            fed.ids.push(id);
+            fed.rows.push(*row);
         }
-        slots.extend(id, time_ms);
-        Some(id)
+        rows.len().min(plain.len())
+    }
+
+    /// Counts a row by itself.
+    fn count_one(&mut self, row: u32, room: Option<&Room>, arrivals: &Arrivals<'_>, outcomes: &mut Outcomes) {
+        let time_ms = arrivals.order.event_times_ms[row as usize];
+        if self.gaps.min_start_ms.is_some_and(|floor_ms| time_ms < floor_ms) {
+            outcomes.no_window += 1;
+            return;
+        }
+        let watermark_ms = arrivals.watermarks_ms[row as usize];
+        let (key, event) = (arrivals.key(row), self.event(arrivals, row));
+        if let Some(over_at_ms) = self.late(key, &event, watermark_ms) {
+            outcomes.late.push((row, over_at_ms));
+        } else if room.is_some_and(|room| self.is_full(room, key, time_ms, watermark_ms)) {
+            outcomes.full.push(row);
+        } else {
+            self.count(key, event, watermark_ms);
+            outcomes.applied += 1;
+        }
     }
 
     /// Updates the aggregates of sessions by the rows that were counted for them.

@@ -3,12 +3,14 @@
 //! `session/leave.rs` makes the rows. What has not left is still there, so an epoch may be cut after any piece.
 //! Invariant: the rows and their order are the same, however large the pieces are.
 
+use super::leave::emit_plain;
 use super::slots::AHEAD;
-use super::{BUCKET, Closed, SessionSlots, SessionWindows, closed};
+use super::{BUCKET, Closed, SessionSlots, SessionWindows, closed, remove};
 use crate::error::Result;
 use crate::prefetch::prefetch;
-use crate::state::StateTable;
+use crate::state::{Slots, StateTable};
 use crate::window::rows::ResultRows;
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// Sessions on their way out.
@@ -27,6 +29,28 @@ pub(super) enum Ending {
     Plain(Vec<u32>),
     /// Copies of all, merged with those of the lanes, from which they leave.
     Merged(Box<SessionWindows>),
+}
+
+/// The first bytes of `key`, and whether there are more, as a number: of two that differ the lesser is of the lesser key.
+fn beginning(key: &[u8]) -> u128 {
+    const BYTES: usize = 15;
+    let mut bytes = [0; BYTES + 1];
+    let len = key.len().min(BYTES);
+    bytes[..len].copy_from_slice(&key[..len]);
+    bytes[BYTES] = key.len().min(BYTES + 1) as u8;
+    u128::from_be_bytes(bytes)
+}
+
+/// Has sessions fetched that leave soon; the next one of `ids` is the last.
+#[inline]
+fn prefetch_leaving(slots: &SessionSlots, ids: &[u32]) {
+    if let Some(at) = ids.len().checked_sub(2 * AHEAD) {
+        prefetch(slots.node(ids[at]));
+        slots.values().prefetch(ids[at]);
+    }
+    if let Some(at) = ids.len().checked_sub(AHEAD) {
+        slots.prefetch(slots.node(ids[at]).slot);
+    }
 }
 
 impl SessionWindows {
@@ -93,7 +117,7 @@ impl SessionWindows {
     /// Puts sessions that are over in the order they leave; none was left of those before.
     fn line_up(&mut self, over: Vec<u32>) {
         if self.alone && self.are_plain(&over) {
-            self.leaving.plain = self.in_reverse(over);
+            self.leaving.plain = self.in_reverse(&over);
             return;
         }
         let Some(table) = self.sessions.get(BUCKET) else { return };
@@ -107,11 +131,12 @@ impl SessionWindows {
     /// Lets plain sessions leave until `out` is full; whether all have.
     fn leave_plain(&mut self, out: &mut ResultRows) -> Result<bool> {
         let mut plain = std::mem::take(&mut self.leaving.plain);
+        let (gaps, table) = (self.gaps, self.sessions.bucket(BUCKET));
         out.reserve(out.room().min(plain.len()));
         while let Some(id) = plain.last().copied().filter(|_| !out.is_full()) {
-            self.prefetch_ahead(&plain);
-            self.emit_plain(id, out)?;
-            self.remove(id);
+            prefetch_leaving(table.slots(), &plain);
+            emit_plain(&self.plan, gaps, table, (id, self.ends), out)?;
+            self.key_bytes -= remove(table, id);
             plain.pop();
         }
         self.leaving.plain = plain;
@@ -198,16 +223,19 @@ impl SessionWindows {
     /// Takes the sessions that are over at `watermark_ms`, or of which a piece is, out of `due`, in no order.
     fn take_over(&mut self, watermark_ms: i64) -> Vec<u32> {
         let (mut entries, mut over) = (self.due.take(watermark_ms), Vec::new());
+        if entries.is_empty() {
+            return over;
+        }
+        let (gaps, slots) = (self.gaps, self.sessions.bucket(BUCKET).slots_mut());
         while let Some((due_ms, id)) = entries.pop() {
-            if let (Some((_, id)), Some(table)) = (entries.len().checked_sub(AHEAD).map(|at| entries[at]), self.table())
-            {
-                prefetch(table.slots().node(id));
+            if let Some((_, id)) = entries.len().checked_sub(AHEAD).map(|at| entries[at]) {
+                prefetch(slots.node(id));
             }
-            let (gaps, slots) = (self.gaps, self.sessions.bucket(BUCKET).slots_mut());
-            if slots.node(id).due_ms != due_ms {
+            let node = slots.node(id);
+            if node.due_ms != due_ms {
                 continue;
             }
-            let (over_at_ms, _) = gaps.due(slots.node(id), self.alone);
+            let (over_at_ms, _) = gaps.due(node, self.alone);
             if over_at_ms > watermark_ms {
                 slots.set_due(id, over_at_ms);
                 self.due.push(over_at_ms, id);
@@ -236,20 +264,19 @@ impl SessionWindows {
     }
 
     /// Plain sessions by last event, then by key and start: the order they leave in, backwards.
-    fn in_reverse(&self, ids: Vec<u32>) -> Vec<u32> {
-        let Some(table) = self.table() else { return ids };
-        let slots = table.slots();
-        let mut ids: Vec<(i64, u32)> = ids.into_iter().map(|id| (slots.node(id).last_ms, id)).collect();
-        let then = |id: u32| (table.key(slots.node(id).slot), slots.node(id).place());
-        ids.sort_unstable_by(|left, right| right.0.cmp(&left.0).then_with(|| then(right.1).cmp(&then(left.1))));
-        ids.into_iter().map(|(_, id)| id).collect()
-    }
-
-    /// Has a session fetched that leaves soon; the next one of `ids` is the last.
-    fn prefetch_ahead(&self, ids: &[u32]) {
-        if let (Some(at), Some(table)) = (ids.len().checked_sub(AHEAD), self.table()) {
-            prefetch(table.slots().node(ids[at]));
-        }
+    fn in_reverse(&self, ids: &[u32]) -> Vec<u32> {
+        let Some(table) = self.table() else { return ids.to_vec() };
+        let slots: Vec<u32> = ids.iter().map(|id| table.slots().node(*id).slot).collect();
+        let waiting = ids.iter().zip(&slots).enumerate().map(|(at, (id, slot))| {
+            table.prefetch_ahead(&slots[at..]);
+            (Reverse((table.slots().node(*id).last_ms, beginning(table.key(*slot)))), *slot, *id)
+        });
+        let mut waiting: Vec<(Reverse<(i64, u128)>, u32, u32)> = waiting.collect();
+        let then = |slot: u32, id: u32| (table.key(slot), table.slots().node(id).place());
+        waiting.sort_unstable_by(|left, right| {
+            left.0.cmp(&right.0).then_with(|| then(right.1, right.2).cmp(&then(left.1, left.2)))
+        });
+        waiting.into_iter().map(|(.., id)| id).collect()
     }
 
     /// See [`crate::window::Windows::fire_at_end`]. `open` gives the lanes' open sessions, to be merged in.
@@ -274,7 +301,7 @@ impl SessionWindows {
     fn begin_ending(&self, open: Vec<Closed>) -> Ending {
         let all = self.all();
         if self.alone && open.is_empty() && self.are_plain(&all) {
-            return Ending::Plain(self.in_reverse(all));
+            return Ending::Plain(self.in_reverse(&all));
         }
         let mut copies = Self::new(self.plan.clone(), self.gaps, false);
         copies.ends = self.ends;
@@ -287,9 +314,10 @@ impl SessionWindows {
 
     fn leave_at_end(&self, ids: &mut Vec<u32>, out: &mut ResultRows) -> Result<bool> {
         out.reserve(out.room().min(ids.len()));
+        let Some(table) = self.table() else { return Ok(true) };
         while let Some(id) = ids.last().copied().filter(|_| !out.is_full()) {
-            self.prefetch_ahead(ids);
-            self.emit_plain(id, out)?;
+            prefetch_leaving(table.slots(), ids);
+            emit_plain(&self.plan, self.gaps, table, (id, self.ends), out)?;
             ids.pop();
         }
         Ok(ids.is_empty())

@@ -6,9 +6,9 @@
 
 use super::value::Session;
 use super::written::{Written, WrittenRow};
-use super::{Closed, Gaps, SessionWindows};
+use super::{Closed, Gaps, SessionSlots, SessionWindows, WindowPlan};
 use crate::error::Result;
-use crate::state::Slots;
+use crate::state::{Slots, StateTable};
 use crate::window::aggregate::Accumulators;
 use crate::window::ends::Ends;
 use crate::window::rows::{ResultRows, RowOf};
@@ -46,6 +46,19 @@ type Order<'s> = (i64, i64, &'s [u8], i64, bool);
 /// Moments of rows that leave all at once, not because they are over: those taken back, then the others, by end.
 const AT_ONCE: (i64, i64) = (i64::MIN, i64::MAX);
 
+/// Appends the row of a plain session by its number, all there is to know of it, after so many ends of the input.
+pub(super) fn emit_plain(
+    plan: &WindowPlan,
+    gaps: Gaps,
+    table: &StateTable<SessionSlots>,
+    (id, ends): (u32, u32),
+    out: &mut ResultRows,
+) -> Result<()> {
+    let (slots, node) = (table.slots(), table.slots().node(id));
+    let row = RowOf { bounds: Some(gaps.bounds(node)), revision: i64::from(ends), is_final: true };
+    out.push(plan, table.key(node.slot), slots.values(), id, row)
+}
+
 impl SessionWindows {
     /// See [`crate::window::Windows::see_open`].
     pub fn see_open(&self, ends: &mut Ends) {
@@ -80,15 +93,6 @@ impl SessionWindows {
             self.leave(key, session, Some(&over_at_ms), &mut rows);
         }
         self.push(rows, true, out)
-    }
-
-    /// Appends the row of plain session `id`, all there is to know of it.
-    pub(super) fn emit_plain(&self, id: u32, out: &mut ResultRows) -> Result<()> {
-        let Some(table) = self.table() else { return Ok(()) };
-        let (slots, node) = (table.slots(), table.slots().node(id));
-        let bounds = Some(self.gaps.bounds(node));
-        let row = RowOf { bounds, revision: i64::from(self.ends), is_final: true };
-        out.push(&self.plan, table.key(node.slot), slots.values(), id, row)
     }
 
     /// Adds the last rows of `session`, each at the moment that `over_at_ms` gives for its end, or all at once.

@@ -47,7 +47,7 @@ fn linked_in(gaps: Gaps, slots: &SessionSlots, slot: u32, session: &Session) -> 
 const BUCKET: BucketKey = BucketKey { time: 0, since: 0 };
 
 /// Stretches of the time between an event and the end of its session, for `due.rs`.
-const STRETCHES: i64 = 64;
+const STRETCHES: i64 = 256;
 
 /// A session that is over, with its key.
 #[derive(Debug, Clone)]
@@ -66,6 +66,14 @@ impl Closed {
 /// A copy of session `id` of `table`.
 fn closed(table: &StateTable<SessionSlots>, id: u32) -> Closed {
     Closed { key: table.key(table.slots().node(id).slot).to_vec(), session: table.slots().copy(id) }
+}
+
+/// Drops session `id` of `table`; gives the bytes of its key.
+fn remove(table: &mut StateTable<SessionSlots>, id: u32) -> u64 {
+    let slot = table.slots().node(id).slot;
+    table.touch(slot);
+    table.slots_mut().remove(id);
+    table.key(slot).len() as u64
 }
 
 /// Entries in `due` beyond four for each session, of sessions that are gone, at which it is made anew.
@@ -210,11 +218,7 @@ impl SessionWindows {
 
     /// Drops session `id`.
     fn remove(&mut self, id: u32) {
-        let table = self.sessions.bucket(BUCKET);
-        let slot = table.slots().node(id).slot;
-        table.touch(slot);
-        self.key_bytes -= table.key(slot).len() as u64;
-        table.slots_mut().remove(id);
+        self.key_bytes -= remove(self.sessions.bucket(BUCKET), id);
     }
 
     /// Copies of all open sessions.

@@ -17,8 +17,9 @@ use crate::window::aggregate::Accumulators;
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
 
-/// Bounds of a session, and what there is to know of it before its aggregates.
+/// Bounds of a session, and what there is to know of it before its aggregates; one line of memory.
 #[derive(Debug, Clone)]
+#[repr(align(64))]
 pub struct Node {
     /// Event time of the first event, ms.
     pub start_ms: i64,
@@ -36,8 +37,8 @@ pub struct Node {
     epoch: u32,
     /// Tells sessions of the same time apart; the one that came later has the higher number.
     nth: u32,
-    /// Its place among those made in this epoch, or [`SETTLED`].
-    made: u32,
+    /// Epoch in which it was made; an earlier one when it is gone.
+    born: u32,
     /// What a plain session does not have.
     more: Option<Box<More>>,
 }
@@ -46,6 +47,11 @@ impl Node {
     /// Whether this is all of it: one link without a clock, one cell, nothing written.
     pub const fn is_plain(&self) -> bool {
         self.more.is_none()
+    }
+
+    /// Whether this is all of it, of `lane` and in `cell`.
+    pub const fn is_plain_of(&self, lane: i32, cell: i64) -> bool {
+        self.is_plain() && self.lane == lane && self.cell == cell
     }
 
     /// Where it lies in the list of its key.
@@ -65,11 +71,9 @@ pub struct Place {
 /// How many places ahead of use a session is fetched.
 pub const AHEAD: usize = 8;
 
-/// It was there at the last commit.
-const SETTLED: u32 = u32::MAX;
-
 /// Numbers of the sessions of a key, by last event, first event and age.
 #[derive(Debug, Clone, Default)]
+#[repr(align(32))]
 struct List {
     ids: SmallVec<[u32; 4]>,
     /// No session here is longer, ms.
@@ -99,8 +103,6 @@ pub struct SessionSlots {
     /// Numbers to be given again.
     free: Vec<u32>,
     epoch: u32,
-    /// Sessions made since the last commit and still there; undo drops them.
-    made: Vec<u32>,
     /// Sessions of the last commit that were changed where they are, and the marks of their aggregates.
     marked: Vec<Marked>,
     marks: Vec<u8>,
@@ -129,7 +131,6 @@ impl SessionSlots {
             values,
             free: Vec::new(),
             epoch: 1,
-            made: Vec::new(),
             marked: Vec::new(),
             marks: Vec::new(),
             taken: Vec::new(),
@@ -220,7 +221,7 @@ impl SessionSlots {
             slot,
             epoch: self.epoch,
             nth: 0,
-            made: self.made.len() as u32,
+            born: self.epoch,
             more: None,
         })
     }
@@ -238,8 +239,8 @@ impl SessionSlots {
         }
         node.start_ms = node.start_ms.min(time_ms);
         node.last_ms = node.last_ms.max(time_ms);
-        let list = &mut self.lists[node.slot as usize];
-        list.longest_ms = list.longest_ms.max(node.last_ms - node.start_ms);
+        let (list, length_ms) = (&mut self.lists[node.slot as usize], node.last_ms - node.start_ms);
+        list.longest_ms = list.longest_ms.max(length_ms);
     }
 
     /// Puts `session` into `slot`, after the table was touched; gives its number.
@@ -255,7 +256,7 @@ impl SessionSlots {
             slot,
             epoch: self.epoch,
             nth: 0,
-            made: self.made.len() as u32,
+            born: self.epoch,
             more,
         });
         self.values.merge(id, values, 0);
@@ -287,15 +288,11 @@ impl SessionSlots {
     /// Drops session `id`, after the table was touched.
     pub fn remove(&mut self, id: u32) {
         self.unlink(id);
-        let made = std::mem::replace(&mut self.nodes[id as usize].made, SETTLED);
-        if made == SETTLED {
-            return self.taken.push(id);
+        if self.node(id).born == self.epoch {
+            self.release(id);
+        } else {
+            self.taken.push(id);
         }
-        self.made.swap_remove(made as usize);
-        if let Some(moved) = self.made.get(made as usize) {
-            self.nodes[*moved as usize].made = made;
-        }
-        self.release(id);
     }
 
     /// Gives `node` a number and a place, behind all of the same time.
@@ -315,7 +312,6 @@ impl SessionSlots {
             Some(place) => *place = node,
             None => self.nodes.push(node),
         }
-        self.made.push(id);
         self.link(id);
         id
     }
@@ -324,7 +320,7 @@ impl SessionSlots {
     fn release(&mut self, id: u32) {
         self.values.restore(id, &mut Reader::new(&self.blank));
         let node = &mut self.nodes[id as usize];
-        (node.more, node.made) = (None, SETTLED);
+        (node.more, node.born) = (None, self.epoch.wrapping_sub(1));
         self.free.push(id);
     }
 
@@ -386,6 +382,12 @@ impl SessionSlots {
         digest_of_session((node.start_ms, node.last_ms), self.links(id), pieces, changed, written)
     }
 
+    /// Sessions made since the last commit and still there; undo drops them.
+    fn born(&self) -> Vec<u32> {
+        let ids = 0..self.nodes.len() as u32;
+        ids.filter(|id| self.node(*id).born == self.epoch).collect()
+    }
+
     /// Number of sessions in all slots.
     pub fn count(&self) -> usize {
         self.nodes.len() - self.free.len() - self.taken.len()
@@ -394,7 +396,7 @@ impl SessionSlots {
     /// Sessions made, changed and taken out since the last commit.
     #[cfg(test)]
     pub fn changes(&self) -> usize {
-        self.made.len() + self.marked.len() + self.taken.len()
+        self.born().len() + self.marked.len() + self.taken.len()
     }
 }
 
@@ -415,15 +417,12 @@ impl Slots for SessionSlots {
         for id in std::mem::take(&mut self.taken) {
             self.release(id);
         }
-        for id in std::mem::take(&mut self.made) {
-            self.nodes[id as usize].made = SETTLED;
-        }
         self.marked.clear();
         self.marks.clear();
         self.epoch = self.epoch.wrapping_add(1);
     }
     fn rollback(&mut self) {
-        for id in std::mem::take(&mut self.made) {
+        for id in self.born() {
             self.unlink(id);
             self.release(id);
         }
@@ -465,7 +464,7 @@ impl Slots for SessionSlots {
         self.lists.len() * size_of::<List>() + nodes + self.values.byte_len() + self.changed.len() * 8 + self.more_bytes
     }
     fn undo_len(&self) -> usize {
-        self.marks.len() + self.marked.len() * size_of::<Marked>() + (self.made.len() + self.taken.len()) * 4
+        self.marks.len() + self.marked.len() * size_of::<Marked>() + self.taken.len() * 4
     }
     fn is_vacant(&self, slot: u32) -> bool {
         self.list(slot).is_empty()
