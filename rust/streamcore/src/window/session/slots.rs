@@ -68,8 +68,11 @@ pub struct Place {
     nth: u32,
 }
 
+/// How many numbers ahead of use the place of one that is given again is fetched.
+const FREE_AHEAD: usize = 4;
+
 /// How many places ahead of use a session is fetched.
-pub const AHEAD: usize = 8;
+pub const AHEAD: usize = 12;
 
 /// Numbers of the sessions of a key, by last event, first event and age.
 #[derive(Debug, Clone, Default)]
@@ -304,6 +307,8 @@ impl SessionSlots {
             let equal = before.filter(|place| Place { nth: 0, ..*place } == node.place());
             node.nth = equal.map_or(0, |place| place.nth + 1);
         }
+        let ahead = self.free.len().checked_sub(FREE_AHEAD).map(|at| self.free[at]);
+        ahead.iter().for_each(|id| prefetch(self.node(*id)));
         let id = self.free.pop().unwrap_or_else(|| {
             self.values.push_empty();
             self.nodes.len() as u32
@@ -372,6 +377,7 @@ impl SessionSlots {
     }
 
     fn digest_of(&self, id: u32) -> u64 {
+        self.values.prefetch(id);
         let (node, more) = (self.node(id), self.node(id).more.as_deref());
         let later = more.into_iter().flat_map(|more| &more.later);
         let pieces = later.fold(digest_of_cell(node.cell, &self.values, id), |sum, (cell, values)| {
@@ -414,8 +420,13 @@ impl Slots for SessionSlots {
     fn mark(&self, _slot: u32, _out: &mut Vec<u8>) {}
     fn restore(&mut self, _slot: u32, _mark: &mut Reader<'_>) {}
     fn commit(&mut self) {
-        for id in std::mem::take(&mut self.taken) {
-            self.release(id);
+        let taken = std::mem::take(&mut self.taken);
+        for (at, id) in taken.iter().enumerate() {
+            if let Some(id) = taken.get(at + AHEAD) {
+                prefetch(self.node(*id));
+                self.values.prefetch(*id);
+            }
+            self.release(*id);
         }
         self.marked.clear();
         self.marks.clear();
