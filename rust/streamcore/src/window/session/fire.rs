@@ -31,6 +31,9 @@ pub(super) enum Ending {
     Merged(Box<SessionWindows>),
 }
 
+/// Last event and beginning of the key of a session that waits to leave, the latest first; the key's slot; its number.
+type Waiting = (Reverse<(i64, u128)>, u32, u32);
+
 /// The first bytes of `key`, and whether there are more, as a number: of two that differ the lesser is of the lesser key.
 fn beginning(key: &[u8]) -> u128 {
     const BYTES: usize = 15;
@@ -271,7 +274,7 @@ impl SessionWindows {
             table.prefetch_ahead(&slots[at..]);
             (Reverse((table.slots().node(*id).last_ms, beginning(table.key(*slot)))), *slot, *id)
         });
-        let mut waiting: Vec<(Reverse<(i64, u128)>, u32, u32)> = waiting.collect();
+        let mut waiting: Vec<Waiting> = waiting.collect();
         let then = |slot: u32, id: u32| (table.key(slot), table.slots().node(id).place());
         waiting.sort_unstable_by(|left, right| {
             left.0.cmp(&right.0).then_with(|| then(right.1, right.2).cmp(&then(left.1, left.2)))
@@ -321,5 +324,27 @@ impl SessionWindows {
             ids.pop();
         }
         Ok(ids.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Few bytes, at the ends of their range, so that keys begin with one another.
+        #[test]
+        fn beginnings_are_in_the_order_of_keys(
+            left in proptest::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(255)], 0..20),
+            other in proptest::collection::vec(prop_oneof![Just(0_u8), Just(1), Just(255)], 0..20),
+            shared in 0_usize..20,
+        ) {
+            let right: Vec<u8> = left.iter().take(shared).chain(&other).copied().collect();
+            let order = beginning(&left).cmp(&beginning(&right));
+            prop_assert!(order.is_eq() || order == left.cmp(&right));
+            // Those of keys that differ are one only where both are long.
+            prop_assert!(order.is_ne() || left == right || left.len().min(right.len()) > 15);
+        }
     }
 }
