@@ -31,6 +31,9 @@ pub(super) enum Ending {
     Merged(Box<SessionWindows>),
 }
 
+/// Sessions whose keys are asked for together.
+const TOGETHER: usize = 64;
+
 /// Last event and beginning of the key of a session that waits to leave, the latest first; the key's slot; its number.
 type Waiting = (Reverse<(i64, u128)>, u32, u32);
 
@@ -270,11 +273,14 @@ impl SessionWindows {
     fn in_reverse(&self, ids: &[u32]) -> Vec<u32> {
         let Some(table) = self.table() else { return ids.to_vec() };
         let slots: Vec<u32> = ids.iter().map(|id| table.slots().node(*id).slot).collect();
-        let waiting = ids.iter().zip(&slots).enumerate().map(|(at, (id, slot))| {
-            table.prefetch_ahead(&slots[at..]);
-            (Reverse((table.slots().node(*id).last_ms, beginning(table.key(*slot)))), *slot, *id)
-        });
-        let mut waiting: Vec<Waiting> = waiting.collect();
+        let mut waiting: Vec<Waiting> = Vec::with_capacity(ids.len());
+        for (ids, slots) in ids.chunks(TOGETHER).zip(slots.chunks(TOGETHER)) {
+            table.prefetch_all(slots);
+            table.prefetch_long(slots);
+            waiting.extend(ids.iter().zip(slots).map(|(id, slot)| {
+                (Reverse((table.slots().node(*id).last_ms, beginning(table.key(*slot)))), *slot, *id)
+            }));
+        }
         let then = |slot: u32, id: u32| (table.key(slot), table.slots().node(id).place());
         waiting.sort_unstable_by(|left, right| {
             left.0.cmp(&right.0).then_with(|| then(right.1, right.2).cmp(&then(left.1, left.2)))
