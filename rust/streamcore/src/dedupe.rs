@@ -9,6 +9,7 @@ mod exact;
 mod filter;
 mod generations;
 mod line;
+mod part;
 mod table;
 
 pub use bloom::{BloomPlan, CAPACITY_MAX, RATE_DEFAULT, RATE_MAX, RATE_MIN};

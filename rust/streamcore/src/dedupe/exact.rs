@@ -6,7 +6,7 @@
 
 use super::generations::{Generation, Generations, mix};
 use super::line::{Entry, TAGS_MAX, cut};
-use super::table::{TOGETHER, Table};
+use super::table::{TOGETHER, Table, Tried};
 use super::{Arrival, Horizon, Judged, Remembered, has_room};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, ErrorKind, Result};
@@ -14,6 +14,10 @@ use crate::room::Room;
 
 /// Entries of a block of those added.
 const ADDED_BLOCK: usize = 4096;
+/// As many ids as are left for later before they are judged: their home lines should still be in the cache.
+const LATER_MAX: usize = 1024;
+/// Blocks that wait for the next epoch take this part of what the table takes, at most.
+const SPARE_PART: usize = 32;
 
 /// The ids one lane remembers.
 #[derive(Debug)]
@@ -22,14 +26,19 @@ pub struct Exact {
     generations: Generations,
     /// Entries added since the last commit, in blocks of `ADDED_BLOCK`: what a rollback takes out. Blocks never move.
     added: Vec<Vec<Entry>>,
+    /// Blocks of epochs before, to be used again: fresh memory is dearer than all that is done with it.
+    spare: Vec<Vec<Entry>>,
     /// Hashes of a batch; kept for its memory alone.
     hashes: Vec<u64>,
+    /// Which of a batch are left for later; empty between batches.
+    later: Vec<usize>,
 }
 
 impl Exact {
     /// Remembers nothing yet.
     pub fn new(horizon: Horizon) -> Self {
-        Self { table: Table::new(), generations: Generations::new(horizon), added: Vec::new(), hashes: Vec::new() }
+        let (table, generations) = (Table::new(), Generations::new(horizon));
+        Self { table, generations, added: Vec::new(), spare: Vec::new(), hashes: Vec::new(), later: Vec::new() }
     }
 
     /// See [`super::Dedupe::judge`].
@@ -37,20 +46,85 @@ impl Exact {
         let mut hashes = std::mem::take(&mut self.hashes);
         hashes.clear();
         hashes.extend(arrivals.iter().map(|arrival| self.table.hash(cut(arrival.fingerprint))));
+        let judged_before = judged.len();
         // The lines of each stretch are on their way while the one before is judged.
         self.table.prefetch(&hashes[..TOGETHER.min(hashes.len())]);
-        let mut ahead = hashes.chunks(TOGETHER).skip(1);
-        for (hashes, arrivals) in hashes.chunks(TOGETHER).zip(arrivals.chunks(TOGETHER)) {
-            self.table.prefetch(ahead.next().unwrap_or_default());
-            for (hash, arrival) in hashes.iter().zip(arrivals) {
-                judged.push(self.judge_one(*hash, arrival, room)?);
+        for first in (0..hashes.len()).step_by(TOGETHER) {
+            let end = hashes.len().min(first + TOGETHER);
+            self.table.prefetch(&hashes[end..hashes.len().min(end + TOGETHER)]);
+            for at in first..end {
+                let verdict = match room {
+                    None => self.judge_at_home(hashes[at], &arrivals[at]),
+                    Some(_) => Ok(Some(self.judge_one(hashes[at], &arrivals[at], room)?)),
+                };
+                let verdict = match verdict {
+                    Ok(Some(verdict)) => verdict,
+                    Ok(None) => self.put_off(at),
+                    Err(NoTag) => {
+                        self.judge_later(&hashes, arrivals, &mut judged[judged_before..])?;
+                        self.judge_one(hashes[at], &arrivals[at], None)?
+                    }
+                };
+                judged.push(verdict);
+            }
+            if self.later.len() >= LATER_MAX {
+                self.judge_later(&hashes, arrivals, &mut judged[judged_before..])?;
             }
         }
+        self.judge_later(&hashes, arrivals, &mut judged[judged_before..])?;
         self.hashes = hashes;
         Ok(())
     }
 
+    /// Leaves record `at` of the batch for later; the verdict given does not count.
     #[inline]
+    fn put_off(&mut self, at: usize) -> Judged {
+        self.later.push(at);
+        Judged::Full
+    }
+
+    /// Judges those that were left for later, for which the home line is not enough: their lines, too, are asked for by
+    /// the stretch. Of two records with one id the first is judged first all the same: where it has to wait so has the
+    /// other, as nothing on which that depends becomes better until here (see [`Table::insert_at_home`]), and the clock
+    /// of the other is no earlier.
+    fn judge_later(&mut self, hashes: &[u64], arrivals: &[Arrival], judged: &mut [Judged]) -> Result<()> {
+        let mut later = std::mem::take(&mut self.later);
+        let lines = |table: &Table, later: &[usize]| {
+            table.prefetch_further(later.iter().take(TOGETHER).map(|at| hashes[*at]));
+        };
+        lines(&self.table, &later);
+        for first in (0..later.len()).step_by(TOGETHER) {
+            let end = later.len().min(first + TOGETHER);
+            lines(&self.table, &later[end..]);
+            for at in &later[first..end] {
+                judged[*at] = self.judge_one(hashes[*at], &arrivals[*at], None)?;
+            }
+        }
+        later.clear();
+        self.later = later;
+        Ok(())
+    }
+
+    /// The verdict, if the home line is enough for one.
+    #[inline]
+    fn judge_at_home(&mut self, hash: u64, arrival: &Arrival) -> std::result::Result<Option<Judged>, NoTag> {
+        let Arrival { event_time_ms, watermark_ms, .. } = *arrival;
+        if self.generations.is_over(event_time_ms, watermark_ms) {
+            return Ok(Some(Judged::BeyondHorizon));
+        }
+        let is_copy = |generations: &Generations, tag| generations.remembers(tag, watermark_ms);
+        let tag = |generations: &mut Generations| generations.tag_at(event_time_ms).ok_or(NoTag);
+        let key = (hash, cut(arrival.fingerprint));
+        Ok(match self.table.insert_at_home(key, &mut self.generations, is_copy, tag)? {
+            Tried::Held => Some(Judged::Duplicate),
+            Tried::Added(entry) => {
+                self.note(entry);
+                Some(Judged::New)
+            }
+            Tried::Later => None,
+        })
+    }
+
     fn judge_one(&mut self, hash: u64, arrival: &Arrival, room: Option<&Room>) -> Result<Judged> {
         let Arrival { event_time_ms, watermark_ms, .. } = *arrival;
         if self.generations.is_over(event_time_ms, watermark_ms) {
@@ -76,12 +150,26 @@ impl Exact {
             Err(Refused::Full) => return Ok(Judged::Full),
             Err(Refused::NoTag) => return Err(too_many()),
         };
+        self.note(entry);
+        Ok(Judged::New)
+    }
+
+    /// Counts an entry that was added, and keeps it for undo.
+    #[inline]
+    fn note(&mut self, entry: Entry) {
         self.generations.add(entry);
         match self.added.last_mut() {
             Some(block) if block.len() < ADDED_BLOCK => block.push(entry),
-            _ => self.added.push(first_of_block(entry)),
+            _ => self.add_block(entry),
         }
-        Ok(Judged::New)
+    }
+
+    /// Begins a block of those added with `entry`.
+    #[cold]
+    fn add_block(&mut self, entry: Entry) {
+        let mut block = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(ADDED_BLOCK));
+        block.push(entry);
+        self.added.push(block);
     }
 
     /// See [`super::Dedupe::forget`].
@@ -99,12 +187,14 @@ impl Exact {
     /// Keeps the epoch.
     pub fn commit(&mut self) {
         self.generations.commit();
-        self.added = Vec::new();
+        self.spare.append(&mut self.added);
         self.table.shrink(self.generations.ids() as usize, &mut self.generations);
         if self.generations.held_up() * 2 > TAGS_MAX {
             self.table.sweep(&mut self.generations);
         }
         self.generations.trim();
+        self.spare.truncate(self.table.byte_len() / SPARE_PART / (ADDED_BLOCK * size_of::<Entry>()));
+        self.spare.iter_mut().for_each(Vec::clear);
     }
 
     /// Takes the epoch back.
@@ -121,12 +211,12 @@ impl Exact {
     /// See [`super::Dedupe::byte_len`].
     pub fn byte_len(&self) -> usize {
         let generations = self.generations.all.capacity() * size_of::<Generation>();
-        self.table.byte_len() + self.undo_len() + generations
+        self.table.byte_len() + self.undo_len() + block_bytes(&self.spare) + generations
     }
 
     /// Of those bytes, those that go with the next commit.
     pub fn undo_len(&self) -> usize {
-        self.added.len() * ADDED_BLOCK * size_of::<Entry>()
+        block_bytes(&self.added)
     }
 
     /// See [`super::Dedupe::remembered`].
@@ -189,13 +279,12 @@ enum Refused {
     NoTag,
 }
 
-/// A block of `Exact::added` that begins with `entry`.
-#[cold]
-fn first_of_block(entry: Entry) -> Vec<Entry> {
-    let mut block = Vec::with_capacity(ADDED_BLOCK);
-    block.push(entry);
-    block
+const fn block_bytes(blocks: &[Vec<Entry>]) -> usize {
+    blocks.len() * ADDED_BLOCK * size_of::<Entry>()
 }
+
+/// No tag is left for a generation.
+struct NoTag;
 
 fn too_many() -> Error {
     let message = "a dedupe step remembers ids of 1,023 eighths of its `within`, which is as many as it can: event times \
@@ -403,6 +492,36 @@ mod tests {
             let mut dedupe = Exact::new(Horizon::new(within_ms));
             let judged: Vec<Judged> = events.chunks(cut).flat_map(|batch| apply(&mut dedupe, batch)).collect();
             prop_assert_eq!(judged, naive(&events, within_ms));
+        }
+
+        #[test]
+        fn of_two_records_with_one_id_the_first_is_judged_first(
+            drawn in proptest::collection::vec((any::<u16>(), any::<u16>(), 0_i64..3), 500..4000),
+            (ids, within_ms, cut) in (50_u16..3000, 8_i64..2000, 1_usize..4000),
+        ) {
+            // Few lines for many ids of many generations, so that most must wait for a further line, and generations
+            // end before the batch does.
+            let (mut watermark_ms, mut dedupe) = (0, Exact::new(Horizon::new(within_ms)));
+            let mut remembered_until: BTreeMap<u16, i64> = BTreeMap::new();
+            for batch in drawn.chunks(cut) {
+                let (mut arrivals, mut expected, mut judged) = (Vec::new(), Vec::new(), Vec::new());
+                for (id, ahead_ms, step_ms) in batch {
+                    watermark_ms += step_ms;
+                    let (id, event_time_ms) = (id % ids, watermark_ms + i64::from(*ahead_ms) % within_ms);
+                    arrivals.push(arrival(&id.to_le_bytes(), event_time_ms, watermark_ms));
+                    let is_copy = remembered_until.get(&id).is_some_and(|until| watermark_ms < *until);
+                    expected.push(if is_copy { Judged::Duplicate } else { Judged::New });
+                    if !is_copy {
+                        let horizon = Horizon::new(within_ms);
+                        remembered_until.insert(id, horizon.over_at(horizon.generation(event_time_ms)));
+                    }
+                }
+                dedupe.judge(&arrivals, None, &mut judged).expect("room");
+                prop_assert_eq!(judged, expected);
+                dedupe.forget(watermark_ms);
+            }
+            let held = contents(&dedupe).values().map(BTreeSet::len).sum::<usize>() as u64;
+            prop_assert_eq!(held, dedupe.remembered().ids);
         }
 
         #[test]

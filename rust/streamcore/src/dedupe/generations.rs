@@ -3,7 +3,7 @@
 //! `exact` keeps the ids in a table under these tags. Invariant: a tag is given again only when no entry has it.
 
 use super::Horizon;
-use super::line::{Entry, TAGS_MAX};
+use super::line::{Entry, TAGS_MAX, TagSet};
 use super::table::Tags;
 use std::collections::BTreeMap;
 
@@ -52,6 +52,8 @@ pub struct Generations {
     /// By tag; that of 0 is none.
     pub all: Vec<Generation>,
     pub free: Vec<u16>,
+    /// Tags of those that are gone.
+    droppable: TagSet,
     /// Tags by the numbers of the generations remembered.
     pub live: BTreeMap<i64, u16>,
     /// Tags of those forgotten since the last commit.
@@ -62,8 +64,8 @@ pub struct Generations {
 
 impl Tags for Generations {
     #[inline]
-    fn droppable(&self, tag: u16) -> bool {
-        self.all[tag as usize].life == Life::Gone
+    fn droppable(&self) -> &TagSet {
+        &self.droppable
     }
 
     fn dropped(&mut self, tag: u16) {
@@ -80,7 +82,7 @@ impl Generations {
     pub fn new(horizon: Horizon) -> Self {
         let none = Generation::new(0, Life::Gone, i64::MIN);
         let (free, live, forgotten) = (Vec::new(), BTreeMap::new(), Vec::new());
-        Self { horizon, all: vec![none], free, live, forgotten, last: (0, 0) }
+        Self { horizon, all: vec![none], free, droppable: TagSet::of_none(), live, forgotten, last: (0, 0) }
     }
 
     /// Whether the ids with `tag` are remembered at `watermark_ms`.
@@ -123,6 +125,7 @@ impl Generations {
         let tag = match self.free.pop() {
             Some(tag) => {
                 self.all[tag as usize] = generation;
+                self.droppable.remove(tag);
                 tag
             }
             None if self.all.len() > TAGS_MAX => return None,
@@ -152,6 +155,7 @@ impl Generations {
                 self.live.remove(&generation.number);
             }
             generation.life = Life::Gone;
+            self.droppable.insert(entry.tag());
             self.free.push(entry.tag());
         }
     }
@@ -186,6 +190,7 @@ impl Generations {
     fn end(&mut self, tag: u16) {
         let generation = &mut self.all[tag as usize];
         generation.life = Life::Gone;
+        self.droppable.insert(tag);
         if generation.entries == 0 {
             self.free.push(tag);
         }

@@ -3,31 +3,25 @@
 //! A hash names a cache line of five entries (`line`); what finds it full goes on to the next, and each line counts how
 //! many went past it, so that a search ends at the first that none did (as in Folly's F14, N. Bronson and X. Shi, 2019).
 //! Entries whose tag may be dropped are room for others, so forgetting a generation touches none of them. There are 64
-//! parts that grow on their own: no id waits for all. Invariant: every entry is found from the line its hash names.
+//! parts (`part`) that grow on their own: no id waits for all. Invariant: every entry is found from the line its hash
+//! names.
 
-use super::line::{self, ENTRIES, Entry, LINE_WORDS, Line};
+use super::line::{ENTRIES, Entry, TagSet};
+use super::part::{AtHome, LINES_MIN, Part};
 use crate::prefetch::prefetch;
 use crate::state::key_hash;
 
-/// How many probes are asked for together.
-pub const TOGETHER: usize = 32;
+/// How many probes are asked for together: with those of the next a processor waits for no more than some 24 lines at once,
+/// and what asks for one more waits until one has come.
+pub const TOGETHER: usize = 12;
 /// Parts of the table.
 const PARTS: usize = 64;
-/// Lines of a part that holds nothing.
-const LINES_MIN: usize = 4;
-/// Part of the places in use, in percent, beyond which entries that may be dropped are, or the part grows.
-const FULL_PERCENT: usize = 86;
-/// Part of the places in use after it grew; it does not if no more than `SWEPT_PERCENT` are without the dropped.
-const GROWN_PERCENT: usize = 50;
-const SWEPT_PERCENT: usize = 78;
-/// Entries of a part below which growing spreads the sizes of parts out.
-const SPREAD_MAX: usize = 1024;
 /// Part of the places in use below which the table shrinks.
 const SPARSE_PERCENT: usize = 20;
 
 /// Spreads fingerprints over the table, in every process in another way, so that nobody can send ids that all meet.
 #[derive(Debug, Clone, Copy)]
-struct Spread(u64, u64);
+pub struct Spread(u64, u64);
 
 impl Spread {
     fn new() -> Self {
@@ -36,7 +30,7 @@ impl Spread {
 
     /// Both halves multiplied and folded.
     #[inline]
-    fn hash(self, fingerprint: u128) -> u64 {
+    pub fn hash(self, fingerprint: u128) -> u64 {
         let (low, high) = (fingerprint as u64 ^ self.0, (fingerprint >> 64) as u64 ^ self.1);
         let product = u128::from(low) * u128::from(high);
         product as u64 ^ (product >> 64) as u64
@@ -45,154 +39,21 @@ impl Spread {
 
 /// What the owner of the tags says of them.
 pub trait Tags {
-    /// Whether entries with `tag` may be dropped; those with 0, which are none, may.
-    fn droppable(&self, tag: u16) -> bool;
+    /// The tags whose entries may be dropped; that of 0, which is none, is one.
+    fn droppable(&self) -> &TagSet;
     /// One entry with `tag` was dropped.
     fn dropped(&mut self, tag: u16);
 }
 
-/// The entries whose hashes have the same low bits.
-#[derive(Debug)]
-struct Part {
-    number: usize,
-    /// The lines, from the first word on that begins a cache line.
-    words: Vec<u32>,
-    first: usize,
-    /// How many.
-    lines: usize,
-    /// Places in use, those whose entries may be dropped included.
-    used: usize,
-    /// How many are too many.
-    used_max: usize,
-}
-
-/// A place in a part.
-type Place = (usize, usize);
-
-impl Part {
-    fn new(number: usize, lines: usize) -> Self {
-        let words = vec![0; lines * LINE_WORDS + LINE_WORDS - 1];
-        let first = words.as_ptr().align_offset(size_of::<Line>()).min(LINE_WORDS - 1);
-        Self { number, words, first, lines, used: 0, used_max: lines * ENTRIES * FULL_PERCENT / 100 }
-    }
-
-    #[inline]
-    fn lines(&self) -> &[Line] {
-        self.words[self.first..].as_chunks().0
-    }
-
-    #[inline]
-    fn line(&self, line: usize) -> &Line {
-        &self.lines()[line]
-    }
-
-    #[inline]
-    fn line_mut(&mut self, line: usize) -> &mut Line {
-        &mut self.words[self.first..].as_chunks_mut().0[line]
-    }
-
-    #[inline]
-    fn home(&self, hash: u64) -> usize {
-        (((hash >> 32) * self.lines as u64) >> 32) as usize
-    }
-
-    #[inline]
-    const fn next(&self, line: usize) -> usize {
-        if line + 1 == self.lines { 0 } else { line + 1 }
-    }
-
-    /// The place of the entry of `fingerprint` with a tag that `is_it`.
-    #[inline]
-    fn find(&self, hash: u64, fingerprint: u128, is_it: impl Fn(u16) -> bool) -> Option<Place> {
-        let mut at = self.home(hash);
-        for _ in 0..self.lines {
-            let line = self.line(at);
-            if let Some(place) = line::find(line, fingerprint, &is_it) {
-                return Some((at, place));
-            }
-            if !line::is_passed(line) {
-                return None;
-            }
-            at = self.next(at);
-        }
-        None
-    }
-
-    /// Puts `entry` in; there is room.
-    #[inline]
-    fn put(&mut self, spread: Spread, hash: u64, entry: Entry, tags: &mut impl Tags) {
-        let mut at = self.home(hash);
-        loop {
-            let line = self.line_mut(at);
-            if let Some(place) = line::room(line, |tag| tags.droppable(tag)) {
-                let old = line::set(line, place, entry);
-                if old.is_some() {
-                    tags.dropped(old.tag());
-                    self.none_passes(spread, at, old);
-                } else {
-                    self.used += 1;
-                }
-                return;
-            }
-            line::pass(line);
-            at = self.next(at);
-        }
-    }
-
-    /// One entry less, `old`, went past the lines before `line`.
-    #[inline]
-    fn none_passes(&mut self, spread: Spread, line: usize, old: Entry) {
-        let mut at = self.home(spread.hash(old.fingerprint()));
-        while at != line {
-            line::unpass(self.line_mut(at));
-            at = self.next(at);
-        }
-    }
-
-    /// Takes the entry at a place out.
-    fn take(&mut self, spread: Spread, (line, at): Place) {
-        let old = line::set(self.line_mut(line), at, Entry::default());
-        self.used -= 1;
-        self.none_passes(spread, line, old);
-    }
-
-    /// Drops the entries that may be.
-    fn sweep(&mut self, spread: Spread, tags: &mut impl Tags) {
-        for line in 0..self.lines {
-            for at in 0..ENTRIES {
-                let entry = line::get(self.line(line), at);
-                if entry.is_some() && tags.droppable(entry.tag()) {
-                    self.take(spread, (line, at));
-                    tags.dropped(entry.tag());
-                }
-            }
-        }
-    }
-
-    /// Makes room for one more entry.
-    #[inline(never)]
-    fn make_room(&mut self, spread: Spread, tags: &mut impl Tags) {
-        self.sweep(spread, tags);
-        if self.used * 100 > self.lines * ENTRIES * SWEPT_PERCENT {
-            self.resize(spread, tags);
-        }
-    }
-
-    /// The same entries in as many lines as they take when `GROWN_PERCENT` of the places are used.
-    fn resize(&mut self, spread: Spread, tags: &mut impl Tags) {
-        // Sizes that are spread out once stay so: parts grow one after the other, never most of them at a time.
-        let spread_out = if self.used < SPREAD_MAX { (FULL_PERCENT - GROWN_PERCENT) * self.number / PARTS } else { 0 };
-        let places = self.used * (100 + 2 * spread_out) / GROWN_PERCENT;
-        let old = std::mem::replace(self, Self::new(self.number, places.div_ceil(ENTRIES).max(LINES_MIN)));
-        for entry in old.entries() {
-            self.put(spread, spread.hash(entry.fingerprint()), entry, tags);
-        }
-    }
-
-    fn entries(&self) -> impl Iterator<Item = Entry> {
-        let lines = self.lines().iter().take(self.lines);
-        lines.flat_map(|line| (0..ENTRIES).map(|at| line::get(line, at))).filter(|entry| entry.is_some())
-    }
+/// What became of a fingerprint.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Tried {
+    /// It was there.
+    Held,
+    /// It is now.
+    Added(Entry),
+    /// More than its home line has to be looked at; nothing was done.
+    Later,
 }
 
 /// Fingerprints with tags.
@@ -209,7 +70,7 @@ const fn part_of(hash: u64) -> usize {
 impl Table {
     /// Holds nothing.
     pub fn new() -> Self {
-        Self { parts: (0..PARTS).map(|number| Part::new(number, LINES_MIN)).collect(), spread: Spread::new() }
+        Self { parts: (0..PARTS).map(|number| Part::new(number, PARTS, LINES_MIN)).collect(), spread: Spread::new() }
     }
 
     /// Hash of a fingerprint.
@@ -224,10 +85,41 @@ impl Table {
     pub fn prefetch(&self, hashes: &[u64]) {
         for hash in hashes {
             let part = &self.parts[part_of(*hash)];
-            let home = part.home(*hash);
-            prefetch(part.line(home));
-            // Often enough the next is needed too.
-            prefetch(part.line(part.next(home)));
+            prefetch(part.line(part.home(*hash)));
+        }
+    }
+
+    /// Has the home lines of `hashes` fetched and the two behind each: as many as are looked at, as a rule.
+    #[inline]
+    pub fn prefetch_further(&self, hashes: impl Iterator<Item = u64>) {
+        for hash in hashes {
+            let part = &self.parts[part_of(hash)];
+            let home = part.home(hash);
+            let next = part.next(home);
+            [home, next, part.next(next)].into_iter().for_each(|line| prefetch(part.line(line)));
+        }
+    }
+
+    /// [`insert`](Self::insert) where the home line is enough. What was [`Tried::Later`] is so again until `insert`,
+    /// `remove`, `sweep` or `shrink` is called, or more tags are droppable: `at_home` tells as much as before of a line
+    /// that was not changed, room becomes less by this function alone, and no count of those that went past is lowered.
+    #[inline]
+    pub fn insert_at_home<T: Tags, E>(
+        &mut self,
+        (hash, fingerprint): (u64, u128),
+        tags: &mut T,
+        is_it: impl Fn(&T, u16) -> bool,
+        new_tag: impl FnOnce(&mut T) -> Result<u16, E>,
+    ) -> Result<Tried, E> {
+        let part = &mut self.parts[part_of(hash)];
+        match part.at_home(hash, fingerprint, tags, |tag| is_it(tags, tag)) {
+            AtHome::Held => Ok(Tried::Held),
+            AtHome::Room(place) => {
+                let entry = Entry::new(fingerprint, new_tag(tags)?);
+                part.put_home(place, entry, tags);
+                Ok(Tried::Added(entry))
+            }
+            AtHome::Unknown => Ok(Tried::Later),
         }
     }
 
@@ -246,7 +138,7 @@ impl Table {
             return Ok(None);
         }
         let entry = Entry::new(fingerprint, new_tag(tags)?);
-        if part.used >= part.used_max {
+        if part.is_full() {
             part.make_room(self.spread, tags);
         }
         part.put(self.spread, hash, entry, tags);
@@ -285,26 +177,33 @@ impl Table {
 
     /// Bytes held.
     pub fn byte_len(&self) -> usize {
-        self.parts.iter().map(|part| part.words.capacity() * size_of::<u32>()).sum()
+        self.parts.iter().map(Part::byte_len).sum()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dedupe::line::Line;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
     /// Tags from the first on may be dropped; and those that were.
-    struct Old(u16, Vec<u16>);
+    struct Old(TagSet, Vec<u16>);
 
     impl Tags for Old {
-        fn droppable(&self, tag: u16) -> bool {
-            tag == 0 || tag >= self.0
+        fn droppable(&self) -> &TagSet {
+            &self.0
         }
         fn dropped(&mut self, tag: u16) {
             self.1.push(tag);
         }
+    }
+
+    fn old(first: u16) -> Old {
+        let mut tags = TagSet::of_none();
+        (first..10).for_each(|tag| tags.insert(tag));
+        Old(tags, Vec::new())
     }
 
     fn insert(table: &mut Table, tags: &mut Old, fingerprint: u128, tag: u16) -> Option<Entry> {
@@ -328,7 +227,7 @@ mod tests {
         fn what_is_put_in_is_there_until_it_is_taken_out(
             steps in proptest::collection::vec((0_u128..400, 1_u16..5, 0_u8..4), 1..3000),
         ) {
-            let (mut table, mut tags, mut model) = (Table::new(), Old(3, Vec::new()), BTreeSet::new());
+            let (mut table, mut tags, mut model) = (Table::new(), old(3), BTreeSet::new());
             for (fingerprint, tag, kind) in steps {
                 let entry = Entry::new(fingerprint, tag);
                 if kind == 0 && tag < 3 && model.remove(&entry) {
@@ -347,18 +246,18 @@ mod tests {
             prop_assert!(is_in_order(&table));
             prop_assert_eq!(table.iter().collect::<BTreeSet<_>>(), model.clone());
             prop_assert!(model.into_iter().all(|entry| table.remove(entry)));
-            prop_assert!(table.parts.iter().all(|part| part.words.iter().all(|word| *word == 0)));
+            prop_assert!(table.parts.iter().all(|part| (0..part.lines).all(|line| *part.line(line) == Line::EMPTY)));
         }
     }
 
     #[test]
     fn entries_that_may_be_dropped_are_room_for_others() {
-        let (mut table, mut tags) = (Table::new(), Old(9, Vec::new()));
+        let (mut table, mut tags) = (Table::new(), old(9));
         for fingerprint in 1..10_001 {
             insert(&mut table, &mut tags, fingerprint * 0x9e37_79b9_7f4a_7c15, 3);
         }
         let bytes = table.byte_len();
-        tags.0 = 3;
+        tags = old(3);
         for fingerprint in 1..10_001 {
             insert(&mut table, &mut tags, fingerprint * 0x6a09_e667_f3bc_c909, 1);
         }
