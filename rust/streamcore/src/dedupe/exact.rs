@@ -497,7 +497,7 @@ mod tests {
         #[test]
         fn of_two_records_with_one_id_the_first_is_judged_first(
             drawn in proptest::collection::vec((any::<u16>(), any::<u16>(), 0_i64..3), 500..4000),
-            (ids, within_ms, cut) in (50_u16..3000, 8_i64..2000, 1_usize..4000),
+            (ids, within_ms, cut) in (50_u16..3000, 100_i64..2000, 1_usize..4000),
         ) {
             // Few lines for many ids of many generations, so that most must wait for a further line, and generations
             // end before the batch does.
