@@ -300,3 +300,51 @@ impl Part {
         lines * size_of::<Line>() + self.chunks.capacity() * size_of::<Vec<Line>>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dedupe::line::TagSet;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    /// No entry may be dropped.
+    struct Kept(TagSet);
+
+    impl Tags for Kept {
+        fn droppable(&self) -> &TagSet {
+            &self.0
+        }
+        fn dropped(&mut self, _tag: u16) {
+            unreachable!("no entry may be");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_part_that_grows_where_it_lies_keeps_every_entry(
+            fingerprints in proptest::collection::btree_set(any::<u64>(), 1..1500),
+            (step, more) in (1_usize..300, 1_usize..2000),
+        ) {
+            let (spread, mut tags) = (Spread::new(), Kept(TagSet::of_none()));
+            let mut part = Part::new(0, 1, LINES_MIN);
+            let entries: BTreeSet<Entry> = fingerprints.iter().map(|low| Entry::new(u128::from(*low), 7)).collect();
+            for (number, entry) in entries.iter().enumerate() {
+                // Up to the last place, so that many go on and some from the last line to the first.
+                if part.used == part.lines * ENTRIES {
+                    part.grow(spread, part.lines + step, &mut tags);
+                    prop_assert_eq!(part.used, number);
+                }
+                part.put(spread, spread.hash(entry.fingerprint()), *entry, &mut tags);
+            }
+            part.grow(spread, part.lines + more, &mut tags);
+            prop_assert_eq!(part.entries().collect::<BTreeSet<_>>(), entries.clone());
+            for entry in &entries {
+                let place = part.find(spread.hash(entry.fingerprint()), entry.fingerprint(), |tag| tag == 7);
+                part.take(spread, place.expect("every entry is found"));
+            }
+            prop_assert_eq!(part.used, 0);
+            prop_assert!((0..part.lines).all(|line| *part.line(line) == Line::EMPTY));
+        }
+    }
+}

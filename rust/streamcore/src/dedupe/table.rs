@@ -24,7 +24,7 @@ const SPARSE_PERCENT: usize = 20;
 pub struct Spread(u64, u64);
 
 impl Spread {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(key_hash(b"low"), key_hash(b"high"))
     }
 
