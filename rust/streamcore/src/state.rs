@@ -129,7 +129,7 @@ pub const SLOT_BYTES: u64 = 16 + 1 + 22;
 const VACANT_MAX: usize = 1024;
 
 /// Keys that are looked up together.
-const GROUP: usize = 16;
+const GROUP: usize = 8;
 
 /// Keys with their hashes on the way to their slots.
 #[derive(Default)]

@@ -32,7 +32,7 @@ pub(super) enum Ending {
 }
 
 /// Sessions whose keys are asked for together.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = 12;
 
 /// Last event and beginning of the key of a session that waits to leave, the latest first; the key's slot; its number.
 type Waiting = (Reverse<(i64, u128)>, u32, u32);

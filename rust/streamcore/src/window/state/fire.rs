@@ -18,7 +18,7 @@ use smallvec::SmallVec;
 use std::collections::BTreeSet;
 
 /// Rows that are gathered together, what they are made of having been asked for before.
-const BLOCK: usize = 64;
+const BLOCK: usize = 12;
 
 /// How far windows have left of which some are still to leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
