@@ -50,6 +50,8 @@ impl Exact {
         hashes.clear();
         hashes.extend(arrivals.iter().map(|arrival| self.table.hash(cut(arrival.fingerprint))));
         let judged_before = judged.len();
+        // Where a batch before ended in an error.
+        self.later.clear();
         // The lines of each stretch are on their way while the one before is judged.
         self.table.prefetch(&hashes[..TOGETHER.min(hashes.len())]);
         for first in (0..hashes.len()).step_by(TOGETHER) {
