@@ -116,6 +116,7 @@ def test_a_run_that_ends_as_it_is_asked_is_nobody() -> None:
 def test_another_program_is_not_taken_for_a_run() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
+
         def talk() -> None:
             connection, _ = listener.accept()
             connection.recv(1 << 16)
