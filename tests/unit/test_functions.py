@@ -120,6 +120,19 @@ def test_what_is_no_answer_is_told(function: object, reason: str) -> None:
     assert reason in rejected[0]["detail"]
 
 
+def test_text_that_is_none_is_refused_row_by_row() -> None:
+    def named(batch: sc.Batch) -> pa.Table:
+        names = [b"caf\xe9" if spent == 10 else b"ok" for spent in pl.DataFrame(batch)["spent"]]
+        return pa.table({"name": pa.array(names, pa.binary()).view(pa.string())})
+
+    with spendings().map_batches(named, schema={"name": "string"}).start() as run:
+        batches = [(batch.output, batch.to_rows()) for batch in run.stream(outputs=("result", "rejected"))]
+    (refused,) = [row for output, rows in batches for row in rows if output == "rejected"]
+    assert refused["reason"] == "FUNCTION_FAILED"
+    assert "it gave a text in name that is not UTF-8" in refused["detail"]
+    assert sum(len(rows) for output, rows in batches if output == "result") == len(RECORDS) - 1
+
+
 def test_values_of_every_type_come_back() -> None:
     records = [
         {"at": "2026-01-01T12:00:00Z", "flag": True, "n": -3, "x": 0.5, "text": "ö", "money": "1.25"},

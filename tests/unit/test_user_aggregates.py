@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
 import streamcore as sc
@@ -143,6 +144,35 @@ def test_a_failing_finish_costs_the_value_and_is_told() -> None:
     counted = visits(*MIXED).window(MINUTE, by="page").agg(top=largest("ms"), n=sc.count())
     with pytest.warns(sc.LostValuesWarning, match=r"1 values of top are null.*largest.finish: ArithmeticError in"):
         assert means(counted, "page", "top", "n") == [("a", 8, 3), ("b", None, 1), ("a", 7, 1)]
+
+
+@pytest.mark.parametrize("method", ["init", "finish"])
+def test_text_that_is_none_costs_rows_or_values(method: str) -> None:
+    def texts(frame: pl.DataFrame, failing: str) -> pa.Table:
+        raw = [b"\xe9" if failing == method and number == 5 else b"ok" for number in frame["x"]]
+        text = pa.array(raw, pa.binary()).view(pa.string())
+        return pa.table({"x": frame["x"].to_arrow(), "text": text})
+
+    class Named:
+        def init(self, rows: sc.Batch) -> pa.Table:
+            return texts(pl.DataFrame(rows), "init")
+
+        def merge(self, states: sc.Batch) -> pl.DataFrame:
+            return pl.DataFrame(states).group_by("group").max()
+
+        def finish(self, states: sc.Batch) -> pa.Table:
+            return texts(pl.DataFrame(states), "finish").select(["text"]).rename_columns(["value"])
+
+    named = sc.aggregate(Named, arguments={"x": "int64"}, state={"x": "int64", "text": "string"}, returns="string")
+    counted = visits((1, "a", 2), (2, "b", 5)).window(MINUTE, by="page").agg(name=named("ms"), n=sc.count())
+    with counted.start() as run:
+        batches = [(batch.output, batch.to_rows()) for batch in run.stream(outputs=("result", "rejected"))]
+    rows = [(row["page"], row["name"]) for output, rows in batches for row in rows if output == "result"]
+    refused = [row["detail"] for output, rows in batches for row in rows if output == "rejected"]
+    assert rows == ([("a", "ok")] if method == "init" else [("a", "ok"), ("b", None)])
+    told = refused if method == "init" else [why for _, why in run.report.lost_values.values()]
+    assert len(told) == 1
+    assert "that is not UTF-8" in told[0]
 
 
 def test_lanes_meet_and_python_is_called_by_the_batch() -> None:

@@ -2,6 +2,10 @@
 //!
 //! `dedupe` and `state` probe tables larger than the cache in batches. A request changes nothing but time.
 
+/// How many places are asked for together, a line each, while those of as many before are worked on: a processor waits for
+/// no more than some 24 lines at once, and what asks for one more waits until one has come (measured, decision 0019).
+pub const TOGETHER: usize = 12;
+
 /// Has the cache line that `value` begins in fetched, without waiting for it.
 #[inline]
 pub fn prefetch<T>(value: &T) {

@@ -146,12 +146,12 @@ pub fn key_hash(key: &[u8]) -> u64 {
     SeedableRandomState::with_seed(0, SharedSeed::global_random()).hash_one(key)
 }
 
-/// Empties `marks` and keeps the memory that they took for those of the next epoch, but none that a longer one took.
-fn clear(marks: &mut Vec<u8>) {
-    let used = marks.len();
-    marks.clear();
-    if marks.capacity() > 2 * used {
-        *marks = Vec::with_capacity(used);
+/// Empties `list` and keeps the memory that it took for that of the next epoch, but none that a longer one took.
+pub(crate) fn clear_for_next<T>(list: &mut Vec<T>) {
+    let used = list.len();
+    list.clear();
+    if list.capacity() > 2 * used {
+        *list = Vec::with_capacity(used);
     }
 }
 
@@ -371,7 +371,7 @@ impl<S: Slots> StateTable<S> {
         self.slots.commit();
         self.touched.clear(self.undo.iter().map(|undo| undo.slot), self.undo.len());
         self.undo.clear();
-        clear(&mut self.marks);
+        clear_for_next(&mut self.marks);
         self.committed_len = self.len();
         (self.committed_digest, self.kept_digest) = (self.digest, self.digest);
     }

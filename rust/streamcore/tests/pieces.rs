@@ -302,3 +302,26 @@ fn long_keys_end_a_piece_but_not_what_leaves_while_records_are_counted() {
     assert_eq!((whole.len(), pieces.len() > 3), (3, true), "{} pieces", pieces.len());
     assert_eq!(whole.concat(), pieces.concat());
 }
+
+#[test]
+fn long_values_end_a_piece_at_the_row_that_fills_it() {
+    let spec = Spec::from_json(
+        br#"{"source":{"event_time":"t","event_time_unit":"ms","schema":{"k":"string","x":"string"},"keyed_by":"k"},
+        "steps":[{"verb":"window","kind":{"type":"tumbling","size_ms":60},"by":[{"name":"k","text":"k"}],
+        "aggregates":[{"name":"n","text":"max(x)"}]}]}"#,
+    );
+    let mut pipeline = Pipeline::new(&spec.expect("a description"), 1).expect("a plan");
+    pipeline.assign(&[0]);
+    let (mut raw, long) = (RawBatch::new(0, "t".into(), 8, 256), "x".repeat(1 << 20));
+    for key in 0..70 {
+        raw.push(Some(format!(r#"{{"t":1,"k":"k{key}","x":"{long}"}}"#).as_bytes()), key, Some(1)).expect("small");
+        raw.push_key(Some(format!("k{key}").as_bytes()));
+    }
+    pipeline.push(&[raw], 0).expect("a push");
+    let rows = |outputs: Vec<OutputBatch>| outputs.iter().map(|output| output.batch.num_rows()).sum::<usize>();
+    let mut pieces = vec![rows(pipeline.end().expect("an end"))];
+    while pipeline.has_more() {
+        pieces.push(rows(pipeline.go_on().expect("a piece")));
+    }
+    assert_eq!(pieces, [32, 32, 6], "32 values of a mebibyte fill a piece");
+}

@@ -11,7 +11,7 @@ use arrow_array::types::{
     TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
     UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, BinaryArray, LargeBinaryArray, RecordBatch};
 use arrow_schema::{DataType as ArrowType, TimeUnit};
 
 /// The columns of `batches` that `wanted` names, of those types, end to end; or what does not fit, in words that quote
@@ -38,6 +38,9 @@ pub fn read_columns(
                     array.data_type()
                 ),
                 Wrong::Value => format!("it gave a value in {name} that {data_type} does not hold exactly"),
+                Wrong::Text => {
+                    format!("it gave a text in {name} that is not UTF-8: declare it as binary, or decode it")
+                }
             })?;
         }
     }
@@ -48,6 +51,7 @@ pub fn read_columns(
 enum Wrong {
     Type,
     Value,
+    Text,
 }
 
 fn append(array: &dyn Array, data_type: DataType, column: &mut Column) -> Result<(), Wrong> {
@@ -105,16 +109,22 @@ fn append_floats(array: &dyn Array, column: &mut Column) -> Result<(), Wrong> {
 
 fn append_texts(array: &dyn Array, column: &mut Column) -> Result<(), Wrong> {
     match array.data_type() {
-        ArrowType::Utf8 => texts(array.as_string::<i32>().iter(), column),
-        ArrowType::LargeUtf8 => texts(array.as_string::<i64>().iter(), column),
-        ArrowType::Utf8View => texts(array.as_string_view().iter(), column),
-        _ => return Err(Wrong::Type),
+        // As bytes: arrays from elsewhere come without a look at what is in them.
+        ArrowType::Utf8 => texts(BinaryArray::from(array.as_string::<i32>().clone()).iter(), column),
+        ArrowType::LargeUtf8 => texts(LargeBinaryArray::from(array.as_string::<i64>().clone()).iter(), column),
+        ArrowType::Utf8View => texts(array.as_string_view().clone().to_binary_view().iter(), column),
+        _ => Err(Wrong::Type),
     }
-    Ok(())
 }
 
-fn texts<'v>(values: impl Iterator<Item = Option<&'v str>>, column: &mut Column) {
-    values.for_each(|value| column.push(value.map_or(Scalar::Null, |value| Scalar::Bytes(value.as_bytes()))));
+fn texts<'v>(values: impl Iterator<Item = Option<&'v [u8]>>, column: &mut Column) -> Result<(), Wrong> {
+    for value in values {
+        if value.is_some_and(|text| simdutf8::basic::from_utf8(text).is_err()) {
+            return Err(Wrong::Text);
+        }
+        column.push(value.map_or(Scalar::Null, Scalar::Bytes));
+    }
+    Ok(())
 }
 
 fn append_bytes(array: &dyn Array, column: &mut Column) -> Result<(), Wrong> {

@@ -9,10 +9,11 @@ mod tests;
 
 use super::generations::{Generation, Generations, mix};
 use super::line::{Entry, TAGS_MAX, cut};
-use super::table::{TOGETHER, Table, Tried};
+use super::table::{Table, Tried};
 use super::{Arrival, Horizon, Judged, Remembered, has_room};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, ErrorKind, Result};
+use crate::prefetch::TOGETHER;
 use crate::room::Room;
 
 /// Entries of a block of those added.
@@ -219,7 +220,7 @@ impl Exact {
         self.table.byte_len() + self.undo_len() + block_bytes(&self.spare) + generations
     }
 
-    /// Of those bytes, those that go with the next commit.
+    /// Of those bytes, those of the undo list. A commit keeps its blocks for the next epoch, up to a part of the table's bytes.
     pub fn undo_len(&self) -> usize {
         block_bytes(&self.added)
     }

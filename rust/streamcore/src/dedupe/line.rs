@@ -1,6 +1,6 @@
 //! A cache line of five fingerprints with their tags.
 //!
-//! `table` finds the line. Invariant: a place without an entry is all zeros; the last word counts the entries that
+//! `part` finds the line. Invariant: a place without an entry is all zeros; the last word counts the entries that
 //! found the line full and went on, and marks those that came here so.
 
 /// Bits of a fingerprint that are kept; the tag is above them.
@@ -110,7 +110,8 @@ impl Line {
         Entry([self.0[first], self.0[first + 1], self.0[first + 2]])
     }
 
-    /// Puts `entry`, or none, at `at`, where nothing is or nothing strayed to. `strayed`: it passed other lines.
+    /// Puts `entry`, or none, at `at`. `strayed`: it passed other lines. Of what was there before and had passed some, the caller
+    /// takes that back (`unpass`).
     #[inline]
     pub fn set(&mut self, at: usize, entry: Entry, strayed: bool) {
         self.0[at * ENTRY_WORDS..(at + 1) * ENTRY_WORDS].copy_from_slice(&entry.0);
@@ -178,7 +179,7 @@ impl Line {
     }
 }
 
-/// The bit of a hash's class: of bits that choose neither the part nor, in parts of less than 2^20 lines, the line.
+/// The bit of a hash's class: of bits that choose neither the part nor the line.
 #[inline]
 const fn class(hash: u64) -> u32 {
     1 << (ENTRIES as u32 + (hash >> 9) as u32 % CLASSES)

@@ -1,8 +1,8 @@
 //! One part of a table of fingerprints: its lines, and how they grow.
 //!
 //! `table` chooses the part. The home lines of hashes rise with the hashes, however many lines there are, so a part grows
-//! where it lies: lines are added at the end, and entries move up, those of the last line first. Lines come in chunks that
-//! never move, so no memory is touched for the first time twice. Invariant: every entry is found from its home line on,
+//! where it lies: lines are added at the end, and entries move up, those of the last line first. Lines come in chunks of
+//! which none but the last, while it fills, moves, so hardly any memory is touched for the first time twice. Invariant: every entry is found from its home line on,
 //! and the lines between count it as one that went past.
 
 use super::line::{self, ENTRIES, Entry, Line};

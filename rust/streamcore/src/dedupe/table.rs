@@ -11,9 +11,6 @@ use super::part::{AtHome, LINES_MIN, Part};
 use crate::prefetch::prefetch;
 use crate::state::key_hash;
 
-/// How many probes are asked for together: with those of the next a processor waits for no more than some 24 lines at once,
-/// and what asks for one more waits until one has come.
-pub const TOGETHER: usize = 12;
 /// Parts of the table.
 const PARTS: usize = 64;
 /// Part of the places in use below which the table shrinks.
@@ -79,7 +76,7 @@ impl Table {
         self.spread.hash(fingerprint)
     }
 
-    /// Has the lines fetched that fingerprints with `hashes`, [`TOGETHER`] or fewer, are looked for in. Not one by one
+    /// Has the lines fetched that fingerprints with `hashes`, [`TOGETHER`](crate::prefetch::TOGETHER) or fewer, are looked for in. Not one by one
     /// ahead of use: a processor goes on past a prefetch only as far as it looks ahead, until it knows the page.
     #[inline]
     pub fn prefetch(&self, hashes: &[u64]) {

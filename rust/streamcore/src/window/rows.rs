@@ -8,7 +8,7 @@ use super::WindowPlan;
 use super::aggregate::{Accumulators, States, Users};
 use super::early::RowCondition;
 use super::lost::LostValues;
-use crate::batch::{Column, DataType, Scalar};
+use crate::batch::{Column, DataType, Scalar, Values};
 use crate::error::{ErrorKind, Result};
 use crate::results::OutputColumn;
 use crate::state::StateTable;
@@ -87,6 +87,15 @@ impl ResultRows {
         let keys = self.keys.iter().map(Column::text_bytes);
         let bytes = || keys.chain(self.aggregates.iter().map(OutputColumn::long_bytes)).sum::<usize>();
         self.rows_max != usize::MAX && (self.len() >= self.rows_max || bytes() >= BYTES_MAX)
+    }
+
+    /// Whether the values of one row may take many bytes: texts and lists of aggregates. Keys are bounded.
+    #[must_use]
+    pub fn has_long(&self) -> bool {
+        self.aggregates.iter().any(|column| match column {
+            OutputColumn::Values(column) => matches!(column.values, Values::Bytes(_)),
+            OutputColumn::Lists(_) => true,
+        })
     }
 
     /// How many rows they take until they are full, at least one.

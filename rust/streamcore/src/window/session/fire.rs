@@ -4,10 +4,9 @@
 //! Invariant: the rows and their order are the same, however large the pieces are.
 
 use super::leave::emit_plain;
-use super::slots::AHEAD;
 use super::{BUCKET, Closed, SessionSlots, SessionWindows, closed, remove};
 use crate::error::Result;
-use crate::prefetch::prefetch;
+use crate::prefetch::{TOGETHER, prefetch};
 use crate::state::{Slots, StateTable};
 use crate::window::rows::ResultRows;
 use std::cmp::Reverse;
@@ -31,9 +30,6 @@ pub(super) enum Ending {
     Merged(Box<SessionWindows>),
 }
 
-/// Sessions whose keys are asked for together.
-const TOGETHER: usize = 12;
-
 /// Last event and beginning of the key of a session that waits to leave, the latest first; the key's slot; its number.
 type Waiting = (Reverse<(i64, u128)>, u32, u32);
 
@@ -50,11 +46,11 @@ fn beginning(key: &[u8]) -> u128 {
 /// Has sessions fetched that leave soon; the next one of `ids` is the last.
 #[inline]
 fn prefetch_leaving(slots: &SessionSlots, ids: &[u32]) {
-    if let Some(at) = ids.len().checked_sub(2 * AHEAD) {
+    if let Some(at) = ids.len().checked_sub(2 * TOGETHER) {
         prefetch(slots.node(ids[at]));
         slots.values().prefetch(ids[at]);
     }
-    if let Some(at) = ids.len().checked_sub(AHEAD) {
+    if let Some(at) = ids.len().checked_sub(TOGETHER) {
         slots.prefetch(slots.node(ids[at]).slot);
     }
 }
@@ -136,6 +132,9 @@ impl SessionWindows {
 
     /// Lets plain sessions leave until `out` is full; whether all have.
     fn leave_plain(&mut self, out: &mut ResultRows) -> Result<bool> {
+        if self.leaving.plain.is_empty() {
+            return Ok(true);
+        }
         let mut plain = std::mem::take(&mut self.leaving.plain);
         let (gaps, table) = (self.gaps, self.sessions.bucket(BUCKET));
         out.reserve(out.room().min(plain.len()));
@@ -234,7 +233,7 @@ impl SessionWindows {
         }
         let (gaps, slots) = (self.gaps, self.sessions.bucket(BUCKET).slots_mut());
         while let Some((due_ms, id)) = entries.pop() {
-            if let Some((_, id)) = entries.len().checked_sub(AHEAD).map(|at| entries[at]) {
+            if let Some((_, id)) = entries.len().checked_sub(TOGETHER).map(|at| entries[at]) {
                 prefetch(slots.node(id));
             }
             let node = slots.node(id);

@@ -11,8 +11,8 @@ use super::pieces::{Pieces, digest_of_cell};
 use super::value::{Link, Session, digest_of_session};
 use crate::codec::{Reader, Write};
 use crate::error::Result;
-use crate::prefetch::prefetch;
-use crate::state::Slots;
+use crate::prefetch::{TOGETHER, prefetch};
+use crate::state::{Slots, clear_for_next};
 use crate::window::aggregate::Accumulators;
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
@@ -70,9 +70,6 @@ pub struct Place {
 
 /// How many numbers ahead of use the place of one that is given again is fetched.
 const FREE_AHEAD: usize = 4;
-
-/// How many places ahead of use a session is fetched.
-pub const AHEAD: usize = 12;
 
 /// Numbers of the sessions of a key, by last event, first event and age.
 #[derive(Debug, Clone, Default)]
@@ -173,10 +170,10 @@ impl SessionSlots {
     /// Has the last session of a slot some places behind the first of `slots` fetched.
     #[inline]
     pub fn prefetch_ahead(&self, slots: &[u32]) {
-        if let Some(slot) = slots.get(2 * AHEAD) {
+        if let Some(slot) = slots.get(2 * TOGETHER) {
             prefetch(&self.lists[*slot as usize]);
         }
-        if let Some(id) = slots.get(AHEAD).and_then(|slot| self.list(*slot).last()) {
+        if let Some(id) = slots.get(TOGETHER).and_then(|slot| self.list(*slot).last()) {
             prefetch(self.node(*id));
             self.values.prefetch(*id);
         }
@@ -422,14 +419,14 @@ impl Slots for SessionSlots {
     fn commit(&mut self) {
         let taken = std::mem::take(&mut self.taken);
         for (at, id) in taken.iter().enumerate() {
-            if let Some(id) = taken.get(at + AHEAD) {
+            if let Some(id) = taken.get(at + TOGETHER) {
                 prefetch(self.node(*id));
                 self.values.prefetch(*id);
             }
             self.release(*id);
         }
-        self.marked.clear();
-        self.marks.clear();
+        clear_for_next(&mut self.marked);
+        clear_for_next(&mut self.marks);
         self.epoch = self.epoch.wrapping_add(1);
     }
     fn rollback(&mut self) {

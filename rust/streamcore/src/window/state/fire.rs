@@ -9,6 +9,7 @@ use super::order::KeyOrder;
 use super::{AlignedWindows, Revisions, next_revision, window_bucket};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
+use crate::prefetch::TOGETHER;
 use crate::state::{Buckets, StateTable};
 use crate::window::WindowPlan;
 use crate::window::aggregate::Accumulators;
@@ -16,9 +17,6 @@ use crate::window::assign::Aligned;
 use crate::window::rows::{ResultRows, RowOf};
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
-
-/// Rows that are gathered together, what they are made of having been asked for before.
-const BLOCK: usize = 12;
 
 /// How far windows have left of which some are still to leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,22 +185,28 @@ impl AlignedWindows {
         let mut revisions = (counted && !out.is_full()).then(|| self.revisions.bucket(window_bucket(name)));
         let row = RowOf { bounds: self.windows.bounds(name), revision: i64::from(self.ends), is_final: true };
         out.reserve(out.room().min(order.len() - leaving.next));
-        let block = |from: usize| order.slots(from, BLOCK).collect::<SmallVec<[u32; BLOCK]>>();
+        let block = |from: usize| order.slots(from, TOGETHER).collect::<SmallVec<[u32; TOGETHER]>>();
         let mut ahead = block(leaving.next);
         table.prefetch_all(&ahead);
         while leaving.next < order.len() && !out.is_full() {
-            let next = block(leaving.next + BLOCK);
+            let next = block(leaving.next + TOGETHER);
             table.prefetch_all(&next);
             let mut rows = std::mem::replace(&mut ahead, next);
             rows.truncate(out.room());
             table.prefetch_long(&rows);
-            match &mut revisions {
-                None => out.push_all(&self.plan, table, &rows, row)?,
-                Some(revisions) => {
-                    rows.iter().try_for_each(|slot| push_row(&self.plan, table, *slot, Some(revisions), row, out))?;
+            for rows in rows.chunks(if out.has_long() { 1 } else { TOGETHER }) {
+                if out.is_full() {
+                    break;
                 }
+                match &mut revisions {
+                    None => out.push_all(&self.plan, table, rows, row)?,
+                    Some(revisions) => {
+                        rows.iter()
+                            .try_for_each(|slot| push_row(&self.plan, table, *slot, Some(revisions), row, out))?;
+                    }
+                }
+                leaving.next += rows.len();
             }
-            leaving.next += rows.len();
         }
         let key = leaving.next.checked_sub(1).map(|last| table.key(order.slot(last)).to_vec());
         Ok((leaving.next < order.len()).then_some(Cursor { is_early: false, until_ms, name, key }))
