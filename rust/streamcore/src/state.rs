@@ -16,6 +16,7 @@ pub(crate) use keys::same;
 
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
+use crate::prefetch::TOGETHER;
 use crate::room::Usage;
 use foldhash::SharedSeed;
 use foldhash::fast::SeedableRandomState;
@@ -122,14 +123,14 @@ pub struct StateTable<S> {
 }
 
 /// What a key takes in a table beside itself and its values, bytes at most: its record, which holds the key itself where
-/// that is short, a bit, and a place in the index, which is 3/8 to 3/4 full.
-pub const SLOT_BYTES: u64 = 16 + 1 + 22;
+/// that is short, a bit, and a place in the index, which is 53 to 80 % full.
+pub const SLOT_BYTES: u64 = 16 + 1 + 16;
 
 /// Vacant slots of a table beyond which, when they are the majority, a commit reclaims them.
 const VACANT_MAX: usize = 1024;
 
 /// Keys that are looked up together.
-const GROUP: usize = 8;
+const GROUP: usize = 16;
 
 /// Keys with their hashes on the way to their slots.
 #[derive(Default)]
@@ -354,7 +355,7 @@ impl<S: Slots> StateTable<S> {
     pub fn seal(&mut self) -> u64 {
         let mut digest = self.kept_digest;
         for (at, undo) in self.undo.iter().enumerate() {
-            if let Some(ahead) = self.undo.get(at + GROUP) {
+            if let Some(ahead) = self.undo.get(at + TOGETHER) {
                 self.slots.prefetch(ahead.slot);
             }
             digest = digest.wrapping_add(self.row_digest(undo.slot, undo.key_digest));

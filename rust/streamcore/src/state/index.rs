@@ -1,20 +1,35 @@
 //! Where the keys of a state table are: slots by hash.
 //!
-//! `state` probes for the keys of a batch together, each entry fetched before it is needed. An entry holds 32 bits of
-//! the hash beside the slot: a key that is not meant is passed without being read, and growing reads no key at all. The
-//! place of an entry rises with its hash, so growing goes through old and new entries from front to back. Invariant:
-//! from an entry's place to where it is there is no gap.
+//! `state` probes for the keys of a batch together, each line fetched before it is needed. An entry holds 32 bits of
+//! the hash beside the slot: a key that is not meant is passed without being read, and growing reads no key at all. A
+//! hash names a line of memory, and what finds it full goes on to the next, so hardly any search needs a second. The
+//! number of the line rises with the hash, so the index grows where it lies: lines are added behind, and entries move
+//! up, those of the last line first. Invariant: from an entry's line to the one that it is in all are full; in a line
+//! no entry stands behind a gap.
+
+mod region;
 
 use crate::prefetch::prefetch;
+use region::Region;
 
-/// Slots by hash. An entry is 32 bits of the hash, then the slot and one; 0 is none.
+/// Entries of a line.
+const ENTRIES: usize = 8;
+/// A cache line of entries: 32 bits of the hash, then the slot and one; 0 is none.
+type Line = [u64; ENTRIES];
+
+const LINES_MIN: usize = 1;
+/// Part of the places in use, in percent, beyond which the index grows, and part of them in use after it did.
+const FULL_PERCENT: usize = 80;
+const GROWN_PERCENT: usize = 53;
+
+/// Slots by hash.
 #[derive(Debug, Clone, Default)]
 pub struct Index {
-    entries: Vec<u64>,
+    lines: Region<Line>,
     len: usize,
+    /// How many entries there are at most before it grows.
+    len_max: usize,
 }
-
-const ENTRIES_MIN: usize = 8;
 
 /// What is kept of a hash.
 const fn kept(hash: u64) -> u32 {
@@ -33,99 +48,157 @@ const fn slot_of(entry: u64) -> u32 {
     (entry as u32).wrapping_sub(1)
 }
 
+/// The line of `lines` that a hash names.
+#[inline]
+const fn home(kept: u32, lines: usize) -> usize {
+    ((kept as u64 * lines as u64) >> 32) as usize
+}
+
+#[inline]
+const fn next(at: usize, lines: usize) -> usize {
+    if at + 1 == lines { 0 } else { at + 1 }
+}
+
+/// The places of `line` with an entry of `kept`, a bit each.
+#[inline]
+fn alike(line: &Line, kept: u32) -> u32 {
+    (0..ENTRIES).fold(0, |places, at| places | u32::from(kept_of(line[at]) == kept) << at)
+}
+
+/// Puts `entry` in the first place of `line` without one; tells whether there was one.
+#[inline]
+fn put_in(line: &mut Line, entry: u64) -> bool {
+    let free = line.iter_mut().find(|place| **place == 0);
+    free.map(|place| *place = entry).is_some()
+}
+
 impl Index {
-    /// Where the search for a hash begins.
-    #[inline]
-    fn place(&self, kept: u32) -> usize {
-        ((u64::from(kept) * self.entries.len() as u64) >> 32) as usize
-    }
-
-    #[inline]
-    fn next(&self, at: usize) -> usize {
-        if at + 1 == self.entries.len() { 0 } else { at + 1 }
-    }
-
-    /// Has the entries for `hash` fetched.
+    /// Has the line for `hash` fetched.
     #[inline]
     pub fn prefetch(&self, hash: u64) {
-        if let Some(entry) = self.entries.get(self.place(kept(hash))) {
-            prefetch(entry);
+        let lines = self.lines.get();
+        if let Some(line) = lines.get(home(kept(hash), lines.len())) {
+            prefetch(line);
         }
     }
 
     /// The slot for `hash` for which `is_it`.
     #[inline]
     pub fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        let kept = kept(hash);
-        let mut at = self.place(kept);
+        let (kept, lines) = (kept(hash), self.lines.get());
+        let mut at = home(kept, lines.len());
         loop {
-            let entry = *self.entries.get(at)?;
-            if entry == 0 {
+            let line = lines.get(at)?;
+            let mut alike = alike(line, kept);
+            while alike != 0 {
+                let entry = line[alike.trailing_zeros() as usize];
+                if entry != 0 && is_it(slot_of(entry)) {
+                    return Some(slot_of(entry));
+                }
+                alike &= alike - 1;
+            }
+            if line[ENTRIES - 1] == 0 {
                 return None;
             }
-            if kept_of(entry) == kept && is_it(slot_of(entry)) {
-                return Some(slot_of(entry));
-            }
-            at = self.next(at);
+            at = next(at, lines.len());
         }
     }
 
     /// Adds `slot`, which is not there.
     pub fn insert(&mut self, hash: u64, slot: u32) {
-        if (self.len + 1) * 4 > self.entries.len() * 3 {
+        if self.len == self.len_max {
             self.grow();
         }
         self.len += 1;
-        self.put(entry(kept(hash), slot));
+        put(self.lines.get_mut(), entry(kept(hash), slot));
     }
 
-    #[inline]
-    fn put(&mut self, entry: u64) {
-        let mut at = self.place(kept_of(entry));
-        while self.entries[at] != 0 {
-            at = self.next(at);
-        }
-        self.entries[at] = entry;
-    }
-
+    /// Takes more lines.
+    #[inline(never)]
     fn grow(&mut self) {
-        let len = (self.entries.len() * 2).max(ENTRIES_MIN);
-        let old = std::mem::replace(&mut self.entries, vec![0; len]);
-        old.into_iter().filter(|entry| *entry != 0).for_each(|entry| self.put(entry));
+        let old = self.lines.get().len();
+        let wanted = (self.len * 100).div_ceil(GROWN_PERCENT * ENTRIES).max(LINES_MIN);
+        self.lines.grow(wanted);
+        let lines = self.lines.get_mut();
+        self.len_max = lines.len() * ENTRIES * FULL_PERCENT / 100;
+        // Entries whose line is before the one that they were in, or that found none up to the last.
+        let mut held: Vec<u64> = Vec::new();
+        for at in (0..old).rev() {
+            let line = std::mem::take(&mut lines[at]);
+            if !held.is_empty() {
+                held.retain(|entry| !put_behind(lines, at, *entry));
+            }
+            let entries = line.into_iter().take_while(|entry| *entry != 0);
+            held.extend(entries.filter(|entry| !put_behind(lines, at, *entry)));
+        }
+        held.into_iter().for_each(|entry| put(lines, entry));
     }
 
     /// Takes `slot` out, which is there.
     pub fn remove(&mut self, hash: u64, slot: u32) {
-        let mut gap = self.place(kept(hash));
-        while self.entries[gap] != entry(kept(hash), slot) {
-            gap = self.next(gap);
-        }
+        let lines = self.lines.get_mut();
+        let mut at = home(kept(hash), lines.len());
+        let place = loop {
+            match lines[at].iter().position(|other| *other == entry(kept(hash), slot)) {
+                Some(place) => break place,
+                None => at = next(at, lines.len()),
+            }
+        };
         self.len -= 1;
-        // Entries behind move up, unless they would come before their place.
-        let mut at = gap;
-        loop {
-            self.entries[gap] = 0;
-            loop {
-                at = self.next(at);
-                let moved = self.entries[at];
-                if moved == 0 {
-                    return;
+        let (mut gap, mut was_full) = (at, take(&mut lines[at], place));
+        // Entries that went past a full line come back to the place that is free now.
+        while was_full {
+            at = next(at, lines.len());
+            if at == gap {
+                return;
+            }
+            let from = at;
+            let goes_back = |entry: &u64| {
+                let home = home(kept_of(*entry), lines.len());
+                // Not between the gap, which it could not reach, and where it is.
+                if gap < from { home <= gap || from < home } else { from < home && home <= gap }
+            };
+            let moved = lines[from].iter().take_while(|entry| **entry != 0).position(goes_back);
+            match moved {
+                Some(place) => {
+                    let entry = lines[from][place];
+                    put_in(&mut lines[gap], entry);
+                    was_full = take(&mut lines[from], place);
+                    gap = from;
                 }
-                let place = self.place(kept_of(moved));
-                let stays = if gap < at { gap < place && place <= at } else { gap < place || place <= at };
-                if !stays {
-                    self.entries[gap] = moved;
-                    gap = at;
-                    break;
-                }
+                None => was_full = lines[from][ENTRIES - 1] != 0,
             }
         }
     }
 
     /// Bytes held.
     pub const fn byte_len(&self) -> usize {
-        self.entries.capacity() * size_of::<u64>()
+        self.lines.byte_len()
     }
+}
+
+/// Takes the entry at `place` out of a line; tells whether the line was full.
+fn take(line: &mut Line, place: usize) -> bool {
+    let was_full = line[ENTRIES - 1] != 0;
+    line.copy_within(place + 1.., place);
+    line[ENTRIES - 1] = 0;
+    was_full
+}
+
+/// Puts `entry` in the first line, from its own on, that is not full.
+#[inline]
+fn put(lines: &mut [Line], entry: u64) {
+    let mut at = home(kept_of(entry), lines.len());
+    while !put_in(&mut lines[at], entry) {
+        at = next(at, lines.len());
+    }
+}
+
+/// Puts `entry` in if its line is `first` or one behind, and there is room before the last; tells whether so.
+#[inline]
+fn put_behind(lines: &mut [Line], first: usize, entry: u64) -> bool {
+    let home = home(kept_of(entry), lines.len());
+    home >= first && lines[home..].iter_mut().any(|line| put_in(line, entry))
 }
 
 #[cfg(test)]
@@ -152,5 +225,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Of many, as few steps as there is time for: they fill it again and again, across to a mapping of its own.
+    #[test]
+    fn it_grows_where_it_lies() {
+        let hash = |slot: u32| u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let (mut index, slots) = (Index::default(), 300_000);
+        for slot in 0..slots {
+            index.insert(hash(slot), slot);
+            assert_eq!(index.find(hash(slot / 2), |other| other == slot / 2), Some(slot / 2));
+        }
+        let copy = index.clone();
+        for slot in (0..slots).rev() {
+            assert_eq!(index.find(hash(slot), |other| other == slot), Some(slot));
+            index.remove(hash(slot), slot);
+        }
+        assert!(index.lines.get().iter().all(|line| *line == [0; ENTRIES]));
+        assert!((0..slots).all(|slot| copy.find(hash(slot), |other| other == slot) == Some(slot)));
+        assert!((10..16).contains(&(copy.byte_len() / slots as usize)), "{} bytes", copy.byte_len());
     }
 }
