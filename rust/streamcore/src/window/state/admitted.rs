@@ -17,6 +17,9 @@ use crate::window::assign::{Aligned, Assigned, Assigner};
 use crate::window::room::without_room;
 use crate::window::slot_cache::SlotCache;
 
+/// Bytes of a key in a set of keys beside its own: of the vector, its allocation and its part of the tree's nodes.
+const LISTED_KEY_BYTES: u64 = 48;
+
 /// The watermark from which on the rows of `bucket` count for no window.
 fn over_at_ms(windows: &Aligned, bucket: BucketKey) -> i64 {
     windows.over_at(windows.last_window(bucket))
@@ -50,7 +53,10 @@ impl AlignedWindows {
         let beside: Usage = self.changed.iter_mut().chain(&mut self.admitted).map(Buckets::usage).sum();
         let blocks = self.blocks.as_ref().map_or(0, Blocks::byte_len);
         let leaving = self.leaving.as_ref().map_or(0, Leaving::byte_len);
-        self.slices.usage() + (beside + self.revisions.usage()).beside() + Usage::bytes(blocks + leaving)
+        let slices = self.slices.usage();
+        let changing: u64 = self.changing.iter().flatten().map(|(_, keys)| keys.len() as u64).sum();
+        let changing = changing * (LISTED_KEY_BYTES + slices.key_bytes / slices.entries.max(1));
+        slices + (beside + self.revisions.usage()).beside() + Usage::bytes(blocks + leaving + changing as usize)
     }
 
     /// Notes the keys of rows that were let in.
