@@ -144,7 +144,7 @@ class DedupeStep(StepBase):
     within: PositiveDuration = setting(..., "How long past its event time an id is remembered.")
     method: Literal["exact", "bloom"] = setting(
         "exact",
-        "How ids are kept. `exact`: 86-bit fingerprints, nothing dropped by guess. `bloom`: filters, in about a fifth "
+        "How ids are kept. `exact`: 76-bit fingerprints, nothing dropped by guess. `bloom`: filters, in about a fifth "
         "of the memory, that take a share of new ids for copies.",
     )
     false_drop_rate: float | None = setting(

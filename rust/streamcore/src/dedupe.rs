@@ -10,7 +10,9 @@ mod filter;
 mod generations;
 mod line;
 mod part;
+mod spread;
 mod table;
+mod tags;
 
 pub use bloom::{BloomPlan, CAPACITY_MAX, RATE_DEFAULT, RATE_MAX, RATE_MIN};
 

@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 
 const MAGIC: &[u8; 6] = b"SCKPT\0";
 /// Of the file and of the state in it.
-const VERSION: u16 = 5;
+const VERSION: u16 = 6;
 const PREFIX_BYTES: usize = MAGIC.len() + 2 + 4;
 const SECTION_HEAD_BYTES: usize = 4 + 8 + 4;
 const CHECKSUM_BYTES: usize = 4;

@@ -1,4 +1,4 @@
-//! The ids themselves, as 86-bit fingerprints.
+//! The ids themselves, as 76-bit fingerprints.
 //!
 //! They lie in one table (`table`), each with the number of its generation; forgetting a generation makes its entries
 //! room for others. Invariant: a record is a copy only if the whole fingerprint is remembered, by a generation that is

@@ -3,8 +3,8 @@
 //! `exact` keeps the ids in a table under these tags. Invariant: a tag is given again only when no entry has it.
 
 use super::Horizon;
-use super::line::{Entry, TAGS_MAX, TagSet};
-use super::table::Tags;
+use super::line::{Entry, TAGS_MAX};
+use super::tags::{TagSet, Tags};
 use std::collections::BTreeMap;
 
 /// Where a generation is in its life.
@@ -60,6 +60,8 @@ pub struct Generations {
     forgotten: Vec<u16>,
     /// A generation's first millisecond and its tag; no tag after a change of `live`.
     last: (i64, u16),
+    /// Whether any was ever forgotten.
+    slide: bool,
 }
 
 impl Tags for Generations {
@@ -75,14 +77,29 @@ impl Tags for Generations {
             self.free.push(tag);
         }
     }
+
+    #[inline]
+    fn slide(&self) -> bool {
+        self.slide
+    }
 }
 
 impl Generations {
     /// None yet.
     pub fn new(horizon: Horizon) -> Self {
-        let none = Generation::new(0, Life::Gone, i64::MIN);
+        // More than are ever dropped with tag 0.
+        let none = Generation { entries: 1 << 63, ..Generation::new(0, Life::Gone, i64::MIN) };
         let (free, live, forgotten) = (Vec::new(), BTreeMap::new(), Vec::new());
-        Self { horizon, all: vec![none], free, droppable: TagSet::of_none(), live, forgotten, last: (0, 0) }
+        Self {
+            horizon,
+            all: vec![none],
+            free,
+            droppable: TagSet::of_none(),
+            live,
+            forgotten,
+            last: (0, 0),
+            slide: false,
+        }
     }
 
     /// Whether the ids with `tag` are remembered at `watermark_ms`.
@@ -167,7 +184,7 @@ impl Generations {
                 return;
             }
             let tag = first.remove();
-            self.last.1 = 0;
+            (self.last.1, self.slide) = (0, true);
             if self.all[tag as usize].is_committed {
                 self.all[tag as usize].life = Life::Forgotten;
                 self.forgotten.push(tag);

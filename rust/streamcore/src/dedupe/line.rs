@@ -1,36 +1,46 @@
-//! A cache line of five fingerprints with their tags.
+//! A cache line of six fingerprints with their tags.
 //!
-//! `part` finds the line. Invariant: a place without an entry is all zeros; the last word counts the entries that
-//! found the line full and went on, and marks those that came here so.
+//! `part` finds the line, and knows the bits of a fingerprint that all of its entries share. Invariant: a place without
+//! an entry is all zeros; the last word counts the entries that found the line full and went on, and marks those that
+//! came here so.
 
-/// Bits of a fingerprint that are kept; the tag is above them.
-pub const FINGERPRINT_BITS: u32 = 86;
+use super::tags::TagSet;
+
+/// Bits of a fingerprint that are kept: the highest [`PART_BITS`] choose the part and are not in the line.
+pub const FINGERPRINT_BITS: u32 = LINE_BITS + PART_BITS;
+/// Bits of a fingerprint that choose the part.
+pub const PART_BITS: u32 = 6;
+/// Bits of a fingerprint that are in the line: 64, and so many as share 16 bits with a tag.
+const LINE_BITS: u32 = 64 + HIGH_BITS;
+const HIGH_BITS: u32 = 6;
 /// Most tags there are; 0 is none.
-pub const TAGS_MAX: usize = (1 << (96 - FINGERPRINT_BITS)) - 1;
+pub const TAGS_MAX: usize = (1 << (16 - HIGH_BITS)) - 1;
 
 /// Entries of a line.
-pub const ENTRIES: usize = 5;
-/// Words of an entry, and of a line.
-const ENTRY_WORDS: usize = 3;
-const LINE_WORDS: usize = 16;
-/// The word that has a bit for each entry that strayed to this line, then a bit for each class of hashes of which one
-/// went past, and counts above them those that did: 2^19 are more than ever meet, as a part is never near to full.
-const COUNTS: usize = LINE_WORDS - 1;
+pub const ENTRIES: usize = 6;
+/// In the last word a bit for each entry that strayed to this line, then a bit for each class of hashes of which one
+/// went past, and counts above them those that did: 2^18 are more than ever meet, as a part is never near to full.
 const CLASSES: u32 = 8;
 const COUNT_SHIFT: u32 = ENTRIES as u32 + CLASSES;
-/// Bits of the tag's word that are the fingerprint's.
-const TAG_SHIFT: u32 = FINGERPRINT_BITS - 64;
+/// Where the tag is in the last word of an [`Entry`].
+const TAG_SHIFT: u32 = 32 - (16 - HIGH_BITS);
 
 const MASK: u128 = (1 << FINGERPRINT_BITS) - 1;
 
-/// A fingerprint and its tag.
+/// A fingerprint and its tag, by themselves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Entry([u32; ENTRY_WORDS]);
+pub struct Entry([u32; 3]);
 
 /// A fingerprint of [`FINGERPRINT_BITS`], of one that may have more.
 #[inline]
 pub const fn cut(fingerprint: u128) -> u128 {
     fingerprint & MASK
+}
+
+/// The part of a fingerprint of [`FINGERPRINT_BITS`].
+#[inline]
+pub const fn part_of(fingerprint: u128) -> usize {
+    (fingerprint >> LINE_BITS) as usize
 }
 
 impl Entry {
@@ -51,38 +61,6 @@ impl Entry {
         let [low, middle, high] = self.0;
         low as u128 | (middle as u128) << 32 | ((high & ((1 << TAG_SHIFT) - 1)) as u128) << 64
     }
-
-    /// Whether there is one.
-    #[inline]
-    pub const fn is_some(self) -> bool {
-        self.tag() != 0
-    }
-}
-
-/// A set of tags.
-#[derive(Debug, Clone)]
-pub struct TagSet([u64; (TAGS_MAX + 1) / 64]);
-
-impl TagSet {
-    /// That of 0, which is none.
-    pub const fn of_none() -> Self {
-        let mut words = [0; (TAGS_MAX + 1) / 64];
-        words[0] = 1;
-        Self(words)
-    }
-
-    pub fn insert(&mut self, tag: u16) {
-        self.0[tag as usize / 64] |= 1 << (tag % 64);
-    }
-
-    pub fn remove(&mut self, tag: u16) {
-        self.0[tag as usize / 64] &= !(1 << (tag % 64));
-    }
-
-    #[inline]
-    pub const fn contains(&self, tag: u16) -> bool {
-        self.0[tag as usize / 64 % ((TAGS_MAX + 1) / 64)] >> (tag % 64) & 1 == 1
-    }
 }
 
 /// Places of a line, a bit each.
@@ -97,84 +75,112 @@ pub const fn first(places: Places) -> usize {
 /// A line of a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C, align(64))]
-pub struct Line([u32; LINE_WORDS]);
+pub struct Line {
+    low: [u64; ENTRIES],
+    /// The other bits, and above them the tag.
+    high: [u16; ENTRIES],
+    counts: u32,
+}
+
+const _: () = assert!(size_of::<Line>() == 64, "a line is one of the cache's");
 
 impl Line {
     /// Without entries.
-    pub const EMPTY: Self = Self([0; LINE_WORDS]);
+    pub const EMPTY: Self = Self { low: [0; ENTRIES], high: [0; ENTRIES], counts: 0 };
 
-    /// The entry at `at`.
+    /// The tag at `at`; 0 is none.
     #[inline]
-    pub const fn get(&self, at: usize) -> Entry {
-        let first = at * ENTRY_WORDS;
-        Entry([self.0[first], self.0[first + 1], self.0[first + 2]])
+    pub const fn tag(&self, at: usize) -> u16 {
+        self.high[at] >> HIGH_BITS
     }
 
-    /// Puts `entry`, or none, at `at`. `strayed`: it passed other lines. Of what was there before and had passed some, the caller
-    /// takes that back (`unpass`).
+    /// The entry at `at`, of which there is one, in a line of `part`.
     #[inline]
-    pub fn set(&mut self, at: usize, entry: Entry, strayed: bool) {
-        self.0[at * ENTRY_WORDS..(at + 1) * ENTRY_WORDS].copy_from_slice(&entry.0);
-        self.0[COUNTS] = self.0[COUNTS] & !(1 << at) | u32::from(strayed) << at;
+    pub const fn get(&self, at: usize, part: usize) -> Entry {
+        let high = self.high[at] as u32;
+        let shared = (part as u32) << HIGH_BITS | high & ((1 << HIGH_BITS) - 1);
+        Entry([self.low[at] as u32, (self.low[at] >> 32) as u32, shared | high >> HIGH_BITS << TAG_SHIFT])
     }
 
-    /// The places whose low word is that of `fingerprint`.
+    /// Puts the entry of `fingerprint` with `tag` at `at`. `strayed`: it passed other lines. Of what was there before and
+    /// had passed some, the caller takes that back (`unpass`).
     #[inline]
-    fn alike(&self, fingerprint: u128) -> Places {
-        let low = fingerprint as u32;
-        (0..ENTRIES).fold(0, |places, at| places | u32::from(self.0[at * ENTRY_WORDS] == low) << at)
+    pub const fn set(&mut self, at: usize, fingerprint: u128, tag: u16, strayed: bool) {
+        self.low[at] = fingerprint as u64;
+        self.high[at] = (fingerprint >> 64) as u16 & ((1 << HIGH_BITS) - 1) | tag << HIGH_BITS;
+        self.counts = self.counts & !(1 << at) | (strayed as u32) << at;
+    }
+
+    /// Leaves `at` without an entry.
+    #[inline]
+    pub const fn clear(&mut self, at: usize) {
+        self.set(at, 0, 0, false);
     }
 
     /// The place of the entry of `fingerprint` with a tag that `is_it`.
     #[inline]
     pub fn find(&self, fingerprint: u128, is_it: impl Fn(u16) -> bool) -> Option<usize> {
-        let mut alike = self.alike(fingerprint);
-        while alike != 0 {
-            let entry = self.get(first(alike));
-            if entry.fingerprint() == fingerprint && entry.is_some() && is_it(entry.tag()) {
-                return Some(first(alike));
-            }
-            alike &= alike - 1;
+        let low = fingerprint as u64;
+        // None is, as a rule: the six are compared without a branch between them.
+        if self.low.iter().fold(0, |any, word| any | u32::from(*word == low)) == 0 {
+            return None;
         }
-        None
+        let high = (fingerprint >> 64) as u16 & ((1 << HIGH_BITS) - 1);
+        let is_here = |at: &usize| {
+            let tag = self.tag(*at);
+            self.low[*at] == low && self.high[*at] & ((1 << HIGH_BITS) - 1) == high && tag != 0 && is_it(tag)
+        };
+        (0..ENTRIES).find(is_here)
     }
 
     /// The places whose tag, perhaps 0, is one of `tags`.
     #[inline]
     pub fn with_tags(&self, tags: &TagSet) -> Places {
-        (0..ENTRIES).fold(0, |places, at| places | u32::from(tags.contains(self.get(at).tag())) << at)
+        (0..ENTRIES).fold(0, |places, at| places | u32::from(tags.contains(self.tag(at))) << at)
     }
 
     /// The places without an entry.
     #[inline]
     pub fn free(&self) -> Places {
-        (0..ENTRIES).fold(0, |places, at| places | u32::from(!self.get(at).is_some()) << at)
+        (0..ENTRIES).fold(0, |places, at| places | u32::from(self.high[at] == 0) << at)
+    }
+
+    /// The places with one.
+    #[inline]
+    pub fn used(&self) -> Places {
+        !self.free() & ((1 << ENTRIES) - 1)
+    }
+
+    /// Its entries, in a line of `part`.
+    #[inline]
+    pub fn entries(&self, part: usize) -> impl Iterator<Item = Entry> {
+        (0..ENTRIES).filter(|at| self.high[*at] != 0).map(move |at| self.get(at, part))
     }
 
     /// The places of entries that passed other lines.
     #[inline]
     pub const fn strays(&self) -> Places {
-        self.0[COUNTS] & ((1 << ENTRIES) - 1)
+        self.counts & ((1 << ENTRIES) - 1)
     }
 
     /// Whether the entry of `hash` may have gone past.
     #[inline]
     pub const fn is_passed(&self, hash: u64) -> bool {
-        self.0[COUNTS] & class(hash) != 0
+        self.counts & class(hash) != 0
     }
 
     /// The entry of `hash` went past.
     #[inline]
     pub const fn pass(&mut self, hash: u64) {
-        self.0[COUNTS] = (self.0[COUNTS] | class(hash)) + (1 << COUNT_SHIFT);
+        self.counts = (self.counts | class(hash)) + (1 << COUNT_SHIFT);
     }
 
     /// One of those that went past is gone. Their classes are kept until it was the last.
     #[inline]
     pub const fn unpass(&mut self) {
-        self.0[COUNTS] -= 1 << COUNT_SHIFT;
-        if self.0[COUNTS] >> COUNT_SHIFT == 0 {
-            self.0[COUNTS] &= (1 << ENTRIES) - 1;
+        self.counts -= 1 << COUNT_SHIFT;
+        if self.counts >> COUNT_SHIFT == 0 {
+            self.counts &= (1 << ENTRIES) - 1;
         }
     }
 }
@@ -188,27 +194,36 @@ const fn class(hash: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dedupe::tags::TagSet;
     use proptest::prelude::*;
 
     proptest! {
         #[test]
         fn entries_keep_their_fingerprints_and_tags_apart(
-            drawn in proptest::collection::vec((any::<u128>(), 1_u16..=TAGS_MAX as u16), ENTRIES), passed in 0_u32..20,
+            drawn in proptest::collection::vec((any::<u128>(), 1_u16..=TAGS_MAX as u16), ENTRIES),
+            (part, passed) in (0_usize..1 << PART_BITS, 0_u32..20),
         ) {
+            let of_part = |fingerprint: u128| cut(fingerprint) % (1 << LINE_BITS) + ((part as u128) << LINE_BITS);
             let mut line = Line::EMPTY;
             let mut none = TagSet::of_none();
             for (at, (fingerprint, tag)) in drawn.iter().enumerate() {
-                prop_assert_eq!(first(line.free()), at);
-                prop_assert_eq!(line.get(at), Entry::default());
-                line.set(at, Entry::new(cut(*fingerprint), *tag), at % 2 == 1);
+                prop_assert_eq!((first(line.free()), line.tag(at)), (at, 0));
+                prop_assert_eq!(line.used(), (1 << at) - 1);
+                line.set(at, of_part(*fingerprint), *tag, at % 2 == 1);
             }
             (0..passed).for_each(|number| line.pass(u64::from(number) << 9));
-            prop_assert_eq!((line.free(), line.strays(), line.with_tags(&none)), (0, 0b01010, 0));
+            prop_assert_eq!((line.free(), line.strays(), line.with_tags(&none)), (0, 0b10_1010, 0));
             for (at, (fingerprint, tag)) in drawn.iter().enumerate() {
-                prop_assert_eq!(line.get(at).fingerprint(), cut(*fingerprint));
-                prop_assert_eq!(line.get(at).tag(), *tag);
-                prop_assert_eq!(line.find(cut(*fingerprint), |other| other == *tag), Some(at));
-                prop_assert_eq!(line.find(cut(*fingerprint) ^ 1 << (FINGERPRINT_BITS - 1), |_| true), None);
+                let fingerprint = of_part(*fingerprint);
+                let entry = line.get(at, part);
+                prop_assert_eq!(entry, Entry::new(fingerprint, *tag));
+                prop_assert_eq!((entry.fingerprint(), entry.tag(), line.tag(at)), (fingerprint, *tag, *tag));
+                prop_assert_eq!(part_of(fingerprint), part);
+                prop_assert_eq!(line.find(fingerprint, |other| other == *tag), Some(at));
+                prop_assert_eq!(line.find(fingerprint, |other| other != *tag), None);
+                for other in [1 << (LINE_BITS - 1), 1 << 64, 1 << 63, 1] {
+                    prop_assert_eq!(line.find(fingerprint ^ other, |_| true), None);
+                }
                 none.insert(*tag);
                 prop_assert!(line.with_tags(&none) >> at & 1 == 1 && none.contains(*tag));
                 none.remove(*tag);
@@ -216,7 +231,7 @@ mod tests {
             }
             (0..passed).for_each(|number| { assert!(line.is_passed(u64::from(number) << 9)); line.unpass(); });
             prop_assert!((0..8).all(|class| !line.is_passed(class << 9)));
-            (0..ENTRIES).for_each(|at| line.set(at, Entry::default(), false));
+            (0..ENTRIES).for_each(|at| line.clear(at));
             prop_assert_eq!(line, Line::EMPTY);
         }
     }

@@ -1,25 +1,28 @@
 //! One part of a table of fingerprints: its lines, and how they grow.
 //!
 //! `table` chooses the part. The home lines of hashes rise with the hashes, however many lines there are, so a part grows
-//! where it lies: lines are added at the end, and entries move up, those of the last line first. Lines come in chunks of
-//! which none but the last, while it fills, moves, so hardly any memory is touched for the first time twice. Invariant: every entry is found from its home line on,
-//! and the lines between count it as one that went past.
+//! where it lies: as many lines are added at the end, and entries move up, those of the last line first. Lines come in
+//! chunks of which none but the last, while it fills, moves, so hardly any memory is touched for the first time twice.
+//! Invariant: every entry is found from its home line on, and the lines between count it as one that went past.
 
 use super::line::{self, ENTRIES, Entry, Line};
-use super::table::{Spread, Tags};
+use super::spread::Spread;
+use super::tags::Tags;
 use crate::prefetch::prefetch;
 
 /// Lines of a part that holds nothing.
 pub const LINES_MIN: usize = 4;
-/// Lines of a chunk; of the last there may be fewer.
-const CHUNK: usize = 1024;
-/// Part of the places in use, in percent, beyond which entries that may be dropped are, or the part grows.
-const FULL_PERCENT: usize = 76;
-/// Part of the places in use after it grew; it does not if no more than `SWEPT_PERCENT` are without the dropped.
-const GROWN_PERCENT: usize = 54;
-const SWEPT_PERCENT: usize = 72;
-/// Entries of a part below which growing spreads the sizes of parts out.
-const SPREAD_MAX: usize = 1024;
+/// Lines of a chunk; of the last there may be fewer. One more would be 64 KiB, which an allocator that has to align them
+/// rounds up to its next size.
+const CHUNK: usize = 1023;
+/// Part of the places in use, in percent, beyond which a part grows while ids only come.
+const FULL_PERCENT: usize = 72;
+/// The same once as many go as come: those that go wait for a commit, so there are more for a moment.
+const SLIDING_PERCENT: usize = 82;
+/// Part of the places in use, those whose entries may be dropped included, beyond which these are dropped.
+const SWEEP_PERCENT: usize = 92;
+/// Part of the places that is in use at most after the part shrank.
+const FIT_PERCENT: usize = 60;
 
 /// A place in a part.
 pub type Place = (usize, usize);
@@ -34,12 +37,14 @@ pub enum AtHome {
     Unknown,
 }
 
-/// The entries whose hashes have the same low bits.
+/// The entries whose fingerprints have the same highest bits.
 #[derive(Debug)]
 pub struct Part {
-    /// Of `of`; small parts differ in size by it.
     number: usize,
+    /// How many parts there are.
     of: usize,
+    /// How often it has grown, see [`lines_of`](Self::lines_of).
+    size: usize,
     chunks: Vec<Vec<Line>>,
     /// How many lines.
     pub lines: usize,
@@ -51,10 +56,22 @@ pub struct Part {
 
 impl Part {
     /// Part `number` of `of`, which holds nothing.
-    pub fn new(number: usize, of: usize, lines: usize) -> Self {
-        let mut part = Self { number, of, chunks: Vec::new(), lines: 0, used: 0, used_max: 0 };
-        part.add_lines(lines);
+    pub fn new(number: usize, of: usize) -> Self {
+        Self::of_size(number, of, 0)
+    }
+
+    fn of_size(number: usize, of: usize, size: usize) -> Self {
+        let mut part = Self { number, of, size, chunks: Vec::new(), lines: 0, used: 0, used_max: 0 };
+        part.add_lines(size);
         part
+    }
+
+    /// Lines of a part of `size`: twice as many as of the size before. The parts' numbers of lines lie between those of the
+    /// first and twice as many, in even ratios: so parts grow one after the other, and the bytes for each entry are the
+    /// same however many there are.
+    fn lines_of(&self, size: usize) -> usize {
+        let doublings = size as f64 + self.number as f64 / self.of as f64;
+        (LINES_MIN as f64 * doublings.exp2()) as usize
     }
 
     #[inline]
@@ -91,23 +108,23 @@ impl Part {
         if line.find(fingerprint, is_it).is_some() {
             return AtHome::Held;
         }
-        let free = line.free();
-        // Whoever takes the place of one that strayed changes other lines.
-        let dropped = line.with_tags(tags.droppable()) & !line.strays() & !free;
-        let room = if dropped != 0 || self.is_full() { dropped } else { free };
+        // Whoever takes the place of one that strayed changes other lines. The first place is rather one of the dropped than a
+        // free one: a line fills from its first place on.
+        let mut room = if tags.slide() { line.with_tags(tags.droppable()) & !line.strays() } else { line.free() };
+        if self.is_full() {
+            room &= line.used();
+        }
         if line.is_passed(hash) || room == 0 { AtHome::Unknown } else { AtHome::Room((at, line::first(room))) }
     }
 
-    /// Puts `entry` at a place that [`at_home`](Self::at_home) gave.
+    /// Puts an entry at a place that [`at_home`](Self::at_home) gave.
     #[inline]
-    pub fn put_home(&mut self, (line, at): Place, entry: Entry, tags: &mut impl Tags) {
-        let old = self.line(line).get(at);
-        self.line_mut(line).set(at, entry, false);
-        if old.is_some() {
-            tags.dropped(old.tag());
-        } else {
-            self.used += 1;
-        }
+    pub fn put_home(&mut self, (line, at): Place, fingerprint: u128, tag: u16, tags: &mut impl Tags) {
+        let line = self.line_mut(line);
+        let old = line.tag(at);
+        line.set(at, fingerprint, tag, false);
+        self.used += usize::from(old == 0);
+        tags.dropped(old);
     }
 
     /// The place of the entry of `fingerprint` with a tag that `is_it`.
@@ -130,7 +147,7 @@ impl Part {
     /// Puts `entry` in; there is room.
     #[inline]
     pub fn put(&mut self, spread: Spread, hash: u64, entry: Entry, tags: &mut impl Tags) {
-        let home = self.home(hash);
+        let (home, number) = (self.home(hash), self.number);
         let mut at = home;
         loop {
             let next = self.next(at);
@@ -142,13 +159,18 @@ impl Part {
                 continue;
             }
             let dropped = room & !free;
-            let place = line::first(if dropped == 0 { free } else { dropped });
-            let (old, strayed) = (line.get(place), line.strays() >> place & 1 == 1);
-            line.set(place, entry, at != home);
+            // Those that strayed last: it takes other lines to count that they did not.
+            let place = line::first(match (dropped & !line.strays(), free) {
+                (0, 0) => dropped,
+                (0, free) => free,
+                (dropped, _) => dropped,
+            });
+            let (old, strayed) = (line.get(place, number), line.strays() >> place & 1 == 1);
+            line.set(place, entry.fingerprint(), entry.tag(), at != home);
             if strayed {
                 self.none_passes(spread, at, old);
             }
-            if dropped == 0 {
+            if free >> place & 1 == 1 {
                 self.used += 1;
             } else {
                 tags.dropped(old.tag());
@@ -169,9 +191,10 @@ impl Part {
 
     /// Takes the entry at a place out.
     pub fn take(&mut self, spread: Spread, (at, place): Place) {
+        let number = self.number;
         let line = self.line_mut(at);
-        let (old, strayed) = (line.get(place), line.strays() >> place & 1 == 1);
-        line.set(place, Entry::default(), false);
+        let (old, strayed) = (line.get(place, number), line.strays() >> place & 1 == 1);
+        line.clear(place);
         self.used -= 1;
         if strayed {
             self.none_passes(spread, at, old);
@@ -185,7 +208,7 @@ impl Part {
             let mut dropped = line.with_tags(tags.droppable()) & !line.free();
             while dropped != 0 {
                 let place = line::first(dropped);
-                let tag = self.line(at).get(place).tag();
+                let tag = self.line(at).tag(place);
                 self.take(spread, (at, place));
                 tags.dropped(tag);
                 dropped &= dropped - 1;
@@ -197,31 +220,27 @@ impl Part {
     #[inline(never)]
     pub fn make_room(&mut self, spread: Spread, tags: &mut impl Tags) {
         self.sweep(spread, tags);
-        if self.used * 100 > self.lines * ENTRIES * SWEPT_PERCENT {
-            self.resize(spread, tags);
+        let most = if tags.slide() { SLIDING_PERCENT } else { FULL_PERCENT };
+        if self.used >= self.lines * ENTRIES * most / 100 {
+            self.grow(spread, tags);
+        } else {
+            self.used_max = self.lines * ENTRIES * SWEEP_PERCENT / 100;
         }
     }
 
-    /// The same entries, of which none may be dropped, in as many lines as they take when `GROWN_PERCENT` of the places
-    /// are used.
-    pub fn resize(&mut self, spread: Spread, tags: &mut impl Tags) {
-        // Sizes that are spread out once stay so: parts grow one after the other, never most of them at a time.
-        let is_small = self.used < SPREAD_MAX;
-        let spread_out = if is_small { (FULL_PERCENT - GROWN_PERCENT) * self.number / self.of } else { 0 };
-        let places = self.used * (100 + 2 * spread_out) / GROWN_PERCENT;
-        let lines = places.div_ceil(ENTRIES).max(LINES_MIN);
-        if lines > self.lines {
-            self.grow(spread, lines, tags);
-        } else {
-            let old = std::mem::replace(self, Self::new(self.number, self.of, lines));
+    /// The same entries, of which none may be dropped, in no more lines than they take.
+    pub fn shrink(&mut self, spread: Spread, tags: &mut impl Tags) {
+        let fits = |size: &usize| self.used * 100 <= self.lines_of(*size) * ENTRIES * FIT_PERCENT;
+        if let Some(size) = (0..self.size).find(fits) {
+            let old = std::mem::replace(self, Self::of_size(self.number, self.of, size));
             old.entries().for_each(|entry| self.put(spread, spread.hash(entry.fingerprint()), entry, tags));
         }
     }
 
-    /// Takes more lines.
-    fn grow(&mut self, spread: Spread, lines: usize, tags: &mut impl Tags) {
+    /// Takes the lines of the next size.
+    fn grow(&mut self, spread: Spread, tags: &mut impl Tags) {
         let old_lines = self.lines;
-        self.add_lines(lines);
+        self.add_lines(self.size + 1);
         self.used = 0;
         // Entries whose home is before the line that they were in: few, and the first is near.
         let mut held: Vec<(u64, Entry)> = Vec::new();
@@ -231,7 +250,7 @@ impl Part {
             if !held.is_empty() {
                 held.retain(|(hash, entry)| !self.put_behind(at, *hash, *entry));
             }
-            for entry in (0..ENTRIES).map(|place| line.get(place)).filter(|entry| entry.is_some()) {
+            for entry in line.entries(self.number) {
                 let hash = spread.hash(entry.fingerprint());
                 if !self.put_behind(at, hash, entry) {
                     held.push((hash, entry));
@@ -268,13 +287,15 @@ impl Part {
             free = self.line(at).free();
         }
         (home..at).for_each(|passed| self.line_mut(passed).pass(hash));
-        self.line_mut(at).set(line::first(free), entry, at != home);
+        self.line_mut(at).set(line::first(free), entry.fingerprint(), entry.tag(), at != home);
         self.used += 1;
         true
     }
 
-    /// Adds lines without entries until there are `lines`.
-    fn add_lines(&mut self, lines: usize) {
+    /// Adds lines without entries until there are those of `size`.
+    fn add_lines(&mut self, size: usize) {
+        let lines = self.lines_of(size);
+        self.size = size;
         for chunk in self.lines / CHUNK..lines.div_ceil(CHUNK) {
             let wanted = (lines - chunk * CHUNK).min(CHUNK);
             if let Some(chunk) = self.chunks.get_mut(chunk) {
@@ -291,7 +312,7 @@ impl Part {
     /// All entries, those that may be dropped included.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
         let lines = self.chunks.iter().flatten();
-        lines.flat_map(|line| (0..ENTRIES).map(|at| line.get(at))).filter(|entry| entry.is_some())
+        lines.flat_map(|line| line.entries(self.number))
     }
 
     /// Bytes held.
@@ -304,7 +325,9 @@ impl Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dedupe::line::TagSet;
+    use crate::dedupe::line::{FINGERPRINT_BITS, PART_BITS};
+    use crate::dedupe::spread::PARTS;
+    use crate::dedupe::tags::TagSet;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
@@ -315,29 +338,35 @@ mod tests {
         fn droppable(&self) -> &TagSet {
             &self.0
         }
-        fn dropped(&mut self, _tag: u16) {
-            unreachable!("no entry may be");
+        fn dropped(&mut self, tag: u16) {
+            assert_eq!(tag, 0, "no entry may be");
+        }
+        fn slide(&self) -> bool {
+            false
         }
     }
 
     proptest! {
         #[test]
         fn a_part_that_grows_where_it_lies_keeps_every_entry(
-            fingerprints in proptest::collection::btree_set(any::<u64>(), 1..1500),
-            (step, more) in (1_usize..300, 1_usize..2000),
+            fingerprints in proptest::collection::btree_set(any::<u64>(), 1..1500), number in 0..PARTS, more in 0_u8..3,
         ) {
             let (spread, mut tags) = (Spread::new(), Kept(TagSet::of_none()));
-            let mut part = Part::new(0, 1, LINES_MIN);
-            let entries: BTreeSet<Entry> = fingerprints.iter().map(|low| Entry::new(u128::from(*low), 7)).collect();
+            let mut part = Part::new(number, PARTS);
+            let of_part = |low: &u64| (number as u128) << (FINGERPRINT_BITS - PART_BITS) | u128::from(*low);
+            let entries: BTreeSet<Entry> = fingerprints.iter().map(|low| Entry::new(of_part(low), 7)).collect();
             for (number, entry) in entries.iter().enumerate() {
                 // Up to the last place, so that many go on and some from the last line to the first.
                 if part.used == part.lines * ENTRIES {
-                    part.grow(spread, part.lines + step, &mut tags);
+                    part.grow(spread, &mut tags);
                     prop_assert_eq!(part.used, number);
                 }
                 part.put(spread, spread.hash(entry.fingerprint()), *entry, &mut tags);
             }
-            part.grow(spread, part.lines + more, &mut tags);
+            (0..more).for_each(|_| part.grow(spread, &mut tags));
+            prop_assert_eq!(part.entries().collect::<BTreeSet<_>>(), entries.clone());
+            part.shrink(spread, &mut tags);
+            prop_assert!(part.used * 100 <= part.lines * ENTRIES * FIT_PERCENT || more == 0);
             prop_assert_eq!(part.entries().collect::<BTreeSet<_>>(), entries.clone());
             for entry in &entries {
                 let place = part.find(spread.hash(entry.fingerprint()), entry.fingerprint(), |tag| tag == 7);

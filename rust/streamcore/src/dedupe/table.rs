@@ -1,46 +1,19 @@
 //! Fingerprints by hash, each with the tag of its generation.
 //!
-//! A hash names a cache line of five entries (`line`); what finds it full goes on to the next, and each line counts how
+//! A hash names a cache line of six entries (`line`); what finds it full goes on to the next, and each line counts how
 //! many went past it, so that a search ends at the first that none did (as in Folly's F14, N. Bronson and X. Shi, 2019).
 //! Entries whose tag may be dropped are room for others, so forgetting a generation touches none of them. There are 64
 //! parts (`part`) that grow on their own: no id waits for all. Invariant: every entry is found from the line its hash
 //! names.
 
-use super::line::{ENTRIES, Entry, TagSet};
+use super::line::{ENTRIES, Entry};
 use super::part::{AtHome, LINES_MIN, Part};
+use super::spread::{PARTS, Spread, part_of_hash};
+use super::tags::Tags;
 use crate::prefetch::prefetch;
-use crate::state::key_hash;
 
-/// Parts of the table.
-const PARTS: usize = 64;
 /// Part of the places in use below which the table shrinks.
 const SPARSE_PERCENT: usize = 20;
-
-/// Spreads fingerprints over the table, in every process in another way, so that nobody can send ids that all meet.
-#[derive(Debug, Clone, Copy)]
-pub struct Spread(u64, u64);
-
-impl Spread {
-    pub fn new() -> Self {
-        Self(key_hash(b"low"), key_hash(b"high"))
-    }
-
-    /// Both halves multiplied and folded.
-    #[inline]
-    pub fn hash(self, fingerprint: u128) -> u64 {
-        let (low, high) = (fingerprint as u64 ^ self.0, (fingerprint >> 64) as u64 ^ self.1);
-        let product = u128::from(low) * u128::from(high);
-        product as u64 ^ (product >> 64) as u64
-    }
-}
-
-/// What the owner of the tags says of them.
-pub trait Tags {
-    /// The tags whose entries may be dropped; that of 0, which is none, is one.
-    fn droppable(&self) -> &TagSet;
-    /// One entry with `tag` was dropped.
-    fn dropped(&mut self, tag: u16);
-}
 
 /// What became of a fingerprint.
 #[derive(Debug, PartialEq, Eq)]
@@ -60,14 +33,10 @@ pub struct Table {
     spread: Spread,
 }
 
-const fn part_of(hash: u64) -> usize {
-    hash as usize % PARTS
-}
-
 impl Table {
     /// Holds nothing.
     pub fn new() -> Self {
-        Self { parts: (0..PARTS).map(|number| Part::new(number, PARTS, LINES_MIN)).collect(), spread: Spread::new() }
+        Self { parts: (0..PARTS).map(|number| Part::new(number, PARTS)).collect(), spread: Spread::new() }
     }
 
     /// Hash of a fingerprint.
@@ -81,7 +50,7 @@ impl Table {
     #[inline]
     pub fn prefetch(&self, hashes: &[u64]) {
         for hash in hashes {
-            let part = &self.parts[part_of(*hash)];
+            let part = &self.parts[part_of_hash(*hash)];
             prefetch(part.line(part.home(*hash)));
         }
     }
@@ -90,7 +59,7 @@ impl Table {
     #[inline]
     pub fn prefetch_further(&self, hashes: impl Iterator<Item = u64>) {
         for hash in hashes {
-            let part = &self.parts[part_of(hash)];
+            let part = &self.parts[part_of_hash(hash)];
             let home = part.home(hash);
             let next = part.next(home);
             [home, next, part.next(next)].into_iter().for_each(|line| prefetch(part.line(line)));
@@ -108,13 +77,13 @@ impl Table {
         is_it: impl Fn(&T, u16) -> bool,
         new_tag: impl FnOnce(&mut T) -> Result<u16, E>,
     ) -> Result<Tried, E> {
-        let part = &mut self.parts[part_of(hash)];
+        let part = &mut self.parts[part_of_hash(hash)];
         match part.at_home(hash, fingerprint, tags, |tag| is_it(tags, tag)) {
             AtHome::Held => Ok(Tried::Held),
             AtHome::Room(place) => {
-                let entry = Entry::new(fingerprint, new_tag(tags)?);
-                part.put_home(place, entry, tags);
-                Ok(Tried::Added(entry))
+                let tag = new_tag(tags)?;
+                part.put_home(place, fingerprint, tag, tags);
+                Ok(Tried::Added(Entry::new(fingerprint, tag)))
             }
             AtHome::Unknown => Ok(Tried::Later),
         }
@@ -130,7 +99,7 @@ impl Table {
         is_it: impl Fn(&T, u16) -> bool,
         new_tag: impl FnOnce(&mut T) -> Result<u16, E>,
     ) -> Result<Option<Entry>, E> {
-        let part = &mut self.parts[part_of(hash)];
+        let part = &mut self.parts[part_of_hash(hash)];
         if part.find(hash, fingerprint, |tag| is_it(tags, tag)).is_some() {
             return Ok(None);
         }
@@ -145,7 +114,7 @@ impl Table {
     /// Takes `entry` out; tells whether it was there.
     pub fn remove(&mut self, entry: Entry) -> bool {
         let hash = self.hash(entry.fingerprint());
-        let part = &mut self.parts[part_of(hash)];
+        let part = &mut self.parts[part_of_hash(hash)];
         let found = part.find(hash, entry.fingerprint(), |tag| tag == entry.tag());
         found.into_iter().for_each(|place| part.take(self.spread, place));
         found.is_some()
@@ -162,7 +131,7 @@ impl Table {
         if lines > 2 * PARTS * LINES_MIN && kept * 100 < lines * ENTRIES * SPARSE_PERCENT {
             self.sweep(tags);
             for part in &mut self.parts {
-                part.resize(self.spread, tags);
+                part.shrink(self.spread, tags);
             }
         }
     }
@@ -181,7 +150,8 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dedupe::line::Line;
+    use crate::dedupe::line::{Line, cut};
+    use crate::dedupe::tags::TagSet;
     use proptest::prelude::*;
     use std::collections::BTreeSet;
 
@@ -193,7 +163,10 @@ mod tests {
             &self.0
         }
         fn dropped(&mut self, tag: u16) {
-            self.1.push(tag);
+            self.1.extend((tag != 0).then_some(tag));
+        }
+        fn slide(&self) -> bool {
+            true
         }
     }
 
@@ -251,12 +224,12 @@ mod tests {
     fn entries_that_may_be_dropped_are_room_for_others() {
         let (mut table, mut tags) = (Table::new(), old(9));
         for fingerprint in 1..10_001 {
-            insert(&mut table, &mut tags, fingerprint * 0x9e37_79b9_7f4a_7c15, 3);
+            insert(&mut table, &mut tags, cut(fingerprint * 0x9e37_79b9_7f4a_7c15), 3);
         }
         let bytes = table.byte_len();
         tags = old(3);
         for fingerprint in 1..10_001 {
-            insert(&mut table, &mut tags, fingerprint * 0x6a09_e667_f3bc_c909, 1);
+            insert(&mut table, &mut tags, cut(fingerprint * 0x6a09_e667_f3bc_c909), 1);
         }
         assert!(table.byte_len() <= bytes * 5 / 4, "{bytes} bytes became {}", table.byte_len());
         assert_eq!(table.iter().filter(|entry| entry.tag() == 1).count(), 10_000);

@@ -131,6 +131,28 @@ fn many_ids_of_any_number_of_generations_take_few_bytes_and_are_given_back() {
 }
 
 #[test]
+fn a_full_horizon_that_slides_forgets_nothing_and_takes_no_more() {
+    const COUNT: i64 = 20_000;
+    let (mut dedupe, mut bytes_full) = (Exact::new(Horizon::new(800)), 0);
+    for generation in 0..50_i64 {
+        let watermark_ms = generation * 100 - 1;
+        let ids = |generation: i64| numbers(generation * COUNT, COUNT, COUNT, watermark_ms);
+        assert_eq!(verdicts(&mut dedupe, &ids(generation), Judged::New), COUNT as usize);
+        for remembered in generation.saturating_sub(8).max(0)..=generation {
+            assert_eq!(verdicts(&mut dedupe, &ids(remembered), Judged::Duplicate), COUNT as usize, "of {remembered}");
+        }
+        dedupe.forget(watermark_ms);
+        dedupe.commit();
+        if generation == 12 {
+            bytes_full = dedupe.byte_len();
+        }
+    }
+    let (bytes, ids) = (dedupe.byte_len(), dedupe.remembered().ids as usize);
+    assert!(bytes <= 24 * ids, "{} bytes an id", bytes as f64 / ids as f64);
+    assert!(bytes <= bytes_full * 21 / 20, "{bytes_full} bytes became {bytes}");
+}
+
+#[test]
 fn generations_that_are_gone_hold_up_no_others() {
     const COUNT: i64 = 100_000;
     let mut dedupe = Exact::new(Horizon::new(800));
