@@ -3,7 +3,7 @@
 //! `dedupe` and `state` probe tables larger than the cache in batches. A request changes nothing but time.
 
 /// How many places are asked for together, a line each, while those of as many before are worked on.
-pub const TOGETHER: usize = 24;
+pub const TOGETHER: usize = 16;
 
 /// Has the cache line that `value` begins in fetched, without waiting for it; into the second cache, as no more than some
 /// 24 lines at once can be on their way to the first (measured, decision 0017).

@@ -129,13 +129,10 @@ pub const SLOT_BYTES: u64 = 16 + 1 + 16;
 /// Vacant slots of a table beyond which, when they are the majority, a commit reclaims them.
 const VACANT_MAX: usize = 1024;
 
-/// Keys that are looked up together.
-const GROUP: usize = 16;
-
-/// Keys with their hashes on the way to their slots.
+/// Keys with their hashes that are looked up together, on the way to their slots.
 #[derive(Default)]
 struct Group<'k> {
-    keys: [(&'k [u8], u64, Option<u32>); GROUP],
+    keys: [(&'k [u8], u64, Option<u32>); TOGETHER],
     len: usize,
 }
 
