@@ -13,7 +13,7 @@ use crate::room::Usage;
 use crate::watermark::Minimum;
 use crate::window::ends::Ends;
 use crate::window::rows::ResultRows;
-use crate::window::session::{Closed, SessionWindows};
+use crate::window::session::{SessionWindows, Waiting};
 use crate::window::{WindowPlan, Windows};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,7 +65,7 @@ impl Combine {
             Windows::Session(windows) => {
                 let waiting: Vec<&SessionWindows> =
                     lanes.values().filter(|lane| !idle(lane)).filter_map(|lane| lane.held.open_sessions()).collect();
-                let awaited = |closed: &Closed| waiting.iter().any(|open| open.awaits(closed));
+                let awaited = |over: &Waiting<'_>| waiting.iter().any(|open| open.awaits(over));
                 windows.fire(self.watermark_ms, awaited, rows)?
             }
             Windows::Sliding(_) => true,

@@ -5,6 +5,7 @@
 
 use super::pieces::Pieces;
 use super::slots::SessionSlots;
+use super::slots::grow::Grown;
 use super::value::{Link, Session};
 use super::{BUCKET, Gaps, SessionWindows};
 use crate::room::Room;
@@ -124,7 +125,28 @@ impl SessionWindows {
                     table.slots_mut().extend(id, time_ms);
                     id
                 }
-                _ => return at,
+                Touched::One(id) => {
+                    let slots = table.slots_mut();
+                    let Some(grown) = slots.grow(gaps, id, (time_ms, cell), lane) else { return at };
+                    let is_fed = match grown {
+                        Grown::First => false,
+                        Grown::Later(values) => {
+                            values.update(&[0], &[*row], arrivals.inputs, arrivals.order);
+                            true
+                        }
+                    };
+                    // Its first piece may be over before what it was is looked at.
+                    let (node, (due_ms, _)) = (slots.node(id), gaps.due(slots.node(id), self.alone));
+                    if due_ms < node.due_ms {
+                        slots.set_due(id, due_ms);
+                        self.due.push(due_ms, id);
+                    }
+                    if is_fed {
+                        continue;
+                    }
+                    id
+                }
+                Touched::Several => return at,
             };
             fed.ids.push(id);
             fed.rows.push(*row);
@@ -167,7 +189,9 @@ impl SessionWindows {
         let watermark_ms = arrivals.watermarks_ms[row as usize];
         let mut values = self.sessions.bucket(BUCKET).slots().empty_values();
         values.update(&[0], &[row], arrivals.inputs, arrivals.order);
-        let clock_ms = if self.gaps.ahead(time_ms, watermark_ms) { i64::MIN } else { watermark_ms };
+        // Where no other lane's sessions are to join, nobody asks.
+        let is_asked = !self.alone && !self.gaps.ahead(time_ms, watermark_ms);
+        let clock_ms = if is_asked { watermark_ms } else { i64::MIN };
         let links = vec![Link { lane, first_ms: time_ms, last_ms: time_ms, clock_ms }];
         let pieces = Pieces::new(self.gaps.cell(time_ms), values);
         Session { start_ms: time_ms, last_ms: time_ms, links, pieces, changed: self.plan.retracts(), written: None }

@@ -4,7 +4,7 @@
 //! Invariant: the rows and their order are the same, however large the pieces are.
 
 use super::leave::emit_plain;
-use super::{BUCKET, Closed, SessionSlots, SessionWindows, closed, remove};
+use super::{BUCKET, Closed, SessionSlots, SessionWindows, Waiting, remove};
 use crate::error::Result;
 use crate::prefetch::{TOGETHER, prefetch};
 use crate::state::{Slots, StateTable};
@@ -31,7 +31,7 @@ pub(super) enum Ending {
 }
 
 /// Last event and beginning of the key of a session that waits to leave, the latest first; the key's slot; its number.
-type Waiting = (Reverse<(i64, u128)>, u32, u32);
+type InLine = (Reverse<(i64, u128)>, u32, u32);
 
 /// The first bytes of `key`, and whether there are more, as a number: of two that differ the lesser is of the lesser key.
 fn beginning(key: &[u8]) -> u128 {
@@ -59,7 +59,7 @@ impl SessionWindows {
     /// Appends the rows of the sessions that are over at `watermark_ms` and that nobody `awaits`. Stops when `out` is
     /// full: then it gives false, and is to be called again before anything else changes. Where rows may be taken back,
     /// all leave together: those at a commit are of sessions that go on.
-    pub fn fire(&mut self, watermark_ms: i64, awaits: impl Fn(&Closed) -> bool, out: &mut ResultRows) -> Result<bool> {
+    pub fn fire(&mut self, watermark_ms: i64, awaits: impl Fn(&Waiting<'_>) -> bool, out: &mut ResultRows) -> Result<bool> {
         if self.plan.retracts() {
             return out.whole(|out| self.fire_pieces(watermark_ms, awaits, out));
         }
@@ -69,7 +69,7 @@ impl SessionWindows {
     fn fire_pieces(
         &mut self,
         watermark_ms: i64,
-        awaits: impl Fn(&Closed) -> bool,
+        awaits: impl Fn(&Waiting<'_>) -> bool,
         out: &mut ResultRows,
     ) -> Result<bool> {
         let early = self.early_at(watermark_ms);
@@ -93,7 +93,7 @@ impl SessionWindows {
     fn leave_over(
         &mut self,
         watermark_ms: i64,
-        awaits: impl Fn(&Closed) -> bool,
+        awaits: impl Fn(&Waiting<'_>) -> bool,
         out: &mut ResultRows,
     ) -> Result<bool> {
         let (mut awaited, mut more) = (Vec::new(), false);
@@ -153,7 +153,7 @@ impl SessionWindows {
     fn leave_others(
         &mut self,
         watermark_ms: i64,
-        awaits: impl Fn(&Closed) -> bool,
+        awaits: impl Fn(&Waiting<'_>) -> bool,
         awaited: &mut Vec<u32>,
         out: &mut ResultRows,
     ) -> Result<bool> {
@@ -167,12 +167,10 @@ impl SessionWindows {
                     leaving.extend(self.cut(id, &key, watermark_ms));
                     continue;
                 }
-                let session = closed(table, id);
-                if awaits(&session) {
+                if awaits(&Waiting::in_table(table, id)) {
                     awaited.push(id);
                 } else {
-                    leaving.push(session);
-                    self.remove(id);
+                    leaving.push(self.take(id).1);
                 }
             }
             leaving.sort_by(|left, right| left.order().cmp(&right.order()));
@@ -185,7 +183,7 @@ impl SessionWindows {
     fn cut(&mut self, id: u32, key: &[u8], watermark_ms: i64) -> Option<Closed> {
         let (slot, whole) = self.take(id);
         let (rest, first) = self.gaps.split_first(whole);
-        let id = self.put(slot, &rest.session);
+        let id = self.put(slot, rest.session);
         let slots = self.sessions.bucket(BUCKET).slots_mut();
         let (due_ms, _) = self.gaps.due(slots.node(id), self.alone);
         if due_ms <= watermark_ms {
@@ -196,7 +194,7 @@ impl SessionWindows {
     }
 
     /// Takes out the sessions that are over at `watermark_ms` and that nobody `awaits`, and their pieces.
-    pub fn close(&mut self, watermark_ms: i64, awaits: impl Fn(&Closed) -> bool) -> Vec<Closed> {
+    pub fn close(&mut self, watermark_ms: i64, awaits: impl Fn(&Waiting<'_>) -> bool) -> Vec<Closed> {
         let mut all = std::mem::take(&mut self.over);
         loop {
             let mut over = self.take_over(watermark_ms);
@@ -210,7 +208,7 @@ impl SessionWindows {
                 if is_cut {
                     let (rest, first) = self.gaps.split_first(session);
                     all.extend(first);
-                    self.put(slot, &rest.session);
+                    self.put(slot, rest.session);
                 } else {
                     all.push(session);
                 }
@@ -218,9 +216,9 @@ impl SessionWindows {
         }
         // Rows of one key and the same bounds leave in this order, in whatever order their sessions were found to be over.
         all.sort_by(|left, right| left.order().cmp(&right.order()));
-        let (left, closed): (Vec<Closed>, Vec<Closed>) = all.into_iter().partition(awaits);
+        let (left, closed): (Vec<Closed>, Vec<Closed>) = all.into_iter().partition(|closed| awaits(&closed.waiting()));
         for Closed { key, session } in left {
-            self.put_back(&key, &session);
+            self.put_back(&key, session);
         }
         closed
     }
@@ -272,7 +270,7 @@ impl SessionWindows {
     fn in_reverse(&self, ids: &[u32]) -> Vec<u32> {
         let Some(table) = self.table() else { return ids.to_vec() };
         let slots: Vec<u32> = ids.iter().map(|id| table.slots().node(*id).slot).collect();
-        let mut waiting: Vec<Waiting> = Vec::with_capacity(ids.len());
+        let mut waiting: Vec<InLine> = Vec::with_capacity(ids.len());
         for (ids, slots) in ids.chunks(TOGETHER).zip(slots.chunks(TOGETHER)) {
             table.prefetch_all(slots);
             table.prefetch_long(slots);

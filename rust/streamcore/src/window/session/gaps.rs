@@ -101,14 +101,14 @@ impl Gaps {
     }
 
     /// Whether sessions of different lanes become one.
-    pub(super) fn linked(&self, mut left: impl Iterator<Item = Link>, right: &Session) -> bool {
+    pub(super) fn linked(&self, mut left: impl Iterator<Item = Link>, right: &[Link]) -> bool {
         let joins = |mine: &Link, other: &Link| {
             mine.lane != other.lane
                 && self.touch((mine.first_ms, mine.last_ms), (other.first_ms, other.last_ms))
                 && self.over_at(mine.last_ms) > other.clock_ms
                 && self.over_at(other.last_ms) > mine.clock_ms
         };
-        left.any(|mine| right.links.iter().any(|other| joins(&mine, other)))
+        left.any(|mine| right.iter().any(|other| joins(&mine, other)))
     }
 
     /// The last piece of a session whose first cell is all that is left of it, as its row has it.

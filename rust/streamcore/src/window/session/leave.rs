@@ -169,7 +169,7 @@ impl SessionWindows {
             let (slot, Closed { mut session, .. }) = self.take(id);
             session.changed = false;
             session.written = (written != Written::default()).then(|| Box::new(written));
-            self.put(slot, &session);
+            self.put(slot, session);
         }
     }
 

@@ -34,13 +34,20 @@ use due::Due;
 use fire::{Ending, Leaving};
 pub use gaps::Gaps;
 use slots::SessionSlots;
+use std::borrow::Cow;
 use std::sync::Arc;
-use value::Session;
+use value::{Link, Session};
 
-/// A session in `slot` that becomes one with `session` of another lane.
-fn linked_in(gaps: Gaps, slots: &SessionSlots, slot: u32, session: &Session) -> Option<u32> {
-    let (from_ms, to_ms) = (session.start_ms - gaps.reach_ms(), session.last_ms + gaps.reach_ms());
-    slots.within(slot, from_ms, to_ms).find(|id| gaps.linked(slots.links(*id), session))
+/// A session in `slot` that becomes one with the session `[start_ms, last_ms]` of another lane, which has `links`.
+fn linked_in(
+    gaps: Gaps,
+    slots: &SessionSlots,
+    slot: u32,
+    (start_ms, last_ms): (i64, i64),
+    links: &[Link],
+) -> Option<u32> {
+    let (from_ms, to_ms) = (start_ms - gaps.reach_ms(), last_ms + gaps.reach_ms());
+    slots.within(slot, from_ms, to_ms).find(|id| gaps.linked(slots.links(*id), links))
 }
 
 /// The one bucket sessions live in.
@@ -57,9 +64,31 @@ pub struct Closed {
 }
 
 impl Closed {
+    fn waiting(&self) -> Waiting<'_> {
+        let Session { start_ms, last_ms, links, .. } = &self.session;
+        Waiting { key: &self.key, bounds: (*start_ms, *last_ms), links: links.into() }
+    }
+
     /// Key, last event, first event, first cell.
     fn order(&self) -> (&[u8], i64, i64, i64) {
         (&self.key, self.session.last_ms, self.session.start_ms, self.session.pieces.first_cell())
+    }
+}
+
+/// A session that is over, without its aggregates: what tells whether it becomes one with others.
+#[derive(Debug)]
+pub struct Waiting<'k> {
+    key: &'k [u8],
+    bounds: (i64, i64),
+    links: Cow<'k, [Link]>,
+}
+
+impl<'k> Waiting<'k> {
+    /// Session `id` of `table`.
+    fn in_table(table: &'k StateTable<SessionSlots>, id: u32) -> Self {
+        let node = table.slots().node(id);
+        let links = table.slots().links(id).collect::<Vec<Link>>().into();
+        Self { key: table.key(node.slot), bounds: (node.start_ms, node.last_ms), links }
     }
 }
 
@@ -148,26 +177,26 @@ impl SessionWindows {
         (key, hash): (&[u8], u64),
         mut piece: Session,
         joined: impl Fn(&SessionSlots, u32, &Session) -> Option<u32>,
-        absorb: impl Fn(&mut Session, &Session),
+        absorb: impl Fn(&mut Session, Session),
     ) {
         let table = self.sessions.bucket(BUCKET);
         let (slot, _) = table.slot_for_update(hash, key);
         let slots = table.slots_mut();
         while let Some(session) = joined(slots, slot, &piece).map(|id| slots.take(id)) {
-            absorb(&mut piece, &session);
+            absorb(&mut piece, session);
             self.key_bytes -= key.len() as u64;
         }
-        self.put(slot, &piece);
+        self.put(slot, piece);
     }
 
     /// Puts a session back that was taken out.
-    fn put_back(&mut self, key: &[u8], session: &Session) {
+    fn put_back(&mut self, key: &[u8], session: Session) {
         let (slot, _) = self.sessions.bucket(BUCKET).slot_for_update(key_hash(key), key);
         self.put(slot, session);
     }
 
     /// Puts `session` into `slot`, after the table was touched; gives its number.
-    fn put(&mut self, slot: u32, session: &Session) -> u32 {
+    fn put(&mut self, slot: u32, session: Session) -> u32 {
         let table = self.sessions.bucket(BUCKET);
         self.key_bytes += table.key(slot).len() as u64;
         let slots = table.slots_mut();
@@ -185,18 +214,21 @@ impl SessionWindows {
     /// Merges sessions that closed in their lanes.
     pub fn merge(&mut self, closed: Vec<Closed>) {
         let gaps = self.gaps;
-        let joined = |slots: &SessionSlots, slot: u32, piece: &Session| linked_in(gaps, slots, slot, piece);
+        let joined = |slots: &SessionSlots, slot: u32, piece: &Session| {
+            linked_in(gaps, slots, slot, (piece.start_ms, piece.last_ms), &piece.links)
+        };
         for Closed { key, session } in closed {
             self.join((&key, key_hash(&key)), session, joined, Session::merge);
         }
     }
 
-    /// Whether a session that is open here will become one with `closed` of another lane.
+    /// Whether a session that is open here will become one with one of another lane.
     #[must_use]
-    pub fn awaits(&self, closed: &Closed) -> bool {
+    pub fn awaits(&self, waiting: &Waiting<'_>) -> bool {
         self.table().is_some_and(|table| {
-            let slot = table.find(key_hash(&closed.key), &closed.key);
-            slot.is_some_and(|slot| linked_in(self.gaps, table.slots(), slot, &closed.session).is_some())
+            let Waiting { key, bounds, links } = waiting;
+            let slot = table.find(key_hash(key), key);
+            slot.is_some_and(|slot| linked_in(self.gaps, table.slots(), slot, *bounds, links).is_some())
         })
     }
 
@@ -214,11 +246,6 @@ impl SessionWindows {
         let key = table.key(slot).to_vec();
         self.key_bytes -= key.len() as u64;
         (slot, Closed { key, session: table.slots_mut().take(id) })
-    }
-
-    /// Drops session `id`.
-    fn remove(&mut self, id: u32) {
-        self.key_bytes -= remove(self.sessions.bucket(BUCKET), id);
     }
 
     /// Copies of all open sessions.

@@ -9,7 +9,11 @@ use crate::error::Result;
 use crate::state::Slots;
 use crate::window::aggregate::Accumulators;
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+/// Cells that rise, and their aggregates, each in slot 0. Added to at one end and taken from at the other.
+pub type Cells = VecDeque<(i64, Accumulators)>;
 
 /// Aggregates by cell; there is at least one.
 #[derive(Debug, Clone)]
@@ -19,23 +23,23 @@ pub struct Pieces {
     /// Its aggregates, in slot 0. Not in the list: nearly every session has one cell.
     values: Accumulators,
     /// Those of later cells.
-    later: Vec<(i64, Accumulators)>,
+    later: Cells,
 }
 
 impl Pieces {
     /// The aggregates of one cell.
     pub fn new(cell: i64, values: Accumulators) -> Self {
-        Self { cell, values, later: Vec::new() }
+        Self { cell, values, later: Cells::new() }
     }
 
     /// The aggregates of a first cell and of later ones.
-    pub fn from_parts(cell: i64, values: Accumulators, later: Vec<(i64, Accumulators)>) -> Self {
+    pub fn from_parts(cell: i64, values: Accumulators, later: Cells) -> Self {
         Self { cell, values, later }
     }
 
     /// The first cell, its aggregates and those of later ones.
-    pub fn parts(&self) -> (i64, &Accumulators, &[(i64, Accumulators)]) {
-        (self.cell, &self.values, &self.later)
+    pub fn into_parts(self) -> (i64, Accumulators, Cells) {
+        (self.cell, self.values, self.later)
     }
 
     /// Number of the first cell.
@@ -55,8 +59,11 @@ impl Pieces {
         total
     }
 
-    /// Takes in the aggregates of another session.
-    pub fn merge(&mut self, other: &Self) {
+    /// Takes in the aggregates of another session: those with fewer cells go into those with more.
+    pub fn merge(&mut self, mut other: Self) {
+        if other.later.len() > self.later.len() {
+            std::mem::swap(self, &mut other);
+        }
         other.iter().for_each(|(cell, values)| self.add(cell, values));
     }
 
@@ -66,7 +73,7 @@ impl Pieces {
         }
         if cell < self.cell {
             let first = std::mem::replace(&mut self.values, values.clone());
-            self.later.insert(0, (std::mem::replace(&mut self.cell, cell), first));
+            self.later.push_front((std::mem::replace(&mut self.cell, cell), first));
             return;
         }
         match self.later.binary_search_by_key(&cell, |(known, _)| *known) {
@@ -77,10 +84,7 @@ impl Pieces {
 
     /// Takes the first cell out, unless it is the only one.
     pub fn take_first(&mut self) -> Option<Self> {
-        if self.later.is_empty() {
-            return None;
-        }
-        let (cell, values) = self.later.remove(0);
+        let (cell, values) = self.later.pop_front()?;
         Some(Self::new(std::mem::replace(&mut self.cell, cell), std::mem::replace(&mut self.values, values)))
     }
 

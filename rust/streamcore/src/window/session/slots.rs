@@ -6,8 +6,10 @@
 //! Invariant: the list of a key is sorted by its sessions' last events: those over come first, and what may join an
 //! event is next to one another.
 
+pub mod grow;
+
 use super::more::More;
-use super::pieces::{Pieces, digest_of_cell};
+use super::pieces::{Cells, Pieces, digest_of_cell};
 use super::value::{Link, Session, digest_of_session};
 use crate::codec::{Reader, Write};
 use crate::error::Result;
@@ -83,13 +85,14 @@ struct List {
 /// Bytes of a key with one plain session, beside the key and its values.
 pub const KEY_BYTES: usize = size_of::<List>() + size_of::<Node>();
 
-/// Bounds of a session as of the last commit, and where the mark of its aggregates ends.
-#[derive(Debug, Clone, Copy)]
+/// A session as of the last commit: its bounds, where the mark of its aggregates ends, and what plain ones do not have.
+#[derive(Debug, Clone)]
 struct Marked {
     id: u32,
     start_ms: i64,
     last_ms: i64,
     mark_end: usize,
+    more: Option<Box<More>>,
 }
 
 /// The sessions of every key.
@@ -106,6 +109,8 @@ pub struct SessionSlots {
     /// Sessions of the last commit that were changed where they are, and the marks of their aggregates.
     marked: Vec<Marked>,
     marks: Vec<u8>,
+    /// Bytes of what plain sessions do not have, in `marked`.
+    marked_bytes: usize,
     /// Sessions of the last commit that were taken out since; undo puts them back.
     taken: Vec<u32>,
     /// Sessions whose rows do not say all, by slot.
@@ -133,6 +138,7 @@ impl SessionSlots {
             epoch: 1,
             marked: Vec::new(),
             marks: Vec::new(),
+            marked_bytes: 0,
             taken: Vec::new(),
             changed: BTreeSet::new(),
             empty,
@@ -230,58 +236,63 @@ impl SessionSlots {
     /// between.
     #[inline]
     pub fn extend(&mut self, id: u32, time_ms: i64) {
-        let node = &mut self.nodes[id as usize];
-        if node.epoch != self.epoch {
-            node.epoch = self.epoch;
-            self.values.mark(id, &mut self.marks);
-            let mark_end = self.marks.len();
-            self.marked.push(Marked { id, start_ms: node.start_ms, last_ms: node.last_ms, mark_end });
-        }
-        node.start_ms = node.start_ms.min(time_ms);
-        node.last_ms = node.last_ms.max(time_ms);
-        let (list, length_ms) = (&mut self.lists[node.slot as usize], node.last_ms - node.start_ms);
-        list.longest_ms = list.longest_ms.max(length_ms);
+        self.mark_session(id);
+        self.reach(id, time_ms);
     }
 
     /// Puts `session` into `slot`, after the table was touched; gives its number.
-    pub fn put(&mut self, slot: u32, session: &Session) -> u32 {
-        let (cell, values, later) = session.pieces.parts();
-        let more = More::of(session, later);
+    pub fn put(&mut self, slot: u32, session: Session) -> u32 {
+        let Session { start_ms, last_ms, links, pieces, changed, written } = session;
+        let (cell, values, later) = pieces.into_parts();
+        let lane = links.first().map_or(0, |link| link.lane);
+        let more = More { links, later, changed, written }.boxed((start_ms, last_ms));
         let id = self.add(Node {
-            start_ms: session.start_ms,
-            last_ms: session.last_ms,
+            start_ms,
+            last_ms,
             due_ms: i64::MIN,
             cell,
-            lane: session.links.first().map_or(0, |link| link.lane),
+            lane,
             slot,
             epoch: self.epoch,
             nth: 0,
             born: self.epoch,
             more,
         });
-        self.values.merge(id, values, 0);
+        self.values.merge(id, &values, 0);
         id
     }
 
     /// Copy of session `id`.
     pub fn copy(&self, id: u32) -> Session {
+        self.session(id, self.node(id).more.clone())
+    }
+
+    /// Session `id`, of whose parts `more` are those that plain ones do not have.
+    fn session(&self, id: u32, more: Option<Box<More>>) -> Session {
         let (node, mut values) = (self.node(id), self.empty.clone());
         values.merge(0, &self.values, id);
-        let more = node.more.as_deref();
-        Session {
-            start_ms: node.start_ms,
-            last_ms: node.last_ms,
-            links: self.links(id).collect(),
-            pieces: Pieces::from_parts(node.cell, values, more.map_or_else(Vec::new, |more| more.later.clone())),
-            changed: more.is_some_and(|more| more.changed),
-            written: more.and_then(|more| more.written.clone()),
-        }
+        let (start_ms, last_ms) = (node.start_ms, node.last_ms);
+        let plain = || {
+            let links = vec![Link { lane: node.lane, first_ms: start_ms, last_ms, clock_ms: i64::MIN }];
+            More { links, later: Cells::new(), changed: false, written: None }
+        };
+        let More { links, later, changed, written } = more.map_or_else(plain, |more| *more);
+        let pieces = Pieces::from_parts(node.cell, values, later);
+        Session { start_ms, last_ms, links, pieces, changed, written }
     }
 
     /// Takes session `id` out, after the table was touched.
     pub fn take(&mut self, id: u32) -> Session {
-        let session = self.copy(id);
-        self.remove(id);
+        if self.node(id).born != self.epoch {
+            let session = self.copy(id);
+            self.remove(id);
+            return session;
+        }
+        // Undo drops it: nothing of it needs to stay, and what it has may be much.
+        self.unlink(id);
+        let more = self.nodes[id as usize].more.take();
+        let session = self.session(id, more);
+        self.release(id);
         session
     }
 
@@ -356,7 +367,7 @@ impl SessionSlots {
     fn count_more(&mut self, id: u32, added: bool) {
         let node = &self.nodes[id as usize];
         let Some(more) = &node.more else { return };
-        let (bytes, entry) = (more.byte_len(self.empty.heap_len() + size_of::<(i64, Accumulators)>()), (node.slot, id));
+        let (bytes, entry) = (self.bytes_of(more), (node.slot, id));
         if added {
             self.more_bytes += bytes;
             if more.changed {
@@ -427,6 +438,7 @@ impl Slots for SessionSlots {
         }
         clear_for_next(&mut self.marked);
         clear_for_next(&mut self.marks);
+        self.marked_bytes = 0;
         self.epoch = self.epoch.wrapping_add(1);
     }
     fn rollback(&mut self) {
@@ -438,19 +450,20 @@ impl Slots for SessionSlots {
             (std::mem::take(&mut self.marked), std::mem::take(&mut self.marks), std::mem::take(&mut self.taken));
         let gone: BTreeSet<u32> = taken.iter().copied().collect();
         let mut start = 0;
-        for Marked { id, start_ms, last_ms, mark_end } in marked {
+        for Marked { id, start_ms, last_ms, mark_end, more } in marked {
             if !gone.contains(&id) {
                 self.unlink(id);
             }
             self.values.restore(id, &mut Reader::new(&marks[start..mark_end]));
             start = mark_end;
             let node = &mut self.nodes[id as usize];
-            (node.start_ms, node.last_ms) = (start_ms, last_ms);
+            (node.start_ms, node.last_ms, node.more) = (start_ms, last_ms, more);
             if !gone.contains(&id) {
                 self.link(id);
             }
         }
         taken.into_iter().for_each(|id| self.link(id));
+        self.marked_bytes = 0;
         self.epoch = self.epoch.wrapping_add(1);
     }
     fn digest(&self, slot: u32) -> u64 {
@@ -463,7 +476,7 @@ impl Slots for SessionSlots {
     fn decode(&mut self, slot: u32, saved: &mut Reader<'_>) -> Result<()> {
         for _ in 0..saved.count(17)? {
             let session = Session::decode(&self.empty, saved)?;
-            self.put(slot, &session);
+            self.put(slot, session);
         }
         Ok(())
     }
@@ -472,7 +485,7 @@ impl Slots for SessionSlots {
         self.lists.len() * size_of::<List>() + nodes + self.values.byte_len() + self.changed.len() * 8 + self.more_bytes
     }
     fn undo_len(&self) -> usize {
-        self.marks.len() + self.marked.len() * size_of::<Marked>() + self.taken.len() * 4
+        self.marks.len() + self.marked.len() * size_of::<Marked>() + self.marked_bytes + self.taken.len() * 4
     }
     fn is_vacant(&self, slot: u32) -> bool {
         self.list(slot).is_empty()

@@ -26,10 +26,41 @@ pub struct Link {
 
 impl Link {
     /// Whether every session that `other` joins is joined by this link too.
-    fn covers(&self, other: &Self) -> bool {
+    pub fn covers(&self, other: &Self) -> bool {
         let (first, last) = (other.first_ms, other.last_ms);
         self.lane == other.lane && self.first_ms <= first && last <= self.last_ms && self.clock_ms <= other.clock_ms
     }
+}
+
+/// Adds `link` to those of a session of its lane, which are by clock and lie `within` a stretch of time.
+fn add_link(
+    links: &mut Vec<Link>,
+    mut link: Link,
+    within: (i64, i64),
+    touch: impl Fn((i64, i64), (i64, i64)) -> bool,
+) {
+    // The clock of a lane never falls, so links come in this order: what has this one's clock is at the end.
+    let from = links.partition_point(|known| known.clock_ms < link.clock_ms);
+    let mut to = from + links[from..].partition_point(|known| known.clock_ms == link.clock_ms);
+    let stretch = |link: &Link| (link.first_ms, link.last_ms);
+    while let Some(place) = links[from..to].iter().position(|known| touch(stretch(known), stretch(&link))) {
+        let known = links.remove(from + place);
+        to -= 1;
+        link.first_ms = link.first_ms.min(known.first_ms);
+        link.last_ms = link.last_ms.max(known.last_ms);
+    }
+    let may_be_covered = within.0 <= link.first_ms && link.last_ms <= within.1;
+    if may_be_covered && links[..to].iter().any(|known| known.covers(&link)) {
+        return;
+    }
+    if link.first_ms < link.last_ms || may_be_covered {
+        let mut place = 0;
+        links.retain(|known| {
+            place += 1;
+            place <= from || !link.covers(known)
+        });
+    }
+    links.insert(from, link);
 }
 
 /// One session of a key.
@@ -39,8 +70,8 @@ pub struct Session {
     pub start_ms: i64,
     /// Event time of the last event, ms.
     pub last_ms: i64,
-    /// How other lanes' sessions can join. Most sessions of a lane have one link; merged sessions
-    /// have those of their parts.
+    /// How other lanes' sessions can join. Most sessions of a lane have one link, others have them by clock; merged
+    /// sessions have those of their parts.
     pub links: Vec<Link>,
     /// Its aggregates.
     pub pieces: Pieces,
@@ -52,36 +83,33 @@ pub struct Session {
 
 impl Session {
     /// Takes in a session of the same lane: links whose events touch become one, as `touch` tells.
-    pub fn absorb(&mut self, other: &Self, touch: impl Fn((i64, i64), (i64, i64)) -> bool) {
-        let mut links = std::mem::take(&mut self.links);
+    pub fn absorb(&mut self, other: Self, touch: impl Fn((i64, i64), (i64, i64)) -> bool) {
+        let (mut links, mut others) = (std::mem::take(&mut self.links), Vec::new());
+        let (mut within, mut bounds) = ((self.start_ms, self.last_ms), (other.start_ms, other.last_ms));
         self.merge(other);
-        for mut link in std::mem::take(&mut self.links) {
-            let stretch = |link: &Link| (link.first_ms, link.last_ms);
-            let joins =
-                |known: &Link, link: &Link| known.clock_ms == link.clock_ms && touch(stretch(known), stretch(link));
-            while let Some(place) = links.iter().position(|known| joins(known, &link)) {
-                let known = links.swap_remove(place);
-                link.first_ms = link.first_ms.min(known.first_ms);
-                link.last_ms = link.last_ms.max(known.last_ms);
-            }
-            if !links.iter().any(|known| known.covers(&link)) {
-                links.retain(|known| !link.covers(known));
-                links.push(link);
-            }
+        std::mem::swap(&mut self.links, &mut others);
+        // A session that many late events have made may have a link for each: the fewer go into the many.
+        if others.len() > links.len() {
+            std::mem::swap(&mut links, &mut others);
+            std::mem::swap(&mut within, &mut bounds);
+        }
+        for link in others {
+            add_link(&mut links, link, within, &touch);
+            within = (within.0.min(link.first_ms), within.1.max(link.last_ms));
         }
         self.links = links;
     }
 
     /// Takes in a session of other lanes: links stay apart.
-    pub fn merge(&mut self, other: &Self) {
+    pub fn merge(&mut self, other: Self) {
         self.start_ms = self.start_ms.min(other.start_ms);
         self.last_ms = self.last_ms.max(other.last_ms);
-        self.links.extend(&other.links);
-        self.pieces.merge(&other.pieces);
+        self.links.extend(other.links);
+        self.pieces.merge(other.pieces);
         self.changed |= other.changed;
-        match (&mut self.written, &other.written) {
-            (Some(written), Some(others)) => written.merge(others),
-            (None, Some(others)) => self.written = Some(others.clone()),
+        match (&mut self.written, other.written) {
+            (Some(written), Some(others)) => written.merge(&others),
+            (None, Some(others)) => self.written = Some(others),
             (_, None) => {}
         }
     }
@@ -110,6 +138,8 @@ impl Session {
             let (lane, first_ms, last_ms) = (saved.i64()? as i32, saved.i64()?, saved.i64()?);
             links.push(Link { lane, first_ms, last_ms, clock_ms: saved.i64()? });
         }
+        // Those saved by earlier versions are in no order.
+        links.sort_by_key(|link| link.clock_ms);
         let (pieces, flags) = (Pieces::decode(empty, saved)?, saved.u8()?);
         let written = if flags & 2 == 0 { None } else { Some(Box::new(Written::decode(saved)?)) };
         Ok(Self { start_ms, last_ms, links, pieces, changed: flags & 1 == 1, written })
