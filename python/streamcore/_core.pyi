@@ -13,6 +13,7 @@ __all__ = [
     "Raw",
     "Sealed",
     "__version__",
+    "absent_fields",
     "decode_checkpoint",
     "describe",
     "encode_checkpoint",
@@ -50,6 +51,9 @@ def describe(spec: bytes) -> dict[str, Any]:
 
 def infer_types(raw: Raw, paths: Sequence[str]) -> dict[str, str]:
     """Guesses the type of each field path from a sample of records (`string` where none has a value)."""
+
+def absent_fields(raw: Raw, paths: Sequence[str]) -> dict[str, list[str]]:
+    """Those of `paths` that none of the first 1,000 records has, each with the names that stand where it would."""
 
 def encode_checkpoint(header: bytes, lanes: Sequence[tuple[int, bytes]]) -> bytes:
     """One checkpoint file: magic, version, `header` (JSON of the caller's), lane states, checksums."""

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -41,12 +42,12 @@ from streamcore.config import (
 from streamcore.config.environment import fill_from_environment
 from streamcore.errors import ConfigError, StateError
 from streamcore.functions import functions_of
-from streamcore.inference import describe_types, infer_types
+from streamcore.inference import describe_types, infer_types, warn_of_absent
 from streamcore.options import RunOptions
 from streamcore.outputs import DeadLetters, Outputs
 from streamcore.report import Report
 from streamcore.runner import Pace, Runner
-from streamcore.sinks.base import Sink
+from streamcore.sinks.base import Gatherer, Sink
 from streamcore.sources.base import Source, Start
 
 
@@ -131,12 +132,15 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
             if config.name
             else "without a name nothing is kept: started again, it begins anew"
         ]
+        if saved is None:
+            notes += _notes_on_earlier_files(config, sinks)
         for name, of_input in _by_name(source).items():
             paths = [found["path"] for found in plan.description["undeclared"] if found["input"] == name]
             if paths:
-                types = infer_types(of_input, paths, stopping)
-                notes.append(describe_types(types, f"sources.{name}.schema" if name else "source.schema"))
-                config = with_types(config, name, types)
+                table = f"sources.{name}.schema" if name else "source.schema"
+                types = infer_types(of_input, paths, stopping, table=table)
+                notes.append(describe_types(types, table))
+                config = with_types(config, name, types or dict.fromkeys(paths, "string"))
         engine, origin = _engine(config, source, lanes, saved, clock)
         outputs = Outputs(sinks, dead_letters, generation=origin.generation)
         stack.callback(outputs.close)
@@ -152,6 +156,7 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
             observe_rejected=_breaker(config),
             report=Report(name=config.name, delivery=plan.delivery, inputs={name: {} for name in _names(config)}),
             stopping=stopping,
+            look_at=partial(warn_of_absent, paths=assumed) if (assumed := _assumed(plan)) else None,
         )
         return Assembled(runner, notes, stack.pop_all())
 
@@ -297,6 +302,35 @@ def _open_checkpoint(plan: Plan, stack: ExitStack) -> tuple[Checkpoint | None, S
             "or give the run another name to read the data again"
         )
     return checkpoint, saved
+
+
+def _assumed(plan: Plan) -> list[str]:
+    """Fields of the only input whose types are neither declared nor inferred: they follow from what is done with them."""
+    if plan.config.sources or plan.config.source is None:
+        return []
+    known = {*plan.config.source.types, *(found["path"] for found in plan.description["undeclared"])}
+    return [path for path, _ in plan.description["fields"] if path not in known]
+
+
+def _notes_on_earlier_files(config: PipelineConfig, sinks: Sequence[Sink]) -> list[str]:
+    """What a run that begins anew finds in the folders it writes to.
+
+    Raises `StateError` for files of a pipeline with a name: rows of a run whose state is gone would lie beside the same
+    rows of this one, and a reader could not tell them apart.
+    """
+    notes = []
+    for sink in sinks:
+        if not isinstance(sink, Gatherer) or not (files := sink.earlier_files()):
+            continue
+        found = f"{sink.folder} holds {len(files):,} {'file' if len(files) == 1 else 'files'}"
+        if config.name is not None:
+            raise StateError(
+                f"{found} of an earlier run of {config.name} (the first is {files[0]}), and there is no state in "
+                f"{state_folder_of(config)} to go on from: its rows and those of this run would lie side by side; move "
+                "or empty the folder, bring the state back, or give the sink another path"
+            )
+        notes.append(f"{found} already; the rows of this run go beside theirs")
+    return notes
 
 
 def _start(plan: Plan, saved: Saved | None) -> Start:

@@ -19,6 +19,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+SHOWN_MAX = 160
+"""Characters of an expression that a message shows, and of them before the mistake."""
+SHOWN_BEFORE = 60
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -41,13 +45,22 @@ class Problem:
         where = f"{self.line}:{self.column}: {self.path}" if self.line is not None else self.path
         lines = [f"{where}: {self.message}"]
         if self.text is not None and self.start is not None:
-            raw = self.text.encode()
-            indent = len(raw[: self.start].decode(errors="replace"))
-            width = len(raw[self.start : self.end].decode(errors="replace")) or 1
-            lines += [f"    {self.text}", f"    {' ' * indent}{'^' * width}"]
+            lines += [f"    {line}" for line in _shown(self.text, self.start, self.end)]
         if self.hint:
             lines.append(f"    hint: {self.hint}")
         return "\n".join(lines)
+
+
+def _shown(text: str, start: int, end: int | None) -> tuple[str, str]:
+    """A line of `text` and one of carets below the part in question, both cut to what is around it."""
+    raw = text.encode()
+    at = len(raw[:start].decode(errors="replace"))
+    width = len(raw[start:end].decode(errors="replace")) or 1
+    first = max(0, at - SHOWN_BEFORE) if len(text) > SHOWN_MAX else 0
+    shown = text[first : first + SHOWN_MAX]
+    before, behind = "... " if first else "", " ..." if first + SHOWN_MAX < len(text) else ""
+    indent = len(before) + at - first
+    return f"{before}{shown}{behind}", " " * indent + "^" * min(width, SHOWN_MAX - (at - first))
 
 
 class Error(Exception):

@@ -19,7 +19,7 @@ from streamcore.config.joining import with_input
 from streamcore.config.plan import explain
 from streamcore.config.steps import tag_of
 from streamcore.config.validation import validated
-from streamcore.errors import ConfigError
+from streamcore.errors import ConfigError, Problem
 from streamcore.sinks.base import Sink
 from streamcore.user_aggregates import Aggregate, AggregateCall
 from streamcore.windows import Window
@@ -219,6 +219,10 @@ class Pipeline:
         """
         if not isinstance(kind, Window):
             raise ConfigError('the first argument of window is a kind of window, such as sc.tumbling("1m")')
+        given: object = by  # whatever a caller without a type checker gives
+        if not isinstance(given, (str, Sequence, Mapping)):
+            hint = 'as by="page", by=["page", "country"] or by={"page": "payload.page"}'
+            raise ConfigError("a window", [Problem("by", f"is a field or several, not {type(by).__name__}", hint=hint)])
         keys: dict[str, Any] = {"emit": emit, "allowed_lateness": allowed_lateness, "null_keys": null_keys}
         keys |= _given({"emit_every": emit_every, "emit_when": emit_when})
         if by:
@@ -410,6 +414,14 @@ class Windowed:
         given = more if aggregates is None else dict(aggregates)
         parameters = {} if aggregates is None else more
         columns = {name: call.text if isinstance(call, AggregateCall) else call for name, call in given.items()}
+        hint = 'as sc.count(), sc.sum("amount") or "count() where amount > 1000"'
+        wrong = [
+            Problem(f"agg.{name}", f"is the call of an aggregate, not {type(call).__name__}", hint=hint)
+            for name, call in columns.items()
+            if not isinstance(call, str)
+        ]
+        if wrong:
+            raise ConfigError("the columns of a window", wrong)
         keys = {**self.keys, "aggregate": columns}
         if functions := _functions(given.values()):
             keys["functions"] = functions

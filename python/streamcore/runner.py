@@ -87,8 +87,9 @@ class Runner:
         observe_rejected: Callable[[int, int], None],
         report: Report,
         stopping: threading.Event,
+        look_at: Callable[[_core.Raw], None] | None = None,
     ) -> None:
-        """`observe_rejected(read, rejected)` is told the counts of every push and may raise `ErrorRateError`.
+        """`look_at` is shown the first records. `observe_rejected(read, rejected)` is told the counts of every push and may raise `ErrorRateError`.
 
         Setting `stopping`, from any thread, asks the loop to finish the epoch and return; windows stay open.
         """
@@ -101,6 +102,7 @@ class Runner:
         self._observe_rejected = observe_rejected
         self._first_report = report
         self._stopping = stopping
+        self._look_at = look_at
         self._commit_requests: deque[threading.Event] = deque()
         self._questions: deque[_Question] = deque()
         self._observers: list[Observer] = []
@@ -237,6 +239,9 @@ class Runner:
             self._settle()
             self._hold_back()
             return
+        if self._look_at is not None:
+            self._look_at(polled.raw)
+            self._look_at = None
         records = len(polled.raw)
         self._epoch_records += records
         self._epoch_polls += 1

@@ -48,8 +48,16 @@ def test_a_position_resumes_after_the_last_line_read(tmp_path: Path) -> None:
 
 def test_blank_lines_and_carriage_returns_are_no_records(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    path.write_bytes(b"{}\r\n\r\n\n{}\n\n")
+    path.write_bytes(b"{}\r\n\r\n\n  \n{}\n \t\r\n\n   ")
     assert read_all(_core.FileReader(str(path), 0, "events"), 1) == (2, 4)
+
+
+@pytest.mark.parametrize("piece", [1, 1_000])
+def test_a_byte_order_mark_is_no_part_of_the_first_record(tmp_path: Path, piece: int) -> None:
+    path = tmp_path / "events.jsonl"
+    mark = "\ufeff".encode()
+    path.write_bytes(mark + b'{"a": 1}\n' + mark + b'{"a": 2}\n{"a": 3}')
+    assert read_all(_core.FileReader(str(path), 0, "events"), piece) == (3, 8 + 11 + 8), "only at the start of a file"
 
 
 @pytest.mark.parametrize(

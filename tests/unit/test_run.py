@@ -347,6 +347,29 @@ def test_a_changed_pipeline_does_not_take_the_old_state(topic: str, tmp_path: Pa
     assert "its source, schema or steps have changed" in str(told.value)
 
 
+def test_rows_of_a_run_whose_state_is_gone_are_not_mixed_with_new_ones(topic: str, tmp_path: Path) -> None:
+    state, out = tmp_path / "state", tmp_path / "out"
+    pipeline = views_of(topic).sink_parquet(out).configure(name="job", state_dir=str(state))
+    append(topic, 1)
+    pipeline.run(stop="end")
+    files = sorted(path.name for path in out.iterdir())
+    assert len(files) == 1
+    pipeline.run(stop="end")  # goes on where it was
+    (state / "job").rename(tmp_path / "away")
+    with pytest.raises(
+        StateError, match=r"out holds 1 file of an earlier run of job .*; move or empty the folder"
+    ) as told:
+        pipeline.run(stop="end")
+    assert files[0] in str(told.value)
+    assert sorted(path.name for path in out.iterdir()) == files
+    pipeline.configure(name="other").run(stop="end")  # its files have other names
+    with views_of(topic).sink_parquet(out).start(stop="end") as run:
+        assert [note for note in run.notes if "the rows of this run go beside theirs" in note]
+    out.rename(tmp_path / "old")
+    pipeline.run(stop="end")
+    assert len(list(out.iterdir())) == 1
+
+
 def test_options_are_checked_before_any_state_is_touched(topic: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"for: .*3x"):
         views_of(topic).configure(name="job", state_dir=str(tmp_path)).start(for_="3x")

@@ -25,9 +25,7 @@ def rows_and_seconds(pipeline: sc.Pipeline) -> tuple[int, int, float]:
 def source(path: Path, times: list[tuple[str, int]], out_of_orderness: str) -> sc.Pipeline:
     path.write_text("".join(f'{{"page":"{page}","s":{START_S + second}}}\n' for page, second in times))
     schema = {"page": "string"}
-    return sc.files(
-        path, event_time="s", event_time_unit="s", out_of_orderness=out_of_orderness, schema=schema
-    )
+    return sc.files(path, event_time="s", event_time_unit="s", out_of_orderness=out_of_orderness, schema=schema)
 
 
 def test_a_session_that_is_cut_often_costs_what_one_does_that_is_not(tmp_path: Path) -> None:

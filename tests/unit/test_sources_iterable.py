@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import pytest
 
 from streamcore.errors import SourceError
@@ -98,7 +101,18 @@ def test_it_cannot_start_in_the_middle() -> None:
     ("item", "message"),
     [
         ('{"u":"\ud800"}', r"text cannot be written as UTF-8: surrogates not allowed \(character 6\)"),
-        ({"u": "\ud800"}, "cannot be written as JSON"),
+        ({"u": "\ud800"}, r"field u cannot be written as JSON: .*; give text that UTF-8 can hold"),
+        ({"u": math.nan}, r"field u is nan, which JSON has no way to write; give None"),
+        ({"u": {"v": [1.0, None, -math.inf]}}, r"field u\.v\[2\] is -inf"),
+        (
+            {"n": None, "u": 2**70},
+            r"field u cannot be written as JSON: 1180591620717411303424 does not fit 64 bits; give",
+        ),
+        ({"u": 1 << 100_000}, r"field u cannot be written as JSON: it does not fit 64 bits"),
+        ({"u": [Decimal("1.5")]}, r"field u\[0\] cannot be written as JSON: .*Decimal; give it as text"),
+        ({"u": b"x"}, r"field u cannot be written as JSON: .*bytes; decode it"),
+        ({"u": np.float64(1)}, r"field u cannot be written as JSON: .*; give what value\.item\(\) returns"),
+        ({"u": {5: 1}}, r"field u cannot be written as JSON: Dict key must be str"),
         (Record(b"1", key="\ud800"), "text cannot be written as UTF-8"),
         (Record(b"1", headers=[("\ud800", b"")]), "text cannot be written as UTF-8"),
         (Record(b"1", partition=2**31), "partition is 2147483648, and has to be a whole number from 0 to 2147483647"),
@@ -128,6 +142,7 @@ def test_the_largest_numbers_are_taken() -> None:
         (b"x", b"x"),
         ("é", "é".encode()),
         (None, None),
+        ({"a": math.pi, "b": [None]}, b'{"a":3.141592653589793,"b":[null]}'),
         ({"a": {"b": [1, None]}}, b'{"a":{"b":[1,null]}}'),
         (memoryview(b"xy"), b"xy"),
     ],

@@ -146,6 +146,29 @@ def test_a_failing_finish_costs_the_value_and_is_told() -> None:
         assert means(counted, "page", "top", "n") == [("a", 8, 3), ("b", None, 1), ("a", 7, 1)]
 
 
+def test_states_have_the_names_that_are_declared() -> None:
+    class Renamed(RoundedSum):
+        def init(self, rows: sc.Batch) -> pl.DataFrame:
+            return pl.DataFrame(rows).rename({"x": "y"})
+
+    renamed = sc.aggregate(Renamed, arguments={"x": "int64"}, state={"x": "int64"}, returns="int64")
+    counted = visits((1, "a", 8)).window(MINUTE, by="page").agg(top=renamed("ms"))
+    with counted.start() as run:
+        [row] = [row for batch in run.stream(("rejected",)) for row in batch.to_rows()]
+    assert row["detail"] == "renamed.init: it gave no column x, which the aggregate declares; it gave y"
+
+
+def test_a_finish_of_two_columns_is_told_so() -> None:
+    class Paired(RoundedSum):
+        def finish(self, states: sc.Batch) -> pl.DataFrame:
+            return pl.DataFrame(states).select("x", y="x")
+
+    paired = sc.aggregate(Paired, arguments={"x": "int64"}, state={"x": "int64"}, returns="int64")
+    counted = visits((1, "a", 8)).window(MINUTE, by="page").agg(top=paired("ms"))
+    with pytest.warns(sc.LostValuesWarning, match=r"paired.finish: it gave 2 columns \(x, y\), and a value is one"):
+        assert means(counted, "top") == [(None,)]
+
+
 @pytest.mark.parametrize("method", ["init", "finish"])
 def test_text_that_is_none_costs_rows_or_values(method: str) -> None:
     def texts(frame: pl.DataFrame, failing: str) -> pa.Table:

@@ -165,3 +165,51 @@ def test_a_row_of_a_session_that_grows_is_taken_back() -> None:
 def test_what_needs_a_group_in_one_lane(kind: Window, keys: dict[str, Any], message: str) -> None:
     with pytest.raises(sc.ConfigError, match=message):
         sc.files("x").window(kind, by="page", **keys).agg(n="count()").collect()
+
+
+@pytest.mark.parametrize(
+    ("kind", "starts"),
+    [
+        (sc.tumbling("7d"), [(1, 4)]),
+        (sc.hopping("7d", slide="1d"), [(1, 1), (1, 2), (1, 3), (1, 4)]),
+        (sc.cumulate("7d", step="1d"), [(1, 4)] * 7),
+        (sc.tumbling("1mo", timezone="Asia/Tokyo"), []),
+        (sc.tumbling("1mo", timezone="UTC"), [(1, 1)]),
+    ],
+)
+def test_no_window_starts_before_the_year_1(kind: Window, starts: list[tuple[int, int]]) -> None:
+    records = [{"at": "0001-01-01T00:00:00Z"}, {"at": "0001-01-04T00:00:00Z"}]
+    counted = sc.records(records, event_time="at").window(kind).agg(n="count()")
+    with counted.start() as run:
+        rows = [row for batch in run.stream() for row in batch.to_rows()]
+    found = sorted((row["window_start"].month, row["window_start"].day) for row in rows)
+    assert list(dict.fromkeys(found)) == list(dict.fromkeys(starts))
+    ledger = run.report.ledger
+    assert ledger.read == ledger.applied + ledger.filtered
+    assert ledger.no_window == ledger.filtered
+
+
+def test_what_no_window_can_take_is_named() -> None:
+    events = sc.files("x", event_time="at")
+    with pytest.raises(sc.ConfigError, match=r"by: is a field or several, not int\n    hint: as by=\"page\""):
+        events.window(sc.tumbling("1m"), by=5)  # type: ignore[arg-type]
+    with pytest.raises(
+        sc.ConfigError, match=r"agg\.n: is the call of an aggregate, not int\n    hint: as sc\.count\(\)"
+    ):
+        events.window(sc.tumbling("1m")).agg(n=5)
+    with pytest.raises(sc.ConfigError, match="a column has no name"):
+        events.window(sc.tumbling("1m")).agg({"": "count()"}).explain()
+    with pytest.raises(sc.ConfigError, match="100000000mo is longer than a hundred years; the most is 1200mo"):
+        sc.tumbling("100000000mo", timezone="UTC")
+
+
+def test_a_long_expression_is_shown_around_its_mistake() -> None:
+    condition = "n > 0 and " * 2_000 + "lenth(page) > 0" + " and n > 0" * 2_000
+    with pytest.raises(sc.ConfigError) as told:
+        sc.files("x", event_time="at", schema={"n": "int64", "page": "string"}).filter(condition).explain()
+    shown, carets = str(told.value).splitlines()[2:4]
+    assert len(shown) < 200
+    assert shown.strip().startswith("...")
+    assert shown.endswith("...")
+    at = carets.index("^")
+    assert shown[at : carets.rindex("^") + 1] == "lenth"

@@ -62,11 +62,11 @@ def parse_window_size(value: object) -> int | Months:
     """
     if isinstance(value, Months):
         return value
-    months = re.fullmatch(r"(\d{1,4})mo", value.strip()) if isinstance(value, str) else None
+    months = re.fullmatch(r"0*(\d+)mo", value.strip()) if isinstance(value, str) else None
     if months is None:
         return parse_duration(value)
-    if int(months[1]) > MONTHS_MAX:
-        raise ValueError(f"{value} is longer than a hundred years")
+    if len(months[1]) > len(str(MONTHS_MAX)) or int(months[1]) > MONTHS_MAX:
+        raise ValueError(f"{str(value)[:24]} is longer than a hundred years; the most is {MONTHS_MAX}mo")
     return Months(int(months[1]))
 
 

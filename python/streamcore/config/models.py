@@ -46,7 +46,11 @@ class LimitsConfig(Model):
         le=1 << 30,
     )
     max_key_bytes: int = setting(
-        4096, "Longest group key; a record with a longer one is a dead letter.", unit="bytes", ge=1, le=1 << 16
+        4096,
+        "Longest group key, 65,536 at most; a record with a longer one is a dead letter.",
+        unit="bytes",
+        ge=1,
+        le=1 << 16,
     )
     max_depth: int = setting(
         64, "Deepest nesting of a record; a deeper one is a dead letter.", unit="levels", ge=1, le=128
@@ -67,7 +71,8 @@ class LimitsConfig(Model):
     on_full: OnFull = setting(
         "stop",
         "At either bound: `stop` ends the run (exit code 6) with all polls before committed; `shed` makes records that "
-        "would add a key, or a row to a join, dead letters `STATE_FULL`, and those of keys already there count.",
+        "would add a key, or a row to a join, dead letters `STATE_FULL` (of rows behind a window they count under "
+        "`report.stages`), and those of keys already there count.",
     )
     threads: int = setting(0, "Threads the engine uses; 0: as many as the machine has.", unit="threads", ge=0, le=1024)
 

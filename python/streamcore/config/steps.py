@@ -253,7 +253,9 @@ class JoinStep(StepBase):
         '"10m"]`; one duration: as far both ways.',
     )
     size: PositiveDuration | None = setting(None, "Both rows lie in one tumbling window of this length.")
-    offset: SignedDuration = setting(0, "With `size`: shift of the windows from 1970-01-01T00:00:00Z.")
+    offset: SignedDuration = setting(
+        0, "With `size`: shift of the windows from 1970-01-01T00:00:00Z, by what it leaves over `size`."
+    )
     as_of: bool = setting(False, "The latest right row up to the left row's time.")
     tolerance: Duration | None = setting(None, "With `as_of`: how far back it may lie; unset: any distance.")
     versioned: bool = setting(
@@ -334,7 +336,9 @@ class HoppingStep(WindowStep):
     window: Literal["hopping"] = setting("hopping", "Kind of window.")
     size: PositiveDuration = setting(..., "Length.")
     slide: PositiveDuration = setting(..., "Distance between two starts.")
-    offset: SignedDuration = setting(0, "Shift of the alignment from 1970-01-01T00:00:00Z.")
+    offset: SignedDuration = setting(
+        0, "Shift of the alignment from 1970-01-01T00:00:00Z, by what it leaves over the distance of starts."
+    )
     min_start: Instant | None = setting(None, "No window starts earlier than this time.")
 
 
@@ -351,7 +355,9 @@ class CumulateStep(WindowStep):
     window: Literal["cumulate"] = setting("cumulate", "Kind of window.")
     size: PositiveDuration = setting(..., "Length of the longest.")
     step: PositiveDuration = setting(..., "Distance between two ends; `size` is a multiple of it.")
-    offset: SignedDuration = setting(0, "Shift of the alignment from 1970-01-01T00:00:00Z.")
+    offset: SignedDuration = setting(
+        0, "Shift of the alignment from 1970-01-01T00:00:00Z, by what it leaves over the distance of starts."
+    )
     min_start: Instant | None = setting(None, "No window starts earlier than this time.")
 
 

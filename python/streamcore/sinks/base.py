@@ -66,3 +66,14 @@ class Publisher(Protocol):
 
     def recover(self, listed: Collection[str]) -> None:
         """After a restart: publishes the files the checkpoint lists, deletes unpublished ones it does not."""
+
+
+@runtime_checkable
+class Gatherer(Protocol):
+    """A sink whose files stay beside those of earlier runs (Parquet)."""
+
+    folder: str
+    """Where they are."""
+
+    def earlier_files(self) -> list[str]:
+        """Files that earlier runs of the pipeline published there; of one without a name, those of any run."""

@@ -53,7 +53,23 @@ class ParquetSink:
         try:
             self._path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise SinkError(f"{self._path}: cannot be made: {error.strerror}", retriable=False) from error
+            raise SinkError(
+                f"{self._path}: cannot be made: {error.strerror}; give the sink the path of a folder, there or not, that "
+                "this user may write to",
+                retriable=False,
+            ) from error
+
+    def earlier_files(self) -> list[str]:
+        """The files of earlier runs, by name. A sink without a name cannot tell its own from others: all count.
+
+        Raises `SinkError` when the folder cannot be looked into.
+        """
+        try:
+            names = sorted(path.name for path in self._path.iterdir()) if self._path.is_dir() else []
+        except OSError as error:
+            raise SinkError(f"{self._path}: cannot be looked into: {error.strerror}", retriable=False) from error
+        shown = [name for name in names if name.endswith(".parquet") and not name.startswith(UNFINISHED_PREFIX)]
+        return [name for name in shown if self._is_own(name)] if self._named else shown
 
     def recover(self, listed: Collection[str]) -> None:
         """Publishes what the checkpoint lists and a crash left unfinished; deletes its own files that it does not list.
@@ -142,13 +158,10 @@ class ParquetSink:
             raise SinkError(message, retriable=False) from error
         self._unpublished = []
 
-    def _is_own(self, unfinished: str) -> bool:
-        """Whether this sink wrote the file. The whole name counts: `a` must not take those of `a-result-g1`."""
+    def _is_own(self, file: str) -> bool:
+        """Whether this sink wrote the file, finished or not. The whole name counts: `a` must not take those of `a-result-g1`."""
         pattern = rf"{re.escape(self._stem)}-g\d{{10,}}-e\d{{15,}}-s\d{{10,}}\.parquet"
-        return (
-            re.fullmatch(pattern, unfinished.removeprefix(UNFINISHED_PREFIX).removesuffix(UNFINISHED_SUFFIX))
-            is not None
-        )
+        return re.fullmatch(pattern, file.removeprefix(UNFINISHED_PREFIX).removesuffix(UNFINISHED_SUFFIX)) is not None
 
     def _forget_buffer(self) -> None:
         self._buffered = []

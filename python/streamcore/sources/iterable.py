@@ -7,10 +7,12 @@ Invariant: records since the last commit are kept, so a rolled back epoch can be
 from __future__ import annotations
 
 import itertools
+import math
 import operator
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, SupportsIndex
 
 from streamcore import _core
@@ -165,13 +167,72 @@ def encode_value(value: Any) -> bytes | None:
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
     if isinstance(value, Mapping):
-        import orjson
-
-        try:
-            return orjson.dumps(dict(value))
-        except TypeError as error:
-            raise SourceError(f"a record cannot be written as JSON: {error}") from error
+        return _json(value)
     raise SourceError(f"a record is bytes, text, a mapping or sc.Record, not {type(value).__name__}")
+
+
+def _json(record: Mapping[str, Any]) -> bytes:
+    import orjson
+
+    try:
+        written = orjson.dumps(dict(record))
+    except TypeError as error:
+        path, value = _misfit(record) or ("", record)
+        where = f"field {path}" if path else "the record"
+        advice = f"; {hint}" if (hint := _advice(value)) else ""
+        raise SourceError(f"{where} cannot be written as JSON: {_reason(value, error)}{advice}") from error
+    # What is no number would silently be none; few records hold a null, so others pay nothing for it.
+    if b"null" in written and (misfit := _misfit(record)) is not None:
+        path, value = misfit
+        raise SourceError(f"field {path} is {value}, which JSON has no way to write; give None")
+    return written
+
+
+def _misfit(record: Mapping[str, Any]) -> tuple[str, Any] | None:
+    try:
+        return next(_misfits("", record), None)
+    except RecursionError:  # orjson has refused it as too deep
+        return None
+
+
+def _misfits(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The values within `value`, which is at `path`, that JSON cannot hold, with their own paths."""
+    import orjson
+
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if isinstance(name, str):
+                yield from _misfits(f"{path}.{name}" if path else name, inner)
+            else:
+                yield path, value
+    elif isinstance(value, (list, tuple)):
+        for place, inner in enumerate(value):
+            yield from _misfits(f"{path}[{place}]", inner)
+    elif type(value) is float:
+        if not math.isfinite(value):
+            yield path, value
+    else:
+        try:
+            orjson.dumps(value)
+        except TypeError:
+            yield path, value
+
+
+def _reason(value: Any, error: TypeError) -> str:
+    """What is wrong with a value, without more of it than a line."""
+    if isinstance(value, int):
+        return f"{str(value)[:24]} does not fit 64 bits" if value.bit_length() < 1_000 else "it does not fit 64 bits"
+    return str(error)
+
+
+def _advice(value: Any) -> str | None:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return "decode it, or give it as base64 text"
+    if isinstance(value, (Decimal, int)):
+        return "give it as text"
+    if isinstance(value, str):
+        return 'give text that UTF-8 can hold, as of value.encode("utf-8", "replace").decode()'
+    return "give what value.item() returns" if hasattr(value, "item") else None
 
 
 def _in_range(record: Record) -> Record:

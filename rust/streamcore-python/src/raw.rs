@@ -145,6 +145,16 @@ pub fn infer_types(py: Python<'_>, raw: &Raw, paths: Vec<String>) -> PyResult<BT
     })
 }
 
+/// Those of `paths` that none of the first records has, each with the names that stand where it would.
+#[pyfunction]
+pub fn absent_fields(py: Python<'_>, raw: &Raw, paths: Vec<String>) -> PyResult<BTreeMap<String, Vec<String>>> {
+    enter(py, || {
+        let batches = lock(&raw.0, NAME)?;
+        let absent = streamcore::infer::absent_fields(batches.as_deref().unwrap_or_default(), paths);
+        Ok(absent.into_iter().map(|(path, names)| (path, names.into_iter().collect())).collect())
+    })
+}
+
 /// The bytes of a message's part; `None` is a null.
 pub fn bytes_of<'a>(part: &'a Bound<'_, PyAny>) -> PyResult<Option<&'a [u8]>> {
     if part.is_none() {

@@ -7,6 +7,7 @@ use crate::batch::DataType;
 use crate::expr::split_path;
 use crate::raw::RawBatch;
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The type of one value; `None` where null says nothing.
 fn type_of(value: &Value) -> Option<DataType> {
@@ -47,6 +48,39 @@ pub fn infer_types<'a>(sample: impl IntoIterator<Item = &'a RawBatch>, paths: &[
     types.into_iter().map(|known| known.unwrap_or(DataType::String)).collect()
 }
 
+/// Records that are looked at for fields that none has.
+const LOOKED_AT_MAX: usize = 1000;
+
+/// Those of `paths` that none of the first records of the sample has, null or not, each with the names that stand where
+/// it would. Nothing where no record is a JSON object.
+#[must_use]
+pub fn absent_fields<'a>(
+    sample: impl IntoIterator<Item = &'a RawBatch>,
+    paths: Vec<String>,
+) -> BTreeMap<String, BTreeSet<String>> {
+    let mut absent: Vec<_> = paths.into_iter().map(|path| (split_path(&path), path, BTreeSet::new())).collect();
+    let values = sample.into_iter().flat_map(|batch| (0..batch.len()).filter_map(|row| batch.value(row)));
+    let records = values.take(LOOKED_AT_MAX).filter_map(|value| serde_json::from_slice::<Value>(value).ok());
+    let mut is_known = false;
+    for record in records.filter(Value::is_object) {
+        is_known = true;
+        absent.retain_mut(|(segments, _, names)| {
+            let mut at = &record;
+            for segment in segments.iter() {
+                let Some(fields) = at.as_object() else { return true };
+                let Some(value) = fields.get(segment.as_str()) else {
+                    names.extend(fields.keys().cloned());
+                    return true;
+                };
+                at = value;
+            }
+            false
+        });
+    }
+    let found = absent.into_iter().map(|(_, path, names)| (path, names));
+    if is_known { found.collect() } else { BTreeMap::new() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,6 +108,20 @@ mod tests {
         assert_eq!(infer(&[r#"{"a":1}"#, r#"{"a":"x"}"#], "a"), DataType::String);
         assert_eq!(infer(&[r#"{"a":1}"#, r#"{"a":true}"#], "a"), DataType::String);
         assert_eq!(infer(&[r#"{"a":{}}"#], "a"), DataType::String);
+    }
+
+    #[test]
+    fn fields_that_no_record_has_are_told_with_those_beside_them() {
+        let mut batch = RawBatch::new(0, "sample".into(), 3, 0);
+        for (offset, record) in [r#"{"a":{"b":null,"c":1}}"#, "[", r#"{"d":1,"a":2}"#].iter().enumerate() {
+            batch.push(Some(record.as_bytes()), offset as i64, None).expect("small");
+        }
+        let paths = ["a", "a.b", "a.bb", "d", "e", "d.x"].map(str::to_owned);
+        let absent = absent_fields([&batch], paths.to_vec());
+        let found: Vec<(&str, Vec<&str>)> =
+            absent.iter().map(|(path, names)| (path.as_str(), names.iter().map(String::as_str).collect())).collect();
+        assert_eq!(found, [("a.bb", vec!["b", "c"]), ("d.x", vec!["a"]), ("e", vec!["a", "d"])]);
+        assert!(absent_fields([&RawBatch::new(0, "none".into(), 0, 0)], paths.to_vec()).is_empty());
     }
 
     #[test]

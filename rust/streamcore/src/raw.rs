@@ -11,6 +11,7 @@ pub mod lines;
 use crate::batch::Bytes;
 use crate::buffer::Buffer;
 use crate::error::{Error, ErrorKind, Result};
+use lines::{BYTE_ORDER_MARK, is_blank};
 use std::sync::Arc;
 
 /// Lanes of one input, where there are several: its lanes are numbered from a multiple of it.
@@ -137,10 +138,10 @@ impl RawBatch {
         self
     }
 
-    /// A batch over lines already end to end in `data`, split at `\n` (a trailing `\r` is dropped,
-    /// empty lines are skipped); the offset of a line is `base` plus its first byte's place. What separates
-    /// lines becomes spaces, so that the decoder finds no control characters between them. See
-    /// [`within`](Self::within) for `record_bytes_max`.
+    /// A batch over lines already end to end in `data`, split at `\n` (a trailing `\r` is dropped, blank lines are
+    /// skipped); the offset of a line is `base` plus its first byte's place. What separates lines becomes spaces, so that
+    /// the decoder finds no control characters between them, and so does a byte-order mark at the start of the file, where
+    /// `base` is 0. See [`within`](Self::within) for `record_bytes_max`.
     pub fn from_lines(
         lane: i32,
         topic: Arc<str>,
@@ -152,6 +153,10 @@ impl RawBatch {
         let estimate = data.len() / 128 + 1;
         let mut batch = Self::new(lane, topic, estimate, 0).within(record_bytes_max);
         let mut start = 0;
+        if base == 0 && data.starts_with(BYTE_ORDER_MARK) {
+            start = BYTE_ORDER_MARK.len();
+            data[..start].fill(b' ');
+        }
         while start < data.len() {
             let rest = &mut data[start..];
             let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
@@ -163,7 +168,7 @@ impl RawBatch {
                 *last = b' ';
                 len -= 1;
             }
-            if len > 0 {
+            if !is_blank(&rest[..len]) {
                 batch.place_value(start, len, base + start as i64);
             }
             start += end + 1;

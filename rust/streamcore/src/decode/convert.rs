@@ -4,7 +4,7 @@
 
 use super::json::scan::{Kind, Value};
 use super::json::text::{unescape, unescape_within};
-use super::time::parse_iso;
+use super::time::{parse_iso, what_is_wrong};
 use crate::batch::{Column, DataType, Scalar, Values};
 use crate::error::RejectKind;
 use std::num::{IntErrorKind, ParseIntError};
@@ -78,7 +78,10 @@ fn push_other(column: &mut Column, text: &[u8], kind: Kind, path: &str) -> Resul
         (DataType::Timestamp, Kind::Text) => {
             let time = parse_iso(text).ok_or_else(|| Misfit {
                 kind: RejectKind::BadTimestamp,
-                detail: format!("{path} is not an ISO-8601 time with a zone"),
+                detail: match what_is_wrong(text) {
+                    Some(wrong) => format!("{path} is not an ISO-8601 time with a zone: {wrong}"),
+                    None => format!("{path} is not an ISO-8601 time with a zone"),
+                },
             })?;
             column.push(Scalar::Int64(time));
         }

@@ -180,7 +180,7 @@ impl Decoder {
         found: &[Located],
         minute: &mut time::LastMinute,
     ) -> Result<i64, Reject> {
-        self.known_event_time(raw, row, record, found, minute).ok_or_else(|| self.no_event_time(row, found))
+        self.known_event_time(raw, row, record, found, minute).ok_or_else(|| self.no_event_time(row, record, found))
     }
 
     /// The event time of a record whose fields were `found`, ms.
@@ -200,7 +200,7 @@ impl Decoder {
     }
 
     /// Why a record whose fields were `found` has no event time.
-    fn no_event_time(&self, row: usize, found: &[Located]) -> Reject {
+    fn no_event_time(&self, row: usize, record: &[u8], found: &[Located]) -> Reject {
         let refuse = |kind, at: u32, detail: String| Reject::new(row as u32, kind, at as usize, detail);
         let (Some(place), Some(field)) = (self.event_time_place, &self.plan.event_time) else {
             return refuse(RejectKind::BadTimestamp, 0, "the record has no timestamp".to_owned());
@@ -214,7 +214,15 @@ impl Decoder {
         } else {
             "a number of the declared event_time_unit or ISO-8601 text with a zone, in the years 1 to 9999"
         };
-        refuse(RejectKind::BadTimestamp, value.start, format!("{path} is not {wanted}"))
+        let wrong = match value.kind {
+            Kind::Text => time::what_is_wrong(&record[value.start as usize..value.end as usize]),
+            Kind::Integer | Kind::Fraction if self.plan.event_time_unit != TimeUnitSpec::Iso => {
+                Some("counted in that unit it is in no such year")
+            }
+            _ => None,
+        };
+        let detail = wrong.map_or_else(String::new, |wrong| format!(": {wrong}"));
+        refuse(RejectKind::BadTimestamp, value.start, format!("{path} is not {wanted}{detail}"))
     }
 }
 

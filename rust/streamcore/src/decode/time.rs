@@ -162,6 +162,44 @@ fn parse_iso_slow(text: &[u8]) -> Option<i64> {
         .then(|| days_from_civil(year, month, day) * DAY_MS + (hour * 60 + minute - offset_minutes) * 60_000 + ms)
 }
 
+/// What is wrong with a text that [`parse_iso`] does not take, where it begins as a date does; in words that quote
+/// nothing of it.
+#[must_use]
+pub fn what_is_wrong(text: &[u8]) -> Option<&'static str> {
+    let mut text = Cursor(text);
+    let year = text.number(4)?;
+    let extended = text.take(b"-");
+    let month = text.number(2)?;
+    if extended && !text.take(b"-") {
+        return None;
+    }
+    let day = text.number(2)?;
+    if !(1..=12).contains(&month) || !(1..=days_of_month(year, month)).contains(&day) {
+        return Some("there is no such day");
+    }
+    if text.0.is_empty() {
+        return Some("it is a day without a time and a zone, as in 2026-01-31T00:00:00Z");
+    }
+    if !text.take(b"Tt ") {
+        return None;
+    }
+    let hour = text.number(2)?;
+    if extended && !text.take(b":") {
+        return None;
+    }
+    let minute = text.number(2)?;
+    let seconds = if extended { text.0.get(1..3) } else { text.0.get(..2) };
+    if hour > 23 || minute > 59 || seconds.is_some_and(|seconds| seconds > b"59".as_slice() && seconds[0] <= b'9') {
+        return Some("there is no such time of day");
+    }
+    text.seconds(extended)?;
+    if text.0.is_empty() {
+        return Some("it has no zone, as Z or +01:00");
+    }
+    text.offset()?;
+    text.0.is_empty().then_some("it is not in the years 1 to 9999")
+}
+
 fn days_of_month(year: i64, month: i64) -> i64 {
     match month {
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,

@@ -99,6 +99,8 @@ impl Kinds<'_> {
 
     fn aligned(&mut self, shape: Shape, min_start_ms: Option<i64>) -> WindowKind {
         let floor = self.floor(min_start_ms);
+        // A time before the year 1 is none that rows could hold for others to read.
+        let floor = if matches!(shape, Shape::Whole) { floor } else { floor.or(Some(TIME_MIN_MS)) };
         WindowKind::Aligned(Aligned::new(shape, floor, self.window.allowed_lateness_ms))
     }
 
@@ -209,7 +211,7 @@ impl Kinds<'_> {
         if min_start_ms.is_some_and(|floor| !(TIME_MIN_MS..=TIME_MAX_MS).contains(&floor)) {
             self.problem("min_start", "must lie in the years 1 to 9999");
         }
-        min_start_ms
+        min_start_ms.map(|floor| floor.clamp(TIME_MIN_MS, TIME_MAX_MS))
     }
 
     fn problem(&mut self, key: &str, message: &str) {

@@ -35,7 +35,7 @@ const EMISSION_COLUMNS: [(&str, DataType); 2] = [("revision", DataType::Int64), 
 const RETRACTION_COLUMN: (&str, DataType) = ("retracted", DataType::Bool);
 
 /// What to say where a type is none.
-pub const TYPES_HINT: &str = "types are bool int64 float64 string binary timestamp decimal(precision,scale)";
+pub const TYPES_HINT: &str = "types are bool int64 float64 string binary timestamp decimal(precision,scale), of a precision up to 38 and a scale up to that";
 
 /// An aggregate, its functions where it is the user's, and its arguments and condition.
 type Aggregate = (AggregatePlan, Option<UserAggregate>, (Vec<Expression>, Option<Condition>));
@@ -350,7 +350,9 @@ impl<'c> Compiler<'c> {
     pub(super) fn check_names<'n>(&mut self, names: impl Iterator<Item = &'n str>, at: &str) {
         let mut seen: Vec<&str> = Vec::new();
         for name in names {
-            if name.is_empty() || name.starts_with('_') {
+            if name.is_empty() {
+                self.problems.push(Problem::new(at, "a column has no name").hint("name it, as in n = \"count()\""));
+            } else if name.starts_with('_') {
                 let message = format!("`{name}` cannot name a column: names beginning with _ are record parts");
                 self.problems.push(Problem::new(at, message));
             }

@@ -1,9 +1,18 @@
-//! Where the last line of a file ends.
+//! What in a file of lines is no record, and where the last line ends.
 //!
-//! The binding's reader of lines asks at the end of a file. Invariant: what is left to later is not lost: it is the
-//! beginning of what is read then.
+//! `RawBatch::from_lines` asks for each line, the binding's reader at the end of a file. Invariant: what is left to later
+//! is not lost: it is the beginning of what is read then.
 
 use serde::de::IgnoredAny;
+
+/// What editors of some systems write at the start of a file, before its first line.
+pub(super) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Whether a line is no record: it is empty, or of the spaces and tabs that JSON passes over.
+#[inline]
+pub(super) fn is_blank(line: &[u8]) -> bool {
+    line.first().is_none_or(|first| *first <= b' ') && line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
+}
 
 /// The bytes of `data`, which the file ends behind, that are whole lines. One without a newline is whole, unless
 /// `grows`, the file may be read on when it has grown, and the line is JSON that goes on.
@@ -11,6 +20,7 @@ use serde::de::IgnoredAny;
 pub fn whole(data: &[u8], grows: bool) -> usize {
     let start = memchr::memrchr(b'\n', data).map_or(0, |newline| newline + 1);
     let last = &data[start..];
+    let last = last.strip_prefix(BYTE_ORDER_MARK).unwrap_or(last);
     // A number may end within itself (`1.`), which is no end to the parser: with one digit more it is.
     let is_cut = || goes_on(last) || goes_on(&[last, b"0"].concat());
     if grows && !last.trim_ascii().is_empty() && is_cut() { start } else { data.len() }
@@ -40,5 +50,6 @@ mod tests {
             assert_eq!(whole(&data, true), data.len(), "{}", last.escape_ascii());
         }
         assert_eq!(whole(b"{\n", true), 2, "a newline ends it whatever it is");
+        assert_eq!(whole(b"\xef\xbb\xbf{\"a\":", true), 0, "behind a mark too");
     }
 }

@@ -104,6 +104,10 @@ impl Aligned {
     /// Windows of `shape`.
     #[must_use]
     pub fn new(shape: Shape, min_start_ms: Option<i64>, allowed_lateness_ms: i64) -> Self {
+        let min_start_ms = min_start_ms.map(|floor| match &shape {
+            Shape::Hopping { slide_ms, offset_ms, .. } => ceil(floor, *offset_ms, *slide_ms),
+            _ => floor,
+        });
         Self { shape, min_start_ms, allowed_lateness_ms }
     }
 
@@ -113,8 +117,8 @@ impl Aligned {
         let allowed = |start: i64| self.min_start_ms.is_none_or(|floor| start >= floor);
         match &self.shape {
             Shape::Hopping { size_ms, slide_ms, offset_ms, .. } => {
-                let floor = self.min_start_ms.map_or(i64::MIN, |floor| ceil(floor, *offset_ms, *slide_ms));
-                let first = ceil(time_ms - size_ms + 1, *offset_ms, *slide_ms).max(floor);
+                let first = ceil(time_ms - size_ms + 1, *offset_ms, *slide_ms);
+                let first = self.min_start_ms.map_or(first, |floor| first.max(floor));
                 let last = floor_to(time_ms, *offset_ms, *slide_ms);
                 (first <= last).then_some((first, last))
             }

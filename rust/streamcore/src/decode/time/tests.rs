@@ -7,6 +7,30 @@ use proptest::prelude::*;
 const NOON_MS: i64 = 1_709_208_000_000;
 
 #[test]
+fn a_text_that_is_no_time_is_told_why() {
+    for (text, wrong) in [
+        ("2023-02-29T00:00:00Z", Some("there is no such day")),
+        ("2026-13-01T00:00:00Z", Some("there is no such day")),
+        ("20260431T000000Z", Some("there is no such day")),
+        ("2026-01-31", Some("it is a day without a time and a zone, as in 2026-01-31T00:00:00Z")),
+        ("2026-01-31T24:00:00Z", Some("there is no such time of day")),
+        ("2026-01-31T23:59:60Z", Some("there is no such time of day")),
+        ("20260131T235960Z", Some("there is no such time of day")),
+        ("2026-01-31T23:59:59.5", Some("it has no zone, as Z or +01:00")),
+        ("2026-01-31T23:59", Some("it has no zone, as Z or +01:00")),
+        ("0000-12-31T23:59:59Z", Some("it is not in the years 1 to 9999")),
+        ("9999-12-31T23:59:59-01:00", Some("it is not in the years 1 to 9999")),
+        ("yesterday", None),
+        ("2026-01-31T23:59:59 UTC", None),
+        ("2026-01-31 later", None),
+        ("", None),
+    ] {
+        assert_eq!(parse_iso(text.as_bytes()), None, "{text}");
+        assert_eq!(what_is_wrong(text.as_bytes()), wrong, "{text}");
+    }
+}
+
+#[test]
 fn iso_forms_with_a_zone_are_read() {
     for (text, expected) in [
         ("1970-01-01T00:00:00.000Z", 0),

@@ -100,8 +100,8 @@ impl UserAggregate {
         let wrong = |wrong: String| self.detail(part, &wrong);
         let Some(function) = function else { return Err(wrong("it is not at hand".to_owned())) };
         let mut given = function.call(batch).map_err(wrong)?;
-        if let [(name, _)] = wanted {
-            given = given.into_iter().map(|batch| with_one_named(batch, name)).collect();
+        if part == "finish" {
+            given = given.into_iter().map(value_of).collect::<Result<_, _>>().map_err(wrong)?;
         }
         let count: usize = given.iter().map(RecordBatch::num_rows).sum();
         if count != rows {
@@ -205,11 +205,15 @@ impl UserAggregate {
     }
 }
 
-/// A batch of one column under the name that is asked for: there is nothing to mix up.
-fn with_one_named(batch: RecordBatch, name: &str) -> RecordBatch {
+/// A batch of one column, whatever it is called, as that of the values: there is nothing to mix up.
+fn value_of(batch: RecordBatch) -> Result<RecordBatch, String> {
     match batch.columns() {
-        [column] => RecordBatch::try_from_iter_with_nullable([(name, column.clone(), true)]).unwrap_or(batch),
-        _ => batch,
+        [column] => Ok(RecordBatch::try_from_iter_with_nullable([(VALUE, column.clone(), true)]).unwrap_or(batch)),
+        columns => {
+            let schema = batch.schema();
+            let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            Err(format!("it gave {} columns ({}), and a value is one: select it", columns.len(), names.join(", ")))
+        }
     }
 }
 

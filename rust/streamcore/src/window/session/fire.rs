@@ -59,7 +59,12 @@ impl SessionWindows {
     /// Appends the rows of the sessions that are over at `watermark_ms` and that nobody `awaits`. Stops when `out` is
     /// full: then it gives false, and is to be called again before anything else changes. Where rows may be taken back,
     /// all leave together: those at a commit are of sessions that go on.
-    pub fn fire(&mut self, watermark_ms: i64, awaits: impl Fn(&Waiting<'_>) -> bool, out: &mut ResultRows) -> Result<bool> {
+    pub fn fire(
+        &mut self,
+        watermark_ms: i64,
+        awaits: impl Fn(&Waiting<'_>) -> bool,
+        out: &mut ResultRows,
+    ) -> Result<bool> {
         if self.plan.retracts() {
             return out.whole(|out| self.fire_pieces(watermark_ms, awaits, out));
         }

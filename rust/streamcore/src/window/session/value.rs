@@ -33,12 +33,7 @@ impl Link {
 }
 
 /// Adds `link` to those of a session of its lane, which are by clock and lie `within` a stretch of time.
-fn add_link(
-    links: &mut Vec<Link>,
-    mut link: Link,
-    within: (i64, i64),
-    touch: impl Fn((i64, i64), (i64, i64)) -> bool,
-) {
+fn add_link(links: &mut Vec<Link>, mut link: Link, within: (i64, i64), touch: impl Fn((i64, i64), (i64, i64)) -> bool) {
     // The clock of a lane never falls, so links come in this order: what has this one's clock is at the end.
     let from = links.partition_point(|known| known.clock_ms < link.clock_ms);
     let mut to = from + links[from..].partition_point(|known| known.clock_ms == link.clock_ms);
