@@ -199,12 +199,14 @@ def test_what_no_window_can_take_is_named() -> None:
         events.window(sc.tumbling("1m")).agg(n=5)
     with pytest.raises(sc.ConfigError, match="a column has no name"):
         events.window(sc.tumbling("1m")).agg({"": "count()"}).explain()
-    with pytest.raises(sc.ConfigError, match="100000000mo is longer than a hundred years; the most is 1200mo"):
+    with pytest.raises(
+        sc.ConfigError, match=r"100000000mo is longer than a hundred years\n    hint: the most is 1200mo"
+    ):
         sc.tumbling("100000000mo", timezone="UTC")
 
 
 def test_a_long_expression_is_shown_around_its_mistake() -> None:
-    condition = "n > 0 and " * 2_000 + "lenth(page) > 0" + " and n > 0" * 2_000
+    condition = "n > 0 and " * 500 + "lenth(page) > 0" + " and n > 0" * 500
     with pytest.raises(sc.ConfigError) as told:
         sc.files("x", event_time="at", schema={"n": "int64", "page": "string"}).filter(condition).explain()
     shown, carets = str(told.value).splitlines()[2:4]

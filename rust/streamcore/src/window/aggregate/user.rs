@@ -205,14 +205,20 @@ impl UserAggregate {
     }
 }
 
-/// A batch of one column, whatever it is called, as that of the values: there is nothing to mix up.
+/// A batch of one column, whatever it is called, as that of the values: there is nothing to mix up. Of several columns one
+/// has to be called so.
 fn value_of(batch: RecordBatch) -> Result<RecordBatch, String> {
     match batch.columns() {
         [column] => Ok(RecordBatch::try_from_iter_with_nullable([(VALUE, column.clone(), true)]).unwrap_or(batch)),
+        _ if batch.column_by_name(VALUE).is_some() => Ok(batch),
         columns => {
             let schema = batch.schema();
             let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-            Err(format!("it gave {} columns ({}), and a value is one: select it", columns.len(), names.join(", ")))
+            Err(format!(
+                "it gave {} columns ({}), and a value is one: select it, or call it {VALUE}",
+                columns.len(),
+                names.join(", ")
+            ))
         }
     }
 }
