@@ -82,6 +82,14 @@ impl Tags for Generations {
     fn slide(&self) -> bool {
         self.slide
     }
+
+    fn kept_of(&self, used: usize) -> usize {
+        let sum = |counts: fn(Life) -> bool| {
+            let generations = self.all.iter().skip(1).filter(|generation| counts(generation.life));
+            generations.map(|generation| u128::from(generation.entries)).sum::<u128>()
+        };
+        (used as u128 * sum(|life| life != Life::Gone)).div_ceil(sum(|_| true).max(1)) as usize
+    }
 }
 
 impl Generations {

@@ -219,12 +219,19 @@ impl Part {
     /// Makes room for one more entry.
     #[inline(never)]
     pub fn make_room(&mut self, spread: Spread, tags: &mut impl Tags) {
+        let swept_at = self.lines * ENTRIES * SWEEP_PERCENT / 100;
+        let fits = tags.kept_of(self.used) < self.lines * ENTRIES * SLIDING_PERCENT / 100;
+        if tags.slide() && fits && self.used_max < swept_at {
+            // Not full of those that stay: their number is known without a look at them.
+            self.used_max = swept_at;
+            return;
+        }
         self.sweep(spread, tags);
         let most = if tags.slide() { SLIDING_PERCENT } else { FULL_PERCENT };
         if self.used >= self.lines * ENTRIES * most / 100 {
             self.grow(spread, tags);
         } else {
-            self.used_max = self.lines * ENTRIES * SWEEP_PERCENT / 100;
+            self.used_max = swept_at;
         }
     }
 
@@ -343,6 +350,9 @@ mod tests {
         }
         fn slide(&self) -> bool {
             false
+        }
+        fn kept_of(&self, used: usize) -> usize {
+            used
         }
     }
 

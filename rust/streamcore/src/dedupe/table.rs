@@ -168,6 +168,9 @@ mod tests {
         fn slide(&self) -> bool {
             true
         }
+        fn kept_of(&self, used: usize) -> usize {
+            used
+        }
     }
 
     fn old(first: u16) -> Old {
