@@ -22,6 +22,8 @@ const ADDED_BLOCK: usize = 4096;
 const LATER_MAX: usize = 1024;
 /// Blocks that wait for the next epoch take this part of what the table takes, at most.
 const SPARE_PART: usize = 32;
+/// Parts of the table whose strays are swept when a generation has ended, so that none lies in the way for long after its own.
+const PARTS_SWEPT: usize = 8;
 
 /// The ids one lane remembers.
 #[derive(Debug)]
@@ -193,6 +195,7 @@ impl Exact {
     /// Keeps the epoch.
     pub fn commit(&mut self) {
         self.generations.commit();
+        self.table.sweep_strays(self.generations.take_ended() * PARTS_SWEPT, &mut self.generations);
         self.spare.append(&mut self.added);
         self.table.shrink(self.generations.ids() as usize, &mut self.generations);
         if self.generations.held_up() * 2 > TAGS_MAX {

@@ -62,6 +62,8 @@ pub struct Generations {
     last: (i64, u16),
     /// Whether any was ever forgotten.
     slide: bool,
+    /// How many have ended since [`take_ended`](Self::take_ended).
+    ended: usize,
 }
 
 impl Tags for Generations {
@@ -107,6 +109,7 @@ impl Generations {
             forgotten,
             last: (0, 0),
             slide: false,
+            ended: 0,
         }
     }
 
@@ -219,6 +222,12 @@ impl Generations {
         if generation.entries == 0 {
             self.free.push(tag);
         }
+        self.ended += 1;
+    }
+
+    /// How many generations have ended since this was asked.
+    pub const fn take_ended(&mut self) -> usize {
+        std::mem::replace(&mut self.ended, 0)
     }
 
     /// Tags that only entries have which may be dropped.

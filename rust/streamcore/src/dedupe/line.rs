@@ -1,8 +1,8 @@
 //! A cache line of six fingerprints with their tags.
 //!
 //! `part` finds the line, and knows the bits of a fingerprint that all of its entries share. Invariant: a place without
-//! an entry is all zeros; the last word counts the entries that found the line full and went on, and marks those that
-//! came here so.
+//! an entry is all zeros; the last word counts the entries that found the line full and went on, by class, and marks those
+//! that came here so.
 
 use super::tags::TagSet;
 
@@ -18,10 +18,11 @@ pub const TAGS_MAX: usize = (1 << (16 - HIGH_BITS)) - 1;
 
 /// Entries of a line.
 pub const ENTRIES: usize = 6;
-/// In the last word a bit for each entry that strayed to this line, then a bit for each class of hashes of which one
-/// went past, and counts above them those that did: 2^18 are more than ever meet, as a part is never near to full.
+/// In the last word: a bit for each entry that strayed to this line, and above them for each class of hashes how many of
+/// it went past. One that is full stays so until the part grows: nobody knows any more how many they are.
 const CLASSES: u32 = 8;
-const COUNT_SHIFT: u32 = ENTRIES as u32 + CLASSES;
+const COUNT_BITS: u32 = 3;
+const COUNT_MAX: u32 = (1 << COUNT_BITS) - 1;
 /// Where the tag is in the last word of an [`Entry`].
 const TAG_SHIFT: u32 = 32 - (16 - HIGH_BITS);
 
@@ -166,29 +167,34 @@ impl Line {
     /// Whether the entry of `hash` may have gone past.
     #[inline]
     pub const fn is_passed(&self, hash: u64) -> bool {
-        self.counts & class(hash) != 0
+        self.passed(class(hash)) != 0
+    }
+
+    /// How many went past whose count begins at bit `class`, or [`COUNT_MAX`] if they were ever as many.
+    #[inline]
+    const fn passed(&self, class: u32) -> u32 {
+        self.counts >> class & COUNT_MAX
     }
 
     /// The entry of `hash` went past.
     #[inline]
     pub const fn pass(&mut self, hash: u64) {
-        self.counts = (self.counts | class(hash)) + (1 << COUNT_SHIFT);
+        let class = class(hash);
+        self.counts += ((self.passed(class) < COUNT_MAX) as u32) << class;
     }
 
-    /// One of those that went past is gone. Their classes are kept until it was the last.
+    /// The entry of `hash`, which went past, is gone.
     #[inline]
-    pub const fn unpass(&mut self) {
-        self.counts -= 1 << COUNT_SHIFT;
-        if self.counts >> COUNT_SHIFT == 0 {
-            self.counts &= (1 << ENTRIES) - 1;
-        }
+    pub const fn unpass(&mut self, hash: u64) {
+        let class = class(hash);
+        self.counts -= ((self.passed(class) < COUNT_MAX) as u32) << class;
     }
 }
 
-/// The bit of a hash's class: of bits that choose neither the part nor the line.
+/// The first bit of the count of a hash's class: by bits that choose neither the part nor the line.
 #[inline]
 const fn class(hash: u64) -> u32 {
-    1 << (ENTRIES as u32 + (hash >> 9) as u32 % CLASSES)
+    ENTRIES as u32 + COUNT_BITS * ((hash >> 9) as u32 % CLASSES)
 }
 
 #[cfg(test)]
@@ -201,7 +207,7 @@ mod tests {
         #[test]
         fn entries_keep_their_fingerprints_and_tags_apart(
             drawn in proptest::collection::vec((any::<u128>(), 1_u16..=TAGS_MAX as u16), ENTRIES),
-            (part, passed) in (0_usize..1 << PART_BITS, 0_u32..20),
+            (part, passed) in (0_usize..1 << PART_BITS, 0_u32..80),
         ) {
             let of_part = |fingerprint: u128| cut(fingerprint) % (1 << LINE_BITS) + ((part as u128) << LINE_BITS);
             let mut line = Line::EMPTY;
@@ -229,10 +235,14 @@ mod tests {
                 none.remove(*tag);
                 prop_assert!(line.with_tags(&none) == 0 && !none.contains(*tag));
             }
-            (0..passed).for_each(|number| { assert!(line.is_passed(u64::from(number) << 9)); line.unpass(); });
-            prop_assert!((0..8).all(|class| !line.is_passed(class << 9)));
+            let is_full = |class: u32| (class..passed).step_by(CLASSES as usize).count() >= COUNT_MAX as usize;
+            for number in 0..passed {
+                prop_assert!(line.is_passed(u64::from(number) << 9));
+                line.unpass(u64::from(number) << 9);
+            }
+            prop_assert!((0..CLASSES).all(|class| line.is_passed(u64::from(class) << 9) == is_full(class)));
             (0..ENTRIES).for_each(|at| line.clear(at));
-            prop_assert_eq!(line, Line::EMPTY);
+            prop_assert_eq!(line == Line::EMPTY, !(0..CLASSES).any(is_full));
         }
     }
 }

@@ -31,12 +31,15 @@ pub enum Tried {
 pub struct Table {
     parts: Vec<Part>,
     spread: Spread,
+    /// The part whose strays are swept next.
+    next_swept: usize,
 }
 
 impl Table {
     /// Holds nothing.
     pub fn new() -> Self {
-        Self { parts: (0..PARTS).map(|number| Part::new(number, PARTS)).collect(), spread: Spread::new() }
+        let parts = (0..PARTS).map(|number| Part::new(number, PARTS)).collect();
+        Self { parts, spread: Spread::new(), next_swept: 0 }
     }
 
     /// Hash of a fingerprint.
@@ -118,6 +121,14 @@ impl Table {
         let found = part.find(hash, entry.fingerprint(), |tag| tag == entry.tag());
         found.into_iter().for_each(|place| part.take(self.spread, place));
         found.is_some()
+    }
+
+    /// Drops those of the entries that may be which strayed, in the next `count` parts.
+    pub fn sweep_strays(&mut self, count: usize, tags: &mut impl Tags) {
+        for _ in 0..count.min(PARTS) {
+            self.parts[self.next_swept].sweep_strays(self.spread, tags);
+            self.next_swept = (self.next_swept + 1) % PARTS;
+        }
     }
 
     /// Drops all entries that may be.
