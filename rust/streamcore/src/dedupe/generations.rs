@@ -85,7 +85,7 @@ impl Tags for Generations {
         self.slide
     }
 
-    fn kept_of(&self, used: usize) -> usize {
+    fn kept_among(&self, used: usize) -> usize {
         let sum = |counts: fn(Life) -> bool| {
             let generations = self.all.iter().skip(1).filter(|generation| counts(generation.life));
             generations.map(|generation| u128::from(generation.entries)).sum::<u128>()

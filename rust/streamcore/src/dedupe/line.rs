@@ -189,12 +189,23 @@ impl Line {
         let class = class(hash);
         self.counts -= ((self.passed(class) < COUNT_MAX) as u32) << class;
     }
+
+    /// Whether no entry is there or is counted, but for counts that are full.
+    #[cfg(test)]
+    pub fn is_left(&self) -> bool {
+        let counts = (0..CLASSES).map(|class| self.passed(class_at(class)));
+        self.used() == 0 && self.strays() == 0 && counts.into_iter().all(|count| count == 0 || count == COUNT_MAX)
+    }
 }
 
 /// The first bit of the count of a hash's class: by bits that choose neither the part nor the line.
 #[inline]
 const fn class(hash: u64) -> u32 {
-    ENTRIES as u32 + COUNT_BITS * ((hash >> 9) as u32 % CLASSES)
+    class_at((hash >> 9) as u32 % CLASSES)
+}
+
+const fn class_at(class: u32) -> u32 {
+    ENTRIES as u32 + COUNT_BITS * class
 }
 
 #[cfg(test)]

@@ -39,8 +39,8 @@ pub trait Tags {
     fn dropped(&mut self, tag: u16);
     /// Whether entries may be dropped with any other tag than 0, or once could: as many go as come, as a rule.
     fn slide(&self) -> bool;
-    /// How many of `used` entries, which are as good as any, may not be dropped.
-    fn kept_of(&self, used: usize) -> usize;
+    /// How many of `used` entries may not be dropped, if they are as many as among all.
+    fn kept_among(&self, used: usize) -> usize;
 }
 
 #[cfg(test)]

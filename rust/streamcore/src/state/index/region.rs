@@ -9,7 +9,7 @@ use bytemuck::Pod;
 use memmap2::{MmapMut, MmapOptions};
 
 /// Bytes from which on a region is a mapping of its own.
-const MAPPED_MIN: usize = 1 << 20;
+const MAPPED_MIN: usize = 4 << 20;
 /// How much longer than what is in it a mapping is, so that hardly any is ever left for another.
 const AHEAD: usize = 8;
 /// Bytes of a large page.
@@ -41,7 +41,7 @@ impl<T> Region<T> {
     pub const fn byte_len(&self) -> usize {
         match self {
             Self::Few(values) => values.capacity() * size_of::<T>(),
-            Self::Many(mapping) => mapping.len,
+            Self::Many(mapping) => mapping.len.next_multiple_of(LARGE_PAGE),
         }
     }
 }
@@ -85,9 +85,10 @@ impl<T: Pod> Region<T> {
 impl Mapping {
     /// `first`, and zeros behind, `len` bytes in all.
     fn with(first: &[u8], len: usize) -> Self {
-        let map = |len: usize| MmapOptions::new().len(len + LARGE_PAGE).no_reserve_swap().map_anon();
+        let map = |len: usize| MmapOptions::new().len(len.saturating_add(LARGE_PAGE)).no_reserve_swap().map_anon();
         // Where the system counts what it only may have to give, there is room for what is needed.
-        let mut memory = map(len * AHEAD).or_else(|_| map(len)).expect("memory for the index of a state table");
+        let mut memory =
+            map(len.saturating_mul(AHEAD)).or_else(|_| map(len)).expect("memory for the index of a state table");
         #[cfg(target_os = "linux")]
         // A system without large pages has no use for the advice.
         let _ = memory.advise(memmap2::Advice::HugePage);
@@ -130,7 +131,7 @@ mod tests {
                 (region.get_mut()[at], model[at]) = (at as u64, at as u64);
             }
             assert_eq!((region.get(), region.clone().get()), (&model[..], &model[..]));
-            assert!((len * 8..len * 9 + 64).contains(&region.byte_len()), "{} bytes", region.byte_len());
+            assert!((len * 8..len * 8 + LARGE_PAGE).contains(&region.byte_len()), "{} bytes", region.byte_len());
         }
         let Region::Many(mapping) = region else { panic!("a mapping") };
         assert_eq!(mapping.bytes().as_ptr().align_offset(LARGE_PAGE), 0);

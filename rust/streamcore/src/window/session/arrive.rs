@@ -19,25 +19,25 @@ struct Fed {
     rows: Vec<u32>,
 }
 
-/// The sessions not over that an event touches.
-enum Touched {
+/// The sessions not over that an event reaches.
+enum Reached {
     Nothing,
     One(u32),
     Several,
 }
 
-/// What an event at `time_ms` touches of the sessions in `slot`, none of which is cut.
+/// What an event at `time_ms` reaches of the sessions in `slot`.
 #[inline]
-fn touched(gaps: Gaps, slots: &SessionSlots, slot: u32, time_ms: i64, watermark_ms: i64) -> Touched {
+fn reached(gaps: Gaps, slots: &SessionSlots, slot: u32, time_ms: i64, watermark_ms: i64) -> Reached {
     let from_ms = (time_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms));
-    let Some(last) = slots.list(slot).last().copied() else { return Touched::Nothing };
+    let Some(last) = slots.list(slot).last().copied() else { return Reached::Nothing };
     let node = slots.node(last);
     if node.last_ms < from_ms {
-        return Touched::Nothing;
+        return Reached::Nothing;
     }
     // Those not over never touch one another: what ends before this one begins does not reach the event either.
     if node.start_ms <= time_ms {
-        return Touched::One(last);
+        return Reached::One(last);
     }
     // So by their last events is by their first.
     let lasting = slots.lasting(slot, from_ms);
@@ -46,10 +46,10 @@ fn touched(gaps: Gaps, slots: &SessionSlots, slot: u32, time_ms: i64, watermark_
         gaps.touch((node.start_ms, node.last_ms), (time_ms, time_ms))
     };
     match lasting {
-        [first, ..] if !touches(first) => Touched::Nothing,
-        [_, second, ..] if touches(second) => Touched::Several,
-        [first, ..] => Touched::One(*first),
-        [] => Touched::Nothing,
+        [first, ..] if !touches(first) => Reached::Nothing,
+        [_, second, ..] if touches(second) => Reached::Several,
+        [first, ..] => Reached::One(*first),
+        [] => Reached::Nothing,
     }
 }
 
@@ -113,19 +113,19 @@ impl SessionWindows {
             table.slots().prefetch_ahead(&slots[at..]);
             let time_ms = arrivals.order.event_times_ms[*row as usize];
             let cell = gaps.cell(time_ms);
-            let id = match touched(gaps, table.slots(), *slot, time_ms, arrivals.watermarks_ms[*row as usize]) {
-                Touched::Nothing => {
+            let id = match reached(gaps, table.slots(), *slot, time_ms, arrivals.watermarks_ms[*row as usize]) {
+                Reached::Nothing => {
                     let id = table.slots_mut().start(*slot, time_ms, cell, lane);
                     table.slots_mut().set_due(id, gaps.over_at(time_ms));
                     self.due.push(gaps.over_at(time_ms), id);
                     self.key_bytes += table.key(*slot).len() as u64;
                     id
                 }
-                Touched::One(id) if table.slots().node(id).is_plain_of(lane, cell) => {
+                Reached::One(id) if table.slots().node(id).is_plain_of(lane, cell) => {
                     table.slots_mut().extend(id, time_ms);
                     id
                 }
-                Touched::One(id) => {
+                Reached::One(id) => {
                     let slots = table.slots_mut();
                     let Some(grown) = slots.grow(gaps, id, (time_ms, cell), lane) else { return at };
                     let is_fed = match grown {
@@ -146,7 +146,7 @@ impl SessionWindows {
                     }
                     id
                 }
-                Touched::Several => return at,
+                Reached::Several => return at,
             };
             fed.ids.push(id);
             fed.rows.push(*row);
@@ -219,14 +219,14 @@ impl SessionWindows {
         if over_at > watermark_ms && gaps.is_whole(time_ms, watermark_ms) {
             return None;
         }
-        let touched = self.touched((key, hash), time_ms, watermark_ms);
+        let touched = self.reached((key, hash), time_ms, watermark_ms);
         let Some(stretch) = touched else { return (over_at <= watermark_ms).then_some(over_at) };
         gaps.piece_over_at(time_ms, stretch).filter(|piece_over_at| *piece_over_at <= watermark_ms)
     }
 
     /// The first and last event of what an event becomes with the sessions not over that it touches; `None`
     /// where it touches none.
-    pub(super) fn touched(&self, (key, hash): (&[u8], u64), time_ms: i64, watermark_ms: i64) -> Option<(i64, i64)> {
+    pub(super) fn reached(&self, (key, hash): (&[u8], u64), time_ms: i64, watermark_ms: i64) -> Option<(i64, i64)> {
         let (gaps, table) = (self.gaps, self.table()?);
         let from_ms = (time_ms - gaps.reach_ms()).max(gaps.open_from(watermark_ms));
         let lasting = table.slots().lasting(table.find(hash, key)?, from_ms).iter();

@@ -26,7 +26,7 @@ impl SessionWindows {
 
     /// Whether an event that is not late would be a session of its own for which there is no room.
     pub(super) fn is_full(&mut self, room: &Room, (key, hash): (&[u8], u64), time_ms: i64, watermark_ms: i64) -> bool {
-        if self.touched((key, hash), time_ms, watermark_ms).is_some() {
+        if self.reached((key, hash), time_ms, watermark_ms).is_some() {
             return false;
         }
         // Only what is not over counts, whatever the clock was told last.

@@ -144,11 +144,11 @@ proptest! {
 
     #[test]
     fn undo_is_the_identity_and_saving_keeps_everything(
-        events in events(), at in 0_usize..400, max_length_ms in proptest::option::of(10_i64..80),
+        (events, alone) in (events(), any::<bool>()), at in 0_usize..400, max_length_ms in proptest::option::of(10_i64..80),
     ) {
         let at = at.min(events.len());
         let gaps = Gaps { max_length_ms, ..GAPS };
-        let mut windows = windows(gaps, true);
+        let mut windows = windows(gaps, alone);
         apply(&mut windows, &events[..at / 2]);
         windows.seal();
         windows.commit();
@@ -157,7 +157,7 @@ proptest! {
         windows.commit();
         let mut before = Vec::new();
         windows.save(&mut before);
-        let mut loaded = self::windows(gaps, true);
+        let mut loaded = self::windows(gaps, alone);
         loaded.load(&mut Reader::new(&before)).expect("whole");
         prop_assert_eq!(loaded.seal(), digest);
         let first = apply(&mut windows, &events[at..]);

@@ -133,8 +133,6 @@ impl Session {
             let (lane, first_ms, last_ms) = (saved.i64()? as i32, saved.i64()?, saved.i64()?);
             links.push(Link { lane, first_ms, last_ms, clock_ms: saved.i64()? });
         }
-        // Those saved by earlier versions are in no order.
-        links.sort_by_key(|link| link.clock_ms);
         let (pieces, flags) = (Pieces::decode(empty, saved)?, saved.u8()?);
         let written = if flags & 2 == 0 { None } else { Some(Box::new(Written::decode(saved)?)) };
         Ok(Self { start_ms, last_ms, links, pieces, changed: flags & 1 == 1, written })

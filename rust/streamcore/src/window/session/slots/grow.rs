@@ -2,7 +2,8 @@
 //!
 //! `session/arrive.rs` asks for each event that belongs to one session which is not plain, or is in another cell than it.
 //! Taking a session out and putting it back costs as much as it has cells, so one that never ends would cost the square
-//! of its events. Invariant: a session is then what it is when the event is joined to it by itself.
+//! of its events. Invariant: a session's rows and digest are then what they are when the event
+//! is joined to it by itself.
 
 use super::{Marked, More, SessionSlots};
 use crate::state::Slots;
@@ -45,8 +46,9 @@ impl SessionSlots {
     /// not by its one stretch without a clock that the event belongs to it, or the event is before its first cell.
     pub fn grow(&mut self, gaps: Gaps, id: u32, (time_ms, cell): (i64, i64), lane: i32) -> Option<Grown<'_>> {
         let node = self.node(id);
-        let is_open = |link: &Link| link.lane == lane && link.clock_ms == i64::MIN;
-        let mut open = self.links(id).enumerate().filter(|(_, link)| is_open(link));
+        // Links are by clock, so those without one come first.
+        let without_clock = self.links(id).enumerate().take_while(|(_, link)| link.clock_ms == i64::MIN);
+        let mut open = without_clock.filter(|(_, link)| link.lane == lane);
         let (at, link) = open.next()?;
         let touches = gaps.touch((link.first_ms, link.last_ms), (time_ms, time_ms));
         if open.next().is_some() || !touches || cell < node.cell {
@@ -60,7 +62,7 @@ impl SessionSlots {
         let plain = || Box::new(More { links: vec![link], later: Cells::new(), changed: false, written: None });
         let more = node.more.get_or_insert_with(plain);
         more.links[at] = grown;
-        if more.links.len() > 1 {
+        if more.links.len() > 1 && grown != link {
             more.links.retain(|known| *known == grown || !grown.covers(known));
         }
         if cell > node.cell {
