@@ -188,7 +188,7 @@ pub fn what_is_wrong(text: &[u8]) -> Option<&'static str> {
         return None;
     }
     let minute = text.number(2)?;
-    let seconds = if extended { text.0.get(1..3) } else { text.0.get(..2) };
+    let seconds = if extended { text.0.strip_prefix(b":") } else { Some(text.0) }.and_then(|rest| rest.get(..2));
     if hour > 23 || minute > 59 || seconds.is_some_and(|seconds| seconds > b"59".as_slice() && seconds[0] <= b'9') {
         return Some("there is no such time of day");
     }
@@ -196,8 +196,19 @@ pub fn what_is_wrong(text: &[u8]) -> Option<&'static str> {
     if text.0.is_empty() {
         return Some("it has no zone, as Z or +01:00");
     }
-    text.offset()?;
+    let zone = text.0;
+    if text.offset().is_none() {
+        return is_shaped_as_offset(zone).then_some("there is no such offset from UTC, as +01:00 or -11:30");
+    }
     text.0.is_empty().then_some("it is not in the years 1 to 9999")
+}
+
+/// Whether it is a sign, two digits for the hours, and two for the minutes or none.
+fn is_shaped_as_offset(zone: &[u8]) -> bool {
+    let Some((b'+' | b'-', digits)) = zone.split_first() else { return false };
+    let Some((hours, rest)) = digits.split_at_checked(2) else { return false };
+    let minutes = rest.strip_prefix(b":").unwrap_or(rest);
+    (rest.is_empty() || minutes.len() == 2) && hours.iter().chain(minutes).all(u8::is_ascii_digit)
 }
 
 fn days_of_month(year: i64, month: i64) -> i64 {
