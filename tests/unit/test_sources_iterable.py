@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from enum import Enum
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -12,6 +16,28 @@ from streamcore.errors import SourceError
 from streamcore.sources import iterable
 from streamcore.sources.base import Start
 from streamcore.sources.iterable import Record, RecordsSource, encode_value
+
+
+class Pair(NamedTuple):
+    left: int
+    right: int
+
+
+@dataclass
+class Reading:
+    level: Any
+    _old: float = math.nan
+
+
+@dataclass(slots=True)
+class SlottedReading:
+    level: float
+    _old: float = math.nan
+
+
+class Level(Enum):
+    UNKNOWN = math.nan
+    FULL = 1.0
 
 
 def opened(records: Any) -> RecordsSource:
@@ -104,6 +130,19 @@ def test_it_cannot_start_in_the_middle() -> None:
         ({"u": "\ud800"}, r"field u cannot be written as JSON: .*; give text that UTF-8 can hold"),
         ({"u": math.nan}, r"field u is nan, which JSON has no way to write; give None"),
         ({"u": {"v": [1.0, None, -math.inf]}}, r"field u\.v\[2\] is -inf"),
+        ({"u": ({"v": math.inf},)}, r"field u\[0\]\.v is inf"),
+        ({"u": [Reading(math.nan)]}, r"field u\[0\]\.level is nan, which JSON has no way to write; give None"),
+        ({"u": SlottedReading(math.nan)}, r"field u\.level is nan"),
+        ({"u": Level.UNKNOWN}, r"field u is nan"),
+        ({"u": Reading(Decimal(1))}, r"field u\.level cannot be written as JSON: .*Decimal; give it as text"),
+        (
+            {"n": [{"u": Pair(1, 2)}]},
+            r"field n\[0\]\.u cannot be written as JSON: .*Pair; give it as a list, or as a dict",
+        ),
+        (
+            {"n": {"u": MappingProxyType({})}},
+            r"field n\.u cannot be written as JSON: .*mappingproxy; give it as a dict",
+        ),
         (
             {"n": None, "u": 2**70},
             r"field u cannot be written as JSON: 1180591620717411303424 does not fit 64 bits; give",
@@ -127,6 +166,23 @@ def test_what_no_record_can_hold_is_named_by_its_place(item: Any, message: str) 
     for records in ([b"{}", item], iter([b"{}", item])):
         with pytest.raises(SourceError, match=rf"^records\[1\]: .*{message}"):
             opened(records).poll(0)
+
+
+def test_a_null_that_is_one_is_written_whatever_stands_beside_it() -> None:
+    values: list[Any] = [
+        1.5,
+        None,
+        True,
+        "null",
+        {"a": (None, [])},
+        Reading(None),
+        SlottedReading(1.0),
+        Level.FULL,
+        OrderedDict(b=None),
+    ]
+    assert encode_value(MappingProxyType({"u": values})) == (
+        b'{"u":[1.5,null,true,"null",{"a":[null,[]]},{"level":null},{"level":1.0},1.0,{"b":null}]}'
+    )
 
 
 def test_the_largest_numbers_are_taken() -> None:

@@ -11,8 +11,9 @@ import math
 import operator
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from decimal import Decimal
+from enum import Enum
 from typing import Any, SupportsIndex
 
 from streamcore import _core
@@ -43,6 +44,8 @@ class Record:
     offset: int | None = None
     """Unset: the place in its partition."""
 
+
+_NO_FLOATS = frozenset({str, int, bool, type(None)})
 
 _Parts = tuple[bytes | None, bytes | None, Sequence[tuple[str, bytes | None]] | None, int | None, int]
 
@@ -181,41 +184,78 @@ def _json(record: Mapping[str, Any]) -> bytes:
         where = f"field {path}" if path else "the record"
         advice = f"; {hint}" if (hint := _advice(value)) else ""
         raise SourceError(f"{where} cannot be written as JSON: {_reason(value, error)}{advice}") from error
-    # What is no number would silently be none; few records hold a null, so others pay nothing for it.
-    if b"null" in written and (misfit := _misfit(record)) is not None:
+    # What is no number would silently be none; records without a null pay nothing for it.
+    if b"null" in written and _holds_no_number(record) and (misfit := _misfit(record)) is not None:
         path, value = misfit
         raise SourceError(f"field {path} is {value}, which JSON has no way to write; give None")
     return written
 
 
+def _holds_no_number(record: Mapping[str, Any]) -> bool:
+    """Whether there is a float within it that is infinite or none. Of values that JSON can hold."""
+    left: list[Iterable[Any]] = [record.values()]
+    while left:
+        for value in left.pop():
+            kind = type(value)
+            if kind in _NO_FLOATS:
+                continue
+            if kind is float:
+                if not math.isfinite(value):
+                    return True
+            elif isinstance(value, dict):
+                left.append(value.values())
+            elif isinstance(value, (list, tuple)):
+                left.append(value)
+            elif (within := _written_as(value)) is not value:
+                left.append((within,))
+    return False
+
+
+def _written_as(value: Any) -> Any:
+    """What is written of an instance of a dataclass or an enumeration; the value itself where it is neither."""
+    if isinstance(value, Enum):
+        return value.value
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    known = getattr(value, "__dict__", None) or {one.name: getattr(value, one.name) for one in fields(value)}
+    return {name: inner for name, inner in known.items() if not name.startswith("_")}
+
+
 def _misfit(record: Mapping[str, Any]) -> tuple[str, Any] | None:
     try:
-        return next(_misfits("", record), None)
+        return next(_misfits("", dict(record)), None)
     except RecursionError:  # orjson has refused it as too deep
         return None
 
 
 def _misfits(path: str, value: Any) -> Iterator[tuple[str, Any]]:
     """The values within `value`, which is at `path`, that JSON cannot hold, with their own paths."""
-    import orjson
-
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         for name, inner in value.items():
             if isinstance(name, str):
                 yield from _misfits(f"{path}.{name}" if path else name, inner)
             else:
                 yield path, value
-    elif isinstance(value, (list, tuple)):
+    elif (within := _written_as(value)) is not value:
+        yield from _misfits(path, within)
+    elif isinstance(value, list) or type(value) is tuple:
         for place, inner in enumerate(value):
             yield from _misfits(f"{path}[{place}]", inner)
     elif type(value) is float:
         if not math.isfinite(value):
             yield path, value
-    else:
-        try:
-            orjson.dumps(value)
-        except TypeError:
-            yield path, value
+    elif not _can_be_written(value):
+        yield path, value
+
+
+def _can_be_written(value: Any) -> bool:
+    import orjson
+
+    try:
+        orjson.dumps(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _reason(value: Any, error: TypeError) -> str:
@@ -230,6 +270,10 @@ def _advice(value: Any) -> str | None:
         return "decode it, or give it as base64 text"
     if isinstance(value, (Decimal, int)):
         return "give it as text"
+    if isinstance(value, Mapping) and not isinstance(value, dict):
+        return "give it as a dict"
+    if isinstance(value, tuple) and type(value) is not tuple:
+        return "give it as a list, or as a dict"
     if isinstance(value, str):
         return 'give text that UTF-8 can hold, as of value.encode("utf-8", "replace").decode()'
     return "give what value.item() returns" if hasattr(value, "item") else None
