@@ -26,6 +26,9 @@ HEADER_FORMAT = 1
 STATE_DIR_DEFAULT = ".streamcore"
 STATE_DIR_VARIABLE = "STREAMCORE_STATE_DIR"
 
+WITH_FILES = ", together with the files of its Parquet sinks, if it has any"
+"""Rows of a run whose state is gone are refused at a start."""
+
 Ledgers = dict[int, dict[str, int]]
 
 
@@ -126,7 +129,7 @@ class Checkpoint:
             if (self.folder / "checkpoint.previous").exists():
                 raise StateError(
                     f"{self.path} is gone, but checkpoint.previous is there; rename that to go on from one epoch "
-                    f"earlier, or move {self.folder} away to start afresh"
+                    f"earlier, or move {self.folder} away to start afresh{WITH_FILES}"
                 ) from None
             return None
         except OSError as error:
@@ -173,7 +176,7 @@ class Checkpoint:
     def _damaged(self, reason: str) -> str:
         previous = self.folder / "checkpoint.previous"
         fallback = f"rename {previous} to checkpoint to go on from one epoch earlier, or " if previous.exists() else ""
-        return f"{self.path} cannot be used: {reason}; {fallback}move {self.folder} away to start afresh"
+        return f"{self.path} cannot be used: {reason}; {fallback}move {self.folder} away to start afresh{WITH_FILES}"
 
 
 def check_fit(
@@ -184,7 +187,7 @@ def check_fit(
     Raises `StateError`.
     """
     state = f"the saved state of {header.pipeline} in {folder}"
-    afresh = f"move {folder} away, or give the pipeline a new name, so that it starts afresh"
+    afresh = f"give the pipeline a new name, or move {folder} away to start afresh{WITH_FILES}"
     for fact, value in source.items():
         before = header.source.get(fact, value)
         # Lists (files, partitions) may grow; the source itself compares them when it opens.

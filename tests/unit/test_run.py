@@ -342,7 +342,9 @@ def test_a_changed_pipeline_does_not_take_the_old_state(topic: str, tmp_path: Pa
     first = views_of(topic).configure(name="job", state_dir=str(tmp_path))
     first.run(stop="end")
     changed = sc.memory(topic, event_time="at", schema=TYPES).window(sc.tumbling("2m"), by="page").agg(views=sc.count())
-    with pytest.raises(StateError, match=r"in \S+job was made by another version .* move \S+job away, or") as told:
+    with pytest.raises(
+        StateError, match=r"in \S+job was made by another version .*; undo the change, or give .* move \S+job away"
+    ) as told:
         changed.configure(name="job", state_dir=str(tmp_path)).start()
     assert "its source, schema or steps have changed" in str(told.value)
 

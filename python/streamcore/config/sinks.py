@@ -92,7 +92,10 @@ class RedisSinkConfig(SinkBase):
 
 
 class ParquetSinkConfig(SinkBase):
-    """Parquet files in a folder, published when their epoch is durable. Rows are appended, never replaced."""
+    """Parquet files in a folder, published when their epoch is durable. Rows are appended, never replaced.
+
+    A pipeline with a name that finds files of its own there and no state to go on from is refused (exit 6).
+    """
 
     type: Literal["parquet"] = setting("parquet", "Kind of sink.")
     path: str = setting(..., "Folder; created when missing.", min_length=1)

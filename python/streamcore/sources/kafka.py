@@ -22,7 +22,7 @@ from streamcore.kafka_client import Cluster, Topic, application, creating_client
 from streamcore.sources.base import End, Polled, Start
 from streamcore.sources.kafka_ends import EndWatch
 from streamcore.sources.kafka_group import JOIN_TIMEOUT_S, Seat, wait_for_free_group
-from streamcore.sources.kafka_positions import check_same_topic, start_positions, stop_positions
+from streamcore.sources.kafka_positions import AFRESH, check_same_topic, start_positions, stop_positions
 from streamcore.topics import input_topic
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ class KafkaSource:
             position = self._next.get((self._topic.name, lane if lane is not None else -1))
             raise SourceError(
                 f"the record at position {position} of {where} is no longer there: retention deleted it before it "
-                "was read, or the topic was cut; move the pipeline's state away to begin anew"
+                f"was read, or the topic was cut; {AFRESH}"
             )
         if error.retriable() or error.code() == KafkaError._TRANSPORT:  # noqa: SLF001
             log.warning("%s: %s", where, error.str())

@@ -12,6 +12,9 @@ from streamcore.config import resolve_position
 from streamcore.errors import ConfigError, SourceError, StateError
 from streamcore.kafka_client import Cluster, Topic
 
+AFRESH = "to begin anew, move the pipeline's state and the files of its Parquet sinks, if it has any, away"
+"""The advice where the state cannot be gone on from: files of a run whose state is gone are refused at a start."""
+
 
 def check_same_topic(topic: Topic, previous: Mapping[str, object]) -> None:
     """Compares the topic with the one a checkpoint was written for. Raises `StateError`."""
@@ -24,14 +27,13 @@ def check_same_topic(topic: Topic, previous: Mapping[str, object]) -> None:
         )
     if previous.get("topic_id") != topic.topic_id:
         raise StateError(
-            f"topic {topic.name} was deleted and made again since the checkpoint, so its positions mean nothing; "
-            "move the checkpoint away to begin anew"
+            f"topic {topic.name} was deleted and made again since the checkpoint, so its positions mean nothing; {AFRESH}"
         )
     if previous.get("partitions") != len(topic.partitions):
         raise StateError(
             f"topic {topic.name} has {len(topic.partitions)} partitions and had {previous.get('partitions')} at the "
             "checkpoint, so keys have moved and the state kept per partition no longer fits; "
-            "move the checkpoint away to begin anew, or make a topic of the old size"
+            f"{AFRESH}, or make a topic of the old size"
         )
 
 
@@ -86,10 +88,10 @@ def _check_still_there(topic: str, lane: int, position: int, earliest: int, late
     if position < earliest:
         raise SourceError(
             f"records {position} to {earliest - 1} of partition {lane} of {topic} were deleted before they were read "
-            "(retention is shorter than the time this pipeline was away); move its state away to begin anew"
+            f"(retention is shorter than the time this pipeline was away); {AFRESH}"
         )
     if position > latest:
         raise SourceError(
             f"partition {lane} of {topic} ends at {latest}, before the position {position} this pipeline had reached: "
-            "the topic was cut or made again; move the pipeline's state away to begin anew"
+            f"the topic was cut or made again; {AFRESH}"
         )
