@@ -17,7 +17,7 @@ __all__ = [
     "decode_checkpoint",
     "describe",
     "encode_checkpoint",
-    "infer_types",
+    "infer_fields",
     "locate_toml",
     "simd",
 ]
@@ -44,16 +44,21 @@ def describe(spec: bytes) -> dict[str, Any]:
     `{path, input, used_at, takes_number}`; `input` is None for the pipeline's own), `fingerprint` (of the description, as
     `Pipeline.fingerprint`; None while there are problems), `columns` (the result's `[name, type]` pairs, empty while there
     are problems), `fields` (the `[path, type]` pairs the decoder extracts), `needs_keys`, `needs_headers` (record parts the steps use),
-    `inputs` (by name, the last two of other inputs),
+    `inputs` (by name, the last three of other inputs),
     `combine` (`"local"` or `"none"`), `windowed` (bool), `emit` (`"final"`, `"updates"` or None),
     `retracts` (bool: rows may carry `retracted`), `plan` (the text of `streamcore explain`).
     """
 
-def infer_types(raw: Raw, paths: Sequence[str]) -> dict[str, str]:
-    """Guesses the type of each field path from a sample of records (`string` where none has a value)."""
+def infer_fields(raw: Raw, paths: Sequence[str]) -> tuple[dict[str, str], dict[str, tuple[str, dict[str, str]]]]:
+    """What a sample of records says of each field path.
 
-def absent_fields(raw: Raw, paths: Sequence[str]) -> dict[str, list[str]]:
-    """Those of `paths` that none of the first 1,000 records has, each with the names that stand where it would."""
+    First the types (`string` where no record has a value). Second the fields that no record has, null or not, though one
+    has an object where they would be: the name that is missing there, and the names at its place with the paths that
+    have them instead.
+    """
+
+def absent_fields(raw: Raw, paths: Sequence[str], of_input: int = 0) -> dict[str, tuple[str, dict[str, str]]] | None:
+    """The second answer of `infer_fields` alone, by the records of one input; None where there are none of it."""
 
 def encode_checkpoint(header: bytes, lanes: Sequence[tuple[int, bytes]]) -> bytes:
     """One checkpoint file: magic, version, `header` (JSON of the caller's), lane states, checksums."""

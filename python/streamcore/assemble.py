@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -42,7 +41,7 @@ from streamcore.config import (
 from streamcore.config.environment import fill_from_environment
 from streamcore.errors import ConfigError, StateError
 from streamcore.functions import functions_of
-from streamcore.inference import describe_types, infer_types, warn_of_absent
+from streamcore.inference import FirstLook, describe_types, infer_types
 from streamcore.options import RunOptions
 from streamcore.outputs import DeadLetters, Outputs
 from streamcore.report import Report
@@ -135,10 +134,12 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
         if saved is None:
             notes += _notes_on_earlier_files(config, sinks)
         for name, of_input in _by_name(source).items():
-            paths = [found["path"] for found in plan.description["undeclared"] if found["input"] == name]
-            if paths:
+            undeclared = [found for found in plan.description["undeclared"] if found["input"] == name]
+            if undeclared:
+                paths = [found["path"] for found in undeclared]
+                numbers = [found["path"] for found in undeclared if found["takes_number"]]
                 table = f"sources.{name}.schema" if name else "source.schema"
-                types = infer_types(of_input, paths, stopping, table=table)
+                types = infer_types(of_input, paths, stopping, table=table, numbers=numbers)
                 notes.append(describe_types(types, table))
                 config = with_types(config, name, types or dict.fromkeys(paths, "string"))
         engine, origin = _engine(config, source, lanes, saved, clock)
@@ -156,7 +157,7 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
             observe_rejected=_breaker(config),
             report=Report(name=config.name, delivery=plan.delivery, inputs={name: {} for name in _names(config)}),
             stopping=stopping,
-            look_at=partial(warn_of_absent, paths=assumed) if (assumed := _assumed(plan)) else None,
+            look_at=FirstLook(_assumed(plan), list(config.all_sources)),
         )
         return Assembled(runner, notes, stack.pop_all())
 
@@ -304,12 +305,15 @@ def _open_checkpoint(plan: Plan, stack: ExitStack) -> tuple[Checkpoint | None, S
     return checkpoint, saved
 
 
-def _assumed(plan: Plan) -> list[str]:
-    """Fields of the only input whose types are neither declared nor inferred: they follow from what is done with them."""
-    if plan.config.sources or plan.config.source is None:
-        return []
-    known = {*plan.config.source.types, *(found["path"] for found in plan.description["undeclared"])}
-    return [path for path, _ in plan.description["fields"] if path not in known]
+def _assumed(plan: Plan) -> dict[int, list[str]]:
+    """By input: fields whose types are neither declared nor inferred; they follow from what is done with them."""
+    assumed = {}
+    for number, (name, source) in enumerate(plan.config.all_sources.items()):
+        needs = plan.description if name is None else plan.description["inputs"].get(name, {})
+        inferred = {found["path"] for found in plan.description["undeclared"] if found["input"] == name}
+        known = {*source.types, *inferred}
+        assumed[number] = [path for path, _ in needs.get("fields", ()) if path not in known]
+    return assumed
 
 
 def _notes_on_earlier_files(config: PipelineConfig, sinks: Sequence[Sink]) -> list[str]:

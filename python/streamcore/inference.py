@@ -7,11 +7,12 @@ Invariant: the source stands afterwards where it stood before.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from threading import Event
 
 from streamcore import _core
-from streamcore.config.suggest import did_you_mean
+from streamcore.config.suggest import closest
 from streamcore.errors import ConfigError, Problem
 from streamcore.sources.base import Source
 
@@ -21,22 +22,24 @@ log = logging.getLogger("streamcore.fields")
 
 
 def infer_types(
-    source: Source, paths: Sequence[str], stopping: Event, *, table: str = "source.schema"
+    source: Source,
+    paths: Sequence[str],
+    stopping: Event,
+    *,
+    table: str = "source.schema",
+    numbers: Collection[str] = (),
 ) -> dict[str, str] | None:
     """Types of `paths` by what the first successful poll brings, waited for until `stopping` is set; None without one.
 
-    Raises `ConfigError` for paths that none of the records looked at has: nothing would come of them but nulls.
+    Raises `ConfigError` as `types_of` does.
     """
     begin = source.positions()
     types = None
     while not stopping.is_set():
         polled = source.poll(POLL_TIMEOUT_S)
         if polled.raw is not None and len(polled.raw) > 0:
-            absent = _core.absent_fields(polled.raw, paths)
-            if absent:
-                problems = [_problem(path, names, table) for path, names in absent.items()]
-                raise ConfigError("a field is used that the first records do not have", problems)
-            types = _core.infer_types(polled.raw, paths)
+            is_all = partial(_is_over, source, stopping, ended=polled.ended)
+            types = types_of(polled.raw, paths, table=table, numbers=numbers, is_all=is_all)
             break
         if polled.ended:
             break
@@ -44,25 +47,98 @@ def infer_types(
     return types
 
 
-def _problem(path: str, names: Sequence[str], table: str) -> Problem:
-    hint = f"if it comes later, declare its type in [{table}]"
-    meant = _meant(path, names)
-    return Problem(path, "none of the first records has this field", hint=f"{meant} {hint}" if meant else hint)
+def types_of(
+    raw: _core.Raw, paths: Sequence[str], *, table: str, numbers: Collection[str], is_all: Callable[[], bool]
+) -> dict[str, str]:
+    """Types of `paths` by these records; those of `numbers` are used as such, so where none has them they are floats.
 
-
-def _meant(path: str, names: Sequence[str]) -> str | None:
-    parent, _, name = path.rpartition(".")
-    return did_you_mean(name, names, within=parent)
-
-
-def warn_of_absent(raw: _core.Raw, paths: Sequence[str]) -> None:
-    """Says in the log which of `paths`, whose types follow from their use, none of the first records has."""
-    for path, names in _core.absent_fields(raw, paths).items():
-        meant = _meant(path, names)
+    `is_all` is asked, where that matters, whether there are no other records. Raises `ConfigError` for paths that none
+    of them has, where another name was likely meant or no other record will come: nothing would come of them but nulls.
+    Other such paths are warned of.
+    """
+    types, absent = _core.infer_fields(raw, paths)
+    if not absent:
+        return types
+    meant = {path: _meant(raw, path, *found) for path, found in absent.items()}
+    refused = [path for path, instead in meant.items() if instead]
+    if len(refused) < len(meant) and is_all():
+        refused = list(meant)
+    if refused:
+        problems = [_problem(path, meant[path], table) for path in refused]
+        raise ConfigError("a field is used that the first records do not have", problems)
+    for path in absent:
+        types[path] = "float64" if path in numbers else "string"
         log.warning(
-            "none of the first records has a field %s, which the pipeline uses: it counts as null%s",
+            "none of the first records has a field %s, which the pipeline uses: it counts as %s; declare its type in "
+            "[%s] if it comes later",
             path,
-            f"; {meant}" if meant else "; declare it in the schema if it comes later",
+            types[path],
+            table,
+        )
+    return types
+
+
+def _is_over(source: Source, stopping: Event, *, ended: bool) -> bool:
+    """Whether no record is left in a source, which has said so already or is asked."""
+    if ended:
+        return True
+    while source.bounded and not stopping.is_set():
+        polled = source.poll(POLL_TIMEOUT_S)
+        if polled.raw is not None and len(polled.raw) > 0:
+            return False
+        if polled.ended:
+            return True
+    return False
+
+
+def _problem(path: str, meant: str | None, table: str) -> Problem:
+    hint = f"if it comes later, declare its type in [{table}]"
+    return Problem(
+        path, "none of the first records has this field", hint=f'did you mean "{meant}"? {hint}' if meant else hint
+    )
+
+
+def _meant(raw: _core.Raw, path: str, segment: str, beside: Mapping[str, str], number: int = 0) -> str | None:
+    """The path that was likely meant by one that these records do not have: one that they have, as far as they say."""
+    for _ in range(len(path)):  # a segment less each time
+        name = closest(segment, beside)
+        if name is None:
+            return None
+        path = beside[name]
+        absent = _core.absent_fields(raw, [path], number)
+        if not absent:
+            return path
+        segment, beside = absent[path]
+    return None
+
+
+class FirstLook:
+    """Warns of fields that none of the first records of an input has, though their types follow from their use."""
+
+    def __init__(self, paths: Mapping[int, Sequence[str]], names: Sequence[str | None]) -> None:
+        """`paths` are by the number of the input, and `names` those of all inputs."""
+        self._paths = {number: list(of_input) for number, of_input in paths.items() if of_input}
+        self._names = names
+
+    def __call__(self, raw: _core.Raw) -> bool:
+        """Looks at records; whether there is nothing left to look for."""
+        for number, paths in list(self._paths.items()):
+            absent = _core.absent_fields(raw, paths, number)
+            if absent is None:
+                continue
+            del self._paths[number]
+            for path, found in absent.items():
+                self._warn(raw, path, found, number)
+        return not self._paths
+
+    def _warn(self, raw: _core.Raw, path: str, found: tuple[str, Mapping[str, str]], number: int) -> None:
+        meant = _meant(raw, path, *found, number)
+        name = self._names[number]
+        log.warning(
+            "none of the first records%s has a field %s, which the pipeline uses: it counts as null%s",
+            f" of {name}" if name else "",
+            path,
+            f'; did you mean "{meant}"?' if meant else "; declare it in the schema if it comes later",
         )
 
 

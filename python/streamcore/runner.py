@@ -87,9 +87,9 @@ class Runner:
         observe_rejected: Callable[[int, int], None],
         report: Report,
         stopping: threading.Event,
-        look_at: Callable[[_core.Raw], None] | None = None,
+        look_at: Callable[[_core.Raw], bool] | None = None,
     ) -> None:
-        """`look_at` is shown the first records. `observe_rejected(read, rejected)` is told the counts of every push and may raise `ErrorRateError`.
+        """`look_at` is shown the first records until it has seen enough. `observe_rejected(read, rejected)` is told the counts of every push and may raise `ErrorRateError`.
 
         Setting `stopping`, from any thread, asks the loop to finish the epoch and return; windows stay open.
         """
@@ -239,8 +239,7 @@ class Runner:
             self._settle()
             self._hold_back()
             return
-        if self._look_at is not None:
-            self._look_at(polled.raw)
+        if self._look_at is not None and self._look_at(polled.raw):
             self._look_at = None
         records = len(polled.raw)
         self._epoch_records += records

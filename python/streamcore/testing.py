@@ -25,6 +25,7 @@ from streamcore.assemble import with_types
 from streamcore.config import PipelineConfig, check, describe, engine_json, parse_duration, problems_error
 from streamcore.errors import ConfigError
 from streamcore.functions import functions_of
+from streamcore.inference import types_of
 from streamcore.report import Ledger
 from streamcore.sources.iterable import Record, record_parts
 
@@ -78,7 +79,8 @@ class TestRun:
         """Runs records (bytes, text, mappings, `sc.Record`s) through the pipeline, together.
 
         `source` names the input that they are of, where it is joined; unset, they are of the pipeline's own. Types that
-        nobody declared are inferred from the first ones.
+        nobody declared are inferred from the first ones. Raises `ConfigError` where these have none of a field but one with
+        a name that is close.
         """
         raw = self._raw(records, source)
         if raw is None:
@@ -151,8 +153,13 @@ class TestRun:
             undeclared = describe(config)["undeclared"]
             for name in config.all_sources:
                 paths = [found["path"] for found in undeclared if found["input"] == name]
-                known = sample is not None and name == of
-                types = _core.infer_types(sample, paths) if known and sample else dict.fromkeys(paths, "string")
+                table = f"sources.{name}.schema" if name else "source.schema"
+                types = dict.fromkeys(paths, "string")
+                if sample is not None and name == of:
+                    numbers = [
+                        found["path"] for found in undeclared if found["input"] == name and found["takes_number"]
+                    ]
+                    types = types_of(sample, paths, table=table, numbers=numbers, is_all=lambda: False)
                 config = with_types(config, name, types)
             self._engine = _core.Pipeline(engine_json(config), functions_of(config))
             self._engine.assign(sorted(self._lanes))

@@ -44,6 +44,14 @@ def test_samples_generated_events() -> None:
     assert sample_types(config) == {"payload.page_id": "string"}
 
 
+def test_a_name_that_was_meant_otherwise_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"page": "a", "okay": true, "ms": 1}\n')
+    source = {"type": "files", "path": f"{tmp_path}/*.jsonl"}
+    with pytest.raises(ConfigError, match=r"ok: none of the first records has this field") as told:
+        sample_types(PipelineConfig.model_validate({"source": source, "steps": STEPS}))
+    assert 'did you mean "okay"?' in str(told.value)
+
+
 def test_nothing_is_opened_when_all_is_declared() -> None:
     source = {"type": "files", "path": "/no/such/folder/*", "schema": {"page": "string", "ok": "bool", "ms": "int64"}}
     assert sample_types(PipelineConfig.model_validate({"source": source, "steps": STEPS})) == {}

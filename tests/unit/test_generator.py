@@ -20,7 +20,8 @@ FIELDS = [
 
 def test_events_have_the_fields_of_the_reference_event() -> None:
     raw = _core.Generator(lanes=3).read(1000)
-    types = _core.infer_types(raw, FIELDS)
+    types, absent = _core.infer_fields(raw, FIELDS)
+    assert absent == {}
     assert types == {field: "int64" if field == "payload.dwell_ms" else "string" for field in FIELDS}
     assert len(raw) == 1000
     assert 232 <= raw.byte_len / 1000 <= 240

@@ -7,10 +7,14 @@ from pathlib import Path
 import pytest
 
 import streamcore as sc
+from streamcore.config import MemorySourceConfig
 from streamcore.errors import ConfigError
 from streamcore.inference import describe_types, infer_types
-from streamcore.sources.base import Start
+from streamcore.memory_log import MemoryLog
+from streamcore.sources import iterable
+from streamcore.sources.base import Source, Start
 from streamcore.sources.iterable import RecordsSource
+from streamcore.sources.memory import MemorySource
 
 PATHS = ["n", "x.y"]
 
@@ -34,13 +38,82 @@ def test_an_empty_input_says_nothing_and_is_told_of() -> None:
     assert "no records to infer types from" in describe_types(None)
 
 
-def test_a_field_that_no_record_has_is_an_error_with_the_name_that_was_meant() -> None:
+def refused(source: Source, *paths: str) -> dict[str, str | None]:
+    """The hints of what is refused, by path."""
     with pytest.raises(ConfigError) as told:
-        infer_types(opened({"n": 1, "x": {"views": 2}}), ["n", "x.vews", "zzz"], threading.Event())
-    vews, zzz = told.value.problems
-    assert (vews.path, vews.message) == ("x.vews", "none of the first records has this field")
-    assert vews.hint == 'did you mean "x.views"? if it comes later, declare its type in [source.schema]'
-    assert (zzz.path, zzz.hint) == ("zzz", "if it comes later, declare its type in [source.schema]")
+        infer_types(source, paths, threading.Event())
+    assert {problem.message for problem in told.value.problems} == {"none of the first records has this field"}
+    return {problem.path or "": problem.hint for problem in told.value.problems}
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "streamcore.fields"]
+
+
+def test_a_field_that_no_record_has_is_an_error_with_the_name_that_was_meant() -> None:
+    later = "if it comes later, declare its type in [source.schema]"
+    hints = refused(opened({"n": 1, "x": {"views": 2}}), "n", "x.vews", "zzz")
+    assert hints == {"x.vews": f'did you mean "x.views"? {later}', "zzz": later}
+
+
+def test_the_path_that_was_meant_is_a_whole_one_that_records_have() -> None:
+    hints = refused(
+        opened({"uid": 1, "user": {"id": 3, "the page": 1}}), "usr.id", "usr.idd", "usr.`the pge`", "usr.zzz"
+    )
+    meant = {path: hint.partition("?")[0] for path, hint in hints.items() if hint}
+    assert meant["usr.id"] == 'did you mean "user.id"'
+    assert meant["usr.idd"] == 'did you mean "user.id"'
+    assert meant["usr.`the pge`"] == 'did you mean "user.`the page`"'
+    assert meant["usr.zzz"] == "if it comes later, declare its type in [source.schema]"
+
+
+def test_every_record_of_the_first_poll_is_looked_at() -> None:
+    source = opened(*[{"n": 1}] * 1_500, {"n": 1, "discount": 0.5})
+    assert infer_types(source, ["n", "discount"], threading.Event()) == {"n": "int64", "discount": "float64"}
+
+
+def test_a_parent_that_is_null_says_nothing_of_its_fields() -> None:
+    source = opened(*[{"user": None}] * 1_200, {"user": {"id": 3}})
+    assert infer_types(source, ["user.id"], threading.Event()) == {"user.id": "int64"}
+    assert infer_types(opened({"user": None}), ["user.id"], threading.Event()) == {"user.id": "string"}
+
+
+def test_a_field_that_may_come_later_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    log = MemoryLog()
+    log.append("t", b'{"n": 1}')
+    source = MemorySource(MemorySourceConfig(topic="t"), log, stop=None)
+    source.open(Start())
+    assert infer_types(source, ["n", "price"], threading.Event()) == {"n": "int64", "price": "string"}
+    [warning] = warnings(caplog)
+    assert warning.startswith("none of the first records has a field price,")
+    assert warning.endswith("declare its type in [source.schema] if it comes later")
+    assert infer_types(source, ["price"], threading.Event(), numbers=["price"]) == {"price": "float64"}
+    raw = source.poll(0).raw
+    assert raw is not None
+    assert len(raw) == 1
+
+
+def test_what_comes_behind_the_first_poll_is_not_lost(caplog: pytest.LogCaptureFixture) -> None:
+    records = [{"n": 1}] * (iterable.POLL_RECORDS_MAX + 1)
+    source = opened(*records)
+    assert infer_types(source, ["n", "price"], threading.Event()) == {"n": "int64", "price": "string"}
+    assert len(warnings(caplog)) == 1
+    polled = [source.poll(0) for _ in range(3)]
+    assert [len(each.raw) for each in polled if each.raw is not None] == [iterable.POLL_RECORDS_MAX, 1]
+
+
+def test_a_field_of_the_second_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"page": "a", "ms": 1}\n' * 1_200)
+    (tmp_path / "b.jsonl").write_text('{"page": "a", "ms": 1, "price": 2}\n')
+    files = sc.files(tmp_path / "*.jsonl", event_time="ms", event_time_unit="ms", schema={"page": "string"})
+    [row] = (
+        files.window(sc.tumbling("1m"), by="page")
+        .agg(n=sc.count(), price=sc.sum("price"))
+        .collect()
+        .to_polars()
+        .rows(named=True)
+    )
+    assert (row["n"], row["price"]) == (1_201, 2)
 
 
 def test_fields_of_assumed_types_that_no_record_has_are_warned_of(
@@ -54,9 +127,23 @@ def test_fields_of_assumed_types_that_no_record_has_are_warned_of(
         caplog.clear()
         pipeline = windows.agg(n=sc.count(where="stattus > 300"), m=sc.count(where="status > 300"))
         pipeline.configure(name=name, state_dir=str(tmp_path)).run()
-        [warning] = [record.getMessage() for record in caplog.records if record.name == "streamcore.fields"]
+        [warning] = warnings(caplog)
         assert "has a field stattus, which the pipeline uses" in warning
         assert warning.endswith('did you mean "status"?')
+
+
+def test_each_input_is_looked_at_for_its_fields_of_assumed_types(caplog: pytest.LogCaptureFixture) -> None:
+    left = sc.records([{"id": 1, "cost": 3, "ms": 1}], event_time="ms", event_time_unit="ms", schema={"id": "int64"})
+    right = sc.records([{"id": 1, "name": "a", "ms": 1}], event_time="ms", event_time_unit="ms", schema={"id": "int64"})
+    left = left.filter("cosst > 1 or cost > 1")
+    joined = left.join(right.filter("naem == 'a' or name == 'a'"), on="id", within="1m")
+    joined.collect()
+    told = sorted(warnings(caplog))
+    assert [warning.partition(",")[0] for warning in told] == [
+        "none of the first records has a field cosst",
+        "none of the first records of right has a field naem",
+    ]
+    assert [warning.rpartition("; ")[2] for warning in told] == ['did you mean "cost"?', 'did you mean "name"?']
 
 
 def test_a_stop_ends_the_waiting() -> None:

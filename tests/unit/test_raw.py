@@ -47,4 +47,8 @@ def test_batches_of_other_lanes_can_be_added() -> None:
 def test_types_are_inferred_from_a_sample() -> None:
     lines = b'{"a":{"b":1},"c":true}\n{"a":{"b":1.5},"c":null}\nnot json\n'
     raw = _core.Raw.from_lines(0, "f", lines, 0)
-    assert _core.infer_types(raw, ["a.b", "c", "d"]) == {"a.b": "float64", "c": "bool", "d": "string"}
+    types, absent = _core.infer_fields(raw, ["a.b", "c", "d"])
+    assert types == {"a.b": "float64", "c": "bool", "d": "string"}
+    assert absent == {"d": ("d", {"a": "a", "c": "c"})}
+    assert _core.absent_fields(raw, ["a.b", "c", "d"]) == absent
+    assert _core.absent_fields(raw, ["d"], 1) is None

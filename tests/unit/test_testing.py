@@ -77,6 +77,19 @@ def test_types_are_inferred_like_in_an_ephemeral_run() -> None:
         assert [row["total"] for row in run.rows()] == [2]
 
 
+def test_a_field_that_was_meant_otherwise_is_told_like_in_an_ephemeral_run(caplog: pytest.LogCaptureFixture) -> None:
+    pipeline = sc.records([], event_time="at").window(sc.tumbling("1m")).agg(total="sum(price)")
+    with testing.start(pipeline) as run, pytest.raises(ConfigError, match='did you mean "prices"'):
+        run.push([{**event(1), "prices": 2}])
+    with testing.start(pipeline) as run:
+        run.push([event(1)])  # others may follow
+        run.push([{**event(2), "price": 2}])
+        run.end()
+        assert [row["total"] for row in run.rows()] == [2.0]
+    told = [record.args for record in caplog.records if record.name == "streamcore.fields"]
+    assert told == [("price", "float64", "source.schema")]
+
+
 def test_nothing_pushed_is_nothing_out() -> None:
     with testing.start(VIEWS) as run:
         run.push([])

@@ -11,20 +11,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from streamcore.config import PipelineConfig
 
-POLL_TIMEOUT_S = 0.1
-
 
 def sample_types(config: PipelineConfig) -> dict[str, str]:
-    """Types of the fields that nobody declared. Raises `SourceError`, or `ConfigError` where there is no record."""
-    from streamcore import _core
+    """Types of the fields that nobody declared.
+
+    Raises `SourceError`, or `ConfigError` where there is no record or none has a field (see `inference.py`).
+    """
+    from threading import Event
+
     from streamcore.assemble import build_input, make_plan
     from streamcore.clock import SystemClock
     from streamcore.config import describe
     from streamcore.errors import ConfigError
+    from streamcore.inference import infer_types
     from streamcore.options import RunOptions
     from streamcore.sources.base import Start
 
-    paths = [field["path"] for field in describe(config)["undeclared"] if field["input"] is None]
+    undeclared = [field for field in describe(config)["undeclared"] if field["input"] is None]
+    paths = [field["path"] for field in undeclared]
     if not paths:
         return {}
     anonymous = config.model_copy(update={"name": None, "delivery": None, "sinks": (), "dead_letters": None})
@@ -32,12 +36,11 @@ def sample_types(config: PipelineConfig) -> dict[str, str]:
     source = build_input(make_plan(anonymous, RunOptions(stop=stop)), None, SystemClock())
     try:
         source.open(Start(stop=stop))
-        ended = False
-        while not ended:
-            polled = source.poll(POLL_TIMEOUT_S)
-            if polled.raw is not None and len(polled.raw) > 0:
-                return _core.infer_types(polled.raw, paths)
-            ended = polled.ended
+        types = infer_types(
+            source, paths, Event(), numbers=[field["path"] for field in undeclared if field["takes_number"]]
+        )
+        if types is not None:
+            return types
         raise ConfigError(f"the source has no record to guess types from; declare {', '.join(paths)} by hand")
     finally:
         source.close()

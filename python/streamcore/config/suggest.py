@@ -10,14 +10,20 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def did_you_mean(name: object, known: Iterable[str], *, within: str = "") -> str | None:
-    """The sentence that names the closest known name, if one is close; `within` stands before it.
+def closest(name: object, known: Iterable[str]) -> str | None:
+    """The known name that is closest, if one is close."""
+    matches = get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.6)
+    return matches[0] if matches else None
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str | None:
+    """The sentence that names the closest known name, if one is close.
 
     >>> did_you_mean("topik", ["topic", "type"])
     'did you mean "topic"?'
     """
-    matches = get_close_matches(str(name).lower(), list(known), n=1, cutoff=0.6)
-    return f'did you mean "{within + "." if within else ""}{matches[0]}"?' if matches else None
+    match = closest(name, known)
+    return f'did you mean "{match}"?' if match is not None else None
 
 
 def listed(names: Iterable[str]) -> str:

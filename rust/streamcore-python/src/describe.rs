@@ -7,7 +7,7 @@ use crate::error::enter;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use streamcore::error::Problem;
-use streamcore::plan::{Analysis, Output, Plan, analyse};
+use streamcore::plan::{Analysis, InputPlan, Output, Plan, analyse};
 use streamcore::spec::Spec;
 use streamcore::table::RECORD_COLUMNS;
 
@@ -64,18 +64,17 @@ fn problems<'py>(py: Python<'py>, problems: &[Problem]) -> PyResult<Bound<'py, P
 /// What only a plan knows; empty answers while there is none.
 fn add_plan(described: &Bound<'_, PyDict>, plan: Option<&Plan>) -> PyResult<()> {
     let columns = plan.map_or_else(Vec::new, columns);
-    let fields = plan.iter().flat_map(|plan| &plan.own().decode.fields);
-    let fields: Vec<(&str, String)> = fields.map(|field| (field.path.as_str(), field.data_type.to_string())).collect();
     let window = plan.and_then(Plan::result_window);
     let emit = window.map(|window| if window.updates { "updates" } else { "final" });
     described.set_item("fingerprint", plan.map(fingerprint))?;
     described.set_item("columns", columns)?;
-    described.set_item("fields", fields)?;
+    described.set_item("fields", plan.map_or_else(Vec::new, |plan| fields(plan.own())))?;
     described.set_item("needs_keys", plan.is_some_and(|plan| plan.own().needs_keys))?;
     described.set_item("needs_headers", plan.is_some_and(|plan| plan.own().needs_headers))?;
     let others = PyDict::new(described.py());
     for input in plan.iter().flat_map(|plan| &plan.inputs[1..]) {
         let needs = PyDict::new(described.py());
+        needs.set_item("fields", fields(input))?;
         needs.set_item("needs_keys", input.needs_keys)?;
         needs.set_item("needs_headers", input.needs_headers)?;
         others.set_item(input.name.as_deref(), needs)?;
@@ -85,6 +84,11 @@ fn add_plan(described: &Bound<'_, PyDict>, plan: Option<&Plan>) -> PyResult<()> 
     described.set_item("windowed", window.is_some())?;
     described.set_item("emit", emit)?;
     described.set_item("retracts", window.is_some_and(|window| window.retracts()))
+}
+
+/// Path and type of each field that the decoder extracts from an input.
+fn fields(input: &InputPlan) -> Vec<(&str, String)> {
+    input.decode.fields.iter().map(|field| (field.path.as_str(), field.data_type.to_string())).collect()
 }
 
 /// A plan's fingerprint as users see it.

@@ -56,7 +56,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(simd, module)?)?;
     module.add_function(wrap_pyfunction!(toml::locate_toml, module)?)?;
     module.add_function(wrap_pyfunction!(describe::describe, module)?)?;
-    module.add_function(wrap_pyfunction!(raw::infer_types, module)?)?;
+    module.add_function(wrap_pyfunction!(raw::infer_fields, module)?)?;
     module.add_function(wrap_pyfunction!(raw::absent_fields, module)?)?;
     module.add_function(wrap_pyfunction!(checkpoint::encode_checkpoint, module)?)?;
     module.add_function(wrap_pyfunction!(checkpoint::decode_checkpoint, module)?)?;

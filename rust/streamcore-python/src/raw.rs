@@ -135,23 +135,42 @@ impl Raw {
     }
 }
 
-/// Guesses the type of each field path from a sample of records (`string` where none has a value).
+/// The fields that no record has, by path: the name that is missing, and the names at its place with the paths that have
+/// them instead.
+type AbsentFields = BTreeMap<String, (String, BTreeMap<String, String>)>;
+
+/// Guesses the type of each field path from a sample of records (`string` where none has a value), and says which of
+/// them no record has.
 #[pyfunction]
-pub fn infer_types(py: Python<'_>, raw: &Raw, paths: Vec<String>) -> PyResult<BTreeMap<String, String>> {
+pub fn infer_fields(
+    py: Python<'_>,
+    raw: &Raw,
+    paths: Vec<String>,
+) -> PyResult<(BTreeMap<String, String>, AbsentFields)> {
     enter(py, || {
         let batches = lock(&raw.0, NAME)?;
-        let types = streamcore::infer::infer_types(batches.as_deref().unwrap_or_default(), &paths);
-        Ok(paths.into_iter().zip(types.iter().map(ToString::to_string)).collect())
+        let seen = streamcore::infer::infer_fields(batches.as_deref().unwrap_or_default(), &paths);
+        let (mut types, mut absent) = (BTreeMap::new(), BTreeMap::new());
+        for (path, seen) in paths.into_iter().zip(seen) {
+            types.insert(path.clone(), seen.data_type.to_string());
+            absent.extend(seen.absent.map(|found| (path, (found.segment, found.beside))));
+        }
+        Ok((types, absent))
     })
 }
 
-/// Those of `paths` that none of the first records has, each with the names that stand where it would.
+/// Those of `paths` that no record of an input has, as [`infer_fields`] tells them; `None` where there is no record.
 #[pyfunction]
-pub fn absent_fields(py: Python<'_>, raw: &Raw, paths: Vec<String>) -> PyResult<BTreeMap<String, Vec<String>>> {
+#[pyo3(signature = (raw, paths, of_input = 0))]
+pub fn absent_fields(py: Python<'_>, raw: &Raw, paths: Vec<String>, of_input: i32) -> PyResult<Option<AbsentFields>> {
     enter(py, || {
         let batches = lock(&raw.0, NAME)?;
-        let absent = streamcore::infer::absent_fields(batches.as_deref().unwrap_or_default(), paths);
-        Ok(absent.into_iter().map(|(path, names)| (path, names.into_iter().collect())).collect())
+        let own: Vec<&RawBatch> = batches.iter().flatten().filter(|batch| batch.input == of_input).collect();
+        if own.iter().all(|batch| batch.is_empty()) {
+            return Ok(None);
+        }
+        let absent = streamcore::infer::absent_fields(own, paths);
+        Ok(Some(absent.into_iter().map(|(path, found)| (path, (found.segment, found.beside))).collect()))
     })
 }
 
