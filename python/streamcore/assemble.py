@@ -133,6 +133,8 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
         ]
         if saved is None:
             notes += _notes_on_earlier_files(config, sinks)
+        else:
+            _refuse_later_files(config, sinks, saved)
         for name, of_input in _by_name(source).items():
             undeclared = [found for found in plan.description["undeclared"] if found["input"] == name]
             if undeclared:
@@ -335,6 +337,22 @@ def _notes_on_earlier_files(config: PipelineConfig, sinks: Sequence[Sink]) -> li
             )
         notes.append(f"{found} already; the rows of this run go beside theirs")
     return notes
+
+
+def _refuse_later_files(config: PipelineConfig, sinks: Sequence[Sink], saved: Saved) -> None:
+    """Raises `StateError` for files of later epochs than the state is of: an older state was put back.
+
+    A crash leaves none: files get their names after the checkpoint of their epoch is written. This run would write their
+    rows once more.
+    """
+    reached = (saved.header.generation, saved.header.epoch)
+    for sink in sinks:
+        if isinstance(sink, Gatherer) and (files := sink.earlier_files(after=reached)):
+            raise StateError(
+                f"{sink.folder} holds {len(files):,} {'file' if len(files) == 1 else 'files'} of {config.name} (the first "
+                f"is {files[0]}) that came after the state in {state_folder_of(config)}, which is of epoch {reached[1]}: "
+                "this run would write their rows once more; move them away, or bring the newer state back"
+            )
 
 
 def _start(plan: Plan, saved: Saved | None) -> Start:

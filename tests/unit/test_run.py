@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -370,6 +371,45 @@ def test_rows_of_a_run_whose_state_is_gone_are_not_mixed_with_new_ones(topic: st
     out.rename(tmp_path / "old")
     pipeline.run(stop="end")
     assert len(list(out.iterdir())) == 1
+
+
+def test_an_older_state_is_not_gone_on_from_beside_files_of_later_epochs(topic: str, tmp_path: Path) -> None:
+    state, out = tmp_path / "state", tmp_path / "out"
+    pipeline = views_of(topic).sink_parquet(out).configure(name="job", state_dir=str(state))
+    append(topic, 1)
+    pipeline.run(stop="end")
+    backup = (state / "job" / "checkpoint").read_bytes()
+    before = {path.name for path in out.iterdir()}
+    append(topic, 200)
+    pipeline.run(stop="end")
+    newest = (state / "job" / "checkpoint").read_bytes()
+    [later] = {path.name for path in out.iterdir()} - before
+    (state / "job" / "checkpoint").write_bytes(backup)
+    with pytest.raises(
+        StateError, match=rf"out holds 1 file of job \(the first is {later}\) that came after the state"
+    ):
+        pipeline.run(stop="end")
+    (state / "job" / "checkpoint").write_bytes(newest)
+    pipeline.run(stop="end")
+    assert {path.name for path in out.iterdir()} == {*before, later}
+    (state / "job" / "checkpoint").write_bytes(backup)
+    (out / later).rename(tmp_path / later)
+    pipeline.run(stop="end")  # its rows come again, and only once
+    assert len(list(out.iterdir())) == 2
+
+
+def test_a_crash_before_files_have_their_names_is_gone_on_from(topic: str, tmp_path: Path) -> None:
+    state, out = tmp_path / "state", tmp_path / "out"
+    pipeline = views_of(topic).sink_parquet(out).configure(name="job", state_dir=str(state))
+    append(topic, 1)
+    pipeline.run(stop="end")
+    [listed] = out.iterdir()
+    unpublished = listed.with_name(f".{listed.name}.unfinished")
+    listed.rename(unpublished)
+    of_no_epoch = out / re.sub(r"-e\d+", "-e000000000000999", unpublished.name)
+    of_no_epoch.write_bytes(b"")
+    pipeline.run(stop="end")
+    assert list(out.iterdir()) == [listed]
 
 
 def test_options_are_checked_before_any_state_is_touched(topic: str, tmp_path: Path) -> None:

@@ -75,5 +75,8 @@ class Gatherer(Protocol):
     folder: str
     """Where they are."""
 
-    def earlier_files(self) -> list[str]:
-        """Files that earlier runs of the pipeline published there; of one without a name, those of any run."""
+    def earlier_files(self, *, after: tuple[int, int] | None = None) -> list[str]:
+        """Files that earlier runs of the pipeline published there; of one without a name, those of any run.
+
+        `after`: only those of later epochs than this, which is a generation and an epoch of it.
+        """

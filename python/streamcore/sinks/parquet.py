@@ -59,8 +59,10 @@ class ParquetSink:
                 retriable=False,
             ) from error
 
-    def earlier_files(self) -> list[str]:
+    def earlier_files(self, *, after: tuple[int, int] | None = None) -> list[str]:
         """The files of earlier runs, by name. A sink without a name cannot tell its own from others: all count.
+
+        `after`: only its own of later epochs than this, which is a generation and an epoch of it.
 
         Raises `SinkError` when the folder cannot be looked into.
         """
@@ -69,7 +71,9 @@ class ParquetSink:
         except OSError as error:
             raise SinkError(f"{self._path}: cannot be looked into: {error.strerror}", retriable=False) from error
         shown = [name for name in names if name.endswith(".parquet") and not name.startswith(UNFINISHED_PREFIX)]
-        return [name for name in shown if self._is_own(name)] if self._named else shown
+        if after is not None:
+            return [name for name in shown if (epoch := self._epoch_of(name)) is not None and epoch > after]
+        return [name for name in shown if self._epoch_of(name)] if self._named else shown
 
     def recover(self, listed: Collection[str]) -> None:
         """Publishes what the checkpoint lists and a crash left unfinished; deletes its own files that it does not list.
@@ -87,7 +91,7 @@ class ParquetSink:
         self._publish()
         try:
             for unfinished in self._path.glob(f"{UNFINISHED_PREFIX}*{UNFINISHED_SUFFIX}"):
-                if self._is_own(unfinished.name):
+                if self._epoch_of(unfinished.name):
                     unfinished.unlink()
         except OSError as error:
             message = f"{self._path}: unfinished files cannot be deleted: {error.strerror}; mend the rights"
@@ -158,10 +162,14 @@ class ParquetSink:
             raise SinkError(message, retriable=False) from error
         self._unpublished = []
 
-    def _is_own(self, file: str) -> bool:
-        """Whether this sink wrote the file, finished or not. The whole name counts: `a` must not take those of `a-result-g1`."""
-        pattern = rf"{re.escape(self._stem)}-g\d{{10,}}-e\d{{15,}}-s\d{{10,}}\.parquet"
-        return re.fullmatch(pattern, file.removeprefix(UNFINISHED_PREFIX).removesuffix(UNFINISHED_SUFFIX)) is not None
+    def _epoch_of(self, file: str) -> tuple[int, int] | None:
+        """Generation and epoch of a file, finished or not, that this sink wrote; None for one of others.
+
+        The whole name counts: `a` must not take those of `a-result-g1`.
+        """
+        pattern = rf"{re.escape(self._stem)}-g(\d{{10,}})-e(\d{{15,}})-s\d{{10,}}\.parquet"
+        found = re.fullmatch(pattern, file.removeprefix(UNFINISHED_PREFIX).removesuffix(UNFINISHED_SUFFIX))
+        return None if found is None else (int(found[1]), int(found[2]))
 
     def _forget_buffer(self) -> None:
         self._buffered = []
