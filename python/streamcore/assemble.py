@@ -41,7 +41,7 @@ from streamcore.config import (
 from streamcore.config.environment import fill_from_environment
 from streamcore.errors import ConfigError, StateError
 from streamcore.functions import functions_of
-from streamcore.inference import FirstLook, describe_types, infer_types
+from streamcore.inference import FirstLook, Undeclared, describe_types, infer_types
 from streamcore.options import RunOptions
 from streamcore.outputs import DeadLetters, Outputs
 from streamcore.report import Report
@@ -136,14 +136,11 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
         else:
             _refuse_later_files(config, sinks, saved)
         for name, of_input in _by_name(source).items():
-            undeclared = [found for found in plan.description["undeclared"] if found["input"] == name]
-            if undeclared:
-                paths = [found["path"] for found in undeclared]
-                numbers = [found["path"] for found in undeclared if found["takes_number"]]
-                table = f"sources.{name}.schema" if name else "source.schema"
-                types = infer_types(of_input, paths, stopping, table=table, numbers=numbers)
-                notes.append(describe_types(types, table))
-                config = with_types(config, name, types or dict.fromkeys(paths, "string"))
+            fields = Undeclared.of(plan.description, name)
+            if fields.paths:
+                types = infer_types(of_input, fields, stopping)
+                notes.append(describe_types(types, fields.table))
+                config = with_types(config, name, types or fields.as_text())
         engine, origin = _engine(config, source, lanes, saved, clock)
         outputs = Outputs(sinks, dead_letters, generation=origin.generation)
         stack.callback(outputs.close)
@@ -312,8 +309,7 @@ def _assumed(plan: Plan) -> dict[int, list[str]]:
     assumed = {}
     for number, (name, source) in enumerate(plan.config.all_sources.items()):
         needs = plan.description if name is None else plan.description["inputs"].get(name, {})
-        inferred = {found["path"] for found in plan.description["undeclared"] if found["input"] == name}
-        known = {*source.types, *inferred}
+        known = {*source.types, *Undeclared.of(plan.description, name).paths}
         assumed[number] = [path for path, _ in needs.get("fields", ()) if path not in known]
     return assumed
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from threading import Event
+from typing import Any
 
 from streamcore import _core
 from streamcore.config.suggest import closest
@@ -21,15 +23,33 @@ POLL_TIMEOUT_S = 0.1
 log = logging.getLogger("streamcore.fields")
 
 
-def infer_types(
-    source: Source,
-    paths: Sequence[str],
-    stopping: Event,
-    *,
-    table: str = "source.schema",
-    numbers: Collection[str] = (),
-) -> dict[str, str] | None:
-    """Types of `paths` by what the first successful poll brings, waited for until `stopping` is set; None without one.
+@dataclass(frozen=True)
+class Undeclared:
+    """Fields of one input that a pipeline uses and whose types nobody declared."""
+
+    paths: Sequence[str]
+    numbers: Collection[str] = ()
+    """Those of them that are used as numbers."""
+    table: str = "source.schema"
+    """Where they would be declared."""
+
+    @classmethod
+    def of(cls, description: Mapping[str, Any], name: str | None) -> Undeclared:
+        """Those of the input called `name`, which is None for the pipeline's own, of what `describe` gave."""
+        of_input = [found for found in description["undeclared"] if found["input"] == name]
+        return cls(
+            [found["path"] for found in of_input],
+            [found["path"] for found in of_input if found["takes_number"]],
+            f"sources.{name}.schema" if name else "source.schema",
+        )
+
+    def as_text(self) -> dict[str, str]:
+        """Their types where no record tells of them."""
+        return dict.fromkeys(self.paths, "string")
+
+
+def infer_types(source: Source, fields: Undeclared, stopping: Event) -> dict[str, str] | None:
+    """Types of `fields` by what the first successful poll brings, waited for until `stopping` is set; None without one.
 
     Raises `ConfigError` as `types_of` does.
     """
@@ -39,7 +59,7 @@ def infer_types(
         polled = source.poll(POLL_TIMEOUT_S)
         if polled.raw is not None and len(polled.raw) > 0:
             is_all = partial(_is_over, source, stopping, ended=polled.ended)
-            types = types_of(polled.raw, paths, table=table, numbers=numbers, is_all=is_all)
+            types = types_of(polled.raw, fields, is_all=is_all)
             break
         if polled.ended:
             break
@@ -47,16 +67,14 @@ def infer_types(
     return types
 
 
-def types_of(
-    raw: _core.Raw, paths: Sequence[str], *, table: str, numbers: Collection[str], is_all: Callable[[], bool]
-) -> dict[str, str]:
-    """Types of `paths` by these records; those of `numbers` are used as such, so where none has them they are floats.
+def types_of(raw: _core.Raw, fields: Undeclared, *, is_all: Callable[[], bool]) -> dict[str, str]:
+    """Types of `fields` by these records; where none has one that is used as a number, it is a float.
 
-    `is_all` is asked, where that matters, whether there are no other records. Raises `ConfigError` for paths that none
+    `is_all` is asked, where that matters, whether there are no other records. Raises `ConfigError` for fields that none
     of them has, where another name was likely meant or no other record will come: nothing would come of them but nulls.
-    Other such paths are warned of.
+    Other such fields are warned of.
     """
-    types, absent = _core.infer_fields(raw, paths)
+    types, absent = _core.infer_fields(raw, fields.paths)
     if not absent:
         return types
     meant = {path: _meant(raw, path, *found) for path, found in absent.items()}
@@ -64,16 +82,16 @@ def types_of(
     if len(refused) < len(meant) and is_all():
         refused = list(meant)
     if refused:
-        problems = [_problem(path, meant[path], table) for path in refused]
+        problems = [_problem(path, meant[path], fields.table) for path in refused]
         raise ConfigError("a field is used that the first records do not have", problems)
     for path in absent:
-        types[path] = "float64" if path in numbers else "string"
+        types[path] = "float64" if path in fields.numbers else "string"
         log.warning(
             "none of the first records has a field %s, which the pipeline uses: it counts as %s; declare its type in "
             "[%s] if it comes later",
             path,
             types[path],
-            table,
+            fields.table,
         )
     return types
 

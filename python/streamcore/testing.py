@@ -25,7 +25,7 @@ from streamcore.assemble import with_types
 from streamcore.config import PipelineConfig, check, describe, engine_json, parse_duration, problems_error
 from streamcore.errors import ConfigError
 from streamcore.functions import functions_of
-from streamcore.inference import types_of
+from streamcore.inference import Undeclared, types_of
 from streamcore.report import Ledger
 from streamcore.sources.iterable import Record, record_parts
 
@@ -150,16 +150,11 @@ class TestRun:
     def _opened(self, sample: _core.Raw | None, of: str | None = None) -> _core.Pipeline:
         if self._engine is None:
             config = self._config
-            undeclared = describe(config)["undeclared"]
+            description = describe(config)
             for name in config.all_sources:
-                paths = [found["path"] for found in undeclared if found["input"] == name]
-                table = f"sources.{name}.schema" if name else "source.schema"
-                types = dict.fromkeys(paths, "string")
-                if sample is not None and name == of:
-                    numbers = [
-                        found["path"] for found in undeclared if found["input"] == name and found["takes_number"]
-                    ]
-                    types = types_of(sample, paths, table=table, numbers=numbers, is_all=lambda: False)
+                fields = Undeclared.of(description, name)
+                known = sample is not None and name == of
+                types = types_of(sample, fields, is_all=lambda: False) if known and sample else fields.as_text()
                 config = with_types(config, name, types)
             self._engine = _core.Pipeline(engine_json(config), functions_of(config))
             self._engine.assign(sorted(self._lanes))

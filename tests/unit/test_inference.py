@@ -9,14 +9,14 @@ import pytest
 import streamcore as sc
 from streamcore.config import MemorySourceConfig
 from streamcore.errors import ConfigError
-from streamcore.inference import describe_types, infer_types
+from streamcore.inference import Undeclared, describe_types, infer_types
 from streamcore.memory_log import MemoryLog
 from streamcore.sources import iterable
 from streamcore.sources.base import Source, Start
 from streamcore.sources.iterable import RecordsSource
 from streamcore.sources.memory import MemorySource
 
-PATHS = ["n", "x.y"]
+PATHS = Undeclared(["n", "x.y"])
 
 
 def opened(*records: object) -> RecordsSource:
@@ -41,7 +41,7 @@ def test_an_empty_input_says_nothing_and_is_told_of() -> None:
 def refused(source: Source, *paths: str) -> dict[str, str | None]:
     """The hints of what is refused, by path."""
     with pytest.raises(ConfigError) as told:
-        infer_types(source, paths, threading.Event())
+        infer_types(source, Undeclared(paths), threading.Event())
     assert {problem.message for problem in told.value.problems} == {"none of the first records has this field"}
     return {problem.path or "": problem.hint for problem in told.value.problems}
 
@@ -69,13 +69,16 @@ def test_the_path_that_was_meant_is_a_whole_one_that_records_have() -> None:
 
 def test_every_record_of_the_first_poll_is_looked_at() -> None:
     source = opened(*[{"n": 1}] * 1_500, {"n": 1, "discount": 0.5})
-    assert infer_types(source, ["n", "discount"], threading.Event()) == {"n": "int64", "discount": "float64"}
+    assert infer_types(source, Undeclared(["n", "discount"]), threading.Event()) == {
+        "n": "int64",
+        "discount": "float64",
+    }
 
 
 def test_a_parent_that_is_null_says_nothing_of_its_fields() -> None:
     source = opened(*[{"user": None}] * 1_200, {"user": {"id": 3}})
-    assert infer_types(source, ["user.id"], threading.Event()) == {"user.id": "int64"}
-    assert infer_types(opened({"user": None}), ["user.id"], threading.Event()) == {"user.id": "string"}
+    assert infer_types(source, Undeclared(["user.id"]), threading.Event()) == {"user.id": "int64"}
+    assert infer_types(opened({"user": None}), Undeclared(["user.id"]), threading.Event()) == {"user.id": "string"}
 
 
 def test_a_field_that_may_come_later_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
@@ -83,11 +86,11 @@ def test_a_field_that_may_come_later_is_warned_of(caplog: pytest.LogCaptureFixtu
     log.append("t", b'{"n": 1}')
     source = MemorySource(MemorySourceConfig(topic="t"), log, stop=None)
     source.open(Start())
-    assert infer_types(source, ["n", "price"], threading.Event()) == {"n": "int64", "price": "string"}
+    assert infer_types(source, Undeclared(["n", "price"]), threading.Event()) == {"n": "int64", "price": "string"}
     [warning] = warnings(caplog)
     assert warning.startswith("none of the first records has a field price,")
     assert warning.endswith("declare its type in [source.schema] if it comes later")
-    assert infer_types(source, ["price"], threading.Event(), numbers=["price"]) == {"price": "float64"}
+    assert infer_types(source, Undeclared(["price"], ["price"]), threading.Event()) == {"price": "float64"}
     raw = source.poll(0).raw
     assert raw is not None
     assert len(raw) == 1
@@ -96,7 +99,7 @@ def test_a_field_that_may_come_later_is_warned_of(caplog: pytest.LogCaptureFixtu
 def test_what_comes_behind_the_first_poll_is_not_lost(caplog: pytest.LogCaptureFixture) -> None:
     records = [{"n": 1}] * (iterable.POLL_RECORDS_MAX + 1)
     source = opened(*records)
-    assert infer_types(source, ["n", "price"], threading.Event()) == {"n": "int64", "price": "string"}
+    assert infer_types(source, Undeclared(["n", "price"]), threading.Event()) == {"n": "int64", "price": "string"}
     assert len(warnings(caplog)) == 1
     polled = [source.poll(0) for _ in range(3)]
     assert [len(each.raw) for each in polled if each.raw is not None] == [iterable.POLL_RECORDS_MAX, 1]
@@ -149,7 +152,7 @@ def test_each_input_is_looked_at_for_its_fields_of_assumed_types(caplog: pytest.
 def test_a_stop_ends_the_waiting() -> None:
     stopping = threading.Event()
     stopping.set()
-    assert infer_types(opened({"n": 1}), ["n"], stopping) is None
+    assert infer_types(opened({"n": 1}), Undeclared(["n"]), stopping) is None
 
 
 def test_the_guess_is_printed_as_it_would_be_declared() -> None:

@@ -23,24 +23,21 @@ def sample_types(config: PipelineConfig) -> dict[str, str]:
     from streamcore.clock import SystemClock
     from streamcore.config import describe
     from streamcore.errors import ConfigError
-    from streamcore.inference import infer_types
+    from streamcore.inference import Undeclared, infer_types
     from streamcore.options import RunOptions
     from streamcore.sources.base import Start
 
-    undeclared = [field for field in describe(config)["undeclared"] if field["input"] is None]
-    paths = [field["path"] for field in undeclared]
-    if not paths:
+    fields = Undeclared.of(describe(config), None)
+    if not fields.paths:
         return {}
     anonymous = config.model_copy(update={"name": None, "delivery": None, "sinks": (), "dead_letters": None})
     stop = "end" if config.source.type in ("kafka", "memory") else None
     source = build_input(make_plan(anonymous, RunOptions(stop=stop)), None, SystemClock())
     try:
         source.open(Start(stop=stop))
-        types = infer_types(
-            source, paths, Event(), numbers=[field["path"] for field in undeclared if field["takes_number"]]
-        )
+        types = infer_types(source, fields, Event())
         if types is not None:
             return types
-        raise ConfigError(f"the source has no record to guess types from; declare {', '.join(paths)} by hand")
+        raise ConfigError(f"the source has no record to guess types from; declare {', '.join(fields.paths)} by hand")
     finally:
         source.close()

@@ -6,6 +6,7 @@ Invariant: nothing is said here that the models do not say.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -78,7 +79,14 @@ def _keys(model: type[Model]) -> tuple[str, ...]:
 def _section(
     heading: str, model: type[Model], *, without: tuple[str, ...] = (), only: tuple[str, ...] | None = None
 ) -> str:
-    lines = [heading, "", (model.__doc__ or "").strip(), "", "| Key | Type | Default | Meaning |", "|---|---|---|---|"]
+    lines = [
+        heading,
+        "",
+        inspect.cleandoc(model.__doc__ or ""),
+        "",
+        "| Key | Type | Default | Meaning |",
+        "|---|---|---|---|",
+    ]
     schema = _schema_of(model)
     fields = {field.alias or name: field for name, field in model.model_fields.items()}
     without += () if only is None else tuple(key for key in fields if key not in only)

@@ -16,7 +16,7 @@ const DAY_MS: i64 = 86_400_000;
 /// Milliseconds of an ISO-8601 date and time with a zone; more exact fractions are cut.
 #[must_use]
 pub fn parse_iso(text: &[u8]) -> Option<i64> {
-    parse_common(text).or_else(|| parse_iso_slow(text)).filter(|time| in_range(*time))
+    parse_common(text).or_else(|| parse_iso_slow(text).ok()).filter(|time| in_range(*time))
 }
 
 /// The minute of the time read last, so that a time of the same minute or date is read without a calendar.
@@ -135,72 +135,45 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
+/// Why a text is no time: in words that quote nothing of it, or nothing where it does not even begin as a date does.
+type Wrong = Option<&'static str>;
+
 /// Any form: `2026-01-31T23:59:59.999+01:00` or `20260131T235959Z`, with or without seconds and their fraction.
-fn parse_iso_slow(text: &[u8]) -> Option<i64> {
+fn parse_iso_slow(text: &[u8]) -> Result<i64, Wrong> {
     let mut text = Cursor(text);
-    let year = text.number(4)?;
+    let year = text.number(4).ok_or(None)?;
     let extended = text.take(b"-");
-    let month = text.number(2)?;
+    let month = text.number(2).ok_or(None)?;
     if extended && !text.take(b"-") {
-        return None;
+        return Err(None);
     }
-    let day = text.number(2)?;
+    let day = text.number(2).ok_or(None)?;
+    if !(1..=12).contains(&month) || !(1..=days_of_month(year, month)).contains(&day) {
+        return Err(Some("there is no such day"));
+    }
+    if text.0.is_empty() {
+        return Err(Some("it is a day without a time and a zone, as in 2026-01-31T00:00:00Z"));
+    }
     // RFC 3339 allows a space and small letters.
     if !text.take(b"Tt ") {
-        return None;
+        return Err(None);
     }
-    let hour = text.number(2)?;
-    if extended && !text.take(b":") {
-        return None;
+    let ms_of_day = text.time_of_day(extended)?;
+    if text.0.is_empty() {
+        return Err(Some("it has no zone, as Z or +01:00"));
     }
-    let minute = text.number(2)?;
-    let ms = text.seconds(extended)?;
     let offset_minutes = text.offset()?;
-    let exists =
-        (1..=12).contains(&month) && (1..=days_of_month(year, month)).contains(&day) && hour < 24 && minute < 60;
-    (exists && text.0.is_empty())
-        .then(|| days_from_civil(year, month, day) * DAY_MS + (hour * 60 + minute - offset_minutes) * 60_000 + ms)
+    if !text.0.is_empty() {
+        return Err(None);
+    }
+    Ok(days_from_civil(year, month, day) * DAY_MS + ms_of_day - offset_minutes * 60_000)
 }
 
 /// What is wrong with a text that [`parse_iso`] does not take, where it begins as a date does; in words that quote
 /// nothing of it.
 #[must_use]
 pub fn what_is_wrong(text: &[u8]) -> Option<&'static str> {
-    let mut text = Cursor(text);
-    let year = text.number(4)?;
-    let extended = text.take(b"-");
-    let month = text.number(2)?;
-    if extended && !text.take(b"-") {
-        return None;
-    }
-    let day = text.number(2)?;
-    if !(1..=12).contains(&month) || !(1..=days_of_month(year, month)).contains(&day) {
-        return Some("there is no such day");
-    }
-    if text.0.is_empty() {
-        return Some("it is a day without a time and a zone, as in 2026-01-31T00:00:00Z");
-    }
-    if !text.take(b"Tt ") {
-        return None;
-    }
-    let hour = text.number(2)?;
-    if extended && !text.take(b":") {
-        return None;
-    }
-    let minute = text.number(2)?;
-    let seconds = if extended { text.0.strip_prefix(b":") } else { Some(text.0) }.and_then(|rest| rest.get(..2));
-    if hour > 23 || minute > 59 || seconds.is_some_and(|seconds| seconds > b"59".as_slice() && seconds[0] <= b'9') {
-        return Some("there is no such time of day");
-    }
-    text.seconds(extended)?;
-    if text.0.is_empty() {
-        return Some("it has no zone, as Z or +01:00");
-    }
-    let zone = text.0;
-    if text.offset().is_none() {
-        return is_shaped_as_offset(zone).then_some("there is no such offset from UTC, as +01:00 or -11:30");
-    }
-    text.0.is_empty().then_some("it is not in the years 1 to 9999")
+    parse_iso_slow(text).map_or_else(|wrong| wrong, |_| Some("it is not in the years 1 to 9999"))
 }
 
 /// Whether it is a sign, two digits for the hours, and two for the minutes or none.
@@ -242,16 +215,21 @@ impl Cursor<'_> {
         whole.then(|| number.iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')))
     }
 
-    /// The milliseconds of the second and its fraction, where they are there. A leap second is none: no second that
-    /// is counted since 1970 is its.
-    fn seconds(&mut self, extended: bool) -> Option<i64> {
-        let there = if extended { self.take(b":") } else { self.0.first().is_some_and(u8::is_ascii_digit) };
-        if !there {
-            return Some(0);
+    /// The milliseconds of a time of day; its seconds and their fraction need not be there. A leap second is none: no
+    /// second that is counted since 1970 is its.
+    fn time_of_day(&mut self, extended: bool) -> Result<i64, Wrong> {
+        let hour = self.number(2).ok_or(None)?;
+        if extended && !self.take(b":") {
+            return Err(None);
         }
-        let second = self.number(2).filter(|second| *second < 60)?;
-        let ms = if self.take(b".,") { self.fraction()? } else { 0 };
-        Some(second * 1000 + ms)
+        let minute = self.number(2).ok_or(None)?;
+        let has_second = if extended { self.take(b":") } else { self.0.first().is_some_and(u8::is_ascii_digit) };
+        let second = if has_second { self.number(2).ok_or(None)? } else { 0 };
+        if hour > 23 || minute > 59 || second > 59 {
+            return Err(Some("there is no such time of day"));
+        }
+        let ms = if has_second && self.take(b".,") { self.fraction().ok_or(None)? } else { 0 };
+        Ok(((hour * 60 + minute) * 60 + second) * 1000 + ms)
     }
 
     /// The milliseconds of a fraction of any number of digits.
@@ -264,10 +242,15 @@ impl Cursor<'_> {
     }
 
     /// Minutes that the zone is ahead of UTC: `Z`, `+05:30`, `+0530` or `+05`.
-    fn offset(&mut self) -> Option<i64> {
+    fn offset(&mut self) -> Result<i64, Wrong> {
         if self.take(b"Zz") {
-            return Some(0);
+            return Ok(0);
         }
+        let wrong = is_shaped_as_offset(self.0).then_some("there is no such offset from UTC, as +01:00 or -11:30");
+        self.hours_and_minutes().ok_or(wrong)
+    }
+
+    fn hours_and_minutes(&mut self) -> Option<i64> {
         let behind = self.take(b"-");
         if !behind && !self.take(b"+") {
             return None;

@@ -227,11 +227,11 @@ mod tests {
         }
     }
 
-    /// Of many, as few steps as there is time for: they fill it again and again, across to a mapping of its own.
+    /// Of so many that their lines go into a mapping of their own, and grow there.
     #[test]
     fn it_grows_where_it_lies() {
         let hash = |slot: u32| u64::from(slot).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let (mut index, slots) = (Index::default(), 300_000);
+        let (mut index, slots) = (Index::default(), 1_000_000);
         for slot in 0..slots {
             index.insert(hash(slot), slot);
             assert_eq!(index.find(hash(slot / 2), |other| other == slot / 2), Some(slot / 2));

@@ -226,7 +226,7 @@ proptest! {
         (hour, minute, second, ms) in (0_i64..=24, 0_i64..=60, 0_i64..=60, 0_i64..=999),
     ) {
         let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z");
-        let (fast, slow) = (parse_common(text.as_bytes()), parse_iso_slow(text.as_bytes()));
+        let (fast, slow) = (parse_common(text.as_bytes()), parse_iso_slow(text.as_bytes()).ok());
         prop_assert!(fast.is_none() || fast == slow, "{}: {:?} and {:?}", text, fast, slow);
         prop_assert_eq!(fast.is_some(), day <= 28 && hour < 24 && minute < 60 && second < 60);
     }

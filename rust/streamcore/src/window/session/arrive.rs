@@ -219,8 +219,8 @@ impl SessionWindows {
         if over_at > watermark_ms && gaps.is_whole(time_ms, watermark_ms) {
             return None;
         }
-        let touched = self.reached((key, hash), time_ms, watermark_ms);
-        let Some(stretch) = touched else { return (over_at <= watermark_ms).then_some(over_at) };
+        let reached = self.reached((key, hash), time_ms, watermark_ms);
+        let Some(stretch) = reached else { return (over_at <= watermark_ms).then_some(over_at) };
         gaps.piece_over_at(time_ms, stretch).filter(|piece_over_at| *piece_over_at <= watermark_ms)
     }
 
