@@ -6,10 +6,11 @@
 //! other lanes that it will become one with, unless their lane is idle. Invariant: rows handed over = rows
 //! merged + rows too late.
 
-use crate::codec::{Reader, Write};
+use crate::codec::Write;
 use crate::error::Result;
 use crate::lane::Lane;
 use crate::room::Usage;
+use crate::saving::{Loading, Saving};
 use crate::watermark::Minimum;
 use crate::window::ends::Ends;
 use crate::window::rows::ResultRows;
@@ -125,16 +126,15 @@ impl Combine {
     }
 
     /// Appends the sealed state.
-    pub fn save(&self, out: &mut Vec<u8>) {
-        out.put_i64(self.watermark_ms);
-        out.put_varint(self.too_late);
-        self.windows.save(out);
+    pub fn save(&self, saving: &mut Saving) {
+        saving.out.put_i64(self.watermark_ms);
+        saving.out.put_varint(self.too_late);
+        self.windows.save(saving);
     }
 
     /// Reads what `save` wrote.
-    pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
-        self.watermark_ms = saved.i64()?;
-        self.too_late = saved.varint()?;
+    pub fn load(&mut self, saved: &mut Loading<'_>) -> Result<()> {
+        (self.watermark_ms, self.too_late) = saved.newest(|saved| Ok((saved.i64()?, saved.varint()?)))?;
         self.committed = (self.watermark_ms, self.too_late);
         self.windows.load(saved)
     }

@@ -16,9 +16,9 @@ mod tags;
 
 pub use bloom::{BloomPlan, CAPACITY_MAX, RATE_DEFAULT, RATE_MAX, RATE_MIN};
 
-use crate::codec::Reader;
 use crate::error::Result;
 use crate::room::{Room, Usage};
+use crate::saving::{Loading, Saving};
 use bloom::Bloom;
 use exact::Exact;
 use xxhash_rust::xxh3::xxh3_128;
@@ -268,15 +268,15 @@ impl Dedupe {
     }
 
     /// Appends what is remembered.
-    pub fn save(&self, out: &mut Vec<u8>) {
+    pub fn save(&self, saving: &mut Saving) {
         match &self.method {
-            Method::Exact(exact) => exact.save(out),
-            Method::Bloom(bloom) => bloom.save(out),
+            Method::Exact(exact) => exact.save(saving),
+            Method::Bloom(bloom) => bloom.save(saving),
         }
     }
 
     /// Reads what `save` wrote, of a step with the same plan.
-    pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
+    pub fn load(&mut self, saved: &mut Loading<'_>) -> Result<()> {
         match &mut self.method {
             Method::Exact(exact) => exact.load(saved),
             Method::Bloom(bloom) => bloom.load(saved),

@@ -5,13 +5,13 @@
 //! refused it: then it is `late`, or `filtered` where it has no partner for certain.
 
 use crate::batch::{Column, Scalar, Values};
-use crate::codec::Reader;
 use crate::error::Result;
 use crate::flow::{Left, LeftRow};
 use crate::join::{Join, Joined, JoinedBatch, Side};
 use crate::lane::{Handed, Lane, LaneOutput};
 use crate::plan::{JoinStep, JoinedColumn};
 use crate::room::Usage;
+use crate::saving::{Loading, Saving};
 use crate::stage::Fired;
 
 /// State of the join.
@@ -90,12 +90,12 @@ impl Joining {
     }
 
     /// Appends the sealed state.
-    pub fn save(&self, out: &mut Vec<u8>) {
-        self.join.save(out);
+    pub fn save(&self, saving: &mut Saving) {
+        self.join.save(saving);
     }
 
     /// Reads what `save` wrote.
-    pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
+    pub fn load(&mut self, saved: &mut Loading<'_>) -> Result<()> {
         self.join.load(saved)
     }
 

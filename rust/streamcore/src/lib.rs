@@ -27,6 +27,7 @@ mod prefetch;
 pub mod raw;
 pub mod results;
 pub mod room;
+pub mod saving;
 pub mod spec;
 pub mod stage;
 pub mod state;

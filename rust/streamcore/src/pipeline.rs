@@ -10,6 +10,7 @@ mod joins;
 mod open;
 mod output;
 mod pieces;
+mod saved;
 pub mod work;
 pub mod workers;
 
@@ -17,7 +18,6 @@ pub use open::OpenWindow;
 pub use output::{OutputBatch, OutputKind};
 
 use crate::batch::Batch;
-use crate::codec::{Reader, Write};
 use crate::combine::Combine;
 use crate::decode::Decoder;
 use crate::dedupe::Remembered;
@@ -268,72 +268,6 @@ impl Pipeline {
         self.finished.clear();
         (self.more, self.ending) = (self.more_committed, None);
         self.stages.rollback();
-    }
-
-    /// Sealed state of each lane and of the combine stage ([`COMBINE_LANE`]).
-    #[must_use]
-    pub fn save(&self) -> Vec<(i32, Vec<u8>)> {
-        let head = |epoch: u64| {
-            let mut out = Vec::new();
-            out.put_u64(self.plan.fingerprint);
-            out.put_varint(epoch);
-            out.put_u8(u8::from(self.more));
-            out
-        };
-        let mut saved = Vec::new();
-        for lane in self.lanes.values() {
-            let mut out = head(self.epoch);
-            lane.save(&mut out);
-            saved.push((lane.id, out));
-        }
-        if self.plan.meets() {
-            let mut out = head(self.epoch);
-            self.combine.iter().for_each(|combine| combine.save(&mut out));
-            self.joining.iter().for_each(|joining| joining.save(&mut out));
-            self.stages.save(&mut out);
-            saved.push((COMBINE_LANE, out));
-        }
-        saved
-    }
-
-    /// Takes saved state, assigning its lanes. The next epoch is the one after the saved.
-    pub fn restore(&mut self, saved: &[(i32, Vec<u8>)]) -> Result<()> {
-        for (id, bytes) in saved {
-            self.restore_lane(*id, bytes).map_err(|error| error.within(format!("lane {id}")))?;
-        }
-        if let Some(combine) = &self.combine {
-            combine.tell_keys(&mut self.lanes);
-        }
-        Ok(())
-    }
-
-    fn restore_lane(&mut self, id: i32, bytes: &[u8]) -> Result<()> {
-        let mut reader = Reader::new(bytes);
-        let fingerprint = reader.u64()?;
-        if fingerprint != self.plan.fingerprint {
-            return Err(Error::state(format!(
-                "the state was saved by another pipeline (fingerprint {fingerprint:016x}, this one is {:016x}): \
-                 its source, schema or steps differ; run it under another name, or move the state away",
-                self.plan.fingerprint
-            )));
-        }
-        let epoch = reader.varint()?;
-        self.more |= reader.u8()? != 0;
-        self.more_committed = self.more;
-        if id == COMBINE_LANE {
-            if !self.plan.meets() {
-                return Err(Error::state("the state is of lanes that meet, and those of the pipeline do not"));
-            }
-            self.combine.iter_mut().try_for_each(|combine| combine.load(&mut reader))?;
-            self.joining.iter_mut().try_for_each(|joining| joining.load(&mut reader))?;
-            self.stages.load(&mut reader)?;
-        } else {
-            let mut lane = Lane::new(id, &self.plan);
-            lane.load(&self.plan, &mut reader)?;
-            self.lanes.insert(id, lane);
-        }
-        self.epoch = self.epoch.max(epoch + 1);
-        reader.finish()
     }
 
     /// Each lane's ledger.

@@ -1,5 +1,5 @@
 //! The state table under every window: keyed slots in time buckets, with an undo log that is also the dirty set, a
-//! digest, and save/load.
+//! digest, and save/load (`state/saved.rs`).
 //!
 //! `window` keeps a bucket a slice, sessions one bucket; `dedupe` and `join` have tables of their own. Invariant:
 //! after `rollback` a table is what it was at the last `commit`, to the byte that `encode` writes.
@@ -8,14 +8,15 @@ mod buckets;
 mod chunks;
 mod index;
 mod keys;
+mod saved;
 mod touched;
 
 pub use buckets::{BucketKey, Buckets};
 pub(crate) use chunks::Chunks;
 pub(crate) use keys::same;
 
-use crate::codec::{Reader, Write};
-use crate::error::{Error, Result};
+use crate::codec::Reader;
+use crate::error::Result;
 use crate::prefetch::TOGETHER;
 use crate::room::Usage;
 use foldhash::SharedSeed;
@@ -120,6 +121,10 @@ pub struct StateTable<S> {
     kept_digest: u64,
     /// What [`Buckets`] has counted of this table.
     counted: Usage,
+    /// Its number among the tables that [`Buckets`] made.
+    born: u64,
+    /// No save of the table with this number has its rows, whatever was committed.
+    unsaved: bool,
 }
 
 /// What a key takes in a table beside itself and its values, bytes at most: its record, which holds the key itself where
@@ -168,6 +173,8 @@ impl<S: Slots> StateTable<S> {
             committed_digest: 0,
             kept_digest: 0,
             counted: Usage::default(),
+            born: 0,
+            unsaved: false,
         }
     }
 
@@ -371,6 +378,7 @@ impl<S: Slots> StateTable<S> {
         self.undo.clear();
         clear_for_next(&mut self.marks);
         self.committed_len = self.len();
+        self.unsaved = false;
         (self.committed_digest, self.kept_digest) = (self.digest, self.digest);
     }
 
@@ -407,32 +415,6 @@ impl<S: Slots> StateTable<S> {
             bytes: (bytes - going_bytes) as u64,
             undo_bytes: (undo_bytes + going_bytes) as u64,
         }
-    }
-
-    /// Appends keys and values, in slot order.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let live = || (0..self.len() as u32).filter(|slot| !self.slots.is_vacant(*slot));
-        out.put_varint(live().count() as u64);
-        for slot in live() {
-            out.put_bytes(self.key(slot));
-            self.slots.encode(slot, out);
-        }
-    }
-
-    /// Fills this empty table with what `encode` wrote; the result counts as committed.
-    pub fn decode(&mut self, saved: &mut Reader<'_>) -> Result<()> {
-        for _ in 0..saved.count(1)? {
-            let key = saved.bytes()?;
-            let hash = key_hash(key);
-            if self.find(hash, key).is_some() {
-                return Err(Error::state("saved state holds the same key twice; it was overwritten"));
-            }
-            let slot = self.insert_new(hash, key);
-            self.slots.decode(slot, saved)?;
-        }
-        self.seal();
-        self.commit();
-        Ok(())
     }
 
     /// Whether a commit reclaims the vacant slots.

@@ -123,6 +123,7 @@ fn course() -> impl Strategy<Value = Course> {
 struct Driver<'s> {
     spec: &'s Spec,
     pipeline: Pipeline,
+    log: common::Log,
     rows: Vec<String>,
     piece_rows_max: usize,
 }
@@ -131,7 +132,7 @@ impl<'s> Driver<'s> {
     fn new(spec: &'s Spec) -> Self {
         let mut pipeline = Pipeline::new(spec, 2).expect("a plan");
         pipeline.assign(&[0, 1, 2]);
-        Self { spec, pipeline, rows: Vec::new(), piece_rows_max: 0 }
+        Self { spec, pipeline, log: common::Log::default(), rows: Vec::new(), piece_rows_max: 0 }
     }
 
     fn take(&mut self, outputs: &[OutputBatch]) {
@@ -142,7 +143,7 @@ impl<'s> Driver<'s> {
 
     fn commit(&mut self) -> u64 {
         let mut outputs = Vec::new();
-        let digest = common::commit(&mut self.pipeline, &mut |left| outputs.extend_from_slice(left));
+        let digest = self.log.commit(&mut self.pipeline, &mut |left| outputs.extend_from_slice(left));
         self.take(&outputs);
         digest
     }
@@ -156,7 +157,7 @@ impl<'s> Driver<'s> {
                 Between::Restart => {
                     let digest = self.commit();
                     let mut fresh = Pipeline::new(self.spec, 2).expect("a plan");
-                    fresh.restore(&self.pipeline.save()).expect("whole");
+                    self.log.load(&mut fresh);
                     self.pipeline = fresh;
                     assert_eq!(self.commit(), digest, "loaded state is the saved state: {:?}", self.spec.steps);
                 }

@@ -14,6 +14,7 @@ use super::{Arrival, GENERATIONS, Horizon, Judged, Remembered, has_room};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::room::Room;
+use crate::saving::{Extent, Loading, Saving};
 
 /// Share of new ids that may be taken for copies, where nothing is said.
 pub const RATE_DEFAULT: f64 = 0.001;
@@ -304,7 +305,16 @@ impl Bloom {
     }
 
     /// See [`super::Dedupe::save`].
-    pub fn save(&self, out: &mut Vec<u8>) {
+    pub fn save(&self, saving: &mut Saving) {
+        match saving.extent() {
+            Extent::Whole => self.save_filters(&mut saving.out),
+            // Of the filters that take ids most lines change: they are saved with every change, whole.
+            Extent::Changes => saving.put_sized(|out| self.save_filters(out)),
+            Extent::Part(_) => {}
+        }
+    }
+
+    fn save_filters(&self, out: &mut Vec<u8>) {
         out.put_u8(FORM);
         out.put_i128(self.counts.false_drops as i128);
         out.put_varint(self.generations.len() as u64);
@@ -316,7 +326,19 @@ impl Bloom {
     }
 
     /// See [`super::Dedupe::load`].
-    pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
+    pub fn load(&mut self, saved: &mut Loading<'_>) -> Result<()> {
+        if let Some(whole) = saved.as_whole() {
+            return self.load_filters(whole);
+        }
+        let changes = saved.pieces().0.iter_mut().filter(|piece| piece.extent == Extent::Changes);
+        let saved = changes.map(|piece| piece.reader.bytes()).collect::<Result<Vec<_>>>()?;
+        let Some(newest) = saved.last() else { return Ok(()) };
+        let mut newest = Reader::new(newest);
+        self.load_filters(&mut newest)?;
+        newest.finish()
+    }
+
+    fn load_filters(&mut self, saved: &mut Reader<'_>) -> Result<()> {
         let form = saved.u8()?;
         if form != FORM {
             let message = format!("saved state holds filters of form {form}, not {FORM}; it is of a newer streamcore");

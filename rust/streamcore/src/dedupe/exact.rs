@@ -4,6 +4,7 @@
 //! room for others. Invariant: a record is a copy only if the whole fingerprint is remembered, by a generation that is
 //! not over.
 
+mod saved;
 #[cfg(test)]
 mod tests;
 
@@ -11,7 +12,6 @@ use super::generations::{Generation, Generations, mix};
 use super::line::{Entry, TAGS_MAX, cut};
 use super::table::{Table, Tried};
 use super::{Arrival, Horizon, Judged, Remembered, has_room};
-use crate::codec::{Reader, Write};
 use crate::error::{Error, ErrorKind, Result};
 use crate::prefetch::TOGETHER;
 use crate::room::Room;
@@ -38,13 +38,23 @@ pub struct Exact {
     hashes: Vec<u64>,
     /// Which of a batch are left for later; empty between batches.
     later: Vec<usize>,
+    /// No save of parts or changes has the ids, whatever was committed.
+    unsaved: bool,
 }
 
 impl Exact {
     /// Remembers nothing yet.
     pub fn new(horizon: Horizon) -> Self {
         let (table, generations) = (Table::new(), Generations::new(horizon));
-        Self { table, generations, added: Vec::new(), spare: Vec::new(), hashes: Vec::new(), later: Vec::new() }
+        Self {
+            table,
+            generations,
+            added: Vec::new(),
+            spare: Vec::new(),
+            hashes: Vec::new(),
+            later: Vec::new(),
+            unsaved: false,
+        }
     }
 
     /// See [`super::Dedupe::judge`].
@@ -194,6 +204,7 @@ impl Exact {
 
     /// Keeps the epoch.
     pub fn commit(&mut self) {
+        self.unsaved = false;
         self.generations.commit();
         self.table.sweep_strays(self.generations.take_ended() * PARTS_SWEPT, &mut self.generations);
         self.spare.append(&mut self.added);
@@ -232,51 +243,6 @@ impl Exact {
     pub fn remembered(&self) -> Remembered {
         let (ids, generations) = (self.generations.ids(), self.generations.live.len() as u64);
         Remembered { ids, generations, bytes: self.byte_len() as u64, ..Remembered::default() }
-    }
-
-    /// Appends the ids, generation by generation.
-    pub fn save(&self, out: &mut Vec<u8>) {
-        out.put_varint(self.generations.live.len() as u64);
-        // Where the next id of each tag goes, and where they end.
-        let mut places = vec![None; self.generations.all.len()];
-        for (tag, generation) in self.generations.remembered() {
-            out.put_i64(generation.number);
-            out.put_varint(generation.entries);
-            let end = out.len() + generation.entries as usize * size_of::<u128>();
-            places[tag as usize] = Some((out.len(), end));
-            out.resize(end, 0);
-        }
-        for entry in self.table.iter() {
-            if let Some((place, _)) = &mut places[entry.tag() as usize] {
-                out[*place..*place + size_of::<u128>()].copy_from_slice(&entry.fingerprint().to_le_bytes());
-                *place += size_of::<u128>();
-            }
-        }
-        let is_filled = |(place, end): &(usize, usize)| place == end;
-        assert!(places.iter().flatten().all(is_filled), "a generation has as many ids in the table as it has counted");
-    }
-
-    /// Reads what `save` wrote.
-    pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
-        for _ in 0..saved.count(9)? {
-            let number = saved.i64()?;
-            for _ in 0..saved.count(size_of::<u128>())? {
-                self.load_id(number, saved.i128()? as u128)?;
-            }
-        }
-        self.commit();
-        Ok(())
-    }
-
-    fn load_id(&mut self, number: i64, fingerprint: u128) -> Result<()> {
-        let fingerprint = cut(fingerprint);
-        let tag = self.generations.tag(number).ok_or_else(too_many)?;
-        let hash = self.table.hash(fingerprint);
-        let is_it = |_: &Generations, other| other == tag;
-        let added = self.table.insert((hash, fingerprint), &mut self.generations, is_it, |_| Ok::<_, Error>(tag))?;
-        let twice = || Error::state("saved state remembers an id twice; it was overwritten");
-        self.generations.add(added.ok_or_else(twice)?);
-        Ok(())
     }
 }
 

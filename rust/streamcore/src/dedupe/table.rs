@@ -152,6 +152,11 @@ impl Table {
         self.parts.iter().flat_map(Part::entries)
     }
 
+    /// Entries of a part.
+    pub fn part(&self, number: usize) -> impl Iterator<Item = Entry> {
+        self.parts[number].entries()
+    }
+
     /// Bytes held.
     pub fn byte_len(&self) -> usize {
         self.parts.iter().map(Part::byte_len).sum()

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::group::Interner;
 use crate::plan::Step;
 use crate::room::Usage;
+use crate::saving::{Loading, Saving};
 use crate::window::ends::Ends;
 use crate::window::rows::ResultRows;
 use crate::window::session::{Closed, SessionWindows};
@@ -174,20 +175,20 @@ impl Held {
     }
 
     /// Appends the state.
-    pub fn save(&self, out: &mut Vec<u8>) {
-        out.put_varint(self.dedupes.len() as u64);
-        self.dedupes.iter().for_each(|dedupe| dedupe.save(out));
+    pub fn save(&self, saving: &mut Saving) {
+        saving.out.put_varint(self.dedupes.len() as u64);
+        self.dedupes.iter().for_each(|dedupe| dedupe.save(saving));
         match &self.windows {
-            Some(HeldWindows::Own(windows)) => windows.save(out),
-            Some(HeldWindows::Sessions { open, .. }) => open.save(out),
-            Some(HeldWindows::Partial(partial)) => partial.save_admitted(out),
+            Some(HeldWindows::Own(windows)) => windows.save(saving),
+            Some(HeldWindows::Sessions { open, .. }) => open.save(saving),
+            Some(HeldWindows::Partial(partial)) => partial.save_admitted(saving),
             None => {}
         }
     }
 
     /// Reads what `save` wrote, where nothing was held yet.
-    pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
-        if saved.varint()? != self.dedupes.len() as u64 {
+    pub fn load(&mut self, saved: &mut Loading<'_>) -> Result<()> {
+        if saved.newest(Reader::varint)? != self.dedupes.len() as u64 {
             return Err(Error::state("saved state has other dedupe steps; it is of another pipeline"));
         }
         for dedupe in &mut self.dedupes {

@@ -24,6 +24,7 @@ use crate::batch::{Column, DataType, Groups};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::room::Usage;
+use crate::saving::{Loading, Saving};
 use crate::state::key_hash;
 use firing::{Cursor, Ending};
 pub use joined::{Joined, JoinedBatch};
@@ -35,9 +36,6 @@ pub use room::JoinRoom;
 use rows::{Head, RowId, Rows};
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// Version of the saved bytes.
-const SAVED_VERSION: u8 = 2;
 
 /// Rows whose keys are fetched together: enough for the misses of the cache to overlap.
 const FETCHED_AT_ONCE: usize = 64;
@@ -275,30 +273,26 @@ impl Join {
     }
 
     /// Appends the state.
-    pub fn save(&self, out: &mut Vec<u8>) {
-        out.put_u8(SAVED_VERSION);
+    pub fn save(&self, saving: &mut Saving) {
+        let out = &mut saving.out;
+        out.put_u8(saved::VERSION);
         out.put_i64(self.clock_ms);
         out.put_varint(self.cursor.map_or(0, |cursor| cursor.rows));
         self.cursor.iter().for_each(|cursor| out.put_i64(cursor.time_ms));
-        for rows in &self.rows {
-            out.put_varint(rows.len());
-            rows.iter().for_each(|id| rows.encode(id, self.keys.bytes(rows.head(id).key), out));
-        }
+        self.rows.iter().for_each(|rows| rows.save(|slot| self.keys.bytes(slot), saving));
     }
 
     /// Reads what `save` wrote, into a new join of the same plan; the result counts as committed.
-    pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
-        let version = saved.u8()?;
-        if !(1..=SAVED_VERSION).contains(&version) {
-            let message = format!("the saved join has version {version}, this program reads {SAVED_VERSION}");
-            return Err(Error::state(format!("{message}; run it with the program that saved it, or newer")));
-        }
-        self.clock_ms = saved.i64()?;
-        // The first version knew none.
-        let rows = if version == 1 { 0 } else { saved.varint()? };
-        self.cursor = if rows == 0 { None } else { Some(Cursor { time_ms: saved.i64()?, rows }) };
+    pub fn load(&mut self, saved: &mut Loading<'_>) -> Result<()> {
+        (self.clock_ms, self.cursor) = saved.newest(saved::read_clock)?;
         for side in SIDES {
-            self.load_rows(side, saved)?;
+            if let Some(whole) = saved.as_whole() {
+                self.load_rows(side, whole)?;
+                continue;
+            }
+            let (born, rows) = saved::gather(saved)?;
+            self.load_rows(side, &mut Reader::new(&rows))?;
+            self.rows[side as usize].renumbered(born);
         }
         self.place_all();
         if self.cursor.is_some_and(|cursor| self.next_ms() != Some(cursor.time_ms)) {
@@ -306,6 +300,8 @@ impl Join {
         }
         self.seal();
         self.commit();
+        // Places were given anew.
+        self.rows.iter_mut().for_each(|rows| rows.renumbered(0));
         Ok(())
     }
 

@@ -6,6 +6,7 @@
 
 use crate::batch::{Column, DataType, Values};
 use crate::codec::Write;
+use crate::saving::{Extent, Saving};
 use std::collections::VecDeque;
 
 /// Rows of a chunk, and bytes of its texts, at which the next one is begun.
@@ -80,6 +81,10 @@ pub struct Rows {
     /// Sum of the digests as of the last seal, and as of the last commit.
     digest: u64,
     committed_digest: u64,
+    /// How often all rows got other places.
+    born: u64,
+    /// No save of parts or changes has the rows by these places, whatever was committed.
+    unsaved: bool,
 }
 
 impl Chunk {
@@ -117,6 +122,8 @@ impl Rows {
             longest_text: 0,
             digest: 0,
             committed_digest: 0,
+            born: 0,
+            unsaved: false,
         }
     }
 
@@ -306,6 +313,7 @@ impl Rows {
         }
         self.committed = self.next();
         self.committed_digest = self.digest;
+        self.unsaved = false;
     }
 
     /// The place of the row after the last.
@@ -325,6 +333,7 @@ impl Rows {
     /// The rows that are alive, moved together: every place is another afterwards.
     pub fn together(&self) -> Self {
         let mut moved = Self::new(self.types.clone());
+        (moved.born, moved.unsaved) = (self.born + 1, true);
         for chunk in self.chunks.iter().flatten() {
             let rows: Vec<u32> = (0..chunk.heads.len() as u32).filter(|row| chunk.alive[*row as usize]).collect();
             let heads: Vec<Head> = rows.iter().map(|row| chunk.heads[*row as usize]).collect();
@@ -372,8 +381,39 @@ impl Rows {
         self.longest_text = self.find_longest_text();
     }
 
+    /// All rows, which are committed, have got other places than before; those before had the number `born` at most.
+    pub fn renumbered(&mut self, born: u64) {
+        (self.born, self.unsaved) = (self.born.max(born) + 1, true);
+    }
+
+    /// Appends the rows. `key` gives the key of a slot.
+    pub fn save<'k>(&self, key: impl Fn(u32) -> &'k [u8], saving: &mut Saving) {
+        let encode = |id: RowId, out: &mut Vec<u8>| self.encode(id, key(self.head(id).key), out);
+        if saving.extent() == Extent::Whole {
+            saving.out.put_varint(self.alive);
+            self.iter().for_each(|id| encode(id, &mut saving.out));
+            return;
+        }
+        let is_saved = |id: &RowId| match saving.extent() {
+            Extent::Part(part) => super::saved::part_of(*id) == part,
+            _ => self.unsaved || *id >= self.committed,
+        };
+        let ids: Vec<RowId> = self.iter().filter(is_saved).collect();
+        let freed = if saving.extent() == Extent::Changes && !self.unsaved { &self.freed[..] } else { &[] };
+        for number in [self.born, self.alive, ids.len() as u64] {
+            saving.out.put_varint(number);
+        }
+        for id in &ids {
+            saving.out.put_varint(*id);
+            saving.put_sized(|out| encode(*id, out));
+        }
+        saving.out.put_varint(freed.len() as u64);
+        freed.iter().for_each(|id| saving.out.put_varint(*id));
+        saving.count((ids.len() + freed.len()) as u64);
+    }
+
     /// Appends the row `id` for saving.
-    pub fn encode(&self, id: RowId, key: &[u8], out: &mut Vec<u8>) {
+    fn encode(&self, id: RowId, key: &[u8], out: &mut Vec<u8>) {
         let (number, row) = place_of(id);
         let chunk = self.chunk(number);
         encode_row(key, &chunk.heads[row], &chunk.columns, row, out);

@@ -1,11 +1,73 @@
-//! The bytes of a saved row's values.
+//! The bytes of a saved join: its clock, its rows by place, a row's values.
 //!
 //! `rows.rs` writes them, `mod.rs` reads them back when a join is restored. Invariant: what does not fit the type of
 //! its column is an error, never a wrong value.
 
+use super::firing::Cursor;
+use super::rows::{RowId, place_of};
 use crate::batch::{Column, DataType, Scalar};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
+use crate::saving::{Loading, PARTS};
+
+/// Version of the saved bytes.
+pub const VERSION: u8 = 2;
+/// Bytes of a row with its place and length, at least.
+const ROW_BYTES_MIN: usize = 36;
+
+/// The part of what is saved that a row is in: chunks go round.
+pub const fn part_of(id: RowId) -> usize {
+    place_of(id).0 as usize % PARTS
+}
+
+/// Reads the clock, and how far the rows at it have left.
+pub fn read_clock(saved: &mut Reader<'_>) -> Result<(i64, Option<Cursor>)> {
+    let version = saved.u8()?;
+    if !(1..=VERSION).contains(&version) {
+        let message = format!("the saved join has version {version}, this program reads {VERSION}");
+        return Err(Error::state(format!("{message}; run it with the program that saved it, or newer")));
+    }
+    let clock_ms = saved.i64()?;
+    // The first version knew none.
+    let rows = if version == 1 { 0 } else { saved.varint()? };
+    let cursor = if rows == 0 { None } else { Some(Cursor { time_ms: saved.i64()?, rows }) };
+    Ok((clock_ms, cursor))
+}
+
+/// The rows of one side as they are saved whole, put together from parts and changes, and the number of their places.
+pub fn gather(saved: &mut Loading<'_>) -> Result<(u64, Vec<u8>)> {
+    let (pieces, based) = saved.pieces();
+    // By birth, place, and piece: the row, or that it was freed.
+    let mut found: Vec<(u64, RowId, Option<&[u8]>)> = Vec::new();
+    let (mut newest, mut alive) = (0, 0);
+    for piece in pieces.iter_mut() {
+        (newest, alive) = (piece.reader.varint()?, piece.reader.varint()?);
+        for _ in 0..piece.reader.count(ROW_BYTES_MIN)? {
+            let (id, row) = (piece.reader.varint()?, piece.reader.bytes()?);
+            if piece.counts_for(part_of(id), based) {
+                found.push((newest, id, Some(row)));
+            }
+        }
+        for _ in 0..piece.reader.count(1)? {
+            let id = piece.reader.varint()?;
+            if piece.counts_for(part_of(id), based) {
+                found.push((newest, id, None));
+            }
+        }
+    }
+    found.retain(|(born, ..)| *born == newest);
+    // Of one place the later pieces stay behind.
+    found.sort_by_key(|(_, id, _)| *id);
+    let last_of = |(at, (_, id, _)): &(usize, &(u64, RowId, _))| found.get(at + 1).is_none_or(|next| next.1 != *id);
+    let rows: Vec<&[u8]> = found.iter().enumerate().filter(last_of).filter_map(|(_, (.., row))| *row).collect();
+    if rows.len() as u64 != alive {
+        return Err(Error::state("saved state lacks rows of a join; a part or changes are missing"));
+    }
+    let mut whole = Vec::new();
+    whole.put_varint(alive);
+    rows.iter().for_each(|row| whole.extend_from_slice(row));
+    Ok((newest, whole))
+}
 
 const NULL: u8 = 0;
 const VALUE: u8 = 1;

@@ -9,6 +9,7 @@ use super::*;
 use crate::batch::{DataType, Scalar};
 use crate::group::Interner;
 use crate::group::key::KeyCodec;
+use crate::saving::Extent;
 use model::{Row, Rows, expected, is_taken};
 use proptest::prelude::*;
 
@@ -98,17 +99,17 @@ impl Driver {
 /// The state as bytes, and what `seal` says of it.
 fn state(driver: &mut Driver) -> (Vec<u8>, u64) {
     let digest = driver.join.seal();
-    let mut saved = Vec::new();
-    driver.join.save(&mut saved);
-    (saved, digest)
+    let mut saving = Saving::new(Extent::Whole);
+    driver.join.save(&mut saving);
+    (saving.out, digest)
 }
 
 fn restored(driver: &Driver, saved: &[u8]) -> Driver {
     let plan = &driver.join.plan;
     let mut join = Join::new(plan);
-    let mut reader = Reader::new(saved);
-    join.load(&mut reader).unwrap();
-    reader.finish().unwrap();
+    let mut loading = Loading::whole(saved);
+    join.load(&mut loading).unwrap();
+    loading.finish().unwrap();
     Driver { join, clocks: driver.clocks, out_of_orderness_ms: driver.out_of_orderness_ms }
 }
 

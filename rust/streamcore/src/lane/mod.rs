@@ -9,7 +9,7 @@ mod handed;
 pub use handed::Handed;
 
 use crate::batch::{Batch, Column};
-use crate::codec::{Reader, Write};
+use crate::codec::Write;
 use crate::error::Result;
 use crate::flow::{Held, LeftRow};
 use crate::group::Interner;
@@ -18,6 +18,7 @@ use crate::metrics::Ledger;
 use crate::plan::Plan;
 use crate::raw::{LANES_PER_INPUT, RawBatch};
 use crate::room::Usage;
+use crate::saving::{Loading, Saving};
 use crate::stage::{Fired, StageOutput, Stages};
 use crate::watermark::Clock;
 use crate::window::rows::ResultRows;
@@ -155,28 +156,29 @@ impl Lane {
     }
 
     /// Appends the sealed state.
-    pub fn save(&self, out: &mut Vec<u8>) {
-        self.clock.encode(out);
-        self.ledger.encode(out);
-        self.held.save(out);
-        self.stages.save(out);
-        out.put_u8(u8::from(self.room.is_some()));
-        self.room.iter().for_each(|room| room.save(out));
+    pub fn save(&self, saving: &mut Saving) {
+        self.clock.encode(&mut saving.out);
+        self.ledger.encode(&mut saving.out);
+        self.held.save(saving);
+        self.stages.save(saving);
+        saving.out.put_u8(u8::from(self.room.is_some()));
+        self.room.iter().for_each(|room| room.save(&mut saving.out));
     }
 
     /// Reads what `save` wrote, into a new lane of the same plan.
-    pub fn load(&mut self, plan: &Plan, saved: &mut Reader<'_>) -> Result<()> {
-        self.clock = Clock::decode(plan.input(self.id).clock.out_of_orderness_ms, saved)?;
-        self.ledger = Ledger::decode(saved)?;
+    pub fn load(&mut self, plan: &Plan, saved: &mut Loading<'_>) -> Result<()> {
+        let out_of_orderness_ms = plan.input(self.id).clock.out_of_orderness_ms;
+        (self.clock, self.ledger) =
+            saved.newest(|saved| Ok((Clock::decode(out_of_orderness_ms, saved)?, Ledger::decode(saved)?)))?;
         self.held.load(saved)?;
         self.stages.load(saved)?;
         // A run that shed nothing did not count them.
-        if saved.u8()? != 0 {
-            match &mut self.room {
-                Some(room) => room.load(saved)?,
-                None => JoinRoom::skip(saved)?,
-            }
-        }
+        let room = &mut self.room;
+        saved.newest(|saved| match (saved.u8()? != 0, &mut *room) {
+            (false, _) => Ok(()),
+            (true, Some(room)) => room.load(saved),
+            (true, None) => JoinRoom::skip(saved),
+        })?;
         self.committed = (self.clock.clone(), self.ledger);
         Ok(())
     }

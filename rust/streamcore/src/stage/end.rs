@@ -4,9 +4,9 @@
 //! So they go through copies. Invariant: a stage's windows leave once all rows of the one before have come.
 
 use super::{Fired, Stage, StageOutput, Stages};
-use crate::codec::Reader;
 use crate::error::Result;
 use crate::plan::StagePlan;
+use crate::saving::{Extent, Loading, Saving};
 
 /// An end under way.
 #[derive(Debug)]
@@ -84,9 +84,9 @@ impl Stages {
 impl Stage {
     /// One of the same state, to be thrown away.
     fn copy(&self, plan: &StagePlan) -> Result<Self> {
-        let (mut copy, mut saved) = (Self::new(plan, self.lane), Vec::new());
-        self.save(&mut saved);
-        copy.load(&mut Reader::new(&saved))?;
+        let (mut copy, mut saving) = (Self::new(plan, self.lane), Saving::new(Extent::Whole));
+        self.save(&mut saving);
+        copy.load(&mut Loading::whole(&saving.out))?;
         Ok(copy)
     }
 }

@@ -15,7 +15,7 @@ mod end;
 
 use crate::arrays::batch_of;
 use crate::batch::{Column, DataType, Values};
-use crate::codec::{Reader, Write};
+use crate::codec::Write;
 use crate::decode::time::TIME_MAX_MS;
 use crate::dedupe::Remembered;
 use crate::encode::{TimeFormat, json_rows};
@@ -26,6 +26,7 @@ use crate::plan::{Before, StagePlan};
 use crate::raw::RawBatch;
 use crate::results::{Lists, OutputColumn};
 use crate::room::Usage;
+use crate::saving::{Loading, Saving};
 use crate::window::ends::Ends;
 use crate::window::rows::ResultRows;
 use end::Ending;
@@ -179,12 +180,12 @@ impl Stages {
     }
 
     /// Appends the state.
-    pub fn save(&self, out: &mut Vec<u8>) {
-        self.stages.iter().for_each(|stage| stage.save(out));
+    pub fn save(&self, saving: &mut Saving) {
+        self.stages.iter().for_each(|stage| stage.save(saving));
     }
 
     /// Reads what `save` wrote, where nothing was held yet.
-    pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
+    pub fn load(&mut self, saved: &mut Loading<'_>) -> Result<()> {
         self.stages.iter_mut().try_for_each(|stage| stage.load(saved))
     }
 
@@ -287,15 +288,14 @@ impl Stage {
         Ok(held ^ xxhash_rust::xxh3::xxh3_64(&plain))
     }
 
-    fn save(&self, out: &mut Vec<u8>) {
-        out.put_i64(self.watermark_ms);
-        self.ledger.encode(out);
-        self.held.save(out);
+    fn save(&self, saving: &mut Saving) {
+        saving.out.put_i64(self.watermark_ms);
+        self.ledger.encode(&mut saving.out);
+        self.held.save(saving);
     }
 
-    fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
-        self.watermark_ms = saved.i64()?;
-        self.ledger = Ledger::decode(saved)?;
+    fn load(&mut self, saved: &mut Loading<'_>) -> Result<()> {
+        (self.watermark_ms, self.ledger) = saved.newest(|saved| Ok((saved.i64()?, Ledger::decode(saved)?)))?;
         self.held.load(saved)?;
         self.committed = (self.watermark_ms, self.ledger);
         Ok(())

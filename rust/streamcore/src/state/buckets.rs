@@ -4,8 +4,7 @@
 //! going through them.
 
 use super::{Slots, StateTable};
-use crate::codec::{Reader, Write};
-use crate::error::{Error, Result};
+use crate::codec::Reader;
 use crate::room::Usage;
 use std::collections::BTreeMap;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
@@ -23,8 +22,8 @@ pub struct BucketKey {
 #[derive(Debug, Clone)]
 pub struct Buckets<S> {
     /// The empty value every table starts from.
-    empty: S,
-    live: BTreeMap<BucketKey, StateTable<S>>,
+    pub(super) empty: S,
+    pub(super) live: BTreeMap<BucketKey, StateTable<S>>,
     /// Dropped since the last commit, for rollback: those that had rows then.
     dropped: Vec<(BucketKey, StateTable<S>)>,
     /// Made since the last commit.
@@ -33,13 +32,15 @@ pub struct Buckets<S> {
     usage: Usage,
     /// Tables that may have changed since they were counted.
     uncounted: Vec<BucketKey>,
+    /// Tables ever made.
+    pub(super) births: u64,
 }
 
 impl<S: Slots + Clone> Buckets<S> {
     /// No buckets.
     pub fn new(empty: S) -> Self {
         let (usage, uncounted) = (Usage::default(), Vec::new());
-        Self { empty, live: BTreeMap::new(), dropped: Vec::new(), made: Vec::new(), usage, uncounted }
+        Self { empty, live: BTreeMap::new(), dropped: Vec::new(), made: Vec::new(), usage, uncounted, births: 0 }
     }
 
     /// The table of `key`, made if there is none.
@@ -47,11 +48,18 @@ impl<S: Slots + Clone> Buckets<S> {
         if self.uncounted.last() != Some(&key) {
             self.uncounted.push(key);
         }
-        let (empty, made) = (&self.empty, &mut self.made);
+        let (empty, made, births) = (&self.empty, &mut self.made, &mut self.births);
         self.live.entry(key).or_insert_with(|| {
             made.push(key);
-            StateTable::new(empty.clone())
+            *births += 1;
+            StateTable { born: *births, ..StateTable::new(empty.clone()) }
         })
+    }
+
+    /// A table of its own number.
+    pub(super) fn new_table(&mut self) -> StateTable<S> {
+        self.births += 1;
+        StateTable { born: self.births, ..StateTable::new(self.empty.clone()) }
     }
 
     /// The table of `key`, if there is one.
@@ -106,6 +114,8 @@ impl<S: Slots + Clone> Buckets<S> {
     pub fn adopt(&mut self, key: BucketKey, mut table: StateTable<S>) {
         debug_assert!(table.committed_len == 0 && !self.live.contains_key(&key));
         table.counted = Usage::default();
+        self.births += 1;
+        table.born = self.births;
         self.uncounted.push(key);
         self.made.push(key);
         self.live.insert(key, table);
@@ -139,7 +149,8 @@ impl<S: Slots + Clone> Buckets<S> {
             if !table.is_sparse() {
                 continue;
             }
-            let mut fresh = StateTable::new(self.empty.clone());
+            self.births += 1;
+            let mut fresh = StateTable { born: self.births, ..StateTable::new(self.empty.clone()) };
             let mut saved = Vec::new();
             table.encode(&mut saved);
             if fresh.decode(&mut Reader::new(&saved)).is_ok() {
@@ -174,7 +185,7 @@ impl<S: Slots + Clone> Buckets<S> {
     }
 
     /// Counts anew, where every table may have changed and none is left to be dropped.
-    fn count_all(&mut self) {
+    pub(super) fn count_all(&mut self) {
         self.uncounted.clear();
         self.usage = Usage::default();
         for table in self.live.values_mut() {
@@ -182,35 +193,12 @@ impl<S: Slots + Clone> Buckets<S> {
             self.usage += table.counted;
         }
     }
-
-    /// Appends all live tables.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        out.put_varint(self.live.len() as u64);
-        for (key, table) in &self.live {
-            out.put_i64(key.time);
-            out.put_i64(key.since);
-            table.encode(out);
-        }
-    }
-
-    /// Fills these empty buckets with what `encode` wrote; the result counts as committed.
-    pub fn decode(&mut self, saved: &mut Reader<'_>) -> Result<()> {
-        for _ in 0..saved.count(17)? {
-            let key = BucketKey { time: saved.i64()?, since: saved.i64()? };
-            let mut table = StateTable::new(self.empty.clone());
-            table.decode(saved)?;
-            if self.live.insert(key, table).is_some() {
-                return Err(Error::state("saved state holds the same bucket twice; it was overwritten"));
-            }
-        }
-        self.count_all();
-        Ok(())
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::saving::{Extent, Saving};
     use crate::state::{NoValue, key_hash};
 
     const FIRST: BucketKey = BucketKey { time: 0, since: 0 };
@@ -224,9 +212,9 @@ mod tests {
     }
 
     fn saved(buckets: &Buckets<NoValue>) -> Vec<u8> {
-        let mut out = Vec::new();
-        buckets.encode(&mut out);
-        out
+        let mut saving = Saving::new(Extent::Whole);
+        buckets.save(&mut saving);
+        saving.out
     }
 
     #[test]

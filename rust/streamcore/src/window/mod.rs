@@ -19,10 +19,10 @@ mod slot_cache;
 pub mod state;
 
 use crate::batch::Groups;
-use crate::codec::Reader;
 use crate::error::Result;
 use crate::group::key::KeyCodec;
 use crate::room::{Room, Usage};
+use crate::saving::{Loading, Saving};
 use crate::state::{SLOT_BYTES, Slots};
 use aggregate::{Accumulators, AggregatePlan, Input, Order, Users};
 use assign::Aligned;
@@ -285,16 +285,16 @@ impl Windows {
     }
 
     /// Appends the state.
-    pub fn save(&self, out: &mut Vec<u8>) {
+    pub fn save(&self, saving: &mut Saving) {
         match self {
-            Self::Aligned(windows) => windows.save(out),
-            Self::Session(windows) => windows.save(out),
-            Self::Sliding(windows) => windows.save(out),
+            Self::Aligned(windows) => windows.save(saving),
+            Self::Session(windows) => windows.save(saving),
+            Self::Sliding(windows) => windows.save(saving),
         }
     }
 
     /// Reads what `save` wrote.
-    pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
+    pub fn load(&mut self, saved: &mut Loading<'_>) -> Result<()> {
         match self {
             Self::Aligned(windows) => windows.load(saved),
             Self::Session(windows) => windows.load(saved),

@@ -19,6 +19,7 @@ use super::{Arrivals, Outcomes, WindowPlan, no_accumulators};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::room::Usage;
+use crate::saving::{Loading, Saving};
 use crate::state::{BucketKey, Buckets, Slots, StateTable, key_hash};
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -327,23 +328,23 @@ impl SlidingWindows {
     }
 
     /// See [`super::Windows::save`].
-    pub fn save(&self, out: &mut Vec<u8>) {
-        out.put_i64(self.fired_ms);
-        out.put_varint(u64::from(self.ends));
-        self.encode_cursor(out);
-        self.events.encode(out);
+    pub fn save(&self, saving: &mut Saving) {
+        saving.out.put_i64(self.fired_ms);
+        saving.out.put_varint(u64::from(self.ends));
+        self.encode_cursor(&mut saving.out);
+        self.events.save(saving);
     }
 
     /// See [`super::Windows::load`].
-    pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
-        self.fired_ms = saved.i64()?;
-        self.ends = saved.varint()? as u32;
-        self.cursor = match saved.u8()? {
-            0 => None,
-            _ => Some((saved.i64()?, saved.bytes()?.into())),
-        };
+    pub fn load(&mut self, saved: &mut Loading<'_>) -> Result<()> {
+        self.fired_ms = saved.newest(Reader::i64)?;
+        self.ends = saved.newest(Reader::varint)? as u32;
+        self.cursor = saved.newest(|saved| match saved.u8()? {
+            0 => Ok(None),
+            _ => Ok(Some((saved.i64()?, saved.bytes()?.into()))),
+        })?;
         self.committed = (self.fired_ms, self.ends, self.cursor.clone());
-        self.events.decode(saved)?;
+        self.events.load(saved)?;
         for (bucket, table) in self.events.iter() {
             let is_sound = |(group, time_ms): (&[u8], i64)| {
                 self.plan.key.is_valid(group) && self.trailing.bucket(time_ms) == bucket

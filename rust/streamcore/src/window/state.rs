@@ -19,6 +19,7 @@ use super::slot_cache::SlotCache;
 use super::{Arrivals, Outcomes, WindowPlan, no_accumulators};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
+use crate::saving::{Loading, Saving};
 use crate::state::{BucketKey, Buckets, NoValue, Slots, StateTable, key_hash};
 use blocks::{Blocks, forget};
 use fire::{Cursor, Leaving};
@@ -347,26 +348,25 @@ impl AlignedWindows {
     }
 
     /// See [`super::Windows::save`].
-    pub fn save(&self, out: &mut Vec<u8>) {
+    pub fn save(&self, saving: &mut Saving) {
+        let out = &mut saving.out;
         out.put_i64(self.fired_ms);
         out.put_i64(self.purged_ms);
         out.put_varint(u64::from(self.ends));
         Cursor::encode(self.cursor.as_ref(), out);
-        self.slices.encode(out);
-        self.revisions.encode(out);
-        self.changed.iter().for_each(|changed| changed.encode(out));
+        self.slices.save(saving);
+        self.revisions.save(saving);
+        self.changed.iter().for_each(|changed| changed.save(saving));
     }
 
     /// See [`super::Windows::load`].
-    pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
-        self.fired_ms = saved.i64()?;
-        self.purged_ms = saved.i64()?;
-        self.ends = saved.varint()? as u32;
-        self.cursor = Cursor::decode(saved)?;
-        self.slices.decode(saved)?;
-        self.revisions.decode(saved)?;
+    pub fn load(&mut self, saved: &mut Loading<'_>) -> Result<()> {
+        (self.fired_ms, self.purged_ms, self.ends, self.cursor) =
+            saved.newest(|saved| Ok((saved.i64()?, saved.i64()?, saved.varint()? as u32, Cursor::decode(saved)?)))?;
+        self.slices.load(saved)?;
+        self.revisions.load(saved)?;
         if let Some(changed) = &mut self.changed {
-            changed.decode(saved)?;
+            changed.load(saved)?;
         }
         let keys = self.slices.iter().flat_map(|(_, table)| (0..table.len() as u32).map(|slot| table.key(slot)));
         if !keys.into_iter().all(|key| self.plan.key.is_valid(key)) {

@@ -11,6 +11,7 @@ use streamcore::encode::{TimeFormat, json_rows};
 use streamcore::metrics::Ledger;
 use streamcore::pipeline::{OutputBatch, Pipeline};
 use streamcore::raw::RawBatch;
+use streamcore::saving::{Extent, Loading, PARTS};
 use streamcore::spec::Spec;
 
 /// How a run is disturbed.
@@ -70,7 +71,7 @@ impl<E> Job<'_, E> {
 
     /// Runs all `events` to the end of the input; `take` gets what leaves. Gives the pipeline, and the digest of its state.
     pub fn run(&self, events: &[E], course: &Course, mut take: impl FnMut(&[OutputBatch])) -> (Pipeline, u64) {
-        let mut pipeline = self.start(course.threads);
+        let (mut pipeline, mut log) = (self.start(course.threads), Log::default());
         let (mut offsets, mut rest) = (BTreeMap::new(), events);
         for (number, cut) in course.cuts.iter().cycle().enumerate() {
             if rest.is_empty() {
@@ -79,31 +80,98 @@ impl<E> Job<'_, E> {
             let (part, after) = rest.split_at((*cut).min(rest.len()));
             rest = after;
             if course.restart_at == Some(number) {
-                pipeline = self.restarted(pipeline, course.threads, &mut take);
+                pipeline = self.restarted(pipeline, course.threads, &mut log, &mut take);
             }
             if course.redo_at == Some(number) {
-                commit(&mut pipeline, &mut take);
+                log.commit(&mut pipeline, &mut take);
                 undo(&mut pipeline, &(self.raws)(part, &mut offsets.clone()));
             }
             take(&pipeline.push(&(self.raws)(part, &mut offsets), 0).expect("a push"));
             if course.commit_every.is_some_and(|every| number % every == every - 1) {
-                commit(&mut pipeline, &mut take);
+                log.commit(&mut pipeline, &mut take);
             }
         }
         take(&pipeline.end().expect("an end"));
-        let digest = commit(&mut pipeline, &mut take);
+        let digest = log.commit(&mut pipeline, &mut take);
+        assert_eq!(commit(&mut self.loaded(&log, 1), &mut |_| {}), digest, "the log holds the state of the end");
         (pipeline, digest)
     }
 
-    /// A new pipeline with the state of `pipeline`: it is sealed to the same digest, without another row, and counts the same.
-    fn restarted(&self, mut pipeline: Pipeline, threads: usize, take: &mut impl FnMut(&[OutputBatch])) -> Pipeline {
-        let digest = commit(&mut pipeline, take);
+    /// A new pipeline with the state of `pipeline`: it is sealed to the same digest, without another row, and counts the
+    /// same. Gives the one loaded from parts and changes; from the whole it is the same.
+    fn restarted(
+        &self,
+        mut pipeline: Pipeline,
+        threads: usize,
+        log: &mut Log,
+        take: &mut impl FnMut(&[OutputBatch]),
+    ) -> Pipeline {
+        let digest = log.commit(&mut pipeline, take);
         let mut fresh = Pipeline::new(self.spec, threads).expect("a plan");
         fresh.restore(&pipeline.save()).expect("whole");
         assert_eq!(held(&mut fresh), held(&mut pipeline), "loaded state holds what the saved one does");
         let again = commit(&mut fresh, &mut |outputs| assert!(outputs.is_empty(), "nothing has changed"));
         assert_eq!(again, digest, "loaded state is the saved state");
+        let mut fresh = self.loaded(log, threads);
+        let again = log.commit(&mut fresh, &mut |outputs| assert!(outputs.is_empty(), "nothing has changed"));
+        assert_eq!(again, digest, "state loaded from parts and changes is the saved state");
         fresh
+    }
+
+    fn loaded(&self, log: &Log, threads: usize) -> Pipeline {
+        let mut fresh = Pipeline::new(self.spec, threads).expect("a plan");
+        log.load(&mut fresh);
+        fresh
+    }
+}
+
+/// What commits save: changes of each epoch, and now and then some parts, so that older changes go.
+#[derive(Default)]
+pub struct Log {
+    epoch: u64,
+    lanes: BTreeMap<i32, LaneLog>,
+}
+
+#[derive(Default)]
+struct LaneLog {
+    parts: BTreeMap<usize, (u64, Vec<u8>)>,
+    changes: BTreeMap<u64, Vec<u8>>,
+}
+
+impl Log {
+    /// Commits the epoch, and saves it. Gives the digest.
+    pub fn commit(&mut self, pipeline: &mut Pipeline, take: &mut impl FnMut(&[OutputBatch])) -> u64 {
+        let sealed = pipeline.seal().expect("balanced");
+        take(&sealed.outputs);
+        self.epoch += 1;
+        for id in pipeline.saved_lanes() {
+            let lane = self.lanes.entry(id).or_default();
+            lane.changes.insert(self.epoch, pipeline.save_lane(id, Extent::Changes).out);
+            // Some, none or, every fifth time, all.
+            for part in 0..PARTS as u64 {
+                if self.epoch.is_multiple_of(5) || (part + self.epoch).is_multiple_of(3) {
+                    let saved = pipeline.save_lane(id, Extent::Part(part as usize)).out;
+                    lane.parts.insert(part as usize, (self.epoch, saved));
+                }
+            }
+            if lane.parts.len() == PARTS {
+                let oldest = lane.parts.values().map(|(epoch, _)| *epoch).min().expect("parts");
+                lane.changes.retain(|epoch, _| *epoch > oldest || *epoch == self.epoch);
+            }
+        }
+        pipeline.committed();
+        sealed.digest
+    }
+
+    /// Loads a new pipeline.
+    pub fn load(&self, pipeline: &mut Pipeline) {
+        for (id, lane) in &self.lanes {
+            let parts: Vec<_> = lane.parts.iter().map(|(part, (epoch, saved))| (*part, *epoch, &saved[..])).collect();
+            let changes: Vec<_> = lane.changes.iter().map(|(epoch, saved)| (*epoch, &saved[..])).collect();
+            let loading = Loading::parts(&parts, &changes).expect("in order");
+            pipeline.restore_lane(*id, loading).expect("whole");
+        }
+        pipeline.restored();
     }
 }
 

@@ -49,9 +49,9 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 }
 
 fn saved(bloom: &Bloom) -> Vec<u8> {
-    let mut out = Vec::new();
-    bloom.save(&mut out);
-    out
+    let mut saving = Saving::new(Extent::Whole);
+    bloom.save(&mut saving);
+    saving.out
 }
 
 proptest! {
@@ -87,7 +87,7 @@ proptest! {
         bloom.rollback();
         prop_assert_eq!((bloom.seal(), saved(&bloom)), (digest, before.clone()));
         let mut loaded = small(RATE_MAX, true);
-        loaded.load(&mut Reader::new(&before)).expect("whole");
+        loaded.load(&mut Loading::whole(&before)).expect("whole");
         prop_assert_eq!((loaded.seal(), loaded.remembered().false_drop_rate), (digest, bloom.remembered().false_drop_rate));
         for again in [&mut bloom, &mut loaded] {
             prop_assert_eq!(apply(again, &events[at..], 1), rest.clone());
@@ -154,11 +154,11 @@ fn damaged_state_is_an_error() {
     apply(&mut bloom, &[(1, 50, 0), (2, 50, 0), (3, 950, 0)], 1);
     let whole = saved(&bloom);
     for end in 0..whole.len() {
-        assert!(small(0.01, true).load(&mut Reader::new(&whole[..end])).is_err(), "cut at {end}");
+        assert!(small(0.01, true).load(&mut Loading::whole(&whole[..end])).is_err(), "cut at {end}");
     }
-    assert!(small(RATE_MIN, true).load(&mut Reader::new(&whole)).is_err(), "of another rate");
+    assert!(small(RATE_MIN, true).load(&mut Loading::whole(&whole)).is_err(), "of another rate");
     let mut newer = whole.clone();
     newer[0] = FORM + 1;
-    let error = small(0.01, true).load(&mut Reader::new(&newer)).expect_err("another form");
+    let error = small(0.01, true).load(&mut Loading::whole(&newer)).expect_err("another form");
     assert!(error.to_string().contains("newer"));
 }

@@ -1,7 +1,9 @@
 //! Ids that are remembered as they are, compared with remembering everything.
 
 use super::*;
+use crate::codec::Reader;
 use crate::dedupe::fingerprint;
+use crate::saving::{Extent, Loading, Saving};
 use crate::watermark::WATERMARK_MIN;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,9 +74,9 @@ fn apply(dedupe: &mut Exact, batch: &[Event]) -> Vec<Judged> {
 }
 
 fn saved(dedupe: &Exact) -> Vec<u8> {
-    let mut out = Vec::new();
-    dedupe.save(&mut out);
-    out
+    let mut saving = Saving::new(Extent::Whole);
+    dedupe.save(&mut saving);
+    saving.out
 }
 
 /// The ids remembered, by generation.
@@ -194,12 +196,16 @@ fn damaged_state_is_an_error() {
     apply(&mut dedupe, &[(1, 50, 0), (2, 50, 0), (3, 950, 0)]);
     let whole = saved(&dedupe);
     for end in 0..whole.len() {
-        assert!(Exact::new(Horizon::new(800)).load(&mut Reader::new(&whole[..end])).is_err(), "cut at {end}");
+        assert!(Exact::new(Horizon::new(800)).load(&mut Loading::whole(&whole[..end])).is_err(), "cut at {end}");
     }
     let mut twice = whole.clone();
     twice.copy_within(10..26, 26);
     assert!(
-        Exact::new(Horizon::new(800)).load(&mut Reader::new(&twice)).expect_err("twice").to_string().contains("twice")
+        Exact::new(Horizon::new(800))
+            .load(&mut Loading::whole(&twice))
+            .expect_err("twice")
+            .to_string()
+            .contains("twice")
     );
 }
 
@@ -254,7 +260,7 @@ proptest! {
         prop_assert_eq!(contents(&dedupe), remembered.clone());
         prop_assert_eq!(dedupe.seal(), digest);
         let mut loaded = Exact::new(Horizon::new(400));
-        loaded.load(&mut Reader::new(&before)).expect("whole");
+        loaded.load(&mut Loading::whole(&before)).expect("whole");
         prop_assert_eq!(contents(&loaded), remembered);
         prop_assert_eq!(loaded.seal(), digest);
         prop_assert_eq!(apply(&mut loaded, &events[at..]), first.clone());

@@ -251,9 +251,9 @@ fn state_of_the_first_version_is_read_and_a_moment_without_rows_is_damage() {
         let mut moment = Vec::new();
         moment.put_varint(1);
         moment.put_i64(time_ms);
-        Join::new(&plan).load(&mut Reader::new(&saved_at(2, &moment)))
+        Join::new(&plan).load(&mut Loading::whole(&saved_at(2, &moment)))
     };
     assert_eq!(stands_at(50).map_err(|error| error.to_string()), Ok(()));
     assert!(stands_at(49).is_err_and(|error| error.to_string().contains("at which it has no rows")));
-    assert!(Join::new(&plan).load(&mut Reader::new(&saved_at(3, &[0]))).is_err());
+    assert!(Join::new(&plan).load(&mut Loading::whole(&saved_at(3, &[0]))).is_err());
 }

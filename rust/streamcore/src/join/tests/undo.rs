@@ -70,10 +70,10 @@ proptest! {
         }
         let (mut saved, _) = state(&mut driver);
         let cut = at.index(saved.len());
-        prop_assert!(Join::new(&case.plan).load(&mut Reader::new(&saved[..cut])).is_err());
+        prop_assert!(Join::new(&case.plan).load(&mut Loading::whole(&saved[..cut])).is_err());
         saved[cut] ^= byte;
         let mut damaged = Join::new(&case.plan);
-        if damaged.load(&mut Reader::new(&saved)).is_ok() {
+        if damaged.load(&mut Loading::whole(&saved)).is_ok() {
             damaged.fire(i64::MAX, i64::MAX, 1, &mut Joined::default());
             while damaged.end(1, &mut Joined::default()) {}
         }

@@ -29,6 +29,7 @@ use super::rows::ResultRows;
 use super::{Arrivals, Outcomes, WindowPlan, no_accumulators};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
+use crate::saving::{Loading, Saving};
 use crate::state::{BucketKey, Buckets, Slots, StateTable, key_hash};
 use due::Due;
 use fire::{Ending, Leaving};
@@ -323,22 +324,22 @@ impl SessionWindows {
     }
 
     /// See [`super::Windows::save`].
-    pub fn save(&self, out: &mut Vec<u8>) {
-        out.put_varint(u64::from(self.ends));
+    pub fn save(&self, saving: &mut Saving) {
+        saving.out.put_varint(u64::from(self.ends));
         if self.plan.early.every_ms.is_some() {
-            out.put_i64(self.fired_ms);
+            saving.out.put_i64(self.fired_ms);
         }
-        self.sessions.encode(out);
+        self.sessions.save(saving);
     }
 
     /// See [`super::Windows::load`].
-    pub fn load(&mut self, saved: &mut Reader<'_>) -> Result<()> {
-        self.ends = saved.varint()? as u32;
+    pub fn load(&mut self, saved: &mut Loading<'_>) -> Result<()> {
+        self.ends = saved.newest(Reader::varint)? as u32;
         if self.plan.early.every_ms.is_some() {
-            self.fired_ms = saved.i64()?;
+            self.fired_ms = saved.newest(Reader::i64)?;
         }
         self.committed = (self.fired_ms, self.ends);
-        self.sessions.decode(saved)?;
+        self.sessions.load(saved)?;
         let keys = self.table().map(|table| (0..table.len() as u32).map(|slot| table.key(slot)));
         if !keys.into_iter().flatten().all(|key| self.plan.key.is_valid(key)) {
             return Err(Error::state("saved sessions hold a key of other columns; the state is of another pipeline"));

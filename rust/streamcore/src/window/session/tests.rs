@@ -3,6 +3,7 @@
 use super::*;
 use crate::batch::{DataType, Groups, Scalar};
 use crate::group::key::KeyCodec;
+use crate::saving::Extent;
 use crate::state::Slots;
 use crate::watermark::WATERMARK_MIN;
 use crate::window::WindowKind;
@@ -130,6 +131,12 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     })
 }
 
+fn saved(windows: &SessionWindows) -> Vec<u8> {
+    let mut saving = Saving::new(Extent::Whole);
+    windows.save(&mut saving);
+    saving.out
+}
+
 proptest! {
     #[test]
     fn they_are_those_of_a_list_that_is_scanned(events in events(), cut in 1_usize..60) {
@@ -155,16 +162,14 @@ proptest! {
         apply(&mut windows, &events[at / 2..at]);
         let digest = windows.seal();
         windows.commit();
-        let mut before = Vec::new();
-        windows.save(&mut before);
+        let before = saved(&windows);
         let mut loaded = self::windows(gaps, alone);
-        loaded.load(&mut Reader::new(&before)).expect("whole");
+        loaded.load(&mut Loading::whole(&before)).expect("whole");
         prop_assert_eq!(loaded.seal(), digest);
         let first = apply(&mut windows, &events[at..]);
         let further = windows.seal();
         windows.rollback();
-        let mut after = Vec::new();
-        windows.save(&mut after);
+        let after = saved(&windows);
         prop_assert_eq!(&before, &after);
         prop_assert_eq!(windows.seal(), digest);
         for windows in [&mut windows, &mut loaded] {

@@ -4,6 +4,7 @@ use super::*;
 use crate::batch::{Column, DataType, Groups, Scalar};
 use crate::group::key::KeyCodec;
 use crate::results::OutputColumn;
+use crate::saving::Extent;
 use crate::window::WindowKind;
 use crate::window::aggregate::{AggregatePlan, Argument, Input, Order};
 use crate::window::early::Early;
@@ -141,6 +142,12 @@ fn trailings() -> impl Strategy<Value = Trailing> {
         .prop_map(|(size_ms, allowed_lateness_ms)| Trailing { size_ms, allowed_lateness_ms })
 }
 
+fn saved(windows: &SlidingWindows) -> Vec<u8> {
+    let mut saving = Saving::new(Extent::Whole);
+    windows.save(&mut saving);
+    saving.out
+}
+
 proptest! {
     #[test]
     fn they_are_those_of_a_list_that_is_scanned(
@@ -167,16 +174,14 @@ proptest! {
         apply(&mut windows, &events[at / 2..at]);
         let digest = windows.seal();
         windows.commit();
-        let mut before = Vec::new();
-        windows.save(&mut before);
+        let before = saved(&windows);
         let mut loaded = self::windows(trailing, sets);
-        loaded.load(&mut Reader::new(&before)).expect("whole");
+        loaded.load(&mut Loading::whole(&before)).expect("whole");
         prop_assert_eq!(loaded.seal(), digest);
         let first = apply(&mut windows, &events[at..]);
         let further = windows.seal();
         windows.rollback();
-        let mut after = Vec::new();
-        windows.save(&mut after);
+        let after = saved(&windows);
         prop_assert_eq!(&before, &after);
         prop_assert_eq!(windows.seal(), digest);
         for windows in [&mut windows, &mut loaded] {

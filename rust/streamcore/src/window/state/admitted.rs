@@ -11,6 +11,7 @@ use crate::batch::Groups;
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::room::Usage;
+use crate::saving::{Loading, Saving};
 use crate::state::{BucketKey, Buckets, NoValue, key_hash};
 use crate::window::Arrivals;
 use crate::window::assign::{Aligned, Assigned, Assigner};
@@ -90,18 +91,18 @@ impl AlignedWindows {
     }
 
     /// Appends the keys let in, where they are remembered: the bounds of a run are its own, so the next may not ask.
-    pub fn save_admitted(&self, out: &mut Vec<u8>) {
-        out.put_u8(u8::from(self.admitted.is_some()));
-        self.admitted.iter().for_each(|admitted| admitted.encode(out));
+    pub fn save_admitted(&self, saving: &mut Saving) {
+        saving.out.put_u8(u8::from(self.admitted.is_some()));
+        self.admitted.iter().for_each(|admitted| admitted.save(saving));
     }
 
     /// Reads what `save_admitted` wrote; tells whether keys are to be remembered and none were.
-    pub fn load_admitted(&mut self, saved: &mut Reader<'_>) -> Result<bool> {
-        if saved.u8()? == 0 {
+    pub fn load_admitted(&mut self, saved: &mut Loading<'_>) -> Result<bool> {
+        if saved.newest(Reader::u8)? == 0 {
             return Ok(self.admitted.is_some());
         }
         let mut admitted = Buckets::new(NoValue);
-        admitted.decode(saved)?;
+        admitted.load(saved)?;
         let keys = admitted.iter().flat_map(|(_, table)| (0..table.len() as u32).map(|slot| table.key(slot)));
         if !keys.into_iter().all(|key| self.plan.key.is_valid(key)) {
             return Err(Error::state("saved windows hold a key of other columns; the state is of another pipeline"));

@@ -1,0 +1,155 @@
+//! How much of the state a save takes, and what a load puts together again.
+//!
+//! A commit saves what changed; now and then it saves one of [`PARTS`] parts of everything, so that the changes before
+//! may be forgotten. `pipeline` makes the bytes, `checkpoint` keeps them. Every save has the plain facts of a step (its
+//! clocks and counters) whole and only the rows of its tables by extent. Invariant: the parts, each as of its epoch,
+//! and the changes of all epochs behind the oldest of them give the state of the last epoch, to the byte that
+//! [`Extent::Whole`] writes.
+
+use crate::codec::Reader;
+use crate::error::{Error, Result};
+
+/// Parts that the rows of a state are divided into. Fixed: saved state tells parts by number.
+pub const PARTS: usize = 64;
+
+/// Which rows are saved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// All, without what tells them from those of other saves.
+    Whole,
+    /// Those changed since the last commit.
+    Changes,
+    /// Those of one part, less than [`PARTS`].
+    Part(usize),
+}
+
+/// State on its way out.
+#[derive(Debug)]
+pub struct Saving {
+    /// The bytes so far.
+    pub out: Vec<u8>,
+    extent: Extent,
+    /// Rows so far.
+    rows: u64,
+    scratch: Vec<u8>,
+}
+
+impl Saving {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(extent: Extent) -> Self {
+        Self { out: Vec::new(), extent, rows: 0, scratch: Vec::new() }
+    }
+
+    /// Which rows are to be saved.
+    #[must_use]
+    pub const fn extent(&self) -> Extent {
+        self.extent
+    }
+
+    /// Rows saved.
+    #[must_use]
+    pub const fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Counts rows that were appended.
+    pub const fn count(&mut self, rows: u64) {
+        self.rows += rows;
+    }
+
+    /// Appends what `write` writes, behind its length.
+    pub fn put_sized(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        use crate::codec::Write;
+        self.scratch.clear();
+        write(&mut self.scratch);
+        self.out.put_bytes(&self.scratch);
+    }
+}
+
+/// One save, to be read.
+#[derive(Debug, Clone)]
+pub struct Piece<'a> {
+    /// Which rows it has.
+    pub extent: Extent,
+    /// The epoch it is of.
+    pub epoch: u64,
+    /// Its bytes.
+    pub reader: Reader<'a>,
+}
+
+impl Piece<'_> {
+    /// Whether the newest row of `part` may be in this piece, where parts are as of the epochs `based`.
+    #[must_use]
+    pub const fn counts_for(&self, part: usize, based: &[u64; PARTS]) -> bool {
+        match self.extent {
+            Extent::Whole => true,
+            Extent::Part(number) => number == part,
+            Extent::Changes => self.epoch > based[part],
+        }
+    }
+}
+
+/// State on its way in: a whole, or parts and changes.
+#[derive(Debug)]
+pub struct Loading<'a> {
+    /// Parts first, then changes, the newest last.
+    pieces: Vec<Piece<'a>>,
+    /// The epochs that parts are of; 0 where there is none.
+    based: [u64; PARTS],
+}
+
+impl<'a> Loading<'a> {
+    /// Of what was saved as [`Extent::Whole`].
+    #[must_use]
+    pub fn whole(bytes: &'a [u8]) -> Self {
+        let reader = Reader::new(bytes);
+        Self { pieces: vec![Piece { extent: Extent::Whole, epoch: 0, reader }], based: [0; PARTS] }
+    }
+
+    /// Of parts, with their numbers and epochs, and changes, by epoch; the newest of these is of the last epoch.
+    pub fn parts(parts: &[(usize, u64, &'a [u8])], changes: &[(u64, &'a [u8])]) -> Result<Self> {
+        let mut based = [0; PARTS];
+        for (part, epoch, _) in parts {
+            match based.get_mut(*part) {
+                Some(base @ 0) => *base = *epoch,
+                _ => return Err(Error::state(format!("saved state has part {part} twice, or beyond the last"))),
+            }
+        }
+        let Some((last, _)) = changes.last() else { return Err(Error::state("saved state has no changes")) };
+        if changes.windows(2).any(|pair| pair[0].0 >= pair[1].0) || based.iter().any(|epoch| epoch > last) {
+            return Err(Error::state("saved state has changes out of order, or parts of a later epoch"));
+        }
+        let parts = parts.iter().map(|(part, epoch, bytes)| (Extent::Part(*part), *epoch, *bytes));
+        let changes = changes.iter().map(|(epoch, bytes)| (Extent::Changes, *epoch, *bytes));
+        let piece = |(extent, epoch, bytes)| Piece { extent, epoch, reader: Reader::new(bytes) };
+        Ok(Self { pieces: parts.chain(changes).map(piece).collect(), based })
+    }
+
+    /// The bytes of the whole, where it is one.
+    pub fn as_whole(&mut self) -> Option<&mut Reader<'a>> {
+        match &mut self.pieces[..] {
+            [Piece { extent: Extent::Whole, reader, .. }] => Some(reader),
+            _ => None,
+        }
+    }
+
+    /// Reads a plain fact from every piece; what the newest has counts.
+    pub fn newest<T>(&mut self, mut read: impl FnMut(&mut Reader<'a>) -> Result<T>) -> Result<T> {
+        let mut found = None;
+        for piece in &mut self.pieces {
+            found = Some(read(&mut piece.reader)?);
+        }
+        found.ok_or_else(|| Error::state("saved state is empty"))
+    }
+
+    /// The pieces, for whoever reads rows, and the epochs of the parts.
+    pub const fn pieces(&mut self) -> (&mut Vec<Piece<'a>>, &[u64; PARTS]) {
+        (&mut self.pieces, &self.based)
+    }
+
+    /// Checks that everything was read.
+    pub fn finish(self) -> Result<()> {
+        self.pieces.into_iter().try_for_each(|piece| piece.reader.finish())
+    }
+}
