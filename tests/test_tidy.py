@@ -31,6 +31,7 @@ UNSAFE = (KERNELS, ENGINE / "prefetch.rs", BINDING / "function.rs")
 ENGINE_LAYERS = (
     {"error", "function", "partition", "prefetch", "room", "time_text"},
     {"batch", "buffer", "codec", "spec"},
+    {"saving"},
     {"raw", "results", "state", "metrics", "watermark"},
     {"expr", "generate", "group", "encode", "checkpoint", "dedupe"},
     {"decode", "join", "infer"},

@@ -153,3 +153,42 @@ impl<'a> Loading<'a> {
         self.pieces.into_iter().try_for_each(|piece| piece.reader.finish())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Write;
+
+    #[test]
+    fn the_newest_fact_counts_and_every_piece_is_read() {
+        let save = |fact: u64| {
+            let mut saving = Saving::new(Extent::Changes);
+            saving.out.put_u64(fact);
+            saving.put_sized(|out| out.put_varint(fact));
+            saving.out
+        };
+        let (part, first, second) = (save(1), save(2), save(3));
+        let mut loading = Loading::parts(&[(63, 2, &part)], &[(2, &first), (4, &second)]).expect("in order");
+        assert_eq!(loading.newest(Reader::u64).expect("a fact"), 3);
+        assert_eq!(loading.newest(Reader::bytes).expect("bytes"), [3]);
+        let (pieces, based) = loading.pieces();
+        let counts = |part: usize| pieces.iter().map(|piece| piece.counts_for(part, based)).collect::<Vec<_>>();
+        assert_eq!((counts(63), counts(0)), (vec![true, false, true], vec![false, true, true]));
+        loading.finish().expect("read");
+        let mut unread = Loading::parts(&[], &[(1, &part)]).expect("in order");
+        unread.newest(Reader::u64).expect("a fact");
+        unread.finish().expect_err("bytes are left");
+    }
+
+    #[test]
+    fn parts_and_changes_that_do_not_fit_are_refused() {
+        let refused = |parts: &[(usize, u64, &'static [u8])], changes: &[(u64, &'static [u8])]| {
+            Loading::parts(parts, changes).expect_err("refused").message
+        };
+        assert!(refused(&[(PARTS, 1, &[])], &[(1, &[])]).contains("beyond the last"));
+        assert!(refused(&[(0, 1, &[]), (0, 2, &[])], &[(2, &[])]).contains("twice"));
+        assert!(refused(&[(0, 1, &[])], &[]).contains("no changes"));
+        assert!(refused(&[], &[(2, &[]), (2, &[])]).contains("out of order"));
+        assert!(refused(&[(0, 3, &[])], &[(2, &[])]).contains("later epoch"));
+    }
+}
