@@ -7,6 +7,7 @@
 
 mod full;
 mod joins;
+mod logged;
 mod open;
 mod output;
 mod pieces;
@@ -18,6 +19,7 @@ pub use open::OpenWindow;
 pub use output::{OutputBatch, OutputKind};
 
 use crate::batch::Batch;
+use crate::checkpoint::log::LaneLog;
 use crate::combine::Combine;
 use crate::decode::Decoder;
 use crate::dedupe::Remembered;
@@ -30,6 +32,7 @@ use crate::raw::RawBatch;
 use crate::spec::{AggregateSpec, Spec, StepSpec};
 use crate::stage::{StageOutput, Stages};
 use crate::watermark::{Minimum, minimum};
+use crate::window::rows::ResultRows;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -60,6 +63,10 @@ pub struct Pipeline {
     finished: Vec<i32>,
     /// The stages behind the first, where lanes meet in `combine` or `joining`.
     stages: Stages,
+    /// Logs of the lanes, where state is kept so.
+    logs: BTreeMap<i32, LaneLog>,
+    /// Digest of each lane's state, and of what is where they meet, as of the last seal.
+    digests: BTreeMap<i32, u64>,
     /// Rows that are due are still to leave; the same at the last commit.
     more: bool,
     more_committed: bool,
@@ -90,6 +97,8 @@ impl Pipeline {
             finished: Vec::new(),
             stages: Stages::new(plan.combined_stages(), COMBINE_LANE),
             plan,
+            logs: BTreeMap::new(),
+            digests: BTreeMap::new(),
             lanes: BTreeMap::new(),
             combine,
             more: false,
@@ -124,6 +133,8 @@ impl Pipeline {
     pub fn revoke(&mut self, lanes: &[i32]) {
         for id in lanes {
             self.lanes.remove(id);
+            self.logs.remove(id);
+            self.digests.remove(id);
         }
     }
 
@@ -219,19 +230,28 @@ impl Pipeline {
         let (mut digest, mut output) = (0_u64, StageOutput::default());
         for lane in self.lanes.values_mut() {
             let lane_digest = lane.seal(&self.plan, rows.as_mut(), &mut output)?;
+            self.digests.insert(lane.id, lane_digest);
             digest = digest.wrapping_add((lane_digest ^ lane.id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         }
-        if let (Some(combine), Some(rows)) = (&mut self.combine, &mut rows) {
+        let meeting = self.seal_meeting(&mut rows, &mut output)?;
+        self.digests.insert(COMBINE_LANE, meeting);
+        digest ^= meeting;
+        outputs.extend(self.batch_rows(rows));
+        outputs.extend(self.batch_stages(output));
+        Ok(Sealed { epoch: self.epoch, outputs, digest })
+    }
+
+    /// Ends the epoch where lanes meet. Gives the digest.
+    fn seal_meeting(&mut self, rows: &mut Option<ResultRows>, output: &mut StageOutput) -> Result<u64> {
+        let mut digest = 0;
+        if let (Some(combine), Some(rows)) = (&mut self.combine, rows) {
             digest ^= combine.seal(rows)?;
             self.check_combine()?;
         }
         if let Some(joining) = &mut self.joining {
             digest ^= joining.seal();
         }
-        digest ^= self.stages.seal(self.plan.combined_stages(), &mut output)?;
-        outputs.extend(self.batch_rows(rows));
-        outputs.extend(self.batch_stages(output));
-        Ok(Sealed { epoch: self.epoch, outputs, digest })
+        Ok(digest ^ self.stages.seal(self.plan.combined_stages(), output)?)
     }
 
     /// Nothing that a lane counted as applied may be missing in the combine stage.
@@ -252,6 +272,7 @@ impl Pipeline {
             joining.commit();
         }
         self.stages.commit();
+        self.logs.values_mut().for_each(LaneLog::commit);
         self.more_committed = self.more;
         self.epoch += 1;
     }
@@ -265,6 +286,7 @@ impl Pipeline {
         if let Some(joining) = &mut self.joining {
             joining.rollback();
         }
+        self.logs.values_mut().for_each(LaneLog::rollback);
         self.finished.clear();
         (self.more, self.ending) = (self.more_committed, None);
         self.stages.rollback();

@@ -1,8 +1,13 @@
-//! Saved state on disk.
+//! Saved state: on disk as one file, or as a log of records for each lane.
 //!
-//! [`file`] is the format of one checkpoint: a header of the caller's and the state of each lane.
+//! [`file`] is the format of one checkpoint: a header of the caller's and the whole state of each lane. A [`log`] has
+//! [`block`]s, each of what changed or of a part, and [`manifest`]s that say which of them count; [`recovery`] reads it.
 //! Invariant: what does not read back exactly as it was written is refused.
 
+pub mod block;
 pub mod file;
+pub mod log;
+pub mod manifest;
+pub mod recovery;
 
 pub use file::{decode, encode};

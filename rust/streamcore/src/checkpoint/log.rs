@@ -1,0 +1,228 @@
+//! One lane's log: which records an epoch writes, and which of those before are over.
+//!
+//! `pipeline` asks for an epoch's records when it is sealed, and they are written in one transaction, or followed by one
+//! sync. Each epoch writes what changed in it; and as much again, part by part, of everything, the parts that were not
+//! written for longest first, so that changes before the oldest part are over. So a commit writes in proportion to what
+//! changed, a recovery reads about twice the state, and there is never a snapshot of all of it (the log cleaning of
+//! log-structured file systems, M. Rosenblum and J. Ousterhout, 1991). Invariant: the records that are not over are those
+//! that the last manifest names; one that is over is deleted [`SLOTS`] epochs later, so a torn epoch does not harm
+//! those whose manifests are still there.
+
+use super::block::{self, BlockKey, Kind, Owner};
+use super::manifest::{Facts, Manifest, SLOTS, Saved, hex};
+use crate::saving::{Extent, PARTS, Saving};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Bytes of changes that are kept without writing parts.
+const CHANGES_MIN: u64 = 256 << 10;
+/// Epochs of changes that are kept without writing parts.
+const EPOCHS_MIN: usize = 64;
+/// Bytes that a manifest takes for each epoch of changes, about.
+const ENTRY_BYTES: u64 = 32;
+
+/// A record: a key, and a value or a deletion.
+pub type Record = (Vec<u8>, Option<Vec<u8>>);
+
+/// What the engine knows of a lane at the end of an epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed {
+    /// Digest of the lane's state.
+    pub digest: u64,
+    /// See [`Manifest::watermark_ms`].
+    pub watermark_ms: i64,
+    /// See [`Manifest::ledger`].
+    pub ledger: BTreeMap<String, u64>,
+}
+
+/// What is live, as of one epoch.
+#[derive(Debug, Clone, Default)]
+struct Live {
+    epoch: u64,
+    parts: BTreeMap<u16, Saved>,
+    changes: VecDeque<Saved>,
+    /// The part that is written next.
+    next_part: u16,
+    /// Bytes that parts may take for what has been written beside them.
+    credit: i64,
+    /// Keys that are over since an epoch, not deleted yet.
+    over: VecDeque<(u64, Vec<Vec<u8>>)>,
+    /// What the last manifest said.
+    sealed: Option<(Sealed, Facts)>,
+}
+
+/// The log of one lane.
+#[derive(Debug)]
+pub struct LaneLog {
+    owner: Owner,
+    committed: Live,
+    /// The epoch that was sealed and is not committed yet.
+    pending: Option<Live>,
+}
+
+impl LaneLog {
+    /// Of a lane without saved state.
+    #[must_use]
+    pub fn new(owner: Owner) -> Self {
+        Self { owner, committed: Live::default(), pending: None }
+    }
+
+    /// Of a lane whose state was recovered by `manifest`. `stray` are keys of blocks that are there and that it does not
+    /// name: they are deleted in time.
+    #[must_use]
+    pub fn recovered(owner: Owner, manifest: &Manifest, stray: Vec<Vec<u8>>) -> Self {
+        let oldest = |(_, saved): &(&u16, &Saved)| saved.epoch;
+        let next_part = match manifest.parts.len() {
+            PARTS => manifest.parts.iter().min_by_key(oldest).map_or(0, |(part, _)| *part),
+            _ => (0..PARTS as u16).find(|part| !manifest.parts.contains_key(part)).unwrap_or(0),
+        };
+        let mut over = VecDeque::new();
+        if !stray.is_empty() {
+            over.push_back((manifest.epoch, stray));
+        }
+        let committed = Live {
+            epoch: manifest.epoch,
+            parts: manifest.parts.clone(),
+            changes: manifest.changes.iter().copied().collect(),
+            next_part,
+            credit: 0,
+            over,
+            sealed: None,
+        };
+        Self { owner, committed, pending: None }
+    }
+
+    /// Epochs of the lane that were committed.
+    #[must_use]
+    pub const fn epoch(&self) -> u64 {
+        self.committed.epoch
+    }
+
+    /// The records of an epoch that is sealed, the manifest last; none where neither the state nor `facts` moved. `save`
+    /// saves the lane's state.
+    pub fn seal(&mut self, sealed: Sealed, facts: Facts, save: impl Fn(Extent) -> Saving) -> Vec<Record> {
+        let changes = save(Extent::Changes);
+        let now = Some((sealed, facts));
+        if changes.rows() == 0 && now == self.committed.sealed {
+            self.pending = None;
+            return Vec::new();
+        }
+        let mut live = self.committed.clone();
+        live.epoch += 1;
+        let mut records = Vec::new();
+        let saved = self.write(Kind::Changes, live.epoch, &changes, &mut records);
+        live.changes.push_back(saved);
+        self.write_parts(&mut live, saved.bytes, &save, &mut records);
+        let over = live.drop_changes();
+        live.delete(over, &mut records);
+        live.sealed = now;
+        let manifest = live.manifest(self.owner);
+        records.push((manifest.key(), Some(manifest.encode())));
+        self.pending = Some(live);
+        records
+    }
+
+    /// The sealed epoch is durable.
+    pub fn commit(&mut self) {
+        if let Some(live) = self.pending.take() {
+            self.committed = live;
+        }
+    }
+
+    /// The sealed epoch, if there is one, is taken back.
+    pub fn rollback(&mut self) {
+        self.pending = None;
+    }
+
+    fn write(&self, kind: Kind, epoch: u64, saving: &Saving, records: &mut Vec<Record>) -> Saved {
+        let (mut chunks, mut bytes) = (0, 0);
+        for (chunk, raw) in block::chunks(&saving.out) {
+            let key = BlockKey { kind, epoch, chunk };
+            let value = block::encode(self.owner, key, raw);
+            (chunks, bytes) = (chunk + 1, bytes + value.len() as u64);
+            records.push((key.to_bytes(), Some(value)));
+        }
+        Saved { epoch, chunks, rows: saving.rows(), bytes, crc: crc32c::crc32c(&saving.out) }
+    }
+
+    /// Writes parts while more changes are kept than need be, as many bytes in all as are written beside them.
+    fn write_parts(&self, live: &mut Live, changed: u64, save: &impl Fn(Extent) -> Saving, records: &mut Vec<Record>) {
+        if !live.has_old_changes() {
+            return;
+        }
+        let (first, mut over) = (live.next_part, Vec::new());
+        live.credit += (changed + ENTRY_BYTES * live.changes.len() as u64) as i64;
+        while live.credit > 0 && live.has_old_changes() {
+            let part = live.next_part;
+            live.next_part = (part + 1) % PARTS as u16;
+            let saving = save(Extent::Part(usize::from(part)));
+            let mut saved = Saved { epoch: live.epoch, chunks: 0, rows: 0, bytes: 0, crc: 0 };
+            if saving.rows() > 0 {
+                saved = self.write(Kind::Part(part), live.epoch, &saving, records);
+            }
+            live.credit -= saved.bytes as i64;
+            if let Some(before) = live.parts.insert(part, saved) {
+                over.extend(keys_of(Kind::Part(part), &before));
+            }
+            if live.next_part == first {
+                live.credit = 0;
+            }
+        }
+        if !over.is_empty() {
+            live.over.push_back((live.epoch, over));
+        }
+    }
+}
+
+impl Live {
+    /// Whether parts are to be written, so that changes may go.
+    fn has_old_changes(&self) -> bool {
+        let bytes: u64 = self.changes.iter().map(|saved| saved.bytes).sum();
+        let parts: u64 = self.parts.values().map(|saved| saved.bytes).sum();
+        self.changes.len() > 1 && (bytes > CHANGES_MIN + parts / 2 || self.changes.len() > EPOCHS_MIN)
+    }
+
+    /// Drops the changes that every part has; gives their keys. The last stay: they have what is saved beside rows.
+    fn drop_changes(&mut self) -> Vec<Vec<u8>> {
+        let mut over = Vec::new();
+        let oldest = self.parts.values().map(|saved| saved.epoch).min().unwrap_or(0);
+        if self.parts.len() < PARTS {
+            return over;
+        }
+        while self.changes.len() > 1 && self.changes[0].epoch <= oldest {
+            over.extend(self.changes.pop_front().iter().flat_map(|saved| keys_of(Kind::Changes, saved)));
+        }
+        over
+    }
+
+    /// Deletes what has been over for [`SLOTS`] epochs; `over` is so from this one on.
+    fn delete(&mut self, over: Vec<Vec<u8>>, records: &mut Vec<Record>) {
+        if !over.is_empty() {
+            self.over.push_back((self.epoch, over));
+        }
+        while self.over.front().is_some_and(|(since, _)| since + SLOTS <= self.epoch) {
+            let keys = self.over.pop_front().map(|(_, keys)| keys).unwrap_or_default();
+            records.extend(keys.into_iter().map(|key| (key, None)));
+        }
+    }
+
+    fn manifest(&self, owner: Owner) -> Manifest {
+        let (sealed, facts) = self.sealed.clone().expect("a manifest is made of a sealed epoch");
+        Manifest {
+            lane: owner.lane,
+            epoch: self.epoch,
+            fingerprint: hex(owner.fingerprint),
+            digest: hex(sealed.digest),
+            watermark_ms: sealed.watermark_ms,
+            ledger: sealed.ledger,
+            facts,
+            parts: self.parts.clone(),
+            changes: self.changes.iter().copied().collect(),
+        }
+    }
+}
+
+/// The keys of the records of a save.
+pub fn keys_of(kind: Kind, saved: &Saved) -> impl Iterator<Item = Vec<u8>> {
+    let epoch = saved.epoch;
+    (0..saved.chunks).map(move |chunk| BlockKey { kind, epoch, chunk }.to_bytes())
+}

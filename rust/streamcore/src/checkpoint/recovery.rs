@@ -1,0 +1,167 @@
+//! From a lane's records back to its state.
+//!
+//! Whoever recovers a lane hands over the records of its log in order, then asks what they hold; `pipeline` loads it.
+//! Invariant: a state comes from one manifest, with every block that it names whole and no manifest that is missing
+//! gone unnoticed; or it does not come, and the error says what was found.
+
+use super::block::{self, BlockKey, Kind, Owner};
+use super::log::keys_of;
+use super::manifest::{Manifest, Saved, hex};
+use crate::error::{Error, Result};
+use crate::saving::Loading;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Keys told in an error, at most.
+const TOLD_MAX: usize = 5;
+
+/// The records of a lane's log, the newest of each key.
+#[derive(Debug)]
+pub struct Recovery {
+    owner: Owner,
+    manifests: BTreeMap<Vec<u8>, Vec<u8>>,
+    blocks: BTreeMap<BlockKey, Vec<u8>>,
+    /// A key that no record of ours has.
+    alien: Option<Vec<u8>>,
+}
+
+/// A lane's state, ready to be loaded.
+#[derive(Debug)]
+pub struct Recovered {
+    /// What it was put together by.
+    pub manifest: Manifest,
+    /// Keys of blocks that are there and not named.
+    pub stray: Vec<Vec<u8>>,
+    parts: Vec<(usize, u64, Vec<u8>)>,
+    changes: Vec<(u64, Vec<u8>)>,
+}
+
+impl Recovered {
+    /// For `Pipeline::restore_lane`.
+    pub fn loading(&self) -> Result<Loading<'_>> {
+        let parts: Vec<_> = self.parts.iter().map(|(part, epoch, bytes)| (*part, *epoch, &bytes[..])).collect();
+        let changes: Vec<_> = self.changes.iter().map(|(epoch, bytes)| (*epoch, &bytes[..])).collect();
+        Loading::parts(&parts, &changes)
+    }
+}
+
+impl Recovery {
+    /// Of a log without records.
+    #[must_use]
+    pub fn new(owner: Owner) -> Self {
+        Self { owner, manifests: BTreeMap::new(), blocks: BTreeMap::new(), alien: None }
+    }
+
+    /// Takes the next record of the log.
+    pub fn add(&mut self, key: &[u8], value: Option<&[u8]>) {
+        match (BlockKey::from_bytes(key), value) {
+            (Some(block), Some(value)) => drop(self.blocks.insert(block, value.to_vec())),
+            (Some(block), None) => drop(self.blocks.remove(&block)),
+            (None, value) if Manifest::is_key(key) => match value {
+                Some(value) => drop(self.manifests.insert(key.to_vec(), value.to_vec())),
+                None => drop(self.manifests.remove(key)),
+            },
+            (None, _) => self.alien = Some(key.to_vec()),
+        }
+    }
+
+    /// The state of the newest epoch, or `None` where there never was one. With `repair` that of the newest epoch that is
+    /// whole; else anything missing or damaged is an error that says what it is.
+    pub fn finish(self, repair: bool) -> Result<Option<Recovered>> {
+        if let (Some(key), false) = (&self.alien, repair) {
+            let key = String::from_utf8_lossy(key);
+            return Err(self.refused(&format!("it has a record {key:?} that streamcore did not write")));
+        }
+        let mut errors = Vec::new();
+        for manifest in self.newest_first(repair)? {
+            match self.recover(&manifest, repair) {
+                Ok(recovered) => return Ok(Some(recovered)),
+                Err(error) if repair => errors.push(error),
+                Err(error) => return Err(error),
+            }
+        }
+        match errors.into_iter().next() {
+            Some(error) => Err(error),
+            None if self.blocks.is_empty() => Ok(None),
+            None => Err(self.refused("it has blocks and no manifest: the records that say what they are were removed")),
+        }
+    }
+
+    fn newest_first(&self, repair: bool) -> Result<Vec<Manifest>> {
+        let mut manifests = Vec::new();
+        for (key, value) in &self.manifests {
+            match Manifest::decode(value) {
+                Ok(manifest) => manifests.push(manifest),
+                Err(_) if repair => {}
+                Err(error) => return Err(error.within(String::from_utf8_lossy(key))),
+            }
+        }
+        manifests.sort_by_key(|manifest| std::cmp::Reverse(manifest.epoch));
+        Ok(manifests)
+    }
+
+    fn recover(&self, manifest: &Manifest, repair: bool) -> Result<Recovered> {
+        let (lane, fingerprint) = (self.owner.lane, hex(self.owner.fingerprint));
+        if manifest.lane != lane || manifest.fingerprint != fingerprint {
+            return Err(self.refused(&format!(
+                "it is of lane {} of a pipeline with fingerprint {}, and this is lane {lane} of one with {fingerprint}: the \
+                 source, schema or steps have changed",
+                manifest.lane, manifest.fingerprint
+            )));
+        }
+        let newer = self.blocks.keys().map(|key| key.epoch).max().filter(|epoch| *epoch > manifest.epoch);
+        if let (Some(newer), false) = (newer, repair) {
+            let epoch = manifest.epoch;
+            return Err(self.refused(&format!(
+                "it has blocks of epoch {newer} and no manifest of an epoch after {epoch}: the newest one was removed"
+            )));
+        }
+        let mut named = BTreeSet::new();
+        let parts = manifest.parts.iter().map(|(part, saved)| (Kind::Part(*part), saved));
+        let changes = manifest.changes.iter().map(|saved| (Kind::Changes, saved));
+        for (kind, saved) in parts.chain(changes) {
+            named.extend(keys_of(kind, saved));
+        }
+        self.check_there(manifest, &named)?;
+        let mut recovered = Recovered {
+            manifest: manifest.clone(),
+            stray: self.blocks.keys().map(|key| key.to_bytes()).filter(|key| !named.contains(key)).collect(),
+            parts: Vec::new(),
+            changes: Vec::new(),
+        };
+        for (part, saved) in manifest.parts.iter().filter(|(_, saved)| saved.chunks > 0) {
+            recovered.parts.push((usize::from(*part), saved.epoch, self.raw(Kind::Part(*part), saved)?));
+        }
+        for saved in &manifest.changes {
+            recovered.changes.push((saved.epoch, self.raw(Kind::Changes, saved)?));
+        }
+        Ok(recovered)
+    }
+
+    fn check_there(&self, manifest: &Manifest, named: &BTreeSet<Vec<u8>>) -> Result<()> {
+        let is_there = |key: &[u8]| BlockKey::from_bytes(key).is_some_and(|key| self.blocks.contains_key(&key));
+        let missing: Vec<_> =
+            named.iter().filter(|key| !is_there(key)).map(|key| String::from_utf8_lossy(key)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let (epoch, count, told) = (manifest.epoch, missing.len(), missing[..missing.len().min(TOLD_MAX)].join(", "));
+        Err(self.refused(&format!("the manifest of epoch {epoch} names {count} records that are not there ({told})")))
+    }
+
+    fn raw(&self, kind: Kind, saved: &Saved) -> Result<Vec<u8>> {
+        let mut raw = Vec::new();
+        for chunk in 0..saved.chunks {
+            let key = BlockKey { kind, epoch: saved.epoch, chunk };
+            let value = self.blocks.get(&key).map_or(&[][..], |value| value);
+            block::decode(self.owner, key, value, &mut raw)?;
+        }
+        if crc32c::crc32c(&raw) != saved.crc {
+            return Err(self.refused(&format!("the blocks of epoch {} are not those of its manifest", saved.epoch)));
+        }
+        Ok(raw)
+    }
+
+    fn refused(&self, what: &str) -> Error {
+        Error::state(format!("the state of lane {} cannot be used: {what}", self.owner.lane))
+    }
+}

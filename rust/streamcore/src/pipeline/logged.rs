@@ -1,0 +1,83 @@
+//! The logs of a pipeline's lanes: what a commit writes, and what a recovery reads.
+//!
+//! Where state is kept as a log, whoever commits asks for the records of the sealed epoch and hands over those of a lane
+//! that it takes. Invariant: a lane that was recovered has the digest that its manifest says.
+
+use super::{COMBINE_LANE, Pipeline};
+use crate::checkpoint::block::Owner;
+use crate::checkpoint::log::{LaneLog, Record, Sealed};
+use crate::checkpoint::manifest::{Facts, Manifest, counts, hex};
+use crate::checkpoint::recovery::Recovery;
+use crate::combine::Combine;
+use crate::error::{Error, Result};
+use crate::joining::Joining;
+use crate::stage::StageOutput;
+use std::collections::BTreeMap;
+
+impl Pipeline {
+    /// Whose blocks those of lane `id` are.
+    #[must_use]
+    pub fn log_owner(&self, id: i32) -> Owner {
+        Owner { fingerprint: self.plan.fingerprint, lane: id }
+    }
+
+    /// The records of the epoch that [`seal`](Self::seal) ended, by lane; for lanes that did not move there are none.
+    /// `facts` is what there is to say of each.
+    pub fn seal_logs(&mut self, facts: &BTreeMap<i32, Facts>) -> Vec<(i32, Vec<Record>)> {
+        let mut records = Vec::new();
+        for id in self.saved_lanes() {
+            let Some(facts) = facts.get(&id) else { continue };
+            let sealed = self.sealed_lane(id);
+            let owner = self.log_owner(id);
+            let mut log = self.logs.remove(&id).unwrap_or_else(|| LaneLog::new(owner));
+            let of_lane = log.seal(sealed, facts.clone(), |extent| self.save_lane(id, extent));
+            self.logs.insert(id, log);
+            if !of_lane.is_empty() {
+                records.push((id, of_lane));
+            }
+        }
+        records
+    }
+
+    /// Takes the state of a lane from its records, assigning it; gives its manifest, or `None` where there is no state. When
+    /// all lanes are taken, [`restored`](Self::restored) is to be told.
+    pub fn recover_lane(&mut self, records: Recovery, id: i32, repair: bool) -> Result<Option<Manifest>> {
+        let Some(recovered) = records.finish(repair)? else { return Ok(None) };
+        self.restore_lane(id, recovered.loading()?)?;
+        let (found, said) = (hex(self.digest_of(id)?), &recovered.manifest.digest);
+        if found != *said {
+            return Err(Error::state(format!(
+                "the state of lane {id} cannot be used: it was put together to the digest {found}, and the manifest of \
+                 epoch {} says {said}",
+                recovered.manifest.epoch
+            )));
+        }
+        let log = LaneLog::recovered(self.log_owner(id), &recovered.manifest, recovered.stray);
+        self.logs.insert(id, log);
+        Ok(Some(recovered.manifest))
+    }
+
+    /// What there is to say of a lane that is sealed.
+    fn sealed_lane(&self, id: i32) -> Sealed {
+        let digest = self.digests.get(&id).copied().unwrap_or_default();
+        match self.lanes.get(&id) {
+            Some(lane) => Sealed { digest, watermark_ms: lane.clock.watermark_ms(), ledger: counts(&lane.ledger) },
+            None => Sealed { digest, watermark_ms: self.meeting_ms(), ledger: BTreeMap::new() },
+        }
+    }
+
+    /// Digest of the state of a lane that has just been loaded: no row leaves, as nothing changed.
+    fn digest_of(&mut self, id: i32) -> Result<u64> {
+        let (mut rows, mut output) = (self.plan.result_rows(), StageOutput::default());
+        if id == COMBINE_LANE {
+            return self.seal_meeting(&mut rows, &mut output);
+        }
+        let lane = self.lanes.get_mut(&id).ok_or_else(|| Error::state(format!("lane {id} is not assigned")))?;
+        lane.seal(&self.plan, rows.as_mut(), &mut output)
+    }
+
+    fn meeting_ms(&self) -> i64 {
+        let combined = self.combine.as_ref().map(Combine::watermark_ms);
+        combined.or_else(|| self.joining.as_ref().map(Joining::clock_ms)).unwrap_or(i64::MIN)
+    }
+}
