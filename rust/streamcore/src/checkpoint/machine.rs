@@ -13,5 +13,5 @@ pub mod settings;
 pub use action::{
     Action, ExitCode, GroupMetadata, LaneEpoch, LaneOffsets, Level, Part, ReadEnd, RestoreLane, Start,
 };
-pub use event::{ErrorClass, Event, GroupOffsets, Lane, LaneDigest, Manifest, SealedLane, StateFound};
+pub use event::{ErrorClass, Event, GroupOffsets, Lane, RestoredLane, Manifest, SealedLane, StateFound};
 pub use settings::{Bug, Settings};

@@ -143,6 +143,11 @@ pub enum Action {
         /// `restore` says whether it is still good.
         keep_cache: bool,
     },
+    /// Sleep, without polling the consumer. Answer: `done`.
+    Wait {
+        /// For so long; at most a second.
+        wait_ms: u64,
+    },
     /// A line for the log. Not answered.
     Report {
         /// How bad.

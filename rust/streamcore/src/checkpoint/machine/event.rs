@@ -70,8 +70,8 @@ pub enum Event {
     },
     /// Answers `restore`.
     Restored {
-        /// One entry for each lane that was asked for, with the digest of the state as it is now in memory.
-        lanes: Vec<LaneDigest>,
+        /// One entry for each lane that was asked for: the state as it is now in memory.
+        lanes: Vec<RestoredLane>,
     },
     /// Answers `seek`, with the offsets that were in fact taken (the same, but for those by policy).
     Sought {
@@ -100,9 +100,11 @@ pub enum Event {
     },
     /// Answers `abort`: `abort_transaction` has returned without an error.
     Aborted,
-    /// Answers the local actions, which have nothing to say: `rollback`, `keep`, `write_cache`, `publish`, `drop`.
+    /// Answers the local actions, which have nothing to say: `rollback`, `keep`, `write_cache`, `publish`, `drop`,
+    /// `wait`.
     Done,
-    /// Answers any action that did not succeed. The executor repeats nothing by itself.
+    /// Answers any action that did not succeed. The executor repeats nothing by itself. A failed `write_cache` or `publish` is
+    /// reported and lived with; a failed `seal`, `rollback`, `keep` or `drop` ends the run, whatever the class.
     Failed {
         /// What kind of error.
         error: ErrorClass,
@@ -174,12 +176,14 @@ pub struct Manifest {
     pub complete: bool,
 }
 
-/// The digest of a lane's state in memory.
+/// A lane's state in memory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LaneDigest {
+pub struct RestoredLane {
     /// The lane.
     pub lane: Lane,
+    /// Its clock.
+    pub clock_ms: i64,
     /// Digest of its state, counted from the rows, not copied from the manifest.
     pub digest: u64,
 }

@@ -31,6 +31,8 @@ pub struct Settings {
     pub recovery_budget_ms: u64,
     /// How often the state is read again when the group is ahead of it.
     pub rereads_max: u32,
+    /// Epochs in a row that failed before giving up.
+    pub failures_max: u32,
     /// First pause after an error; doubles with each one in a row.
     pub backoff_min_ms: u64,
     /// Longest pause.
@@ -53,6 +55,7 @@ impl Default for Settings {
             read_timeout_ms: 500,
             recovery_budget_ms: 300_000,
             rereads_max: 10,
+            failures_max: 30,
             backoff_min_ms: 100,
             backoff_max_ms: 2_000,
             #[cfg(feature = "faults")]
