@@ -93,13 +93,16 @@ pub enum Event {
     OffsetsSent,
     /// Answers `commit`: `commit_transaction` has returned without an error.
     TransactionCommitted {
-        /// Whether the connection to a broker that the commit may have gone through has been lost since the action was
-        /// given (librdkafka: `_TRANSPORT` or `_ALL_BROKERS_DOWN` in the error callback, or a `disconnects` counter that
-        /// moved). When not known: false; the machine measures the time by itself.
+        /// Whether a connection to a broker has been lost since `begin` (librdkafka: `_TRANSPORT` or `_ALL_BROKERS_DOWN`
+        /// in the error callback, or a `disconnects` counter that moved): the client may have sent a request twice. When not
+        /// known: false; the machine measures the time by itself.
         disconnected: bool,
     },
     /// Answers `abort`: `abort_transaction` has returned without an error.
-    Aborted,
+    Aborted {
+        /// As for `transaction_committed`: an abort that arrives late strikes a later epoch just as well.
+        disconnected: bool,
+    },
     /// Answers the local actions, which have nothing to say: `rollback`, `keep`, `write_cache`, `publish`, `drop`,
     /// `wait`.
     Done,
