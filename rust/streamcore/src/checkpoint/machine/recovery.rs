@@ -1,0 +1,264 @@
+//! Brings lanes to their last committed epoch: after an assignment, and after rule 7.
+//!
+//! Before it: `rebalance` and `failure`, which leave lanes in [`Stage::Offsets`]. After it: lanes are live. The steps are
+//! those of the design: stable offsets of the group, the state partition up to its read_uncommitted end, the newest
+//! complete manifest, the comparison, the state, its digest, the seek.
+//!
+//! Invariant: a lane becomes live only at a manifest that was read after its producer was new, with a state whose digest
+//! is that manifest's; what memory holds is used only where it is exactly that.
+
+use super::action::{Action, ExitCode, LaneEpoch, LaneOffsets, Level, ReadEnd, RestoreLane, Start};
+use super::choice::{Choice, Group, choose, compare};
+use super::event::{ErrorClass, GroupOffsets, Lane, Manifest, RestoredLane, StateFound};
+use super::failure::name;
+use super::lanes::{Stage, in_stage};
+use super::settings::Bug;
+use super::Machine;
+
+/// Steps that bring lanes to their manifests, gathered lane by lane.
+#[derive(Default)]
+struct Plan {
+    keep: Vec<LaneEpoch>,
+    roll_back: Vec<Lane>,
+    restore: Vec<RestoreLane>,
+    publish: Vec<LaneEpoch>,
+    seek: Vec<Start>,
+}
+
+impl Machine {
+    /// Queues the next step of recovery; false: no lane needs one.
+    pub(super) fn recover(&mut self) -> bool {
+        let late = self.lanes.iter().find(|(_, owned)| {
+            owned.stage != Stage::Live && self.now_ms - owned.since_ms > self.settings.recovery_budget_ms
+        });
+        if let Some((lane, owned)) = late {
+            let spent_ms = self.now_ms - owned.since_ms;
+            let message = format!("lane {lane} was not recovered within {spent_ms} ms: start again");
+            self.exit(ExitCode::Unreachable, message);
+            return true;
+        }
+        let unasked = in_stage(&self.lanes, Stage::Offsets);
+        let unread = in_stage(&self.lanes, Stage::Reading);
+        if !unasked.is_empty() {
+            let stable = !self.settings.has(Bug::SkipStableOffsets);
+            self.queue.push_back(Action::FetchCommitted { lanes: unasked, stable, timeout_ms: 0 });
+        } else if !unread.is_empty() {
+            self.queue.push_back(self.read_state(unread));
+        } else {
+            return false;
+        }
+        true
+    }
+
+    fn read_state(&self, lanes: Vec<Lane>) -> Action {
+        let is_hasty = self.settings.has(Bug::RestoreToLastStable) || self.settings.has(Bug::SkipStableOffsets);
+        let until = if is_hasty { ReadEnd::LastStable } else { ReadEnd::HighWatermark };
+        Action::ReadState { lanes, until, timeout_ms: 0 }
+    }
+
+    /// The group's offsets are there: read the state.
+    pub(super) fn fetched(&mut self, lanes: Vec<GroupOffsets>) {
+        for GroupOffsets { lane, offsets } in lanes {
+            if let Some(owned) = self.lanes.get_mut(&lane) {
+                owned.group = offsets;
+                owned.stage = Stage::Reading;
+            }
+        }
+        let unread = in_stage(&self.lanes, Stage::Reading);
+        if !unread.is_empty() {
+            self.queue.push_back(self.read_state(unread));
+        }
+    }
+
+    /// The state was read, or some of it: bring the lanes that can be to their manifests.
+    pub(super) fn read(&mut self, lanes: Vec<StateFound>) {
+        let mut plan = Plan::default();
+        for found in lanes {
+            if found.reached && self.lanes.contains_key(&found.lane) && !self.decide(found, &mut plan) {
+                return;
+            }
+        }
+        self.queue_plan(plan);
+    }
+
+    /// Decides what one lane goes on from; false: the run ends.
+    fn decide(&mut self, found: StateFound, plan: &mut Plan) -> bool {
+        let StateFound { lane, manifests, .. } = found;
+        let evidence = format!("{manifests:?}");
+        let manifest = match choose(manifests, self.settings.repair) {
+            Choice::Empty => return self.decide_empty(lane, plan),
+            Choice::Torn(torn) => {
+                let message = format!(
+                    "the state of lane {lane} is torn: epoch {} names blocks that are not there, though it was committed. \
+                     Found: {evidence}. --repair falls back to the newest complete epoch",
+                    torn.epoch
+                );
+                self.exit(ExitCode::State, message);
+                return false;
+            }
+            Choice::Older { chosen, torn } => {
+                let message = format!(
+                    "lane {lane} is repaired: epoch {} is torn, {} is taken; rows of later epochs may come again",
+                    torn.epoch, chosen.epoch
+                );
+                self.report(Level::Warning, message);
+                self.lanes.get_mut(&lane).expect("asked by read").repaired = Some(torn.owner_epoch + 1);
+                chosen
+            }
+            Choice::Newest(newest) => match self.check_group(lane, &newest, &evidence) {
+                Ok(true) => newest,
+                Ok(false) => return true,
+                Err(()) => return false,
+            },
+        };
+        self.plan_manifest(lane, manifest, plan);
+        true
+    }
+
+    /// Holds a manifest against the group's offsets: `Ok(false)` reads again, `Err` ends the run.
+    fn check_group(&mut self, lane: Lane, manifest: &Manifest, evidence: &str) -> Result<bool, ()> {
+        let owned = self.lanes.get_mut(&lane).expect("asked by read");
+        let group = owned.group.clone();
+        match compare(&group, manifest) {
+            Group::Equal => Ok(true),
+            Group::Behind => {
+                let epoch = manifest.epoch;
+                let message = format!("lane {lane}: the group is at {group:?}, the manifest of epoch {epoch} wins");
+                self.report(Level::Info, format!("{message}: {:?}", manifest.offsets));
+                Ok(true)
+            }
+            Group::Ahead if owned.rereads < self.settings.rereads_max => {
+                owned.rereads += 1;
+                self.recover_at_ms = self.now_ms + self.settings.backoff_min_ms;
+                Ok(false)
+            }
+            Group::Ahead => {
+                let message = format!(
+                    "lane {lane}: the group is at {group:?}, past every committed manifest. Found: {evidence}. State was lost, or \
+                     the offsets were moved by hand"
+                );
+                self.exit(ExitCode::State, message);
+                Err(())
+            }
+        }
+    }
+
+    /// A lane without a manifest begins empty, unless memory knows better.
+    fn decide_empty(&mut self, lane: Lane, plan: &mut Plan) -> bool {
+        let owned = self.lanes.get_mut(&lane).expect("asked by read");
+        owned.stage = Stage::Restoring;
+        match &owned.kept {
+            Some(kept) if kept.epoch > 0 => {
+                let message = format!("lane {lane} had epoch {}, and its state partition holds no manifest now", kept.epoch);
+                self.exit(ExitCode::State, message);
+                return false;
+            }
+            Some(kept) => {
+                plan.roll_back.push(lane);
+                plan.seek.push(Start { lane, offsets: kept.offsets.iter().copied().map(Some).collect() });
+            }
+            None => {
+                plan.restore.push(RestoreLane { lane, manifest: None, trust_cache: false });
+                let mut offsets = owned.group.clone();
+                offsets.resize(self.settings.inputs, None);
+                plan.seek.push(Start { lane, offsets });
+            }
+        }
+        true
+    }
+
+    /// A lane goes on from a manifest: by what memory holds, where that is the same.
+    fn plan_manifest(&mut self, lane: Lane, manifest: Manifest, plan: &mut Plan) {
+        let at_group = self.settings.has(Bug::ResumeAtGroupOffset);
+        let trust_cache = self.settings.has(Bug::TrustCache);
+        let owned = self.lanes.get_mut(&lane).expect("asked by read");
+        owned.stage = Stage::Restoring;
+        let epoch = LaneEpoch { lane, owner_epoch: manifest.owner_epoch, epoch: manifest.epoch };
+        let mut offsets: Vec<_> = manifest.offsets.iter().copied().map(Some).collect();
+        if at_group && owned.group.len() == offsets.len() {
+            offsets.clone_from(&owned.group);
+        }
+        plan.seek.push(Start { lane, offsets });
+        plan.publish.push(epoch.clone());
+        if owned.sealed.as_ref() == Some(&manifest) {
+            owned.kept = owned.sealed.take();
+            owned.repaired = None;
+            self.failures = 0;
+            plan.keep.push(epoch);
+        } else if owned.kept.as_ref() == Some(&manifest) {
+            plan.roll_back.push(lane);
+        } else {
+            owned.kept = None;
+            owned.sealed = None;
+            plan.restore.push(RestoreLane { lane, manifest: Some(manifest), trust_cache });
+        }
+    }
+
+    fn queue_plan(&mut self, plan: Plan) {
+        let Plan { keep, roll_back, restore, publish, seek } = plan;
+        let steps = [
+            (!keep.is_empty()).then_some(Action::Keep { lanes: keep }),
+            (!roll_back.is_empty()).then_some(Action::Rollback { lanes: roll_back }),
+            (!restore.is_empty()).then_some(Action::Restore { lanes: restore }),
+            (!publish.is_empty()).then_some(Action::Publish { lanes: publish }),
+            (!seek.is_empty()).then_some(Action::Seek { lanes: seek }),
+        ];
+        self.queue.extend(steps.into_iter().flatten());
+    }
+
+    /// The state is in place: it must be the one that was asked for.
+    pub(super) fn restored(&mut self, asked: &[RestoreLane], restored: &[RestoredLane]) {
+        for ask in asked {
+            let Some(lane) = restored.iter().find(|lane| lane.lane == ask.lane) else {
+                return self.misused(&format!("lane {} was not restored", ask.lane));
+            };
+            let empty = || Manifest {
+                owner_epoch: 0,
+                epoch: 0,
+                offsets: Vec::new(),
+                clock_ms: lane.clock_ms,
+                digest: lane.digest,
+                complete: true,
+            };
+            let manifest = ask.manifest.clone().unwrap_or_else(empty);
+            if (manifest.digest, manifest.clock_ms) != (lane.digest, lane.clock_ms) && !ask.trust_cache {
+                let message = format!("the restored state of lane {} is not that of its manifest: {lane:?}, {manifest:?}", ask.lane);
+                return self.exit(ExitCode::State, message);
+            }
+            if let Some(owned) = self.lanes.get_mut(&ask.lane) {
+                owned.kept = Some(manifest);
+            }
+        }
+    }
+
+    /// Inputs are where they should be: these lanes are live.
+    pub(super) fn sought(&mut self, lanes: Vec<LaneOffsets>) {
+        for LaneOffsets { lane, offsets } in lanes {
+            let Some(owned) = self.lanes.get_mut(&lane) else { continue };
+            let Some(kept) = &mut owned.kept else { continue };
+            if kept.epoch == 0 {
+                kept.offsets = offsets;
+            }
+            owned.stage = Stage::Live;
+        }
+    }
+
+    /// A step of recovery did not succeed: its lanes begin again, after a pause.
+    pub(super) fn not_recovered(&mut self, step: &Action, error: ErrorClass, message: &str) {
+        if matches!(error, ErrorClass::Fatal | ErrorClass::Fenced) {
+            let code = if matches!(step, Action::Restore { .. }) { ExitCode::State } else { ExitCode::Failed };
+            return self.exit(code, format!("{} failed ({error:?}): {message}", name(step)));
+        }
+        self.queue.clear();
+        self.recover_at_ms = self.now_ms + self.settings.backoff_min_ms;
+        let again: Vec<Lane> = match step {
+            Action::Seek { lanes } => lanes.iter().map(|start| start.lane).collect(),
+            _ => in_stage(&self.lanes, Stage::Restoring),
+        };
+        for lane in again {
+            if let Some(owned) = self.lanes.get_mut(&lane) {
+                owned.stage = Stage::Offsets;
+            }
+        }
+    }
+}

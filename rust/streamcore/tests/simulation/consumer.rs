@@ -1,0 +1,119 @@
+//! A worker's place in the group: joins and heartbeats in the background, callbacks only when polled.
+//!
+//! It forgets its member id in the background once the coordinator does not know it, as librdkafka does: metadata taken
+//! then vouches for nobody. Invariant: what it owns changes only in `poll`.
+
+use crate::requests::{Process, Refusal, Reply, Request, Time};
+use crate::world::World;
+use std::collections::BTreeSet;
+use streamcore::checkpoint::machine::{Event as News, Lane};
+
+/// How long a revocation may take.
+const REVOKE_WITHIN_MS: u64 = 1_000;
+const JOIN_TIMEOUT_MS: Time = 2_500;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Stage {
+    /// A join is to be sent.
+    Outside,
+    /// A join was sent: its request, and since when.
+    Joining(u64, Time),
+    /// The answer to the join is here, and not polled yet.
+    Joined(BTreeSet<Lane>),
+    /// The revocation is out; what is ours afterwards.
+    Revoked(BTreeSet<Lane>),
+    Stable,
+}
+
+pub struct Consumer {
+    stage: Stage,
+    /// 0: none.
+    pub member: u64,
+    pub generation: i64,
+    pub owned: BTreeSet<Lane>,
+    is_lost: bool,
+    heartbeat: u64,
+}
+
+impl Consumer {
+    pub fn new() -> Self {
+        let (member, generation, owned) = (0, -1, BTreeSet::new());
+        Self { stage: Stage::Outside, member, generation, owned, is_lost: false, heartbeat: 0 }
+    }
+
+    /// The name the machine knows the member by.
+    pub fn name(&self) -> String {
+        self.member.to_string()
+    }
+
+    /// In the background, now and then.
+    pub fn beat(&mut self, process: Process, world: &mut World) {
+        if self.member != 0 && !self.is_lost && !matches!(self.stage, Stage::Joining(..)) {
+            let (member, generation) = (self.member, self.generation);
+            self.heartbeat = world.send(process, Request::Heartbeat { member, generation });
+        }
+    }
+
+    /// In the background: whether the reply was for the consumer.
+    pub fn reply(&mut self, id: u64, reply: &Reply) -> bool {
+        let is_join = matches!(self.stage, Stage::Joining(join, _) if join == id);
+        if !is_join && id != self.heartbeat {
+            return false;
+        }
+        match reply {
+            Reply::Joined { member, generation, lanes } if is_join => {
+                (self.member, self.generation) = (*member, *generation);
+                self.stage = Stage::Joined(lanes.iter().copied().collect());
+            }
+            Reply::Refused(Refusal::UnknownMember) => {
+                (self.member, self.generation) = (0, -1);
+                self.is_lost = true;
+            }
+            Reply::Refused(Refusal::IllegalGeneration) => self.is_lost = true,
+            Reply::Refused(Refusal::Rebalance) if self.stage == Stage::Stable => self.stage = Stage::Outside,
+            _ => {}
+        }
+        true
+    }
+
+    /// What a poll brings: at most one callback.
+    pub fn poll(&mut self, process: Process, world: &mut World) -> Option<News> {
+        if self.is_lost {
+            self.is_lost = false;
+            self.stage = Stage::Outside;
+            let lanes: Vec<Lane> = std::mem::take(&mut self.owned).into_iter().collect();
+            return (!lanes.is_empty()).then_some(News::Lost { lanes });
+        }
+        match std::mem::replace(&mut self.stage, Stage::Stable) {
+            Stage::Outside => self.join(process, world),
+            Stage::Joining(_, since) if world.now > since + JOIN_TIMEOUT_MS => self.join(process, world),
+            Stage::Joined(lanes) => {
+                let gone: Vec<Lane> = self.owned.difference(&lanes).copied().collect();
+                if gone.is_empty() {
+                    return Some(self.take(&lanes));
+                }
+                self.stage = Stage::Revoked(lanes);
+                return Some(News::Revoked { lanes: gone, within_ms: REVOKE_WITHIN_MS });
+            }
+            Stage::Revoked(lanes) => {
+                let news = self.take(&lanes);
+                self.stage = Stage::Outside;
+                return Some(news);
+            }
+            stage => self.stage = stage,
+        }
+        None
+    }
+
+    fn take(&mut self, lanes: &BTreeSet<Lane>) -> News {
+        let new = lanes.difference(&self.owned).copied().collect();
+        self.owned.clone_from(lanes);
+        News::Assigned { lanes: new, member: self.name() }
+    }
+
+    fn join(&mut self, process: Process, world: &mut World) {
+        let owned = self.owned.iter().copied().collect();
+        let request = Request::Join { member: self.member, generation: self.generation, owned };
+        self.stage = Stage::Joining(world.send(process, request), world.now);
+    }
+}

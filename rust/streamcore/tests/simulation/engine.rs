@@ -1,0 +1,210 @@
+//! The model engine of one worker: per lane, sums by key with a copy to go back to, rows in order, blocks and manifests.
+//!
+//! Invariant: a lane's state is a function of its input up to `next` and its number of timer firings.
+
+use crate::random::mix;
+use crate::requests::{File, ManifestRecord, Record, Row};
+use crate::view::View;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use streamcore::checkpoint::machine::{Lane, LaneEpoch, Manifest, SealedLane};
+
+pub const KEYS: usize = 6;
+/// Every so many epochs the whole state is written.
+const BASE_EVERY: u64 = 4;
+
+/// State of one lane.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sums {
+    pub sums: [i64; KEYS],
+    pub next: i64,
+    pub timers: u64,
+}
+
+impl Sums {
+    /// Digest of the rows, not of the position.
+    pub fn digest(&self) -> u64 {
+        let row = |(key, sum): (usize, &i64)| if *sum == 0 { 0 } else { mix(mix(key as u64 + 1) ^ *sum as u64) };
+        let rows = self.sums.iter().enumerate().map(row).fold(0_u64, u64::wrapping_add);
+        rows.wrapping_add(mix(self.timers))
+    }
+
+    pub fn clock_ms(&self) -> i64 {
+        self.next * 10
+    }
+}
+
+/// One lane in memory.
+#[derive(Debug, Clone, Default)]
+pub struct LaneState {
+    pub now: Sums,
+    pub kept: Sums,
+    owner_epoch: u64,
+    epoch: u64,
+    /// Rows of the epoch, and how many of them have gone to the producer.
+    rows: Vec<Row>,
+    sent: usize,
+    base: Option<(u64, u64)>,
+    deltas: Vec<(u64, u64)>,
+    /// Files of kept epochs that are not published.
+    files: Vec<File>,
+}
+
+/// Names a file was published under, and what was in it.
+pub type Published = BTreeMap<(Lane, u64), Vec<Rc<Vec<Row>>>>;
+
+/// All lanes in memory, and those kept as a cache.
+#[derive(Default)]
+pub struct Engine {
+    pub lanes: BTreeMap<Lane, LaneState>,
+    cache: BTreeMap<Lane, LaneState>,
+}
+
+impl Engine {
+    pub fn apply(&mut self, lane: Lane, offset: i64, key: usize, value: i64) {
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
+        state.now.sums[key] += value;
+        state.rows.push(Row::Update { lane, offset, key, sum: state.now.sums[key] });
+        state.now.next = offset + 1;
+    }
+
+    pub fn fire_timer(&mut self, lane: Lane) {
+        let Some(state) = self.lanes.get_mut(&lane) else { return };
+        state.rows.push(Row::Timer { lane, number: state.now.timers });
+        state.now.timers += 1;
+    }
+
+    pub fn seal(&self, lanes: &[Lane]) -> Vec<SealedLane> {
+        let sealed = |lane: &Lane| {
+            let state = self.lanes.get(lane)?;
+            let (offsets, outputs) = (vec![state.now.next], state.rows.len() as u64);
+            Some(SealedLane { lane: *lane, offsets, clock_ms: state.now.clock_ms(), digest: state.now.digest(), outputs })
+        };
+        lanes.iter().filter_map(sealed).collect()
+    }
+
+    /// Rows that have not gone to the producer yet.
+    pub fn take_rows(&mut self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for state in self.lanes.values_mut() {
+            rows.extend_from_slice(&state.rows[state.sent..]);
+            state.sent = state.rows.len();
+        }
+        rows
+    }
+
+    /// Deltas, or a base and what it makes obsolete.
+    pub fn blocks(&self, of: &LaneEpoch) -> Vec<Record> {
+        let state = &self.lanes[&of.lane];
+        let (owner_epoch, epoch, timers) = (of.owner_epoch, of.epoch, state.now.timers);
+        let all = state.now.sums.iter().copied().enumerate();
+        if epoch % BASE_EVERY == 0 {
+            let sums = all.collect();
+            let before = epoch.saturating_sub(2 * BASE_EVERY);
+            return vec![Record::Base { owner_epoch, epoch, sums, timers }, Record::Tombstones { before }];
+        }
+        let sums = all.filter(|(key, sum)| state.kept.sums[*key] != *sum).collect();
+        vec![Record::Delta { owner_epoch, epoch, sums, timers }]
+    }
+
+    pub fn manifest(&self, of: &LaneEpoch) -> ManifestRecord {
+        let state = &self.lanes[&of.lane];
+        let (base, deltas) = state.chain(of);
+        let mut files = state.files.clone();
+        files.push(state.file(of.lane, of.epoch));
+        let manifest = Manifest {
+            owner_epoch: of.owner_epoch,
+            epoch: of.epoch,
+            offsets: vec![state.now.next],
+            clock_ms: state.now.clock_ms(),
+            digest: state.now.digest(),
+            complete: true,
+        };
+        ManifestRecord { manifest, base, deltas, files }
+    }
+
+    pub fn keep(&mut self, of: &LaneEpoch) {
+        let Some(state) = self.lanes.get_mut(&of.lane) else { return };
+        let file = state.file(of.lane, of.epoch);
+        (state.base, state.deltas) = state.chain(of);
+        state.files.push(file);
+        (state.owner_epoch, state.epoch) = (of.owner_epoch, of.epoch);
+        state.kept = state.now;
+        state.rows.clear();
+        state.sent = 0;
+    }
+
+    pub fn roll_back(&mut self, lane: Lane) {
+        if let Some(state) = self.lanes.get_mut(&lane) {
+            state.now = state.kept;
+            state.rows.clear();
+            state.sent = 0;
+        }
+    }
+
+    pub fn publish(&mut self, of: &LaneEpoch, published: &mut Published) {
+        let Some(state) = self.lanes.get_mut(&of.lane) else { return };
+        let mut files = std::mem::take(&mut state.files);
+        if of.epoch > state.epoch {
+            files.push(state.file(of.lane, of.epoch));
+        }
+        for file in files {
+            published.entry((file.lane, file.epoch)).or_default().push(file.rows);
+        }
+    }
+
+    pub fn forget(&mut self, lane: Lane, keep_cache: bool) {
+        match self.lanes.remove(&lane) {
+            Some(state) if keep_cache => self.cache.insert(lane, state),
+            _ => self.cache.remove(&lane),
+        };
+    }
+
+    /// Puts a lane in place: from memory where it is the same epoch, else from the state partition.
+    pub fn restore(&mut self, lane: Lane, manifest: Option<&Manifest>, trust_cache: bool, view: &View) -> Option<()> {
+        let cached = self.cache.remove(&lane);
+        let Some(manifest) = manifest else {
+            self.lanes.insert(lane, LaneState::default());
+            return Some(());
+        };
+        let same = |state: &LaneState| {
+            let at = (state.owner_epoch, state.epoch, state.kept.digest());
+            trust_cache || at == (manifest.owner_epoch, manifest.epoch, manifest.digest)
+        };
+        if let Some(state) = cached.filter(same) {
+            self.lanes.insert(lane, state);
+            return Some(());
+        }
+        let record = view.find(manifest.owner_epoch, manifest.epoch)?;
+        let sums = view.sums(record)?;
+        let state = LaneState {
+            now: sums,
+            kept: sums,
+            owner_epoch: manifest.owner_epoch,
+            epoch: manifest.epoch,
+            base: record.base,
+            deltas: record.deltas.clone(),
+            files: record.files.clone(),
+            ..LaneState::default()
+        };
+        self.lanes.insert(lane, state);
+        Some(())
+    }
+}
+
+impl LaneState {
+    /// The blocks that a manifest of this epoch names.
+    fn chain(&self, of: &LaneEpoch) -> (Option<(u64, u64)>, Vec<(u64, u64)>) {
+        let own = (of.owner_epoch, of.epoch);
+        if of.epoch % BASE_EVERY == 0 {
+            return (Some(own), Vec::new());
+        }
+        let mut deltas = self.deltas.clone();
+        deltas.push(own);
+        (self.base, deltas)
+    }
+
+    fn file(&self, lane: Lane, epoch: u64) -> File {
+        File { lane, epoch, rows: Rc::new(self.rows.clone()) }
+    }
+}

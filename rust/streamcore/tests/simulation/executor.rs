@@ -1,0 +1,328 @@
+//! Carries one worker's actions out: each is a few requests, one after the other, sent again when they time out.
+//!
+//! It is what `event.rs` and `action.rs` of the machine ask of an executor, against the model broker. Invariant: an action
+//! is answered once.
+
+use crate::requests::{Partition, Process, Refusal, Reply, Request, Row, Time};
+use crate::worker::Worker;
+use crate::world::{Event, REQUEST_TIMEOUT_MS, Wake, World};
+use std::collections::VecDeque;
+use streamcore::checkpoint::machine::{
+    Action, ErrorClass, Event as News, GroupMetadata, GroupOffsets, Lane, LaneOffsets, Part, ReadEnd, RestoreLane,
+    RestoredLane, StateFound,
+};
+
+/// Between two attempts at what the broker cannot do yet.
+const AGAIN_AFTER_MS: Time = 15;
+
+/// An action that waits for the broker.
+pub struct Call {
+    action: Action,
+    requests: VecDeque<Request>,
+    /// The request that is out.
+    id: u64,
+    until: Time,
+    /// Whether it had requests at all: rows may wait for the flush.
+    delivers: bool,
+    /// Where each state partition is to be read to.
+    ends: Vec<(Partition, usize)>,
+}
+
+impl Worker {
+    /// Begins an action; an answer that is there at once is returned.
+    pub fn perform(&mut self, action: Action, world: &mut World) -> Option<News> {
+        let requests: VecDeque<Request> = match &action {
+            Action::NewProducer { .. } => {
+                self.renew_producer();
+                VecDeque::from([Request::InitProducer { name: self.process.worker }])
+            }
+            Action::FetchCommitted { lanes, stable, .. } => {
+                VecDeque::from([Request::FetchOffsets { lanes: lanes.clone(), stable: *stable }])
+            }
+            Action::ReadState { lanes, until, .. } => {
+                let partitions = lanes.iter().map(|lane| world.layout.state(*lane)).collect();
+                VecDeque::from([Request::Ends { partitions, stable: *until == ReadEnd::LastStable }])
+            }
+            Action::Flush { .. } => self.producer.deliver(),
+            Action::Produce { part, lanes } => {
+                self.produce(*part, lanes, world);
+                if world.random.chance(700) { VecDeque::new() } else { self.producer.deliver() }
+            }
+            Action::SendOffsets { lanes, member, group, .. } => match self.offsets(lanes, member, *group, world) {
+                Some(requests) => requests,
+                None => return Some(failed(ErrorClass::Abortable, "the membership is another one")),
+            },
+            Action::Commit { .. } => self.end(true),
+            Action::Abort { .. } => self.end(false),
+            Action::Wait { wait_ms } => {
+                world.schedule(*wait_ms, self.wake(Wake::Answer(News::Done)));
+                return None;
+            }
+            local => return Some(self.perform_here(local, world)),
+        };
+        let until = world.now + timeout_ms(&action);
+        let delivers = !requests.is_empty();
+        let call = Call { action, requests, id: 0, until, delivers, ends: Vec::new() };
+        self.go_on(call, world)
+    }
+
+    /// Sends the next request of an action, or answers it.
+    fn go_on(&mut self, mut call: Call, world: &mut World) -> Option<News> {
+        let Some(request) = call.requests.front() else { return Some(self.finish(call, world)) };
+        call.id = world.send(self.process, request.clone());
+        let timeout = self.wake(Wake::Timeout(call.id));
+        self.call = Some(call);
+        world.schedule(REQUEST_TIMEOUT_MS, timeout);
+        None
+    }
+
+    /// The request that is out was not answered in time: again, on a new connection.
+    pub fn timed_out(&mut self, id: u64, world: &mut World) -> Option<News> {
+        let call = self.call.take_if(|call| call.id == id)?;
+        self.producer.disconnected = true;
+        self.again(call, world)
+    }
+
+    /// The broker could not do it yet.
+    pub fn again(&mut self, call: Call, world: &mut World) -> Option<News> {
+        if world.now < call.until {
+            return self.go_on(call, world);
+        }
+        match call.action {
+            Action::ReadState { .. } => Some(self.finish(call, world)),
+            _ => Some(failed(ErrorClass::Indeterminate, "timed out")),
+        }
+    }
+
+    /// A reply has come; one to a request that was given up changes nothing.
+    pub fn replied(&mut self, id: u64, reply: Reply, world: &mut World) -> Option<News> {
+        let mut call = self.call.take_if(|call| call.id == id)?;
+        match reply {
+            Reply::Refused(refusal) => return self.refused(call, refusal, world),
+            Reply::Producer(identity) => self.producer.identity = Some(identity),
+            Reply::Offsets(offsets) => {
+                let lane = |(lane, offset)| GroupOffsets { lane, offsets: vec![offset] };
+                return Some(News::CommittedFetched { lanes: offsets.into_iter().map(lane).collect() });
+            }
+            Reply::Ends(ends) => {
+                call.requests.push_back(self.fetch(&ends));
+                call.ends = ends;
+            }
+            Reply::Records(read) => {
+                for (partition, next, records) in read {
+                    let view = self.views.entry(partition as Lane).or_default();
+                    view.position = next;
+                    records.into_iter().for_each(|record| view.add(record));
+                }
+                let is_short = |(partition, end): &(Partition, usize)| self.views[&(*partition as Lane)].position < *end;
+                if call.ends.iter().any(is_short) && world.now < call.until {
+                    call.requests = VecDeque::from([self.fetch(&call.ends)]);
+                    call.id = 0;
+                    self.call = Some(call);
+                    world.schedule(AGAIN_AFTER_MS, self.wake(Wake::Again));
+                    return None;
+                }
+            }
+            Reply::Done | Reply::Joined { .. } => {}
+        }
+        call.requests.pop_front();
+        self.go_on(call, world)
+    }
+
+    fn refused(&mut self, call: Call, refusal: Refusal, world: &mut World) -> Option<News> {
+        let is_abort = matches!(call.action, Action::Abort { .. });
+        let is_end = is_abort || matches!(call.action, Action::Commit { .. });
+        let class = match refusal {
+            Refusal::Concurrent => {
+                self.call = Some(Call { id: 0, ..call });
+                world.schedule(AGAIN_AFTER_MS, self.wake(Wake::Again));
+                return None;
+            }
+            Refusal::Fenced => ErrorClass::Fenced,
+            Refusal::Unstable => ErrorClass::Retriable,
+            Refusal::InvalidState if is_end => ErrorClass::Fatal,
+            _ => ErrorClass::Abortable,
+        };
+        Some(failed(class, &format!("{refusal:?}")))
+    }
+
+    /// Every request of an action was answered.
+    fn finish(&mut self, call: Call, world: &mut World) -> News {
+        let disconnected = self.producer.disconnected;
+        match call.action {
+            Action::NewProducer { .. } => News::ProducerReady,
+            Action::Flush { .. } => {
+                self.producer.delivered();
+                News::Flushed
+            }
+            Action::Produce { .. } => {
+                if call.delivers {
+                    self.producer.delivered();
+                }
+                News::Produced
+            }
+            Action::SendOffsets { .. } => News::OffsetsSent,
+            Action::Commit { .. } => News::TransactionCommitted { disconnected },
+            Action::Abort { .. } => News::Aborted { disconnected },
+            Action::ReadState { lanes, .. } => {
+                let found = |lane: &Lane| {
+                    let view = self.views.entry(*lane).or_default();
+                    let end = call.ends.iter().find(|(partition, _)| *partition as Lane == *lane);
+                    let reached = end.is_some_and(|(_, end)| view.position >= *end);
+                    StateFound { lane: *lane, reached, manifests: view.manifests() }
+                };
+                News::StateRead { lanes: lanes.iter().map(found).collect() }
+            }
+            other => {
+                world.oracle.fail(format!("{other:?} is no call"));
+                News::Done
+            }
+        }
+    }
+
+    /// Actions that need no broker.
+    fn perform_here(&mut self, action: &Action, world: &mut World) -> News {
+        match action {
+            Action::Restore { lanes } => return self.restore(lanes),
+            Action::Seek { lanes } => {
+                let seek = |start: &streamcore::checkpoint::machine::Start| {
+                    let offset = start.offsets[0].unwrap_or(0);
+                    self.positions.insert(start.lane, offset);
+                    LaneOffsets { lane: start.lane, offsets: vec![offset] }
+                };
+                return News::Sought { lanes: lanes.iter().map(seek).collect() };
+            }
+            Action::Begin => {
+                self.producer.begin();
+                self.first_metadata.get_or_insert((self.consumer.generation, self.consumer.member));
+                return News::Began;
+            }
+            Action::Seal => return News::Sealed { lanes: self.engine.seal(&self.feed) },
+            Action::Rollback { lanes } => lanes.iter().for_each(|lane| self.engine.roll_back(*lane)),
+            Action::Keep { lanes } => lanes.iter().for_each(|lane| self.engine.keep(lane)),
+            Action::Publish { lanes } => {
+                if world.random.chance(20) {
+                    return failed(ErrorClass::Retriable, "no space left");
+                }
+                lanes.iter().for_each(|lane| self.engine.publish(lane, &mut world.published));
+            }
+            Action::Drop { lanes, keep_cache } => {
+                for lane in lanes {
+                    self.engine.forget(*lane, *keep_cache);
+                    self.views.remove(lane);
+                }
+            }
+            _ => {}
+        }
+        News::Done
+    }
+
+    fn restore(&mut self, lanes: &[RestoreLane]) -> News {
+        let mut restored = Vec::new();
+        for ask in lanes {
+            let view = self.views.entry(ask.lane).or_default();
+            let Some(()) = self.engine.restore(ask.lane, ask.manifest.as_ref(), ask.trust_cache, view) else {
+                return failed(ErrorClass::Fatal, "a block is missing");
+            };
+            let state = &self.engine.lanes[&ask.lane].now;
+            restored.push(RestoredLane { lane: ask.lane, clock_ms: state.clock_ms(), digest: state.digest() });
+        }
+        News::Restored { lanes: restored }
+    }
+
+    fn renew_producer(&mut self) {
+        self.producer = crate::producer::Producer::default();
+        self.engine.take_rows();
+    }
+
+    fn produce(&mut self, part: Part, lanes: &[streamcore::checkpoint::machine::LaneEpoch], world: &World) {
+        use crate::requests::Record;
+        match part {
+            Part::Outputs => {
+                for row in self.engine.take_rows() {
+                    let key = match row {
+                        Row::Update { key, .. } => key as u64,
+                        Row::Timer { number, .. } => number,
+                    };
+                    self.producer.queue(world.layout.output(key), vec![Record::Row(row)]);
+                }
+            }
+            Part::State => {
+                lanes.iter().for_each(|of| self.producer.queue(world.layout.state(of.lane), self.engine.blocks(of)));
+            }
+            Part::Manifests => {
+                for of in lanes {
+                    let record = Record::Manifest(Box::new(self.engine.manifest(of)));
+                    self.producer.queue(world.layout.state(of.lane), vec![record]);
+                }
+            }
+        }
+    }
+
+    /// The requests of `send_offsets`; none: somebody else's membership.
+    fn offsets(
+        &mut self,
+        lanes: &[LaneOffsets],
+        member: &str,
+        group: GroupMetadata,
+        world: &World,
+    ) -> Option<VecDeque<Request>> {
+        let producer = self.producer.identity?;
+        let (generation, id) = match group {
+            GroupMetadata::Fresh if self.consumer.name() != member => return None,
+            GroupMetadata::Fresh => (self.consumer.generation, self.consumer.member),
+            GroupMetadata::First => self.first_metadata?,
+            GroupMetadata::Missing => (-1, 0),
+        };
+        let offsets = lanes.iter().map(|lane| (lane.lane, lane.offsets[0])).collect();
+        let partitions = vec![world.layout.offsets()];
+        self.producer.added.extend(&partitions);
+        Some(VecDeque::from([
+            Request::AddPartitions { producer, partitions },
+            Request::CommitOffsets { producer, generation, member: id, offsets },
+        ]))
+    }
+
+    /// The request that ends a transaction; none where the broker knows of none.
+    fn end(&mut self, commit: bool) -> VecDeque<Request> {
+        if !commit {
+            self.producer.purge();
+            self.engine.take_rows();
+        }
+        match self.producer.identity {
+            Some(producer) if !self.producer.added.is_empty() => {
+                VecDeque::from([Request::EndTransaction { producer, commit }])
+            }
+            _ => VecDeque::new(),
+        }
+    }
+
+    fn fetch(&mut self, ends: &[(Partition, usize)]) -> Request {
+        let position = |(partition, _): &(Partition, usize)| {
+            (*partition, self.views.entry(*partition as Lane).or_default().position)
+        };
+        Request::Fetch { partitions: ends.iter().map(position).collect() }
+    }
+
+    pub fn wake(&self, wake: Wake) -> Event {
+        let process: Process = self.process;
+        Event::Wake { process, wake }
+    }
+}
+
+fn timeout_ms(action: &Action) -> u64 {
+    match action {
+        Action::NewProducer { timeout_ms }
+        | Action::FetchCommitted { timeout_ms, .. }
+        | Action::ReadState { timeout_ms, .. }
+        | Action::Flush { timeout_ms }
+        | Action::SendOffsets { timeout_ms, .. }
+        | Action::Commit { timeout_ms }
+        | Action::Abort { timeout_ms } => *timeout_ms,
+        _ => 1_000,
+    }
+}
+
+fn failed(error: ErrorClass, message: &str) -> News {
+    News::Failed { error, message: message.to_owned() }
+}

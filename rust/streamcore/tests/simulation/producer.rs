@@ -1,0 +1,64 @@
+//! A worker's transactional producer: what is queued, what has joined the transaction, sequence numbers.
+//!
+//! Invariant: a batch is numbered once; sent again it has the same number.
+
+use crate::requests::{Identity, Partition, Record, Request};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+#[derive(Default)]
+pub struct Producer {
+    pub identity: Option<Identity>,
+    /// Partitions of the open transaction.
+    pub added: BTreeSet<Partition>,
+    queue: VecDeque<(Partition, u64, Rc<Vec<Record>>)>,
+    sequences: BTreeMap<Partition, u64>,
+    /// A request was sent twice since `begin`.
+    pub disconnected: bool,
+}
+
+impl Producer {
+    pub fn begin(&mut self) {
+        self.added.clear();
+        self.disconnected = false;
+    }
+
+    pub fn queue(&mut self, partition: Partition, records: Vec<Record>) {
+        if records.is_empty() {
+            return;
+        }
+        let sequence = self.sequences.entry(partition).or_default();
+        let first = *sequence;
+        *sequence += records.len() as u64;
+        self.queue.push_back((partition, first, Rc::new(records)));
+    }
+
+    /// An abort: what was not sent is not sent any more, nor numbered.
+    pub fn purge(&mut self) {
+        for (partition, first, _) in self.queue.drain(..).rev() {
+            self.sequences.insert(partition, first);
+        }
+    }
+
+    /// The requests that deliver what is queued.
+    pub fn deliver(&mut self) -> VecDeque<Request> {
+        let producer = self.identity.expect("a machine begins after init");
+        let new: BTreeSet<Partition> = self.queue.iter().map(|(partition, ..)| *partition).collect();
+        let new: Vec<Partition> = new.difference(&self.added).copied().collect();
+        let mut requests = VecDeque::new();
+        if !new.is_empty() {
+            self.added.extend(&new);
+            requests.push_back(Request::AddPartitions { producer, partitions: new });
+        }
+        for (partition, sequence, records) in self.queue.iter() {
+            let (partition, sequence, records) = (*partition, *sequence, Rc::clone(records));
+            requests.push_back(Request::Produce { producer, partition, sequence, records });
+        }
+        requests
+    }
+
+    /// All of it is acknowledged.
+    pub fn delivered(&mut self) {
+        self.queue.clear();
+    }
+}

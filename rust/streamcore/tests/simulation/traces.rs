@@ -1,0 +1,29 @@
+//! What the simulator ran replays through a fresh machine, from its JSON.
+
+use crate::run::{run, settings};
+use streamcore::checkpoint::machine::trace::{Head, replay};
+
+/// A trace of the first life of the first worker, as an executor would write it.
+fn recorded(seed: u64) -> String {
+    let head = serde_json::to_string(&Head { settings: settings() }).unwrap();
+    let calls = run(seed, &settings(), false, true).trace;
+    let lines = calls.iter().map(|call| serde_json::to_string(call).unwrap());
+    [head].into_iter().chain(lines).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_recorded_run_replays() {
+    for seed in 0..10 {
+        let text = recorded(seed);
+        assert_eq!(replay(&text).unwrap() + 1, text.lines().count());
+    }
+}
+
+#[test]
+fn a_changed_event_is_noticed() {
+    let text = recorded(0);
+    let changed = text.replacen(r#"{"event":"flushed"}"#, r#"{"event":"failed","error":"abortable","message":"x"}"#, 1);
+    assert_ne!(text, changed);
+    let error = replay(&changed).unwrap_err().to_string();
+    assert!(error.contains("recorded") && error.contains("abort"), "{error}");
+}
