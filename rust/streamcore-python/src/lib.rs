@@ -15,6 +15,7 @@ mod intake;
 mod pipeline;
 mod raw;
 mod rows;
+mod state_log;
 mod toml;
 
 use error::{Failure, held};
@@ -66,5 +67,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<generate::Generator>()?;
     module.add_class::<arrow::Batch>()?;
     module.add_class::<pipeline::Sealed>()?;
+    module.add_class::<state_log::StateRecords>()?;
+    module.add_class::<state_log::CommitMachine>()?;
     module.add_class::<pipeline::Pipeline>()
 }

@@ -8,12 +8,15 @@ use crate::describe::fingerprint;
 use crate::error::{Failure, enter, lock};
 use crate::function::Function;
 use crate::raw::Raw;
+use crate::state_log::{StateRecords, json, unreadable};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict};
 use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::sync::{Arc, Mutex};
+use streamcore::checkpoint::log::Record;
+use streamcore::checkpoint::manifest::Facts;
 use streamcore::dedupe::Remembered;
 use streamcore::lane::Lane;
 use streamcore::pipeline::workers::Workers;
@@ -25,6 +28,9 @@ use streamcore::watermark::WATERMARK_MIN;
 /// The engine: lanes, their steps, and the combine stage.
 #[pyclass(frozen, module = "streamcore._core")]
 pub struct Pipeline(Mutex<Workers>);
+
+/// By lane: records of its log.
+type LaneRecords<'py> = BTreeMap<i32, Vec<(Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>)>>;
 
 /// What an epoch leaves behind when it is sealed.
 #[pyclass(frozen, module = "streamcore._core")]
@@ -198,6 +204,55 @@ impl Pipeline {
             let lanes: Vec<(i32, Vec<u8>)> = lanes.iter().map(|(lane, state)| (*lane, state.to_vec())).collect();
             Ok(workers.run(|pipeline| pipeline.restore(&lanes).map(|()| Vec::new()))?)
         })
+    }
+
+    /// Records of the log of a lane, none yet, to be filled and handed to `recover`.
+    fn state_records(&self, py: Python<'_>, lane: i32) -> PyResult<StateRecords> {
+        let owner = self.run(py, move |pipeline| Ok(pipeline.log_owner(lane)))?;
+        Ok(StateRecords::new(owner))
+    }
+
+    /// Takes the state of a lane from its records, assigning it; gives the manifest as JSON, or None where there is no
+    /// state: then the lane is empty. With `repair` an older epoch where the newest is not whole. Raises `StateError`.
+    #[pyo3(signature = (lane, records, *, repair = false))]
+    fn recover<'py>(
+        &self,
+        py: Python<'py>,
+        lane: i32,
+        records: &StateRecords,
+        repair: bool,
+    ) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let manifest = self.with(py, |workers| {
+            let records = lock(&records.0, "the records")?;
+            let pipeline = workers.settled()?;
+            pipeline.revoke(&[lane]);
+            let manifest = pipeline.recover_lane(&records, lane, repair)?;
+            if manifest.is_none() && lane != COMBINE_LANE {
+                pipeline.assign(&[lane]);
+            }
+            pipeline.restored();
+            Ok(manifest)
+        })?;
+        Ok(manifest.map(|manifest| PyBytes::new(py, &json(&manifest))))
+    }
+
+    /// Of each lane that is sealed: digest of its state and watermark, ms.
+    fn sealed_lanes(&self, py: Python<'_>) -> PyResult<BTreeMap<i32, (u64, i64)>> {
+        self.with(py, |workers| {
+            let pipeline = workers.settled()?;
+            Ok(pipeline.saved_lanes().into_iter().map(|lane| (lane, pipeline.sealed_facts(lane))).collect())
+        })
+    }
+
+    /// The records of the sealed epoch of these lanes, by lane: key, and value or None to delete it; the manifest comes
+    /// last. `facts` is JSON for each lane.
+    fn seal_logs<'py>(&self, py: Python<'py>, facts: BTreeMap<i32, PyBackedBytes>) -> PyResult<LaneRecords<'py>> {
+        let facts = facts.into_iter().map(|(lane, facts)| Ok((lane, serde_json::from_slice(&facts)?)));
+        let facts: BTreeMap<i32, Facts> = facts.collect::<Result<_, _>>().map_err(unreadable)?;
+        let records = self.with(py, |workers| Ok(workers.settled()?.seal_logs(&facts)))?;
+        let bytes = |value: Vec<u8>| PyBytes::new(py, &value);
+        let of_lane = |records: Vec<Record>| records.into_iter().map(|(key, value)| (bytes(key), value.map(bytes)));
+        Ok(records.into_iter().map(|(lane, records)| (lane, of_lane(records).collect())).collect())
     }
 
     /// Lanes too far ahead of the slowest (`max_lead`): read no more of them for now.

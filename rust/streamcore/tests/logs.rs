@@ -107,7 +107,7 @@ impl Run {
 fn recover(pipeline: &mut Pipeline, topic: &Topic, lane: i32, repair: bool) -> Result<Option<Manifest>, String> {
     let mut recovery = Recovery::new(pipeline.log_owner(lane));
     topic.iter().for_each(|(key, value)| recovery.add(key, Some(value)));
-    pipeline.recover_lane(recovery, lane, repair).map_err(|error| error.to_string())
+    pipeline.recover_lane(&recovery, lane, repair).map_err(|error| error.to_string())
 }
 
 proptest! {
@@ -176,18 +176,6 @@ fn the_log_of_short_windows_stays_as_small_as_they_are() {
     let whole: usize = run.pipeline.save().iter().map(|(_, state)| state.len()).sum();
     assert!(most < 4 * whole + (1 << 20), "the log had {most} bytes, the state has {whole}");
     run.recovered();
-}
-
-#[test]
-fn a_lane_that_did_not_move_writes_nothing() {
-    let mut run = Run::new(10_000);
-    run.push(0..10, 0);
-    let (_, counts) = run.commit();
-    assert_eq!(counts.keys().copied().collect::<Vec<_>>(), [0, 1], "every lane has a first manifest");
-    run.push(0..10, 0);
-    let (_, counts) = run.commit();
-    assert_eq!(counts, [(0, 2)].into(), "its changes and its manifest");
-    assert!(run.commit().1.is_empty());
 }
 
 #[test]

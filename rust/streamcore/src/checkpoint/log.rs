@@ -46,8 +46,6 @@ struct Live {
     credit: i64,
     /// Keys that are over since an epoch, not deleted yet.
     over: VecDeque<(u64, Vec<Vec<u8>>)>,
-    /// What the last manifest said.
-    sealed: Option<(Sealed, Facts)>,
 }
 
 /// The log of one lane.
@@ -86,7 +84,6 @@ impl LaneLog {
             next_part,
             credit: 0,
             over,
-            sealed: None,
         };
         Self { owner, committed, pending: None }
     }
@@ -97,15 +94,10 @@ impl LaneLog {
         self.committed.epoch
     }
 
-    /// The records of an epoch that is sealed, the manifest last; none where neither the state nor `facts` moved. `save`
-    /// saves the lane's state.
+    /// The records of an epoch that is sealed, the manifest last. `save` saves the lane's state. Whether a lane moved, so
+    /// that there is anything to write, whoever commits decides.
     pub fn seal(&mut self, sealed: Sealed, facts: Facts, save: impl Fn(Extent) -> Saving) -> Vec<Record> {
         let changes = save(Extent::Changes);
-        let now = Some((sealed, facts));
-        if changes.rows() == 0 && now == self.committed.sealed {
-            self.pending = None;
-            return Vec::new();
-        }
         let mut live = self.committed.clone();
         live.epoch += 1;
         let mut records = Vec::new();
@@ -114,8 +106,7 @@ impl LaneLog {
         self.write_parts(&mut live, saved.bytes, &save, &mut records);
         let over = live.drop_changes();
         live.delete(over, &mut records);
-        live.sealed = now;
-        let manifest = live.manifest(self.owner);
+        let manifest = live.manifest(self.owner, sealed, facts);
         records.push((manifest.key(), Some(manifest.encode())));
         self.pending = Some(live);
         records
@@ -205,8 +196,7 @@ impl Live {
         }
     }
 
-    fn manifest(&self, owner: Owner) -> Manifest {
-        let (sealed, facts) = self.sealed.clone().expect("a manifest is made of a sealed epoch");
+    fn manifest(&self, owner: Owner, sealed: Sealed, facts: Facts) -> Manifest {
         Manifest {
             lane: owner.lane,
             epoch: self.epoch,

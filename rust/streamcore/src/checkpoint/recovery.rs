@@ -66,7 +66,7 @@ impl Recovery {
 
     /// The state of the newest epoch, or `None` where there never was one. With `repair` that of the newest epoch that is
     /// whole; else anything missing or damaged is an error that says what it is.
-    pub fn finish(self, repair: bool) -> Result<Option<Recovered>> {
+    pub fn newest(&self, repair: bool) -> Result<Option<Recovered>> {
         if let (Some(key), false) = (&self.alien, repair) {
             let key = String::from_utf8_lossy(key);
             return Err(self.refused(&format!("it has a record {key:?} that streamcore did not write")));
@@ -84,6 +84,15 @@ impl Recovery {
             None if self.blocks.is_empty() => Ok(None),
             None => Err(self.refused("it has blocks and no manifest: the records that say what they are were removed")),
         }
+    }
+
+    /// The manifests, each with whether all that it names is there. One that is damaged is an error.
+    pub fn manifests(&self) -> Result<Vec<(Manifest, bool)>> {
+        let manifests = self.newest_first(false)?.into_iter();
+        Ok(manifests
+            .map(|manifest| (self.recover(&manifest, true).is_ok(), manifest))
+            .map(|(whole, it)| (it, whole))
+            .collect())
     }
 
     fn newest_first(&self, repair: bool) -> Result<Vec<Manifest>> {

@@ -21,8 +21,8 @@ impl Pipeline {
         Owner { fingerprint: self.plan.fingerprint, lane: id }
     }
 
-    /// The records of the epoch that [`seal`](Self::seal) ended, by lane; for lanes that did not move there are none.
-    /// `facts` is what there is to say of each.
+    /// The records of the epoch that [`seal`](Self::seal) ended, by lane. `facts` names the lanes that moved, with what there
+    /// is to say of each.
     pub fn seal_logs(&mut self, facts: &BTreeMap<i32, Facts>) -> Vec<(i32, Vec<Record>)> {
         let mut records = Vec::new();
         for id in self.saved_lanes() {
@@ -32,17 +32,22 @@ impl Pipeline {
             let mut log = self.logs.remove(&id).unwrap_or_else(|| LaneLog::new(owner));
             let of_lane = log.seal(sealed, facts.clone(), |extent| self.save_lane(id, extent));
             self.logs.insert(id, log);
-            if !of_lane.is_empty() {
-                records.push((id, of_lane));
-            }
+            records.push((id, of_lane));
         }
         records
     }
 
+    /// What there is to tell of a lane that is sealed: digest and watermark, ms.
+    #[must_use]
+    pub fn sealed_facts(&self, id: i32) -> (u64, i64) {
+        let sealed = self.sealed_lane(id);
+        (sealed.digest, sealed.watermark_ms)
+    }
+
     /// Takes the state of a lane from its records, assigning it; gives its manifest, or `None` where there is no state. When
     /// all lanes are taken, [`restored`](Self::restored) is to be told.
-    pub fn recover_lane(&mut self, records: Recovery, id: i32, repair: bool) -> Result<Option<Manifest>> {
-        let Some(recovered) = records.finish(repair)? else { return Ok(None) };
+    pub fn recover_lane(&mut self, records: &Recovery, id: i32, repair: bool) -> Result<Option<Manifest>> {
+        let Some(recovered) = records.newest(repair)? else { return Ok(None) };
         self.restore_lane(id, recovered.loading()?)?;
         let (found, said) = (hex(self.digest_of(id)?), &recovered.manifest.digest);
         if found != *said {

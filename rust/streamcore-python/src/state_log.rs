@@ -1,0 +1,73 @@
+//! The logs of lanes, and the machine that commits them, over Python bytes.
+//!
+//! `epochs.py` writes the records to Kafka and reads them back. Invariant: what crosses is bytes and JSON; the engine decides.
+
+use crate::error::{enter, lock};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyBytes;
+use std::sync::Mutex;
+use streamcore::checkpoint::block::Owner;
+use streamcore::checkpoint::machine::{Event, Machine, Settings};
+use streamcore::checkpoint::recovery::Recovery;
+
+/// The records of one lane's log, in order, to be recovered from.
+#[pyclass(frozen, module = "streamcore._core")]
+pub struct StateRecords(pub Mutex<Recovery>);
+
+impl StateRecords {
+    /// Of a log without records.
+    pub fn new(owner: Owner) -> Self {
+        Self(Mutex::new(Recovery::new(owner)))
+    }
+}
+
+#[pymethods]
+impl StateRecords {
+    /// Takes the next records: key, and value or None where it was deleted.
+    fn add(&self, py: Python<'_>, records: Vec<(PyBackedBytes, Option<PyBackedBytes>)>) -> PyResult<()> {
+        enter(py, || {
+            let mut recovery = lock(&self.0, "the records")?;
+            records.iter().for_each(|(key, value)| recovery.add(key, value.as_deref()));
+            Ok(())
+        })
+    }
+
+    /// The manifests as JSON, newest first, each with whether all that it names is there. Raises `StateError`.
+    fn manifests<'py>(&self, py: Python<'py>) -> PyResult<Vec<(Bound<'py, PyBytes>, bool)>> {
+        let found = enter(py, || Ok(lock(&self.0, "the records")?.manifests()?))?;
+        Ok(found.into_iter().map(|(manifest, whole)| (PyBytes::new(py, &json(&manifest)), whole)).collect())
+    }
+}
+
+/// The commit machine: see `docs/decisions/0026-the-commit-machine.md`.
+#[pyclass(frozen, module = "streamcore._core")]
+pub struct CommitMachine(Mutex<Machine>);
+
+#[pymethods]
+impl CommitMachine {
+    /// `settings` is JSON. Raises `ValueError` for a setting that there is not.
+    #[new]
+    fn new(settings: &[u8]) -> PyResult<Self> {
+        let settings: Settings = serde_json::from_slice(settings).map_err(unreadable)?;
+        Ok(Self(Mutex::new(Machine::new(settings))))
+    }
+
+    /// Takes an event as JSON, at a time that never falls; gives the actions as JSON. Raises `ValueError` for what is no
+    /// event.
+    fn handle<'py>(&self, py: Python<'py>, event: &[u8], now_ms: u64) -> PyResult<Bound<'py, PyBytes>> {
+        let event: Event = serde_json::from_slice(event).map_err(unreadable)?;
+        let actions = enter(py, || Ok(lock(&self.0, "the commit machine")?.handle(event, now_ms)))?;
+        Ok(PyBytes::new(py, &json(&actions)))
+    }
+}
+
+/// JSON of the caller's is not what it should be.
+pub fn unreadable(error: serde_json::Error) -> PyErr {
+    pyo3::exceptions::PyValueError::new_err(error.to_string())
+}
+
+/// Plain data as JSON.
+pub fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("plain data")
+}
