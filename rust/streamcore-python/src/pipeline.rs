@@ -224,7 +224,7 @@ impl Pipeline {
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let manifest = self.with(py, |workers| {
             let records = lock(&records.0, "the records")?;
-            let pipeline = workers.settled()?;
+            let mut pipeline = workers.settled()?;
             pipeline.revoke(&[lane]);
             let manifest = pipeline.recover_lane(&records, lane, repair)?;
             if manifest.is_none() && lane != COMBINE_LANE {

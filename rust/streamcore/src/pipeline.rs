@@ -89,7 +89,7 @@ impl Pipeline {
         if !missing.is_empty() {
             return Err(Error::config(missing));
         }
-        let combine = plan.window().filter(|_| plan.combine).map(Combine::new);
+        let combine = meeting_windows(&plan);
         let bound = if plan.limits.threads_max == 0 { threads } else { plan.limits.threads_max };
         Ok(Self {
             decoders: Arc::new(plan.inputs.iter().map(|input| Decoder::new(input.decode.clone())).collect()),
@@ -129,9 +129,14 @@ impl Pipeline {
         }
     }
 
-    /// Drops lanes and their state.
+    /// Drops lanes and their state; [`COMBINE_LANE`] is what lanes share where they meet.
     pub fn revoke(&mut self, lanes: &[i32]) {
         for id in lanes {
+            if *id == COMBINE_LANE {
+                self.combine = meeting_windows(&self.plan);
+                self.joining = self.plan.join.as_ref().map(|step| Joining::new(step, self.plan.limits.piece_rows));
+                self.stages = Stages::new(self.plan.combined_stages(), COMBINE_LANE);
+            }
             self.lanes.remove(id);
             self.logs.remove(id);
             self.digests.remove(id);
@@ -380,6 +385,11 @@ impl Pipeline {
         let lanes: usize = self.lanes.values().map(Lane::open_windows).sum();
         lanes + self.combine.as_ref().map_or(0, Combine::open_windows) + self.stages.open_windows()
     }
+}
+
+/// The stage that merges lanes' windows, where they meet.
+fn meeting_windows(plan: &Plan) -> Option<Combine> {
+    plan.window().filter(|_| plan.combine).map(Combine::new)
 }
 
 /// Functions that the description names and nobody handed over.
