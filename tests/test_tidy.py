@@ -52,10 +52,23 @@ STEPS = {"dedupe", "expr", "join", "window"}
 PACKAGE_LAYERS = (
     {"_core", "errors", "clock", "signals", "status", "versions", "aggregates", "user_aggregates", "report"},
     {"config"},
-    {"checkpoint", "kafka_client", "kafka_producer", "memory_log", "options", "tables", "topics", "windows"},
-    {"dead_letters", "functions", "inference", "outputs", "progress", "sinks", "sources", "stream", "views", "why"},
-    {"commit", "runner"},
-    {"assemble"},
+    {"checkpoint", "faults", "instance", "kafka_client", "kafka_producer", "memory_log", "options", "tables", "topics"},
+    {"state_topics", "transactions", "windows"},
+    {
+        "dead_letters",
+        "functions",
+        "held_outputs",
+        "inference",
+        "outputs",
+        "progress",
+        "sinks",
+        "sources",
+        "stream",
+        "views",
+        "why",
+    },
+    {"commit", "epochs", "runner"},
+    {"assemble", "assemble_exactly_once"},
     {"run"},
     {"pipeline", "builders"},
     {"cli", "commands", "testing"},
@@ -64,8 +77,11 @@ PACKAGE_LAYERS = (
 # Third-party modules and the only files that may name them. All but those in LATE are imported inside the functions
 # that need them; LATE ones also at the top of files that are themselves imported late.
 HOMES = {
-    "confluent_kafka": ("kafka_client", "kafka_producer", "sources.kafka", "versions"),
-    "orjson": ("dead_letters", "sinks.kafka", "sources.iterable"),
+    "confluent_kafka": (
+        *("epochs", "kafka_client", "kafka_producer", "sources.kafka", "sources.kafka_member", "transactions"),
+        "versions",
+    ),
+    "orjson": ("assemble_exactly_once", "dead_letters", "epochs", "sinks.kafka", "sources.iterable"),
     "polars": ("run", "sinks.parquet", "tables", "views"),
     "pyarrow": ("sinks.arrow", "tables"),
     "pydantic": ("config", "options"),
@@ -79,6 +95,12 @@ LATE = {"orjson", "pydantic", "pydantic_core"}
 # Files without a test named after them: the suite that holds them, or "" for declarations without behaviour.
 TESTED_BY = {
     "python/streamcore/__main__.py": "tests/unit/test_cli.py",
+    "python/streamcore/assemble_exactly_once.py": "tests/integration/test_exactly_once.py",
+    "python/streamcore/epochs.py": "tests/integration/test_exactly_once.py",
+    "python/streamcore/faults.py": "tests/faults/test_crash_points.py",
+    "python/streamcore/sources/kafka_member.py": "tests/integration/test_exactly_once.py",
+    "python/streamcore/state_topics.py": "tests/integration/test_exactly_once.py",
+    "python/streamcore/transactions.py": "tests/integration/test_exactly_once.py",
     "python/streamcore/commands/reach.py": "tests/integration/test_check_connect.py",
     "python/streamcore/commands/sampling.py": "tests/unit/test_commands_check.py",
     "python/streamcore/config/base.py": "tests/unit/test_config_models.py",

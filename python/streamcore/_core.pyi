@@ -4,14 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 __all__ = [
+    "FAULTS",
     "LANES_PER_INPUT",
     "Batch",
+    "CommitMachine",
     "FileReader",
     "Generator",
     "Intake",
     "Pipeline",
     "Raw",
     "Sealed",
+    "StateRecords",
     "__version__",
     "absent_fields",
     "decode_checkpoint",
@@ -24,6 +27,8 @@ __all__ = [
 
 __version__: str
 
+FAULTS: bool
+"""Whether tests may make the worker fail."""
 LANES_PER_INPUT: int
 """Where inputs are joined, the lanes of input `n` are numbered from `n` times this; 0 is the pipeline's own."""
 
@@ -220,6 +225,24 @@ class Batch:
         """The original record's headers (outputs other than windowed results)."""
 
 @final
+class StateRecords:
+    """The records of one lane's log, in order, to be recovered from."""
+
+    def add(self, records: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Takes the next records: key, and value or None where it was deleted."""
+    def manifests(self) -> list[tuple[bytes, bool]]:
+        """The manifests as JSON, newest first, each with whether all that it names is there. Raises `StateError`."""
+
+@final
+class CommitMachine:
+    """The commit machine: see `docs/decisions/0026-the-commit-machine.md`."""
+
+    def __new__(cls, settings: bytes) -> CommitMachine:
+        """`settings` is JSON. Raises `ValueError` for a setting that there is not."""
+    def handle(self, event: bytes, now_ms: int) -> bytes:
+        """Takes an event as JSON, at a time that never falls; gives the actions as JSON."""
+
+@final
 class Sealed:
     """What an epoch leaves behind when it is sealed."""
 
@@ -297,6 +320,21 @@ class Pipeline:
         """Sealed state of each lane; lane -1 is the combine stage."""
     def restore(self, lanes: Sequence[tuple[int, bytes]]) -> None:
         """Takes saved state, assigning its lanes. Raises `StateError` when it is damaged or of another pipeline."""
+    def state_records(self, lane: int) -> StateRecords:
+        """Records of the log of a lane, none yet, to be filled and handed to `recover`."""
+    def recover(self, lane: int, records: StateRecords, *, repair: bool = False) -> bytes | None:
+        """Takes the state of a lane from its records, assigning it; gives the manifest as JSON.
+
+        None where there is no state: then the lane is empty. With `repair` an older epoch where the newest is not
+        whole. Raises `StateError`.
+        """
+    def sealed_lanes(self) -> dict[int, tuple[int, int]]:
+        """Of each lane that is sealed: digest of its state and watermark, ms."""
+    def seal_logs(self, facts: Mapping[int, bytes]) -> dict[int, list[tuple[bytes, bytes | None]]]:
+        """The records of the sealed epoch of these lanes, by lane: key, and value or None to delete it.
+
+        The manifest comes last. `facts` is JSON for each lane.
+        """
     def paused(self) -> list[int]:
         """Lanes too far ahead of the slowest (`max_lead`): read no more of them for now."""
     def ledger(self) -> dict[int, dict[str, int]]:

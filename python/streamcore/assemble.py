@@ -117,6 +117,8 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
 
     Raises `FencedError`, `StateError`, `SourceError`, `SinkError`, `ConfigError`.
     """
+    if plan.delivery == "exactly_once":
+        return _assemble_exactly_once(plan, clock, stopping)
     with ExitStack() as stack:
         config = plan.config
         checkpoint, saved = _open_checkpoint(plan, stack)
@@ -159,6 +161,26 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
             look_at=FirstLook(_assumed(plan), list(config.all_sources)),
         )
         return Assembled(runner, notes, stack.pop_all())
+
+
+def _assemble_exactly_once(plan: Plan, clock: Clock, stopping: Event) -> Assembled:
+    from streamcore.assemble_exactly_once import Parts
+
+    with ExitStack() as stack:
+        parts = Parts(plan, clock, stopping, stack, state_folder_of(plan.config))
+        runner = Runner(
+            engine=parts.engine,
+            source=parts.source,
+            outputs=parts.outputs,
+            committer=parts.epochs,
+            clock=clock,
+            pace=_pace(parts.config, plan.options),
+            observe_rejected=_breaker(parts.config),
+            report=Report(name=plan.config.name, delivery=plan.delivery),
+            stopping=stopping,
+            look_at=FirstLook(_assumed(plan), [None]),
+        )
+        return Assembled(runner, parts.notes, stack.pop_all())
 
 
 def build_source(plan: Plan, clock: Clock, *, whole_records: bool = False) -> Source:

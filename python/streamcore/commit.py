@@ -8,11 +8,46 @@ last epoch at most, with versions that are not lower than before.
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from streamcore import _core
 from streamcore.checkpoint import Checkpoint, Header
 from streamcore.outputs import Outputs
 from streamcore.report import Ledgers, Stages, add_ledgers
 from streamcore.sources.base import Position, Source
+
+
+class Commits(Protocol):
+    """Whoever ends epochs: `Committer`, or `epochs.Epochs` in a transaction."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether what is committed outlives the run."""
+
+    @property
+    def header(self) -> Header:
+        """Of the last committed epoch."""
+
+    def ledger(self) -> Ledgers:
+        """Counts of each lane in this run."""
+
+    def stages(self) -> Stages:
+        """Counts of each stage behind a window in this run."""
+
+    def start(self) -> None:
+        """The run begins."""
+
+    def tick(self) -> None:
+        """Called between two polls."""
+
+    def commit(self, *, ended: bool) -> bool:
+        """Makes the epoch durable; false where it was taken back, and what was read comes again."""
+
+    def rollback(self) -> None:
+        """Puts engine, outputs and source back to the end of the last committed epoch."""
+
+    def stop(self) -> bool:
+        """The run ends. True where the last epoch was committed by this, or left to the next run."""
 
 
 class Committer:
@@ -61,8 +96,18 @@ class Committer:
         """Counts of each stage behind a window in this run."""
         return add_ledgers(self._engine.stages(), self._stages_restored, -1)
 
-    def commit(self, *, ended: bool) -> None:
-        """Makes the epoch durable.
+    def start(self) -> None:
+        """Nothing: lanes and state are there."""
+
+    def tick(self) -> None:
+        """Nothing."""
+
+    def stop(self) -> bool:
+        """False: the runner commits what was read."""
+        return False
+
+    def commit(self, *, ended: bool) -> bool:
+        """Makes the epoch durable, and gives true.
 
         1. Seal the epoch in the engine: its last rows, its digest.
         2. Write those rows.
@@ -93,6 +138,7 @@ class Committer:
         self._outputs.committed(sealed.epoch)
         # 7
         self._source.committed(positions)
+        return True
 
     def rollback(self) -> None:
         """Puts engine, outputs and source back to the end of the last committed epoch."""

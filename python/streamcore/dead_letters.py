@@ -32,6 +32,7 @@ from streamcore.kafka_client import Cluster
 from streamcore.kafka_producer import Delivery
 from streamcore.outputs import DeadLetters
 from streamcore.topics import TopicPlan, dead_letter_topic
+from streamcore.transactions import InTransaction
 
 CUT_BYTES = (500_000, 0)
 """Lengths tried for a value whose size is refused: the first fits a topic with Kafka's default limit."""
@@ -115,12 +116,20 @@ def letters(batch: _core.Batch, pipeline: str) -> Iterator[DeadLetter]:
 class KafkaDeadLetters:
     """Dead letters in a topic."""
 
-    def __init__(self, connection: KafkaConnection, plan: TopicPlan, *, pipeline: str, create_topic: bool) -> None:
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        plan: TopicPlan,
+        *,
+        pipeline: str,
+        create_topic: bool,
+        delivery: Delivery | InTransaction | None = None,
+    ) -> None:
         self._connection = connection
         self._plan = plan
         self._pipeline = pipeline
         self._create_topic = create_topic
-        self._delivery = Delivery(connection)
+        self._delivery = delivery or Delivery(connection)
         self._too_large: list[DeadLetter] = []
 
     @property
@@ -310,7 +319,9 @@ class ErrorRate:
             )
 
 
-def open_dead_letters(config: PipelineConfig, settings: DeadLettersConfig) -> DeadLetters:
+def open_dead_letters(
+    config: PipelineConfig, settings: DeadLettersConfig, delivery: InTransaction | None = None
+) -> DeadLetters:
     """The dead letters that `settings` describe, not yet opened. Raises `ConfigError`."""
     pipeline = config.name or ""
     if settings.path is not None:
@@ -320,4 +331,5 @@ def open_dead_letters(config: PipelineConfig, settings: DeadLettersConfig) -> De
         dead_letter_topic(settings, config.name),
         pipeline=pipeline,
         create_topic=config.auto_create_topics,
+        delivery=delivery,
     )

@@ -298,21 +298,24 @@ class Cluster:
             return []
         return [Member(one.id, one.client_id, one.client_host) for known in found for one in known.members]
 
-    def offsets(self, topic: str, lanes: Iterable[int], at: str | int) -> dict[int, int]:
+    def offsets(self, topic: str, lanes: Iterable[int], at: str | int, *, committed: bool = True) -> dict[int, int]:
         """For each lane the `earliest` offset, the `latest` readable one, or the first at or after `at` ms.
 
-        The latest readable one is the last stable offset. -1: no record is as late as `at`.
+        The latest readable one is the last stable offset; where `committed` is false, the high watermark. -1: no record is
+        as late as `at`.
         """
         wanted = list(lanes)
 
         def ask() -> list[Future[Any]]:
-            futures = self.offsets_later(topic, wanted, at)
+            futures = self.offsets_later(topic, wanted, at, committed=committed)
             return [futures[lane] for lane in wanted]
 
         found = self._retried(ask, f"offsets of topic {topic} cannot be listed")
         return {lane: result.offset for lane, result in zip(wanted, found, strict=True)}
 
-    def offsets_later(self, topic: str, lanes: Iterable[int], at: str | int) -> dict[int, Future[Any]]:
+    def offsets_later(
+        self, topic: str, lanes: Iterable[int], at: str | int, *, committed: bool = True
+    ) -> dict[int, Future[Any]]:
         """`offsets` without waiting: futures of objects with an `.offset`.
 
         While no broker answers they may stay open for ever, whatever the request's own timeout.
@@ -324,7 +327,7 @@ class Cluster:
         wanted = spec() if spec is not None else OffsetSpec.for_timestamp(int(at))
         futures = self._admin.list_offsets(
             {TopicPartition(topic, lane): wanted for lane in lanes},
-            isolation_level=IsolationLevel.READ_COMMITTED,
+            isolation_level=IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED,
             request_timeout=REQUEST_TIMEOUT_S,
         )
         return {part.partition: future for part, future in futures.items()}

@@ -15,8 +15,10 @@ from typing import Any
 
 from streamcore import _core
 from streamcore.clock import Clock
-from streamcore.commit import Committer
+from streamcore.commit import Commits
 from streamcore.errors import ErrorRateError, SinkError, StateFullError
+from streamcore.faults import fault_point
+from streamcore.held_outputs import HeldOutputs
 from streamcore.outputs import Outputs, UndeliveredError
 from streamcore.report import Report, by_input, watermark
 from streamcore.sources.base import Measured, Polled, Source
@@ -80,8 +82,8 @@ class Runner:
         *,
         engine: _core.Pipeline,
         source: Source,
-        outputs: Outputs,
-        committer: Committer,
+        outputs: Outputs | HeldOutputs,
+        committer: Commits,
         clock: Clock,
         pace: Pace,
         observe_rejected: Callable[[int, int], None],
@@ -144,6 +146,7 @@ class Runner:
         self._started_s = self._clock.monotonic_s()
         self._begin_epoch(commit_s=0.0)
         try:
+            self._committer.start()
             while not self._ended and not self._should_stop():
                 self._attempt(self._round, self._stopping)
             if not self._ended:
@@ -218,6 +221,7 @@ class Runner:
         return [first, f"their dead letters: {place}"]
 
     def _round(self) -> None:
+        self._committer.tick()
         polled = self._source.poll(POLL_TIMEOUT_S)
         self._push(polled)
         self._advance(polled)
@@ -241,6 +245,7 @@ class Runner:
             return
         if self._look_at is not None and self._look_at(polled.raw):
             self._look_at = None
+        fault_point("before-push")
         records = len(polled.raw)
         self._epoch_records += records
         self._epoch_polls += 1
@@ -313,24 +318,27 @@ class Runner:
             if self._source.bounded:
                 self._write(self._engine.end())
                 self._settle(cut=False)
-            self._commit(ended=self._source.bounded)
+            if not self._commit(ended=self._source.bounded):
+                return
         self._ended = True
 
     def _nothing_new(self) -> bool:
         """Whether the state is still the one the end of the input left, so closing its windows would repeat rows."""
         return self._committer.header.ended and self._epoch_records == 0
 
-    def _commit(self, *, ended: bool) -> None:
-        """Ends the epoch; nothing that was pushed is under way."""
+    def _commit(self, *, ended: bool) -> bool:
+        """Ends the epoch; nothing that was pushed is under way. False where what was read comes again."""
         started_s = self._clock.monotonic_s()
         requests = list(self._commit_requests)
         # A stop, or a commit in time, before anything new was read must not make the next start close windows again.
-        self._committer.commit(ended=ended or self._nothing_new())
-        self._failures = 0
-        for done in requests:
-            self._commit_requests.remove(done)
-            done.set()
+        is_committed = self._committer.commit(ended=ended or self._nothing_new())
+        if is_committed:
+            self._failures = 0
+            for done in requests:
+                self._commit_requests.remove(done)
+                done.set()
         self._begin_epoch(commit_s=self._clock.monotonic_s() - started_s)
+        return is_committed
 
     def _begin_epoch(self, *, commit_s: float) -> None:
         """`commit_s`: how long the commit before it took."""
@@ -378,6 +386,8 @@ class Runner:
 
     def _commit_last(self) -> None:
         """Commits what was read before the stop. Where that fails, it is read again, as any other epoch is."""
+        if self._committer.stop():
+            return
         records = self._epoch_records
         # The stop must not cut the wait short: a sink that is away for a moment would be asked in one go.
         never = threading.Event()

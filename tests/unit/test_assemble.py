@@ -12,6 +12,7 @@ from streamcore.checkpoint import Checkpoint
 from streamcore.config import ParquetSinkConfig, PipelineConfig
 from streamcore.errors import ConfigError, FencedError, SinkError, SourceError, StateError
 from streamcore.options import RunOptions
+from streamcore.outputs import Outputs
 from streamcore.testing import START_MS, ManualClock
 from tests.fakes import FakeSink
 
@@ -192,6 +193,7 @@ def test_files_of_a_crash_are_published_at_the_next_start(tmp_path: Path) -> Non
     # Sinks are told in their order: this one breaks off before the Parquet sink has published.
     assembled = assemble(make_plan(made, RunOptions()), clock=ManualClock(), stopping=threading.Event())
     outputs = assembled.runner._outputs
+    assert isinstance(outputs, Outputs)
     outputs._sinks = [Crash([]), *outputs._sinks]
     with pytest.raises(SystemError):
         assembled.runner.run()

@@ -11,6 +11,7 @@ from typing import Literal
 
 from streamcore.config.models import Delivery, PipelineConfig
 from streamcore.config.sinks import KafkaSinkConfig, SinkConfig
+from streamcore.config.sources import KafkaSourceConfig
 from streamcore.errors import ConfigError, Problem
 
 REPLAYABLE = frozenset({"kafka", "files", "generate", "memory"})
@@ -53,17 +54,42 @@ def choose_delivery(config: PipelineConfig, *, appends: Sequence[str] = ()) -> D
     if config.delivery is None:
         return "at_least_once" if obstacles else "effectively_once"
     if config.delivery == "exactly_once":
-        problem = Problem(
-            "delivery",
-            "exactly_once is not built yet",
-            hint=f'use delivery = "effectively_once" with {EFFECTIVE_SINKS}',
-        )
-        raise ConfigError("the delivery asked for cannot be kept", [problem])
+        hint = f'use delivery = "effectively_once" with {EFFECTIVE_SINKS}'
+        found = _outside_a_transaction(config, appends)
+        if found:
+            problems = [Problem("delivery", f"exactly_once cannot be kept: {what}", hint=hint) for what in found]
+            raise ConfigError("the delivery asked for cannot be kept", problems)
+        return config.delivery
     if config.delivery == "effectively_once" and obstacles:
         hint = 'use delivery = "at_least_once", or leave the key out to get the strongest that is possible'
         problems = [Problem("delivery", f"effectively_once cannot be kept: {what}", hint=hint) for what in obstacles]
         raise ConfigError("the delivery asked for cannot be kept", problems)
     return config.delivery
+
+
+def _outside_a_transaction(config: PipelineConfig, appends: Sequence[str]) -> list[str]:
+    """What is no part of one Kafka transaction."""
+    found = [f"{name} takes rows outside Kafka" for name in appends]
+    if config.name is None:
+        found.append("a run without a name keeps no state")
+    if config.sources:
+        found.append("it reads one topic so far, and this pipeline has other inputs")
+    if not isinstance(config.source, KafkaSourceConfig):
+        return [*found, f"its source is Kafka, and this one is of type {config.source.type}"]
+    cluster = config.source.connection
+    for index, sink in enumerate(config.sinks):
+        if not isinstance(sink, KafkaSinkConfig):
+            found.append(f"sinks[{index}] is of type {sink.type}, and a transaction takes in topics alone so far")
+        elif sink.connection != cluster:
+            found.append(f"sinks[{index}] writes to another cluster than the source's")
+        elif sink.options:
+            found.append(f"sinks[{index}] has options of its own, and all topics share one producer")
+    letters = config.dead_letters
+    if letters is not None and letters.path is not None:
+        found.append("dead_letters go to a file; give them a topic")
+    elif letters is not None and letters.connection != cluster:
+        found.append("dead_letters go to another cluster than the source's")
+    return found
 
 
 def _obstacles(config: PipelineConfig, appends: Sequence[str]) -> list[str]:

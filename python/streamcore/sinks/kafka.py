@@ -23,6 +23,7 @@ from streamcore.kafka_client import Cluster
 from streamcore.kafka_producer import Delivery
 from streamcore.sinks.base import Version
 from streamcore.topics import output_topic
+from streamcore.transactions import InTransaction
 
 VERSION_HEADER = "sc.version"
 REVISION_HEADER = "sc.revision"
@@ -38,14 +39,16 @@ class KafkaSink:
         *,
         pipeline: PipelineConfig,
         mode: Literal["upsert", "append"],
+        delivery: Delivery | InTransaction | None = None,
     ) -> None:
+        """`delivery`: where records go out, if not through a producer of the sink's own."""
         self.output: str = config.output
         self._connection = connection
         self._config = config
         self._plan = output_topic(config, mode)
         self._create_topic = pipeline.auto_create_topics
         self._key = key_columns(config, pipeline)
-        self._delivery = Delivery(connection, config.options)
+        self._delivery = delivery or Delivery(connection, config.options)
 
     def open(self) -> None:
         """Makes sure of the topic."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from streamcore import _core
@@ -197,13 +197,19 @@ class KafkaSource:
         self._apply_pauses()
         polled.caught_up = self._caught_up()
         self._watch_outage()
-        polled.ended = self._stop is not None and len(self._done) == len(self._topic.partitions)
+        polled.ended = self._stop is not None and len(self._done) == len(self._lanes())
         return polled
+
+    def _lanes(self) -> Sequence[int]:
+        """Lanes that are read from here."""
+        return self._topic.partitions
 
     def _take(self, timeout_s: float) -> Polled:
         """Consumes until there is nothing more at hand; only the first time is waited for."""
         bounds = {
-            part: (offset, self._stops.get(part[1])) for part, offset in self._next.items() if part[1] not in self._done
+            (self._topic.name, lane): (self._next[self._topic.name, lane], self._stops.get(lane))
+            for lane in self._lanes()
+            if lane not in self._done
         }
         intake = _core.Intake(bounds, keys=self._keys, headers=self._headers, record_bytes_max=self._record_bytes_max)
         room = self._source.poll_records_max
@@ -215,7 +221,9 @@ class KafkaSource:
                 break
             room -= consumed
             timeout_s = 0.0
-        raw, moved, refetched = intake.finish()
+        return self._taken(*intake.finish())
+
+    def _taken(self, raw: _core.Raw, moved: dict[tuple[str, int], int], refetched: int) -> Polled:
         self._next |= moved
         return Polled(raw if len(raw) else None, refetched=refetched)
 
@@ -291,21 +299,22 @@ class KafkaSource:
 
     def _caught_up(self) -> tuple[int, ...]:
         """Lanes with nothing left to read; one that is held back has only been told to wait."""
-        reading = [lane for lane in self._topic.partitions if lane not in self._paused | self._done]
+        reading = [lane for lane in self._lanes() if lane not in self._paused | self._done]
         positions = {lane: self._next[self._topic.name, lane] for lane in reading}
         ends = self._ends.caught_up(positions, time.monotonic())
         return tuple(sorted({*self._done, *ends} & {*self._readable_lanes()}))
 
     def _skip_markers(self) -> None:
         """Control records and holes move the consumer's position but bring no message: they are read too."""
-        lanes = [lane for lane in self._topic.partitions if lane not in self._paused | self._done]
+        lanes = [lane for lane in self._lanes() if lane not in self._paused | self._done]
         for part in self._reader.position(partition_list(self._topic.name, lanes)):
             position = min(part.offset, self._stops.get(part.partition, part.offset))
             key = (self._topic.name, part.partition)
             self._next[key] = max(self._next[key], position)
 
     def _mark_done(self) -> None:
-        self._done = {lane for lane, stop in self._stops.items() if self._next[self._topic.name, lane] >= stop}
+        at = {lane: offset for (_, lane), offset in self._next.items()}
+        self._done = {lane for lane, stop in self._stops.items() if lane in at and at[lane] >= stop}
 
     def positions(self) -> dict[int, int]:
         """The next offset of each lane."""

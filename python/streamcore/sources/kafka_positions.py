@@ -6,7 +6,7 @@ Invariant: every lane starts at an explicit offset that the broker still has; a 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from streamcore.config import resolve_position
 from streamcore.errors import ConfigError, SourceError, StateError
@@ -38,10 +38,16 @@ def check_same_topic(topic: Topic, previous: Mapping[str, object]) -> None:
 
 
 def start_positions(
-    cluster: Cluster, topic: Topic, known: Mapping[int, int], default: str, now_ms: int
+    cluster: Cluster,
+    topic: Topic,
+    known: Mapping[int, int],
+    default: str,
+    now_ms: int,
+    *,
+    lanes: Sequence[int] | None = None,
 ) -> dict[int, int]:
     """The first offset of every lane: `known` where there is one, else by `default`. Raises `SourceError`."""
-    lanes = topic.partitions
+    lanes = topic.partitions if lanes is None else lanes
     earliest = cluster.offsets(topic.name, lanes, "earliest")
     latest = cluster.offsets(topic.name, lanes, "latest")
     for lane, position in known.items():

@@ -53,6 +53,7 @@ fn choose_simd() -> Result<(), Failure> {
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     held(module.py(), choose_simd)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("FAULTS", cfg!(feature = "faults"))?;
     module.add("LANES_PER_INPUT", streamcore::raw::LANES_PER_INPUT)?;
     module.add_function(wrap_pyfunction!(simd, module)?)?;
     module.add_function(wrap_pyfunction!(toml::locate_toml, module)?)?;

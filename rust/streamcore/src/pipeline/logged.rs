@@ -49,7 +49,9 @@ impl Pipeline {
     pub fn recover_lane(&mut self, records: &Recovery, id: i32, repair: bool) -> Result<Option<Manifest>> {
         let Some(recovered) = records.newest(repair)? else { return Ok(None) };
         self.restore_lane(id, recovered.loading()?)?;
-        let (found, said) = (hex(self.digest_of(id)?), &recovered.manifest.digest);
+        let digest = self.digest_of(id)?;
+        self.digests.insert(id, digest);
+        let (found, said) = (hex(digest), &recovered.manifest.digest);
         if found != *said {
             return Err(Error::state(format!(
                 "the state of lane {id} cannot be used: it was put together to the digest {found}, and the manifest of \

@@ -1,0 +1,161 @@
+"""Owns the building of a run that commits in Kafka transactions.
+
+Before it: `assemble.py`, which found out that the pipeline asks for `exactly_once`. After it: `runner.py`, with `epochs.py` to
+commit.
+Invariant: everything that goes to Kafka goes through one producer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from streamcore import _core
+from streamcore.clock import Clock
+from streamcore.config import (
+    DeadLettersConfig,
+    KafkaSinkConfig,
+    KafkaSourceConfig,
+    PipelineConfig,
+    engine_json,
+    kafka_connection,
+    sink_mode,
+)
+from streamcore.dead_letters import open_dead_letters
+from streamcore.epochs import Epochs, Identity
+from streamcore.functions import functions_of
+from streamcore.held_outputs import HeldOutputs
+from streamcore.inference import Undeclared, describe_types, infer_types
+from streamcore.instance import lease_instance
+from streamcore.outputs import Outputs
+from streamcore.sinks.base import Sink
+from streamcore.sinks.kafka import KafkaSink
+from streamcore.sources.base import Start
+from streamcore.sources.kafka import KafkaSource
+from streamcore.sources.kafka_member import MemberSource
+from streamcore.state_topics import MEETING_LANE, StateTopics
+from streamcore.transactions import InTransaction, Transactions
+
+if TYPE_CHECKING:
+    from streamcore.assemble import Plan
+
+TRACE_VARIABLE = "STREAMCORE_COMMIT_TRACE"
+"""A folder in which each worker writes what the commit machine was told and answered, as JSON lines."""
+
+BUGS_VARIABLE = "STREAMCORE_COMMIT_BUGS"
+"""Mistakes that the commit machine makes on purpose, with commas; only where the engine was built for it."""
+
+TRANSACTION_INTERVALS = 5
+"""Commit intervals that a transaction may stay open, at least the session's timeout: as long a dead worker's rows may hold
+up its successor and whoever reads committed rows alone."""
+
+
+class Parts:
+    """What a transactional run has in the place of others' parts."""
+
+    def __init__(self, plan: Plan, clock: Clock, stopping: Event, stack: ExitStack, folder: Path) -> None:
+        """Opens everything; `stack` closes it. Raises `SourceError`, `StateError`, `SinkError`, `ConfigError`."""
+        config = plan.config
+        assert isinstance(config.source, KafkaSourceConfig)  # noqa: S101 - checked by `choose_delivery`
+        connection = kafka_connection(config, config.source.connection)
+        group = config.source.group_id or config.name or ""
+        instance = lease_instance(folder, config.instance_id)
+        stack.callback(instance.close)
+        needs = plan.description
+        self.source = MemberSource(
+            connection,
+            config.source,
+            group=group,
+            stop=plan.options.stop,
+            keys=True,
+            headers=True,
+            instance_id=instance.name,
+            record_bytes_max=config.limits.max_record_bytes,
+        )
+        stack.callback(self.source.close)
+        default = plan.options.start or config.source.start
+        self.source.open(Start(default=default, stop=plan.options.stop))
+        self.notes = [f"delivery: {plan.delivery}, as worker {instance.name}"]
+        fields = Undeclared.of(needs, None)
+        if fields.paths:
+            types = _infer(plan, fields, stopping)
+            self.notes.append(describe_types(types, fields.table))
+            source = config.source.model_copy(update={"types": {**config.source.types, **(types or fields.as_text())}})
+            config = config.model_copy(update={"source": source})
+        self.config = config
+        self.engine = _core.Pipeline(engine_json(config), functions_of(config))
+        meets = MEETING_LANE in self.engine.sealed_lanes()
+        transactions = Transactions(
+            connection,
+            transactional_id=f"streamcore-{group}-{instance.name}",
+            timeout_ms=max(TRANSACTION_INTERVALS * config.commit_interval, connection.session_timeout),
+        )
+        stack.callback(transactions.close)
+        states = StateTopics(
+            connection, pipeline=config.name or "", partitions=len(self.source.partitions), meets=meets
+        )
+        stack.callback(states.close)
+        states.open(self.source.cluster, create=config.auto_create_topics)
+        generation, settings = clock.wall_ms() // 1_000, _settings()
+        self.outputs = HeldOutputs(_outputs(config, InTransaction(transactions), generation))
+        stack.callback(self.outputs.close)
+        self.outputs.open({})
+        self.epochs = Epochs(
+            engine=self.engine,
+            source=self.source,
+            outputs=self.outputs,
+            transactions=transactions,
+            states=states,
+            machine=_core.CommitMachine(settings),
+            identity=Identity(config.name or "", self.engine.fingerprint, generation),
+            meets=meets,
+            trace=_trace(settings, instance.name, stack),
+        )
+
+
+def _infer(plan: Plan, fields: Undeclared, stopping: Event) -> dict[str, str] | None:
+    """By the first records that the topic has: every worker finds the same types, wherever it goes on."""
+    config = plan.config
+    assert isinstance(config.source, KafkaSourceConfig)  # noqa: S101 - checked by `choose_delivery`
+    source = KafkaSource(kafka_connection(config, config.source.connection), config.source, group=None)
+    try:
+        source.open(Start(default="earliest", stop=plan.options.stop))
+        return infer_types(source, fields, stopping)
+    finally:
+        source.close()
+
+
+def _outputs(config: PipelineConfig, delivery: InTransaction, generation: int) -> Outputs:
+    sinks: list[Sink] = []
+    for sink in config.sinks:
+        assert isinstance(sink, KafkaSinkConfig)  # noqa: S101 - checked by `choose_delivery`
+        connection = kafka_connection(config, sink.connection)
+        mode = sink_mode(config, sink)
+        sinks.append(KafkaSink(connection, sink, pipeline=config, mode=mode, delivery=delivery))
+    letters = open_dead_letters(config, config.dead_letters or DeadLettersConfig(), delivery)
+    return Outputs(sinks, letters, generation=generation)
+
+
+def _settings() -> bytes:
+    bugs = [bug for bug in os.environ.get(BUGS_VARIABLE, "").split(",") if bug]
+    return orjson.dumps({"bugs": bugs} if bugs and _core.FAULTS else {})
+
+
+def _trace(settings: bytes, instance: str, stack: ExitStack) -> Callable[[bytes, bytes, int], None] | None:
+    folder = os.environ.get(TRACE_VARIABLE)
+    if folder is None:
+        return None
+    path = Path(folder) / f"{instance}-{os.getpid()}.jsonl"
+    file: Any = stack.enter_context(path.open("wb", buffering=0))
+    file.write(b'{"settings":%b}\n' % settings)
+
+    def write(event: bytes, actions: bytes, now_ms: int) -> None:
+        file.write(b'{"now_ms":%d,"event":%b,"actions":%b}\n' % (now_ms, event, actions))
+
+    return write

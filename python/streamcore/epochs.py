@@ -1,0 +1,477 @@
+"""Owns committing exactly once: carries out what the commit machine says, against Kafka, the engine and the sinks.
+
+Before it: the runner, which says when an epoch should end, and the consumer group, which gives and takes lanes. After it:
+one transaction an epoch, with the rows, the dead letters, the state and the offsets of all lanes of this worker.
+Invariant: nothing is decided here. The machine (`docs/decisions/0026-the-commit-machine.md`) is told what happened, event
+by event, and each of its actions is carried out once and answered.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from streamcore import _core
+from streamcore.checkpoint import Header
+from streamcore.errors import Error, FencedError, SourceError, StateError
+from streamcore.faults import fault_point
+from streamcore.held_outputs import HeldOutputs
+from streamcore.kafka_client import partition_list
+from streamcore.report import Ledgers, Stages, add_ledgers
+from streamcore.sources.base import Position
+from streamcore.sources.kafka_member import MemberSource
+from streamcore.state_topics import MEETING_LANE, StateTopics
+from streamcore.transactions import Transactions
+
+log = logging.getLogger("streamcore.commit")
+
+LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+REVOKE_S = 10.0
+"""How long the commit inside a revoke may take: the group waits for it."""
+
+STOP_S = 10.0
+"""How long the last commit of a run may take."""
+
+Event = dict[str, Any]
+Action = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What manifests say of the run, besides its state."""
+
+    pipeline: str
+    fingerprint: str
+    generation: int
+
+
+class Epochs:
+    """Commits epochs of one worker; takes the place of `commit.Committer`."""
+
+    def __init__(
+        self,
+        *,
+        engine: _core.Pipeline,
+        source: MemberSource,
+        outputs: HeldOutputs,
+        transactions: Transactions,
+        states: StateTopics,
+        machine: _core.CommitMachine,
+        identity: Identity,
+        meets: bool,
+        trace: Callable[[bytes, bytes, int], None] | None = None,
+    ) -> None:
+        """`meets`: lanes share state, so this worker needs all of them. `trace` is shown events and actions as JSON."""
+        self._engine = engine
+        self._source = source
+        self._outputs = outputs
+        self._transactions = transactions
+        self._states = states
+        self._machine = machine
+        self._identity = identity
+        self._meets = meets
+        self._trace = trace
+        self._feed: list[int] = []
+        self._tick_due_s: float | None = None
+        self._is_done: bool | None = None
+        """Of the commit under way: whether all that was read is committed."""
+        self._is_over = False
+        """The machine has ended the run as it should."""
+        self._ended = False
+        self._lanes_ended: dict[int, bool] = {}
+        self._kept: dict[int, Position] = {}
+        self._manifests: list[tuple[int, bytes, bytes]] = []
+        self._ledger_restored: Ledgers = {}
+        self._stages_restored: Stages = engine.stages()
+        self._member = ""
+        self._first_metadata: Any = None
+
+    # What the runner asks of whoever commits.
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether what is committed outlives the run: always."""
+        return True
+
+    @property
+    def header(self) -> Header:
+        """Of the last committed epoch of the lanes there are."""
+        return Header(
+            pipeline=self._identity.pipeline,
+            fingerprint=self._identity.fingerprint,
+            generation=self._identity.generation,
+            epoch=max(0, self._engine.epoch - 1),
+            digest=0,
+            positions=self._kept,
+            source=self._source.describe(),
+            ended=bool(self._feed) and all(self._lanes_ended.get(lane, False) for lane in self._feed),
+        )
+
+    @property
+    def positions(self) -> dict[int, Position]:
+        """Where the last committed epoch ends."""
+        return self._kept
+
+    def ledger(self) -> Ledgers:
+        """Counts of each lane since this worker took it."""
+        return add_ledgers(self._engine.ledger(), self._ledger_restored, -1)
+
+    def stages(self) -> Stages:
+        """Counts of each stage behind a window in this run."""
+        return add_ledgers(self._engine.stages(), self._stages_restored, -1)
+
+    def start(self) -> None:
+        """Makes the producer, and asks the group for lanes. Raises what the machine ends the run with."""
+        self._run({"event": "start"})
+        self._source.join(self)
+
+    def tick(self) -> None:
+        """Lets the machine go on with what takes time: recovery, pauses. Called between two polls."""
+        if self._tick_due_s is not None and time.monotonic() >= self._tick_due_s:
+            self._run({"event": "tick"})
+
+    def commit(self, *, ended: bool) -> bool:
+        """Ends the epoch; false where it was taken back, or cannot end now: then what was read comes again."""
+        self._ended, self._is_done = ended, None
+        self._run({"event": "due"})
+        self._ended = False
+        return self._is_done is True
+
+    def stop(self) -> bool:
+        """Commits a last time and ends. Raises what the machine ends the run with, if that is not well."""
+        self._run({"event": "stop", "within_ms": int(STOP_S * 1000)})
+        return True
+
+    def rollback(self) -> None:
+        """Takes the epoch back, where the runner found out that it cannot go on: state, rows, and positions."""
+        self._roll_back()
+        self._source.seek({lane: offset for lane, offset in self._kept.items() if lane in self._feed})
+
+    # What the group tells, inside its callbacks.
+
+    def assigned(self, lanes: list[int], member: str) -> None:
+        """See `kafka_member.Listener`."""
+        self._member = member
+        if self._meets:
+            # Lanes that meet need all of them here.
+            lanes = [*self._source.partitions, MEETING_LANE] if self._source.owns_all else []
+        self._run({"event": "assigned", "lanes": lanes, "member": member})
+
+    def revoked(self, lanes: list[int]) -> None:
+        """See `kafka_member.Listener`."""
+        gone = [*lanes, MEETING_LANE] if self._meets else lanes
+        self._run({"event": "revoked", "lanes": gone, "within_ms": int(REVOKE_S * 1000)})
+        if self._meets and lanes:
+            raise FencedError(
+                f"another member has joined the group and took partitions {sorted(lanes)} of {self._source.topic}: this "
+                'pipeline merges all of them in one process (combine = "local"); stop the other worker'
+            )
+
+    def lost(self, lanes: list[int]) -> None:
+        """See `kafka_member.Listener`."""
+        gone = [*lanes, MEETING_LANE] if self._meets else lanes
+        self._run({"event": "lost", "lanes": gone})
+
+    # The machine's loop.
+
+    def _run(self, event: Event) -> None:
+        """Tells the machine of an event, and carries its actions out until it rests."""
+        while True:
+            told, now_ms = orjson.dumps(event), time.monotonic_ns() // 1_000_000
+            answer = self._machine.handle(told, now_ms)
+            if self._trace is not None:
+                self._trace(told, answer, now_ms)
+            actions: list[Action] = orjson.loads(answer)
+            for action in actions:
+                name = action["action"]
+                if name == "report":
+                    log.log(LEVELS[action["level"]], "%s", action["message"])
+                elif name == "rest":
+                    self._rest(action)
+                    return
+                elif name == "exit":
+                    self._exit(action)
+                    return
+                else:
+                    event = self._carry_out(name, action)
+            if not actions:
+                return
+
+    def _rest(self, action: Action) -> None:
+        self._feed = list(action["feed"])
+        self._source.feed(lane for lane in self._feed if lane != MEETING_LANE)
+        tick_ms = action["tick_ms"]
+        self._tick_due_s = None if tick_ms is None else time.monotonic() + tick_ms / 1000
+
+    def _exit(self, action: Action) -> None:
+        self._tick_due_s, self._feed, self._is_over = None, [], True
+        self._source.feed(())
+        code, message = action["code"], action["message"]
+        if code == 0:
+            return
+        if code == 4:
+            raise SourceError(message, unreachable=True)
+        raise {6: StateError, 7: FencedError}.get(code, Error)(message)
+
+    def _carry_out(self, name: str, action: Action) -> Event:
+        from confluent_kafka import KafkaException
+
+        fault_point(f"before-{_point(name, action)}")
+        try:
+            answer: Event = getattr(self, f"_do_{name}")(action)
+        except KafkaException as error:
+            reason = error.args[0]
+            return {"event": "failed", "error": classified(reason), "message": f"{reason.str()} ({reason.name()})"}
+        except BufferError as error:
+            return {
+                "event": "failed",
+                "error": "indeterminate",
+                "message": f"the producer's queue stayed full: {error}",
+            }
+        except (SourceError, StateError) as error:
+            return {"event": "failed", "error": "fatal", "message": str(error)}
+        fault_point(f"after-{_point(name, action)}")
+        return answer
+
+    # The actions, one each.
+
+    def _do_new_producer(self, action: Action) -> Event:
+        self._transactions.renew(_seconds(action))
+        return {"event": "producer_ready"}
+
+    def _do_fetch_committed(self, action: Action) -> Event:
+        lanes = [lane for lane in action["lanes"] if lane != MEETING_LANE]
+        found = self._source.committed_offsets(lanes, _seconds(action)) if lanes else {}
+        offsets = [{"lane": lane, "offsets": [found.get(lane)]} for lane in action["lanes"]]
+        return {"event": "committed_fetched", "lanes": offsets}
+
+    def _do_read_state(self, action: Action) -> Event:
+        reached = self._states.read(
+            action["lanes"], until=action["until"], timeout_s=_seconds(action), records=self._engine.state_records
+        )
+        lanes = [
+            {"lane": lane, "reached": done, "manifests": self._found(lane) if done else []}
+            for lane, done in reached.items()
+        ]
+        return {"event": "state_read", "lanes": lanes}
+
+    def _found(self, lane: int) -> list[dict[str, Any]]:
+        found = []
+        for manifest_json, is_whole in self._states.records(lane).manifests():
+            manifest = orjson.loads(manifest_json)
+            self._check_same_input(lane, manifest)
+            found.append(
+                {
+                    "owner_epoch": manifest["facts"]["owner"],
+                    "epoch": manifest["epoch"],
+                    "offsets": [manifest["facts"]["positions"].get(self._source.topic, 0)],
+                    "clock_ms": manifest["watermark_ms"],
+                    "digest": int(manifest["digest"], 16),
+                    "complete": is_whole,
+                }
+            )
+        return found
+
+    def _check_same_input(self, lane: int, manifest: Mapping[str, Any]) -> None:
+        facts, now = manifest["facts"]["source"], self._source.describe()
+        before = {name: facts.get(name, value) for name, value in now.items()}
+        if before != now:
+            raise StateError(
+                f"the state of lane {lane} was made from another input: it was {before} and is now {now}; put it back, or "
+                "give the pipeline a new name to begin anew"
+            )
+
+    def _do_restore(self, action: Action) -> Event:
+        restored = []
+        for lane, manifest in ((each["lane"], each["manifest"]) for each in action["lanes"]):
+            records = self._engine.state_records(lane) if manifest is None else self._states.records(lane)
+            found = self._engine.recover(lane, records)
+            if manifest is not None and (found is None or orjson.loads(found)["epoch"] != manifest["epoch"]):
+                raise StateError(f"the state of lane {lane} is not the one that was chosen a moment ago")
+            if found is not None:
+                self._lanes_ended[lane] = orjson.loads(found)["facts"]["ended"]
+            digest, watermark_ms = self._engine.sealed_lanes()[lane]
+            restored.append({"lane": lane, "clock_ms": watermark_ms, "digest": digest})
+            self._ledger_restored[lane] = self._engine.ledger().get(lane, {})
+            self._states.forget([lane])
+        self._stages_restored = self._engine.stages()
+        return {"event": "restored", "lanes": restored}
+
+    def _do_seek(self, action: Action) -> Event:
+        wanted = {start["lane"]: start["offsets"][0] for start in action["lanes"]}
+        found = self._source.place({lane: offset for lane, offset in wanted.items() if lane != MEETING_LANE})
+        found |= {lane: 0 for lane in wanted if lane == MEETING_LANE}
+        self._kept |= found
+        return {"event": "sought", "lanes": [{"lane": lane, "offsets": [offset]} for lane, offset in found.items()]}
+
+    def _do_begin(self, action: Action) -> Event:
+        del action
+        self._transactions.begin()
+        if self._first_metadata is None:
+            self._first_metadata = self._source.membership()[1]
+        return {"event": "began"}
+
+    def _do_seal(self, action: Action) -> Event:
+        del action
+        epoch = self._engine.epoch
+        self._outputs.hold(self._engine.seal().outputs, epoch=epoch)
+        facts, positions = self._engine.sealed_lanes(), self._source.positions()
+        self._is_done = True
+        rows = self._outputs.held_rows
+        lanes = []
+        for lane in self._feed:
+            digest, watermark_ms = facts[lane]
+            offsets = [positions.get(lane, 0)]
+            lanes.append(
+                {"lane": lane, "offsets": offsets, "clock_ms": watermark_ms, "digest": digest, "outputs": rows}
+            )
+            # Which lane rows are of is not asked: one that moves is enough.
+            rows = 0
+        return {"event": "sealed", "lanes": lanes}
+
+    def _do_produce(self, action: Action) -> Event:
+        self._is_done = False
+        if action["part"] == "outputs":
+            self._outputs.send()
+        elif action["part"] == "state":
+            self._produce_state(action["lanes"])
+        else:
+            for lane, key, value in self._manifests:
+                self._produce_record(lane, key, value)
+            self._manifests = []
+        return {"event": "produced"}
+
+    def _produce_state(self, lanes: Sequence[Mapping[str, int]]) -> None:
+        positions = self._source.positions()
+        facts = {each["lane"]: self._facts(each, positions) for each in lanes}
+        self._manifests = []
+        for lane, records in self._engine.seal_logs(facts).items():
+            *blocks, (key, manifest) = records
+            for block_key, block in blocks:
+                self._produce_record(lane, block_key, block)
+            if manifest is not None:
+                self._manifests.append((lane, key, manifest))
+
+    def _facts(self, lane: Mapping[str, int], positions: Mapping[int, int]) -> bytes:
+        at = {} if lane["lane"] == MEETING_LANE else {self._source.topic: positions[lane["lane"]]}
+        return orjson.dumps(
+            {
+                "pipeline": self._identity.pipeline,
+                "generation": self._identity.generation,
+                "owner": lane["owner_epoch"],
+                "positions": at,
+                "source": self._source.describe(),
+                "ended": self._ended,
+            }
+        )
+
+    def _produce_record(self, lane: int, key: bytes, value: bytes | None) -> None:
+        topic, partition = self._states.place(lane)
+        self._transactions.send(topic, key=key, value=value, partition=partition)
+
+    def _do_flush(self, action: Action) -> Event:
+        left = self._transactions.flush(_seconds(action))
+        if left:
+            return {"event": "failed", "error": "indeterminate", "message": f"{left} records are not acknowledged"}
+        return {"event": "flushed"}
+
+    def _do_send_offsets(self, action: Action) -> Event:
+        member, metadata = self._source.membership()
+        if action["group"] == "first":
+            metadata = self._first_metadata
+        elif action["group"] == "missing":
+            metadata = self._source.foreign_metadata()
+        elif member != action["member"]:
+            message = f"the member is {member or 'none'} now, and the epoch was read by {action['member']}"
+            return {"event": "failed", "error": "abortable", "message": message}
+        lanes = [each for each in action["lanes"] if each["lane"] != MEETING_LANE]
+        parts = partition_list(self._source.topic, {each["lane"]: each["offsets"][0] for each in lanes})
+        self._transactions.send_offsets(parts, metadata, _seconds(action))
+        return {"event": "offsets_sent"}
+
+    def _do_commit(self, action: Action) -> Event:
+        return {"event": "transaction_committed", "disconnected": self._transactions.commit(_seconds(action))}
+
+    def _do_abort(self, action: Action) -> Event:
+        self._is_done = False
+        return {"event": "aborted", "disconnected": self._transactions.abort(_seconds(action))}
+
+    def _do_rollback(self, action: Action) -> Event:
+        del action
+        self._is_done = False
+        self._roll_back()
+        return {"event": "done"}
+
+    def _roll_back(self) -> None:
+        self._engine.rollback()
+        self._outputs.discard()
+        self._manifests = []
+
+    def _do_keep(self, action: Action) -> Event:
+        self._engine.committed()
+        positions = self._source.positions()
+        for each in action["lanes"]:
+            lane = each["lane"]
+            self._lanes_ended[lane] = self._ended
+            self._kept[lane] = positions.get(lane, 0)
+        self._outputs.committed(self._engine.epoch - 1)
+        self._is_done = True
+        return {"event": "done"}
+
+    def _do_write_cache(self, action: Action) -> Event:
+        del action
+        return {"event": "done"}
+
+    def _do_publish(self, action: Action) -> Event:
+        del action
+        return {"event": "done"}
+
+    def _do_drop(self, action: Action) -> Event:
+        lanes = action["lanes"]
+        self._engine.revoke(lanes)
+        self._source.forget(lanes)
+        self._states.forget(lanes)
+        for lane in lanes:
+            self._kept.pop(lane, None)
+            self._lanes_ended.pop(lane, None)
+            self._ledger_restored.pop(lane, None)
+        return {"event": "done"}
+
+    def _do_wait(self, action: Action) -> Event:
+        time.sleep(action["wait_ms"] / 1000)
+        return {"event": "done"}
+
+
+def classified(error: Any) -> str:
+    """What a client's error means to the machine: see `ErrorClass` in `checkpoint/machine/event.rs`."""
+    from confluent_kafka import KafkaError
+
+    fenced = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.FENCED_INSTANCE_ID)  # noqa: SLF001
+    unclear = (KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE)  # noqa: SLF001
+    membership = (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS)
+    if error.code() in fenced or error.name() == "PRODUCER_FENCED":
+        return "fenced"
+    if error.fatal():
+        return "fatal"
+    if error.code() in unclear:
+        return "indeterminate"
+    if error.txn_requires_abort() or error.code() in membership:
+        return "abortable"
+    if error.retriable() or error.code() in (KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError._TRANSPORT):  # noqa: SLF001
+        return "retriable"
+    return "fatal" if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED else "abortable"
+
+
+def _seconds(action: Action) -> float:
+    return float(action["timeout_ms"]) / 1000
+
+
+def _point(name: str, action: Action) -> str:
+    """The name of a fault point: the action, and of records which."""
+    return f"{name}-{action['part']}" if name == "produce" else name

@@ -1,0 +1,38 @@
+"""Owns the points at which a test may make a worker fail.
+
+Before it: the environment variable `STREAMCORE_FAULTS`, as `NAME:nth:kill` or `NAME:nth:stop`, several with commas. After it: the
+places in `epochs.py` that are named. Nothing happens unless the engine was built for it (`_core.FAULTS`), which no
+package is.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from streamcore import _core
+
+VARIABLE = "STREAMCORE_FAULTS"
+SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
+
+
+def _planned() -> dict[str, tuple[int, signal.Signals]]:
+    plans = {}
+    for plan in filter(None, os.environ.get(VARIABLE, "").split(",")):
+        name, nth, what = plan.split(":")
+        plans[name] = (int(nth), SIGNALS[what])
+    return plans
+
+
+_plans = _planned() if _core.FAULTS else {}
+_passed: dict[str, int] = {}
+
+
+def fault_point(name: str) -> None:
+    """Fails here, if that was asked for: the nth time that `name` is passed."""
+    if name not in _plans:
+        return
+    _passed[name] = _passed.get(name, 0) + 1
+    nth, what = _plans[name]
+    if _passed[name] == nth:
+        os.kill(os.getpid(), what)

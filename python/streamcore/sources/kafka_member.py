@@ -1,0 +1,237 @@
+"""Owns reading the partitions that a consumer group gives this worker, and only those it may feed.
+
+Before it: the group's coordinator, whose rebalances arrive as callbacks inside `poll`. After it: `epochs.py`, which is told
+of each and says which lanes are read from where.
+Invariant: records leave only of lanes that are fed, and what a poll had in hand when a callback came is thrown away and
+read again: no record is handed out by what was true before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from streamcore import _core
+from streamcore.config import KafkaConnection, KafkaSourceConfig
+from streamcore.kafka_client import Cluster, partition_list
+from streamcore.sources.base import Polled, Start
+from streamcore.sources.kafka import KafkaSource
+from streamcore.sources.kafka_ends import EndWatch
+from streamcore.sources.kafka_positions import check_same_topic, start_positions, stop_positions
+from streamcore.topics import input_topic
+
+
+class Listener(Protocol):
+    """Is told of rebalances, from inside the group's callbacks; must not raise."""
+
+    def assigned(self, lanes: list[int], member: str) -> None:
+        """These lanes are new, and paused."""
+
+    def revoked(self, lanes: list[int]) -> None:
+        """These lanes go when this returns."""
+
+    def lost(self, lanes: list[int]) -> None:
+        """These lanes are gone, perhaps for long."""
+
+
+class MemberSource(KafkaSource):
+    """A topic whose partitions come and go; see `sources/base.py` for the contract."""
+
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        source: KafkaSourceConfig,
+        *,
+        group: str,
+        stop: str | None = None,
+        keys: bool = False,
+        headers: bool = False,
+        instance_id: str | None = None,
+        record_bytes_max: int | None = None,
+    ) -> None:
+        super().__init__(
+            connection,
+            source,
+            group=group,
+            stop=stop,
+            keys=keys,
+            headers=headers,
+            instance_id=instance_id,
+            record_bytes_max=record_bytes_max,
+        )
+        self._owned: set[int] = set()
+        self._fed: set[int] = set()
+        self._called_back = False
+        """A callback came since the poll began."""
+        self._failure: Exception | None = None
+        self._closing = False
+
+    def open(self, start: Start) -> list[int]:
+        """Finds the topic; lanes come with the group, when it is joined."""
+        self._cluster = Cluster(self._connection)
+        self._cluster.connect()
+        self._topic = self._cluster.input_topic(input_topic(self._source))
+        check_same_topic(self._topic, start.previous)
+        self._default = start.default
+        self._stops = stop_positions(self._cluster, self._topic, self._stop, _now_ms())
+        self._ends = EndWatch(lambda lanes: self._cluster.offsets_later(self._topic.name, lanes, "latest"))
+        self._consumer = self._new_consumer()
+        return []
+
+    @property
+    def cluster(self) -> Cluster:
+        """The cluster of the topic."""
+        return self._cluster
+
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """Of the topic, whoever reads them."""
+        return self._topic.partitions
+
+    @property
+    def owns_all(self) -> bool:
+        """Whether the group gives this worker every partition."""
+        return self._owned == set(self._topic.partitions)
+
+    @property
+    def topic(self) -> str:
+        """Its name."""
+        return self._topic.name
+
+    def join(self, listener: Listener) -> None:
+        """Asks for a share of the partitions; it comes inside later polls."""
+        self._listener = listener
+        self._reader.subscribe(
+            [self._topic.name], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
+        from confluent_kafka import OFFSET_END
+
+        try:
+            lanes = [part.partition for part in partitions]
+            self._called_back = True
+            # An offset that needs no answer: where to read from is said later, by a seek.
+            consumer.incremental_assign(partition_list(self._topic.name, dict.fromkeys(lanes, OFFSET_END)))
+            consumer.pause(partition_list(self._topic.name, lanes))
+            self._owned |= set(lanes)
+            self._paused |= set(lanes)
+            self._listener.assigned(lanes, consumer.memberid())
+        except Exception as error:  # noqa: BLE001 - what a callback raises destroys what was fetched
+            self._failure = self._failure or error
+
+    def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
+        del consumer
+        self._take_away([part.partition for part in partitions], "revoked")
+
+    def _on_lost(self, consumer: Any, partitions: list[Any]) -> None:
+        del consumer
+        self._take_away([part.partition for part in partitions], "lost")
+
+    def _take_away(self, lanes: list[int], how: str) -> None:
+        try:
+            self._called_back = True
+            if not self._closing:
+                tell = self._listener.revoked if how == "revoked" else self._listener.lost
+                tell(lanes)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._failure = self._failure or error
+        self._owned -= set(lanes)
+        self._paused -= set(lanes)
+        self._fed -= set(lanes)
+
+    def poll(self, timeout_s: float) -> Polled:
+        """The next records of the lanes that are fed."""
+        self._called_back = False
+        polled = self._take(min(timeout_s, self._source.poll_timeout / 1000))
+        if self._failure is not None:
+            raise self._failure
+        if polled.raw is not None:
+            self._ends.heard()
+        self._skip_markers()
+        self._mark_done()
+        self._apply_pauses()
+        polled.caught_up = self._caught_up()
+        self._watch_outage()
+        polled.ended = self._stop is not None and bool(self._fed) and self._fed == self._owned <= self._done
+        return polled
+
+    def _taken(self, raw: _core.Raw, moved: dict[tuple[str, int], int], refetched: int) -> Polled:
+        if not self._called_back:
+            return super()._taken(raw, moved, refetched)
+        lanes = [lane for lane in self._lanes() if (self._topic.name, lane) in moved]
+        self.seek({lane: self._next[self._topic.name, lane] for lane in lanes})
+        return Polled(None, refetched=refetched + len(raw))
+
+    def _lanes(self) -> Sequence[int]:
+        return sorted(self._fed)
+
+    def _readable_lanes(self) -> list[int]:
+        return sorted(self._owned)
+
+    def feed(self, lanes: Iterable[int]) -> None:
+        """These lanes are read from now on, and no others."""
+        self._fed = set(lanes) & self._owned
+        self._apply_pauses()
+
+    def _apply_pauses(self) -> None:
+        wanted = (self._held | self._done | (self._owned - self._fed)) & self._owned
+        paused = self._paused & self._owned
+        for change, lanes in ((self._reader.pause, wanted - paused), (self._reader.resume, paused - wanted)):
+            if lanes:
+                change(partition_list(self._topic.name, sorted(lanes)))
+        self._paused = wanted
+
+    def place(self, offsets: Mapping[int, int | None]) -> dict[int, int]:
+        """Where lanes begin: as said, or, for None, by the policy. Raises `SourceError` for records that are gone."""
+        lanes = [lane for lane in offsets if lane in self._topic.partitions]
+        known = {lane: offset for lane, offset in offsets.items() if offset is not None}
+        found = start_positions(self._cluster, self._topic, known, self._default, _now_ms(), lanes=lanes)
+        self.seek(found)
+        return found
+
+    def forget(self, lanes: Iterable[int]) -> None:
+        """These lanes are not ours any more."""
+        for lane in lanes:
+            self._next.pop((self._topic.name, lane), None)
+            self._fed.discard(lane)
+        self._mark_done()
+
+    def committed_offsets(self, lanes: Sequence[int], timeout_s: float) -> dict[int, int | None]:
+        """The group's offsets; asks again later while a transaction on them is pending. Raises `KafkaException`."""
+        found = self._reader.committed(partition_list(self._topic.name, lanes), timeout=timeout_s)
+        for part in found:
+            if part.error is not None:
+                from confluent_kafka import KafkaException
+
+                raise KafkaException(part.error)
+        return {part.partition: part.offset if part.offset >= 0 else None for part in found}
+
+    def membership(self) -> tuple[str, Any]:
+        """The member id, and the metadata that fences; "" where the membership moved meanwhile."""
+        before = self._reader.memberid()
+        metadata = self._reader.consumer_group_metadata()
+        return (before if before == self._reader.memberid() else "") or "", metadata
+
+    def foreign_metadata(self) -> Any:
+        """Metadata of the group by a consumer that is no member of it: only as a seeded bug of the commit machine."""
+        consumer = self._new_consumer()
+        try:
+            return consumer.consumer_group_metadata()
+        finally:
+            consumer.close()  # type: ignore[no-untyped-call]
+
+    def committed(self, positions: Mapping[int, int]) -> None:
+        """Nothing: offsets are part of the transaction."""
+
+    def close(self) -> None:
+        """Leaves the group."""
+        self._closing = True
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.close()  # type: ignore[no-untyped-call]
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,176 @@
+"""Owns the topics that state is kept in: their names, their making, and reading a lane's records to the end.
+
+Before it: `epochs.py`, in recovery. After it: the broker, and the engine, which knows what the records say.
+Invariant: records of a lane are handed over in order, committed ones only, and `reached` is said only when the end that
+was asked for at the beginning of the call is behind.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from streamcore import _core
+from streamcore.config import KafkaConnection
+from streamcore.errors import SourceError, StateError
+from streamcore.kafka_client import Cluster, application, creating_client, partition_list
+from streamcore.topics import TopicPlan
+
+if TYPE_CHECKING:
+    from quixstreams.kafka import Consumer
+
+MEETING_LANE = -1
+"""What lanes share where they meet has a topic of one partition."""
+
+STATE_SETTINGS = {
+    "cleanup.policy": "compact",
+    "min.cleanable.dirty.ratio": "0.1",
+    "segment.bytes": str(64 << 20),
+    "max.message.bytes": str(8 << 20),
+    # A deletion is seen by whoever reads within this time; recoveries take minutes.
+    "delete.retention.ms": str(86_400_000),
+}
+READ_RECORDS = 200
+WAIT_S = 0.05
+
+End = Literal["high_watermark", "last_stable"]
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A lane's records, as far as they were read."""
+
+    records: _core.StateRecords
+    position: int = 0
+    end: int = field(default=-1)
+
+
+class StateTopics:
+    """The state topics of one pipeline."""
+
+    def __init__(self, connection: KafkaConnection, *, pipeline: str, partitions: int, meets: bool) -> None:
+        """`partitions` of the input; `meets`: whether lanes share state."""
+        self._connection = connection
+        self._pipeline = pipeline
+        self._partitions = partitions
+        self._meets = meets
+        self._consumer: Consumer | None = None
+        self._readings: dict[int, _Reading] = {}
+
+    def open(self, cluster: Cluster, *, create: bool) -> None:
+        """Makes sure of the topics. Raises `StateError` where one has other partitions than the input."""
+        self._cluster = cluster
+        for plan in state_plans(self._pipeline, self._partitions, meets=self._meets):
+            topic = cluster.ensure_topic(plan, create=create)
+            if len(topic.partitions) != plan.partitions:
+                raise StateError(
+                    f"STATE_PARTITION_MISMATCH: the state of {self._pipeline} in topic {topic.name} has "
+                    f"{len(topic.partitions)} partitions, and the input has {plan.partitions}: keys have moved between "
+                    "them, so the state no longer fits; give the pipeline a new name to begin anew, or make an input "
+                    "topic of the old size"
+                )
+
+    def place(self, lane: int) -> tuple[str, int]:
+        """Topic and partition of a lane's records."""
+        if lane == MEETING_LANE:
+            return meeting_topic(self._pipeline), 0
+        return state_topic(self._pipeline), lane
+
+    def read(
+        self, lanes: Sequence[int], *, until: End, timeout_s: float, records: Callable[[int], _core.StateRecords]
+    ) -> dict[int, bool]:
+        """Reads on towards the end that the lanes have now; gives for each whether it was reached.
+
+        `records` makes what a lane's records are put into, where its reading begins. Raises `SourceError`.
+        """
+        deadline = time.monotonic() + timeout_s
+        for lane in lanes:
+            if lane not in self._readings:
+                self._readings[lane] = _Reading(records(lane))
+            topic, partition = self.place(lane)
+            ends = self._cluster.offsets(topic, [partition], "latest", committed=until == "last_stable")
+            self._readings[lane].end = ends[partition]
+        waiting = {self.place(lane): self._readings[lane] for lane in lanes}
+        consumer = self._reader
+        consumer.assign(
+            [part for place, one in waiting.items() for part in partition_list(place[0], {place[1]: one.position})]
+        )
+        while self._unread(waiting) and time.monotonic() < deadline:
+            self._take(consumer.consume(READ_RECORDS, WAIT_S), waiting)
+            self._pass_markers(consumer, waiting)
+        consumer.unassign()  # type: ignore[no-untyped-call]
+        return {lane: self._readings[lane].position >= self._readings[lane].end for lane in lanes}
+
+    def records(self, lane: int) -> _core.StateRecords:
+        """What was read of a lane."""
+        return self._readings[lane].records
+
+    def forget(self, lanes: Sequence[int]) -> None:
+        """Lets go of what was read; the next reading begins anew."""
+        for lane in lanes:
+            self._readings.pop(lane, None)
+
+    @staticmethod
+    def _unread(waiting: Mapping[tuple[str, int], _Reading]) -> bool:
+        return any(one.position < one.end for one in waiting.values())
+
+    @staticmethod
+    def _take(messages: list[Any], waiting: Mapping[tuple[str, int], _Reading]) -> None:
+        for message in messages:
+            error = message.error()
+            if error is not None:
+                if error.retriable():
+                    continue
+                raise SourceError(f"the state in topic {message.topic()} cannot be read: {error.str()}")
+            one = waiting[message.topic(), message.partition()]
+            one.records.add([(message.key() or b"", message.value())])
+            one.position = message.offset() + 1
+
+    @staticmethod
+    def _pass_markers(consumer: Consumer, waiting: Mapping[tuple[str, int], _Reading]) -> None:
+        """Control records and aborted ones bring no message, but the position moves past them."""
+        places = [part for place in waiting for part in partition_list(place[0], [place[1]])]
+        for part in consumer.position(places):
+            one = waiting[part.topic, part.partition]
+            one.position = max(one.position, part.offset)
+
+    @property
+    def _reader(self) -> Consumer:
+        if self._consumer is None:
+            settings = {
+                "isolation.level": "read_committed",
+                "allow.auto.create.topics": False,
+                "fetch.wait.max.ms": 20,
+                "check.crcs": True,
+            }
+            with creating_client(self._connection):
+                group = f"streamcore-state-{uuid.uuid4().hex}"
+                app = application(self._connection, group=group, defaults={}, settings=settings)
+                self._consumer = app.get_consumer(auto_commit_enable=False)
+                self._consumer.assignment()  # quixstreams makes the client at its first use
+        return self._consumer
+
+    def close(self) -> None:
+        """Lets go of the connection."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.close()  # type: ignore[no-untyped-call]
+
+
+def state_topic(pipeline: str) -> str:
+    """The topic of the lanes' state: of the first stage, in its first generation."""
+    return f"{pipeline}.0.state.g1"
+
+
+def meeting_topic(pipeline: str) -> str:
+    """The topic of what lanes share where they meet."""
+    return f"{pipeline}.0.combine.g1"
+
+
+def state_plans(pipeline: str, partitions: int, *, meets: bool) -> list[TopicPlan]:
+    """The state topics of a pipeline."""
+    plans = [TopicPlan(state_topic(pipeline), "state", partitions, STATE_SETTINGS)]
+    return plans + [TopicPlan(meeting_topic(pipeline), "state", 1, STATE_SETTINGS)] * meets

@@ -1,0 +1,198 @@
+"""Owns the transactional producer: one at a time, under one name, with every call bounded.
+
+Before it: `epochs.py`, which carries out what the commit machine says, and the sinks, whose records go out here. After it:
+the broker, through quixstreams' producer.
+Invariant: a producer whose last call did not end clearly is never used again; its successor has the same
+`transactional.id`, so the broker ends what the old one left open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from streamcore.config import KafkaConnection
+from streamcore.errors import SinkError
+from streamcore.kafka_client import application, creating_client
+from streamcore.kafka_producer import OWNED_SETTINGS, PRODUCER_SETTINGS, Headers
+
+if TYPE_CHECKING:
+    from confluent_kafka import Producer as Client
+    from quixstreams.kafka import Producer
+
+FULL_QUEUE_WAIT_S = 1.0
+FULL_QUEUE_TRIES_MAX = 40
+
+
+class Transactions:
+    """The producer of a worker that commits exactly once."""
+
+    def __init__(self, connection: KafkaConnection, *, transactional_id: str, timeout_ms: int) -> None:
+        """`timeout_ms`: how long the broker lets a transaction stay open before it aborts it."""
+        self._connection = connection
+        self._id = transactional_id
+        self._timeout_ms = timeout_ms
+        self._producer: Producer | None = None
+        self._failure: Any = None
+        """The first delivery of the transaction that failed (`KafkaError`), or None."""
+        self._lost_connection = False
+
+    @property
+    def transactional_id(self) -> str:
+        """Names the worker to the broker."""
+        return self._id
+
+    def renew(self, timeout_s: float) -> None:
+        """Makes a new producer in place of the one there is. Raises `KafkaException`, or `ConfigError`."""
+        self.close()
+        settings = {
+            **OWNED_SETTINGS,
+            "transactional.id": self._id,
+            "transaction.timeout.ms": self._timeout_ms,
+            # An answer within the transaction, or never.
+            "delivery.timeout.ms": self._timeout_ms,
+        }
+        with creating_client(self._connection):
+            # quixstreams puts the prefix of its group before the name; ours is whole.
+            app = application(self._connection, group="", defaults=PRODUCER_SETTINGS, settings=settings)
+            producer = app.get_producer(transactional=True)
+            self._initialise(producer, timeout_s)
+        self._producer = producer
+        self._failure, self._lost_connection = None, False
+
+    def _initialise(self, producer: Producer, timeout_s: float) -> None:
+        """Makes the client inside, whose first call would else wait for the coordinator for ever."""
+        from confluent_kafka import Producer as Client
+
+        inner = Client({**producer._producer_config, "error_cb": self._note_error})  # noqa: SLF001
+        producer._inner_producer = inner  # noqa: SLF001
+        try:
+            inner.init_transactions(timeout_s)
+        except BaseException:
+            _let_go(inner)
+            raise
+
+    def _note_error(self, error: Any) -> None:
+        from confluent_kafka import KafkaError
+
+        if error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):  # noqa: SLF001
+            self._lost_connection = True
+
+    @property
+    def _open(self) -> Producer:
+        if self._producer is None:
+            raise SinkError("there is no transactional producer; this is a mistake of streamcore, please report it")
+        return self._producer
+
+    def begin(self) -> None:
+        """Begins a transaction."""
+        self._failure, self._lost_connection = None, False
+        self._open.begin_transaction()
+
+    def send(
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers = (),
+        timestamp_ms: int | None = None,
+        partition: int | None = None,
+    ) -> None:
+        """Queues a record in the open transaction. Raises `KafkaException` or `BufferError`."""
+        self._open.produce(
+            topic,
+            key=key,
+            value=value,
+            headers=cast("Any", list(headers) or None),  # quixstreams' type forgets null values
+            partition=partition,
+            timestamp=timestamp_ms,
+            poll_timeout=FULL_QUEUE_WAIT_S,
+            buffer_error_max_tries=FULL_QUEUE_TRIES_MAX,
+            on_delivery=self._note_delivery,
+        )
+
+    def _note_delivery(self, error: Any, _message: Any) -> None:
+        if error is not None and self._failure is None:
+            self._failure = error
+
+    def flush(self, timeout_s: float) -> int:
+        """Waits for acknowledgements; gives how many records are left. Raises `KafkaException` for one that failed."""
+        from confluent_kafka import KafkaException
+
+        left = self._open.flush(timeout_s)
+        if self._failure is not None:
+            raise KafkaException(self._failure)
+        return left
+
+    def send_offsets(self, offsets: Sequence[Any], group: Any, timeout_s: float) -> None:
+        """Puts the group's offsets into the transaction: the step that fences."""
+        self._open.send_offsets_to_transaction(list(offsets), group, timeout_s)
+
+    def commit(self, timeout_s: float) -> bool:
+        """Commits; gives whether a connection was lost since the transaction began."""
+        self._open.commit_transaction(timeout_s)
+        return self._lost_connection
+
+    def abort(self, timeout_s: float) -> bool:
+        """Aborts, and throws away what is queued; gives whether a connection was lost since the transaction began."""
+        self._open.purge()  # type: ignore[no-untyped-call]
+        self._open.abort_transaction(timeout_s)
+        self._failure = None
+        return self._lost_connection
+
+    def close(self) -> None:
+        """Lets go of the producer, without waiting for anything."""
+        producer, self._producer = self._producer, None
+        if producer is not None and producer.instantiated:
+            _let_go(producer._producer)  # noqa: SLF001
+
+
+def _let_go(client: Client) -> None:
+    """What is queued is dropped; without that the client waits for it when it is destroyed."""
+    client.purge()
+    client.poll(0)
+
+
+class InTransaction:
+    """What sinks and dead letters send through: see `kafka_producer.Delivery`, whose place it takes.
+
+    Opening, flushing and forgetting are the transaction's.
+    """
+
+    def __init__(self, transactions: Transactions) -> None:
+        self._transactions = transactions
+
+    def open(self) -> None:
+        """Nothing: the producer is made when the worker starts."""
+
+    def send(
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers = (),
+        timestamp_ms: int | None = None,
+        on_too_large: Callable[[], None] | None = None,
+    ) -> None:
+        """Queues a record. Raises `SinkError` where the client refuses it at once; the broker's verdict ends the epoch."""
+        from confluent_kafka import KafkaError, KafkaException
+
+        try:
+            self._transactions.send(topic, key=key, value=value, headers=headers, timestamp_ms=timestamp_ms)
+        except KafkaException as error:
+            reason = error.args[0]
+            if reason.code() == KafkaError.MSG_SIZE_TOO_LARGE and on_too_large is not None:
+                on_too_large()
+                return
+            raise
+
+    def flush(self) -> None:
+        """Nothing: the transaction is flushed before it is committed."""
+
+    def discard(self) -> None:
+        """Nothing: the transaction is aborted."""
+
+    def close(self) -> None:
+        """Nothing: the producer belongs to the worker."""

@@ -1,0 +1,55 @@
+"""F1: SIGKILL at each crash point of an epoch's commit and of a recovery; then the epoch is there whole, or not at all.
+
+The names are those of `docs/reliability.md`. `STREAMCORE_FAULT_RUNS` says how often each point is tried.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults import traffic
+from tests.faults.workers import PARTITIONS, RUN_S, Job
+from tests.servers.kafka import KafkaServer
+
+RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
+RECORDS = 12_000
+
+POINTS = {
+    "CP1 read, not applied": "before-push:3:kill",
+    "CP2 applied, not sealed": "before-seal:3:kill",
+    "CP3 rows partly sent": "after-produce-outputs:3:kill",
+    "CP4 sent and flushed, no offsets": "after-flush:3:kill",
+    "CP5 offsets sent, not committed": "after-send_offsets:3:kill",
+    "CP9 committed, undo log not dropped": "after-commit:3:kill",
+    "CP10 while the cache is written": "before-write_cache:3:kill",
+    "CP11 before files are published": "before-publish:3:kill",
+    "CP13 while recovering": "after-read_state:1:kill",
+    "CP13 recovered, not started": "after-restore:1:kill",
+    "CP14 state sent, manifest not": "after-produce-state:4:kill",
+    "CP14 manifest sent": "after-produce-manifests:4:kill",
+}
+
+
+@pytest.fixture
+def job(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> Iterator[Job]:
+    job = Job(kafka_server, unique, tmp_path)
+    yield job
+    job.kill_all()
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("run", range(RUNS))
+@pytest.mark.parametrize("point", POINTS)
+def test_a_worker_killed_at_a_crash_point_loses_and_repeats_nothing(job: Job, point: str, run: int) -> None:
+    servers = job.server.bootstrap_servers
+    traffic.send(servers, job.input, run, RECORDS, partitions=PARTITIONS, keys=500)
+    process = job.start(faults=POINTS[point])
+    assert process.wait(RUN_S) == -signal.SIGKILL, f"the point was not reached:\n{job.log()}"
+    traffic.send(servers, job.input, run, 2_000, partitions=PARTITIONS, keys=500, first=RECORDS)
+    job.finish()
+    job.check()

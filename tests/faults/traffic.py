@@ -1,0 +1,48 @@
+"""Records that make every mistake show: keys in their partitions, copies, disorder within the bound, and poison.
+
+What is sent is a function of the seed; the oracle does not use this file, it reads the topic.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+
+from confluent_kafka import Producer
+
+BOUND_MS = 100
+"""Disorder within a partition stays below this, so no record is late."""
+
+
+def records(seed: int, count: int, *, partitions: int, keys: int, first: int = 0) -> Iterator[tuple[int, bytes, bytes]]:
+    """Partition, key and value of `count` records, of which about one in ten is a copy and one in a hundred poison."""
+    chance = random.Random(seed)
+    sent: dict[int, list[bytes]] = {partition: [] for partition in range(partitions)}
+    for number in range(first, first + count):
+        key = chance.randrange(keys)
+        partition = key % partitions
+        name = f"k{key}".encode()
+        recent = sent[partition]
+        kind = chance.random()
+        if kind < 0.01:
+            yield partition, name, b'{"t": not a number'
+        elif kind < 0.1 and recent:
+            copy = chance.choice(recent)
+            yield partition, json.loads(copy)["k"].encode(), copy
+        else:
+            time_ms = number * 10 - chance.randrange(BOUND_MS - 10)
+            row = {"t": time_ms, "k": name.decode(), "v": chance.randint(-1000, 1000), "id": f"{seed}-{number}"}
+            value = json.dumps(row).encode()
+            recent.append(value)
+            del recent[:-50]
+            yield partition, name, value
+
+
+def send(servers: str, topic: str, seed: int, count: int, *, partitions: int, keys: int, first: int = 0) -> None:
+    """Sends them all, and waits for the broker."""
+    producer = Producer({"bootstrap.servers": servers, "linger.ms": 5, "enable.idempotence": True})
+    for partition, key, value in records(seed, count, partitions=partitions, keys=keys, first=first):
+        producer.produce(topic, key=key, value=value, partition=partition)
+        producer.poll(0)
+    assert producer.flush(30) == 0

@@ -1,0 +1,142 @@
+"""Workers as processes of their own, and the pipeline they run.
+
+Before it: a test, which says where a worker is to fail. After it: the command line of streamcore, nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults import oracle
+from tests.integration.kafka_tools import create_topic
+from tests.servers.kafka import KafkaServer
+
+PARTITIONS = 3
+SESSION_S = 6
+RUN_S = 90.0
+
+PIPELINE = """
+name = "{name}"
+delivery = "exactly_once"
+commit_interval = "200ms"
+
+[kafka]
+session_timeout = "{session_s}s"
+
+[source]
+type = "kafka"
+topic = "{name}.in"
+event_time = "t"
+event_time_unit = "ms"
+out_of_orderness = "100ms"
+keyed_by = "k"
+poll_records_max = 2000
+
+[source.schema]
+k = "string"
+v = "int64"
+id = "string"
+
+[[steps]]
+dedupe = "id"
+within = "1h"
+
+[[steps]]
+window = "tumbling"
+size = "10s"
+by = "k"
+[steps.aggregate]
+n = "count()"
+s = "sum(v)"
+
+[[sinks]]
+type = "kafka"
+topic = "{name}.out"
+partitions = 2
+"""
+
+
+@dataclass
+class Job:
+    """A pipeline with topics of its own."""
+
+    server: KafkaServer
+    name: str
+    folder: Path
+    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.file = self.folder / "pipeline.toml"
+        self.file.write_text(PIPELINE.format(name=self.name, session_s=SESSION_S))
+        create_topic(self.server, f"{self.name}.in", PARTITIONS)
+
+    @property
+    def input(self) -> str:
+        return f"{self.name}.in"
+
+    def start(self, *, worker: str = "w0", stop: str | None = None, faults: str = "") -> subprocess.Popen[bytes]:
+        """A worker under a name of its own; `faults` as `STREAMCORE_FAULTS` has them."""
+        environment = {
+            **os.environ,
+            "KAFKA_BOOTSTRAP_SERVERS": self.server.bootstrap_servers,
+            "STREAMCORE_STATE_DIR": str(self.folder / worker),
+            "STREAMCORE_INSTANCE_ID": worker,
+            "STREAMCORE_FAULTS": faults,
+            "STREAMCORE_COMMIT_TRACE": str(self.folder),
+        }
+        command = [sys.executable, "-m", "streamcore", "run", str(self.file), *(["--stop", stop] if stop else [])]
+        with (self.folder / f"{worker}.log").open("ab") as log:
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        self.workers.append(process)
+        return process
+
+    def log(self, worker: str = "w0") -> str:
+        return (self.folder / f"{worker}.log").read_text()[-3000:]
+
+    def kill_all(self) -> None:
+        for process in self.workers:
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.wait()
+
+    def offsets(self) -> dict[int, int]:
+        return oracle.group_offsets(self.server.bootstrap_servers, self.name, self.input, PARTITIONS)
+
+    def await_progress(self, beyond: dict[int, int], *, within_s: float = 60.0) -> dict[int, int]:
+        """Waits until the group has committed more than `beyond`; gives what."""
+        deadline = time.monotonic() + within_s
+        while sum(now := self.offsets().values()) <= sum(beyond.values()):
+            assert time.monotonic() < deadline, f"nothing was committed for {within_s} s:\n{self.log()}"
+            time.sleep(0.1)
+        del now
+        return self.offsets()
+
+    def await_end(self, *, within_s: float = RUN_S) -> None:
+        """Waits until the group has committed all there is."""
+        wanted = oracle.expected(self.server.bootstrap_servers, self.input).ends
+        deadline = time.monotonic() + within_s
+        while self.offsets() != wanted:
+            assert time.monotonic() < deadline, f"{self.offsets()} of {wanted}:\n{self.log()}"
+            time.sleep(0.2)
+
+    def finish(self) -> None:
+        """Lets one worker read to the end, where every window closes."""
+        process = self.start(stop="end")
+        assert process.wait(RUN_S) == 0, self.log()
+
+    def check(self) -> None:
+        """A1, A2, A4 and A7: each row and dead letter once and right, offsets at the end, nothing hangs."""
+        servers = self.server.bootstrap_servers
+        topics = [f"{self.name}.out", f"{self.name}.dead-letters", f"{self.name}.0.state.g1"]
+        assert oracle.hanging(servers, topics) == []
+        wrong = oracle.differences(servers, source=self.input, output=topics[0], dead_letters=topics[1])
+        assert wrong == [], f"{len(wrong)} wrong:\n" + "\n".join(wrong[:20]) + self.log()
+        assert self.offsets() == oracle.expected(servers, self.input).ends
