@@ -17,7 +17,8 @@ from tests.faults.workers import PARTITIONS, RUN_S, Job
 from tests.servers.kafka import KafkaServer
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
-RECORDS = 12_000
+RECORDS = 100_000
+"""Sent until the worker is dead."""
 
 POINTS = {
     "CP1 read, not applied": "before-push:3:kill",
@@ -47,9 +48,9 @@ def job(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> Iterator[Job]
 @pytest.mark.parametrize("point", POINTS)
 def test_a_worker_killed_at_a_crash_point_loses_and_repeats_nothing(job: Job, point: str, run: int) -> None:
     servers = job.server.bootstrap_servers
-    traffic.send(servers, job.input, run, RECORDS, partitions=PARTITIONS, keys=500)
+    stream = traffic.Stream(servers, job.input, run, RECORDS, partitions=PARTITIONS, keys=500)
     process = job.start(faults=POINTS[point])
     assert process.wait(RUN_S) == -signal.SIGKILL, f"the point was not reached:\n{job.log()}"
-    traffic.send(servers, job.input, run, 2_000, partitions=PARTITIONS, keys=500, first=RECORDS)
+    stream.close()
     job.finish()
     job.check()

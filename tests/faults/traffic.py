@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 from collections.abc import Iterator
 
 from confluent_kafka import Producer
+
+RECORDS_AT_ONCE, PAUSE_S = 100, 0.03
+"""Of a stream: about 3,000 a second."""
 
 BOUND_MS = 100
 """Disorder within a partition stays below this, so no record is late."""
@@ -37,6 +41,32 @@ def records(seed: int, count: int, *, partitions: int, keys: int, first: int = 0
             recent.append(value)
             del recent[:-50]
             yield partition, name, value
+
+
+class Stream:
+    """Records that are sent a few at a time, from a thread of its own, until all are or `close`."""
+
+    def __init__(self, servers: str, topic: str, seed: int, count: int, *, partitions: int, keys: int) -> None:
+        self._producer = Producer({"bootstrap.servers": servers, "linger.ms": 5, "enable.idempotence": True})
+        self._topic = topic
+        self._records = records(seed, count, partitions=partitions, keys=keys)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        for number, (partition, key, value) in enumerate(self._records):
+            self._producer.produce(self._topic, key=key, value=value, partition=partition)
+            self._producer.poll(0)
+            if number % RECORDS_AT_ONCE == 0 and self._stopping.wait(PAUSE_S):
+                return
+
+    def close(self, *, finish: bool = False) -> None:
+        """Stops, at once or when all are sent; what was sent is with the broker then."""
+        if not finish:
+            self._stopping.set()
+        self._thread.join()
+        assert self._producer.flush(60) == 0
 
 
 def send(servers: str, topic: str, seed: int, count: int, *, partitions: int, keys: int, first: int = 0) -> None:

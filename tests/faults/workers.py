@@ -36,6 +36,7 @@ event_time = "t"
 event_time_unit = "ms"
 out_of_orderness = "100ms"
 keyed_by = "k"
+idle_timeout = "1h"
 poll_records_max = 2000
 
 [source.schema]
