@@ -114,11 +114,21 @@ class Job:
     def await_progress(self, beyond: dict[int, int], *, within_s: float = 60.0) -> dict[int, int]:
         """Waits until the group has committed more than `beyond`; gives what."""
         deadline = time.monotonic() + within_s
-        while sum(now := self.offsets().values()) <= sum(beyond.values()):
-            assert time.monotonic() < deadline, f"nothing was committed for {within_s} s:\n{self.log()}"
+        while True:
+            offsets = self.offsets()
+            if sum(offsets.values()) > sum(beyond.values()):
+                return offsets
+            logs = "\n".join(path.read_text()[-1500:] for path in self.folder.glob("*.log"))
+            assert time.monotonic() < deadline, f"nothing was committed for {within_s} s:\n{logs}"
             time.sleep(0.1)
-        del now
-        return self.offsets()
+
+    @staticmethod
+    def await_stopped(process: subprocess.Popen[bytes], *, within_s: float = 60.0) -> None:
+        """Waits until a process has stopped itself."""
+        deadline = time.monotonic() + within_s
+        while "T" not in Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]:
+            assert time.monotonic() < deadline, f"process {process.pid} has not stopped"
+            time.sleep(0.05)
 
     def await_end(self, *, within_s: float = RUN_S) -> None:
         """Waits until the group has committed all there is."""

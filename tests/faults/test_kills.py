@@ -1,0 +1,109 @@
+"""F2, F5 and F6: workers that are killed, come, go and stand still at random, one or several on one topic.
+
+`STREAMCORE_FAULT_RUNS` says how often each is tried; the seed is the number of the run. Invariant: between two faults the
+group gets further, and at the end each row is there once.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults import traffic
+from tests.faults.workers import PARTITIONS, RUN_S, SESSION_S, Job
+from tests.servers.kafka import KafkaServer
+
+RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
+KILLS = 5
+RECORDS = 1_000_000
+"""Sent until the faults are over."""
+
+
+@pytest.fixture
+def job(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> Iterator[Job]:
+    job = Job(kafka_server, unique, tmp_path)
+    yield job
+    job.kill_all()
+
+
+def _stream(job: Job, seed: int) -> traffic.Stream:
+    return traffic.Stream(job.server.bootstrap_servers, job.input, seed, RECORDS, partitions=PARTITIONS, keys=500)
+
+
+def _end(job: Job, stream: traffic.Stream, running: dict[str, object]) -> None:
+    """Nothing more is sent; the workers read it all, leave, and one closes the windows."""
+    stream.close()
+    job.await_end()
+    for worker, process in running.items():
+        process.send_signal(signal.SIGTERM)  # type: ignore[attr-defined]
+        assert process.wait(RUN_S) == 0, job.log(worker)  # type: ignore[attr-defined]
+    job.finish()
+    job.check()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("run", range(RUNS))
+@pytest.mark.parametrize("workers", [1, 3])
+def test_workers_killed_at_random_lose_and_repeat_nothing(job: Job, workers: int, run: int) -> None:
+    chance, stream = random.Random(run), _stream(job, run)
+    running = {f"w{number}": job.start(worker=f"w{number}") for number in range(workers)}
+    offsets = job.await_progress({})
+    for _ in range(KILLS):
+        time.sleep(chance.uniform(0.2, 2.0))
+        worker = chance.choice(sorted(running))
+        running[worker].kill()
+        assert running[worker].wait() == -signal.SIGKILL, job.log(worker)
+        running[worker] = job.start(worker=worker)
+        offsets = job.await_progress(offsets)
+    _end(job, stream, dict(running))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("run", range(RUNS))
+def test_workers_that_come_and_go_lose_and_repeat_nothing(job: Job, run: int) -> None:
+    chance, stream = random.Random(run), _stream(job, run)
+    running = {"w0": job.start(worker="w0")}
+    offsets = job.await_progress({})
+    for number in range(1, 21):
+        time.sleep(chance.uniform(0.0, 1.0))
+        if len(running) < 4 and (len(running) == 1 or chance.random() < 0.5):
+            running[f"w{number}"] = job.start(worker=f"w{number}")
+            continue
+        worker = chance.choice(sorted(running))
+        process = running.pop(worker)
+        if chance.random() < 0.3:
+            process.kill()
+            process.wait()
+        else:
+            process.send_signal(signal.SIGTERM)
+            # One that has only just begun has no handler yet.
+            assert process.wait(RUN_S) in (0, -signal.SIGTERM), job.log(worker)
+        if not running:
+            running[f"w{number}"] = job.start(worker=f"w{number}")
+    offsets = job.await_progress(offsets)
+    _end(job, stream, dict(running))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("run", range(RUNS))
+@pytest.mark.parametrize("point", ["before-push", "after-flush", "after-send_offsets"])
+def test_a_worker_that_stood_still_commits_nothing_of_what_another_has_taken(job: Job, point: str, run: int) -> None:
+    stream = _stream(job, run)
+    zombie = job.start(worker="zombie", faults=f"{point}:5:stop")
+    job.await_stopped(zombie)
+    offsets = job.offsets()
+    running = {"heir": job.start(worker="heir")}
+    job.await_progress(offsets, within_s=4 * SESSION_S + 20)
+    zombie.send_signal(signal.SIGCONT)
+    time.sleep(3)
+    if zombie.poll() is None:
+        running["zombie"] = zombie
+    else:
+        assert zombie.returncode in (1, 4, 7), job.log("zombie")
+    _end(job, stream, dict(running))
