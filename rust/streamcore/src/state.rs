@@ -8,11 +8,13 @@ mod buckets;
 mod chunks;
 mod index;
 mod keys;
+mod region;
 mod touched;
 
 pub use buckets::{BucketKey, Buckets};
 pub(crate) use chunks::Chunks;
 pub(crate) use keys::same;
+pub(crate) use region::{LARGE_PAGE, Region};
 
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};

@@ -85,6 +85,13 @@ pub struct Line {
 
 const _: () = assert!(size_of::<Line>() == 64, "a line is one of the cache's");
 
+#[expect(unsafe_code, reason = "memory of zeros is read as lines")]
+// SAFETY: all zeros are a line, that without entries.
+unsafe impl bytemuck::Zeroable for Line {}
+#[expect(unsafe_code, reason = "memory is read as lines")]
+// SAFETY: integers alone, in the order in which they are written here, and none of the 64 bytes between them.
+unsafe impl bytemuck::Pod for Line {}
+
 impl Line {
     /// Without entries.
     pub const EMPTY: Self = Self { low: [0; ENTRIES], high: [0; ENTRIES], counts: 0 };
