@@ -5,6 +5,7 @@
 //! that came here so.
 
 use super::tags::TagSet;
+use bytemuck::{Pod, Zeroable};
 
 /// Bits of a fingerprint that are kept: the highest [`PART_BITS`] choose the part and are not in the line.
 pub const FINGERPRINT_BITS: u32 = LINE_BITS + PART_BITS;
@@ -74,7 +75,7 @@ pub const fn first(places: Places) -> usize {
 }
 
 /// A line of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub struct Line {
     low: [u64; ENTRIES],
@@ -84,13 +85,6 @@ pub struct Line {
 }
 
 const _: () = assert!(size_of::<Line>() == 64, "a line is one of the cache's");
-
-#[expect(unsafe_code, reason = "memory of zeros is read as lines")]
-// SAFETY: all zeros are a line, that without entries.
-unsafe impl bytemuck::Zeroable for Line {}
-#[expect(unsafe_code, reason = "memory is read as lines")]
-// SAFETY: integers alone, in the order in which they are written here, and none of the 64 bytes between them.
-unsafe impl bytemuck::Pod for Line {}
 
 impl Line {
     /// Without entries.
