@@ -9,6 +9,7 @@ mod exact;
 mod filter;
 mod generations;
 mod line;
+mod lines;
 mod part;
 mod spread;
 mod table;

@@ -9,9 +9,14 @@ pub const TOGETHER: usize = 16;
 /// 24 lines at once can be on their way to the first (measured, decision 0017).
 #[inline]
 pub fn prefetch<T>(value: &T) {
-    let address = std::ptr::from_ref(value);
+    prefetch_at(std::ptr::from_ref(value));
+}
+
+/// The same for an address, which need not be one of a value.
+#[inline]
+pub fn prefetch_at<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
-    #[expect(unsafe_code, reason = "the intrinsic takes a pointer; of a reference it is always sound")]
+    #[expect(unsafe_code, reason = "the intrinsic takes a pointer; it is sound whatever that is")]
     // SAFETY: a prefetch reads nothing, whatever the address.
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};

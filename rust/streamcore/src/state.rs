@@ -8,12 +8,14 @@ mod buckets;
 mod chunks;
 mod index;
 mod keys;
+mod region;
 mod saved;
 mod touched;
 
 pub use buckets::{BucketKey, Buckets};
 pub(crate) use chunks::Chunks;
 pub(crate) use keys::same;
+pub(crate) use region::{LARGE_PAGE, Region};
 
 use crate::codec::Reader;
 use crate::error::Result;

@@ -10,7 +10,8 @@ mod tests;
 
 use super::generations::{Generation, Generations, mix};
 use super::line::{Entry, TAGS_MAX, cut};
-use super::table::{Table, Tried};
+use super::part::Tried;
+use super::table::Table;
 use super::{Arrival, Horizon, Judged, Remembered, has_room};
 use crate::error::{Error, ErrorKind, Result};
 use crate::prefetch::TOGETHER;
@@ -23,7 +24,7 @@ const LATER_MAX: usize = 1024;
 /// Blocks that wait for the next epoch take this part of what the table takes, at most.
 const SPARE_PART: usize = 32;
 /// Parts of the table whose strays are swept when a generation has ended, so that none lies in the way for long after its own.
-const PARTS_SWEPT: usize = 8;
+const PARTS_SWEPT: usize = 16;
 
 /// The ids one lane remembers.
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 //! that came here so.
 
 use super::tags::TagSet;
+use bytemuck::{Pod, Zeroable};
 
 /// Bits of a fingerprint that are kept: the highest [`PART_BITS`] choose the part and are not in the line.
 pub const FINGERPRINT_BITS: u32 = LINE_BITS + PART_BITS;
@@ -74,7 +75,7 @@ pub const fn first(places: Places) -> usize {
 }
 
 /// A line of a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C, align(64))]
 pub struct Line {
     low: [u64; ENTRIES],

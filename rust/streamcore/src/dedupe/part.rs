@@ -1,20 +1,17 @@
 //! One part of a table of fingerprints: its lines, and how they grow.
 //!
 //! `table` chooses the part. The home lines of hashes rise with the hashes, however many lines there are, so a part grows
-//! where it lies: as many lines are added at the end, and entries move up, those of the last line first. Lines come in
-//! chunks of which none but the last, while it fills, moves, so hardly any memory is touched for the first time twice.
+//! where it lies: as many lines are added at the end (`lines`), and entries move up, those of the last line first, so hardly any memory is
+//! touched for the first time twice.
 //! Invariant: every entry is found from its home line on, and the lines between count it as one that went past.
 
 use super::line::{self, ENTRIES, Entry, Line};
+use super::lines::Lines;
 use super::spread::Spread;
 use super::tags::Tags;
-use crate::prefetch::prefetch;
 
 /// Lines of a part that holds nothing.
 pub const LINES_MIN: usize = 4;
-/// Lines of a chunk; of the last there may be fewer. One more would be 64 KiB, which an allocator that has to align them
-/// rounds up to its next size.
-const CHUNK: usize = 1023;
 /// Part of the places in use, in percent, beyond which a part grows while ids only come.
 const FULL_PERCENT: usize = 72;
 /// The same once as many go as come: those that go wait for a commit, so there are more for a moment.
@@ -27,14 +24,15 @@ const FIT_PERCENT: usize = 60;
 /// A place in a part.
 pub type Place = (usize, usize);
 
-/// What the home line tells of a fingerprint.
-pub enum AtHome {
-    /// It is there.
+/// What became of a fingerprint.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Tried {
+    /// It was there.
     Held,
-    /// It is nowhere, and has room at this place.
-    Room(Place),
-    /// It may be further on, or has to go there, or there is no room.
-    Unknown,
+    /// It is now.
+    Added(Entry),
+    /// More than its home line has to be looked at; nothing was done.
+    Later,
 }
 
 /// The entries whose fingerprints have the same highest bits.
@@ -45,7 +43,7 @@ pub struct Part {
     of: usize,
     /// How often it has grown, see [`lines_of`](Self::lines_of).
     size: usize,
-    chunks: Vec<Vec<Line>>,
+    held: Lines,
     /// How many lines.
     pub lines: usize,
     /// Places in use, those whose entries may be dropped included.
@@ -61,7 +59,7 @@ impl Part {
     }
 
     fn of_size(number: usize, of: usize, size: usize) -> Self {
-        let mut part = Self { number, of, size, chunks: Vec::new(), lines: 0, used: 0, used_max: 0 };
+        let mut part = Self { number, of, size, held: Lines::default(), lines: 0, used: 0, used_max: 0 };
         part.add_lines(size);
         part
     }
@@ -76,12 +74,18 @@ impl Part {
 
     #[inline]
     pub fn line(&self, line: usize) -> &Line {
-        &self.chunks[line / CHUNK][line % CHUNK]
+        self.held.get(line)
+    }
+
+    /// Has a line fetched.
+    #[inline]
+    pub fn prefetch(&self, line: usize) {
+        self.held.prefetch(line);
     }
 
     #[inline]
     fn line_mut(&mut self, line: usize) -> &mut Line {
-        &mut self.chunks[line / CHUNK][line % CHUNK]
+        self.held.get_mut(line)
     }
 
     #[inline]
@@ -100,31 +104,36 @@ impl Part {
         self.used >= self.used_max
     }
 
-    /// Looks for `fingerprint`, with a tag that `is_it`, in its home line alone.
+    /// Adds `fingerprint` with the tag that `new_tag` gives, unless it is there with a tag that `is_it`, where the home line
+    /// is enough for that.
     #[inline]
-    pub fn at_home(&self, hash: u64, fingerprint: u128, tags: &impl Tags, is_it: impl Fn(u16) -> bool) -> AtHome {
-        let at = self.home(hash);
-        let line = self.line(at);
-        if line.find(fingerprint, is_it).is_some() {
-            return AtHome::Held;
+    pub fn insert_at_home<T: Tags, E>(
+        &mut self,
+        (hash, fingerprint): (u64, u128),
+        tags: &mut T,
+        is_it: impl Fn(&T, u16) -> bool,
+        new_tag: impl FnOnce(&mut T) -> Result<u16, E>,
+    ) -> Result<Tried, E> {
+        let (home, is_full) = (self.home(hash), self.is_full());
+        let line = self.held.get_mut(home);
+        if line.find(fingerprint, |tag| is_it(tags, tag)).is_some() {
+            return Ok(Tried::Held);
         }
         // Whoever takes the place of one that strayed changes other lines. The first place is rather one of the dropped than a
         // free one: a line fills from its first place on.
         let mut room = if tags.slide() { line.with_tags(tags.droppable()) & !line.strays() } else { line.free() };
-        if self.is_full() {
+        if is_full {
             room &= line.used();
         }
-        if line.is_passed(hash) || room == 0 { AtHome::Unknown } else { AtHome::Room((at, line::first(room))) }
-    }
-
-    /// Puts an entry at a place that [`at_home`](Self::at_home) gave.
-    #[inline]
-    pub fn put_home(&mut self, (line, at): Place, fingerprint: u128, tag: u16, tags: &mut impl Tags) {
-        let line = self.line_mut(line);
-        let old = line.tag(at);
-        line.set(at, fingerprint, tag, false);
+        if line.is_passed(hash) || room == 0 {
+            return Ok(Tried::Later);
+        }
+        let (tag, place) = (new_tag(tags)?, line::first(room));
+        let old = line.tag(place);
+        line.set(place, fingerprint, tag, false);
         self.used += usize::from(old == 0);
         tags.dropped(old);
+        Ok(Tried::Added(Entry::new(fingerprint, tag)))
     }
 
     /// The place of the entry of `fingerprint` with a tag that `is_it`.
@@ -168,7 +177,7 @@ impl Part {
             let (old, strayed) = (line.get(place, number), line.strays() >> place & 1 == 1);
             line.set(place, entry.fingerprint(), entry.tag(), at != home);
             if strayed {
-                self.none_passes(spread, at, old);
+                self.none_passes(spread.hash(old.fingerprint()), at);
             }
             if free >> place & 1 == 1 {
                 self.used += 1;
@@ -179,10 +188,9 @@ impl Part {
         }
     }
 
-    /// One entry less, `old`, went past the lines before `line`.
+    /// One entry less, that of `hash`, went past the lines before `line`.
     #[inline]
-    fn none_passes(&mut self, spread: Spread, line: usize, old: Entry) {
-        let hash = spread.hash(old.fingerprint());
+    fn none_passes(&mut self, hash: u64, line: usize) {
         let mut at = self.home(hash);
         while at != line {
             self.line_mut(at).unpass(hash);
@@ -198,39 +206,69 @@ impl Part {
         line.clear(place);
         self.used -= 1;
         if strayed {
-            self.none_passes(spread, at, old);
+            self.none_passes(spread.hash(old.fingerprint()), at);
         }
     }
 
     /// Drops the entries that may be.
     pub fn sweep(&mut self, spread: Spread, tags: &mut impl Tags) {
-        self.drop_where(spread, tags, Line::used);
-    }
-
-    /// Drops those of the entries that may be which strayed: nothing takes the place of one while there is another, and the
-    /// lines that it passed count it.
-    pub fn sweep_strays(&mut self, spread: Spread, tags: &mut impl Tags) {
-        self.drop_where(spread, tags, Line::strays);
-    }
-
-    /// Drops those of the entries that may be which are `among` the places of their line.
-    #[inline]
-    fn drop_where(&mut self, spread: Spread, tags: &mut impl Tags, among: impl Fn(&Line) -> line::Places) {
         for at in 0..self.lines {
             let line = self.line(at);
-            let among = among(line);
-            if among == 0 {
+            self.drop_from(spread, tags, at, line.used() & line.with_tags(tags.droppable()));
+        }
+    }
+
+    /// Drops the entries at `dropped` places of a line.
+    #[inline]
+    fn drop_from(&mut self, spread: Spread, tags: &mut impl Tags, at: usize, mut dropped: line::Places) {
+        while dropped != 0 {
+            let place = line::first(dropped);
+            let tag = self.line(at).tag(place);
+            self.take(spread, (at, place));
+            tags.dropped(tag);
+            dropped &= dropped - 1;
+        }
+    }
+
+    /// Drops those of the entries that may be which strayed, and brings home those of the others for which there is room
+    /// by now: the lines that they passed count them, and whoever looks for an id has to go by.
+    pub fn sweep_strays(&mut self, spread: Spread, tags: &mut impl Tags) {
+        for at in 0..self.lines {
+            let line = self.line(at);
+            let strays = line.strays();
+            if strays == 0 {
                 continue;
             }
-            let mut dropped = line.with_tags(tags.droppable()) & among;
-            while dropped != 0 {
-                let place = line::first(dropped);
-                let tag = self.line(at).tag(place);
-                self.take(spread, (at, place));
-                tags.dropped(tag);
-                dropped &= dropped - 1;
+            let droppable = line.with_tags(tags.droppable());
+            self.drop_from(spread, tags, at, strays & droppable);
+            let mut kept = strays & !droppable;
+            while kept != 0 {
+                self.bring_home(spread, tags, (at, line::first(kept)));
+                kept &= kept - 1;
             }
         }
+    }
+
+    /// Moves the entry at a place, which strayed, to its home line if there is room.
+    #[inline]
+    fn bring_home(&mut self, spread: Spread, tags: &mut impl Tags, (at, place): Place) {
+        let entry = self.line(at).get(place, self.number);
+        let hash = spread.hash(entry.fingerprint());
+        let home = self.home(hash);
+        let line = self.line(home);
+        let room = line.with_tags(tags.droppable()) & !line.strays();
+        if room == 0 {
+            return;
+        }
+        self.line_mut(at).clear(place);
+        self.used -= 1;
+        self.none_passes(hash, at);
+        let place = line::first(room);
+        let line = self.line_mut(home);
+        let old = line.tag(place);
+        line.set(place, entry.fingerprint(), entry.tag(), false);
+        self.used += usize::from(old == 0);
+        tags.dropped(old);
     }
 
     /// Makes room for one more entry.
@@ -289,8 +327,8 @@ impl Part {
     fn prefetch_growing(&self, at: usize, old_lines: usize) {
         const AHEAD: usize = 16;
         if let Some(ahead) = at.checked_sub(AHEAD) {
-            prefetch(self.line(ahead));
-            prefetch(self.line((ahead as u64 * self.lines as u64 / old_lines as u64) as usize));
+            self.prefetch(ahead);
+            self.prefetch((ahead as u64 * self.lines as u64 / old_lines as u64) as usize);
         }
     }
 
@@ -320,29 +358,19 @@ impl Part {
     fn add_lines(&mut self, size: usize) {
         let lines = self.lines_of(size);
         self.size = size;
-        for chunk in self.lines / CHUNK..lines.div_ceil(CHUNK) {
-            let wanted = (lines - chunk * CHUNK).min(CHUNK);
-            if let Some(chunk) = self.chunks.get_mut(chunk) {
-                chunk.reserve_exact(wanted - chunk.len());
-                chunk.resize(wanted, Line::EMPTY);
-            } else {
-                self.chunks.push(vec![Line::EMPTY; wanted]);
-            }
-        }
+        self.held.grow(lines);
         self.lines = lines;
         self.used_max = lines * ENTRIES * FULL_PERCENT / 100;
     }
 
     /// All entries, those that may be dropped included.
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
-        let lines = self.chunks.iter().flatten();
-        lines.flat_map(|line| line.entries(self.number))
+        self.held.iter().flat_map(|line| line.entries(self.number))
     }
 
     /// Bytes held.
-    pub fn byte_len(&self) -> usize {
-        let lines: usize = self.chunks.iter().map(Vec::capacity).sum();
-        lines * size_of::<Line>() + self.chunks.capacity() * size_of::<Vec<Line>>()
+    pub const fn byte_len(&self) -> usize {
+        self.held.byte_len()
     }
 }
 

@@ -7,24 +7,12 @@
 //! names.
 
 use super::line::{ENTRIES, Entry};
-use super::part::{AtHome, LINES_MIN, Part};
+use super::part::{LINES_MIN, Part, Tried};
 use super::spread::{PARTS, Spread, part_of_hash};
 use super::tags::Tags;
-use crate::prefetch::prefetch;
 
 /// Part of the places in use below which the table shrinks.
 const SPARSE_PERCENT: usize = 20;
-
-/// What became of a fingerprint.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Tried {
-    /// It was there.
-    Held,
-    /// It is now.
-    Added(Entry),
-    /// More than its home line has to be looked at; nothing was done.
-    Later,
-}
 
 /// Fingerprints with tags.
 #[derive(Debug)]
@@ -54,7 +42,7 @@ impl Table {
     pub fn prefetch(&self, hashes: &[u64]) {
         for hash in hashes {
             let part = &self.parts[part_of_hash(*hash)];
-            prefetch(part.line(part.home(*hash)));
+            part.prefetch(part.home(*hash));
         }
     }
 
@@ -65,7 +53,7 @@ impl Table {
             let part = &self.parts[part_of_hash(hash)];
             let home = part.home(hash);
             let next = part.next(home);
-            [home, next, part.next(next)].into_iter().for_each(|line| prefetch(part.line(line)));
+            [home, next, part.next(next)].into_iter().for_each(|line| part.prefetch(line));
         }
     }
 
@@ -80,16 +68,7 @@ impl Table {
         is_it: impl Fn(&T, u16) -> bool,
         new_tag: impl FnOnce(&mut T) -> Result<u16, E>,
     ) -> Result<Tried, E> {
-        let part = &mut self.parts[part_of_hash(hash)];
-        match part.at_home(hash, fingerprint, tags, |tag| is_it(tags, tag)) {
-            AtHome::Held => Ok(Tried::Held),
-            AtHome::Room(place) => {
-                let tag = new_tag(tags)?;
-                part.put_home(place, fingerprint, tag, tags);
-                Ok(Tried::Added(Entry::new(fingerprint, tag)))
-            }
-            AtHome::Unknown => Ok(Tried::Later),
-        }
+        self.parts[part_of_hash(hash)].insert_at_home((hash, fingerprint), tags, is_it, new_tag)
     }
 
     /// Adds `fingerprint` with the tag that `new_tag` gives, unless it is there with a tag that `is_it`; its entry, if it

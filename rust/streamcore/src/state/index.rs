@@ -7,10 +7,8 @@
 //! up, those of the last line first. Invariant: from an entry's line to the one that it is in all are full; in a line
 //! no entry stands behind a gap.
 
-mod region;
-
+use super::region::Region;
 use crate::prefetch::prefetch;
-use region::Region;
 
 /// Entries of a line.
 const ENTRIES: usize = 8;

@@ -1,7 +1,7 @@
 //! Memory of zeros that grows where it lies.
 //!
 //! A vector that grows copies itself into fresh memory, whose first touch is dearer than all that is done with what
-//! lies there. `index` has its lines here: few in a vector, many at the beginning of a mapping that is longer than they
+//! lies there. `index` has its lines here, and `dedupe`: few in a vector, many at the beginning of a mapping that is longer than they
 //! are, as memory that nobody touches is none. A mapping begins where a large page does, so it consists of such pages
 //! where the system has them. Invariant: what was never written is zero.
 
@@ -13,7 +13,7 @@ const MAPPED_MIN: usize = 4 << 20;
 /// How much longer than what is in it a mapping is, so that hardly any is ever left for another.
 const AHEAD: usize = 8;
 /// Bytes of a large page.
-const LARGE_PAGE: usize = 2 << 20;
+pub const LARGE_PAGE: usize = 2 << 20;
 
 /// A list of values that only grows.
 #[derive(Debug, Clone)]
@@ -47,6 +47,14 @@ impl<T> Region<T> {
 }
 
 impl<T: Pod> Region<T> {
+    /// `len` zeros in a mapping, however few they are.
+    ///
+    /// # Panics
+    /// When the system has no memory for them.
+    pub fn mapped(len: usize) -> Self {
+        Self::Many(Mapping::with(&[], len * size_of::<T>()))
+    }
+
     /// The values.
     #[inline]
     pub fn get(&self) -> &[T] {
@@ -87,8 +95,7 @@ impl Mapping {
     fn with(first: &[u8], len: usize) -> Self {
         let map = |len: usize| MmapOptions::new().len(len.saturating_add(LARGE_PAGE)).no_reserve_swap().map_anon();
         // Where the system counts what it only may have to give, there is room for what is needed.
-        let mut memory =
-            map(len.saturating_mul(AHEAD)).or_else(|_| map(len)).expect("memory for the index of a state table");
+        let mut memory = map(len.saturating_mul(AHEAD)).or_else(|_| map(len)).expect("memory for a table");
         #[cfg(target_os = "linux")]
         // A system without large pages has no use for the advice.
         let _ = memory.advise(memmap2::Advice::HugePage);
