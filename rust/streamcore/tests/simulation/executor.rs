@@ -6,7 +6,7 @@
 use crate::requests::{Partition, Process, Refusal, Reply, Request, Row, Time};
 use crate::worker::Worker;
 use crate::world::{Event, REQUEST_TIMEOUT_MS, Wake, World};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use streamcore::checkpoint::machine::{
     Action, ErrorClass, Event as News, GroupMetadata, GroupOffsets, Lane, LaneOffsets, Part, ReadEnd, RestoreLane,
     RestoredLane, StateFound,
@@ -239,13 +239,15 @@ impl Worker {
         use crate::requests::Record;
         match part {
             Part::Outputs => {
+                let mut batches: BTreeMap<Partition, Vec<Record>> = BTreeMap::new();
                 for row in self.engine.take_rows() {
                     let key = match row {
                         Row::Update { key, .. } => key as u64,
                         Row::Timer { number, .. } => number,
                     };
-                    self.producer.queue(world.layout.output(key), vec![Record::Row(row)]);
+                    batches.entry(world.layout.output(key)).or_default().push(Record::Row(row));
                 }
+                batches.into_iter().for_each(|(partition, records)| self.producer.queue(partition, records));
             }
             Part::State => {
                 lanes.iter().for_each(|of| self.producer.queue(world.layout.state(of.lane), self.engine.blocks(of)));

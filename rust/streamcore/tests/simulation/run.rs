@@ -10,7 +10,10 @@ use streamcore::checkpoint::machine::Settings;
 use streamcore::checkpoint::machine::trace::Call as Traced;
 
 /// How long things go wrong.
-const FAULTS_MS: Time = 9_000;
+const FAULTS_MS: Time = 10_000;
+/// So many epochs are committed before the input ends, or so much time has passed.
+const EPOCHS: u64 = 200;
+const BUSY_MS: Time = 60_000;
 /// How long it may take until all is quiet and right.
 const QUIET_MS: Time = 40_000;
 
@@ -224,7 +227,11 @@ impl Run {
 
     /// After the faults: is everything right? Asked again until it is, or for too long.
     fn check(&mut self) {
+        let epochs = self.world.oracle.epochs(&self.world.broker);
         if !self.world.is_quiet {
+            if epochs < EPOCHS && self.world.now < BUSY_MS {
+                return self.world.schedule(500, Event::Check);
+            }
             self.world.is_quiet = true;
             self.quiet_since = self.world.now;
         }
@@ -245,10 +252,10 @@ impl Run {
 
     fn end(&mut self) {
         self.world.oracle.read(&self.world.broker);
-        let epochs = match self.world.oracle.wrong {
-            None => self.world.oracle.check_end(&self.world.broker, &self.world.published),
-            Some(_) => 0,
-        };
+        let epochs = self.world.oracle.epochs(&self.world.broker);
+        if self.world.oracle.wrong.is_none() {
+            self.world.oracle.check_end(&self.world.broker, &self.world.published);
+        }
         let trace = self.first_trace.take().or_else(|| self.workers[0].trace.take()).unwrap_or_default();
         let wrong = self.world.oracle.wrong.take();
         self.outcome = Some(Outcome { wrong, epochs, faults: self.done, trace });

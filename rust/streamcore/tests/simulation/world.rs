@@ -144,7 +144,7 @@ impl World {
             }
         }
         for marker in effects.markers {
-            let late = self.random.chance(30);
+            let late = !self.is_quiet && self.random.chance(8);
             let delay = if late { self.random.between(100, 2_500) } else { self.random.between(0, 8) };
             self.schedule(delay, Event::Mark(marker));
         }
