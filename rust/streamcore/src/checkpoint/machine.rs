@@ -123,8 +123,8 @@ impl Machine {
                 self.queue.push_back(new_producer());
             }
             Event::Tick => self.tick(),
-            Event::Assigned { lanes, member } => self.assigned(lanes, member),
-            Event::Revoked { lanes, within_ms } => self.revoked(lanes, within_ms),
+            Event::Assigned { lanes, member, continuous } => self.assigned(lanes, member, continuous),
+            Event::Revoked { lanes, within_ms, continuous } => self.revoked(lanes, within_ms, continuous),
             Event::Lost { lanes } => self.lost(&lanes),
             Event::OutputReady => self.send_early(),
             Event::Due => self.due(),

@@ -271,6 +271,7 @@ impl Worker {
     ) -> Option<VecDeque<Request>> {
         let producer = self.producer.identity?;
         let (generation, id) = match group {
+            GroupMetadata::Assigned => (self.consumer.assigned.1, self.consumer.assigned.0),
             GroupMetadata::Fresh if self.consumer.name() != member => return None,
             GroupMetadata::Fresh => (self.consumer.generation, self.consumer.member),
             GroupMetadata::First => self.first_metadata?,

@@ -31,6 +31,7 @@ struct Run {
     world: World,
     workers: Vec<Worker>,
     settings: Settings,
+    knows_generations: bool,
     faults: Vec<(Time, Fault)>,
     done: u64,
     quiet_since: Time,
@@ -62,12 +63,14 @@ pub fn run(seed: u64, settings: &Settings, is_verbose: bool, is_traced: bool) ->
     let count = draw_world.between(10, 20);
     let faults = draw(&mut draw_world, count, FAULTS_MS, workers, layout.lanes);
     let world = World::new(seed, layout, workers, is_verbose);
-    let start = |worker| Worker::new(Process { worker, life: 0 }, settings.clone());
+    let knows_generations = draw_world.chance(500);
+    let start = |worker| Worker::new(Process { worker, life: 0 }, settings.clone(), knows_generations);
     let workers = (0..workers).map(start).collect();
     let mut run = Run {
         world,
         workers,
         settings: settings.clone(),
+        knows_generations,
         faults,
         done: 0,
         quiet_since: 0,
@@ -216,7 +219,7 @@ impl Run {
         let old = &self.workers[worker];
         if !old.is_alive {
             let life = old.process.life + 1;
-            let mut new = Worker::new(Process { worker, life }, self.settings.clone());
+            let mut new = Worker::new(Process { worker, life }, self.settings.clone(), self.knows_generations);
             if let Some(trace) = self.workers[worker].trace.take() {
                 self.first_trace = Some(trace);
             }

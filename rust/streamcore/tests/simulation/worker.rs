@@ -50,7 +50,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn new(process: Process, settings: Settings) -> Self {
+    pub fn new(process: Process, settings: Settings, knows_generations: bool) -> Self {
         Self {
             process,
             is_alive: true,
@@ -60,7 +60,7 @@ impl Worker {
             machine: Machine::new(settings),
             engine: Engine::default(),
             producer: Producer::default(),
-            consumer: Consumer::new(),
+            consumer: Consumer::new(knows_generations),
             call: None,
             views: BTreeMap::new(),
             positions: BTreeMap::new(),

@@ -88,16 +88,18 @@ pub enum Action {
     },
     /// `send_offsets_to_transaction(offsets, group metadata, timeout)`. Answer: `offsets_sent`.
     ///
-    /// With `group = fresh` the executor takes `consumer.memberid()`, then `consumer_group_metadata()`, then
-    /// `memberid()` again; unless both are `member`, it sends nothing and answers `failed` with `abortable`. (The client
-    /// forgets its member id in the background when the coordinator no longer knows it, and metadata without a member is
-    /// accepted from anybody.)
+    /// The metadata is that which was taken in the last `on_assign`, not what the client has now: librdkafka takes over a
+    /// new generation when the coordinator answers its join, in the background, long before the callback that takes lanes
+    /// away is polled, and with the new generation the coordinator would let everything through. With `group = fresh`
+    /// (inside `on_revoke`) the executor takes `consumer.memberid()`, then `consumer_group_metadata()`, then `memberid()`
+    /// again; unless both are `member`, it sends nothing and answers `failed` with `abortable`. (The client forgets its
+    /// member id in the background too, and metadata without a member is accepted from anybody.)
     SendOffsets {
         /// Exactly the lanes of this epoch, each with its next offsets.
         lanes: Vec<LaneOffsets>,
         /// The member that owns these lanes.
         member: String,
-        /// Which metadata. Always `fresh`, but for a seeded bug.
+        /// Which metadata.
         group: GroupMetadata,
         /// Bound.
         timeout_ms: u64,
@@ -187,7 +189,9 @@ pub enum ReadEnd {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupMetadata {
-    /// Taken now.
+    /// Taken in the last `on_assign`. The usual one.
+    Assigned,
+    /// Taken now. Inside an `on_revoke` that is continuous, where the generation has just moved.
     Fresh,
     /// Taken at the first `begin` of the run, member not compared. Only as a seeded bug.
     First,

@@ -127,6 +127,8 @@ impl Machine {
             GroupMetadata::First
         } else if self.settings.has(Bug::GroupMetadataMissing) {
             GroupMetadata::Missing
+        } else if self.leaving.is_empty() && !self.settings.has(Bug::GroupMetadataFresh) {
+            GroupMetadata::Assigned
         } else {
             GroupMetadata::Fresh
         };

@@ -75,6 +75,13 @@ impl Machine {
     pub(super) fn abort(&mut self, why: &str) {
         self.report(Level::Warning, format!("the epoch is aborted and read again: {why}"));
         self.queue.clear();
+        self.take_back();
+        self.give_up_stopping();
+        self.back_off(why);
+    }
+
+    /// Queues the way back to the last committed epoch of every lane that is fed.
+    pub(super) fn take_back(&mut self) {
         let live = in_stage(&self.lanes, Stage::Live);
         if self.begun {
             self.queue.push_back(Action::Abort { timeout_ms: 0 });
@@ -88,8 +95,6 @@ impl Machine {
         if !lanes.is_empty() && !self.settings.has(Bug::NoSeekAfterAbort) {
             self.queue.push_back(Action::Seek { lanes });
         }
-        self.give_up_stopping();
-        self.back_off(why);
     }
 
     /// `abort_transaction` has returned without an error; a late twin of it may exist, as of a commit.

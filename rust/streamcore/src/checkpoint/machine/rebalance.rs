@@ -13,7 +13,7 @@ use super::Machine;
 
 impl Machine {
     /// New lanes: recovery begins at the next tick.
-    pub(super) fn assigned(&mut self, lanes: Vec<Lane>, member: String) {
+    pub(super) fn assigned(&mut self, lanes: Vec<Lane>, member: String, continuous: bool) {
         let keeps = self.settings.has(Bug::KeepStateOnLost);
         let is_other = !self.member.is_empty() && self.member != member;
         let unsaid: Vec<Lane> = match is_other {
@@ -24,6 +24,9 @@ impl Machine {
             self.report(Level::Warning, format!("lanes {unsaid:?} were lost without a word: they are assigned anew"));
             self.lost(&unsaid);
         }
+        if !continuous && !keeps && !self.settings.has(Bug::GroupMetadataFresh) {
+            self.look_up_again();
+        }
         self.member = member;
         self.recover_at_ms = self.now_ms;
         for lane in lanes {
@@ -32,16 +35,32 @@ impl Machine {
         }
     }
 
+    /// The lanes may have been somebody else's for a while: take the epoch back and read their manifests.
+    fn look_up_again(&mut self) {
+        if self.begun && self.producer_needed_ms.is_none() {
+            self.queue.push_back(Action::Abort { timeout_ms: 0 });
+        }
+        let now_ms = self.now_ms;
+        for owned in self.lanes.values_mut().filter(|owned| owned.stage == Stage::Live) {
+            owned.recover(now_ms);
+        }
+    }
+
     /// Lanes are to go: commit within the bound, then let them.
-    pub(super) fn revoked(&mut self, lanes: Vec<Lane>, within_ms: u64) {
+    pub(super) fn revoked(&mut self, lanes: Vec<Lane>, within_ms: u64, continuous: bool) {
         self.leaving = lanes.into_iter().filter(|lane| self.lanes.contains_key(lane)).collect();
         if self.leaving.is_empty() {
             return;
         }
         self.deadline_ms = Some(self.now_ms + within_ms);
         let has_live = self.leaving.iter().any(|lane| self.lanes[lane].stage == Stage::Live);
-        if has_live && self.producer_needed_ms.is_none() {
+        if !has_live || self.producer_needed_ms.is_some() {
+            return;
+        }
+        if continuous || self.settings.has(Bug::GroupMetadataFresh) {
             self.queue.push_back(Action::Seal);
+        } else {
+            self.take_back();
         }
     }
 
