@@ -32,7 +32,8 @@ pub enum Event {
         member: String,
         /// Whether this member is known to have taken part in every generation since the last `on_assign`: the generation
         /// is the next one. What it claims to own is passed over by the others when it is of an older generation, and
-        /// may have been theirs meanwhile, though no callback says so. Not known: false; then all lanes are looked up again.
+        /// may have been theirs meanwhile, though no callback says so. (The Python client's metadata are bytes:
+        /// `CGMDv2:`, then the generation as a little-endian i32.) Not known: false; then all lanes are looked up again.
         #[serde(default)]
         continuous: bool,
     },

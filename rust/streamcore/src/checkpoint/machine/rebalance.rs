@@ -35,11 +35,17 @@ impl Machine {
         }
     }
 
-    /// The lanes may have been somebody else's for a while: take the epoch back and read their manifests.
+    /// The lanes may have been somebody else's for a while: take the epoch back and read their manifests. (Back at once:
+    /// rows that wait would go out with the next epoch of other lanes.)
     fn look_up_again(&mut self) {
-        if self.begun && self.producer_needed_ms.is_none() {
+        let live = in_stage(&self.lanes, Stage::Live);
+        if live.is_empty() {
+            return;
+        }
+        if self.begun {
             self.queue.push_back(Action::Abort { timeout_ms: 0 });
         }
+        self.queue.push_back(Action::Rollback { lanes: live });
         let now_ms = self.now_ms;
         for owned in self.lanes.values_mut().filter(|owned| owned.stage == Stage::Live) {
             owned.recover(now_ms);
