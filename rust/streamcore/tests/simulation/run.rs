@@ -2,7 +2,7 @@
 //!
 //! Invariant: two runs of the same seed and settings are the same, event by event.
 
-use crate::faults::{Fault, draw};
+use crate::faults::{Fault, Weather};
 use crate::requests::{Layout, Process, Time};
 use crate::worker::Worker;
 use crate::world::{Event, World};
@@ -13,7 +13,7 @@ use streamcore::checkpoint::machine::trace::Call as Traced;
 const FAULTS_MS: Time = 10_000;
 /// So many epochs are committed before the input ends, or so much time has passed.
 const EPOCHS: u64 = 200;
-const BUSY_MS: Time = 60_000;
+const BUSY_MS: Time = 300_000;
 /// How long it may take until all is quiet and right.
 const QUIET_MS: Time = 40_000;
 
@@ -52,6 +52,7 @@ pub fn settings() -> Settings {
         backoff_min_ms: 20,
         backoff_max_ms: 200,
         rereads_max: 30,
+        failures_max: 100,
         ..Settings::default()
     }
 }
@@ -59,10 +60,10 @@ pub fn settings() -> Settings {
 pub fn run(seed: u64, settings: &Settings, is_verbose: bool, is_traced: bool) -> Outcome {
     let mut draw_world = crate::random::Random::new(seed ^ 0x5EED);
     let layout = Layout { lanes: draw_world.between(2, 4) as usize, outputs: draw_world.between(1, 3) as usize };
-    let workers = draw_world.between(1, 4) as usize;
-    let count = draw_world.between(10, 20);
-    let faults = draw(&mut draw_world, count, FAULTS_MS, workers, layout.lanes);
-    let world = World::new(seed, layout, workers, is_verbose);
+    let weather = Weather::of(seed);
+    let workers = draw_world.between(weather.workers_min, 4) as usize;
+    let faults = weather.draw(&mut draw_world, FAULTS_MS, workers, layout.lanes);
+    let world = World::new(seed, layout, workers, weather, is_verbose);
     let knows_generations = draw_world.chance(500);
     let start = |worker| Worker::new(Process { worker, life: 0 }, settings.clone(), knows_generations);
     let workers = (0..workers).map(start).collect();
@@ -162,7 +163,7 @@ impl Run {
             return;
         }
         for lane in 0..self.world.layout.lanes {
-            if self.world.random.chance(600) {
+            if self.world.random.chance(self.world.weather.inputs) {
                 let key = self.world.random.next() as usize % crate::engine::KEYS;
                 let value = self.world.random.between(1, 1_000) as i64;
                 self.world.oracle.input(lane, key, value);
@@ -190,7 +191,10 @@ impl Run {
                 }
             }
             Fault::Cut { worker, away_ms } => self.world.links[worker].cut_until = now + away_ms,
-            Fault::Slow { worker, away_ms } => self.world.links[worker].slow_until = now + away_ms,
+            Fault::Slow { worker, away_ms, lost, late } => {
+                let link = &mut self.world.links[worker];
+                (link.slow_until, link.lost, link.late) = (now + away_ms, lost, late);
+            }
             Fault::Broker { away_ms } => {
                 self.world.broker.down_until = now + away_ms;
                 self.world.broker.group.restart(now + away_ms);

@@ -222,7 +222,7 @@ impl Worker {
             return;
         }
         for lane in self.fed() {
-            if world.random.chance(40) {
+            if world.random.chance(world.weather.timers) {
                 self.engine.fire_timer(lane);
             }
         }

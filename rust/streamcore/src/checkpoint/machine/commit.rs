@@ -58,7 +58,8 @@ impl Machine {
         if !moved.is_empty() {
             self.queue_commit(&moved);
         } else if self.begun {
-            self.abort("rows were sent for an epoch in which no lane moved");
+            // Nothing was sent after all, or by lanes that have gone since.
+            self.queue.push_back(Action::Abort { timeout_ms: 0 });
         }
     }
 

@@ -100,7 +100,7 @@ impl Machine {
     /// `abort_transaction` has returned without an error; a late twin of it may exist, as of a commit.
     pub(super) fn aborted(&mut self, disconnected: bool) {
         self.begun = false;
-        if self.may_have_twin(disconnected) {
+        if self.may_have_twin(disconnected) && !self.settings.has(Bug::ReuseProducerAfterTimeout) {
             self.report(Level::Info, "an abort took long or lost its connection: new producer");
             self.renew();
         }
