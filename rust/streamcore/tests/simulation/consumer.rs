@@ -10,7 +10,7 @@ use streamcore::checkpoint::machine::{Event as News, Lane};
 
 /// How long a revocation may take.
 const REVOKE_WITHIN_MS: u64 = 1_000;
-const JOIN_TIMEOUT_MS: Time = 1_100;
+const JOIN_TIMEOUT_MS: Time = 500;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Stage {

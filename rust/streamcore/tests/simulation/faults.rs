@@ -27,6 +27,7 @@ pub enum Fault {
 #[derive(Debug, Clone, Copy)]
 pub struct Weather {
     pub workers_min: u64,
+    pub lanes_min: u64,
     /// Of a thousand: markers that are late, moments in which a lane gets a record, in which its timer fires.
     pub late_markers: u64,
     pub inputs: u64,
@@ -48,10 +49,24 @@ pub struct Weather {
 }
 
 impl Weather {
+    pub const COUNT: u64 = 5;
+    /// Everything, now and then.
+    pub const MIXED: u64 = 0;
+    /// The network loses and delays, for moments: long enough for one call, too short for a session. Ends of transactions
+    /// above all (the case that Jepsen describes).
+    pub const NETWORK: u64 = 1;
+    /// Workers sleep about as long as a session, and wake up as somebody else's.
+    pub const SLEEPERS: u64 = 2;
+    /// Lanes move while markers are on their way.
+    pub const MARKERS: u64 = 3;
+    /// Workers come and go, and answers to joins are lost.
+    pub const CHURN: u64 = 4;
+
     /// By turns.
     pub fn of(seed: u64) -> Self {
         let mixed = Self {
             workers_min: 1,
+            lanes_min: 2,
             late_markers: 8,
             inputs: 600,
             timers: 40,
@@ -65,29 +80,25 @@ impl Weather {
             count: (12, 24),
         };
         let sparse = Self { workers_min: 2, inputs: 100, timers: 120, ..mixed };
-        match seed % 5 {
-            // The network loses and delays, for moments: long enough for one call, too short for a session. Ends of
-            // transactions above all (the case that Jepsen describes).
-            1 => Self {
+        match seed % Self::COUNT {
+            Self::NETWORK => Self {
                 shares: [10, 3, 3, 74, 4, 6],
-                held_ends: 120,
-                lost_ends: 80,
+                held_ends: 300,
+                lost_ends: 150,
                 slow: (200, 300),
                 slow_ms: (60, 600),
                 count: (20, 40),
                 ..mixed
             },
-            // Workers sleep about as long as a session, and wake up as somebody else's.
-            2 => Self { shares: [6, 70, 4, 10, 4, 6], pause_ms: (1_700, 3_300), ..sparse },
-            // Lanes move while markers are on their way.
-            3 => Self { shares: [30, 10, 4, 10, 6, 38], late_markers: 300, ..sparse },
-            // Workers come and go over bad links.
-            4 => Self {
-                shares: [30, 5, 2, 30, 3, 30],
+            Self::SLEEPERS => Self { shares: [6, 70, 4, 10, 4, 6], pause_ms: (1_700, 3_000), count: (14, 24), inputs: 40, timers: 150, ..sparse },
+            Self::MARKERS => Self { shares: [30, 10, 4, 10, 6, 38], late_markers: 300, ..sparse },
+            Self::CHURN => Self {
+                shares: [38, 5, 2, 8, 3, 38],
                 slow_ms: (200, 1_500),
-                count: (30, 50),
+                count: (20, 36),
                 workers_min: 3,
-                lost_joins: 400,
+                lanes_min: 4,
+                lost_joins: 650,
                 ..mixed
             },
             _ => mixed,

@@ -90,6 +90,8 @@ impl Group {
         let mut free: Vec<Lane> = (0..self.lanes as Lane).rev().filter(|lane| !held.contains(lane)).collect();
         let count = self.members.len().max(1);
         for (place, member) in self.members.values_mut().enumerate() {
+            // Who has one more changes with every newcomer, so that lanes move between workers that live on.
+            let place = (place + self.next_member as usize) % count;
             let share = self.lanes / count + usize::from(place < self.lanes % count);
             while member.owned.len() > share {
                 member.owned.pop_last();
