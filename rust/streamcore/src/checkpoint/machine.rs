@@ -17,11 +17,11 @@ mod lanes;
 mod rebalance;
 mod recovery;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 pub mod trace;
 
-pub use action::{
-    Action, ExitCode, GroupMetadata, LaneEpoch, LaneOffsets, Level, Part, ReadEnd, RestoreLane, Start,
-};
+pub use action::{Action, ExitCode, GroupMetadata, LaneEpoch, LaneOffsets, Level, Part, ReadEnd, RestoreLane, Start};
 pub use event::{ErrorClass, Event, GroupOffsets, Lane, Manifest, RestoredLane, SealedLane, StateFound};
 pub use settings::{Bug, Settings};
 
@@ -143,9 +143,6 @@ impl Machine {
             (Action::Seek { .. }, Event::Sought { lanes }) => self.sought(lanes),
             (Action::Begin, Event::Began) => self.begun = true,
             (Action::Seal, Event::Sealed { lanes }) => self.sealed(lanes),
-            (Action::SendOffsets { .. }, Event::OffsetsSent)
-            | (Action::Produce { .. }, Event::Produced)
-            | (Action::Flush { .. }, Event::Flushed) => {}
             (Action::Commit { .. }, Event::TransactionCommitted { disconnected }) => self.committed(disconnected),
             (Action::Abort { .. }, Event::Aborted { disconnected }) => self.aborted(disconnected),
             (Action::Rollback { lanes }, Event::Done) => self.rolled_back(&lanes),
@@ -154,7 +151,10 @@ impl Machine {
                     self.unpublished.remove(&lane.lane);
                 }
             }
-            (
+            (Action::SendOffsets { .. }, Event::OffsetsSent)
+            | (Action::Produce { .. }, Event::Produced)
+            | (Action::Flush { .. }, Event::Flushed)
+            | (
                 Action::Keep { .. } | Action::WriteCache { .. } | Action::Drop { .. } | Action::Wait { .. },
                 Event::Done,
             ) => {}

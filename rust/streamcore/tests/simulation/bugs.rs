@@ -18,12 +18,10 @@ fn seeds(bug: Bug) -> impl Iterator<Item = u64> {
         | Bug::PublishBeforeCommit
         | Bug::ResumeAtGroupOffset => Weather::MIXED,
         Bug::ReuseProducerAfterTimeout | Bug::ReuseProducerAfterSlowCommit | Bug::SuccessOnTimeout => Weather::NETWORK,
-        Bug::TimerOutputWithoutOffsets
-        | Bug::SkipStableOffsets
-        | Bug::KeepStateOnLost
-        | Bug::GroupMetadataStale
-        | Bug::GroupMetadataMissing => Weather::SLEEPERS,
-        Bug::RestoreToLastStable => Weather::MARKERS,
+        Bug::TimerOutputWithoutOffsets | Bug::KeepStateOnLost | Bug::GroupMetadataStale | Bug::GroupMetadataMissing => {
+            Weather::SLEEPERS
+        }
+        Bug::RestoreToLastStable | Bug::SkipStableOffsets => Weather::MARKERS,
         Bug::GroupMetadataFresh | Bug::TrustCache => Weather::CHURN,
     };
     (0..).filter(move |seed| seed % Weather::COUNT == weather)
@@ -36,7 +34,10 @@ fn every_seeded_bug_is_found_within_twenty_seeds() {
         let mut buggy = settings();
         buggy.bugs.insert(bug);
         let most = crate::number("STREAMCORE_BUG_SEEDS").unwrap_or(SEEDS) as usize;
-        let mut outcomes = seeds(bug).take(most).enumerate().map(|(place, seed)| (place + 1, seed, run(seed, &buggy, false, false).wrong));
+        let mut outcomes = seeds(bug)
+            .take(most)
+            .enumerate()
+            .map(|(place, seed)| (place + 1, seed, run(seed, &buggy, false, false).wrong));
         match outcomes.find(|(.., wrong)| wrong.is_some()) {
             Some((place, seed, wrong)) => {
                 let wrong: String = wrong.unwrap_or_default().chars().take(120).collect();

@@ -114,7 +114,8 @@ impl Worker {
                     view.position = next;
                     records.into_iter().for_each(|record| view.add(record));
                 }
-                let is_short = |(partition, end): &(Partition, usize)| self.views[&(*partition as Lane)].position < *end;
+                let is_short =
+                    |(partition, end): &(Partition, usize)| self.views[&(*partition as Lane)].position < *end;
                 if call.ends.iter().any(is_short) && world.now < call.until {
                     call.requests = VecDeque::from([self.fetch(&call.ends)]);
                     call.id = 0;
@@ -197,7 +198,10 @@ impl Worker {
                 self.first_metadata.get_or_insert((self.consumer.generation, self.consumer.member));
                 return News::Began;
             }
-            Action::Seal => return News::Sealed { lanes: self.engine.seal(&self.feed) },
+            Action::Seal => {
+                let seal = world.random.next();
+                return News::Sealed { lanes: self.engine.seal(&self.feed, seal) };
+            }
             Action::Rollback { lanes } => lanes.iter().for_each(|lane| self.engine.roll_back(*lane)),
             Action::Keep { lanes } => lanes.iter().for_each(|lane| self.engine.keep(lane)),
             Action::Publish { lanes } => {

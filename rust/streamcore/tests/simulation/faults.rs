@@ -83,14 +83,21 @@ impl Weather {
         match seed % Self::COUNT {
             Self::NETWORK => Self {
                 shares: [10, 3, 3, 74, 4, 6],
-                held_ends: 300,
+                held_ends: 450,
                 lost_ends: 150,
                 slow: (200, 300),
                 slow_ms: (60, 600),
                 count: (20, 40),
                 ..mixed
             },
-            Self::SLEEPERS => Self { shares: [6, 70, 4, 10, 4, 6], pause_ms: (1_700, 3_000), count: (14, 24), inputs: 40, timers: 150, ..sparse },
+            Self::SLEEPERS => Self {
+                shares: [6, 70, 4, 10, 4, 6],
+                pause_ms: (1_700, 3_000),
+                count: (14, 24),
+                inputs: 40,
+                timers: 150,
+                ..sparse
+            },
             Self::MARKERS => Self { shares: [30, 10, 4, 10, 6, 38], late_markers: 300, ..sparse },
             Self::CHURN => Self {
                 shares: [38, 5, 2, 8, 3, 38],

@@ -56,7 +56,8 @@ impl Group {
         } else {
             member
         };
-        let claims = if is_known && generation == self.generation { owned.iter().copied().collect() } else { BTreeSet::new() };
+        let claims =
+            if is_known && generation == self.generation { owned.iter().copied().collect() } else { BTreeSet::new() };
         self.members.insert(member, Member { heard: now, owned: claims, waiting: Some(from) });
         self.rebalance_until.get_or_insert(now + rebalance_ms);
         self.finish_if_complete(now)
@@ -140,7 +141,13 @@ impl Group {
     }
 
     /// Offsets of a transaction. Without a member and a generation nobody is refused, as by a real coordinator.
-    pub fn commit(&mut self, producer: u64, member: u64, generation: i64, offsets: &[(Lane, i64)]) -> Result<(), Refusal> {
+    pub fn commit(
+        &mut self,
+        producer: u64,
+        member: u64,
+        generation: i64,
+        offsets: &[(Lane, i64)],
+    ) -> Result<(), Refusal> {
         if member != 0 || generation >= 0 {
             self.members.get(&member).ok_or(Refusal::UnknownMember)?;
             if generation != self.generation {

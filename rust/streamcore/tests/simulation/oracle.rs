@@ -140,16 +140,19 @@ impl Oracle {
                 continue;
             };
             let state = view.sums(newest);
-            let expected: Vec<i64> = (0..crate::engine::KEYS).map(|key| *self.sums[lane].get(&key).unwrap_or(&0)).collect();
+            let expected: Vec<i64> =
+                (0..crate::engine::KEYS).map(|key| *self.sums[lane].get(&key).unwrap_or(&0)).collect();
             let end = self.inputs[lane].len() as i64;
             let timers = self.timers[lane].len() as u64;
             let is_right = state.is_some_and(|state| {
-                state.sums[..] == expected[..]
+                state.of_keys[..] == expected[..]
                     && (state.next, state.timers) == (end, timers)
                     && state.digest() == newest.manifest.digest
             });
             if !is_right {
-                self.fail(format!("A1, A6: the state of lane {lane} is {state:?}, expected {expected:?}, {end}, {timers}"));
+                self.fail(format!(
+                    "A1, A6: the state of lane {lane} is {state:?}, expected {expected:?}, {end}, {timers}"
+                ));
             }
             if self.timers[lane].contains(&false) {
                 self.fail(format!("A2: a timer's row of lane {lane} is missing: {:?}", self.timers[lane]));

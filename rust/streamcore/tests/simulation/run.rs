@@ -60,7 +60,8 @@ pub fn settings() -> Settings {
 pub fn run(seed: u64, settings: &Settings, is_verbose: bool, is_traced: bool) -> Outcome {
     let mut draw_world = crate::random::Random::new(seed ^ 0x5EED);
     let weather = Weather::of(seed);
-    let layout = Layout { lanes: draw_world.between(weather.lanes_min, 4) as usize, outputs: draw_world.between(1, 3) as usize };
+    let layout =
+        Layout { lanes: draw_world.between(weather.lanes_min, 4) as usize, outputs: draw_world.between(1, 3) as usize };
     let workers = draw_world.between(weather.workers_min, 4) as usize;
     let faults = weather.draw(&mut draw_world, FAULTS_MS, workers, layout.lanes);
     let world = World::new(seed, layout, workers, weather, is_verbose);
@@ -83,8 +84,7 @@ pub fn run(seed: u64, settings: &Settings, is_verbose: bool, is_traced: bool) ->
         run.workers[0].trace = Some(Vec::new());
     }
     run.begin();
-    loop {
-        let Some(event) = run.world.next() else { break };
+    while let Some(event) = run.world.next() {
         run.happen(event);
         if run.world.oracle.wrong.is_some() {
             run.end();

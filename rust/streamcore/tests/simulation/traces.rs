@@ -5,9 +5,9 @@ use streamcore::checkpoint::machine::trace::{Head, audit, replay};
 
 /// A trace of the first life of the first worker, as an executor would write it.
 fn recorded(seed: u64) -> String {
-    let head = serde_json::to_string(&Head { settings: settings() }).unwrap();
+    let head = serde_json::to_string(&Head { settings: settings() }).expect("settings are plain data");
     let calls = run(seed, &settings(), false, true).trace;
-    let lines = calls.iter().map(|call| serde_json::to_string(call).unwrap());
+    let lines = calls.iter().map(|call| serde_json::to_string(call).expect("calls are plain data"));
     [head].into_iter().chain(lines).collect::<Vec<_>>().join("\n")
 }
 
@@ -29,7 +29,7 @@ fn what_the_broker_says_in_a_run_agrees_with_itself() {
 fn an_epoch_that_is_read_back_as_another_is_noticed() {
     let text = recorded(1);
     let is_read = |line: &&str| line.contains(r#""event":"state_read""#) && line.contains(r#""digest""#);
-    let last = text.lines().filter(is_read).last().unwrap();
+    let last = text.lines().rfind(is_read).unwrap();
     let digest = last.split(r#""digest":"#).nth(1).unwrap().split(',').next().unwrap();
     let error = audit(&text.replace(last, &last.replace(digest, "7"))).unwrap_err().to_string();
     assert!(error.contains("lane"), "{error}");

@@ -87,7 +87,10 @@ impl Worker {
             let traced = (world.is_verbose || self.trace.is_some()).then(|| news.clone());
             let actions = self.machine.handle(news, world.now);
             if let Some(event) = traced {
-                world.note(format!("w{}.{}", self.process.worker, self.process.life), format!("{event:?} -> {actions:?}"));
+                world.note(
+                    format!("w{}.{}", self.process.worker, self.process.life),
+                    format!("{event:?} -> {actions:?}"),
+                );
                 if let Some(trace) = &mut self.trace {
                     trace.push(Traced { now_ms: world.now, event, actions: actions.clone() });
                 }

@@ -45,7 +45,7 @@ pub enum Action {
         /// Bound.
         timeout_ms: u64,
     },
-    /// Take the end of the state partitions as `until` says, now; then read them with a read_committed reader from the
+    /// Take the end of the state partitions as `until` says, now; then read them with a `read_committed` reader from the
     /// beginning (or from where the last such action for this lane stopped) until `position >= end`. Answer:
     /// `state_read`, also when the time was too short.
     ReadState {
@@ -179,9 +179,9 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadEnd {
-    /// Of a read_uncommitted reader (the high watermark): waits for what is pending.
+    /// Of a `read_uncommitted` reader (the high watermark): waits for what is pending.
     HighWatermark,
-    /// Of a read_committed reader. Only as a seeded bug.
+    /// Of a `read_committed` reader. Only as a seeded bug.
     LastStable,
 }
 
@@ -303,6 +303,6 @@ pub struct Start {
     /// The lane.
     pub lane: Lane,
     /// Next offset of each input topic, in the pipeline's order; null: by the pipeline's policy (earliest, latest, a
-    /// time), asked of the broker with ListOffsets.
+    /// time), asked of the broker with `ListOffsets`.
     pub offsets: Vec<Option<i64>>,
 }

@@ -46,7 +46,8 @@ impl Machine {
             let Some(owned) = self.lanes.get_mut(&lane.lane) else { continue };
             let Some(kept) = owned.kept.as_ref().filter(|_| owned.stage == Stage::Live) else { continue };
             if lane.offsets.len() != self.settings.inputs || falls(kept, &lane) {
-                let message = format!("lane {} went from {kept:?} to {lane:?}: offsets and epochs only rise", lane.lane);
+                let message =
+                    format!("lane {} went from {kept:?} to {lane:?}: offsets and epochs only rise", lane.lane);
                 return self.exit(ExitCode::Failed, message);
             }
             if has_moved(kept, &lane) {
@@ -66,10 +67,8 @@ impl Machine {
     /// Queues all steps of one commit. The seeded bugs are other orders of the same steps.
     fn queue_commit(&mut self, moved: &[Lane]) {
         let epochs = self.sealed_epochs(moved);
-        let produce = |part| Action::Produce {
-            part,
-            lanes: if part == Part::Outputs { Vec::new() } else { epochs.clone() },
-        };
+        let produce =
+            |part| Action::Produce { part, lanes: if part == Part::Outputs { Vec::new() } else { epochs.clone() } };
         let flush = || Action::Flush { timeout_ms: 0 };
         let commit = || Action::Commit { timeout_ms: 0 };
         let offsets = self.send_offsets(moved);
@@ -180,6 +179,6 @@ fn falls(kept: &Manifest, lane: &SealedLane) -> bool {
 }
 
 fn manifest(owner_epoch: u64, epoch: u64, lane: SealedLane) -> Manifest {
-    let SealedLane { offsets, clock_ms, digest, .. } = lane;
-    Manifest { owner_epoch, epoch, offsets, clock_ms, digest, complete: true }
+    let SealedLane { offsets, clock_ms, digest, seal, .. } = lane;
+    Manifest { owner_epoch, epoch, offsets, clock_ms, digest, seal, complete: true }
 }

@@ -186,6 +186,9 @@ pub struct Manifest {
     pub clock_ms: i64,
     /// Digest of the lane's state at the end of the epoch.
     pub digest: u64,
+    /// The `seal` of the lane when this epoch was sealed, written with it.
+    #[serde(default)]
+    pub seal: u64,
     /// Whether every block it names was read with the count and checksum it names.
     pub complete: bool,
 }
@@ -216,4 +219,8 @@ pub struct SealedLane {
     pub digest: u64,
     /// Output rows and dead letters of this lane in the epoch, those sent before the seal included.
     pub outputs: u64,
+    /// A number that no other seal of any worker has (drawn at random at each `seal`). It goes into the manifest: somebody
+    /// else may have committed an epoch with the very same state and other rows or files.
+    #[serde(default)]
+    pub seal: u64,
 }

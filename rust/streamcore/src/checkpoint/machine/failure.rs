@@ -9,11 +9,11 @@
 //! Invariant: memory never moves on from an epoch that is not known to be committed, and the same producer is never used
 //! on after a call whose request may still arrive.
 
+use super::Machine;
 use super::action::{Action, ExitCode, Level, Start};
 use super::event::{ErrorClass, Lane};
 use super::lanes::{Stage, in_stage};
 use super::settings::Bug;
-use super::Machine;
 
 /// Between two calls of the same kind.
 const REPEAT_AFTER_MS: u64 = 50;
@@ -27,7 +27,10 @@ impl Machine {
                 self.not_recovered(&step, error, message);
             }
             Action::WriteCache { .. } => {
-                self.report(Level::Warning, format!("the local cache was not written, the next restore is slower: {message}"));
+                self.report(
+                    Level::Warning,
+                    format!("the local cache was not written, the next restore is slower: {message}"),
+                );
             }
             Action::Publish { lanes } => {
                 self.report(Level::Warning, format!("files were not published, it is tried again: {message}"));
@@ -109,7 +112,8 @@ impl Machine {
     /// Whether the client may have sent the call twice, and one of the two is still on its way.
     pub(super) fn may_have_twin(&self, disconnected: bool) -> bool {
         let took_ms = self.now_ms - self.call_started_ms;
-        (disconnected || took_ms > self.settings.slow_commit_ms) && !self.settings.has(Bug::ReuseProducerAfterSlowCommit)
+        (disconnected || took_ms > self.settings.slow_commit_ms)
+            && !self.settings.has(Bug::ReuseProducerAfterSlowCommit)
     }
 
     /// The state of these lanes is that of their last committed epoch.
@@ -160,7 +164,10 @@ impl Machine {
         let doubled = self.settings.backoff_min_ms << (self.failures - 1).min(16);
         self.backoff_until_ms = self.now_ms + doubled.min(self.settings.backoff_max_ms);
         if self.failures > self.settings.failures_max {
-            self.exit(ExitCode::Failed, format!("{} epochs in a row failed, the last one because {why}", self.failures));
+            self.exit(
+                ExitCode::Failed,
+                format!("{} epochs in a row failed, the last one because {why}", self.failures),
+            );
         }
     }
 

@@ -5,20 +5,21 @@
 //! Invariant: an epoch is bound to the assignment it began with. Whatever takes a lane away without a commit ends the
 //! epoch before any later metadata of the group could vouch for it: the coordinator checks who asks, not what is theirs.
 
+use super::Machine;
 use super::action::{Action, Level};
 use super::event::Lane;
 use super::lanes::{Owned, Stage, in_stage};
 use super::settings::Bug;
-use super::Machine;
 
 impl Machine {
     /// New lanes: recovery begins at the next tick.
     pub(super) fn assigned(&mut self, lanes: Vec<Lane>, member: String, continuous: bool) {
         let keeps = self.settings.has(Bug::KeepStateOnLost);
         let is_other = !self.member.is_empty() && self.member != member;
-        let unsaid: Vec<Lane> = match is_other {
-            true => self.lanes.keys().copied().collect(),
-            false => lanes.iter().copied().filter(|lane| self.lanes.contains_key(lane)).collect(),
+        let unsaid: Vec<Lane> = if is_other {
+            self.lanes.keys().copied().collect()
+        } else {
+            lanes.iter().copied().filter(|lane| self.lanes.contains_key(lane)).collect()
         };
         if !unsaid.is_empty() && !keeps {
             self.report(Level::Warning, format!("lanes {unsaid:?} were lost without a word: they are assigned anew"));

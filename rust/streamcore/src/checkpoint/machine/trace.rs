@@ -51,9 +51,8 @@ pub fn replay(text: &str) -> Result<usize> {
     for (row, call) in calls.iter().enumerate() {
         let actions = machine.handle(call.event.clone(), call.now_ms);
         if actions != call.actions {
-            let recorded = serde_json::to_string(&call.actions).expect("actions are plain data");
-            let now = serde_json::to_string(&actions).expect("actions are plain data");
-            return Err(Error::state(format!("call {row} of the trace: recorded {recorded}, now {now}")));
+            let recorded = &call.actions;
+            return Err(Error::state(format!("call {row} of the trace: recorded {recorded:?}, now {actions:?}")));
         }
     }
     Ok(calls.len())
@@ -116,14 +115,18 @@ impl Audit {
         let known = self.committed.entry(lane).or_default();
         let newest = manifests.iter().map(|one| (one.owner_epoch, one.epoch)).max();
         if let Some((last, _)) = known.last_key_value().filter(|(last, _)| newest < Some(**last)) {
-            return Err(Error::state(format!("lane {lane}: {last:?} was committed, but the newest read is {newest:?}")));
+            return Err(Error::state(format!(
+                "lane {lane}: {last:?} was committed, but the newest read is {newest:?}"
+            )));
         }
         for one in manifests {
             let read = (one.digest, one.offsets.clone());
             let before = known.insert((one.owner_epoch, one.epoch), read.clone());
             if before.as_ref().is_some_and(|before| *before != read) {
                 let epoch = one.epoch;
-                return Err(Error::state(format!("lane {lane}: epoch {epoch} was {before:?}, and is read as {read:?}")));
+                return Err(Error::state(format!(
+                    "lane {lane}: epoch {epoch} was {before:?}, and is read as {read:?}"
+                )));
             }
         }
         Ok(manifests.len())
