@@ -13,7 +13,7 @@ FUZZ_FLAGS := -max_total_time=600 -max_len=8192 -timeout=10 -rss_limit_mb=1024 -
 CORPUS ?= ../.cache/fuzz/corpus corpus
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python test-integration test-differential-nightly test-kills-nightly test-flink test-asan test-miri test-neon fuzz fuzz-short servers example bench bench-decode bench-windows bench-joins docs lint fmt clean need-rust need-cxx need-python
+.PHONY: help build demo test test-rust test-python test-integration test-differential-nightly test-kills-nightly test-simulation test-flink test-asan test-miri test-neon fuzz fuzz-short servers example bench bench-decode bench-windows bench-joins docs lint fmt clean need-rust need-cxx need-python
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,12 @@ test: test-rust fuzz-short test-python ## the whole suite, real Kafka and Redis 
 
 test-rust: need-rust ## the engine's own tests
 	cargo test --workspace --locked --quiet
+
+SEEDS ?= 10000
+
+test-simulation: need-rust ## the epoch commit against a model broker: so many seeds with SEEDS=10000, one told with SEED=17
+	STREAMCORE_SEEDS=$(SEEDS) $(if $(SEED),STREAMCORE_SEED=$(SEED)) \
+	  cargo test --package streamcore --test simulation --release --locked --quiet -- $(if $(SEED),every_row) --nocapture
 
 fuzz: need-rust need-cxx ## changed JSON records against two parsers for ten minutes; ARGS are flags of libFuzzer (fuzz/README.md)
 	@mkdir -p .cache/fuzz/corpus

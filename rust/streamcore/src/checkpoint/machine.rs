@@ -17,11 +17,11 @@ mod lanes;
 mod rebalance;
 mod recovery;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 pub mod trace;
 
-pub use action::{
-    Action, ExitCode, GroupMetadata, LaneEpoch, LaneOffsets, Level, Part, ReadEnd, RestoreLane, Start,
-};
+pub use action::{Action, ExitCode, GroupMetadata, LaneEpoch, LaneOffsets, Level, Part, ReadEnd, RestoreLane, Start};
 pub use event::{ErrorClass, Event, GroupOffsets, Lane, Manifest, RestoredLane, SealedLane, StateFound};
 pub use settings::{Bug, Settings};
 
@@ -123,8 +123,8 @@ impl Machine {
                 self.queue.push_back(new_producer());
             }
             Event::Tick => self.tick(),
-            Event::Assigned { lanes, member } => self.assigned(lanes, member),
-            Event::Revoked { lanes, within_ms } => self.revoked(lanes, within_ms),
+            Event::Assigned { lanes, member, continuous } => self.assigned(lanes, member, continuous),
+            Event::Revoked { lanes, within_ms, continuous } => self.revoked(lanes, within_ms, continuous),
             Event::Lost { lanes } => self.lost(&lanes),
             Event::OutputReady => self.send_early(),
             Event::Due => self.due(),
@@ -143,9 +143,6 @@ impl Machine {
             (Action::Seek { .. }, Event::Sought { lanes }) => self.sought(lanes),
             (Action::Begin, Event::Began) => self.begun = true,
             (Action::Seal, Event::Sealed { lanes }) => self.sealed(lanes),
-            (Action::SendOffsets { .. }, Event::OffsetsSent)
-            | (Action::Produce { .. }, Event::Produced)
-            | (Action::Flush { .. }, Event::Flushed) => {}
             (Action::Commit { .. }, Event::TransactionCommitted { disconnected }) => self.committed(disconnected),
             (Action::Abort { .. }, Event::Aborted { disconnected }) => self.aborted(disconnected),
             (Action::Rollback { lanes }, Event::Done) => self.rolled_back(&lanes),
@@ -154,7 +151,10 @@ impl Machine {
                     self.unpublished.remove(&lane.lane);
                 }
             }
-            (
+            (Action::SendOffsets { .. }, Event::OffsetsSent)
+            | (Action::Produce { .. }, Event::Produced)
+            | (Action::Flush { .. }, Event::Flushed)
+            | (
                 Action::Keep { .. } | Action::WriteCache { .. } | Action::Drop { .. } | Action::Wait { .. },
                 Event::Done,
             ) => {}

@@ -77,9 +77,13 @@ impl Broker {
             Request::FetchOffsets { lanes, stable } => self.group.fetch(&lanes, stable).map(Reply::Offsets),
             Request::Ends { partitions, stable } => {
                 let end = |log: &Log| if stable { log.last_stable() } else { log.high_watermark() };
-                Ok(Reply::Ends(partitions.into_iter().map(|partition| (partition, end(&self.logs[partition]))).collect()))
+                Ok(Reply::Ends(
+                    partitions.into_iter().map(|partition| (partition, end(&self.logs[partition]))).collect(),
+                ))
             }
-            Request::Fetch { partitions } => Ok(Reply::Records(partitions.into_iter().map(|at| self.read(at)).collect())),
+            Request::Fetch { partitions } => {
+                Ok(Reply::Records(partitions.into_iter().map(|at| self.read(at)).collect()))
+            }
             Request::Heartbeat { member, generation } => {
                 self.group.heartbeat(member, generation, now)?;
                 Ok(Reply::Done)

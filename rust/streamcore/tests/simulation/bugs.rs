@@ -1,10 +1,31 @@
-//! The checker is checked: each bug that the machine can be told to commit is found.
+//! The checker is checked: each bug that the machine can be told to commit is found, in the weather where it shows.
 
+use crate::faults::Weather;
 use crate::run::{run, settings};
+use std::io::Write;
 use streamcore::checkpoint::machine::Bug;
 
 /// A bug is found within so many seeds.
 const SEEDS: u64 = 20;
+
+/// Seeds of the weather that a bug shows in.
+fn seeds(bug: Bug) -> impl Iterator<Item = u64> {
+    let weather = match bug {
+        Bug::OffsetsBeforeOutputs
+        | Bug::NoRollbackOnAbort
+        | Bug::NoSeekAfterAbort
+        | Bug::ManifestNotLast
+        | Bug::PublishBeforeCommit
+        | Bug::ResumeAtGroupOffset => Weather::MIXED,
+        Bug::ReuseProducerAfterTimeout | Bug::ReuseProducerAfterSlowCommit | Bug::SuccessOnTimeout => Weather::NETWORK,
+        Bug::TimerOutputWithoutOffsets | Bug::KeepStateOnLost | Bug::GroupMetadataStale | Bug::GroupMetadataMissing => {
+            Weather::SLEEPERS
+        }
+        Bug::RestoreToLastStable | Bug::SkipStableOffsets => Weather::MARKERS,
+        Bug::GroupMetadataFresh | Bug::TrustCache => Weather::CHURN,
+    };
+    (0..).filter(move |seed| seed % Weather::COUNT == weather)
+}
 
 #[test]
 fn every_seeded_bug_is_found_within_twenty_seeds() {
@@ -12,11 +33,15 @@ fn every_seeded_bug_is_found_within_twenty_seeds() {
     for bug in Bug::ALL {
         let mut buggy = settings();
         buggy.bugs.insert(bug);
-        let found = (0..SEEDS).find_map(|seed| run(seed, &buggy, false, false).wrong.map(|wrong| (seed, wrong)));
-        match found {
-            Some((seed, wrong)) => {
-                use std::io::Write;
-                let _ = writeln!(std::io::stdout(), "{bug:?}: seed {seed}: {}", wrong.chars().take(150).collect::<String>());
+        let most = crate::number("STREAMCORE_BUG_SEEDS").unwrap_or(SEEDS) as usize;
+        let mut outcomes = seeds(bug)
+            .take(most)
+            .enumerate()
+            .map(|(place, seed)| (place + 1, seed, run(seed, &buggy, false, false).wrong));
+        match outcomes.find(|(.., wrong)| wrong.is_some()) {
+            Some((place, seed, wrong)) => {
+                let wrong: String = wrong.unwrap_or_default().chars().take(120).collect();
+                let _ = writeln!(std::io::stdout(), "{bug:?}: run {place}, seed {seed}: {wrong}");
             }
             None => missed.push(bug),
         }

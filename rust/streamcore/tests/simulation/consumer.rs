@@ -10,7 +10,7 @@ use streamcore::checkpoint::machine::{Event as News, Lane};
 
 /// How long a revocation may take.
 const REVOKE_WITHIN_MS: u64 = 1_000;
-const JOIN_TIMEOUT_MS: Time = 2_500;
+const JOIN_TIMEOUT_MS: Time = 500;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Stage {
@@ -20,8 +20,8 @@ enum Stage {
     Joining(u64, Time),
     /// The answer to the join is here, and not polled yet.
     Joined(BTreeSet<Lane>),
-    /// The revocation is out; what is ours afterwards.
-    Revoked(BTreeSet<Lane>),
+    /// The revocation is out; what is ours afterwards, and whether it was continuous.
+    Revoked(BTreeSet<Lane>, bool),
     Stable,
 }
 
@@ -31,14 +31,30 @@ pub struct Consumer {
     pub member: u64,
     pub generation: i64,
     pub owned: BTreeSet<Lane>,
+    /// Member and generation of the last assignment.
+    pub assigned: (u64, i64),
+    /// Whether the executor can tell a generation's number.
+    knows_generations: bool,
     is_lost: bool,
     heartbeat: u64,
 }
 
 impl Consumer {
-    pub fn new() -> Self {
-        let (member, generation, owned) = (0, -1, BTreeSet::new());
-        Self { stage: Stage::Outside, member, generation, owned, is_lost: false, heartbeat: 0 }
+    pub fn new(knows_generations: bool) -> Self {
+        Self {
+            stage: Stage::Outside,
+            member: 0,
+            generation: -1,
+            owned: BTreeSet::new(),
+            assigned: (0, -1),
+            knows_generations,
+            is_lost: false,
+            heartbeat: 0,
+        }
+    }
+
+    fn is_continuous(&self) -> bool {
+        self.knows_generations && self.assigned == (self.member, self.generation - 1)
     }
 
     /// The name the machine knows the member by.
@@ -90,13 +106,15 @@ impl Consumer {
             Stage::Joined(lanes) => {
                 let gone: Vec<Lane> = self.owned.difference(&lanes).copied().collect();
                 if gone.is_empty() {
-                    return Some(self.take(&lanes));
+                    let continuous = self.is_continuous();
+                    return Some(self.take(&lanes, continuous));
                 }
-                self.stage = Stage::Revoked(lanes);
-                return Some(News::Revoked { lanes: gone, within_ms: REVOKE_WITHIN_MS });
+                let continuous = self.is_continuous();
+                self.stage = Stage::Revoked(lanes, continuous);
+                return Some(News::Revoked { lanes: gone, within_ms: REVOKE_WITHIN_MS, continuous });
             }
-            Stage::Revoked(lanes) => {
-                let news = self.take(&lanes);
+            Stage::Revoked(lanes, continuous) => {
+                let news = self.take(&lanes, continuous);
                 self.stage = Stage::Outside;
                 return Some(news);
             }
@@ -105,10 +123,11 @@ impl Consumer {
         None
     }
 
-    fn take(&mut self, lanes: &BTreeSet<Lane>) -> News {
+    fn take(&mut self, lanes: &BTreeSet<Lane>, continuous: bool) -> News {
+        self.assigned = (self.member, self.generation);
         let new = lanes.difference(&self.owned).copied().collect();
         self.owned.clone_from(lanes);
-        News::Assigned { lanes: new, member: self.name() }
+        News::Assigned { lanes: new, member: self.name(), continuous }
     }
 
     fn join(&mut self, process: Process, world: &mut World) {

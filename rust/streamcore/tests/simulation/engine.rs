@@ -16,7 +16,7 @@ const BASE_EVERY: u64 = 4;
 /// State of one lane.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sums {
-    pub sums: [i64; KEYS],
+    pub of_keys: [i64; KEYS],
     pub next: i64,
     pub timers: u64,
 }
@@ -25,7 +25,7 @@ impl Sums {
     /// Digest of the rows, not of the position.
     pub fn digest(&self) -> u64 {
         let row = |(key, sum): (usize, &i64)| if *sum == 0 { 0 } else { mix(mix(key as u64 + 1) ^ *sum as u64) };
-        let rows = self.sums.iter().enumerate().map(row).fold(0_u64, u64::wrapping_add);
+        let rows = self.of_keys.iter().enumerate().map(row).fold(0_u64, u64::wrapping_add);
         rows.wrapping_add(mix(self.timers))
     }
 
@@ -34,6 +34,9 @@ impl Sums {
     }
 }
 
+/// A block's owner epoch and epoch.
+type Block = (u64, u64);
+
 /// One lane in memory.
 #[derive(Debug, Clone, Default)]
 pub struct LaneState {
@@ -41,11 +44,13 @@ pub struct LaneState {
     pub kept: Sums,
     owner_epoch: u64,
     epoch: u64,
+    /// Of the last seal.
+    seal: u64,
     /// Rows of the epoch, and how many of them have gone to the producer.
     rows: Vec<Row>,
     sent: usize,
-    base: Option<(u64, u64)>,
-    deltas: Vec<(u64, u64)>,
+    base: Option<Block>,
+    deltas: Vec<Block>,
     /// Files of kept epochs that are not published.
     files: Vec<File>,
 }
@@ -63,8 +68,8 @@ pub struct Engine {
 impl Engine {
     pub fn apply(&mut self, lane: Lane, offset: i64, key: usize, value: i64) {
         let Some(state) = self.lanes.get_mut(&lane) else { return };
-        state.now.sums[key] += value;
-        state.rows.push(Row::Update { lane, offset, key, sum: state.now.sums[key] });
+        state.now.of_keys[key] += value;
+        state.rows.push(Row::Update { lane, offset, key, sum: state.now.of_keys[key] });
         state.now.next = offset + 1;
     }
 
@@ -74,11 +79,19 @@ impl Engine {
         state.now.timers += 1;
     }
 
-    pub fn seal(&self, lanes: &[Lane]) -> Vec<SealedLane> {
+    pub fn seal(&mut self, lanes: &[Lane], seal: u64) -> Vec<SealedLane> {
         let sealed = |lane: &Lane| {
-            let state = self.lanes.get(lane)?;
+            let state = self.lanes.get_mut(lane)?;
+            state.seal = seal;
             let (offsets, outputs) = (vec![state.now.next], state.rows.len() as u64);
-            Some(SealedLane { lane: *lane, offsets, clock_ms: state.now.clock_ms(), digest: state.now.digest(), outputs })
+            Some(SealedLane {
+                lane: *lane,
+                offsets,
+                clock_ms: state.now.clock_ms(),
+                digest: state.now.digest(),
+                outputs,
+                seal,
+            })
         };
         lanes.iter().filter_map(sealed).collect()
     }
@@ -97,13 +110,13 @@ impl Engine {
     pub fn blocks(&self, of: &LaneEpoch) -> Vec<Record> {
         let state = &self.lanes[&of.lane];
         let (owner_epoch, epoch, timers) = (of.owner_epoch, of.epoch, state.now.timers);
-        let all = state.now.sums.iter().copied().enumerate();
-        if epoch % BASE_EVERY == 0 {
+        let all = state.now.of_keys.iter().copied().enumerate();
+        if epoch.is_multiple_of(BASE_EVERY) {
             let sums = all.collect();
             let before = epoch.saturating_sub(2 * BASE_EVERY);
             return vec![Record::Base { owner_epoch, epoch, sums, timers }, Record::Tombstones { before }];
         }
-        let sums = all.filter(|(key, sum)| state.kept.sums[*key] != *sum).collect();
+        let sums = all.filter(|(key, sum)| state.kept.of_keys[*key] != *sum).collect();
         vec![Record::Delta { owner_epoch, epoch, sums, timers }]
     }
 
@@ -118,6 +131,7 @@ impl Engine {
             offsets: vec![state.now.next],
             clock_ms: state.now.clock_ms(),
             digest: state.now.digest(),
+            seal: state.seal,
             complete: true,
         };
         ManifestRecord { manifest, base, deltas, files }
@@ -194,9 +208,9 @@ impl Engine {
 
 impl LaneState {
     /// The blocks that a manifest of this epoch names.
-    fn chain(&self, of: &LaneEpoch) -> (Option<(u64, u64)>, Vec<(u64, u64)>) {
+    fn chain(&self, of: &LaneEpoch) -> (Option<Block>, Vec<Block>) {
         let own = (of.owner_epoch, of.epoch);
-        if of.epoch % BASE_EVERY == 0 {
+        if of.epoch.is_multiple_of(BASE_EVERY) {
             return (Some(own), Vec::new());
         }
         let mut deltas = self.deltas.clone();

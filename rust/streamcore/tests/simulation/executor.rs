@@ -6,7 +6,7 @@
 use crate::requests::{Partition, Process, Refusal, Reply, Request, Row, Time};
 use crate::worker::Worker;
 use crate::world::{Event, REQUEST_TIMEOUT_MS, Wake, World};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use streamcore::checkpoint::machine::{
     Action, ErrorClass, Event as News, GroupMetadata, GroupOffsets, Lane, LaneOffsets, Part, ReadEnd, RestoreLane,
     RestoredLane, StateFound,
@@ -114,7 +114,8 @@ impl Worker {
                     view.position = next;
                     records.into_iter().for_each(|record| view.add(record));
                 }
-                let is_short = |(partition, end): &(Partition, usize)| self.views[&(*partition as Lane)].position < *end;
+                let is_short =
+                    |(partition, end): &(Partition, usize)| self.views[&(*partition as Lane)].position < *end;
                 if call.ends.iter().any(is_short) && world.now < call.until {
                     call.requests = VecDeque::from([self.fetch(&call.ends)]);
                     call.id = 0;
@@ -197,7 +198,10 @@ impl Worker {
                 self.first_metadata.get_or_insert((self.consumer.generation, self.consumer.member));
                 return News::Began;
             }
-            Action::Seal => return News::Sealed { lanes: self.engine.seal(&self.feed) },
+            Action::Seal => {
+                let seal = world.random.next();
+                return News::Sealed { lanes: self.engine.seal(&self.feed, seal) };
+            }
             Action::Rollback { lanes } => lanes.iter().for_each(|lane| self.engine.roll_back(*lane)),
             Action::Keep { lanes } => lanes.iter().for_each(|lane| self.engine.keep(lane)),
             Action::Publish { lanes } => {
@@ -239,13 +243,15 @@ impl Worker {
         use crate::requests::Record;
         match part {
             Part::Outputs => {
+                let mut batches: BTreeMap<Partition, Vec<Record>> = BTreeMap::new();
                 for row in self.engine.take_rows() {
                     let key = match row {
                         Row::Update { key, .. } => key as u64,
                         Row::Timer { number, .. } => number,
                     };
-                    self.producer.queue(world.layout.output(key), vec![Record::Row(row)]);
+                    batches.entry(world.layout.output(key)).or_default().push(Record::Row(row));
                 }
+                batches.into_iter().for_each(|(partition, records)| self.producer.queue(partition, records));
             }
             Part::State => {
                 lanes.iter().for_each(|of| self.producer.queue(world.layout.state(of.lane), self.engine.blocks(of)));
@@ -269,6 +275,7 @@ impl Worker {
     ) -> Option<VecDeque<Request>> {
         let producer = self.producer.identity?;
         let (generation, id) = match group {
+            GroupMetadata::Assigned => (self.consumer.assigned.1, self.consumer.assigned.0),
             GroupMetadata::Fresh if self.consumer.name() != member => return None,
             GroupMetadata::Fresh => (self.consumer.generation, self.consumer.member),
             GroupMetadata::First => self.first_metadata?,

@@ -56,7 +56,8 @@ impl Group {
         } else {
             member
         };
-        let claims = if is_known && generation == self.generation { owned.iter().copied().collect() } else { BTreeSet::new() };
+        let claims =
+            if is_known && generation == self.generation { owned.iter().copied().collect() } else { BTreeSet::new() };
         self.members.insert(member, Member { heard: now, owned: claims, waiting: Some(from) });
         self.rebalance_until.get_or_insert(now + rebalance_ms);
         self.finish_if_complete(now)
@@ -90,6 +91,8 @@ impl Group {
         let mut free: Vec<Lane> = (0..self.lanes as Lane).rev().filter(|lane| !held.contains(lane)).collect();
         let count = self.members.len().max(1);
         for (place, member) in self.members.values_mut().enumerate() {
+            // Who has one more changes with every newcomer, so that lanes move between workers that live on.
+            let place = (place + self.next_member as usize) % count;
             let share = self.lanes / count + usize::from(place < self.lanes % count);
             while member.owned.len() > share {
                 member.owned.pop_last();
@@ -138,7 +141,13 @@ impl Group {
     }
 
     /// Offsets of a transaction. Without a member and a generation nobody is refused, as by a real coordinator.
-    pub fn commit(&mut self, producer: u64, member: u64, generation: i64, offsets: &[(Lane, i64)]) -> Result<(), Refusal> {
+    pub fn commit(
+        &mut self,
+        producer: u64,
+        member: u64,
+        generation: i64,
+        offsets: &[(Lane, i64)],
+    ) -> Result<(), Refusal> {
         if member != 0 || generation >= 0 {
             self.members.get(&member).ok_or(Refusal::UnknownMember)?;
             if generation != self.generation {

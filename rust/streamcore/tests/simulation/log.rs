@@ -1,4 +1,4 @@
-//! A partition's log with transactions: control markers, the last stable offset, what a read_committed reader sees, and the
+//! A partition's log with transactions: control markers, the last stable offset, what a `read_committed` reader sees, and the
 //! sequence numbers of idempotent producers.
 //!
 //! Invariant: below the last stable offset every record's fate is known and never changes.
@@ -87,7 +87,7 @@ impl Log {
         self.entries.push(Entry { producer: producer.id, fate: Fate::Marker, record: None });
     }
 
-    /// What a read_committed reader at `position` is given, and its next position.
+    /// What a `read_committed` reader at `position` is given, and its next position.
     pub fn read(&self, position: usize) -> (usize, impl Iterator<Item = &Record>) {
         let end = self.last_stable().max(position);
         let seen = self.entries[position..end].iter().filter(|entry| entry.fate == Fate::Committed);

@@ -28,7 +28,7 @@ use run::{run, settings};
 
 /// A number from the environment, which only tests may read.
 #[expect(clippy::disallowed_methods, reason = "seeds are chosen from outside")]
-pub fn number(name: &str) -> Option<u64> {
+fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
 }
 

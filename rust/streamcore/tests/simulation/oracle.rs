@@ -28,6 +28,8 @@ pub struct Oracle {
     timers: Vec<Vec<bool>>,
     /// Last offset of each lane and key.
     last: BTreeMap<(Lane, usize), i64>,
+    /// What a reader of each state partition has gathered.
+    views: Vec<View>,
     pub wrong: Option<String>,
 }
 
@@ -41,6 +43,7 @@ impl Oracle {
             updates: vec![Vec::new(); layout.lanes],
             timers: vec![Vec::new(); layout.lanes],
             last: BTreeMap::new(),
+            views: (0..layout.lanes).map(|_| View::default()).collect(),
             wrong: None,
         }
     }
@@ -91,6 +94,16 @@ impl Oracle {
         }
     }
 
+    /// How many epochs of all lanes together are committed.
+    pub fn epochs(&mut self, broker: &Broker) -> u64 {
+        for (lane, view) in self.views.iter_mut().enumerate() {
+            let (next, records) = broker.logs[self.layout.state(lane as Lane)].read(view.position);
+            records.cloned().for_each(|record| view.add(record));
+            view.position = next;
+        }
+        self.views.iter().filter_map(View::newest).map(|newest| newest.manifest.epoch).sum()
+    }
+
     /// Whether everything has been read and committed; if not, what is missing. Asked until it is so (A7).
     pub fn missing(&self, broker: &Broker) -> Option<String> {
         let lanes: Vec<Lane> = (0..self.layout.lanes as Lane).collect();
@@ -118,35 +131,34 @@ impl Oracle {
     }
 
     /// At the end: A1 and A6 (state), A2 (nothing missing), files.
-    pub fn check_end(&mut self, broker: &Broker, published: &Published) -> u64 {
-        let mut epochs = 0;
+    pub fn check_end(&mut self, broker: &Broker, published: &Published) {
+        self.epochs(broker);
         for lane in 0..self.layout.lanes {
-            let mut view = View::default();
-            let (_, records) = broker.logs[self.layout.state(lane as Lane)].read(0);
-            records.cloned().for_each(|record| view.add(record));
+            let view = &self.views[lane];
             let Some(newest) = view.newest() else {
                 self.fail(format!("A6: lane {lane} has no manifest"));
                 continue;
             };
-            epochs += newest.manifest.epoch;
             let state = view.sums(newest);
-            let expected: Vec<i64> = (0..crate::engine::KEYS).map(|key| *self.sums[lane].get(&key).unwrap_or(&0)).collect();
+            let expected: Vec<i64> =
+                (0..crate::engine::KEYS).map(|key| *self.sums[lane].get(&key).unwrap_or(&0)).collect();
             let end = self.inputs[lane].len() as i64;
             let timers = self.timers[lane].len() as u64;
             let is_right = state.is_some_and(|state| {
-                state.sums[..] == expected[..]
+                state.of_keys[..] == expected[..]
                     && (state.next, state.timers) == (end, timers)
                     && state.digest() == newest.manifest.digest
             });
             if !is_right {
-                self.fail(format!("A1, A6: the state of lane {lane} is {state:?}, expected {expected:?}, {end}, {timers}"));
+                self.fail(format!(
+                    "A1, A6: the state of lane {lane} is {state:?}, expected {expected:?}, {end}, {timers}"
+                ));
             }
             if self.timers[lane].contains(&false) {
                 self.fail(format!("A2: a timer's row of lane {lane} is missing: {:?}", self.timers[lane]));
             }
             self.check_files(lane as Lane, published);
         }
-        epochs
     }
 
     /// The published files of a lane, in order of epoch, hold every row once.

@@ -50,7 +50,7 @@ impl Producer {
             self.added.extend(&new);
             requests.push_back(Request::AddPartitions { producer, partitions: new });
         }
-        for (partition, sequence, records) in self.queue.iter() {
+        for (partition, sequence, records) in &self.queue {
             let (partition, sequence, records) = (*partition, *sequence, Rc::clone(records));
             requests.push_back(Request::Produce { producer, partition, sequence, records });
         }

@@ -1,6 +1,6 @@
 //! Seeded chance: the only source of it in a run. Invariant: the same seed gives the same numbers everywhere.
 
-/// SplitMix64.
+/// The generator `SplitMix64`.
 pub struct Random(u64);
 
 impl Random {

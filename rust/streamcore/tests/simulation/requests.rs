@@ -18,6 +18,7 @@ pub struct Layout {
 }
 
 impl Layout {
+    #[expect(clippy::unused_self, reason = "a layout's verbs are alike")]
     pub fn state(self, lane: Lane) -> Partition {
         lane as usize
     }
@@ -64,11 +65,23 @@ pub enum Row {
 pub enum Record {
     Row(Row),
     /// What an epoch changed: the key and its sum, and all counters.
-    Delta { owner_epoch: u64, epoch: u64, sums: Vec<(usize, i64)>, timers: u64 },
+    Delta {
+        owner_epoch: u64,
+        epoch: u64,
+        sums: Vec<(usize, i64)>,
+        timers: u64,
+    },
     /// The whole state.
-    Base { owner_epoch: u64, epoch: u64, sums: Vec<(usize, i64)>, timers: u64 },
+    Base {
+        owner_epoch: u64,
+        epoch: u64,
+        sums: Vec<(usize, i64)>,
+        timers: u64,
+    },
     /// Everything before this epoch is obsolete.
-    Tombstones { before: u64 },
+    Tombstones {
+        before: u64,
+    },
     Manifest(Box<ManifestRecord>),
 }
 
@@ -112,7 +125,11 @@ pub enum Reply {
     Ends(Vec<(Partition, usize)>),
     /// Of each partition, the next position and the committed records before it.
     Records(Vec<(Partition, usize, Vec<Record>)>),
-    Joined { member: u64, generation: i64, lanes: Vec<Lane> },
+    Joined {
+        member: u64,
+        generation: i64,
+        lanes: Vec<Lane>,
+    },
     Refused(Refusal),
 }
 

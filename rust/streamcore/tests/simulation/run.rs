@@ -2,7 +2,7 @@
 //!
 //! Invariant: two runs of the same seed and settings are the same, event by event.
 
-use crate::faults::{Fault, draw};
+use crate::faults::{Fault, Weather};
 use crate::requests::{Layout, Process, Time};
 use crate::worker::Worker;
 use crate::world::{Event, World};
@@ -10,7 +10,10 @@ use streamcore::checkpoint::machine::Settings;
 use streamcore::checkpoint::machine::trace::Call as Traced;
 
 /// How long things go wrong.
-const FAULTS_MS: Time = 9_000;
+const FAULTS_MS: Time = 10_000;
+/// So many epochs are committed before the input ends, or so much time has passed.
+const EPOCHS: u64 = 200;
+const BUSY_MS: Time = 300_000;
 /// How long it may take until all is quiet and right.
 const QUIET_MS: Time = 40_000;
 
@@ -28,6 +31,7 @@ struct Run {
     world: World,
     workers: Vec<Worker>,
     settings: Settings,
+    knows_generations: bool,
     faults: Vec<(Time, Fault)>,
     done: u64,
     quiet_since: Time,
@@ -48,23 +52,27 @@ pub fn settings() -> Settings {
         backoff_min_ms: 20,
         backoff_max_ms: 200,
         rereads_max: 30,
+        failures_max: 100,
         ..Settings::default()
     }
 }
 
 pub fn run(seed: u64, settings: &Settings, is_verbose: bool, is_traced: bool) -> Outcome {
     let mut draw_world = crate::random::Random::new(seed ^ 0x5EED);
-    let layout = Layout { lanes: draw_world.between(2, 4) as usize, outputs: draw_world.between(1, 3) as usize };
-    let workers = draw_world.between(1, 4) as usize;
-    let count = draw_world.between(10, 20);
-    let faults = draw(&mut draw_world, count, FAULTS_MS, workers, layout.lanes);
-    let world = World::new(seed, layout, workers, is_verbose);
-    let start = |worker| Worker::new(Process { worker, life: 0 }, settings.clone());
+    let weather = Weather::of(seed);
+    let layout =
+        Layout { lanes: draw_world.between(weather.lanes_min, 4) as usize, outputs: draw_world.between(1, 3) as usize };
+    let workers = draw_world.between(weather.workers_min, 4) as usize;
+    let faults = weather.draw(&mut draw_world, FAULTS_MS, workers, layout.lanes);
+    let world = World::new(seed, layout, workers, weather, is_verbose);
+    let knows_generations = draw_world.chance(500);
+    let start = |worker| Worker::new(Process { worker, life: 0 }, settings.clone(), knows_generations);
     let workers = (0..workers).map(start).collect();
     let mut run = Run {
         world,
         workers,
         settings: settings.clone(),
+        knows_generations,
         faults,
         done: 0,
         quiet_since: 0,
@@ -76,8 +84,7 @@ pub fn run(seed: u64, settings: &Settings, is_verbose: bool, is_traced: bool) ->
         run.workers[0].trace = Some(Vec::new());
     }
     run.begin();
-    loop {
-        let Some(event) = run.world.next() else { break };
+    while let Some(event) = run.world.next() {
         run.happen(event);
         if run.world.oracle.wrong.is_some() {
             run.end();
@@ -156,7 +163,7 @@ impl Run {
             return;
         }
         for lane in 0..self.world.layout.lanes {
-            if self.world.random.chance(600) {
+            if self.world.random.chance(self.world.weather.inputs) {
                 let key = self.world.random.next() as usize % crate::engine::KEYS;
                 let value = self.world.random.between(1, 1_000) as i64;
                 self.world.oracle.input(lane, key, value);
@@ -184,7 +191,10 @@ impl Run {
                 }
             }
             Fault::Cut { worker, away_ms } => self.world.links[worker].cut_until = now + away_ms,
-            Fault::Slow { worker, away_ms } => self.world.links[worker].slow_until = now + away_ms,
+            Fault::Slow { worker, away_ms, lost, late } => {
+                let link = &mut self.world.links[worker];
+                (link.slow_until, link.lost, link.late) = (now + away_ms, lost, late);
+            }
             Fault::Broker { away_ms } => {
                 self.world.broker.down_until = now + away_ms;
                 self.world.broker.group.restart(now + away_ms);
@@ -213,7 +223,7 @@ impl Run {
         let old = &self.workers[worker];
         if !old.is_alive {
             let life = old.process.life + 1;
-            let mut new = Worker::new(Process { worker, life }, self.settings.clone());
+            let mut new = Worker::new(Process { worker, life }, self.settings.clone(), self.knows_generations);
             if let Some(trace) = self.workers[worker].trace.take() {
                 self.first_trace = Some(trace);
             }
@@ -224,7 +234,11 @@ impl Run {
 
     /// After the faults: is everything right? Asked again until it is, or for too long.
     fn check(&mut self) {
+        let epochs = self.world.oracle.epochs(&self.world.broker);
         if !self.world.is_quiet {
+            if epochs < EPOCHS && self.world.now < BUSY_MS {
+                return self.world.schedule(500, Event::Check);
+            }
             self.world.is_quiet = true;
             self.quiet_since = self.world.now;
         }
@@ -245,10 +259,10 @@ impl Run {
 
     fn end(&mut self) {
         self.world.oracle.read(&self.world.broker);
-        let epochs = match self.world.oracle.wrong {
-            None => self.world.oracle.check_end(&self.world.broker, &self.world.published),
-            Some(_) => 0,
-        };
+        let epochs = self.world.oracle.epochs(&self.world.broker);
+        if self.world.oracle.wrong.is_none() {
+            self.world.oracle.check_end(&self.world.broker, &self.world.published);
+        }
         let trace = self.first_trace.take().or_else(|| self.workers[0].trace.take()).unwrap_or_default();
         let wrong = self.world.oracle.wrong.take();
         self.outcome = Some(Outcome { wrong, epochs, faults: self.done, trace });

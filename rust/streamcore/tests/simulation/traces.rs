@@ -1,13 +1,13 @@
 //! What the simulator ran replays through a fresh machine, from its JSON.
 
 use crate::run::{run, settings};
-use streamcore::checkpoint::machine::trace::{Head, replay};
+use streamcore::checkpoint::machine::trace::{Head, audit, replay};
 
 /// A trace of the first life of the first worker, as an executor would write it.
 fn recorded(seed: u64) -> String {
-    let head = serde_json::to_string(&Head { settings: settings() }).unwrap();
+    let head = serde_json::to_string(&Head { settings: settings() }).expect("settings are plain data");
     let calls = run(seed, &settings(), false, true).trace;
-    let lines = calls.iter().map(|call| serde_json::to_string(call).unwrap());
+    let lines = calls.iter().map(|call| serde_json::to_string(call).expect("calls are plain data"));
     [head].into_iter().chain(lines).collect::<Vec<_>>().join("\n")
 }
 
@@ -17,6 +17,22 @@ fn a_recorded_run_replays() {
         let text = recorded(seed);
         assert_eq!(replay(&text).unwrap() + 1, text.lines().count());
     }
+}
+
+#[test]
+fn what_the_broker_says_in_a_run_agrees_with_itself() {
+    let compared: usize = (0..30).map(|seed| audit(&recorded(seed)).unwrap()).sum();
+    assert!(compared > 100, "only {compared} manifests were read back");
+}
+
+#[test]
+fn an_epoch_that_is_read_back_as_another_is_noticed() {
+    let text = recorded(1);
+    let is_read = |line: &&str| line.contains(r#""event":"state_read""#) && line.contains(r#""digest""#);
+    let last = text.lines().rfind(is_read).unwrap();
+    let digest = last.split(r#""digest":"#).nth(1).unwrap().split(',').next().unwrap();
+    let error = audit(&text.replace(last, &last.replace(digest, "7"))).unwrap_err().to_string();
+    assert!(error.contains("lane"), "{error}");
 }
 
 #[test]

@@ -10,10 +10,18 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Empty,
-    Open { since: Time, partitions: BTreeSet<Partition> },
+    Open {
+        since: Time,
+        partitions: BTreeSet<Partition>,
+    },
     /// Decided, and markers are still to be written on these.
-    Ending { commit: bool, partitions: BTreeSet<Partition> },
-    Ended { commit: bool },
+    Ending {
+        commit: bool,
+        partitions: BTreeSet<Partition>,
+    },
+    Ended {
+        commit: bool,
+    },
 }
 
 struct Transaction {

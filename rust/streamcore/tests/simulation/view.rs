@@ -36,7 +36,8 @@ impl View {
     }
 
     pub fn manifests(&self) -> Vec<Manifest> {
-        let seen = |record: &ManifestRecord| Manifest { complete: self.sums(record).is_some(), ..record.manifest.clone() };
+        let seen =
+            |record: &ManifestRecord| Manifest { complete: self.sums(record).is_some(), ..record.manifest.clone() };
         self.slots.iter().flatten().map(seen).collect()
     }
 
@@ -55,7 +56,7 @@ impl View {
         for name in record.base.iter().chain(&record.deltas) {
             let block = self.blocks.get(name)?;
             for (key, sum) in &block.sums {
-                state.sums[*key] = *sum;
+                state.of_keys[*key] = *sum;
             }
             state.timers = block.timers;
         }

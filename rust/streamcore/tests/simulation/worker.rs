@@ -50,7 +50,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn new(process: Process, settings: Settings) -> Self {
+    pub fn new(process: Process, settings: Settings, knows_generations: bool) -> Self {
         Self {
             process,
             is_alive: true,
@@ -60,7 +60,7 @@ impl Worker {
             machine: Machine::new(settings),
             engine: Engine::default(),
             producer: Producer::default(),
-            consumer: Consumer::new(),
+            consumer: Consumer::new(knows_generations),
             call: None,
             views: BTreeMap::new(),
             positions: BTreeMap::new(),
@@ -87,7 +87,10 @@ impl Worker {
             let traced = (world.is_verbose || self.trace.is_some()).then(|| news.clone());
             let actions = self.machine.handle(news, world.now);
             if let Some(event) = traced {
-                world.note(format!("w{}.{}", self.process.worker, self.process.life), format!("{event:?} -> {actions:?}"));
+                world.note(
+                    format!("w{}.{}", self.process.worker, self.process.life),
+                    format!("{event:?} -> {actions:?}"),
+                );
                 if let Some(trace) = &mut self.trace {
                     trace.push(Traced { now_ms: world.now, event, actions: actions.clone() });
                 }
@@ -222,7 +225,7 @@ impl Worker {
             return;
         }
         for lane in self.fed() {
-            if world.random.chance(40) {
+            if world.random.chance(world.weather.timers) {
                 self.engine.fire_timer(lane);
             }
         }

@@ -5,6 +5,7 @@
 
 use crate::broker::{Broker, Effects};
 use crate::engine::Published;
+use crate::faults::Weather;
 use crate::oracle::Oracle;
 use crate::random::Random;
 use crate::requests::{Layout, Process, Reply, Request, Time};
@@ -42,11 +43,13 @@ pub enum Wake {
     Heartbeat,
 }
 
-/// A worker's connection: cut until, and slow until.
+/// A worker's connection: cut until, slow until, and then how many of a thousand messages are lost, how many late.
 #[derive(Clone, Copy, Default)]
 pub struct Link {
     pub cut_until: Time,
     pub slow_until: Time,
+    pub lost: u64,
+    pub late: u64,
 }
 
 pub struct World {
@@ -57,6 +60,7 @@ pub struct World {
     pub oracle: Oracle,
     pub published: Published,
     pub links: Vec<Link>,
+    pub weather: Weather,
     /// No more faults, no more input: everything is to come to rest.
     pub is_quiet: bool,
     pub is_verbose: bool,
@@ -67,7 +71,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, layout: Layout, workers: usize, is_verbose: bool) -> Self {
+    pub fn new(seed: u64, layout: Layout, workers: usize, weather: Weather, is_verbose: bool) -> Self {
         Self {
             now: 0,
             layout,
@@ -76,6 +80,7 @@ impl World {
             oracle: Oracle::new(layout),
             published: Published::new(),
             links: vec![Link::default(); workers],
+            weather,
             is_quiet: false,
             is_verbose,
             queue: BinaryHeap::new(),
@@ -108,7 +113,11 @@ impl World {
     pub fn send(&mut self, from: Process, request: Request) -> u64 {
         self.next_request += 1;
         let id = self.next_request;
+        let is_end = matches!(request, Request::EndTransaction { .. });
+        let is_held = is_end && !self.is_quiet && self.random.chance(self.weather.held_ends);
+        let held = if is_held { self.random.between(REQUEST_TIMEOUT_MS, 2_500) } else { 0 };
         if let Some(delay) = self.delay(from.worker) {
+            let delay = delay + held;
             self.schedule(delay, Event::Request { from, id, request });
         }
         id
@@ -118,11 +127,11 @@ impl World {
     fn delay(&mut self, worker: usize) -> Option<Time> {
         let link = self.links[worker];
         let is_slow = self.now < link.slow_until;
-        if self.now < link.cut_until || (is_slow && self.random.chance(80)) {
+        if self.now < link.cut_until || (is_slow && self.random.chance(link.lost)) {
             return None;
         }
         // What is late has left the connection that its sender gave up: it arrives all the same.
-        if is_slow && self.random.chance(150) {
+        if is_slow && self.random.chance(link.late) {
             return Some(self.random.between(50, 2_500));
         }
         Some(self.random.between(1, 4))
@@ -132,7 +141,16 @@ impl World {
         if self.now < self.broker.down_until {
             return;
         }
-        let effects = self.broker.handle(from, id, request, self.now);
+        let lost = match request {
+            Request::EndTransaction { .. } => self.weather.lost_ends,
+            Request::Join { .. } => self.weather.lost_joins,
+            _ => 0,
+        };
+        let is_lost = !self.is_quiet && self.random.chance(lost);
+        let mut effects = self.broker.handle(from, id, request, self.now);
+        if is_lost {
+            effects.replies.retain(|(to, ..)| *to != from);
+        }
         self.follow(effects);
     }
 
@@ -144,7 +162,7 @@ impl World {
             }
         }
         for marker in effects.markers {
-            let late = self.random.chance(30);
+            let late = !self.is_quiet && self.random.chance(self.weather.late_markers);
             let delay = if late { self.random.between(100, 2_500) } else { self.random.between(0, 8) };
             self.schedule(delay, Event::Mark(marker));
         }

@@ -45,7 +45,7 @@ pub enum Action {
         /// Bound.
         timeout_ms: u64,
     },
-    /// Take the end of the state partitions as `until` says, now; then read them with a read_committed reader from the
+    /// Take the end of the state partitions as `until` says, now; then read them with a `read_committed` reader from the
     /// beginning (or from where the last such action for this lane stopped) until `position >= end`. Answer:
     /// `state_read`, also when the time was too short.
     ReadState {
@@ -88,16 +88,18 @@ pub enum Action {
     },
     /// `send_offsets_to_transaction(offsets, group metadata, timeout)`. Answer: `offsets_sent`.
     ///
-    /// With `group = fresh` the executor takes `consumer.memberid()`, then `consumer_group_metadata()`, then
-    /// `memberid()` again; unless both are `member`, it sends nothing and answers `failed` with `abortable`. (The client
-    /// forgets its member id in the background when the coordinator no longer knows it, and metadata without a member is
-    /// accepted from anybody.)
+    /// The metadata is that which was taken in the last `on_assign`, not what the client has now: librdkafka takes over a
+    /// new generation when the coordinator answers its join, in the background, long before the callback that takes lanes
+    /// away is polled, and with the new generation the coordinator would let everything through. With `group = fresh`
+    /// (inside `on_revoke`) the executor takes `consumer.memberid()`, then `consumer_group_metadata()`, then `memberid()`
+    /// again; unless both are `member`, it sends nothing and answers `failed` with `abortable`. (The client forgets its
+    /// member id in the background too, and metadata without a member is accepted from anybody.)
     SendOffsets {
         /// Exactly the lanes of this epoch, each with its next offsets.
         lanes: Vec<LaneOffsets>,
         /// The member that owns these lanes.
         member: String,
-        /// Which metadata. Always `fresh`, but for a seeded bug.
+        /// Which metadata.
         group: GroupMetadata,
         /// Bound.
         timeout_ms: u64,
@@ -177,9 +179,9 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReadEnd {
-    /// Of a read_uncommitted reader (the high watermark): waits for what is pending.
+    /// Of a `read_uncommitted` reader (the high watermark): waits for what is pending.
     HighWatermark,
-    /// Of a read_committed reader. Only as a seeded bug.
+    /// Of a `read_committed` reader. Only as a seeded bug.
     LastStable,
 }
 
@@ -187,7 +189,9 @@ pub enum ReadEnd {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GroupMetadata {
-    /// Taken now.
+    /// Taken in the last `on_assign`. The usual one.
+    Assigned,
+    /// Taken now. Inside an `on_revoke` that is continuous, where the generation has just moved.
     Fresh,
     /// Taken at the first `begin` of the run, member not compared. Only as a seeded bug.
     First,
@@ -299,6 +303,6 @@ pub struct Start {
     /// The lane.
     pub lane: Lane,
     /// Next offset of each input topic, in the pipeline's order; null: by the pipeline's policy (earliest, latest, a
-    /// time), asked of the broker with ListOffsets.
+    /// time), asked of the broker with `ListOffsets`.
     pub offsets: Vec<Option<i64>>,
 }

@@ -49,7 +49,8 @@ pub(super) enum Group {
 
 /// Compares the group's offsets with a manifest's.
 pub(super) fn compare(group: &[Option<i64>], manifest: &Manifest) -> Group {
-    let pairs = || manifest.offsets.iter().enumerate().map(|(input, offset)| (group.get(input).copied().flatten(), *offset));
+    let pairs =
+        || manifest.offsets.iter().enumerate().map(|(input, offset)| (group.get(input).copied().flatten(), *offset));
     if pairs().any(|(group, offset)| group.is_some_and(|group| group > offset)) {
         Group::Ahead
     } else if pairs().any(|(group, offset)| group != Some(offset)) {
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     fn manifest(owner_epoch: u64, epoch: u64, complete: bool) -> Manifest {
-        Manifest { owner_epoch, epoch, offsets: vec![5, 7], clock_ms: 0, digest: epoch, complete }
+        Manifest { owner_epoch, epoch, offsets: vec![5, 7], clock_ms: 0, digest: epoch, seal: epoch, complete }
     }
 
     #[test]

@@ -46,7 +46,8 @@ impl Machine {
             let Some(owned) = self.lanes.get_mut(&lane.lane) else { continue };
             let Some(kept) = owned.kept.as_ref().filter(|_| owned.stage == Stage::Live) else { continue };
             if lane.offsets.len() != self.settings.inputs || falls(kept, &lane) {
-                let message = format!("lane {} went from {kept:?} to {lane:?}: offsets and epochs only rise", lane.lane);
+                let message =
+                    format!("lane {} went from {kept:?} to {lane:?}: offsets and epochs only rise", lane.lane);
                 return self.exit(ExitCode::Failed, message);
             }
             if has_moved(kept, &lane) {
@@ -58,17 +59,16 @@ impl Machine {
         if !moved.is_empty() {
             self.queue_commit(&moved);
         } else if self.begun {
-            self.abort("rows were sent for an epoch in which no lane moved");
+            // Nothing was sent after all, or by lanes that have gone since.
+            self.queue.push_back(Action::Abort { timeout_ms: 0 });
         }
     }
 
     /// Queues all steps of one commit. The seeded bugs are other orders of the same steps.
     fn queue_commit(&mut self, moved: &[Lane]) {
         let epochs = self.sealed_epochs(moved);
-        let produce = |part| Action::Produce {
-            part,
-            lanes: if part == Part::Outputs { Vec::new() } else { epochs.clone() },
-        };
+        let produce =
+            |part| Action::Produce { part, lanes: if part == Part::Outputs { Vec::new() } else { epochs.clone() } };
         let flush = || Action::Flush { timeout_ms: 0 };
         let commit = || Action::Commit { timeout_ms: 0 };
         let offsets = self.send_offsets(moved);
@@ -127,6 +127,8 @@ impl Machine {
             GroupMetadata::First
         } else if self.settings.has(Bug::GroupMetadataMissing) {
             GroupMetadata::Missing
+        } else if self.leaving.is_empty() && !self.settings.has(Bug::GroupMetadataFresh) {
+            GroupMetadata::Assigned
         } else {
             GroupMetadata::Fresh
         };
@@ -177,6 +179,6 @@ fn falls(kept: &Manifest, lane: &SealedLane) -> bool {
 }
 
 fn manifest(owner_epoch: u64, epoch: u64, lane: SealedLane) -> Manifest {
-    let SealedLane { offsets, clock_ms, digest, .. } = lane;
-    Manifest { owner_epoch, epoch, offsets, clock_ms, digest, complete: true }
+    let SealedLane { offsets, clock_ms, digest, seal, .. } = lane;
+    Manifest { owner_epoch, epoch, offsets, clock_ms, digest, seal, complete: true }
 }

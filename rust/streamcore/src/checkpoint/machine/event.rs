@@ -22,13 +22,20 @@ pub enum Event {
     /// Time has passed: at least the `tick_ms` of the last [`Rest`](super::Action::Rest), or less. Never given inside
     /// a callback of the consumer, for what follows may take a while.
     Tick,
-    /// `on_assign`, from inside the callback, after the executor has assigned the partitions paused (with explicit
-    /// offsets, any). Given for an empty list too, for the member may have changed.
+    /// `on_assign`, from inside the callback. The executor first takes `consumer_group_metadata()` and keeps it for
+    /// `send_offsets`, then assigns the partitions paused (with explicit offsets, any), then gives this. Given for an
+    /// empty list too: the generation is another one.
     Assigned {
         /// Only the lanes that are new.
         lanes: Vec<Lane>,
         /// `consumer.memberid()` now.
         member: String,
+        /// Whether this member is known to have taken part in every generation since the last `on_assign`: the generation
+        /// is the next one. What it claims to own is passed over by the others when it is of an older generation, and
+        /// may have been theirs meanwhile, though no callback says so. (The Python client's metadata are bytes:
+        /// `CGMDv2:`, then the generation as a little-endian i32.) Not known: false; then all lanes are looked up again.
+        #[serde(default)]
+        continuous: bool,
     },
     /// `on_revoke`, from inside the callback, before the executor unassigns. Everything that the machine answers with is
     /// carried out inside the callback too. Not given again while the consumer closes after an [`Exit`](super::Action::Exit).
@@ -37,6 +44,10 @@ pub enum Event {
         lanes: Vec<Lane>,
         /// How long the callback may take: `min(10 s, 0.2 * max.poll.interval.ms)`.
         within_ms: u64,
+        /// As in `assigned`; with an eager protocol true, for the generation has not moved yet. Not known: false; then the
+        /// epoch is not committed but taken back.
+        #[serde(default)]
+        continuous: bool,
     },
     /// `on_lost`, from inside the callback: others may own these lanes already.
     Lost {
@@ -175,6 +186,9 @@ pub struct Manifest {
     pub clock_ms: i64,
     /// Digest of the lane's state at the end of the epoch.
     pub digest: u64,
+    /// The `seal` of the lane when this epoch was sealed, written with it.
+    #[serde(default)]
+    pub seal: u64,
     /// Whether every block it names was read with the count and checksum it names.
     pub complete: bool,
 }
@@ -205,4 +219,8 @@ pub struct SealedLane {
     pub digest: u64,
     /// Output rows and dead letters of this lane in the epoch, those sent before the seal included.
     pub outputs: u64,
+    /// A number that no other seal of any worker has (drawn at random at each `seal`). It goes into the manifest: somebody
+    /// else may have committed an epoch with the very same state and other rows or files.
+    #[serde(default)]
+    pub seal: u64,
 }

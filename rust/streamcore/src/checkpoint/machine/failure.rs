@@ -9,11 +9,11 @@
 //! Invariant: memory never moves on from an epoch that is not known to be committed, and the same producer is never used
 //! on after a call whose request may still arrive.
 
+use super::Machine;
 use super::action::{Action, ExitCode, Level, Start};
 use super::event::{ErrorClass, Lane};
 use super::lanes::{Stage, in_stage};
 use super::settings::Bug;
-use super::Machine;
 
 /// Between two calls of the same kind.
 const REPEAT_AFTER_MS: u64 = 50;
@@ -27,7 +27,10 @@ impl Machine {
                 self.not_recovered(&step, error, message);
             }
             Action::WriteCache { .. } => {
-                self.report(Level::Warning, format!("the local cache was not written, the next restore is slower: {message}"));
+                self.report(
+                    Level::Warning,
+                    format!("the local cache was not written, the next restore is slower: {message}"),
+                );
             }
             Action::Publish { lanes } => {
                 self.report(Level::Warning, format!("files were not published, it is tried again: {message}"));
@@ -75,6 +78,13 @@ impl Machine {
     pub(super) fn abort(&mut self, why: &str) {
         self.report(Level::Warning, format!("the epoch is aborted and read again: {why}"));
         self.queue.clear();
+        self.take_back();
+        self.give_up_stopping();
+        self.back_off(why);
+    }
+
+    /// Queues the way back to the last committed epoch of every lane that is fed.
+    pub(super) fn take_back(&mut self) {
         let live = in_stage(&self.lanes, Stage::Live);
         if self.begun {
             self.queue.push_back(Action::Abort { timeout_ms: 0 });
@@ -88,14 +98,12 @@ impl Machine {
         if !lanes.is_empty() && !self.settings.has(Bug::NoSeekAfterAbort) {
             self.queue.push_back(Action::Seek { lanes });
         }
-        self.give_up_stopping();
-        self.back_off(why);
     }
 
     /// `abort_transaction` has returned without an error; a late twin of it may exist, as of a commit.
     pub(super) fn aborted(&mut self, disconnected: bool) {
         self.begun = false;
-        if self.may_have_twin(disconnected) {
+        if self.may_have_twin(disconnected) && !self.settings.has(Bug::ReuseProducerAfterTimeout) {
             self.report(Level::Info, "an abort took long or lost its connection: new producer");
             self.renew();
         }
@@ -104,7 +112,8 @@ impl Machine {
     /// Whether the client may have sent the call twice, and one of the two is still on its way.
     pub(super) fn may_have_twin(&self, disconnected: bool) -> bool {
         let took_ms = self.now_ms - self.call_started_ms;
-        (disconnected || took_ms > self.settings.slow_commit_ms) && !self.settings.has(Bug::ReuseProducerAfterSlowCommit)
+        (disconnected || took_ms > self.settings.slow_commit_ms)
+            && !self.settings.has(Bug::ReuseProducerAfterSlowCommit)
     }
 
     /// The state of these lanes is that of their last committed epoch.
@@ -155,7 +164,10 @@ impl Machine {
         let doubled = self.settings.backoff_min_ms << (self.failures - 1).min(16);
         self.backoff_until_ms = self.now_ms + doubled.min(self.settings.backoff_max_ms);
         if self.failures > self.settings.failures_max {
-            self.exit(ExitCode::Failed, format!("{} epochs in a row failed, the last one because {why}", self.failures));
+            self.exit(
+                ExitCode::Failed,
+                format!("{} epochs in a row failed, the last one because {why}", self.failures),
+            );
         }
     }
 

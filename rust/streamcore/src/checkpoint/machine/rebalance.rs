@@ -5,24 +5,28 @@
 //! Invariant: an epoch is bound to the assignment it began with. Whatever takes a lane away without a commit ends the
 //! epoch before any later metadata of the group could vouch for it: the coordinator checks who asks, not what is theirs.
 
+use super::Machine;
 use super::action::{Action, Level};
 use super::event::Lane;
 use super::lanes::{Owned, Stage, in_stage};
 use super::settings::Bug;
-use super::Machine;
 
 impl Machine {
     /// New lanes: recovery begins at the next tick.
-    pub(super) fn assigned(&mut self, lanes: Vec<Lane>, member: String) {
+    pub(super) fn assigned(&mut self, lanes: Vec<Lane>, member: String, continuous: bool) {
         let keeps = self.settings.has(Bug::KeepStateOnLost);
         let is_other = !self.member.is_empty() && self.member != member;
-        let unsaid: Vec<Lane> = match is_other {
-            true => self.lanes.keys().copied().collect(),
-            false => lanes.iter().copied().filter(|lane| self.lanes.contains_key(lane)).collect(),
+        let unsaid: Vec<Lane> = if is_other {
+            self.lanes.keys().copied().collect()
+        } else {
+            lanes.iter().copied().filter(|lane| self.lanes.contains_key(lane)).collect()
         };
         if !unsaid.is_empty() && !keeps {
             self.report(Level::Warning, format!("lanes {unsaid:?} were lost without a word: they are assigned anew"));
             self.lost(&unsaid);
+        }
+        if !continuous && !keeps && !self.settings.has(Bug::GroupMetadataFresh) {
+            self.look_up_again();
         }
         self.member = member;
         self.recover_at_ms = self.now_ms;
@@ -32,16 +36,38 @@ impl Machine {
         }
     }
 
+    /// The lanes may have been somebody else's for a while: take the epoch back and read their manifests. (Back at once:
+    /// rows that wait would go out with the next epoch of other lanes.)
+    fn look_up_again(&mut self) {
+        let live = in_stage(&self.lanes, Stage::Live);
+        if live.is_empty() {
+            return;
+        }
+        if self.begun {
+            self.queue.push_back(Action::Abort { timeout_ms: 0 });
+        }
+        self.queue.push_back(Action::Rollback { lanes: live });
+        let now_ms = self.now_ms;
+        for owned in self.lanes.values_mut().filter(|owned| owned.stage == Stage::Live) {
+            owned.recover(now_ms);
+        }
+    }
+
     /// Lanes are to go: commit within the bound, then let them.
-    pub(super) fn revoked(&mut self, lanes: Vec<Lane>, within_ms: u64) {
+    pub(super) fn revoked(&mut self, lanes: Vec<Lane>, within_ms: u64, continuous: bool) {
         self.leaving = lanes.into_iter().filter(|lane| self.lanes.contains_key(lane)).collect();
         if self.leaving.is_empty() {
             return;
         }
         self.deadline_ms = Some(self.now_ms + within_ms);
         let has_live = self.leaving.iter().any(|lane| self.lanes[lane].stage == Stage::Live);
-        if has_live && self.producer_needed_ms.is_none() {
+        if !has_live || self.producer_needed_ms.is_some() {
+            return;
+        }
+        if continuous || self.settings.has(Bug::GroupMetadataFresh) {
             self.queue.push_back(Action::Seal);
+        } else {
+            self.take_back();
         }
     }
 

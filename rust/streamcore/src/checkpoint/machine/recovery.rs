@@ -1,19 +1,19 @@
 //! Brings lanes to their last committed epoch: after an assignment, and after rule 7.
 //!
 //! Before it: `rebalance` and `failure`, which leave lanes in [`Stage::Offsets`]. After it: lanes are live. The steps are
-//! those of the design: stable offsets of the group, the state partition up to its read_uncommitted end, the newest
+//! those of the design: stable offsets of the group, the state partition up to its `read_uncommitted` end, the newest
 //! complete manifest, the comparison, the state, its digest, the seek.
 //!
 //! Invariant: a lane becomes live only at a manifest that was read after its producer was new, with a state whose digest
 //! is that manifest's; what memory holds is used only where it is exactly that.
 
+use super::Machine;
 use super::action::{Action, ExitCode, LaneEpoch, LaneOffsets, Level, ReadEnd, RestoreLane, Start};
 use super::choice::{Choice, Group, choose, compare};
 use super::event::{ErrorClass, GroupOffsets, Lane, Manifest, RestoredLane, StateFound};
 use super::failure::name;
 use super::lanes::{Stage, in_stage};
 use super::settings::Bug;
-use super::Machine;
 
 /// Steps that bring lanes to their manifests, gathered lane by lane.
 #[derive(Default)]
@@ -149,7 +149,8 @@ impl Machine {
         owned.stage = Stage::Restoring;
         match &owned.kept {
             Some(kept) if kept.epoch > 0 => {
-                let message = format!("lane {lane} had epoch {}, and its state partition holds no manifest now", kept.epoch);
+                let message =
+                    format!("lane {lane} had epoch {}, and its state partition holds no manifest now", kept.epoch);
                 self.exit(ExitCode::State, message);
                 return false;
             }
@@ -218,11 +219,15 @@ impl Machine {
                 offsets: Vec::new(),
                 clock_ms: lane.clock_ms,
                 digest: lane.digest,
+                seal: 0,
                 complete: true,
             };
             let manifest = ask.manifest.clone().unwrap_or_else(empty);
             if (manifest.digest, manifest.clock_ms) != (lane.digest, lane.clock_ms) && !ask.trust_cache {
-                let message = format!("the restored state of lane {} is not that of its manifest: {lane:?}, {manifest:?}", ask.lane);
+                let message = format!(
+                    "the restored state of lane {} is not that of its manifest: {lane:?}, {manifest:?}",
+                    ask.lane
+                );
                 return self.exit(ExitCode::State, message);
             }
             if let Some(owned) = self.lanes.get_mut(&ask.lane) {

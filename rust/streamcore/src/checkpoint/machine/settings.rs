@@ -109,6 +109,9 @@ pub enum Bug {
     PublishBeforeCommit,
     /// The group metadata of the first epoch is used for ever.
     GroupMetadataStale,
+    /// The group metadata is taken when the offsets are sent, though a callback may wait that takes lanes away, and a
+    /// rebalance that this member has missed counts as continuous.
+    GroupMetadataFresh,
     /// Offsets are sent without group metadata.
     GroupMetadataMissing,
     /// A commit whose outcome is unknown counts as committed.
@@ -121,7 +124,7 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::OffsetsBeforeOutputs,
         Self::NoRollbackOnAbort,
         Self::NoSeekAfterAbort,
@@ -134,6 +137,7 @@ impl Bug {
         Self::KeepStateOnLost,
         Self::PublishBeforeCommit,
         Self::GroupMetadataStale,
+        Self::GroupMetadataFresh,
         Self::GroupMetadataMissing,
         Self::SuccessOnTimeout,
         Self::ResumeAtGroupOffset,

@@ -5,9 +5,10 @@
 //! this machine decides what the recorded one did.
 //! Invariant: a trace replays only if every action of every line is the same.
 
-use super::{Action, Event, Machine, Settings};
+use super::{Action, Event, Lane, Machine, Manifest, Part, Settings};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The first line.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -50,10 +51,84 @@ pub fn replay(text: &str) -> Result<usize> {
     for (row, call) in calls.iter().enumerate() {
         let actions = machine.handle(call.event.clone(), call.now_ms);
         if actions != call.actions {
-            let recorded = serde_json::to_string(&call.actions).expect("actions are plain data");
-            let now = serde_json::to_string(&actions).expect("actions are plain data");
-            return Err(Error::state(format!("call {row} of the trace: recorded {recorded}, now {now}")));
+            let recorded = &call.actions;
+            return Err(Error::state(format!("call {row} of the trace: recorded {recorded:?}, now {actions:?}")));
         }
     }
     Ok(calls.len())
+}
+
+/// The epochs of a lane by owner epoch and epoch, each with digest and offsets.
+type Epochs = BTreeMap<(u64, u64), (u64, Vec<i64>)>;
+
+/// What the broker has said in a trace, held against what no broker of the model can say.
+#[derive(Default)]
+struct Audit {
+    sealed: BTreeMap<Lane, (u64, Vec<i64>)>,
+    /// Lanes whose manifests are in the open transaction, with their epochs.
+    produced: BTreeMap<Lane, (u64, u64)>,
+    committed: BTreeMap<Lane, Epochs>,
+}
+
+/// Checks the broker's answers in a trace: an epoch whose commit succeeded is read back by whoever recovers the lane later,
+/// as it was sealed, and an epoch that was read once never changes. Returns how many manifests were compared.
+pub fn audit(text: &str) -> Result<usize> {
+    let (_, calls) = parse(text)?;
+    let (mut audit, mut compared) = (Audit::default(), 0);
+    for (row, call) in calls.iter().enumerate() {
+        compared += audit.hear(&call.event).map_err(|error| error.within(format!("call {row} of the trace")))?;
+        for action in &call.actions {
+            if let Action::Produce { part: Part::Manifests, lanes } = action {
+                audit.produced = lanes.iter().map(|one| (one.lane, (one.owner_epoch, one.epoch))).collect();
+            }
+        }
+    }
+    Ok(compared)
+}
+
+impl Audit {
+    fn hear(&mut self, event: &Event) -> Result<usize> {
+        match event {
+            Event::Sealed { lanes } => {
+                self.sealed = lanes.iter().map(|one| (one.lane, (one.digest, one.offsets.clone()))).collect();
+            }
+            Event::TransactionCommitted { .. } => {
+                for (lane, epoch) in std::mem::take(&mut self.produced) {
+                    let Some(sealed) = self.sealed.get(&lane).cloned() else { continue };
+                    self.committed.entry(lane).or_default().insert(epoch, sealed);
+                }
+            }
+            Event::Aborted { .. } | Event::ProducerReady => self.produced.clear(),
+            Event::StateRead { lanes } => {
+                let mut compared = 0;
+                for found in lanes.iter().filter(|found| found.reached) {
+                    compared += self.read_back(found.lane, &found.manifests)?;
+                }
+                return Ok(compared);
+            }
+            _ => {}
+        }
+        Ok(0)
+    }
+
+    fn read_back(&mut self, lane: Lane, manifests: &[Manifest]) -> Result<usize> {
+        let known = self.committed.entry(lane).or_default();
+        let newest = manifests.iter().map(|one| (one.owner_epoch, one.epoch)).max();
+        if let Some((last, _)) = known.last_key_value().filter(|(last, _)| newest < Some(**last)) {
+            return Err(Error::state(format!(
+                "lane {lane}: {last:?} was committed, but the newest read is {newest:?}"
+            )));
+        }
+        for one in manifests {
+            let read = (one.digest, one.offsets.clone());
+            let before = known.insert((one.owner_epoch, one.epoch), read.clone());
+            if before.as_ref().is_some_and(|before| *before != read) {
+                let epoch = one.epoch;
+                return Err(Error::state(format!(
+                    "lane {lane}: epoch {epoch} was {before:?}, and is read as {read:?}"
+                )));
+            }
+        }
+        Ok(manifests.len())
+    }
 }
