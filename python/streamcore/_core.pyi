@@ -235,7 +235,7 @@ class StateRecords:
 
 @final
 class CommitMachine:
-    """The commit machine: see `docs/decisions/0026-the-commit-machine.md`."""
+    """The commit machine: see `docs/decisions/0030-the-commit-machine.md`."""
 
     def __new__(cls, settings: bytes) -> CommitMachine:
         """`settings` is JSON. Raises `ValueError` for a setting that there is not."""

@@ -2,13 +2,14 @@
 
 Before it: the runner, which says when an epoch should end, and the consumer group, which gives and takes lanes. After it:
 one transaction an epoch, with the rows, the dead letters, the state and the offsets of all lanes of this worker.
-Invariant: nothing is decided here. The machine (`docs/decisions/0026-the-commit-machine.md`) is told what happened, event
+Invariant: nothing is decided here. The machine (`docs/decisions/0030-the-commit-machine.md`) is told what happened, event
 by event, and each of its actions is carried out once and answered.
 """
 
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ REVOKE_S = 10.0
 
 STOP_S = 10.0
 """How long the last commit of a run may take."""
+
+SEAL_BITS = 53
+"""Numbers of this many bits are the same in every reader of JSON."""
 
 Event = dict[str, Any]
 Action = dict[str, Any]
@@ -89,7 +93,11 @@ class Epochs:
         self._manifests: list[tuple[int, bytes, bytes]] = []
         self._ledger_restored: Ledgers = {}
         self._stages_restored: Stages = engine.stages()
-        self._member = ""
+        self._seal = 0
+        """Tells the sealed epoch from another's of the same state."""
+        self._generation = -1
+        self._metadata: Any = None
+        """Of the membership, and of which generation it is, as of the last assignment."""
         self._first_metadata: Any = None
 
     # What the runner asks of whoever commits.
@@ -157,16 +165,21 @@ class Epochs:
 
     def assigned(self, lanes: list[int], member: str) -> None:
         """See `kafka_member.Listener`."""
-        self._member = member
+        before, (_, self._metadata) = self._generation, self._source.membership()
+        self._generation = generation_of(self._metadata)
+        if self._first_metadata is None:
+            self._first_metadata = self._metadata
+        is_next = 0 <= before == self._generation - 1
         if self._meets:
             # Lanes that meet need all of them here.
             lanes = [*self._source.partitions, MEETING_LANE] if self._source.owns_all else []
-        self._run({"event": "assigned", "lanes": lanes, "member": member})
+        self._run({"event": "assigned", "lanes": lanes, "member": member, "continuous": is_next})
 
     def revoked(self, lanes: list[int]) -> None:
         """See `kafka_member.Listener`."""
         gone = [*lanes, MEETING_LANE] if self._meets else lanes
-        self._run({"event": "revoked", "lanes": gone, "within_ms": int(REVOKE_S * 1000)})
+        is_next = 0 <= self._generation == generation_of(self._source.membership()[1]) - 1
+        self._run({"event": "revoked", "lanes": gone, "within_ms": int(REVOKE_S * 1000), "continuous": is_next})
         if self._meets and lanes:
             raise FencedError(
                 f"another member has joined the group and took partitions {sorted(lanes)} of {self._source.topic}: this "
@@ -273,6 +286,7 @@ class Epochs:
                     "offsets": [manifest["facts"]["positions"].get(self._source.topic, 0)],
                     "clock_ms": manifest["watermark_ms"],
                     "digest": int(manifest["digest"], 16),
+                    "seal": manifest["facts"]["seal"],
                     "complete": is_whole,
                 }
             )
@@ -313,8 +327,6 @@ class Epochs:
     def _do_begin(self, action: Action) -> Event:
         del action
         self._transactions.begin()
-        if self._first_metadata is None:
-            self._first_metadata = self._source.membership()[1]
         return {"event": "began"}
 
     def _do_seal(self, action: Action) -> Event:
@@ -322,14 +334,21 @@ class Epochs:
         epoch = self._engine.epoch
         self._outputs.hold(self._engine.seal().outputs, epoch=epoch)
         facts, positions = self._engine.sealed_lanes(), self._source.positions()
-        self._is_done = True
+        self._is_done, self._seal = True, secrets.randbits(SEAL_BITS)
         rows = self._outputs.held_rows
         lanes = []
         for lane in self._feed:
             digest, watermark_ms = facts[lane]
             offsets = [positions.get(lane, 0)]
             lanes.append(
-                {"lane": lane, "offsets": offsets, "clock_ms": watermark_ms, "digest": digest, "outputs": rows}
+                {
+                    "lane": lane,
+                    "offsets": offsets,
+                    "clock_ms": watermark_ms,
+                    "digest": digest,
+                    "outputs": rows,
+                    "seal": self._seal,
+                }
             )
             # Which lane rows are of is not asked: one that moves is enough.
             rows = 0
@@ -365,6 +384,7 @@ class Epochs:
                 "pipeline": self._identity.pipeline,
                 "generation": self._identity.generation,
                 "owner": lane["owner_epoch"],
+                "seal": self._seal,
                 "positions": at,
                 "source": self._source.describe(),
                 "ended": self._ended,
@@ -382,14 +402,16 @@ class Epochs:
         return {"event": "flushed"}
 
     def _do_send_offsets(self, action: Action) -> Event:
-        member, metadata = self._source.membership()
+        metadata = self._metadata
         if action["group"] == "first":
             metadata = self._first_metadata
         elif action["group"] == "missing":
             metadata = self._source.foreign_metadata()
-        elif member != action["member"]:
-            message = f"the member is {member or 'none'} now, and the epoch was read by {action['member']}"
-            return {"event": "failed", "error": "abortable", "message": message}
+        elif action["group"] == "fresh":
+            member, metadata = self._source.membership()
+            if member != action["member"]:
+                message = f"the member is {member or 'none'} now, and the epoch was read by {action['member']}"
+                return {"event": "failed", "error": "abortable", "message": message}
         lanes = [each for each in action["lanes"] if each["lane"] != MEETING_LANE]
         parts = partition_list(self._source.topic, {each["lane"]: each["offsets"][0] for each in lanes})
         self._transactions.send_offsets(parts, metadata, _seconds(action))
@@ -446,6 +468,15 @@ class Epochs:
     def _do_wait(self, action: Action) -> Event:
         time.sleep(action["wait_ms"] / 1000)
         return {"event": "done"}
+
+
+def generation_of(metadata: Any) -> int:
+    """The group's generation, which the client has in the bytes that metadata are; -1 where they are of another form."""
+    prefix = b"CGMDv2:"
+    found = metadata if isinstance(metadata, bytes) else b""
+    if not found.startswith(prefix) or len(found) < len(prefix) + 4:
+        return -1
+    return int.from_bytes(found[len(prefix) : len(prefix) + 4], "little", signed=True)
 
 
 def classified(error: Any) -> str:

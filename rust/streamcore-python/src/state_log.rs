@@ -40,7 +40,7 @@ impl StateRecords {
     }
 }
 
-/// The commit machine: see `docs/decisions/0026-the-commit-machine.md`.
+/// The commit machine: see `docs/decisions/0030-the-commit-machine.md`.
 #[pyclass(frozen, module = "streamcore._core")]
 pub struct CommitMachine(Mutex<Machine>);
 

@@ -58,6 +58,8 @@ pub struct Facts {
     pub generation: u64,
     /// Grows when an abandoned history must not be taken for this one.
     pub owner: u64,
+    /// Drawn when the epoch was sealed: tells it from another's of the same state.
+    pub seal: u64,
     /// The next offset to read, by topic (or what the source has in its place).
     pub positions: BTreeMap<String, i64>,
     /// Files that the epoch publishes, by folder.
