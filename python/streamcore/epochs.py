@@ -19,15 +19,15 @@ import orjson
 
 from streamcore import _core
 from streamcore.checkpoint import Header
-from streamcore.errors import Error, FencedError, SourceError, StateError
+from streamcore.errors import ConfigError, Error, FencedError, SourceError, StateError
 from streamcore.faults import fault_point
 from streamcore.held_outputs import HeldOutputs
 from streamcore.kafka_client import partition_list
 from streamcore.report import Ledgers, Stages, add_ledgers
 from streamcore.sources.base import Position
-from streamcore.sources.kafka_member import MemberSource
+from streamcore.sources.kafka_member import MemberSource, generation_of
 from streamcore.state_topics import MEETING_LANE, StateTopics
-from streamcore.transactions import Transactions
+from streamcore.transactions import Transactions, classified
 
 log = logging.getLogger("streamcore.commit")
 
@@ -93,6 +93,8 @@ class Epochs:
         self._manifests: list[tuple[int, bytes, bytes]] = []
         self._ledger_restored: Ledgers = {}
         self._stages_restored: Stages = engine.stages()
+        self._refusal: Error | None = None
+        """Why an action failed for good, in words that the machine does not know."""
         self._seal = 0
         """Tells the sealed epoch from another's of the same state."""
         self._generation = -1
@@ -228,6 +230,8 @@ class Epochs:
         code, message = action["code"], action["message"]
         if code == 0:
             return
+        if self._refusal is not None:
+            raise self._refusal
         if code == 4:
             raise SourceError(message, unreachable=True)
         raise {6: StateError, 7: FencedError}.get(code, Error)(message)
@@ -247,7 +251,8 @@ class Epochs:
                 "error": "indeterminate",
                 "message": f"the producer's queue stayed full: {error}",
             }
-        except (SourceError, StateError) as error:
+        except (ConfigError, SourceError, StateError) as error:
+            self._refusal = error
             return {"event": "failed", "error": "fatal", "message": str(error)}
         fault_point(f"after-{_point(name, action)}")
         return answer
@@ -278,7 +283,7 @@ class Epochs:
         found = []
         for manifest_json, is_whole in self._states.records(lane).manifests():
             manifest = orjson.loads(manifest_json)
-            self._check_same_input(lane, manifest)
+            self._check_same(lane, manifest)
             found.append(
                 {
                     "owner_epoch": manifest["facts"]["owner"],
@@ -292,7 +297,13 @@ class Epochs:
             )
         return found
 
-    def _check_same_input(self, lane: int, manifest: Mapping[str, Any]) -> None:
+    def _check_same(self, lane: int, manifest: Mapping[str, Any]) -> None:
+        if manifest["fingerprint"] != self._identity.fingerprint:
+            raise StateError(
+                f"the state of lane {lane} was made by another version of {self._identity.pipeline}: its source, schema or "
+                f"steps have changed (fingerprint then {manifest['fingerprint']}, now {self._identity.fingerprint}); undo "
+                "the change, or give the pipeline a new name to begin anew"
+            )
         facts, now = manifest["facts"]["source"], self._source.describe()
         before = {name: facts.get(name, value) for name, value in now.items()}
         if before != now:
@@ -346,11 +357,11 @@ class Epochs:
                     "offsets": offsets,
                     "clock_ms": watermark_ms,
                     "digest": digest,
-                    "outputs": rows,
+                    "outputs": rows + self._ended,
                     "seal": self._seal,
                 }
             )
-            # Which lane rows are of is not asked: one that moves is enough.
+            # Which lane rows are of is not asked: one that moves is enough. That the input ended is said of all.
             rows = 0
         return {"event": "sealed", "lanes": lanes}
 
@@ -468,35 +479,6 @@ class Epochs:
     def _do_wait(self, action: Action) -> Event:
         time.sleep(action["wait_ms"] / 1000)
         return {"event": "done"}
-
-
-def generation_of(metadata: Any) -> int:
-    """The group's generation, which the client has in the bytes that metadata are; -1 where they are of another form."""
-    prefix = b"CGMDv2:"
-    found = metadata if isinstance(metadata, bytes) else b""
-    if not found.startswith(prefix) or len(found) < len(prefix) + 4:
-        return -1
-    return int.from_bytes(found[len(prefix) : len(prefix) + 4], "little", signed=True)
-
-
-def classified(error: Any) -> str:
-    """What a client's error means to the machine: see `ErrorClass` in `checkpoint/machine/event.rs`."""
-    from confluent_kafka import KafkaError
-
-    fenced = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.FENCED_INSTANCE_ID)  # noqa: SLF001
-    unclear = (KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE)  # noqa: SLF001
-    membership = (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS)
-    if error.code() in fenced or error.name() == "PRODUCER_FENCED":
-        return "fenced"
-    if error.fatal():
-        return "fatal"
-    if error.code() in unclear:
-        return "indeterminate"
-    if error.txn_requires_abort() or error.code() in membership:
-        return "abortable"
-    if error.retriable() or error.code() in (KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError._TRANSPORT):  # noqa: SLF001
-        return "retriable"
-    return "fatal" if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED else "abortable"
 
 
 def _seconds(action: Action) -> float:

@@ -196,3 +196,23 @@ class InTransaction:
 
     def close(self) -> None:
         """Nothing: the producer belongs to the worker."""
+
+
+def classified(error: Any) -> str:
+    """What a client's error means to the machine: see `ErrorClass` in `checkpoint/machine/event.rs`."""
+    from confluent_kafka import KafkaError
+
+    fenced = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.FENCED_INSTANCE_ID)  # noqa: SLF001
+    unclear = (KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE)  # noqa: SLF001
+    membership = (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS)
+    if error.code() in fenced or error.name() == "PRODUCER_FENCED":
+        return "fenced"
+    if error.fatal():
+        return "fatal"
+    if error.code() in unclear:
+        return "indeterminate"
+    if error.txn_requires_abort() or error.code() in membership:
+        return "abortable"
+    if error.retriable() or error.code() in (KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError._TRANSPORT):  # noqa: SLF001
+        return "retriable"
+    return "fatal" if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED else "abortable"

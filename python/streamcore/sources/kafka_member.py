@@ -235,3 +235,12 @@ class MemberSource(KafkaSource):
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def generation_of(metadata: Any) -> int:
+    """The group's generation, which the client has in the bytes that metadata are; -1 where they are of another form."""
+    prefix = b"CGMDv2:"
+    found = metadata if isinstance(metadata, bytes) else b""
+    if not found.startswith(prefix) or len(found) < len(prefix) + 4:
+        return -1
+    return int.from_bytes(found[len(prefix) : len(prefix) + 4], "little", signed=True)

@@ -1,0 +1,108 @@
+"""`delivery = "exactly_once"` on a real broker: what a run leaves, what the next one goes on from, who may not go on.
+
+Crashes and rebalances are in `tests/faults`. Invariant: a reader of committed records sees every row once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import streamcore as sc
+from streamcore.errors import ConfigError, StateError
+from tests.integration.kafka_tools import committed_offsets, connection, create_topic, produce, read_topic
+from tests.servers.kafka import KafkaServer
+
+
+def _flow(server: KafkaServer, name: str, *, keyed: bool = True, aggregate: str = "count()") -> sc.Pipeline:
+    source = sc.kafka(
+        f"{name}-in",
+        connection=connection(server, session_timeout="6s"),
+        event_time="t",
+        event_time_unit="ms",
+        out_of_orderness="0s",
+        idle_timeout="1h",
+        schema={"k": "string", "v": "int64"},
+        keyed_by="k" if keyed else None,
+    )
+    return _windowed(source, aggregate).sink_kafka(f"{name}-out")
+
+
+def _windowed(source: sc.Pipeline, aggregate: str = "count()") -> sc.Pipeline:
+    return source.window(sc.tumbling("10s"), by="k").agg(n=aggregate)
+
+
+def _run(flow: sc.Pipeline, name: str, folder: Path, **options: Any) -> Any:
+    settings = {"state_dir": str(folder), "delivery": "exactly_once", "commit_interval": "100ms"}
+    return flow.configure(**settings).run(name=name, stop="end", **options)
+
+
+def _send(server: KafkaServer, name: str, times_s: range, *, partition: int = 0, key: bytes = b"a") -> None:
+    values = [json.dumps({"t": at * 1000, "k": key.decode(), "v": at}).encode() for at in times_s]
+    produce(server, f"{name}-in", values, partition=partition, key=key)
+
+
+def _rows(server: KafkaServer, name: str) -> Counter[tuple[str, str, int]]:
+    found: Counter[tuple[str, str, int]] = Counter()
+    for message in read_topic(server, f"{name}-out"):
+        row = json.loads(message.value())
+        found[row["k"], row["window_start"][11:19], row["n"]] += 1
+    return found
+
+
+def test_a_run_goes_on_from_the_state_in_its_topic(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> None:
+    create_topic(kafka_server, f"{unique}-in", 2)
+    _send(kafka_server, unique, range(25))
+    first = _run(_flow(kafka_server, unique), unique, tmp_path / "here")
+    assert (first.delivery, first.state, first.ledger.read) == ("exactly_once", "ended", 25)
+    whole = {("a", "00:00:00", 10): 1, ("a", "00:00:10", 10): 1, ("a", "00:00:20", 5): 1}
+    assert _rows(kafka_server, unique) == whole
+    assert committed_offsets(kafka_server, unique, f"{unique}-in", 2) == {0: 25, 1: 0}
+    # Nothing new: no window closes again. On another machine, as nothing but the broker's state is asked for.
+    again = _run(_flow(kafka_server, unique), unique, tmp_path / "there")
+    assert (again.ledger.read, _rows(kafka_server, unique)) == (0, whole)
+    _send(kafka_server, unique, range(25, 40))
+    third = _run(_flow(kafka_server, unique), unique, tmp_path / "there")
+    assert third.ledger.read == 15
+    revised = _rows(kafka_server, unique) - Counter(whole)
+    assert revised == {("a", "00:00:20", 10): 1, ("a", "00:00:30", 10): 1}
+
+
+def test_lanes_that_meet_go_on_together(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> None:
+    create_topic(kafka_server, f"{unique}-in", 2)
+    for partition in range(2):
+        _send(kafka_server, unique, range(15), partition=partition)
+    _run(_flow(kafka_server, unique, keyed=False), unique, tmp_path)
+    assert _rows(kafka_server, unique) == {("a", "00:00:00", 20): 1, ("a", "00:00:10", 10): 1}
+    for partition in range(2):
+        _send(kafka_server, unique, range(15, 25), partition=partition)
+    _run(_flow(kafka_server, unique, keyed=False), unique, tmp_path)
+    rows = _rows(kafka_server, unique)
+    assert rows["a", "00:00:10", 20] == 1
+    assert rows["a", "00:00:20", 10] == 1
+    assert set(rows.values()) == {1}
+
+
+def test_state_of_another_pipeline_or_input_is_refused(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> None:
+    create_topic(kafka_server, f"{unique}-in", 1)
+    _send(kafka_server, unique, range(5))
+    _run(_flow(kafka_server, unique), unique, tmp_path)
+    with pytest.raises(StateError, match="source, schema or steps have changed"):
+        _run(_flow(kafka_server, unique, aggregate="sum(v)"), unique, tmp_path)
+    produce(kafka_server, f"{unique}.0.state.g1", [b"greetings"], key=b"from elsewhere")
+    with pytest.raises(StateError, match=r"a record .from elsewhere. that streamcore did not write"):
+        _run(_flow(kafka_server, unique), unique, tmp_path)
+
+
+def test_what_is_no_part_of_a_transaction_is_refused(tmp_path: Path) -> None:
+    flow = _windowed(sc.kafka("in", event_time="t", schema={"k": "string"}))
+    with pytest.raises(ConfigError) as refused:
+        _run(flow.sink_kafka("out").sink_parquet(str(tmp_path / "rows")), "p", tmp_path)
+    assert "exactly_once cannot be kept: sinks[1] is of type parquet" in str(refused.value)
+    records = _windowed(sc.records([{"k": "a"}]))
+    with pytest.raises(ConfigError, match="its source is Kafka, and this one is of type records"):
+        _run(records, "p", tmp_path)
