@@ -161,7 +161,6 @@ class Epochs:
     def rollback(self) -> None:
         """Takes the epoch back, where the runner found out that it cannot go on: state, rows, and positions."""
         self._roll_back()
-        self._source.seek({lane: offset for lane, offset in self._kept.items() if lane in self._feed})
 
     # What the group tells, inside its callbacks.
 
@@ -436,15 +435,20 @@ class Epochs:
         return {"event": "aborted", "disconnected": self._transactions.abort(_seconds(action))}
 
     def _do_rollback(self, action: Action) -> Event:
-        del action
         self._is_done = False
-        self._roll_back()
+        self._roll_back(but=action["lanes"])
         return {"event": "done"}
 
-    def _roll_back(self) -> None:
+    def _roll_back(self, *, but: Sequence[int] = ()) -> None:
+        """Takes the epoch of all lanes back; those that are fed read on from its beginning, `but` where that is said later.
+
+        Waiting rows are not told apart by lane, so none may stay when some must go.
+        """
         self._engine.rollback()
         self._outputs.discard()
         self._manifests = []
+        again = {lane: self._kept[lane] for lane in self._feed if lane in self._kept and lane not in but}
+        self._source.seek({lane: offset for lane, offset in again.items() if lane != MEETING_LANE})
 
     def _do_keep(self, action: Action) -> Event:
         self._engine.committed()
@@ -467,6 +471,10 @@ class Epochs:
 
     def _do_drop(self, action: Action) -> Event:
         lanes = action["lanes"]
+        if self._outputs.held_rows:
+            # Rows of an epoch that is over without a commit, of these lanes or beside theirs.
+            self._is_done = False
+            self._roll_back(but=lanes)
         self._engine.revoke(lanes)
         self._source.forget(lanes)
         self._states.forget(lanes)

@@ -108,7 +108,7 @@ def test_the_lock_comes_first(tmp_path: Path) -> None:
 
 def test_mistakes_are_found_without_opening_anything(tmp_path: Path) -> None:
     wrong = config(tmp_path, delivery="exactly_once", name="job")
-    with pytest.raises(ConfigError, match="exactly_once is not built yet") as caught:
+    with pytest.raises(ConfigError, match="exactly_once cannot be kept: its source is Kafka") as caught:
         make_plan(wrong, RunOptions())
     assert caught.value.exit_code == 3
     assert not (tmp_path / "state").exists()

@@ -131,7 +131,7 @@ def test_columns_of_other_outputs_are_not_those_of_the_result() -> None:
 
 
 def test_how_it_will_be_run_is_left_out_of_its_meaning() -> None:
-    pipeline = config(steps=[WINDOW], name="p", delivery="exactly_once")
+    pipeline = config(steps=[WINDOW], name="p", delivery="exactly_once", sinks=[{"type": "console"}])
     assert check_meaning(pipeline) == []
     assert [problem.path for problem in check(pipeline, types_required=False)] == ["delivery"]
 

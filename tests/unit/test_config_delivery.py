@@ -36,6 +36,7 @@ def config(**keys: Any) -> PipelineConfig:
         ({"sinks": [CONSOLE], "delivery": "at_least_once"}, "at_least_once"),
         ({"sinks": [UPSERT], "delivery": "at_least_once"}, "at_least_once"),
         ({"sinks": [UPSERT], "delivery": "effectively_once"}, "effectively_once"),
+        ({"sinks": [UPSERT, LATE], "delivery": "exactly_once"}, "exactly_once"),
     ],
 )
 def test_unstated_is_the_strongest_and_stated_is_kept(keys: dict[str, Any], expected: str) -> None:
@@ -49,7 +50,11 @@ def test_sinks_outside_the_configuration_count() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"delivery": "exactly_once"}, "not built yet"),
+        ({"delivery": "exactly_once", "sinks": [UPSERT, CONSOLE]}, r"sinks\[1\] is of type console"),
+        ({"delivery": "exactly_once", "name": None}, "without a name"),
+        ({"delivery": "exactly_once", "source": {"type": "records"}}, "its source is Kafka"),
+        ({"delivery": "exactly_once", "dead_letters": {"path": "x"}}, "give them a topic"),
+        ({"delivery": "exactly_once", "sinks": [{**UPSERT, "options": {"linger.ms": 1}}]}, "share one producer"),
         ({"delivery": "effectively_once", "sinks": [UPSERT, CONSOLE]}, r"sinks\[1\] appends"),
         ({"delivery": "effectively_once", "name": None}, "without a name"),
         ({"delivery": "effectively_once", "source": {"type": "records"}}, "cannot be read again"),

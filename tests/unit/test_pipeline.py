@@ -208,5 +208,5 @@ def test_a_plan_shows_what_the_environment_fills(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_explicit_promise_that_cannot_be_kept_is_refused_at_start() -> None:
-    with pytest.raises(sc.ConfigError, match="not built yet"):
+    with pytest.raises(sc.ConfigError, match="its source is Kafka, and this one is of type files"):
         sc.files("x").filter("a > 1").start(name="p", delivery="exactly_once")

@@ -57,8 +57,8 @@ def choose_delivery(config: PipelineConfig, *, appends: Sequence[str] = ()) -> D
         hint = f'use delivery = "effectively_once" with {EFFECTIVE_SINKS}'
         found = _outside_a_transaction(config, appends)
         if found:
-            problems = [Problem("delivery", f"exactly_once cannot be kept: {what}", hint=hint) for what in found]
-            raise ConfigError("the delivery asked for cannot be kept", problems)
+            problem = Problem("delivery", f"exactly_once cannot be kept: {'; '.join(found)}", hint=hint)
+            raise ConfigError("the delivery asked for cannot be kept", [problem])
         return config.delivery
     if config.delivery == "effectively_once" and obstacles:
         hint = 'use delivery = "at_least_once", or leave the key out to get the strongest that is possible'
