@@ -19,7 +19,7 @@ import orjson
 
 from streamcore import _core
 from streamcore.checkpoint import Header
-from streamcore.errors import ConfigError, Error, FencedError, SourceError, StateError
+from streamcore.errors import ConfigError, Error, FencedError, SinkError, SourceError, StateError
 from streamcore.faults import fault_point
 from streamcore.held_outputs import HeldOutputs
 from streamcore.kafka_client import partition_list
@@ -151,6 +151,9 @@ class Epochs:
         self._ended, self._is_done = ended, None
         self._run({"event": "due"})
         self._ended = False
+        if ended and self._is_done is None:
+            # The rows of an end must not wait for more input.
+            self._roll_back()
         return self._is_done is True
 
     def stop(self) -> bool:
@@ -250,7 +253,7 @@ class Epochs:
                 "error": "indeterminate",
                 "message": f"the producer's queue stayed full: {error}",
             }
-        except (ConfigError, SourceError, StateError) as error:
+        except (ConfigError, SinkError, SourceError, StateError) as error:
             self._refusal = error
             return {"event": "failed", "error": "fatal", "message": str(error)}
         fault_point(f"after-{_point(name, action)}")
@@ -461,13 +464,12 @@ class Epochs:
         self._is_done = True
         return {"event": "done"}
 
-    def _do_write_cache(self, action: Action) -> Event:
+    def _do_nothing(self, action: Action) -> Event:
+        """There is no local cache, and no sink that publishes."""
         del action
         return {"event": "done"}
 
-    def _do_publish(self, action: Action) -> Event:
-        del action
-        return {"event": "done"}
+    _do_write_cache = _do_publish = _do_nothing
 
     def _do_drop(self, action: Action) -> Event:
         lanes = action["lanes"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from streamcore import _core
+from streamcore.errors import SinkError
 from streamcore.outputs import Outputs
 
 
@@ -56,7 +57,8 @@ class HeldOutputs:
             self._outputs.write([batch], epoch=epoch)
 
     def keep_dead_letters(self) -> None:
-        """Nothing: a run that breaks off commits none of the epoch's."""
+        """Raises `SinkError`: they are part of the epoch, and a run that breaks off commits none."""
+        raise SinkError("they belong to the epoch, which is not committed; the next start reads its records again")
 
     def committed(self, epoch: int) -> None:
         """The epoch is durable."""

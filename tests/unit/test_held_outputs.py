@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from streamcore.errors import SinkError
 from streamcore.held_outputs import HeldOutputs
 from streamcore.outputs import Outputs
 from streamcore.sinks.base import Version
@@ -23,4 +26,6 @@ def test_rows_leave_when_they_are_sent_and_never_after_a_rollback() -> None:
     assert (held.held_rows, held.rows, sink.buffered) == (0, {"result": 1}, ["d"])
     held.committed(1)
     assert (held.rows, sink.versions) == ({"result": 1}, [Version(1, 1, 0)])
+    with pytest.raises(SinkError, match="not committed"):
+        held.keep_dead_letters()
     held.close()
