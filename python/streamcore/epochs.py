@@ -38,7 +38,6 @@ REVOKE_S = 10.0
 
 STOP_S = 10.0
 """How long the last commit of a run may take."""
-
 SEAL_BITS = 53
 """Numbers of this many bits are the same in every reader of JSON."""
 

@@ -98,8 +98,10 @@ class Job:
         self.workers.append(process)
         return process
 
-    def log(self, worker: str = "w0") -> str:
-        return (self.folder / f"{worker}.log").read_text()[-3000:]
+    def log(self, worker: str = "*") -> str:
+        """The ends of the logs."""
+        paths = sorted(self.folder.glob(f"{worker}.log"))
+        return "\n".join(f"{path}:\n{path.read_text()[-2000:]}" for path in paths)
 
     def kill_all(self) -> None:
         for process in self.workers:
@@ -118,8 +120,7 @@ class Job:
             offsets = self.offsets()
             if sum(offsets.values()) > sum(beyond.values()):
                 return offsets
-            logs = "\n".join(path.read_text()[-1500:] for path in self.folder.glob("*.log"))
-            assert time.monotonic() < deadline, f"nothing was committed for {within_s} s:\n{logs}"
+            assert time.monotonic() < deadline, f"nothing was committed for {within_s} s:\n{self.log()}"
             time.sleep(0.1)
 
     @staticmethod
