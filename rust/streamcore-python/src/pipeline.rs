@@ -248,7 +248,7 @@ impl Pipeline {
     /// last. `facts` is JSON for each lane.
     fn seal_logs<'py>(&self, py: Python<'py>, facts: BTreeMap<i32, PyBackedBytes>) -> PyResult<LaneRecords<'py>> {
         let facts = facts.into_iter().map(|(lane, facts)| Ok((lane, serde_json::from_slice(&facts)?)));
-        let facts: BTreeMap<i32, Facts> = facts.collect::<Result<_, _>>().map_err(unreadable)?;
+        let facts: BTreeMap<i32, Facts> = facts.collect::<Result<_, _>>().map_err(|error| unreadable(&error))?;
         let records = self.with(py, |workers| Ok(workers.settled()?.seal_logs(&facts)))?;
         let bytes = |value: Vec<u8>| PyBytes::new(py, &value);
         let of_lane = |records: Vec<Record>| records.into_iter().map(|(key, value)| (bytes(key), value.map(bytes)));

@@ -26,9 +26,9 @@ impl StateRecords {
 impl StateRecords {
     /// Takes the next records: key, and value or None where it was deleted.
     fn add(&self, py: Python<'_>, records: Vec<(PyBackedBytes, Option<PyBackedBytes>)>) -> PyResult<()> {
-        enter(py, || {
+        enter(py, move || {
             let mut recovery = lock(&self.0, "the records")?;
-            records.iter().for_each(|(key, value)| recovery.add(key, value.as_deref()));
+            records.into_iter().for_each(|(key, value)| recovery.add(&key, value.as_deref()));
             Ok(())
         })
     }
@@ -49,21 +49,21 @@ impl CommitMachine {
     /// `settings` is JSON. Raises `ValueError` for a setting that there is not.
     #[new]
     fn new(settings: &[u8]) -> PyResult<Self> {
-        let settings: Settings = serde_json::from_slice(settings).map_err(unreadable)?;
+        let settings: Settings = serde_json::from_slice(settings).map_err(|error| unreadable(&error))?;
         Ok(Self(Mutex::new(Machine::new(settings))))
     }
 
     /// Takes an event as JSON, at a time that never falls; gives the actions as JSON. Raises `ValueError` for what is no
     /// event.
     fn handle<'py>(&self, py: Python<'py>, event: &[u8], now_ms: u64) -> PyResult<Bound<'py, PyBytes>> {
-        let event: Event = serde_json::from_slice(event).map_err(unreadable)?;
+        let event: Event = serde_json::from_slice(event).map_err(|error| unreadable(&error))?;
         let actions = enter(py, || Ok(lock(&self.0, "the commit machine")?.handle(event, now_ms)))?;
         Ok(PyBytes::new(py, &json(&actions)))
     }
 }
 
 /// JSON of the caller's is not what it should be.
-pub fn unreadable(error: serde_json::Error) -> PyErr {
+pub fn unreadable(error: &serde_json::Error) -> PyErr {
     pyo3::exceptions::PyValueError::new_err(error.to_string())
 }
 
