@@ -9,6 +9,7 @@ Invariant: a producer whose last call did not end clearly is never used again; i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from streamcore.config import KafkaConnection
@@ -150,8 +151,12 @@ class Transactions:
 
 def _let_go(client: Client) -> None:
     """What is queued is dropped; without that the client waits for it when it is destroyed."""
-    client.purge()
-    client.poll(0)
+    from confluent_kafka import KafkaException
+
+    with suppress(KafkaException):
+        # One that was fenced says so once more.
+        client.purge()
+        client.poll(0)
 
 
 class InTransaction:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -131,12 +132,14 @@ class Job:
             assert time.monotonic() < deadline, f"process {process.pid} has not stopped"
             time.sleep(0.05)
 
-    def await_end(self, *, within_s: float = RUN_S) -> None:
-        """Waits until the group has committed all there is."""
+    def await_end(self, running: Mapping[str, subprocess.Popen[bytes]], *, within_s: float = RUN_S) -> None:
+        """Waits until the group has committed all there is, by workers that must not end meanwhile."""
         wanted = oracle.expected(self.server.bootstrap_servers, self.input).ends
         deadline = time.monotonic() + within_s
         while self.offsets() != wanted:
             assert time.monotonic() < deadline, f"{self.offsets()} of {wanted}:\n{self.log()}"
+            ended = {worker: process.returncode for worker, process in running.items() if process.poll() is not None}
+            assert ended == {}, f"ended by themselves: {ended}\n{self.log()}"
             time.sleep(0.2)
 
     def finish(self) -> None:
