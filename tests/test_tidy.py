@@ -53,7 +53,7 @@ PACKAGE_LAYERS = (
     {"_core", "errors", "clock", "signals", "status", "versions", "aggregates", "user_aggregates", "report"},
     {"config"},
     {"checkpoint", "faults", "instance", "kafka_client", "kafka_producer", "memory_log", "options", "tables", "topics"},
-    {"state_topics", "transactions", "windows"},
+    {"manifests", "state_topics", "transactions", "windows"},
     {
         "dead_letters",
         "functions",
@@ -81,7 +81,7 @@ HOMES = {
         *("epochs", "kafka_client", "kafka_producer", "sources.kafka", "sources.kafka_member", "transactions"),
         "versions",
     ),
-    "orjson": ("assemble_exactly_once", "dead_letters", "epochs", "sinks.kafka", "sources.iterable"),
+    "orjson": ("assemble_exactly_once", "dead_letters", "epochs", "manifests", "sinks.kafka", "sources.iterable"),
     "polars": ("run", "sinks.parquet", "tables", "views"),
     "pyarrow": ("sinks.arrow", "tables"),
     "pydantic": ("config", "options"),

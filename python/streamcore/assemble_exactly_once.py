@@ -28,11 +28,12 @@ from streamcore.config import (
     sink_mode,
 )
 from streamcore.dead_letters import open_dead_letters
-from streamcore.epochs import Epochs, Identity
+from streamcore.epochs import Epochs
 from streamcore.functions import functions_of
 from streamcore.held_outputs import HeldOutputs
 from streamcore.inference import Undeclared, describe_types, infer_types
 from streamcore.instance import lease_instance
+from streamcore.manifests import Identity
 from streamcore.outputs import Outputs
 from streamcore.sinks.base import Sink
 from streamcore.sinks.kafka import KafkaSink

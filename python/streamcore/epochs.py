@@ -12,7 +12,6 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -23,6 +22,7 @@ from streamcore.errors import ConfigError, Error, FencedError, SinkError, Source
 from streamcore.faults import fault_point
 from streamcore.held_outputs import HeldOutputs
 from streamcore.kafka_client import partition_list
+from streamcore.manifests import Identity, facts_of, told
 from streamcore.report import Ledgers, Stages, add_ledgers
 from streamcore.sources.base import Position
 from streamcore.sources.kafka_member import MemberSource, generation_of
@@ -43,15 +43,6 @@ SEAL_BITS = 53
 
 Event = dict[str, Any]
 Action = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What manifests say of the run, besides its state."""
-
-    pipeline: str
-    fingerprint: str
-    generation: int
 
 
 class Epochs:
@@ -79,6 +70,8 @@ class Epochs:
         self._machine = machine
         self._identity = identity
         self._meets = meets
+        self._met: set[int] = set()
+        """Lanes that meet, once all of them are here."""
         self._trace = trace
         self._feed: list[int] = []
         self._tick_due_s: float | None = None
@@ -175,12 +168,14 @@ class Epochs:
         is_next = 0 <= before == self._generation - 1
         if self._meets:
             # Lanes that meet need all of them here.
-            lanes = [*self._source.partitions, MEETING_LANE] if self._source.owns_all else []
+            meeting = {*self._source.partitions, MEETING_LANE} if self._source.owns_all else set()
+            lanes = sorted(meeting - self._met)
+            self._met |= meeting
         self._run({"event": "assigned", "lanes": lanes, "member": member, "continuous": is_next})
 
     def revoked(self, lanes: list[int]) -> None:
         """See `kafka_member.Listener`."""
-        gone = [*lanes, MEETING_LANE] if self._meets else lanes
+        gone = self._gone(lanes)
         is_next = 0 <= self._generation == generation_of(self._source.membership()[1]) - 1
         self._run({"event": "revoked", "lanes": gone, "within_ms": int(REVOKE_S * 1000), "continuous": is_next})
         if self._meets and lanes:
@@ -191,8 +186,14 @@ class Epochs:
 
     def lost(self, lanes: list[int]) -> None:
         """See `kafka_member.Listener`."""
-        gone = [*lanes, MEETING_LANE] if self._meets else lanes
-        self._run({"event": "lost", "lanes": gone})
+        self._run({"event": "lost", "lanes": self._gone(lanes)})
+
+    def _gone(self, lanes: list[int]) -> list[int]:
+        """Lanes that the machine is told to be gone: where they meet, all that it was told of."""
+        if not self._meets:
+            return lanes
+        gone, self._met = sorted(self._met), set()
+        return gone
 
     # The machine's loop.
 
@@ -281,37 +282,8 @@ class Epochs:
         return {"event": "state_read", "lanes": lanes}
 
     def _found(self, lane: int) -> list[dict[str, Any]]:
-        found = []
-        for manifest_json, is_whole in self._states.records(lane).manifests():
-            manifest = orjson.loads(manifest_json)
-            self._check_same(lane, manifest)
-            found.append(
-                {
-                    "owner_epoch": manifest["facts"]["owner"],
-                    "epoch": manifest["epoch"],
-                    "offsets": [manifest["facts"]["positions"].get(self._source.topic, 0)],
-                    "clock_ms": manifest["watermark_ms"],
-                    "digest": int(manifest["digest"], 16),
-                    "seal": manifest["facts"]["seal"],
-                    "complete": is_whole,
-                }
-            )
-        return found
-
-    def _check_same(self, lane: int, manifest: Mapping[str, Any]) -> None:
-        if manifest["fingerprint"] != self._identity.fingerprint:
-            raise StateError(
-                f"the state of lane {lane} was made by another version of {self._identity.pipeline}: its source, schema or "
-                f"steps have changed (fingerprint then {manifest['fingerprint']}, now {self._identity.fingerprint}); undo "
-                "the change, or give the pipeline a new name to begin anew"
-            )
-        facts, now = manifest["facts"]["source"], self._source.describe()
-        before = {name: facts.get(name, value) for name, value in now.items()}
-        if before != now:
-            raise StateError(
-                f"the state of lane {lane} was made from another input: it was {before} and is now {now}; put it back, or "
-                "give the pipeline a new name to begin anew"
-            )
+        found = self._states.records(lane).manifests()
+        return [told(manifest, self._identity, self._source, is_whole=is_whole) for manifest, is_whole in found]
 
     def _do_restore(self, action: Action) -> Event:
         restored = []
@@ -380,7 +352,17 @@ class Epochs:
 
     def _produce_state(self, lanes: Sequence[Mapping[str, int]]) -> None:
         positions = self._source.positions()
-        facts = {each["lane"]: self._facts(each, positions) for each in lanes}
+        facts = {
+            each["lane"]: facts_of(
+                self._identity,
+                self._source,
+                position=positions.get(each["lane"]),
+                owner=each["owner_epoch"],
+                seal=self._seal,
+                ended=self._ended,
+            )
+            for each in lanes
+        }
         self._manifests = []
         for lane, records in self._engine.seal_logs(facts).items():
             *blocks, (key, manifest) = records
@@ -388,20 +370,6 @@ class Epochs:
                 self._produce_record(lane, block_key, block)
             if manifest is not None:
                 self._manifests.append((lane, key, manifest))
-
-    def _facts(self, lane: Mapping[str, int], positions: Mapping[int, int]) -> bytes:
-        at = {} if lane["lane"] == MEETING_LANE else {self._source.topic: positions[lane["lane"]]}
-        return orjson.dumps(
-            {
-                "pipeline": self._identity.pipeline,
-                "generation": self._identity.generation,
-                "owner": lane["owner_epoch"],
-                "seal": self._seal,
-                "positions": at,
-                "source": self._source.describe(),
-                "ended": self._ended,
-            }
-        )
 
     def _produce_record(self, lane: int, key: bytes, value: bytes | None) -> None:
         topic, partition = self._states.place(lane)
@@ -424,8 +392,11 @@ class Epochs:
             if member != action["member"]:
                 message = f"the member is {member or 'none'} now, and the epoch was read by {action['member']}"
                 return {"event": "failed", "error": "abortable", "message": message}
-        lanes = [each for each in action["lanes"] if each["lane"] != MEETING_LANE]
-        parts = partition_list(self._source.topic, {each["lane"]: each["offsets"][0] for each in lanes})
+        offsets = {each["lane"]: each["offsets"][0] for each in action["lanes"] if each["lane"] != MEETING_LANE}
+        if not offsets and any(each["lane"] == MEETING_LANE for each in action["lanes"]):
+            # What lanes share has no offset, and a transaction without any is not fenced.
+            offsets = {lane: at for lane, at in self._source.positions().items() if lane in self._feed}
+        parts = partition_list(self._source.topic, offsets)
         self._transactions.send_offsets(parts, metadata, _seconds(action))
         return {"event": "offsets_sent"}
 

@@ -62,6 +62,8 @@ pub struct Generations {
     last: (i64, u16),
     /// Whether any was ever forgotten.
     slide: bool,
+    /// Whether one of this epoch has ended, so that its tag may have been another's within the epoch.
+    pub reuses: bool,
     /// How many have ended since [`take_ended`](Self::take_ended).
     ended: usize,
 }
@@ -109,6 +111,7 @@ impl Generations {
             forgotten,
             last: (0, 0),
             slide: false,
+            reuses: false,
             ended: 0,
         }
     }
@@ -202,12 +205,14 @@ impl Generations {
             } else {
                 // A rollback does not bring it back: all of its entries are of this epoch.
                 self.end(tag);
+                self.reuses = true;
             }
         }
     }
 
     /// Keeps the epoch.
     pub fn commit(&mut self) {
+        self.reuses = false;
         std::mem::take(&mut self.forgotten).into_iter().for_each(|tag| self.end(tag));
         for tag in self.live.values() {
             self.all[*tag as usize].is_committed = true;
@@ -237,7 +242,7 @@ impl Generations {
 
     /// Takes the epoch back, when its entries have been subtracted.
     pub fn rollback(&mut self) {
-        self.last.1 = 0;
+        (self.last.1, self.reuses) = (0, false);
         for tag in std::mem::take(&mut self.forgotten) {
             let generation = &mut self.all[tag as usize];
             if generation.life == Life::Forgotten {

@@ -102,6 +102,13 @@ impl Table {
         found.is_some()
     }
 
+    /// Whether an entry is there.
+    pub fn holds(&self, entry: Entry) -> bool {
+        let hash = self.hash(entry.fingerprint());
+        let part = &self.parts[part_of_hash(hash)];
+        part.find(hash, entry.fingerprint(), |tag| tag == entry.tag()).is_some()
+    }
+
     /// Drops those of the entries that may be which strayed, in the next `count` parts.
     pub fn sweep_strays(&mut self, count: usize, tags: &mut impl Tags) {
         for _ in 0..count.min(PARTS) {

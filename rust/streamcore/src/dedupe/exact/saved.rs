@@ -22,10 +22,24 @@ impl Exact {
     pub fn save(&self, saving: &mut Saving) {
         match saving.extent() {
             Extent::Whole => self.save_whole(&mut saving.out),
+            Extent::Changes if self.generations.reuses && !self.unsaved => {
+                let added = self.added_and_there();
+                self.save_ids(saving, || added.iter().copied());
+            }
             Extent::Changes if !self.unsaved => self.save_ids(saving, || self.added.iter().flatten().copied()),
             Extent::Changes => self.save_ids(saving, || self.table.iter()),
             Extent::Part(part) => self.save_ids(saving, || self.table.part(part)),
         }
+    }
+
+    /// The entries added since the commit, each once and without those that made room for others: where a tag was two
+    /// generations' in the epoch, theirs look as if they were of the later one.
+    fn added_and_there(&self) -> Vec<Entry> {
+        let mut added: Vec<Entry> = self.added.iter().flatten().copied().collect();
+        added.sort_unstable();
+        added.dedup();
+        added.retain(|entry| self.table.holds(*entry));
+        added
     }
 
     fn save_whole(&self, out: &mut Vec<u8>) {

@@ -1,0 +1,77 @@
+"""Owns what manifests say of a run besides its state, and whether one that is found is of this run.
+
+Before it: `epochs.py`, when it commits and when it recovers. After it: the engine, which frames and checks them
+(`checkpoint/manifest.rs`), and the commit machine, which chooses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+
+from streamcore.errors import StateError
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Of the run."""
+
+    pipeline: str
+    fingerprint: str
+    generation: int
+
+
+class Input(Protocol):
+    """What is read."""
+
+    @property
+    def topic(self) -> str:
+        """Its name."""
+
+    def describe(self) -> dict[str, object]:
+        """Facts that identify it."""
+
+
+def facts_of(identity: Identity, source: Input, *, position: int | None, owner: int, seal: int, ended: bool) -> bytes:
+    """What goes into the manifest of a lane's epoch, as JSON; `position` is None for what lanes share."""
+    return orjson.dumps(
+        {
+            "pipeline": identity.pipeline,
+            "generation": identity.generation,
+            "owner": owner,
+            "seal": seal,
+            "positions": {} if position is None else {source.topic: position},
+            "source": source.describe(),
+            "ended": ended,
+        }
+    )
+
+
+def told(manifest_json: bytes, identity: Identity, source: Input, *, is_whole: bool) -> dict[str, Any]:
+    """A manifest as the commit machine is told of it. Raises `StateError` for one of another pipeline or input."""
+    manifest = orjson.loads(manifest_json)
+    facts, lane = manifest["facts"], manifest["lane"]
+    if manifest["fingerprint"] != identity.fingerprint:
+        raise StateError(
+            f"the state of lane {lane} was made by another version of {identity.pipeline}: its source, schema or steps "
+            f"have changed (fingerprint then {manifest['fingerprint']}, now {identity.fingerprint}); undo the change, or "
+            "give the pipeline a new name to begin anew"
+        )
+    now = source.describe()
+    before = {name: facts["source"].get(name, value) for name, value in now.items()}
+    if before != now:
+        raise StateError(
+            f"the state of lane {lane} was made from another input: it was {before} and is now {now}; put it back, or give "
+            "the pipeline a new name to begin anew"
+        )
+    return {
+        "owner_epoch": facts["owner"],
+        "epoch": manifest["epoch"],
+        "offsets": [facts["positions"].get(source.topic, 0)],
+        "clock_ms": manifest["watermark_ms"],
+        "digest": int(manifest["digest"], 16),
+        "seal": facts["seal"],
+        "complete": is_whole,
+    }

@@ -1,0 +1,41 @@
+"""What manifests say of a run, and those of other runs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from streamcore.errors import StateError
+from streamcore.manifests import Identity, facts_of, told
+
+IDENTITY = Identity("p", "00000000000000ff", 7)
+
+
+class Clicks:
+    topic = "clicks"
+
+    def __init__(self, topic_id: str = "a") -> None:
+        self.topic_id = topic_id
+
+    def describe(self) -> dict[str, object]:
+        return {"topic": self.topic, "topic_id": self.topic_id}
+
+
+def manifest(position: int | None = 5) -> bytes:
+    facts = facts_of(IDENTITY, Clicks(), position=position, owner=2, seal=9, ended=True)
+    rest = {"lane": 0, "epoch": 3, "fingerprint": IDENTITY.fingerprint, "digest": "000000000000000a", "watermark_ms": 4}
+    return json.dumps({**rest, "facts": json.loads(facts)}).encode()
+
+
+def test_what_was_written_is_told() -> None:
+    expected = {"owner_epoch": 2, "epoch": 3, "offsets": [5], "clock_ms": 4, "digest": 10, "seal": 9, "complete": True}
+    assert told(manifest(), IDENTITY, Clicks(), is_whole=True) == expected
+    assert told(manifest(None), IDENTITY, Clicks(), is_whole=False) == {**expected, "offsets": [0], "complete": False}
+
+
+def test_a_manifest_of_another_pipeline_or_input_is_refused() -> None:
+    with pytest.raises(StateError, match="steps have changed"):
+        told(manifest(), Identity("p", "00000000000000fe", 7), Clicks(), is_whole=True)
+    with pytest.raises(StateError, match="made from another input"):
+        told(manifest(), IDENTITY, Clicks("b"), is_whole=True)
