@@ -25,6 +25,10 @@ class Commits(Protocol):
         """Whether what is committed outlives the run."""
 
     @property
+    def writes_whole(self) -> bool:
+        """Whether a commit writes the whole state, so that it is dear where that is large."""
+
+    @property
     def header(self) -> Header:
         """Of the last committed epoch."""
 
@@ -77,6 +81,11 @@ class Committer:
     def is_kept(self) -> bool:
         """Whether what is committed outlives the run."""
         return self._checkpoint is not None
+
+    @property
+    def writes_whole(self) -> bool:
+        """True: a checkpoint is one file."""
+        return True
 
     @property
     def header(self) -> Header:

@@ -102,6 +102,11 @@ class Epochs:
         return True
 
     @property
+    def writes_whole(self) -> bool:
+        """False: what changed is written."""
+        return False
+
+    @property
     def header(self) -> Header:
         """Of the last committed epoch of the lanes there are."""
         return Header(
