@@ -87,6 +87,8 @@ class Epochs:
         self._stages_restored: Stages = engine.stages()
         self._refusal: Error | None = None
         """Why an action failed for good, in words that the machine does not know."""
+        self._place = ""
+        """Where actions are carried out, before the names of fault points."""
         self._seal = 0
         """Tells the sealed epoch from another's of the same state."""
         self._generation = -1
@@ -182,7 +184,11 @@ class Epochs:
         """See `kafka_member.Listener`."""
         gone = self._gone(lanes)
         is_next = 0 <= self._generation == generation_of(self._source.membership()[1]) - 1
-        self._run({"event": "revoked", "lanes": gone, "within_ms": int(REVOKE_S * 1000), "continuous": is_next})
+        self._place = "revoke-"
+        try:
+            self._run({"event": "revoked", "lanes": gone, "within_ms": int(REVOKE_S * 1000), "continuous": is_next})
+        finally:
+            self._place = ""
         if self._meets and lanes:
             raise FencedError(
                 f"another member has joined the group and took partitions {sorted(lanes)} of {self._source.topic}: this "
@@ -246,7 +252,7 @@ class Epochs:
     def _carry_out(self, name: str, action: Action) -> Event:
         from confluent_kafka import KafkaException
 
-        fault_point(f"before-{_point(name, action)}")
+        fault_point(f"before-{self._place}{_point(name, action)}")
         try:
             answer: Event = getattr(self, f"_do_{name}")(action)
         except KafkaException as error:
@@ -261,7 +267,7 @@ class Epochs:
         except (ConfigError, SinkError, SourceError, StateError) as error:
             self._refusal = error
             return {"event": "failed", "error": "fatal", "message": str(error)}
-        fault_point(f"after-{_point(name, action)}")
+        fault_point(f"after-{self._place}{_point(name, action)}")
         return answer
 
     # The actions, one each.

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,11 @@ from tests.faults.workers import PARTITIONS, RUN_S, Job
 from tests.servers.kafka import KafkaServer
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
-RECORDS = 100_000
+RECORDS = 300_000
 """Sent until the worker is dead."""
+
+JOINS_MAX, JOIN_S = 5, 15.0
+"""How often a worker joins so that another has to give lanes away, and how long that may take."""
 
 POINTS = {
     "CP1 read, not applied": "before-push:3:kill",
@@ -41,6 +46,38 @@ def job(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> Iterator[Job]
     job = Job(kafka_server, unique, tmp_path)
     yield job
     job.kill_all()
+
+
+def _leave(job: Job, worker: subprocess.Popen[bytes]) -> None:
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(RUN_S) == 0, job.log("heir")
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("run", range(RUNS))
+@pytest.mark.parametrize(
+    "point", ["before-revoke-seal", "after-revoke-flush", "before-revoke-commit", "after-revoke-commit"]
+)
+def test_a_worker_killed_while_it_gives_lanes_away_loses_and_repeats_nothing(job: Job, point: str, run: int) -> None:
+    """CP12."""
+    servers = job.server.bootstrap_servers
+    stream = traffic.Stream(servers, job.input, run, RECORDS, partitions=PARTITIONS, keys=500)
+    process = job.start(faults=f"{point}:1:kill")
+    offsets = job.await_progress({})
+    for _ in range(JOINS_MAX):
+        heir = job.start(worker="heir")
+        with suppress(subprocess.TimeoutExpired):
+            assert process.wait(JOIN_S) == -signal.SIGKILL, job.log()
+            break
+        # An epoch had just ended, so there was nothing to commit; once more.
+        _leave(job, heir)
+    assert process.poll() == -signal.SIGKILL, f"the point was not reached:\n{job.log()}"
+    job.await_progress(offsets)
+    stream.close()
+    job.await_end({"heir": heir})
+    _leave(job, heir)
+    job.finish()
+    job.check()
 
 
 @pytest.mark.timeout(240)
