@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any, cast
 from streamcore.config import KafkaConnection
 from streamcore.errors import SinkError
 from streamcore.kafka_client import application, creating_client
-from streamcore.kafka_producer import OWNED_SETTINGS, PRODUCER_SETTINGS, Headers
+from streamcore.kafka_producer import (
+    FULL_QUEUE_TRIES_MAX,
+    FULL_QUEUE_WAIT_S,
+    OWNED_SETTINGS,
+    PRODUCER_SETTINGS,
+    Headers,
+)
 
 if TYPE_CHECKING:
     from confluent_kafka import Producer as Client
     from quixstreams.kafka import Producer
-
-FULL_QUEUE_WAIT_S = 1.0
-FULL_QUEUE_TRIES_MAX = 40
 
 
 class Transactions:

@@ -19,11 +19,11 @@ BOUND_MS = 100
 """Disorder within a partition stays below this, so no record is late."""
 
 
-def records(seed: int, count: int, *, partitions: int, keys: int, first: int = 0) -> Iterator[tuple[int, bytes, bytes]]:
+def records(seed: int, count: int, *, partitions: int, keys: int) -> Iterator[tuple[int, bytes, bytes]]:
     """Partition, key and value of `count` records, of which about one in ten is a copy and one in a hundred poison."""
     chance = random.Random(seed)
     sent: dict[int, list[bytes]] = {partition: [] for partition in range(partitions)}
-    for number in range(first, first + count):
+    for number in range(count):
         key = chance.randrange(keys)
         partition = key % partitions
         name = f"k{key}".encode()
@@ -67,12 +67,3 @@ class Stream:
             self._stopping.set()
         self._thread.join()
         assert self._producer.flush(60) == 0
-
-
-def send(servers: str, topic: str, seed: int, count: int, *, partitions: int, keys: int, first: int = 0) -> None:
-    """Sends them all, and waits for the broker."""
-    producer = Producer({"bootstrap.servers": servers, "linger.ms": 5, "enable.idempotence": True})
-    for partition, key, value in records(seed, count, partitions=partitions, keys=keys, first=first):
-        producer.produce(topic, key=key, value=value, partition=partition)
-        producer.poll(0)
-    assert producer.flush(30) == 0

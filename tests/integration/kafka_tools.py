@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streamcore.config import KafkaConnection, KafkaSourceConfig
 from streamcore.sources.base import Polled, Start
 from streamcore.sources.kafka import KafkaSource
+from tests.faults import oracle
 from tests.servers.kafka import KafkaServer
 
 TIMEOUT_S = 30.0
@@ -59,32 +60,11 @@ def open_transaction(server: KafkaServer, topic: str, values: Iterable[bytes]) -
 
 def read_topic(server: KafkaServer, topic: str) -> list[Any]:
     """Every committed message of a topic up to its end, by a reader of its own."""
-    settings = {"bootstrap.servers": server.bootstrap_servers, "group.id": f"read-{time.monotonic_ns()}"}
-    consumer = Consumer(
-        {**settings, "enable.auto.commit": False, "auto.offset.reset": "earliest", "enable.partition.eof": True}
-    )
-    partitions = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic].partitions
-    consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
-    found: list[Any] = []
-    ended: set[int] = set()
-    deadline = time.monotonic() + TIMEOUT_S
-    while len(ended) < len(partitions):
-        assert time.monotonic() < deadline, f"{topic} was not read to its end in time"
-        for message in consumer.consume(10_000, 0.1):
-            if message.error() is None:
-                found.append(message)
-            else:
-                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
-                ended.add(message.partition())
-    consumer.close()
-    return found
+    return oracle.read(server.bootstrap_servers, topic)
 
 
 def committed_offsets(server: KafkaServer, group: str, topic: str, partitions: int) -> dict[int, int]:
-    consumer = Consumer({"bootstrap.servers": server.bootstrap_servers, "group.id": group})
-    parts = consumer.committed([TopicPartition(topic, lane) for lane in range(partitions)], timeout=TIMEOUT_S)
-    consumer.close()
-    return {part.partition: part.offset for part in parts}
+    return oracle.group_offsets(server.bootstrap_servers, group, topic, partitions)
 
 
 @contextmanager

@@ -188,8 +188,7 @@ class KafkaSource:
     def poll(self, timeout_s: float) -> Polled:
         """The next records, at most `poll_records_max`."""
         polled = self._take(min(timeout_s, self._source.poll_timeout / 1000))
-        if self._seat is not None:
-            self._check_seat(self._seat)
+        self._check_membership()
         if polled.raw is not None:
             self._ends.heard()
         self._skip_markers()
@@ -197,8 +196,15 @@ class KafkaSource:
         self._apply_pauses()
         polled.caught_up = self._caught_up()
         self._watch_outage()
-        polled.ended = self._stop is not None and len(self._done) == len(self._lanes())
+        polled.ended = self._stop is not None and self._is_read()
         return polled
+
+    def _check_membership(self) -> None:
+        if self._seat is not None:
+            self._check_seat(self._seat)
+
+    def _is_read(self) -> bool:
+        return len(self._done) == len(self._lanes())
 
     def _lanes(self) -> Sequence[int]:
         """Lanes that are read from here."""

@@ -38,28 +38,9 @@ class Listener(Protocol):
 class MemberSource(KafkaSource):
     """A topic whose partitions come and go; see `sources/base.py` for the contract."""
 
-    def __init__(
-        self,
-        connection: KafkaConnection,
-        source: KafkaSourceConfig,
-        *,
-        group: str,
-        stop: str | None = None,
-        keys: bool = False,
-        headers: bool = False,
-        instance_id: str | None = None,
-        record_bytes_max: int | None = None,
-    ) -> None:
-        super().__init__(
-            connection,
-            source,
-            group=group,
-            stop=stop,
-            keys=keys,
-            headers=headers,
-            instance_id=instance_id,
-            record_bytes_max=record_bytes_max,
-        )
+    def __init__(self, connection: KafkaConnection, source: KafkaSourceConfig, *, group: str, **options: Any) -> None:
+        """`options` as `KafkaSource` has them."""
+        super().__init__(connection, source, group=group, **options)
         self._owned: set[int] = set()
         self._fed: set[int] = set()
         self._called_back = False
@@ -144,18 +125,14 @@ class MemberSource(KafkaSource):
     def poll(self, timeout_s: float) -> Polled:
         """The next records of the lanes that are fed."""
         self._called_back = False
-        polled = self._take(min(timeout_s, self._source.poll_timeout / 1000))
+        return super().poll(timeout_s)
+
+    def _check_membership(self) -> None:
         if self._failure is not None:
             raise self._failure
-        if polled.raw is not None:
-            self._ends.heard()
-        self._skip_markers()
-        self._mark_done()
-        self._apply_pauses()
-        polled.caught_up = self._caught_up()
-        self._watch_outage()
-        polled.ended = self._stop is not None and bool(self._fed) and self._fed == self._owned <= self._done
-        return polled
+
+    def _is_read(self) -> bool:
+        return bool(self._fed) and self._fed == self._owned <= self._done
 
     def _taken(self, raw: _core.Raw, moved: dict[tuple[str, int], int], refetched: int) -> Polled:
         if not self._called_back:
