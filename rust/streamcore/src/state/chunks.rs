@@ -75,7 +75,7 @@ impl<T> Chunks<T> {
     }
 
     /// The values in order.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
+    pub fn iter(&self) -> impl Iterator<Item = &T> + Clone {
         self.chunks.iter().flatten()
     }
 
