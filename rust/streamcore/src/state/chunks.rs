@@ -7,7 +7,7 @@
 use smallvec::SmallVec;
 
 /// Values of a chunk.
-pub const CHUNK: usize = 1 << 15;
+pub const CHUNK: usize = 1 << 17;
 
 /// A list of values.
 #[derive(Debug, Clone)]

@@ -21,20 +21,20 @@ impl KeyOrder {
     /// All slots of `table`.
     pub fn new<S: Slots>(table: &StateTable<S>) -> Self {
         let slot_bits = u32::BITS - (table.len() as u32).saturating_sub(1).leading_zeros();
-        let packed = match table.short_keys() {
-            Some(keys) => {
-                let (least, greatest) = extremes(keys.clone());
-                let shared = least.iter().zip(&greatest).take_while(|(least, greatest)| least == greatest).count();
-                let head = |key: &[u8]| head(&key[shared..]);
-                pack(&Scale::new(head(&least), head(&greatest), slot_bits), keys.map(|key| head(&key)), table.len())
-            }
-            None => {
+        let packed = table.short_keys().map_or_else(
+            || {
                 let shared = table.shared_key_len();
                 let heads = (0..table.len() as u32).map(|slot| head(&table.key(slot)[shared..]));
                 let (least, greatest) = extremes(heads.clone());
                 pack(&Scale::new(least, greatest, slot_bits), heads, table.len())
-            }
-        };
+            },
+            |keys| {
+                let (least, greatest) = extremes(keys.clone());
+                let shared = least.iter().zip(&greatest).take_while(|(least, greatest)| least == greatest).count();
+                let head = |key: &[u8]| head(&key[shared..]);
+                pack(&Scale::new(head(&least), head(&greatest), slot_bits), keys.map(|key| head(&key)), table.len())
+            },
+        );
         let mut order = Self { packed, slot_bits };
         order.packed.sort_unstable();
         let alike = |left: &u64, right: &u64| left >> slot_bits == right >> slot_bits;
