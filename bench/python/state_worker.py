@@ -1,11 +1,12 @@
 """Worker: a keyed count under `exactly_once`, each of its commits beside a bare producer's of the same records.
 
-Argument: `{"bootstrap", "topic", "keys", "events"}`. The topic holds `events` records, the first `keys` of which are of as many
-keys; records of this worker follow. It prints `{"commits", "deltas", "restore", "rows", "version"}`:
+Argument: `{"bootstrap", "topic", "keys", "commits"}`. The topic holds a record of each of `keys` keys; this worker sends more. It
+prints `{"commits", "deltas", "restore", "rows", "version"}`:
 
-- `commits`: of each epoch the seconds of streamcore's commit, from the sealing of the state on, those of the bare producer, and the bytes.
-- `deltas`: of so many keys changed the bytes of their changes, and of parts written anew in turn.
-- `restore`: keys, and the seconds of reading and rebuilding them in a second run.
+- `commits`: by how many keys an epoch changed, of each epoch the seconds of streamcore's commit, from the sealing of the state
+  on, those of the bare producer, and the bytes.
+- `deltas`: by how many keys changed the bytes that a commit writes for them, at the median.
+- `restore`: the seconds of reading and rebuilding the keys in a second run.
 - `rows`: how many keys there are in the end, and their counts added up: the answer.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import sys
 import tempfile
 import time
@@ -37,6 +39,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 PARTITIONS = 4
 CHANGED = (1_000, 10_000, 100_000)
+"""Keys that the epochs change whose commits are measured."""
+
 WAIT_S = 300.0
 HOUR_MS = 3_600_000
 
@@ -87,7 +91,6 @@ class Turns:
     def __init__(self, bare: Bare, topic: str) -> None:
         self.bare, self.topic = bare, topic
         self.commits: list[tuple[float, float, int]] = []
-        self.delta_bytes = self.part_bytes = 0
         self.restore_s = 0.0
         self.position = 0
         self.beside = True
@@ -110,19 +113,16 @@ class Turns:
         began = time.perf_counter()
         done: bool = self._commit(epochs, ended=ended)
         seconds = time.perf_counter() - began
-        self.position = sum(epochs.positions.values())
         if self._sent and done and self.beside:
-            sent = [len(record["value"] or b"") for record in self._sent]
-            for record, size in zip(self._sent, sent, strict=True):
-                self.delta_bytes += size * record["key"].startswith(b"D/")
-                self.part_bytes += size * record["key"].startswith(b"B/")
             offsets = [TopicPartition(self.topic, lane, at) for lane, at in epochs.positions.items() if lane >= 0]
-            self.commits.append((seconds, self.bare.commit(self._sent, offsets), sum(sent)))
+            size = sum(len(record["value"] or b"") for record in self._sent)
+            self.commits.append((seconds, self.bare.commit(self._sent, offsets), size))
+        self.position = sum(epochs.positions.values())
         return done
 
     def _noted_send(self, transactions: Transactions, topic: str, **record: Any) -> None:
-        given = {name: record.get(name) for name in ("key", "value", "partition")}
-        self._sent.append({"topic": topic} | {name: value for name, value in given.items() if name != "partition" or value is not None})
+        place = {} if record.get("partition") is None else {"partition": record["partition"]}
+        self._sent.append({"topic": topic, "key": record["key"], "value": record["value"], **place})
         self._send(transactions, topic, **record)
 
     def _timed_read(self, epochs: Epochs, action: Any) -> Any:
@@ -148,7 +148,7 @@ class Turns:
 
 def main() -> None:
     arguments = json.loads(sys.argv[1])
-    bootstrap, topic, keys, events = (arguments[name] for name in ("bootstrap", "topic", "keys", "events"))
+    bootstrap, topic, keys = (arguments[name] for name in ("bootstrap", "topic", "keys"))
     name = f"state-{uuid.uuid4().hex[:8]}"
     pipeline = (
         sc.kafka(
@@ -167,9 +167,9 @@ def main() -> None:
         os.environ["STREAMCORE_STATE_DIR"] = folder
         turns = Turns(Bare(bootstrap, name), topic)
         run = pipeline.start(name=name, delivery="exactly_once", commit_interval="1s")
-        turns.await_position(events)
-        commits = turns.commits[1:]  # the first one makes connections
-        deltas = [_change(turns, bootstrap, topic, changed) for changed in CHANGED]
+        turns.await_position(keys)
+        sender = Sender(bootstrap, topic, turns)
+        commits = {changed: sender.commits(changed, arguments["commits"]) for changed in CHANGED}
         run.stop()
         run.wait()
         turns.restore_s, turns.beside = 0.0, False
@@ -177,25 +177,34 @@ def main() -> None:
     rows = last_rows(bootstrap, f"{name}.out")
     found = {
         "commits": commits,
-        "deltas": deltas,
-        "restore": [keys, turns.restore_s],
+        "deltas": {changed: statistics.median(size for _, _, size in of) for changed, of in commits.items()},
+        "restore": turns.restore_s,
         "rows": [len(rows), sum(rows.values())],
         "version": _core.__version__,
     }
     print(json.dumps(found))
 
 
-def _change(turns: Turns, bootstrap: str, topic: str, changed: int) -> tuple[int, int, int]:
-    """Sends an event each of so many keys; gives how many, the bytes of the changes, and those of parts."""
-    deltas, parts, position = turns.delta_bytes, turns.part_bytes, turns.position
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "queue.buffering.max.messages": 200_000})
-    for number in range(changed):
-        partition, key, value = record(number)
-        producer.produce(topic, value, key, partition)
-    producer.flush(60)
-    turns.await_position(position + changed)
-    time.sleep(0.2)  # the hook counts the bytes behind the commit
-    return changed, turns.delta_bytes - deltas, turns.part_bytes - parts
+class Sender:
+    """Has epochs change so many keys, one epoch after the other."""
+
+    def __init__(self, bootstrap: str, topic: str, turns: Turns) -> None:
+        self.topic, self.turns, self.sent = topic, turns, 0
+        self.producer = Producer(
+            {"bootstrap.servers": bootstrap, "linger.ms": 5, "queue.buffering.max.messages": 200_000}
+        )
+
+    def commits(self, changed: int, count: int) -> list[tuple[float, float, int]]:
+        """`count` of them, or more where keys came too late for an epoch and were the next one's."""
+        before = len(self.turns.commits)
+        for _ in range(count):
+            end = self.turns.position + changed
+            for number in range(changed):
+                partition, key, value = record(number)
+                self.producer.produce(self.topic, value, key, partition)
+            self.producer.flush(60)
+            self.turns.await_position(end)
+        return self.turns.commits[before:]
 
 
 def record(number: int) -> tuple[int, bytes, bytes]:

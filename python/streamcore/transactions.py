@@ -28,6 +28,15 @@ if TYPE_CHECKING:
     from quixstreams.kafka import Producer
 
 
+ROWS_PER_S = 20_000
+"""Rows that are sent in a second, at least; by what is known of the sender, a quarter of what is usual."""
+
+OPEN_MAX_MS = 900_000
+"""How long brokers let a transaction be open at most, where they are left as they come."""
+
+RENEW_S = 10.0
+
+
 class Transactions:
     """The producer of a worker that commits exactly once."""
 
@@ -37,6 +46,7 @@ class Transactions:
         self._id = transactional_id
         self._timeout_ms = timeout_ms
         self._producer: Producer | None = None
+        self._open_ms = timeout_ms
         self._failure: Any = None
         """The first delivery of the transaction that failed (`KafkaError`), or None."""
         self._lost_connection = False
@@ -48,20 +58,24 @@ class Transactions:
 
     def renew(self, timeout_s: float) -> None:
         """Makes a new producer in place of the one there is. Raises `KafkaException`, or `ConfigError`."""
+        self._open_for(self._timeout_ms, timeout_s)
+
+    def _open_for(self, open_ms: int, timeout_s: float) -> None:
+        """Makes the producer; its transactions may stay open so long."""
         self.close()
         settings = {
             **OWNED_SETTINGS,
             "transactional.id": self._id,
-            "transaction.timeout.ms": self._timeout_ms,
+            "transaction.timeout.ms": open_ms,
             # An answer within the transaction, or never.
-            "delivery.timeout.ms": self._timeout_ms,
+            "delivery.timeout.ms": open_ms,
         }
         with creating_client(self._connection):
             # quixstreams puts the prefix of its group before the name; ours is whole.
             app = application(self._connection, group="", defaults=PRODUCER_SETTINGS, settings=settings)
             producer = app.get_producer(transactional=True)
             self._initialise(producer, timeout_s)
-        self._producer = producer
+        self._producer, self._open_ms = producer, open_ms
         self._failure, self._lost_connection = None, False
 
     def _initialise(self, producer: Producer, timeout_s: float) -> None:
@@ -88,8 +102,15 @@ class Transactions:
             raise SinkError("there is no transactional producer; this is a mistake of streamcore, please report it")
         return self._producer
 
-    def begin(self) -> None:
-        """Begins a transaction."""
+    def begin(self, rows: int) -> None:
+        """Begins a transaction of about so many rows, and others; the end of an input may have millions of them.
+
+        The broker aborts what stays open for too long, and the time is the producer's: it is made anew where that is
+        too short. Raises `KafkaException`.
+        """
+        wanted_ms = min(OPEN_MAX_MS, rows * 1_000 // ROWS_PER_S)
+        if wanted_ms > self._open_ms:
+            self._open_for(wanted_ms, RENEW_S)
         self._failure, self._lost_connection = None, False
         self._open.begin_transaction()
 

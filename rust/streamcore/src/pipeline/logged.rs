@@ -11,6 +11,7 @@ use crate::checkpoint::recovery::Recovery;
 use crate::combine::Combine;
 use crate::error::{Error, Result};
 use crate::joining::Joining;
+use crate::saving::Saving;
 use crate::stage::StageOutput;
 use std::collections::BTreeMap;
 
@@ -30,7 +31,8 @@ impl Pipeline {
             let sealed = self.sealed_lane(id);
             let owner = self.log_owner(id);
             let mut log = self.logs.remove(&id).unwrap_or_else(|| LaneLog::new(owner));
-            let of_lane = log.seal(sealed, facts.clone(), |extent| self.save_lane(id, extent));
+            let of_lane =
+                log.seal(sealed, facts.clone(), |extent, memory| self.save_lane(id, Saving::into(memory, extent)));
             self.logs.insert(id, log);
             records.push((id, of_lane));
         }
