@@ -8,6 +8,7 @@ Invariant: a producer whose last call did not end clearly is never used again; i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
@@ -27,6 +28,28 @@ if TYPE_CHECKING:
     from confluent_kafka import Producer as Client
     from quixstreams.kafka import Producer
 
+UP = " in state UP"
+"""Of a connection that ends: it was one. An attempt that fails is none, and happens wherever a name has several addresses."""
+
+
+class _Watch:
+    """Takes what a client logs, passes it on, and tells of connections that end.
+
+    Nothing else does: the client's `error_cb` is not called for a connection that ends and is made anew, and a request that was on
+    it is sent again without a word. A line that is like the one before is left out by the client for 30 s, so of several losses
+    only the first is sure to be told; it counts until the producer is replaced.
+    """
+
+    def __init__(self, log: logging.Logger, lost: Callable[[], None]) -> None:
+        self._log = log
+        self._lost = lost
+
+    def log(self, level: int, pattern: str, *parts: Any) -> None:
+        """As `logging.Logger` has it, which is what the client calls."""
+        if "FAIL" in parts and any(UP in str(part) for part in parts):
+            self._lost()
+        self._log.log(level, pattern, *parts)
+
 
 class Transactions:
     """The producer of a worker that commits exactly once."""
@@ -40,6 +63,7 @@ class Transactions:
         self._failure: Any = None
         """The first delivery of the transaction that failed (`KafkaError`), or None."""
         self._lost_connection = False
+        """Whether the producer has lost a connection: a request may have been sent twice then."""
 
     @property
     def transactional_id(self) -> str:
@@ -68,7 +92,8 @@ class Transactions:
         """Makes the client inside, whose first call would else wait for the coordinator for ever."""
         from confluent_kafka import Producer as Client
 
-        inner = Client({**producer._producer_config, "error_cb": self._note_error})  # noqa: SLF001
+        settings = producer._producer_config  # noqa: SLF001
+        inner = Client({**settings, "logger": _Watch(settings["logger"], self._note_loss)})
         producer._inner_producer = inner  # noqa: SLF001
         try:
             inner.init_transactions(timeout_s)
@@ -76,11 +101,8 @@ class Transactions:
             _let_go(inner)
             raise
 
-    def _note_error(self, error: Any) -> None:
-        from confluent_kafka import KafkaError
-
-        if error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):  # noqa: SLF001
-            self._lost_connection = True
+    def _note_loss(self) -> None:
+        self._lost_connection = True
 
     @property
     def _open(self) -> Producer:
@@ -90,7 +112,7 @@ class Transactions:
 
     def begin(self) -> None:
         """Begins a transaction."""
-        self._failure, self._lost_connection = None, False
+        self._failure = None
         self._open.begin_transaction()
 
     def send(
@@ -134,14 +156,16 @@ class Transactions:
         self._open.send_offsets_to_transaction(list(offsets), group, timeout_s)
 
     def commit(self, timeout_s: float) -> bool:
-        """Commits; gives whether a connection was lost since the transaction began."""
+        """Commits; gives whether a connection was lost since the producer was made."""
         self._open.commit_transaction(timeout_s)
+        self._open.poll(0)  # what the client has to say about its connections
         return self._lost_connection
 
     def abort(self, timeout_s: float) -> bool:
-        """Aborts, and throws away what is queued; gives whether a connection was lost since the transaction began."""
+        """Aborts, and throws away what is queued; gives whether a connection was lost since the producer was made."""
         self._open.purge()  # type: ignore[no-untyped-call]
         self._open.abort_transaction(timeout_s)
+        self._open.poll(0)
         self._failure = None
         return self._lost_connection
 

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 SIZE_MS = 10_000
-TIMEOUT_S = 60.0
+TIMEOUT_S = 120.0
 
 
 @dataclass
