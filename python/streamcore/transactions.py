@@ -84,22 +84,24 @@ class Transactions:
             # quixstreams puts the prefix of its group before the name; ours is whole.
             app = application(self._connection, group="", defaults=PRODUCER_SETTINGS, settings=settings)
             producer = app.get_producer(transactional=True)
-            self._initialise(producer, timeout_s)
+            client = self._make_client(producer)
+        # Outside: an answer that does not come is no fault of the settings.
+        try:
+            client.init_transactions(timeout_s)
+        except BaseException:
+            _let_go(client)
+            raise
         self._producer = producer
         self._failure, self._lost_connection = None, False
 
-    def _initialise(self, producer: Producer, timeout_s: float) -> None:
-        """Makes the client inside, whose first call would else wait for the coordinator for ever."""
+    def _make_client(self, producer: Producer) -> Client:
+        """The client inside, whose first call would else wait for the coordinator for ever."""
         from confluent_kafka import Producer as Client
 
         settings = producer._producer_config  # noqa: SLF001
-        inner = Client({**settings, "logger": _Watch(settings["logger"], self._note_loss)})
-        producer._inner_producer = inner  # noqa: SLF001
-        try:
-            inner.init_transactions(timeout_s)
-        except BaseException:
-            _let_go(inner)
-            raise
+        client = Client({**settings, "logger": _Watch(settings["logger"], self._note_loss)})
+        producer._inner_producer = client  # noqa: SLF001
+        return client
 
     def _note_loss(self) -> None:
         self._lost_connection = True

@@ -83,6 +83,8 @@ class Rule:
     what: What
     contains: bytes = b""
     """Only requests with these bytes: a topic's name, a transactional id."""
+    ends: bytes = b""
+    """Only requests that end so: the last byte of EndTxn says whether it commits or aborts."""
     times: int = 1
     skip: int = 0
     error: int = 0
@@ -91,7 +93,7 @@ class Rule:
 
     def applies(self, api: int, frame: bytes) -> bool:
         """Whether this request is one for the rule; counts."""
-        if api != self.api or self.contains not in frame:
+        if api != self.api or self.contains not in frame or not frame.endswith(self.ends):
             return False
         if self.skip > 0:
             self.skip -= 1

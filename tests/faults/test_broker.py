@@ -31,8 +31,7 @@ def _begin(job: Job, seed: int) -> tuple[traffic.Stream, dict[str, subprocess.Po
 
 def _end(job: Job, stream: traffic.Stream, running: dict[str, subprocess.Popen[bytes]]) -> None:
     stream.close()
-    job.revive(running)
-    job.await_end(running)
+    job.await_end(running, revives=True)
     for worker, process in running.items():
         process.send_signal(signal.SIGTERM)
         assert process.wait(RUN_S) == 0, job.log(worker)
@@ -46,14 +45,13 @@ def _end(job: Job, stream: traffic.Stream, running: dict[str, subprocess.Popen[b
 def test_a_broker_that_is_killed_again_and_again_costs_no_row(network: Network, far_job: Job, run: int) -> None:
     chance, job = random.Random(run), far_job
     stream, running = _begin(job, run)
-    offsets = job.await_progress({})
+    offsets = job.await_progress({}, running=running)
     for _ in range(KILLS):
         time.sleep(chance.uniform(0.0, 2.0))
         network.server.process.kill()
         time.sleep(chance.uniform(0.0, 2.0))
         network.server.start()
-        job.revive(running)
-        offsets = job.await_progress(offsets)
+        offsets = job.await_progress(offsets, running=running)
     _end(job, stream, running)
 
 
@@ -63,13 +61,12 @@ def test_a_broker_that_is_killed_again_and_again_costs_no_row(network: Network, 
 def test_a_broker_that_is_away_for_a_minute_costs_no_row(network: Network, far_job: Job, run: int) -> None:
     job = far_job
     stream, running = _begin(job, run)
-    offsets = job.await_progress({})
+    offsets = job.await_progress({}, running=running)
     network.server.process.stop(AWAY_S)
     time.sleep(AWAY_S)
     assert max(_resident_mb(process) for process in running.values() if process.poll() is None) < 1000
     network.server.start()
-    job.revive(running)
-    job.await_progress(offsets)
+    job.await_progress(offsets, running=running)
     _end(job, stream, running)
 
 

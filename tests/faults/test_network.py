@@ -36,7 +36,7 @@ def test_bad_weather_loses_and_repeats_nothing(network: Network, far_job: Job, w
     chance, job = random.Random(run), far_job
     stream = traffic.Stream(job.server.bootstrap_servers, job.input, run, RECORDS, partitions=PARTITIONS, keys=500)
     running = {worker: job.start(worker=worker) for worker in ("w0", "w1")}
-    offsets = job.await_progress({})
+    offsets = job.await_progress({}, running=running)
     for _ in range(EPISODES):
         time.sleep(chance.uniform(0.0, 1.0))
         network.workers.set(weather, seed=run)
@@ -45,11 +45,9 @@ def test_bad_weather_loses_and_repeats_nothing(network: Network, far_job: Job, w
         if chance.random() < 0.5:
             # What was on its way is lost, not late.
             network.workers.reset()
-        job.revive(running)
-        offsets = job.await_progress(offsets)
+        offsets = job.await_progress(offsets, running=running)
     stream.close()
-    job.revive(running)
-    job.await_end(running)
+    job.await_end(running, revives=True)
     for worker, process in running.items():
         process.send_signal(signal.SIGTERM)
         assert process.wait(RUN_S) == 0, job.log(worker)

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -128,13 +127,20 @@ class Job:
     def offsets(self) -> dict[int, int]:
         return oracle.group_offsets(self.server.bootstrap_servers, self.name, self.input, PARTITIONS)
 
-    def await_progress(self, beyond: dict[int, int], *, within_s: float = 120.0) -> dict[int, int]:
-        """Waits until the group has committed more than `beyond`; gives what."""
+    def await_progress(
+        self,
+        beyond: dict[int, int],
+        *,
+        running: dict[str, subprocess.Popen[bytes]] | None = None,
+        within_s: float = 120.0,
+    ) -> dict[int, int]:
+        """Waits until the group has committed more than `beyond`; gives what. Starts workers `running` again that may be."""
         deadline = time.monotonic() + within_s
         while True:
             offsets = self.offsets()
             if sum(offsets.values()) > sum(beyond.values()):
                 return offsets
+            self.revive(running or {})
             assert time.monotonic() < deadline, f"nothing was committed for {within_s} s:\n{self.log()}"
             time.sleep(0.1)
 
@@ -156,12 +162,16 @@ class Job:
                 running[worker] = self.start(worker=worker)
         return codes
 
-    def await_end(self, running: Mapping[str, subprocess.Popen[bytes]], *, within_s: float = RUN_S) -> None:
-        """Waits until the group has committed all there is, by workers that must not end meanwhile."""
+    def await_end(
+        self, running: dict[str, subprocess.Popen[bytes]], *, revives: bool = False, within_s: float = RUN_S
+    ) -> None:
+        """Waits until the group has committed all there is, by workers that must not end meanwhile, or be started again."""
         wanted = oracle.expected(self.server.bootstrap_servers, self.input).ends
         deadline = time.monotonic() + within_s
         while self.offsets() != wanted:
             assert time.monotonic() < deadline, f"{self.offsets()} of {wanted}:\n{self.log()}"
+            if revives:
+                self.revive(running)
             ended = {worker: process.returncode for worker, process in running.items() if process.poll() is not None}
             assert ended == {}, f"ended by themselves: {ended}\n{self.log()}"
             time.sleep(0.2)
