@@ -62,7 +62,7 @@ class StateTopics:
 
     def open(self, cluster: Cluster, *, create: bool) -> None:
         """Makes sure of the topics. Raises `StateError` where one has other partitions than the input."""
-        self._cluster = cluster
+        self.attach(cluster)
         for plan in state_plans(self._pipeline, self._partitions, meets=self._meets):
             topic = cluster.ensure_topic(plan, create=create)
             if len(topic.partitions) != plan.partitions:
@@ -72,6 +72,10 @@ class StateTopics:
                     "them, so the state no longer fits; give the pipeline a new name to begin anew, or make an input "
                     "topic of the old size"
                 )
+
+    def attach(self, cluster: Cluster) -> None:
+        """Goes on with the topics as they are, if they are there."""
+        self._cluster = cluster
 
     def place(self, lane: int) -> tuple[str, int]:
         """Topic and partition of a lane's records."""

@@ -158,6 +158,14 @@ impl Machine {
                 plan.roll_back.push(lane);
                 plan.seek.push(Start { lane, offsets: kept.offsets.iter().copied().map(Some).collect() });
             }
+            None if owned.group.iter().flatten().any(|offset| *offset > 0) => {
+                let message = format!(
+                    "lane {lane}: the group is at {:?}, and the state has no manifest: its topic was emptied or made again, or the                      group's offsets are of a run without it. Nothing was read; to begin anew: streamcore state reset FILE",
+                    owned.group
+                );
+                self.exit(ExitCode::State, message);
+                return false;
+            }
             None => {
                 plan.restore.push(RestoreLane { lane, manifest: None, trust_cache: false });
                 let mut offsets = owned.group.clone();
