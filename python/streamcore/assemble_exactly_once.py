@@ -77,6 +77,7 @@ class Parts:
             headers=True,
             instance_id=instance.name,
             record_bytes_max=config.limits.max_record_bytes,
+            accept_gap=plan.options.accept_gap,
         )
         stack.callback(self.source.close)
         default = plan.options.start or config.source.start

@@ -178,3 +178,13 @@ def state_plans(pipeline: str, partitions: int, *, meets: bool) -> list[TopicPla
     """The state topics of a pipeline."""
     plans = [TopicPlan(state_topic(pipeline), "state", partitions, STATE_SETTINGS)]
     return plans + [TopicPlan(meeting_topic(pipeline), "state", 1, STATE_SETTINGS)] * meets
+
+
+def check_shared(has_state: Mapping[int, bool], pipeline: str) -> None:
+    """What lanes share has a manifest from the first epoch of any of them on. Raises `StateError` where it is gone."""
+    if has_state.get(MEETING_LANE, True) or not any(has_state.values()):
+        return
+    raise StateError(
+        f"lanes have committed epochs, and what they share has none: topic {meeting_topic(pipeline)} was emptied or made again; "
+        "restore a savepoint, or begin anew: streamcore state reset FILE"
+    )

@@ -30,12 +30,21 @@ def verify(committed: CommittedState, arguments: argparse.Namespace) -> int:
 
     size = committed.check_size()
     lanes = [_described(committed, state) for state in committed.read_all()]
+    _check_shared(lanes)
     _print(lanes, arguments, size)
     reasons = [f"  lane {one['lane']}: {why}" for one in lanes for why in one["problems"]]
     reasons = [*([f"  {size}"] if size else []), *reasons]
     if reasons:
         raise StateError("\n".join(["the state cannot be gone on from", *reasons]))
     return 0
+
+
+def _check_shared(lanes: list[dict[str, Any]]) -> None:
+    """What lanes share is there from the first epoch of any of them on."""
+    for lane in lanes:
+        if lane["lane"] < 0 and lane["epoch"] is None and any(other["epoch"] for other in lanes):
+            lane["complete"] = False
+            lane["problems"].append("lanes have committed epochs, and what they share has none: its topic was emptied")
 
 
 def savepoint(committed: CommittedState, arguments: argparse.Namespace) -> int:

@@ -90,7 +90,7 @@ impl Machine {
             Choice::Torn(torn) => {
                 let message = format!(
                     "the state of lane {lane} is torn: epoch {} names blocks that are not there, though it was committed. \
-                     Found: {evidence}. --repair falls back to the newest complete epoch",
+                     Found: {evidence}. To go back to the newest complete epoch: streamcore state repair FILE",
                     torn.epoch
                 );
                 self.exit(ExitCode::State, message);
