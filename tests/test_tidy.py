@@ -69,7 +69,7 @@ PACKAGE_LAYERS = (
     },
     {"commit", "epochs", "runner"},
     {"assemble", "assemble_exactly_once"},
-    {"run"},
+    {"run", "committed", "audit", "savepoints", "state_changes"},
     {"pipeline", "builders"},
     {"cli", "commands", "testing"},
 )
@@ -78,11 +78,15 @@ PACKAGE_LAYERS = (
 # that need them; LATE ones also at the top of files that are themselves imported late.
 HOMES = {
     "confluent_kafka": (
-        *("epochs", "kafka_client", "kafka_producer", "sources.kafka", "sources.kafka_member", "transactions"),
+        *("epochs", "kafka_client", "kafka_producer", "sources.kafka", "sources.kafka_member", "state_changes"),
+        "transactions",
         "versions",
     ),
-    "orjson": ("assemble_exactly_once", "dead_letters", "epochs", "manifests", "sinks.kafka", "sources.iterable"),
-    "polars": ("run", "sinks.parquet", "tables", "views"),
+    "orjson": (
+        *("assemble_exactly_once", "committed", "dead_letters", "epochs", "manifests", "savepoints", "sinks.kafka"),
+        *("sources.iterable", "state_changes"),
+    ),
+    "polars": ("run", "savepoints", "sinks.parquet", "tables", "views"),
     "pyarrow": ("sinks.arrow", "tables"),
     "pydantic": ("config", "options"),
     "pydantic_core": ("config",),
@@ -96,9 +100,13 @@ LATE = {"orjson", "pydantic", "pydantic_core"}
 TESTED_BY = {
     "python/streamcore/__main__.py": "tests/unit/test_cli.py",
     "python/streamcore/assemble_exactly_once.py": "tests/integration/test_exactly_once.py",
+    "python/streamcore/committed.py": "tests/integration/test_state_commands.py",
+    "python/streamcore/commands/state.py": "tests/integration/test_state_commands.py",
+    "python/streamcore/commands/state_actions.py": "tests/integration/test_state_commands.py",
     "python/streamcore/epochs.py": "tests/integration/test_exactly_once.py",
     "python/streamcore/faults.py": "tests/faults/test_crash_points.py",
     "python/streamcore/sources/kafka_member.py": "tests/integration/test_exactly_once.py",
+    "python/streamcore/savepoints.py": "tests/integration/test_state_changes.py",
     "python/streamcore/state_topics.py": "tests/integration/test_exactly_once.py",
     "python/streamcore/transactions.py": "tests/integration/test_exactly_once.py",
     "python/streamcore/commands/reach.py": "tests/integration/test_check_connect.py",

@@ -232,6 +232,14 @@ class StateRecords:
         """Takes the next records: key, and value or None where it was deleted."""
     def manifests(self) -> list[tuple[bytes, bool]]:
         """The manifests as JSON, newest first, each with whether all that it names is there. Raises `StateError`."""
+    def inspect(self) -> bytes:
+        """What there is, as JSON, whatever is wrong with it.
+
+        `manifests` (newest first, each with what is wrong with what it names, or null), `problems` beside them, how many
+        `records` and `bytes`.
+        """
+    def keys(self) -> list[bytes]:
+        """Keys of all records that are there."""
 
 @final
 class CommitMachine:
@@ -340,6 +348,11 @@ class Pipeline:
         """The records of the sealed epoch of these lanes, by lane: key, and value or None to delete it.
 
         The manifest comes last. `facts` is JSON for each lane.
+        """
+    def rewrite(self, lane: int, before: StateRecords, facts: bytes) -> list[tuple[bytes, bytes | None]]:
+        """Records that write the state of a lane, restored or recovered, whole: an epoch behind all that `before` has.
+
+        Key, and value or None to delete it; the manifest comes last. `facts` is JSON. Raises `StateError`.
         """
     def paused(self) -> list[int]:
         """Lanes too far ahead of the slowest (`max_lead`): read no more of them for now."""

@@ -22,11 +22,11 @@ from streamcore.errors import ConfigError, Error, FencedError, SinkError, Source
 from streamcore.faults import fault_point
 from streamcore.held_outputs import HeldOutputs
 from streamcore.kafka_client import partition_list
-from streamcore.manifests import Identity, facts_of, told
+from streamcore.manifests import Identity, check_whole, facts_of, told
 from streamcore.report import Ledgers, Stages, add_ledgers
 from streamcore.sources.base import Position
 from streamcore.sources.kafka_member import MemberSource, generation_of
-from streamcore.state_topics import MEETING_LANE, StateTopics
+from streamcore.state_topics import MEETING_LANE, StateTopics, check_shared
 from streamcore.transactions import Transactions, classified
 
 log = logging.getLogger("streamcore.commit")
@@ -72,6 +72,8 @@ class Epochs:
         self._meets = meets
         self._met: set[int] = set()
         """Lanes that meet, once all of them are here."""
+        self._has_state: dict[int, bool] = {}
+        """By lane that was brought to its state: whether there was any."""
         self._trace = trace
         self._feed: list[int] = []
         self._tick_due_s: float | None = None
@@ -293,8 +295,11 @@ class Epochs:
         return {"event": "state_read", "lanes": lanes}
 
     def _found(self, lane: int) -> list[dict[str, Any]]:
-        found = self._states.records(lane).manifests()
-        return [told(manifest, self._identity, self._source, is_whole=is_whole) for manifest, is_whole in found]
+        records = self._states.records(lane)
+        found = records.manifests()
+        manifests = [told(manifest, self._identity, self._source, is_whole=is_whole) for manifest, is_whole in found]
+        check_whole(lane, records, found)
+        return manifests
 
     def _do_restore(self, action: Action) -> Event:
         restored = []
@@ -309,6 +314,8 @@ class Epochs:
             restored.append({"lane": lane, "clock_ms": watermark_ms, "digest": digest})
             self._ledger_restored[lane] = self._engine.ledger().get(lane, {})
             self._states.forget([lane])
+            self._has_state[lane] = found is not None
+        check_shared(self._has_state, self._identity.pipeline)
         self._stages_restored = self._engine.stages()
         return {"event": "restored", "lanes": restored}
 
@@ -335,13 +342,14 @@ class Epochs:
         for lane in self._feed:
             digest, watermark_ms = facts[lane]
             offsets = [positions.get(lane, 0)]
+            is_first = lane == MEETING_LANE and not self._has_state.get(lane, False)
             lanes.append(
                 {
                     "lane": lane,
                     "offsets": offsets,
                     "clock_ms": watermark_ms,
                     "digest": digest,
-                    "outputs": rows + self._ended,
+                    "outputs": rows + self._ended + is_first,
                     "seal": self._seal,
                 }
             )
@@ -440,6 +448,7 @@ class Epochs:
         positions = self._source.positions()
         for each in action["lanes"]:
             lane = each["lane"]
+            self._has_state[lane] = True
             self._lanes_ended[lane] = self._ended
             self._kept[lane] = positions.get(lane, 0)
         self._outputs.committed(self._engine.epoch - 1)
@@ -465,6 +474,7 @@ class Epochs:
         for lane in lanes:
             self._kept.pop(lane, None)
             self._lanes_ended.pop(lane, None)
+            self._has_state.pop(lane, None)
             self._ledger_restored.pop(lane, None)
         return {"event": "done"}
 

@@ -125,7 +125,6 @@ class Transactions:
             raise SinkError("there is no transactional producer; this is a mistake of streamcore, please report it")
         return self._producer
 
-<<<<<<< HEAD
     def begin(self, rows: int) -> None:
         """Begins a transaction of about so many rows, and others; the end of an input may have millions of them.
 
@@ -135,12 +134,7 @@ class Transactions:
         wanted_ms = min(OPEN_MAX_MS, rows * 1_000 // ROWS_PER_S)
         if wanted_ms > self._open_ms:
             self._open_for(wanted_ms, RENEW_S)
-        self._failure, self._lost_connection = None, False
-=======
-    def begin(self) -> None:
-        """Begins a transaction."""
         self._failure = None
->>>>>>> s6-machine
         self._open.begin_transaction()
 
     def send(

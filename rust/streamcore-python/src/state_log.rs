@@ -38,6 +38,19 @@ impl StateRecords {
         let found = enter(py, || Ok(lock(&self.0, "the records")?.manifests()?))?;
         Ok(found.into_iter().map(|(manifest, whole)| (PyBytes::new(py, &json(&manifest)), whole)).collect())
     }
+
+    /// What there is, as JSON, whatever is wrong with it: `manifests` (newest first, each with what is wrong with what it
+    /// names, or null), `problems` beside them, how many `records` and `bytes`.
+    fn inspect<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let found = enter(py, || Ok(lock(&self.0, "the records")?.inspect()))?;
+        Ok(PyBytes::new(py, &json(&found)))
+    }
+
+    /// Keys of all records that are there.
+    fn keys<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let keys: Vec<_> = enter(py, || Ok(lock(&self.0, "the records")?.keys().collect()))?;
+        Ok(keys.iter().map(|key: &Vec<u8>| PyBytes::new(py, key)).collect())
+    }
 }
 
 /// The commit machine: see `docs/decisions/0030-the-commit-machine.md`.
