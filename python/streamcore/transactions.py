@@ -125,7 +125,7 @@ class Transactions:
             raise SinkError("there is no transactional producer; this is a mistake of streamcore, please report it")
         return self._producer
 
-    def begin(self, rows: int) -> None:
+    def begin(self, rows: int = 0) -> None:
         """Begins a transaction of about so many rows, and others; the end of an input may have millions of them.
 
         The broker aborts what stays open for too long, and the time is the producer's: it is made anew where that is

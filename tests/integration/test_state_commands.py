@@ -93,7 +93,7 @@ def test_lanes_that_meet_have_their_own_line(kafka_server: KafkaServer, unique: 
     assert (audited.code, "where lanes meet, epoch" in audited.out) == (0, True)
 
 
-def test_topics_lists_and_makes_those_of_the_state(job: Job, kafka_server: KafkaServer) -> None:
+def test_topics_lists_and_makes_those_of_the_state(job: Job) -> None:
     plan = job("topics", "plan", str(job.file)).out
     assert f"{job.state_topic}  state  missing; would be created: 2 partitions, cleanup.policy=compact" in plan
     assert "combine" not in plan
@@ -102,7 +102,9 @@ def test_topics_lists_and_makes_those_of_the_state(job: Job, kafka_server: Kafka
     assert f"{job.state_topic}  state  exists: 2 partitions" in job("topics", "plan", str(job.file)).out
     job.send(range(5))
     assert job.run().code == 0
-    job.file.write_text(job.file.read_text().replace('keyed_by = "k"', "").replace(f'"{job.name}-in"', f'"{job.name}-2"'))
+    job.file.write_text(
+        job.file.read_text().replace('keyed_by = "k"', "").replace(f'"{job.name}-in"', f'"{job.name}-2"')
+    )
     other = job("topics", "plan", str(job.file)).out
     assert f"{job.name}.0.combine.g1  state  missing; would be created: 1 partitions" in other
     assert f"{job.state_topic}  state  exists: 2 partitions\n" in other
