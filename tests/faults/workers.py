@@ -71,12 +71,14 @@ class Job:
     server: KafkaServer
     name: str
     folder: Path
+    text: str = PIPELINE
+    """Of the pipeline file, with `{name}` and `{session_s}` to be filled in."""
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.file = self.folder / "pipeline.toml"
-        self.file.write_text(PIPELINE.format(name=self.name, session_s=SESSION_S))
+        self.file.write_text(self.text.format(name=self.name, session_s=SESSION_S))
         create_topic(self.server, f"{self.name}.in", PARTITIONS)
 
     @property
@@ -142,9 +144,9 @@ class Job:
             assert ended == {}, f"ended by themselves: {ended}\n{self.log()}"
             time.sleep(0.2)
 
-    def finish(self) -> None:
+    def finish(self, worker: str = "w0") -> None:
         """Lets one worker read to the end, where every window closes."""
-        process = self.start(stop="end")
+        process = self.start(worker=worker, stop="end")
         assert process.wait(RUN_S) == 0, self.log()
 
     def check(self) -> None:
