@@ -65,7 +65,8 @@ class CommittedReader:
         found = self._cluster.topic(self.topic)
         if found is None:
             raise SinkError(f"topic {self.topic}, which feeds outboxes, is gone; start again to make it anew")
-        self.topic_id = found.topic_id or ""
+        self.topic_id = found.topic_id
+        self._first = self._cluster.offsets(self.topic, found.partitions, "earliest")
         session_ms = self._connection.session_timeout
         settings = {
             "session.timeout.ms": session_ms,
@@ -88,11 +89,10 @@ class CommittedReader:
         return self._consumer
 
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
-        from confluent_kafka import OFFSET_END
-
         lanes = [part.partition for part in partitions]
-        # An offset that needs no answer: where to read from is said later, by a seek.
-        consumer.incremental_assign(partition_list(self.topic, dict.fromkeys(lanes, OFFSET_END)))
+        # Where to read from is said later, by a seek. A number, and no `OFFSET_END`: the client would ask the broker for that,
+        # and go there when it hears of it, though it was sent elsewhere meanwhile.
+        consumer.incremental_assign(partition_list(self.topic, {lane: self._first.get(lane, 0) for lane in lanes}))
         consumer.pause(partition_list(self.topic, lanes))
         self._owned |= set(lanes)
         self.joined = True

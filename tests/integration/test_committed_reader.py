@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
+from confluent_kafka import Producer
 
 from streamcore.committed_reader import CommittedReader
 from streamcore.errors import SinkError
@@ -44,6 +46,38 @@ def test_every_partition_is_read_from_where_it_was_placed(kafka_server: KafkaSer
     reader.back_to({2: 48, 9: 3})
     assert read(reader, 2) == {2: [48, 49]}
     reader.close()
+
+
+def test_a_partition_that_grows_is_read_from_where_it_was_placed(kafka_server: KafkaServer, unique: str) -> None:
+    """The client must not go to the end, of which it may hear when it was sent elsewhere already: one in four times it did."""
+    create_topic(kafka_server, unique, 4)
+    for partition in range(4):
+        produce(kafka_server, unique, [b"old"] * 200, partition=partition)
+    stopping = threading.Event()
+    traffic = threading.Thread(target=_grow, args=(kafka_server, unique, stopping))
+    traffic.start()
+    try:
+        for number in range(8):
+            reader = opened(kafka_server, unique, f"{unique}-{number}")
+            first: dict[int, int] = {}
+            while len(first) < 4:
+                for partition, offsets in read(reader, 1, dict.fromkeys(range(4), 100)).items():
+                    first.setdefault(partition, offsets[0])
+            reader.close()
+            assert first == dict.fromkeys(range(4), 100)
+    finally:
+        stopping.set()
+        traffic.join()
+
+
+def _grow(server: KafkaServer, topic: str, stopping: threading.Event) -> None:
+    producer = Producer({"bootstrap.servers": server.bootstrap_servers, "linger.ms": 1})
+    number = 0
+    while not stopping.wait(0.001):
+        producer.produce(topic, b"new", partition=number % 4)
+        producer.poll(0)
+        number += 1
+    producer.flush(10)
 
 
 def test_what_is_held_back_comes_later_and_only_committed_records_do(kafka_server: KafkaServer, unique: str) -> None:
