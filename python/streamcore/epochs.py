@@ -9,6 +9,7 @@ by event, and each of its actions is carried out once and answered.
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,7 @@ from streamcore.faults import fault_point
 from streamcore.held_outputs import HeldOutputs
 from streamcore.kafka_client import partition_list
 from streamcore.lane_files import LaneFiles
-from streamcore.manifests import Identity, check_whole, facts_of, told
+from streamcore.manifests import SEAL_BITS, Identity, check_whole, facts_of, told
 from streamcore.report import Ledgers, Stages, add_ledgers
 from streamcore.sources.base import Position
 from streamcore.sources.kafka_member import MemberSource, generation_of
@@ -39,8 +40,8 @@ REVOKE_S = 10.0
 
 STOP_S = 10.0
 """How long the last commit of a run may take."""
-SEAL_BITS = 53
-"""Numbers of this many bits are the same in every reader of JSON."""
+LANES_AT_ONCE = os.cpu_count() or 1
+"""Lanes whose records are made side by side."""
 
 Event = dict[str, Any]
 Action = dict[str, Any]
@@ -372,26 +373,26 @@ class Epochs:
     def _produce_state(self, lanes: Sequence[Mapping[str, int]]) -> None:
         positions = self._source.positions()
         files = self._files.write(lanes, positions, seal=self._seal)
-        facts = {
-            each["lane"]: facts_of(
-                self._identity,
-                self._source,
-                position=positions.get(each["lane"]),
-                owner=each["owner_epoch"],
-                seal=self._seal,
-                ended=self._ended,
-                files=files[each["lane"]],
-            )
-            for each in lanes
-        }
         self._manifests = []
-        for lane, of_lane in facts.items():
-            # One after the other: the records of one are on their way while those of the next are made.
-            *blocks, (key, manifest) = self._engine.seal_logs({lane: of_lane})[lane]
-            for block_key, block in blocks:
-                self._produce_record(lane, block_key, block)
-            if manifest is not None:
-                self._manifests.append((lane, key, manifest))
+        for at in range(0, len(lanes), LANES_AT_ONCE):
+            facts = {
+                each["lane"]: facts_of(
+                    self._identity,
+                    self._source,
+                    position=positions.get(each["lane"]),
+                    owner=each["owner_epoch"],
+                    seal=self._seal,
+                    ended=self._ended,
+                    files=files[each["lane"]],
+                )
+                for each in lanes[at : at + LANES_AT_ONCE]
+            }
+            # Records of these lanes are on their way while those of the next are made.
+            for lane, (*blocks, (key, manifest)) in self._engine.seal_logs(facts).items():
+                for block_key, block in blocks:
+                    self._produce_record(lane, block_key, block)
+                if manifest is not None:
+                    self._manifests.append((lane, key, manifest))
 
     def _produce_record(self, lane: int, key: bytes, value: bytes | None) -> None:
         topic, partition = self._states.place(lane)

@@ -15,6 +15,9 @@ import orjson
 from streamcore import _core
 from streamcore.errors import StateError
 
+SEAL_BITS = 53
+"""Numbers of this many bits are the same in every reader of JSON."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:

@@ -17,9 +17,8 @@ import orjson
 
 from streamcore import _core
 from streamcore.committed import CommittedState
-from streamcore.epochs import SEAL_BITS
 from streamcore.errors import FencedError, StateError
-from streamcore.manifests import told
+from streamcore.manifests import SEAL_BITS, told
 from streamcore.state_changes import claim, rewritten_facts
 from streamcore.state_topics import MEETING_LANE
 from streamcore.tables import Batch

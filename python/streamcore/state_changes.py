@@ -18,10 +18,9 @@ import orjson
 
 from streamcore.committed import CommittedState, LaneState
 from streamcore.config import KafkaSourceConfig
-from streamcore.epochs import SEAL_BITS
 from streamcore.errors import Error, FencedError, SourceError, StateError
 from streamcore.kafka_client import partition_list
-from streamcore.manifests import facts_of
+from streamcore.manifests import SEAL_BITS, facts_of
 from streamcore.sources.base import Start
 from streamcore.sources.kafka_member import MemberSource
 from streamcore.state_topics import MEETING_LANE

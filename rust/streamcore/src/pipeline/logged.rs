@@ -3,6 +3,7 @@
 //! Where state is kept as a log, whoever commits asks for the records of the sealed epoch and hands over those of a lane
 //! that it takes. Invariant: a lane that was recovered has the digest that its manifest says.
 
+use super::work::share;
 use super::{COMBINE_LANE, Pipeline};
 use crate::checkpoint::block::Owner;
 use crate::checkpoint::log::{LaneLog, Record, Sealed};
@@ -14,6 +15,7 @@ use crate::joining::Joining;
 use crate::saving::Saving;
 use crate::stage::StageOutput;
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 impl Pipeline {
     /// Whose blocks those of lane `id` are.
@@ -25,17 +27,15 @@ impl Pipeline {
     /// The records of the epoch that [`seal`](Self::seal) ended, by lane. `facts` names the lanes that moved, with what there
     /// is to say of each.
     pub fn seal_logs(&mut self, facts: &BTreeMap<i32, Facts>) -> Vec<(i32, Vec<Record>)> {
-        let mut records = Vec::new();
-        for id in self.saved_lanes() {
-            let Some(facts) = facts.get(&id) else { continue };
-            let sealed = self.sealed_lane(id);
-            let owner = self.log_owner(id);
-            let mut log = self.logs.remove(&id).unwrap_or_else(|| LaneLog::new(owner));
-            let of_lane =
-                log.seal(sealed, facts.clone(), |extent, memory| self.save_lane(id, Saving::into(memory, extent)));
-            self.logs.insert(id, log);
-            records.push((id, of_lane));
-        }
+        let lanes: Vec<i32> = self.saved_lanes().into_iter().filter(|id| facts.contains_key(id)).collect();
+        let take = |id: i32| (id, self.logs.remove(&id).unwrap_or_else(|| LaneLog::new(self.log_owner(id))));
+        let logs: Vec<_> = lanes.into_iter().map(take).map(Mutex::new).collect();
+        let records = share(&logs, self.threads, |log| {
+            let (id, log) = &mut *log.lock().unwrap_or_else(PoisonError::into_inner);
+            let save = |extent, memory| self.save_lane(*id, Saving::into(memory, extent));
+            (*id, log.seal(self.sealed_lane(*id), facts[id].clone(), save))
+        });
+        self.logs.extend(logs.into_iter().map(|log| log.into_inner().unwrap_or_else(PoisonError::into_inner)));
         records
     }
 

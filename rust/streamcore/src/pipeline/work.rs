@@ -51,7 +51,7 @@ pub fn decode(decoders: &[Decoder], raws: &[RawBatch], threads: usize) -> Vec<Ve
 }
 
 /// Runs `work` on every task, taking turns; results in task order.
-fn share<T: Sync, R: Send>(tasks: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+pub fn share<T: Sync, R: Send>(tasks: &[T], threads: usize, work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     if threads <= 1 || tasks.len() <= 1 {
         return tasks.iter().map(work).collect();
     }
