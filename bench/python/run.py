@@ -25,8 +25,9 @@ from bench.python import clickstream, decode, group_by, joins, lane, nexmark, st
 from bench.python.file_to_windows import FileBench  # noqa: E402
 from bench.python.kafka_to_windows import KafkaBench  # noqa: E402
 from bench.python.measure import Figure, Measured, WrongAnswerError, machine, say  # noqa: E402
+from bench.python.state import StateBench  # noqa: E402
 
-NAMES = ("startup", "decode", "lane", "windows", "joins", "group_by", "nexmark", "file", "kafka")
+NAMES = ("startup", "decode", "lane", "windows", "joins", "group_by", "nexmark", "file", "kafka", "state")
 WITH_RIVALS = {"group_by", "file", "kafka"}
 LEFT = {"windows", "joins", "nexmark"}
 """Parts whose rounds are in the file that they leave."""
@@ -83,9 +84,15 @@ def run(options: argparse.Namespace) -> tuple[list[Measured], list[Figure]]:
         found, more = group_by.run(CACHE / "group_by", options.rivals, options.rounds)
         measured += found
         figures += more
-    if {"file", "kafka"} & set(chosen):
+    if {"file", "kafka", "state"} & set(chosen):
         say(f"preparing {options.events:,} events")
         data = clickstream.prepare(CACHE, options.events)
+        if "state" in chosen:
+            say("state")
+            found, more = StateBench(data, options.rounds).run()
+            show(found)
+            measured += found
+            figures += more
         for name, bench in (("file", FileBench), ("kafka", KafkaBench)):
             if name in chosen:
                 say(name)

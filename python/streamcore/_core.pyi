@@ -249,6 +249,12 @@ class CommitMachine:
         """`settings` is JSON. Raises `ValueError` for a setting that there is not."""
     def handle(self, event: bytes, now_ms: int) -> bytes:
         """Takes an event as JSON, at a time that never falls; gives the actions as JSON."""
+    @staticmethod
+    def check_traces(traces: list[str]) -> tuple[int, int]:
+        """Holds recorded traces of a pipeline's workers against this machine, and against each other.
+
+        Gives how many calls and how many manifests were compared. Raises `StateError` for the first that differs.
+        """
 
 @final
 class Sealed:

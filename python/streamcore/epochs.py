@@ -328,7 +328,7 @@ class Epochs:
 
     def _do_begin(self, action: Action) -> Event:
         del action
-        self._transactions.begin()
+        self._transactions.begin(self._outputs.held_rows)
         return {"event": "began"}
 
     def _do_seal(self, action: Action) -> Event:
@@ -383,8 +383,9 @@ class Epochs:
             for each in lanes
         }
         self._manifests = []
-        for lane, records in self._engine.seal_logs(facts).items():
-            *blocks, (key, manifest) = records
+        for lane, of_lane in facts.items():
+            # One after the other: the records of one are on their way while those of the next are made.
+            *blocks, (key, manifest) = self._engine.seal_logs({lane: of_lane})[lane]
             for block_key, block in blocks:
                 self._produce_record(lane, block_key, block)
             if manifest is not None:

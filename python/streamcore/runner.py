@@ -39,6 +39,9 @@ EPOCH_RECORDS_MAX = 2_000_000
 EPOCH_REFUSED_MAX = 50_000
 """So is one with more refused records: their letters, each some hundred bytes larger than its record, wait for the commit."""
 
+EPOCH_ROWS_MAX = 50_000
+"""So is one with more rows that wait for it: a transaction stays open while they are sent, and not for ever."""
+
 PUSH_BEHIND_RECORDS_MIN = 2_000
 """Polls of at least this many records are pushed while the next polls go on; smaller ones are not kept waiting."""
 
@@ -356,6 +359,7 @@ class Runner:
             or self._epoch_bytes >= EPOCH_BYTES_MAX
             or self._epoch_records >= self._epoch_records_max
             or self._epoch_refused >= EPOCH_REFUSED_MAX
+            or self._outputs.held_rows >= EPOCH_ROWS_MAX
             or bool(self._commit_requests)
             or self._engine.is_due
         )

@@ -8,7 +8,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use std::sync::Mutex;
 use streamcore::checkpoint::block::Owner;
-use streamcore::checkpoint::machine::{Event, Machine, Settings};
+use streamcore::checkpoint::machine::{Event, Machine, Settings, trace};
 use streamcore::checkpoint::recovery::Recovery;
 
 /// The records of one lane's log, in order, to be recovered from.
@@ -72,6 +72,21 @@ impl CommitMachine {
         let event: Event = serde_json::from_slice(event).map_err(|error| unreadable(&error))?;
         let actions = enter(py, || Ok(lock(&self.0, "the commit machine")?.handle(event, now_ms)))?;
         Ok(PyBytes::new(py, &json(&actions)))
+    }
+
+    /// Holds the recorded traces of a pipeline's workers against this machine, which must decide the same, and against
+    /// each other: what was committed is read back. Gives how many calls and how many manifests were compared. Raises
+    /// `StateError` for the first that differs.
+    #[staticmethod]
+    fn check_traces(py: Python<'_>, traces: Vec<String>) -> PyResult<(usize, usize)> {
+        enter(py, move || {
+            let texts: Vec<&str> = traces.iter().map(String::as_str).collect();
+            let mut calls = 0;
+            for text in &texts {
+                calls += trace::replay(text)?;
+            }
+            Ok((calls, trace::audit_together(&texts)?))
+        })
     }
 }
 
