@@ -53,12 +53,15 @@ PACKAGE_LAYERS = (
     {"_core", "errors", "clock", "signals", "status", "versions", "aggregates", "user_aggregates", "report"},
     {"config"},
     {"checkpoint", "faults", "instance", "kafka_client", "kafka_producer", "memory_log", "options", "tables", "topics"},
-    {"manifests", "recompute", "state_topics", "transactions", "windows"},
+    {"committed_reader", "committed_rows", "manifests", "recompute", "state_topics", "transactions", "windows"},
     {
         "dead_letters",
         "functions",
         "held_outputs",
         "inference",
+        "lane_files",
+        "make_outboxes",
+        "outboxes",
         "outputs",
         "progress",
         "sinks",
@@ -78,20 +81,19 @@ PACKAGE_LAYERS = (
 # that need them; LATE ones also at the top of files that are themselves imported late.
 HOMES = {
     "confluent_kafka": (
-        *("epochs", "kafka_client", "kafka_producer", "sources.kafka", "sources.kafka_member", "state_changes"),
-        "transactions",
-        "versions",
+        *("committed_reader", "epochs", "kafka_client", "kafka_producer", "sources.kafka", "sources.kafka_member"),
+        *("state_changes", "transactions", "versions"),
     ),
     "orjson": (
-        *("assemble_exactly_once", "committed", "dead_letters", "epochs", "manifests", "savepoints", "sinks.kafka"),
-        *("sources.iterable", "state_changes"),
+        *("assemble_exactly_once", "committed", "committed_rows", "dead_letters", "epochs", "lane_files", "manifests"),
+        *("savepoints", "sinks.kafka", "sources.iterable", "state_changes"),
     ),
     "polars": ("recompute", "run", "savepoints", "sinks.parquet", "tables", "verification", "views"),
     "pyarrow": ("sinks.arrow", "tables"),
     "pydantic": ("config", "options"),
     "pydantic_core": ("config",),
     "quixstreams": ("kafka_client",),
-    "redis": ("sinks.redis",),
+    "redis": ("sinks.redis", "sinks.redis_outbox"),
     "rich": ("commands.execution", "sinks.console", "sinks.fitting"),
 }
 LATE = {"orjson", "pydantic", "pydantic_core"}
@@ -114,6 +116,10 @@ TESTED_BY = {
     "python/streamcore/commands/sampling.py": "tests/unit/test_commands_check.py",
     "python/streamcore/config/base.py": "tests/unit/test_config_models.py",
     "python/streamcore/config/connections.py": "tests/unit/test_config_models.py",
+    "python/streamcore/committed_reader.py": "tests/integration/test_committed_reader.py",
+    "python/streamcore/make_outboxes.py": "tests/faults/test_outbox.py",
+    "python/streamcore/outboxes.py": "tests/faults/test_outbox.py",
+    "python/streamcore/sinks/redis_outbox.py": "tests/faults/test_outbox.py",
     "python/streamcore/config/sinks.py": "tests/unit/test_config_models.py",
     "python/streamcore/kafka_producer.py": "tests/integration/test_kafka_sink.py",
     "python/streamcore/sinks/base.py": "",

@@ -84,19 +84,26 @@ def run(options: argparse.Namespace) -> tuple[list[Measured], list[Figure]]:
         found, more = group_by.run(CACHE / "group_by", options.rivals, options.rounds)
         measured += found
         figures += more
-    if {"file", "kafka", "state"} & set(chosen):
+    found, more = on_clicks(options, chosen)
+    return measured + found, figures + more
+
+
+def on_clicks(options: argparse.Namespace, chosen: Sequence[str]) -> tuple[list[Measured], list[Figure]]:
+    """The parts whose input is the reference job's."""
+    measured: list[Measured] = []
+    figures: list[Figure] = []
+    benches = {
+        "file": lambda data: FileBench(data, options.rivals, options.rounds),
+        "kafka": lambda data: KafkaBench(data, options.rivals, options.rounds),
+        "state": lambda data: StateBench(data, options.rounds),
+    }
+    if set(benches) & set(chosen):
         say(f"preparing {options.events:,} events")
         data = clickstream.prepare(CACHE, options.events)
-        if "state" in chosen:
-            say("state")
-            found, more = StateBench(data, options.rounds).run()
-            show(found)
-            measured += found
-            figures += more
-        for name, bench in (("file", FileBench), ("kafka", KafkaBench)):
+        for name, bench in benches.items():
             if name in chosen:
                 say(name)
-                found, more = bench(data, options.rivals, options.rounds).run()
+                found, more = bench(data).run()
                 show(found)
                 measured += found
                 figures += more

@@ -86,21 +86,37 @@ class StateBench:
             ratio = statistics.median(own / other for own, other in zip(ours, bare, strict=True))
             title = f"commit, {int(changed):,} keys changed"
             figures.append(
-                _figure(title, value * 1000, "ms", ratio, COMMIT_TARGET, f"bare producer {rival * 1000:.1f} ms")
+                _figure(
+                    title,
+                    value * 1000,
+                    "ms",
+                    ratio=ratio,
+                    target=COMMIT_TARGET,
+                    rival=f"bare producer {rival * 1000:.1f} ms",
+                )
             )
         bytes_each = [
             statistics.median(found["deltas"][changed] for found in rounds) / int(changed)
             for changed in rounds[0]["deltas"]
         ]
         spread = max(bytes_each) / min(bytes_each)
-        figures.append(_figure("bytes of a changed key", max(bytes_each), "bytes", spread, SPREAD_TARGET, "the fewest"))
+        figures.append(
+            _figure(
+                "bytes of a changed key",
+                max(bytes_each),
+                "bytes",
+                ratio=spread,
+                target=SPREAD_TARGET,
+                rival="the fewest",
+            )
+        )
         restore = statistics.median(KEYS / found["restore"] for found in rounds)
         holds = restore >= RESTORE_TARGET
         figures.append(Figure(NAME, "restore", round(restore), "keys/s", None, None, RESTORE_TARGET, holds, machine()))
         return figures
 
 
-def _figure(name: str, value: float, unit: str, ratio: float, target: float, rival: str) -> Figure:
+def _figure(name: str, value: float, unit: str, *, ratio: float, target: float, rival: str) -> Figure:
     """One whose ratio must not be above its target."""
     return Figure(NAME, name, round(value, 2), unit, rival, round(ratio, 2), target, ratio <= target, machine())
 

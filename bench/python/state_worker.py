@@ -104,7 +104,11 @@ class Turns:
     @staticmethod
     def _around(owner: type, name: str, replacement: Callable[..., Any]) -> Callable[..., Any]:
         original: Callable[..., Any] = getattr(owner, name)
-        setattr(owner, name, lambda *arguments, **more: replacement(*arguments, **more))
+
+        def call(*arguments: Any, **more: Any) -> Any:  # a function, so that the owner's instance comes first
+            return replacement(*arguments, **more)
+
+        setattr(owner, name, call)
         return original
 
     def _timed_commit(self, epochs: Epochs, *, ended: bool) -> bool:
@@ -226,7 +230,7 @@ def last_rows(bootstrap: str, topic: str) -> dict[bytes, int]:
             error = message.error()
             if error is None:
                 rows[message.key()] = json.loads(message.value())["n"]
-            elif error.code() == KafkaError._PARTITION_EOF:
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
                 ended.add(message.partition())
             else:
                 raise RuntimeError(error.str())

@@ -68,7 +68,7 @@ def last_rows(bootstrap: str, topic: str) -> list[tuple[str, int, int]]:
             row = json.loads(message.value())
             start = dt.datetime.fromisoformat(row["window_start"])
             rows[message.key()] = (row["page_id"], round((start - EPOCH).total_seconds() * 1000), row["views"])
-        elif error.code() == KafkaError._PARTITION_EOF:
+        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
             ended.add(message.partition())
         else:
             raise RuntimeError(error.str())

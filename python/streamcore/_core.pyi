@@ -314,6 +314,11 @@ class Pipeline:
         Further, how many pushes are still under way, and whether there is more to ask for. With no push under way an
         epoch may end before the other rows leave; not after `end`, whose rows are all of one epoch.
         """
+    def withdraw(self) -> int:
+        """Drops pushes that wait for rows of the one before them to leave, so that an epoch may end between those rows.
+
+        Gives how many, the last ones; their records are to be handed in again.
+        """
     def advance(self, now_ms: int, caught_up: Sequence[int], finished: Sequence[int] | None = None) -> list[Batch]:
         """Tells the time, and which lanes have read everything readable: idle logic, windows that close by it.
 

@@ -34,6 +34,7 @@ from streamcore.config import (
     choose_delivery,
     describe,
     engine_json,
+    in_transactions,
     kafka_connection,
     problems_error,
     sink_mode,
@@ -117,7 +118,7 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
 
     Raises `FencedError`, `StateError`, `SourceError`, `SinkError`, `ConfigError`.
     """
-    if plan.delivery == "exactly_once":
+    if plan.delivery == "exactly_once" and in_transactions(plan.config):
         return _assemble_exactly_once(plan, clock, stopping)
     with ExitStack() as stack:
         config = plan.config
@@ -128,8 +129,9 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
         source = build_source(plan, clock, whole_records=left_records_leave)
         stack.callback(source.close)
         lanes = source.open(_start(plan, saved))
+        where = ", on this machine" if plan.delivery == "exactly_once" else ""
         notes = [
-            f"delivery: {plan.delivery}"
+            f"delivery: {plan.delivery}{where}"
             if config.name
             else "without a name nothing is kept: started again, it begins anew"
         ]
@@ -146,7 +148,7 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
         engine, origin = _engine(config, source, lanes, saved, clock)
         outputs = Outputs(sinks, dead_letters, generation=origin.generation)
         stack.callback(outputs.close)
-        outputs.open(origin.files)
+        outputs.open(origin.files, origin.letters)
         committer = Committer(engine=engine, source=source, outputs=outputs, checkpoint=checkpoint, origin=origin)
         runner = Runner(
             engine=engine,

@@ -22,9 +22,12 @@ from streamcore.config import (
     DeadLettersConfig,
     KafkaSinkConfig,
     KafkaSourceConfig,
+    ParquetSinkConfig,
     PipelineConfig,
     engine_json,
+    is_outbox,
     kafka_connection,
+    outbox_topic,
     sink_mode,
 )
 from streamcore.dead_letters import open_dead_letters
@@ -33,10 +36,14 @@ from streamcore.functions import functions_of
 from streamcore.held_outputs import HeldOutputs
 from streamcore.inference import Undeclared, describe_types, infer_types
 from streamcore.instance import lease_instance
+from streamcore.lane_files import LaneFiles
+from streamcore.make_outboxes import make_outboxes
 from streamcore.manifests import Identity
+from streamcore.outboxes import Outboxes
 from streamcore.outputs import Outputs
 from streamcore.sinks.base import Sink
 from streamcore.sinks.kafka import KafkaSink
+from streamcore.sinks.parquet_lanes import LaneParquetSink
 from streamcore.sources.base import Start
 from streamcore.sources.kafka import KafkaSource
 from streamcore.sources.kafka_member import MemberSource
@@ -66,6 +73,9 @@ class Parts:
         assert isinstance(config.source, KafkaSourceConfig)  # noqa: S101 - checked by `choose_delivery`
         connection = kafka_connection(config, config.source.connection)
         group = config.source.group_id or config.name or ""
+        outboxes = Outboxes()
+        # Closed last: while they come up to date, others have this worker's partitions already.
+        stack.callback(outboxes.close)
         instance = lease_instance(folder, config.instance_id)
         stack.callback(instance.close)
         self.source = MemberSource(
@@ -100,9 +110,13 @@ class Parts:
         stack.callback(states.close)
         states.open(self.source.cluster, create=config.auto_create_topics)
         generation, settings = clock.wall_ms() // 1_000, _settings()
-        self.outputs = HeldOutputs(_outputs(config, InTransaction(transactions), generation))
+        sinks = _sinks(config, InTransaction(transactions))
+        self.outputs = HeldOutputs(_outputs(config, sinks, InTransaction(transactions), generation), outboxes)
         stack.callback(self.outputs.close)
         self.outputs.open({})
+        for outbox in make_outboxes(config, group=group):
+            outboxes.add(outbox)
+            self.notes.append(f"outbox: {outbox.place}, fed from topic {outbox.topic}")
         self.epochs = Epochs(
             engine=self.engine,
             source=self.source,
@@ -112,8 +126,10 @@ class Parts:
             machine=_core.CommitMachine(settings),
             identity=Identity(config.name or "", self.engine.fingerprint, generation),
             meets=meets,
+            files=LaneFiles(sinks),
             trace=_trace(settings, instance.name, stack),
         )
+        outboxes.start()
 
 
 def typed_by_its_topic(plan: Plan, stopping: Event) -> tuple[PipelineConfig, str | None]:
@@ -138,13 +154,29 @@ def typed_by_its_topic(plan: Plan, stopping: Event) -> tuple[PipelineConfig, str
     return config.model_copy(update={"source": typed}), describe_types(types, fields.table)
 
 
-def _outputs(config: PipelineConfig, delivery: InTransaction, generation: int) -> Outputs:
+def _sinks(config: PipelineConfig, delivery: InTransaction) -> list[Sink]:
     sinks: list[Sink] = []
+    topic = outbox_topic(config)
+    if topic is not None and topic.writer is not None:
+        connection = kafka_connection(config, topic.writer.connection)
+        outbox = KafkaSink(
+            connection, topic.writer, pipeline=config, mode="append", delivery=delivery, keeps_retracted=True
+        )
+        sinks.append(outbox)
     for sink in config.sinks:
+        if is_outbox(sink):
+            continue
+        if isinstance(sink, ParquetSinkConfig):
+            sinks.append(LaneParquetSink(sink, pipeline=config.name or ""))
+            continue
         assert isinstance(sink, KafkaSinkConfig)  # noqa: S101 - checked by `choose_delivery`
         connection = kafka_connection(config, sink.connection)
         mode = sink_mode(config, sink)
         sinks.append(KafkaSink(connection, sink, pipeline=config, mode=mode, delivery=delivery))
+    return sinks
+
+
+def _outputs(config: PipelineConfig, sinks: list[Sink], delivery: InTransaction, generation: int) -> Outputs:
     letters = open_dead_letters(config, config.dead_letters or DeadLettersConfig(), delivery)
     return Outputs(sinks, letters, generation=generation)
 

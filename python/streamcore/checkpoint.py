@@ -50,6 +50,8 @@ class Header:
     """What the source said of itself."""
     files: dict[str, list[str]] = field(default_factory=dict)
     """By folder: files this epoch publishes."""
+    letters: dict[str, int] = field(default_factory=dict)
+    """By file: bytes of dead letters in it, where each is to be there once."""
     ended: bool = False
     """Whether the epoch ends with the end of a bounded input."""
     ledger: Ledgers = field(default_factory=dict)

@@ -8,10 +8,12 @@ last epoch at most, with versions that are not lower than before.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from streamcore import _core
 from streamcore.checkpoint import Checkpoint, Header
+from streamcore.faults import fault_point
 from streamcore.outputs import Outputs
 from streamcore.report import Ledgers, Stages, add_ledgers
 from streamcore.sources.base import Position, Source
@@ -106,7 +108,12 @@ class Committer:
         return add_ledgers(self._engine.stages(), self._stages_restored, -1)
 
     def start(self) -> None:
-        """Nothing: lanes and state are there."""
+        """Lanes and state are there; where dead letters are to be there once, the first epoch goes by a checkpoint as well."""
+        letters = self._outputs.letter_bytes()
+        if self._checkpoint is not None and letters and self._header.epoch == 0:
+            source = self._source.describe()
+            self._header = replace(self._header, positions=self._positions, letters=letters, source=source)
+            self._checkpoint.write(self._header, self._engine.save())
 
     def tick(self) -> None:
         """Nothing."""
@@ -138,13 +145,16 @@ class Committer:
         self._outputs.flush()
         # 4
         self._header = self._next_header(sealed, positions, ended=ended)
+        fault_point("before-checkpoint")
         if self._checkpoint is not None:
             self._checkpoint.write(self._header, self._engine.save())
+        fault_point("after-checkpoint")
         # 5
         self._engine.committed()
         self._positions = positions
         # 6
         self._outputs.committed(sealed.epoch)
+        fault_point("after-committed")
         # 7
         self._source.committed(positions)
         return True
@@ -165,6 +175,7 @@ class Committer:
             positions=positions,
             source=self._source.describe(),
             files=self._outputs.pending(),
+            letters=self._outputs.letter_bytes(),
             ended=ended,
             ledger=add_ledgers(self._ledger_before, self.ledger()),
         )

@@ -27,7 +27,7 @@ import orjson
 
 from streamcore import _core
 from streamcore.config import DeadLettersConfig, KafkaConnection, PipelineConfig, kafka_connection
-from streamcore.errors import ErrorRateError, SinkError
+from streamcore.errors import ErrorRateError, SinkError, StateError
 from streamcore.kafka_client import Cluster
 from streamcore.kafka_producer import Delivery
 from streamcore.outputs import DeadLetters
@@ -276,6 +276,33 @@ class FileDeadLetters:
             self._descriptor = None
 
 
+class ExactFileDeadLetters(FileDeadLetters):
+    """The same, each of them once: the checkpoint says how long the file is, and a restart cuts off what came after."""
+
+    def durable_bytes(self) -> int:
+        """How long the file is."""
+        return self._path.stat().st_size
+
+    def cut_back(self, length: int) -> None:
+        """Takes away letters behind `length`, which come again. Raises `StateError` where they are not this pipeline's.
+
+        A file that is shorter by now was taken away by somebody, and goes on as it is.
+        """
+        assert self._descriptor is not None  # noqa: S101 - opened by `Outputs.open`
+        size = os.fstat(self._descriptor).st_size
+        for line in os.pread(self._descriptor, max(0, size - length), length).splitlines():
+            if not line.startswith(b"{") or not line.endswith(b"}"):
+                continue  # cut by the crash
+            if (owner := orjson.loads(line).get("pipeline")) != self._pipeline:
+                raise StateError(
+                    f"{self._path} holds letters of {owner} behind those of {self._pipeline}: what a crash left there cannot "
+                    "be cut off; give each pipeline a file of its own"
+                )
+        if size > length:
+            os.ftruncate(self._descriptor, length)
+            os.fsync(self._descriptor)
+
+
 def _line(letter: DeadLetter) -> bytes:
     headers = [{"name": name, **_text("value", "base64", value)} for name, value in letter.headers]
     record = {**_text("key", "key_base64", letter.key), **_text("value", "value_base64", letter.value)}
@@ -325,7 +352,8 @@ def open_dead_letters(
     """The dead letters that `settings` describe, not yet opened. Raises `ConfigError`."""
     pipeline = config.name or ""
     if settings.path is not None:
-        return FileDeadLetters(Path(settings.path), pipeline=pipeline)
+        exact = config.delivery == "exactly_once"
+        return (ExactFileDeadLetters if exact else FileDeadLetters)(Path(settings.path), pipeline=pipeline)
     return KafkaDeadLetters(
         kafka_connection(config, settings.connection),
         dead_letter_topic(settings, config.name),

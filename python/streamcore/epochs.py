@@ -22,12 +22,13 @@ from streamcore.errors import ConfigError, Error, FencedError, SinkError, Source
 from streamcore.faults import fault_point
 from streamcore.held_outputs import HeldOutputs
 from streamcore.kafka_client import partition_list
+from streamcore.lane_files import LaneFiles
 from streamcore.manifests import Identity, check_whole, facts_of, told
 from streamcore.report import Ledgers, Stages, add_ledgers
 from streamcore.sources.base import Position
 from streamcore.sources.kafka_member import MemberSource, generation_of
 from streamcore.state_topics import MEETING_LANE, StateTopics, check_shared
-from streamcore.transactions import Transactions, classified
+from streamcore.transactions import Transactions, failure
 
 log = logging.getLogger("streamcore.commit")
 
@@ -59,6 +60,7 @@ class Epochs:
         machine: _core.CommitMachine,
         identity: Identity,
         meets: bool,
+        files: LaneFiles,
         trace: Callable[[bytes, bytes, int], None] | None = None,
     ) -> None:
         """`meets`: lanes share state, so this worker needs all of them. `trace` is shown events and actions as JSON."""
@@ -70,6 +72,7 @@ class Epochs:
         self._machine = machine
         self._identity = identity
         self._meets = meets
+        self._files = files
         self._met: set[int] = set()
         """Lanes that meet, once all of them are here."""
         self._has_state: dict[int, bool] = {}
@@ -144,6 +147,7 @@ class Epochs:
 
     def tick(self) -> None:
         """Lets the machine go on with what takes time: recovery, pauses. Called between two polls."""
+        self._outputs.check()
         if self._tick_due_s is not None and time.monotonic() >= self._tick_due_s:
             self._run({"event": "tick"})
 
@@ -257,16 +261,11 @@ class Epochs:
         fault_point(f"before-{self._place}{_point(name, action)}")
         try:
             answer: Event = getattr(self, f"_do_{name}")(action)
-        except KafkaException as error:
-            reason = error.args[0]
-            return {"event": "failed", "error": classified(reason), "message": f"{reason.str()} ({reason.name()})"}
-        except BufferError as error:
-            return {
-                "event": "failed",
-                "error": "indeterminate",
-                "message": f"the producer's queue stayed full: {error}",
-            }
+        except (KafkaException, BufferError) as error:
+            return failure(error)
         except (ConfigError, SinkError, SourceError, StateError) as error:
+            if isinstance(error, SinkError) and error.retriable:
+                return {"event": "failed", "error": "abortable", "message": str(error)}
             self._refusal = error
             return {"event": "failed", "error": "fatal", "message": str(error)}
         fault_point(f"after-{self._place}{_point(name, action)}")
@@ -311,6 +310,7 @@ class Epochs:
             if found is not None:
                 self._lanes_ended[lane] = orjson.loads(found)["facts"]["ended"]
             digest, watermark_ms = self._engine.sealed_lanes()[lane]
+            self._files.recover(lane, found)
             restored.append({"lane": lane, "clock_ms": watermark_ms, "digest": digest})
             self._ledger_restored[lane] = self._engine.ledger().get(lane, {})
             self._states.forget([lane])
@@ -372,6 +372,7 @@ class Epochs:
 
     def _produce_state(self, lanes: Sequence[Mapping[str, int]]) -> None:
         positions = self._source.positions()
+        files = self._files.write(lanes, positions, seal=self._seal)
         facts = {
             each["lane"]: facts_of(
                 self._identity,
@@ -380,6 +381,7 @@ class Epochs:
                 owner=each["owner_epoch"],
                 seal=self._seal,
                 ended=self._ended,
+                files=files[each["lane"]],
             )
             for each in lanes
         }
@@ -456,12 +458,15 @@ class Epochs:
         self._is_done = True
         return {"event": "done"}
 
-    def _do_nothing(self, action: Action) -> Event:
-        """There is no local cache, and no sink that publishes."""
+    def _do_write_cache(self, action: Action) -> Event:
+        """There is none yet."""
         del action
         return {"event": "done"}
 
-    _do_write_cache = _do_publish = _do_nothing
+    def _do_publish(self, action: Action) -> Event:
+        del action
+        self._files.publish()
+        return {"event": "done"}
 
     def _do_drop(self, action: Action) -> Event:
         lanes = action["lanes"]
@@ -470,6 +475,7 @@ class Epochs:
             self._is_done = False
             self._roll_back(but=lanes)
         self._engine.revoke(lanes)
+        self._files.forget(lanes)
         self._source.forget(lanes)
         self._states.forget(lanes)
         for lane in lanes:

@@ -10,14 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from streamcore import _core
 from streamcore.errors import SinkError
+from streamcore.outboxes import Outboxes
 from streamcore.outputs import Outputs
 
 
 class HeldOutputs:
     """Takes the place of `Outputs` for the runner."""
 
-    def __init__(self, outputs: Outputs) -> None:
+    def __init__(self, outputs: Outputs, outboxes: Outboxes | None = None) -> None:
+        """`outboxes` take rows once they are committed."""
         self._outputs = outputs
+        self._outboxes = outboxes or Outboxes()
         self._held: list[tuple[int, _core.Batch]] = []
 
     @property
@@ -49,6 +52,10 @@ class HeldOutputs:
     def hold(self, batches: Iterable[_core.Batch], *, epoch: int) -> None:
         """The same, where it is the commit that gets them."""
         self._held += ((epoch, batch) for batch in batches if batch.num_rows)
+
+    def check(self) -> None:
+        """Raises what ended an outbox by itself."""
+        self._outboxes.check()
 
     def send(self) -> None:
         """Produces what is held."""

@@ -6,7 +6,7 @@ Before it: `epochs.py`, when it commits and when it recovers. After it: the engi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,8 +36,20 @@ class Input(Protocol):
         """Facts that identify it."""
 
 
-def facts_of(identity: Identity, source: Input, *, position: int | None, owner: int, seal: int, ended: bool) -> bytes:
-    """What goes into the manifest of a lane's epoch, as JSON; `position` is None for what lanes share."""
+def facts_of(
+    identity: Identity,
+    source: Input,
+    *,
+    position: int | None,
+    owner: int,
+    seal: int,
+    ended: bool,
+    files: Mapping[str, Sequence[str]],
+) -> bytes:
+    """What goes into the manifest of a lane's epoch, as JSON; `position` is None for what lanes share.
+
+    `files` are named once the epoch is committed, by folder.
+    """
     return orjson.dumps(
         {
             "pipeline": identity.pipeline,
@@ -45,6 +57,7 @@ def facts_of(identity: Identity, source: Input, *, position: int | None, owner: 
             "owner": owner,
             "seal": seal,
             "positions": {} if position is None else {source.topic: position},
+            "files": files,
             "source": source.describe(),
             "ended": ended,
         }

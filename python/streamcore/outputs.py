@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from streamcore import _core
 from streamcore.errors import SinkError
@@ -49,6 +49,17 @@ class DeadLetters(Protocol):
         """Lets go of connections. Safe to call twice, and after a failed `open`."""
 
 
+@runtime_checkable
+class ExactDeadLetters(DeadLetters, Protocol):
+    """Dead letters whose file can be cut back to a commit."""
+
+    def durable_bytes(self) -> int:
+        """How long the file is, with everything flushed."""
+
+    def cut_back(self, length: int) -> None:
+        """After a restart: takes away what came behind this length. Raises `StateError`."""
+
+
 class Outputs:
     """All sinks of a run and its dead letters, as one."""
 
@@ -76,13 +87,17 @@ class Outputs:
         """Where refused records are kept; None: nowhere."""
         return None if self._dead_letters is None else self._dead_letters.place
 
-    def open(self, listed: Mapping[str, Sequence[str]]) -> None:
+    def open(self, listed: Mapping[str, Sequence[str]], letters: Mapping[str, int] | None = None) -> None:
         """Connects every sink; `listed` are the files the checkpoint publishes, by folder.
 
-        A folder whose sink was taken away since is finished as well, or its last rows would stay hidden.
+        A folder whose sink was taken away since is finished as well, or its last rows would stay hidden. `letters` is what
+        the checkpoint says of `letter_bytes`: what a crash left behind that comes again.
         """
         if self._dead_letters is not None:
             self._dead_letters.open()
+            place = self._dead_letters.place
+            if letters and place in letters and isinstance(self._dead_letters, ExactDeadLetters):
+                self._dead_letters.cut_back(letters[place])
         for sink in self._sinks:
             sink.open()
             if isinstance(sink, Publisher):
@@ -129,6 +144,11 @@ class Outputs:
             if isinstance(sink, Publisher):
                 files.setdefault(sink.folder, []).extend(sink.pending())
         return files
+
+    def letter_bytes(self) -> dict[str, int]:
+        """By file: bytes of dead letters that are durable, to be listed in the checkpoint."""
+        letters = self._dead_letters
+        return {letters.place: letters.durable_bytes()} if isinstance(letters, ExactDeadLetters) else {}
 
     def committed(self, epoch: int) -> None:
         """The epoch is durable: whatever waited for that is published."""

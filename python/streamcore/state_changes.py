@@ -251,7 +251,7 @@ def rewritten_facts(
 ) -> bytes:
     """Facts of a manifest that no run writes."""
     identity = committed.identity(generation)
-    return facts_of(identity, committed.source, position=position, owner=owner, seal=seal, ended=ended)
+    return facts_of(identity, committed.source, position=position, owner=owner, seal=seal, ended=ended, files={})
 
 
 def reset(committed: CommittedState) -> dict[int, int]:

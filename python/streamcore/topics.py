@@ -18,6 +18,7 @@ from streamcore.config import (
     KafkaSourceConfig,
     PipelineConfig,
     kafka_connection,
+    outbox_topic,
     sink_mode,
 )
 from streamcore.errors import ConfigError
@@ -75,6 +76,9 @@ def topic_plans(config: PipelineConfig) -> list[tuple[KafkaConnection, TopicPlan
         if isinstance(sink, KafkaSinkConfig):
             plan = output_topic(sink, sink_mode(config, sink))
             plans.append((kafka_connection(config, sink.connection), plan))
+    outbox = outbox_topic(config) if config.delivery == "exactly_once" else None
+    if outbox is not None and outbox.writer is not None:
+        plans.append((kafka_connection(config, outbox.writer.connection), output_topic(outbox.writer, "append")))
     letters = config.dead_letters
     if letters is None and config.name is not None and isinstance(config.source, KafkaSourceConfig):
         letters = DeadLettersConfig()

@@ -125,7 +125,7 @@ class Transactions:
             raise SinkError("there is no transactional producer; this is a mistake of streamcore, please report it")
         return self._producer
 
-    def begin(self, rows: int) -> None:
+    def begin(self, rows: int = 0) -> None:
         """Begins a transaction of about so many rows, and others; the end of an input may have millions of them.
 
         The broker aborts what stays open for too long, and the time is the producer's: it is made anew where that is
@@ -270,3 +270,12 @@ def classified(error: Any) -> str:
     if error.retriable() or error.code() in (KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError._TRANSPORT):  # noqa: SLF001
         return "retriable"
     return "fatal" if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED else "abortable"
+
+
+def failure(error: Exception) -> dict[str, str]:
+    """What the machine is told of a client's exception: `KafkaException`, or `BufferError`."""
+    if isinstance(error, BufferError):
+        message = f"the producer's queue stayed full: {error}"
+        return {"event": "failed", "error": "indeterminate", "message": message}
+    reason = error.args[0]
+    return {"event": "failed", "error": classified(reason), "message": f"{reason.str()} ({reason.name()})"}

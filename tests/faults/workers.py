@@ -78,12 +78,15 @@ class Job:
     commit_interval: str = "200ms"
     bugs: str = ""
     """What the commit machine does wrong on purpose, with commas."""
+    text: str = PIPELINE
+    """Of the pipeline file, with `{name}` and `{session_s}` to be filled in."""
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.file = self.folder / "pipeline.toml"
-        self.file.write_text(PIPELINE.format(name=self.name, session_s=SESSION_S, commit_interval=self.commit_interval))
+        text = self.text.format(name=self.name, session_s=SESSION_S, commit_interval=self.commit_interval)
+        self.file.write_text(text)
         create_topic(self.server, f"{self.name}.in", PARTITIONS)
 
     @property
@@ -176,9 +179,9 @@ class Job:
             assert ended == {}, f"ended by themselves: {ended}\n{self.log()}"
             time.sleep(0.2)
 
-    def finish(self) -> None:
+    def finish(self, worker: str = "w0") -> None:
         """Lets one worker read to the end, where every window closes."""
-        process = self.start(stop="end")
+        process = self.start(worker=worker, stop="end")
         assert process.wait(RUN_S) == 0, self.log()
 
     def traces(self) -> list[str]:

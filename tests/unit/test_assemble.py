@@ -107,7 +107,7 @@ def test_the_lock_comes_first(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_found_without_opening_anything(tmp_path: Path) -> None:
-    wrong = config(tmp_path, delivery="exactly_once", name="job")
+    wrong = config(tmp_path, delivery="exactly_once", name="job", source={"type": "memory", "topic": "t"})
     with pytest.raises(ConfigError, match="exactly_once cannot be kept: its source is Kafka") as caught:
         make_plan(wrong, RunOptions())
     assert caught.value.exit_code == 3

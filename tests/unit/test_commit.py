@@ -6,6 +6,7 @@ import pytest
 
 from streamcore.checkpoint import Checkpoint, Header
 from streamcore.commit import Committer
+from streamcore.dead_letters import ExactFileDeadLetters
 from streamcore.errors import SinkError
 from streamcore.outputs import Outputs
 from tests.fakes import FakeEngine, FakeSink, FakeSource, Log, engine
@@ -126,3 +127,25 @@ def test_the_epoch_after_a_rollback_commits_the_same_rows_with_versions_no_lower
     parts.committer.commit(ended=False)
     assert parts.sink.rows == [1, "sealed"]
     assert parts.sink.versions[len(first) :] == first
+
+
+def test_where_letters_are_exact_the_first_epoch_goes_by_a_checkpoint_as_well(tmp_path: Path) -> None:
+    parts = Parts(tmp_path)
+    parts.committer.start()
+    assert "checkpoint" not in parts.log
+    letters = ExactFileDeadLetters(tmp_path / "letters.jsonl", pipeline="job")
+    outputs = Outputs([], letters, generation=17)
+    outputs.open({})
+    committer = Committer(
+        engine=engine(parts.engine),
+        source=parts.source,
+        outputs=outputs,
+        checkpoint=parts.checkpoint,
+        origin=ORIGIN,
+    )
+    committer.start()
+    saved = parts.checkpoint.read(pipeline="job")
+    assert saved is not None
+    assert (saved.header.epoch, saved.header.letters) == (0, {letters.place: 0})
+    assert saved.header.positions == parts.source.positions()
+    outputs.close()

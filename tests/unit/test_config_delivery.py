@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from streamcore.config import KafkaSinkConfig, PipelineConfig, choose_delivery, sink_mode
+from streamcore.config import KafkaSinkConfig, PipelineConfig, choose_delivery, in_transactions, sink_mode
 from streamcore.errors import ConfigError
 
 WINDOW = {"window": "tumbling", "size": "1m", "aggregate": {"n": "count()"}}
@@ -14,6 +14,7 @@ UPSERT = {"type": "kafka", "topic": "o"}
 REDIS = {"type": "redis", "key_template": "k"}
 PARQUET = {"type": "parquet", "path": "p"}
 LATE = {"type": "kafka", "topic": "late", "output": "late"}
+FILES = {"type": "files", "path": "in.jsonl"}
 CONSOLE = {"type": "console"}
 
 
@@ -36,7 +37,13 @@ def config(**keys: Any) -> PipelineConfig:
         ({"sinks": [CONSOLE], "delivery": "at_least_once"}, "at_least_once"),
         ({"sinks": [UPSERT], "delivery": "at_least_once"}, "at_least_once"),
         ({"sinks": [UPSERT], "delivery": "effectively_once"}, "effectively_once"),
-        ({"sinks": [UPSERT, LATE], "delivery": "exactly_once"}, "exactly_once"),
+        ({"sinks": [UPSERT, LATE, PARQUET], "delivery": "exactly_once"}, "exactly_once"),
+        ({"sinks": [PARQUET], "source": FILES, "delivery": "exactly_once"}, "exactly_once"),
+        (
+            {"sinks": [PARQUET], "source": FILES, "dead_letters": {"path": "x"}, "delivery": "exactly_once"},
+            "exactly_once",
+        ),
+        ({"sinks": [PARQUET], "source": FILES}, "effectively_once"),
     ],
 )
 def test_unstated_is_the_strongest_and_stated_is_kept(keys: dict[str, Any], expected: str) -> None:
@@ -54,6 +61,8 @@ def test_sinks_outside_the_configuration_count() -> None:
         ({"delivery": "exactly_once", "name": None}, "without a name"),
         ({"delivery": "exactly_once", "source": {"type": "records"}}, "its source is Kafka"),
         ({"delivery": "exactly_once", "dead_letters": {"path": "x"}}, "give them a topic"),
+        ({"delivery": "exactly_once", "source": FILES, "sinks": [PARQUET, UPSERT]}, r"sinks\[1\] is of type kafka"),
+        ({"delivery": "exactly_once", "source": FILES, "dead_letters": {"topic": "x"}}, "give them a path"),
         ({"delivery": "exactly_once", "sinks": [{**UPSERT, "options": {"linger.ms": 1}}]}, "share one producer"),
         ({"delivery": "effectively_once", "sinks": [UPSERT, CONSOLE]}, r"sinks\[1\] appends"),
         ({"delivery": "effectively_once", "name": None}, "without a name"),
@@ -75,3 +84,9 @@ def test_the_mode_of_a_kafka_sink() -> None:
     assert mode(False) == "append"
     assert mode(True, output="late") == "append"
     assert mode(True, mode="append") == "append"
+
+
+def test_exactly_once_is_a_matter_of_transactions_unless_all_inputs_are_files() -> None:
+    files = config(source=FILES)
+    assert (in_transactions(config()), in_transactions(files)) == (True, False)
+    assert in_transactions(config(source=FILES, sources={"more": {"type": "kafka", "topic": "t"}}))

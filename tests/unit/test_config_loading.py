@@ -123,6 +123,8 @@ m = "sum(u +)"
 [[sinks]]
 type = "redis"
 key_template = "p:{nope"
+[dead_letters]
+path = "letters.jsonl"
 """
 
 

@@ -14,8 +14,9 @@ import pytest
 
 from streamcore import _core
 from streamcore.config import DeadLettersConfig, PipelineConfig
-from streamcore.dead_letters import KEPT_MAX, ErrorRate, FileDeadLetters, open_dead_letters
-from streamcore.errors import ConfigError, ErrorRateError, SinkError
+from streamcore.dead_letters import KEPT_MAX, ErrorRate, ExactFileDeadLetters, FileDeadLetters, open_dead_letters
+from streamcore.errors import ConfigError, ErrorRateError, SinkError, StateError
+from streamcore.outputs import ExactDeadLetters, Outputs
 
 SPEC = {"source": {"format": "json", "out_of_orderness_ms": 0}, "steps": []}
 
@@ -131,6 +132,44 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(SinkError, match="cannot be written"):
         FileDeadLetters(tmp_path / "link", pipeline="pages").open()
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_what_came_after_the_checkpoint_is_cut_off(tmp_path: Path) -> None:
+    path = tmp_path / "letters.jsonl"
+    letters = ExactFileDeadLetters(path, pipeline="pages")
+    assert isinstance(letters, ExactDeadLetters)
+    assert not isinstance(FileDeadLetters(path, pipeline="pages"), ExactDeadLetters)
+    letters.open()
+    letters.write(rejected(b"a"))
+    letters.flush()
+    before, length = path.read_bytes(), letters.durable_bytes()
+    letters.write(rejected(b"b"))
+    letters.flush()
+    letters.close()
+    with path.open("ab") as file:
+        file.write(b'{"half')
+    outputs = Outputs([], letters, generation=1)
+    outputs.open({}, {str(tmp_path / "other"): 0})
+    assert path.stat().st_size > length
+    outputs.open({}, outputs.letter_bytes() | {str(path): length})
+    assert (path.read_bytes(), outputs.letter_bytes()) == (before, {str(path): length})
+    letters.cut_back(length + 100)
+    assert path.read_bytes() == before
+    outputs.close()
+
+
+def test_letters_of_another_pipeline_are_not_cut_off(tmp_path: Path) -> None:
+    for name in ("pages", "clicks"):
+        letters = ExactFileDeadLetters(tmp_path / "letters.jsonl", pipeline=name)
+        letters.open()
+        letters.write(rejected(b"a"))
+        letters.flush()
+        letters.close()
+    pages = ExactFileDeadLetters(tmp_path / "letters.jsonl", pipeline="pages")
+    pages.open()
+    with pytest.raises(StateError, match="letters of clicks behind those of pages"):
+        pages.cut_back(0)
+    pages.close()
 
 
 def test_a_topic_needs_a_name() -> None:

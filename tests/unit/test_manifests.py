@@ -23,7 +23,7 @@ class Clicks:
 
 
 def manifest(position: int | None = 5) -> bytes:
-    facts = facts_of(IDENTITY, Clicks(), position=position, owner=2, seal=9, ended=True)
+    facts = facts_of(IDENTITY, Clicks(), position=position, owner=2, seal=9, ended=True, files={})
     rest = {"lane": 0, "epoch": 3, "fingerprint": IDENTITY.fingerprint, "digest": "000000000000000a", "watermark_ms": 4}
     return json.dumps({**rest, "facts": json.loads(facts)}).encode()
 

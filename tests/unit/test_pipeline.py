@@ -208,5 +208,7 @@ def test_a_plan_shows_what_the_environment_fills(monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_explicit_promise_that_cannot_be_kept_is_refused_at_start() -> None:
-    with pytest.raises(sc.ConfigError, match="its source is Kafka, and this one is of type files"):
-        sc.files("x").filter("a > 1").start(name="p", delivery="exactly_once")
+    with pytest.raises(
+        sc.ConfigError, match="its source is Kafka, or files where no other is, and this one is of type memory"
+    ):
+        sc.memory("x").filter("a > 1").start(name="p", delivery="exactly_once")

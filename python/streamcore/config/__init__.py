@@ -6,7 +6,7 @@ Invariant: whatever passes here is complete and consistent; nothing later fills 
 
 from streamcore.config.checks import check, describe, problems_error
 from streamcore.config.connections import Connection, KafkaConnection, RedisConnection
-from streamcore.config.delivery import appending_sinks, choose_delivery, sink_mode
+from streamcore.config.delivery import appending_sinks, choose_delivery, in_transactions, sink_mode
 from streamcore.config.durations import (
     format_duration,
     parse_duration,
@@ -18,6 +18,7 @@ from streamcore.config.engine import engine_json, engine_spec
 from streamcore.config.inputs import InputConfig, KafkaInputConfig
 from streamcore.config.loading import load
 from streamcore.config.models import LimitsConfig, PipelineConfig, TestConfig
+from streamcore.config.outbox import is_outbox, outbox_topic
 from streamcore.config.servers import kafka_connection, redis_connection
 from streamcore.config.sinks import (
     ConsoleSinkConfig,
@@ -99,8 +100,11 @@ __all__ = [
     "engine_spec",
     "format_duration",
     "function_name",
+    "in_transactions",
+    "is_outbox",
     "kafka_connection",
     "load",
+    "outbox_topic",
     "parse_duration",
     "parse_instant",
     "parse_window_size",

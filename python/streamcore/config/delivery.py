@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from streamcore.config.models import Delivery, PipelineConfig
-from streamcore.config.sinks import KafkaSinkConfig, SinkConfig
-from streamcore.config.sources import KafkaSourceConfig
+from streamcore.config.outbox import is_outbox, why_no_outbox
+from streamcore.config.sinks import KafkaSinkConfig, ParquetSinkConfig, SinkConfig
+from streamcore.config.sources import FilesSourceConfig, KafkaSourceConfig
 from streamcore.errors import ConfigError, Problem
 
 REPLAYABLE = frozenset({"kafka", "files", "generate", "memory"})
@@ -55,7 +56,7 @@ def choose_delivery(config: PipelineConfig, *, appends: Sequence[str] = ()) -> D
         return "at_least_once" if obstacles else "effectively_once"
     if config.delivery == "exactly_once":
         hint = f'use delivery = "effectively_once" with {EFFECTIVE_SINKS}'
-        found = _outside_a_transaction(config, appends)
+        found = _against_exactly_once(config, appends)
         if found:
             problem = Problem("delivery", f"exactly_once cannot be kept: {'; '.join(found)}", hint=hint)
             raise ConfigError("the delivery asked for cannot be kept", [problem])
@@ -67,28 +68,60 @@ def choose_delivery(config: PipelineConfig, *, appends: Sequence[str] = ()) -> D
     return config.delivery
 
 
-def _outside_a_transaction(config: PipelineConfig, appends: Sequence[str]) -> list[str]:
-    """What is no part of one Kafka transaction."""
-    found = [f"{name} takes rows outside Kafka" for name in appends]
+def in_transactions(config: PipelineConfig) -> bool:
+    """Whether `exactly_once` is kept by Kafka's transactions; otherwise by a checkpoint that lists files, on one machine."""
+    return any(not isinstance(source, FilesSourceConfig) for source in config.all_sources.values())
+
+
+def _against_exactly_once(config: PipelineConfig, appends: Sequence[str]) -> list[str]:
+    """What no commit of rows, state and positions takes in."""
+    found = [f"{name} takes rows outside Kafka and files" for name in appends]
     if config.name is None:
         found.append("a run without a name keeps no state")
+    return found + (_outside_a_transaction(config) if in_transactions(config) else _outside_a_checkpoint(config))
+
+
+def _outside_a_transaction(config: PipelineConfig) -> list[str]:
+    """What is no part of one Kafka transaction."""
+    found = []
     if config.sources:
         found.append("it reads one topic so far, and this pipeline has other inputs")
     if not isinstance(config.source, KafkaSourceConfig):
-        return [*found, f"its source is Kafka, and this one is of type {config.source.type}"]
+        return [
+            *found,
+            f"its source is Kafka, or files where no other is, and this one is of type {config.source.type}",
+        ]
     cluster = config.source.connection
     for index, sink in enumerate(config.sinks):
-        if not isinstance(sink, KafkaSinkConfig):
-            found.append(f"sinks[{index}] is of type {sink.type}, and a transaction takes in topics alone so far")
-        elif sink.connection != cluster:
-            found.append(f"sinks[{index}] writes to another cluster than the source's")
-        elif sink.options:
-            found.append(f"sinks[{index}] has options of its own, and all topics share one producer")
+        if why := why_no_outbox(config, sink) if is_outbox(sink) else _why_outside(sink, cluster):
+            found.append(f"sinks[{index}] {why}")
     letters = config.dead_letters
     if letters is not None and letters.path is not None:
         found.append("dead_letters go to a file; give them a topic")
     elif letters is not None and letters.connection != cluster:
         found.append("dead_letters go to another cluster than the source's")
+    return found
+
+
+def _why_outside(sink: SinkConfig, cluster: str | None) -> str | None:
+    if isinstance(sink, ParquetSinkConfig):
+        return None
+    if not isinstance(sink, KafkaSinkConfig):
+        return f"is of type {sink.type}, and exactly_once is for topics, Parquet files and Redis"
+    if sink.connection != cluster:
+        return "writes to another cluster than the source's"
+    return "has options of its own, and all topics share one producer" if sink.options else None
+
+
+def _outside_a_checkpoint(config: PipelineConfig) -> list[str]:
+    """What a checkpoint of a pipeline that reads files cannot list."""
+    found = [
+        f"sinks[{index}] is of type {sink.type}, and of files only Parquet files are written once"
+        for index, sink in enumerate(config.sinks)
+        if not isinstance(sink, ParquetSinkConfig)
+    ]
+    if config.dead_letters is not None and config.dead_letters.path is None:
+        found.append("dead_letters go to a topic; give them a path")
     return found
 
 

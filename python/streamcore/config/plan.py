@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from streamcore.config.checks import describe, engine_problems, problems_error
-from streamcore.config.delivery import choose_delivery, sink_mode
+from streamcore.config.delivery import choose_delivery, in_transactions, sink_mode
 from streamcore.config.durations import format_duration
 from streamcore.config.models import PipelineConfig
+from streamcore.config.outbox import is_outbox, outbox_topic
 from streamcore.config.redact import redact_url
 from streamcore.config.servers import kafka_connection, redis_connection
 from streamcore.config.sinks import KafkaSinkConfig, MemorySinkConfig, ParquetSinkConfig, RedisSinkConfig, SinkConfig
@@ -34,12 +35,17 @@ def explain(config: PipelineConfig, *, python_sinks: Sequence[str] = ()) -> str:
     state = (
         f"committed every {format_duration(config.commit_interval)}" if config.name else "ephemeral: nothing is kept"
     )
+    if delivery == "exactly_once":
+        state += " in a transaction" if in_transactions(config) else " to files of this machine"
     lines = [f"pipeline {config.name or '(no name)'}: {delivery}, {state}", f"source {_source(config, config.source)}"]
     for name, source in config.sources.items():
         first = ", a table that is read to its end first" if source.table else ""
         lines.append(f"source {name}: {_source(config, source)}{first}")
     lines += description["plan"].rstrip("\n").splitlines()
     lines += [f"sink {_sink(config, sink)}" for sink in config.sinks]
+    if delivery == "exactly_once" and in_transactions(config) and (outbox := outbox_topic(config)) is not None:
+        fed = ", ".join(f"sinks[{index}]" for index, sink in enumerate(config.sinks) if is_outbox(sink))
+        lines.append(f"outbox: {fed} fed from the committed topic {outbox.topic}")
     lines += [f"sink {name}" for name in python_sinks]
     undeclared = [field["path"] for field in description["undeclared"]]
     if undeclared:

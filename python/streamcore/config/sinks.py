@@ -94,7 +94,8 @@ class RedisSinkConfig(SinkBase):
 class ParquetSinkConfig(SinkBase):
     """Parquet files in a folder, published when their epoch is durable. Rows are appended, never replaced.
 
-    A pipeline with a name that finds files of its own there and no state to go on from is refused (exit 6).
+    A pipeline with a name that finds files of its own there and no state to go on from is refused (exit 6). With
+    `exactly_once` from Kafka all workers have to reach the same folder.
     """
 
     type: Literal["parquet"] = setting("parquet", "Kind of sink.")

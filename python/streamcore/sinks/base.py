@@ -80,3 +80,42 @@ class Gatherer(Protocol):
 
         `after`: only those of later epochs than this, which is a generation and an epoch of it.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The lane whose manifest lists the files of an epoch."""
+
+    lane: int
+    epoch: int
+    """That the lane gets by the commit."""
+    offset: int
+    """Where the lane's epoch ends."""
+    seal: int
+    """Tells this try of the epoch from any other."""
+
+
+@runtime_checkable
+class LanePublisher(Protocol):
+    """A sink whose files appear only after the transaction whose manifests list them (Parquet).
+
+    `Sink.committed` says that the transaction is; `publish` comes after it, and after a recovery.
+    """
+
+    folder: str
+    """Names the sink in manifests."""
+
+    def write_files(self, home: Home) -> None:
+        """Makes the rows of the epoch durable, under names nobody reads. Raises `SinkError`."""
+
+    def listed(self, lane: int) -> list[str]:
+        """What the lane's next manifest lists."""
+
+    def recover_lane(self, lane: int, epoch: int, listed: Collection[str]) -> list[str]:
+        """Takes over what a lane's manifest lists, deletes what it does not; gives what is none of this sink's."""
+
+    def publish(self) -> None:
+        """Gives files of committed epochs their names. Raises `SinkError`."""
+
+    def forget(self, lanes: Collection[int]) -> None:
+        """These lanes are not ours any more."""

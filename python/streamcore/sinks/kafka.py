@@ -40,8 +40,12 @@ class KafkaSink:
         pipeline: PipelineConfig,
         mode: Literal["upsert", "append"],
         delivery: Delivery | InTransaction | None = None,
+        keeps_retracted: bool = False,
     ) -> None:
-        """`delivery`: where records go out, if not through a producer of the sink's own."""
+        """`delivery`: where records go out, if not through a producer of the sink's own.
+
+        `keeps_retracted`: rows that take others back are written whole, for outboxes, and not as nulls.
+        """
         self.output: str = config.output
         self._connection = connection
         self._config = config
@@ -49,6 +53,7 @@ class KafkaSink:
         self._create_topic = pipeline.auto_create_topics
         self._key = key_columns(config, pipeline)
         self._delivery = delivery or Delivery(connection, config.options)
+        self._keeps_retracted = keeps_retracted
 
     def open(self) -> None:
         """Makes sure of the topic."""
@@ -83,7 +88,7 @@ class KafkaSink:
             self._delivery.send(
                 self._config.topic,
                 key=key,
-                value=None if retracted else value,
+                value=None if retracted and not self._keeps_retracted else value,
                 headers=headers if revision is None else [*headers, (REVISION_HEADER, b"%d" % revision)],
             )
 

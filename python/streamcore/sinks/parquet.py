@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from streamcore import _core
 from streamcore.checkpoint import fsync_folder
 from streamcore.config import ParquetSinkConfig
 from streamcore.errors import SinkError, StateError
+from streamcore.faults import fault_point
 from streamcore.sinks.base import Version
 
 FILE_ROWS_MAX = 1_000_000
@@ -37,9 +38,7 @@ class ParquetSink:
         """Files carry the name `pipeline`; without it, nothing at a later start finds them again."""
         self.output: str = config.output
         self._named = pipeline is not None
-        # A sink made by hand gets a name that no model has kept free of slashes.
-        writer = re.sub(r"[^A-Za-z0-9._-]", "_", pipeline or f"ephemeral-{secrets.token_hex(8)}").lstrip("._")
-        self._stem = f"{writer}-{config.output}"
+        self._stem = f"{writer_of(pipeline or f'ephemeral-{secrets.token_hex(8)}')}-{config.output}"
         self.folder = config.path
         self._path = Path(config.path)
         self._columns = config.columns
@@ -50,14 +49,7 @@ class ParquetSink:
 
     def open(self) -> None:
         """Makes the folder. Raises `SinkError` when that is not allowed."""
-        try:
-            self._path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise SinkError(
-                f"{self._path}: cannot be made: {error.strerror}; give the sink the path of a folder, there or not, that "
-                "this user may write to",
-                retriable=False,
-            ) from error
+        make_folder(self._path)
 
     def earlier_files(self, *, after: tuple[int, int] | None = None) -> list[str]:
         """The files of earlier runs, by name. A sink without a name cannot tell its own from others: all count.
@@ -81,7 +73,7 @@ class ParquetSink:
         Raises `StateError` for a listed file that is gone: the checkpoint says that its rows are written.
         """
         for name in sorted(listed):
-            if _unfinished(self._path, name).exists():
+            if unfinished(self._path, name).exists():
                 self._unpublished.append(name)
             elif not (self._path / name).exists():
                 raise StateError(
@@ -90,9 +82,9 @@ class ParquetSink:
                 )
         self._publish()
         try:
-            for unfinished in self._path.glob(f"{UNFINISHED_PREFIX}*{UNFINISHED_SUFFIX}"):
-                if self._epoch_of(unfinished.name):
-                    unfinished.unlink()
+            for left in self._path.glob(f"{UNFINISHED_PREFIX}*{UNFINISHED_SUFFIX}"):
+                if self._epoch_of(left.name):
+                    left.unlink()
         except OSError as error:
             message = f"{self._path}: unfinished files cannot be deleted: {error.strerror}; mend the rights"
             raise SinkError(message, retriable=False) from error
@@ -106,8 +98,14 @@ class ParquetSink:
             self._write_file()
 
     def flush(self) -> None:
-        """Writes what is buffered; its bytes are durable, its name is not final."""
+        """Writes what is buffered; it is durable, but its name is not final."""
         self._write_file()
+        if self._unpublished:
+            try:
+                # The checkpoint must not outlive the name it lists.
+                fsync_folder(self._path)
+            except OSError as error:
+                raise SinkError(f"{self._path}: cannot be synced: {reason_of(error)}; mend the folder") from error
 
     def pending(self) -> list[str]:
         """Files that wait for the checkpoint."""
@@ -121,7 +119,7 @@ class ParquetSink:
         """Deletes the rolled back epoch's files."""
         self._forget_buffer()
         for name in self._unpublished:
-            _unfinished(self._path, name).unlink(missing_ok=True)
+            unfinished(self._path, name).unlink(missing_ok=True)
         self._unpublished = []
 
     def close(self) -> None:
@@ -132,22 +130,9 @@ class ParquetSink:
     def _write_file(self) -> None:
         if self._first_version is None:
             return
-        import polars as pl
-
         version = self._first_version
         name = f"{self._stem}-g{version.generation:010d}-e{version.epoch:015d}-s{version.sequence:010d}.parquet"
-        frame = pl.concat([pl.DataFrame(batch) for batch in self._buffered], rechunk=False)
-        try:
-            with _unfinished(self._path, name).open("wb") as file:
-                frame.write_parquet(file)
-                file.flush()
-                os.fsync(file.fileno())
-        except (OSError, pl.exceptions.PolarsError) as error:
-            with suppress(OSError):
-                _unfinished(self._path, name).unlink()  # room for the next try, and for others
-            raise SinkError(
-                f"{self._path / name}: cannot be written: {_reason(error)}; make room or mend the rights"
-            ) from error
+        written(self._buffered, unfinished(self._path, name), called=self._path / name)
         self._unpublished.append(name)
         self._forget_buffer()
 
@@ -177,6 +162,40 @@ class ParquetSink:
         self._first_version = None
 
 
+def writer_of(pipeline: str) -> str:
+    """How files name the pipeline: a sink made by hand gets a name that no model has kept free of slashes."""
+    return re.sub(r"[^A-Za-z0-9._-]", "_", pipeline).lstrip("._")
+
+
+def make_folder(path: Path) -> None:
+    """Makes the folder. Raises `SinkError` when that is not allowed."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(
+            f"{path}: cannot be made: {error.strerror}; give the sink the path of a folder, there or not, that this user "
+            "may write to",
+            retriable=False,
+        ) from error
+
+
+def written(batches: Sequence[_core.Batch], path: Path, *, called: Path) -> None:
+    """Writes a file whose bytes are durable; `called` is what messages call it. Raises `SinkError`."""
+    import polars as pl
+
+    frame = pl.concat([pl.DataFrame(batch) for batch in batches], rechunk=False)
+    try:
+        with path.open("wb") as file:
+            frame.write_parquet(file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, pl.exceptions.PolarsError) as error:
+        with suppress(OSError):
+            path.unlink()  # room for the next try, and for others
+        message = f"{called}: cannot be written: {reason_of(error)}; make room or mend the rights"
+        raise SinkError(message) from error
+
+
 def finish_folder(folder: str, listed: Collection[str]) -> None:
     """Publishes what a crash left unfinished where no sink writes any more: its rows are committed. Raises `SinkError`.
 
@@ -184,7 +203,7 @@ def finish_folder(folder: str, listed: Collection[str]) -> None:
     """
     path = Path(folder)
     try:
-        left = [name for name in sorted(listed) if _unfinished(path, name).exists()]
+        left = [name for name in sorted(listed) if unfinished(path, name).exists()]
         if left:
             _give_names(path, left)
     except OSError as error:
@@ -194,15 +213,17 @@ def finish_folder(folder: str, listed: Collection[str]) -> None:
 
 def _give_names(folder: Path, names: Collection[str]) -> None:
     for name in names:
-        _unfinished(folder, name).replace(folder / name)
+        unfinished(folder, name).replace(folder / name)
+    fault_point("publish-renamed")
     fsync_folder(folder)
 
 
-def _unfinished(folder: Path, name: str) -> Path:
+def unfinished(folder: Path, name: str) -> Path:
+    """Where a file lies until it has its name."""
     return folder / f"{UNFINISHED_PREFIX}{name}{UNFINISHED_SUFFIX}"
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """The first line: polars wraps what the file system said, and adds hints of its own below."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text.partition("\n")[0]

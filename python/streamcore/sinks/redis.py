@@ -101,7 +101,8 @@ class RedisSink:
             )
             self._client.ping()
         except redis.AuthenticationError:
-            raise SinkError(f"Redis at {self._where} refused the login; check the url", unreachable=True) from None
+            message = f"Redis at {self._where} refused the login; check the url"
+            raise SinkError(message, retriable=False, unreachable=True) from None
         except (redis.RedisError, OSError) as error:
             waited = format_duration(self._server.connect_timeout)
             raise SinkError(

@@ -58,6 +58,7 @@ class MemberSource(KafkaSource):
         self._cluster.connect()
         self._topic = self._cluster.input_topic(input_topic(self._source))
         check_same_topic(self._topic, start.previous)
+        self._first = self._cluster.offsets(self._topic.name, self._topic.partitions, "earliest")
         self._default = start.default
         self._stops = stop_positions(self._cluster, self._topic, self._stop, _now_ms())
         self._ends = EndWatch(lambda lanes: self._cluster.offsets_later(self._topic.name, lanes, "latest"))
@@ -92,14 +93,13 @@ class MemberSource(KafkaSource):
         )
 
     def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
-        from confluent_kafka import OFFSET_END
-
         try:
             lanes = [part.partition for part in partitions]
             self._called_back = True
             self._check_size(consumer, lanes)
-            # An offset that needs no answer: where to read from is said later, by a seek.
-            consumer.incremental_assign(partition_list(self._topic.name, dict.fromkeys(lanes, OFFSET_END)))
+            # Where to read from is said later, by a seek. A number, and no `OFFSET_END`: the client would ask the broker for
+            # that, and go there when it hears of it, though it was sent elsewhere meanwhile.
+            consumer.incremental_assign(partition_list(self._topic.name, {lane: self._first[lane] for lane in lanes}))
             consumer.pause(partition_list(self._topic.name, lanes))
             self._owned |= set(lanes)
             self._paused |= set(lanes)

@@ -152,6 +152,11 @@ impl Pipeline {
         Ok((outputs.into_iter().map(batch).collect(), under_way, more))
     }
 
+    /// Drops pushes that wait for rows of the one before them to leave; gives how many, the last ones.
+    fn withdraw(&self, py: Python<'_>) -> PyResult<usize> {
+        self.with(py, |workers| Ok(workers.withdraw()?))
+    }
+
     /// Tells the time, which lanes have read everything readable, and which are of inputs that ended while others go on:
     /// idle logic, windows that close by it.
     #[pyo3(signature = (now_ms, caught_up, finished = None))]

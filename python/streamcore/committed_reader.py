@@ -1,0 +1,222 @@
+"""Owns reading a topic that transactions write, committed records only, as a member of a group of its own.
+
+Before it: the topic, once transactions of workers are committed. After it: `outboxes.py`, one thread, which says where
+each partition begins.
+Invariant: records of a partition leave only after `place` said where it begins, and from there on without a gap. All calls come
+from one thread. Not more than the queue of the client is ever held.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from streamcore.config import KafkaConnection
+from streamcore.errors import SinkError
+from streamcore.kafka_client import Cluster, application, creating_client, partition_list
+
+if TYPE_CHECKING:
+    from quixstreams.kafka import Consumer
+
+READ_SETTINGS = {
+    # What waits for a sink that is away lies in the topic, not here.
+    "queued.max.messages.kbytes": 16 << 10,
+    "queued.min.messages": 10_000,
+    "fetch.wait.max.ms": 50,
+    "reconnect.backoff.max.ms": 1_000,
+    "check.crcs": True,
+}
+REQUEST_S = 10.0
+SEEK_TRIES_MAX, SEEK_RETRY_S = 100, 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A record."""
+
+    partition: int
+    offset: int
+    value: bytes | None
+
+
+class CommittedReader:
+    """A share of one topic's partitions."""
+
+    def __init__(self, connection: KafkaConnection, topic: str, *, group: str) -> None:
+        self._connection = connection
+        self.topic = topic
+        self.topic_id = ""
+        self._group = group
+        self._consumer: Consumer | None = None
+        self._owned: set[int] = set()
+        self._next: dict[int, int] = {}
+        """Of partitions that are placed: the next offset to hand out."""
+        self._paused = False
+        self.joined = False
+        """Whether the group has said which partitions are ours, be it none."""
+
+    def open(self) -> None:
+        """Asks the group for a share; it comes inside later polls. Raises `SinkError`."""
+        self._cluster = Cluster(self._connection, error=SinkError)
+        self._cluster.connect()
+        found = self._cluster.topic(self.topic)
+        if found is None:
+            raise SinkError(f"topic {self.topic}, which feeds outboxes, is gone; start again to make it anew")
+        self.topic_id = found.topic_id
+        self._first = self._cluster.offsets(self.topic, found.partitions, "earliest")
+        session_ms = self._connection.session_timeout
+        settings = {
+            "session.timeout.ms": session_ms,
+            "heartbeat.interval.ms": max(1, min(3_000, session_ms // 3)),
+            "partition.assignment.strategy": "cooperative-sticky",
+            "isolation.level": "read_committed",
+            "allow.auto.create.topics": False,
+        }
+        with creating_client(self._connection):
+            app = application(self._connection, group=self._group, defaults=READ_SETTINGS, settings=settings)
+            self._consumer = app.get_consumer(auto_commit_enable=False)
+            self._consumer.subscribe(
+                [self.topic], on_assign=self._on_assign, on_revoke=self._on_gone, on_lost=self._on_gone
+            )
+
+    @property
+    def _reader(self) -> Consumer:
+        if self._consumer is None:
+            raise SinkError("the topic of an outbox is not open", retriable=False)
+        return self._consumer
+
+    def _on_assign(self, consumer: Any, partitions: list[Any]) -> None:
+        lanes = [part.partition for part in partitions]
+        # Where to read from is said later, by a seek. A number, and no `OFFSET_END`: the client would ask the broker for that,
+        # and go there when it hears of it, though it was sent elsewhere meanwhile.
+        consumer.incremental_assign(partition_list(self.topic, {lane: self._first.get(lane, 0) for lane in lanes}))
+        consumer.pause(partition_list(self.topic, lanes))
+        self._owned |= set(lanes)
+        self.joined = True
+
+    def _on_gone(self, consumer: Any, partitions: list[Any]) -> None:
+        del consumer
+        for part in partitions:
+            self._owned.discard(part.partition)
+            self._next.pop(part.partition, None)
+
+    @property
+    def unplaced(self) -> list[int]:
+        """Partitions that have come and wait to be placed."""
+        return sorted(self._owned - set(self._next))
+
+    @property
+    def placed(self) -> dict[int, int]:
+        """The next offset of each partition that is read."""
+        return dict(self._next)
+
+    def place(self, partition: int, offset: int | None) -> int:
+        """Reads on from `offset`, or from the oldest record for None and where that is gone; gives from where."""
+        first = self._cluster.offsets(self.topic, [partition], "earliest")[partition]
+        start = first if offset is None else max(offset, first)
+        self._seek(partition, start)
+        if not self._paused:
+            with self._asking("to resume"):
+                self._reader.resume(partition_list(self.topic, [partition]))
+        return start
+
+    def group_offset(self, partition: int) -> int | None:
+        """What the group has committed. Raises `SinkError`."""
+        with self._asking("for its offsets"):
+            (part,) = self._reader.committed(partition_list(self.topic, [partition]), timeout=REQUEST_S)
+        return part.offset if part.offset >= 0 else None
+
+    def commit(self, partition: int, offset: int) -> None:
+        """Commits for the group, and waits for the answer. Raises `SinkError`."""
+        with self._asking("to commit"):
+            self._reader.commit(offsets=partition_list(self.topic, {partition: offset}), asynchronous=False)
+
+    def poll(self, records_max: int, timeout_s: float) -> dict[int, list[Committed]]:
+        """The next records, by partition. Raises `SinkError`."""
+        if self._paused or not self._next:
+            # A consumer that is paused waits for the whole time, and no callback is served meanwhile.
+            time.sleep(min(timeout_s, 0.05))
+            timeout_s = 0.0
+        found: dict[int, list[Committed]] = {}
+        with self._asking("for records"):
+            messages: list[Any] = self._reader.consume(records_max, timeout_s)
+        for message in messages:
+            self._check(message.error())
+            partition, offset = message.partition(), message.offset()
+            # The client may hand out what it held before a seek or of a partition that is gone.
+            if message.error() is None and not self._paused and offset >= self._next.get(partition, offset + 1):
+                found.setdefault(partition, []).append(Committed(partition, offset, message.value()))
+                self._next[partition] = offset + 1
+        return found
+
+    def _check(self, error: Any) -> None:
+        from confluent_kafka import KafkaError
+
+        if error is None or error.retriable() or error.code() == KafkaError._TRANSPORT:  # noqa: SLF001
+            return
+        raise SinkError(f"topic {self.topic}, which feeds outboxes, cannot be read: {error.str()}")
+
+    def back_to(self, positions: Mapping[int, int]) -> None:
+        """Reads these partitions, where they are still ours, from here again."""
+        for partition, offset in positions.items():
+            if partition in self._owned:
+                self._seek(partition, offset)
+
+    def _seek(self, partition: int, offset: int) -> None:
+        from confluent_kafka import KafkaException
+
+        (part,) = partition_list(self.topic, {partition: offset})
+        for _ in range(SEEK_TRIES_MAX):
+            try:
+                self._reader.seek(part)
+            except KafkaException as error:
+                failure = error
+                time.sleep(SEEK_RETRY_S)  # refused until the partition's fetcher, just assigned, has started
+            else:
+                self._next[partition] = offset
+                return
+        raise SinkError(f"cannot go to {offset} of {self.topic}: {failure}") from failure
+
+    def hold(self) -> None:
+        """Reads nothing until `go_on`; polls keep the seat in the group."""
+        self._paused = True
+        self._change(self._reader.pause)
+
+    def go_on(self) -> None:
+        """Reads again, from where it was."""
+        self._paused = False
+        self.back_to(self._next)
+        self._change(self._reader.resume)
+
+    def _change(self, change: Any) -> None:
+        if self._next:
+            with self._asking("to pause or resume"):
+                change(partition_list(self.topic, sorted(self._next)))
+
+    @contextmanager
+    def _asking(self, what: str) -> Iterator[None]:
+        from confluent_kafka import KafkaException
+
+        try:
+            yield
+        except KafkaException as error:
+            raise SinkError(f"the consumer of group {self._group} was asked {what}: {error.args[0].str()}") from error
+
+    def waiting(self) -> int:
+        """How many offsets of the placed partitions are not read. Raises `SinkError`."""
+        lanes = sorted(self._next)
+        ends = self._cluster.offsets(self.topic, lanes, "latest") if lanes else {}
+        with self._asking("where it is"):
+            places: Sequence[Any] = self._reader.position(partition_list(self.topic, lanes))
+        # Control records count, and bring no message: the client's position passes them.
+        at = {part.partition: max(part.offset, self._next[part.partition]) for part in places}
+        return sum(max(0, ends[lane] - at[lane]) for lane in lanes)
+
+    def close(self) -> None:
+        """Leaves the group. Safe to call twice."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            consumer.close()  # type: ignore[no-untyped-call]

@@ -1,0 +1,30 @@
+"""Owns which outboxes a pipeline has, and what each is made of.
+
+Before it: `assemble_exactly_once.py`. After it: `outboxes.py`, which runs them.
+Invariant: each outbox has a group of its own, so that one that is behind does not hold up another.
+"""
+
+from __future__ import annotations
+
+from streamcore.committed_reader import CommittedReader
+from streamcore.committed_rows import CommittedRows
+from streamcore.config import PipelineConfig, RedisSinkConfig, describe, kafka_connection, outbox_topic
+from streamcore.outboxes import Outbox
+from streamcore.sinks.redis_outbox import RedisOutbox
+
+
+def make_outboxes(config: PipelineConfig, *, group: str) -> list[Outbox]:
+    """The outboxes of a pipeline whose types are known; `group` is that of its workers."""
+    topic = outbox_topic(config)
+    if topic is None:
+        return []
+    rows = CommittedRows(dict(describe(config)["columns"]))
+    connection = kafka_connection(config, getattr(config.source, "connection", None))
+    outboxes = []
+    for index, sink in enumerate(config.sinks):
+        if isinstance(sink, RedisSinkConfig):
+            name = sink.name or f"sinks[{index}]"
+            taker = RedisOutbox(sink, pipeline=config, rows=rows, name=name)
+            reader = CommittedReader(connection, topic.topic, group=f"{group}.{sink.name or f'sink{index}'}")
+            outboxes.append(Outbox(taker, reader))
+    return outboxes
