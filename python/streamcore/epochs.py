@@ -343,7 +343,8 @@ class Epochs:
         for lane in self._feed:
             digest, watermark_ms = facts[lane]
             offsets = [positions.get(lane, 0)]
-            is_first = lane == MEETING_LANE and not self._has_state.get(lane, False)
+            # Where lanes share state, offsets of all fence its epoch, so all have a manifest from the first one on.
+            is_first = self._meets and not self._has_state.get(lane, False)
             lanes.append(
                 {
                     "lane": lane,

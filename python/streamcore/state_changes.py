@@ -82,7 +82,7 @@ class Claim:
         from confluent_kafka import KafkaException
 
         try:
-            self._transactions.begin()
+            self._transactions.begin(sum(map(len, records.values())))
             self._send(records)
             _, metadata = self._source.membership()
             parts = partition_list(self._source.topic, offsets)

@@ -11,7 +11,6 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import NewPartitions
 
-from tests.faults.oracle import group_offsets
 from tests.integration.kafka_tools import TIMEOUT_S
 from tests.integration.state_job import Job
 from tests.servers.kafka import KafkaServer
@@ -60,7 +59,7 @@ def test_a_group_that_is_gone_costs_nothing(job: Job) -> None:
     assert job.rows() == rows
     job.send(range(25, 30))
     assert job.run().code == 0
-    assert _group(job) == {0: 90, 1: 90}
+    assert job.group_offsets() == {0: 90, 1: 90}
     assert job("audit", str(job.file), "--json").json["total"]["read"] == 180
 
 
@@ -108,16 +107,12 @@ def test_a_topic_that_grows_stops_a_worker_that_runs(job: Job, tmp_path: Path) -
     worker = ServerProcess(command, tmp_path / "log", env=dict(os.environ))
     try:
         job.send(range(25, 30))
-        worker.wait_until(lambda: _group(job) == {0: 90, 1: 90}, "the worker", TIMEOUT_S)
+        worker.wait_until(lambda: job.group_offsets() == {0: 90, 1: 90}, "the worker", TIMEOUT_S)
         job.admin.create_partitions([NewPartitions(f"{job.name}-in", 3)])[f"{job.name}-in"].result(TIMEOUT_S)
         assert worker.process.wait(TIMEOUT_S) == EXIT_STATE
         assert "STATE_PARTITION_MISMATCH" in worker.log_tail(40)
     finally:
         worker.stop()
-
-
-def _group(job: Job) -> dict[int, int]:
-    return group_offsets(job.server.bootstrap_servers, job.name, f"{job.name}-in", 2)
 
 
 def _move(job: Job, offset: int) -> None:

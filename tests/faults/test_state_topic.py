@@ -115,6 +115,23 @@ def _with_parts(job: Job, folder: Path) -> Job:
     return job
 
 
+@pytest.mark.parametrize("keyed", [True, False])
+def test_a_lane_that_began_behind_the_start_and_read_nothing_goes_on(
+    kafka_server: KafkaServer, unique: str, tmp_path: Path, keyed: bool
+) -> None:
+    job = Job(kafka_server, unique, tmp_path, keyed=keyed)
+    job.file.write_text(job.file.read_text().replace('type = "kafka"', 'type = "kafka"\nstart = "latest"', 1))
+    job.send(range(25))
+    for _ in range(2):
+        ended = job("run", str(job.file), "--for", "3s")
+        assert ended.code == 0, ended.err
+        assert job.state("verify").code == 0
+    job.send(range(25, 45), partition=1)
+    ended = job.run()
+    assert ended.code == 0, ended.err
+    assert job("audit", str(job.file), "--json").json["total"]["read"] == 60
+
+
 def test_what_lanes_share_is_missed_too(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> None:
     job = Job(kafka_server, unique, tmp_path, keyed=False)
     job.send(range(25))

@@ -16,7 +16,8 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from streamcore.cli import main
-from tests.integration.kafka_tools import TIMEOUT_S, create_topic, produce, read_topic
+from streamcore.kafka_client import Cluster
+from tests.integration.kafka_tools import TIMEOUT_S, connection, create_topic, produce, read_topic
 from tests.servers.kafka import KafkaServer
 
 PIPELINE = """
@@ -152,6 +153,11 @@ class Job:
             assert time.monotonic() < deadline
             time.sleep(0.1)
         create_topic(self.server, topic, partitions)
+
+    def group_offsets(self) -> dict[int, int | None]:
+        """Where the group stands, once no transaction on it is pending."""
+        cluster = Cluster(connection(self.server))
+        return cluster.group_offsets(self.name, f"{self.name}-in", range(self.partitions))
 
     def delete_records(self, partition: int, before: int) -> None:
         """Retention, at once."""

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from streamcore.kafka_client import Cluster
-from tests.integration.kafka_tools import TIMEOUT_S, committed_offsets, connection
+from tests.integration.kafka_tools import TIMEOUT_S, connection
 from tests.integration.state_job import Job
 from tests.servers.kafka import KafkaServer
 from tests.servers.process import ServerProcess
@@ -45,7 +45,7 @@ def test_a_savepoint_is_readable_and_put_back_to_the_digest(job: Job, tmp_path: 
     same = ("digest", "offsets", "watermark", "keys")
     assert [[lane[name] for name in same] for lane in after] == [[lane[name] for name in same] for lane in before]
     assert all(now["epoch"] > was["epoch"] + 1 and now["owner"] == 1 for was, now in zip(before, after, strict=True))
-    assert committed_offsets(job.server, job.name, f"{job.name}-in", 2) == {0: 75, 1: 75}
+    assert job.group_offsets() == {0: 75, 1: 75}
     assert job.state("verify").code == 0
     # What was read since is read again, to the same end.
     assert job.run().code == 0

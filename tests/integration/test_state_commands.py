@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,22 @@ def test_topics_lists_and_makes_those_of_the_state(job: Job) -> None:
     other = job("topics", "plan", str(job.file)).out
     assert f"{job.name}.0.combine.g1  state  missing; would be created: 1 partitions" in other
     assert f"{job.state_topic}  state  exists: 2 partitions\n" in other
+
+
+def test_a_range_of_a_topic_is_verified_against_polars(job: Job) -> None:
+    job.send(range(200))
+    found = job("verify", str(job.file), "--against", "polars", "--json")
+    assert (found.code, found.json["differences"], found.json["records"]) == (0, [], 1_200), found.err
+    assert found.json["windows"] == 2 * 3 * 20
+    assert (
+        job("verify", str(job.file), "--against", "polars", "--stop", "2020-01-01T00:00:00Z", "--json").json["records"]
+        == 0
+    )
+    # To a time: those that are not over are not compared.
+    time.sleep(1.1)
+    now = datetime.now(UTC).isoformat()
+    job.send(range(200, 220))
+    until = job("verify", str(job.file), "--against", "polars", "--stop", now, "--json").json
+    assert (until["records"], until["differences"], until["windows"], until["open"]) == (1_200, [], 2 * 3 * 19, 2 * 3)
+    # Nothing was committed or made.
+    assert job.state("inspect").out == "no state: its topics do not exist yet\n"

@@ -183,7 +183,7 @@ fn a_torn_epoch_stops_unless_it_is_repaired_under_another_owner_epoch() {
         panic!("it goes on")
     };
     assert_eq!(code, ExitCode::State);
-    assert!(message.contains("epoch 4") && message.contains("--repair"), "{message}");
+    assert!(message.contains("epoch 4") && message.contains("state repair"), "{message}");
 
     let mut machine = reading(Settings { repair: true, ..Settings::default() }, 40);
     assert_eq!(names(&machine.handle(torn(), 0)), ["restore"]);
@@ -217,12 +217,17 @@ fn another_digest_than_the_manifests_stops() {
 }
 
 #[test]
-fn a_lane_without_a_manifest_starts_at_the_groups_offset() {
-    let mut machine = reading(Settings::default(), 30);
+fn a_lane_without_a_manifest_begins_only_where_the_group_is_nowhere() {
+    let Some(Action::Exit { code, message }) = reading(Settings::default(), 40).handle(read(vec![]), 0).pop() else {
+        panic!("it begins with empty state")
+    };
+    assert_eq!(code, ExitCode::State);
+    assert!(message.contains("group is at [Some(40)], and the state has no manifest"), "{message}");
+    let mut machine = reading(Settings::default(), 0);
     assert_eq!(names(&machine.handle(read(vec![]), 0)), ["restore"]);
     let restored = Event::Restored { lanes: vec![RestoredLane { lane: 0, clock_ms: 0, digest: 0 }] };
-    let seek = Action::Seek { lanes: vec![Start { lane: 0, offsets: vec![Some(30)] }] };
-    assert_eq!(machine.handle(restored, 0).pop(), Some(seek));
+    let seek = Action::Seek { lanes: vec![Start { lane: 0, offsets: vec![Some(0)] }] };
+    assert_eq!(last(&mut machine, 0, vec![restored]), seek);
 }
 
 #[test]
