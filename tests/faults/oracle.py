@@ -10,6 +10,7 @@ import json
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from confluent_kafka import (
@@ -24,6 +25,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 SIZE_MS = 10_000
 TIMEOUT_S = 120.0
+REQUEST_S = 5.0
 
 
 @dataclass
@@ -130,18 +132,27 @@ def hanging(servers: str, topics: list[str]) -> list[str]:
     return found
 
 
+@cache
+def _admin(servers: str) -> AdminClient:
+    """One that lives on: the client has crashed where many were made and let go beside unanswered questions."""
+    return AdminClient({"bootstrap.servers": servers})
+
+
 def group_offsets(servers: str, group: str, topic: str, partitions: int) -> dict[int, int]:
     """What the group has committed; of a transaction that is open, nothing, and it is not waited for."""
-    admin = AdminClient({"bootstrap.servers": servers})
+    admin = _admin(servers)
     places = [TopicPartition(topic, lane) for lane in range(partitions)]
     deadline = time.monotonic() + TIMEOUT_S
     while True:
-        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, places)], require_stable=False)
+        asked = admin.list_consumer_group_offsets(
+            [ConsumerGroupTopicPartitions(group, places)], require_stable=False, request_timeout=REQUEST_S
+        )
         try:
             parts = asked[group].result(TIMEOUT_S).topic_partitions
         except KafkaException as error:
             # A broker that has just started may not have its coordinator yet.
-            if time.monotonic() > deadline or not error.args[0].retriable():
+            reason = error.args[0]
+            if time.monotonic() > deadline or not (reason.retriable() or reason.code() == KafkaError._TIMED_OUT):
                 raise
             time.sleep(0.2)
             continue
