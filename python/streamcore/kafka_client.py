@@ -33,9 +33,9 @@ RETRY_INTERVAL_S = 0.1
 
 SETTLING = frozenset(
     {"COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR", "NOT_LEADER_FOR_PARTITION"}
-    | {"LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART"}
+    | {"LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART", "FENCED_LEADER_EPOCH", "UNKNOWN_LEADER_EPOCH"}
 )
-"""Answers of a cluster that has just made a topic or its first group; they pass within a second or so."""
+"""Answers of a cluster that has just made a topic or its first group, or begun anew; they pass within a second or so."""
 
 log = logging.getLogger("streamcore.kafka")
 
