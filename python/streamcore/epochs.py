@@ -98,6 +98,8 @@ class Epochs:
         self._seal = 0
         """Tells the sealed epoch from another's of the same state."""
         self._generation = -1
+        self._is_member = False
+        """Whether there was a member at the last assignment: metadata without one pass the coordinator from anybody."""
         self._metadata: Any = None
         """Of the membership, and of which generation it is, as of the last assignment."""
         self._first_metadata: Any = None
@@ -175,7 +177,8 @@ class Epochs:
 
     def assigned(self, lanes: list[int], member: str) -> None:
         """See `kafka_member.Listener`."""
-        before, (_, self._metadata) = self._generation, self._source.membership()
+        before, (named, self._metadata) = self._generation, self._source.membership()
+        self._is_member = bool(named) and named == member
         self._generation = generation_of(self._metadata)
         if self._first_metadata is None:
             self._first_metadata = self._metadata
@@ -409,6 +412,9 @@ class Epochs:
         metadata = self._metadata
         if action["group"] == "first":
             metadata = self._first_metadata
+        elif action["group"] == "assigned" and not self._is_member:
+            message = "the group had forgotten this member when it was given its lanes"
+            return {"event": "failed", "error": "abortable", "message": message}
         elif action["group"] == "missing":
             metadata = self._source.foreign_metadata()
         elif action["group"] == "fresh":

@@ -34,8 +34,10 @@ RETRY_INTERVAL_S = 0.1
 SETTLING = frozenset(
     {"COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR", "NOT_LEADER_FOR_PARTITION"}
     | {"LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART", "UNSTABLE_OFFSET_COMMIT"}
+    | {"FENCED_LEADER_EPOCH", "UNKNOWN_LEADER_EPOCH"}
 )
-"""Answers of a cluster that has just made a topic or its first group, or ends a transaction; they pass within seconds."""
+"""Answers of a cluster that has just made a topic or its first group, has begun anew, or ends a transaction; they pass within
+seconds."""
 
 log = logging.getLogger("streamcore.kafka")
 
@@ -336,8 +338,14 @@ class Cluster:
             futures = self.offsets_later(topic, wanted, at, committed=committed)
             return [futures[lane] for lane in wanted]
 
-        found = self._retried(ask, f"offsets of topic {topic} cannot be listed")
-        return {lane: result.offset for lane, result in zip(wanted, found, strict=True)}
+        doing, deadline = f"offsets of topic {topic} cannot be listed", time.monotonic() + REQUEST_TIMEOUT_S
+        while True:
+            offsets = [result.offset for result in self._retried(ask, doing)]
+            if all(is_told(offset) for offset in offsets):
+                return dict(zip(wanted, offsets, strict=True))
+            if time.monotonic() > deadline:
+                raise self._error(f"Kafka at {self._connection.bootstrap_servers}: {doing}: the broker tells none")
+            time.sleep(RETRY_INTERVAL_S)
 
     def offsets_later(
         self, topic: str, lanes: Iterable[int], at: str | int, *, committed: bool = True
@@ -357,6 +365,14 @@ class Cluster:
             request_timeout=REQUEST_TIMEOUT_S,
         )
         return {part.partition: future for part, future in futures.items()}
+
+
+def is_told(offset: int) -> bool:
+    """Whether an answer of the broker's holds an offset, or says that there is none (-1).
+
+    Where a request was lost with its connection, the client may give -1001 in its place, without an error.
+    """
+    return offset >= -1
 
 
 def missing_topic(plan: TopicPlan, connection: KafkaConnection, reason: str, *, near: str | None = None) -> ConfigError:

@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
-PRODUCE, TXN_OFFSET_COMMIT, ADD_OFFSETS_TO_TXN, END_TXN, WRITE_TXN_MARKERS = 0, 28, 25, 26, 27
+PRODUCE, LIST_OFFSETS, ADD_OFFSETS_TO_TXN, END_TXN, WRITE_TXN_MARKERS, TXN_OFFSET_COMMIT = 0, 2, 25, 26, 27, 28
 
 FRAME_BYTES_MAX = 100 << 20
 READ_BYTES, QUEUED_FRAMES_MAX = 65536, 256
@@ -213,11 +213,11 @@ class Proxy:
             asyncio.create_task(self._pump(reader, connection, "request")),
             asyncio.create_task(self._pump(answers, connection, "reply")),
         ]
-        with suppress(asyncio.CancelledError):
+        with suppress(asyncio.CancelledError):  # the proxy ends
             await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        connection.close()
-        while connection.held:  # noqa: ASYNC110 - a number that tests change
-            await asyncio.sleep(0.05)
+            connection.close()
+            while connection.held:  # noqa: ASYNC110 - a number that tests change
+                await asyncio.sleep(0.05)
         connection.close()
         for pump in pumps:
             pump.cancel()

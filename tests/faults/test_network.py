@@ -9,13 +9,17 @@ import os
 import random
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from streamcore.config import KafkaConnection
+from streamcore.kafka_client import Cluster
 from tests.faults import traffic
 from tests.faults.network import Network
-from tests.faults.proxy import Weather
+from tests.faults.proxy import LIST_OFFSETS, Weather
 from tests.faults.workers import PARTITIONS, RUN_S, SESSION_S, Job
+from tests.integration.kafka_tools import create_topic, produce
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
 RECORDS = 1_000_000
@@ -53,3 +57,16 @@ def test_bad_weather_loses_and_repeats_nothing(network: Network, far_job: Job, w
         assert process.wait(RUN_S) == 0, job.log(worker)
     job.finish()
     job.check()
+
+
+def test_an_end_whose_question_was_lost_is_asked_for_again(network: Network, unique: str) -> None:
+    """The client gave -1001 for it, without an error: a lane's state was at its end before any of it was read, and began empty."""
+    topic = create_topic(network.server, unique)
+    produce(network.server, topic, [b"one", b"two"])
+    cluster = Cluster(KafkaConnection(bootstrap_servers=network.bootstrap))
+    assert cluster.offsets(topic, [0], "latest") == {0: 2}
+    rule = network.workers.add(LIST_OFFSETS, "hold")
+    with ThreadPoolExecutor(1) as thread:
+        answer = thread.submit(cluster.offsets, topic, [0], "latest")
+        network.workers.break_off(rule.await_caught())
+        assert answer.result() == {0: 2}

@@ -206,7 +206,9 @@ def test_a_bug_of_the_commit_machine_is_caught(network: Network, tmp_path: Path,
     for seed in range(TRIES_MAX):
         wrong = _try(network, name, tmp_path / f"bug-{seed}", bug=name, seed=seed)
         if wrong is not None:
-            print(f"{name}: try {seed + 1}: {wrong[:300]}")
+            first, *others = wrong.splitlines() or [""]
+            last = others[-1] if others else ""
+            print(f"{name}: try {seed + 1}: {first[:200]} .. {last[-300:]}")
             return
     pytest.fail(f"{name} was not caught in {TRIES_MAX} tries")
 

@@ -56,7 +56,14 @@ class Stream:
 
     def _run(self) -> None:
         for number, (partition, key, value) in enumerate(self._records):
-            self._producer.produce(self._topic, key=key, value=value, partition=partition)
+            while True:
+                try:
+                    self._producer.produce(self._topic, key=key, value=value, partition=partition)
+                    break
+                except BufferError:  # the broker is away
+                    self._producer.poll(0.1)
+                    if self._stopping.is_set():
+                        return
             self._producer.poll(0)
             if number % RECORDS_AT_ONCE == 0 and self._stopping.wait(PAUSE_S):
                 return

@@ -31,6 +31,7 @@ commit_interval = "{commit_interval}"
 
 [kafka]
 session_timeout = "{session_s}s"
+connect_timeout = "60s"
 
 [source]
 type = "kafka"

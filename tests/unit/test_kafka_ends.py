@@ -36,6 +36,16 @@ def test_a_lane_is_at_its_end_once_the_broker_says_so() -> None:
     assert broker.asked == [[0, 1]]
 
 
+def test_an_end_that_was_not_told_ends_nothing() -> None:
+    """The client gave -1001 where its connection had been lost; every lane was at its end then."""
+    broker = Broker()
+    watch = EndWatch(broker.ask)
+    watch.caught_up({0: 10}, 0.0)
+    broker.answer(_0=-1001)
+    assert watch.caught_up({0: 10}, 0.1) == ()
+    assert watch.ends(0.1) == {}
+
+
 def test_questions_are_asked_at_intervals_and_one_at_a_time() -> None:
     broker = Broker()
     watch = EndWatch(broker.ask)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
+from streamcore.kafka_client import is_told
 from streamcore.sources.base import End
 
 ASK_INTERVAL_S = 1.0
@@ -57,7 +58,7 @@ class EndWatch:
         over = now_s - self._asked_s >= ANSWER_TIMEOUT_S
         for lane in [lane for lane, future in self._waiting.items() if over or future.done()]:
             future = self._waiting.pop(lane)
-            if future.done() and future.exception() is None:
+            if future.done() and future.exception() is None and is_told(future.result().offset):
                 self._ends[lane] = (future.result().offset, self._asked_s)
                 self._silent_since_s = None
             elif self._silent_since_s is None:

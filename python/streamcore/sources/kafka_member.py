@@ -103,7 +103,7 @@ class MemberSource(KafkaSource):
             consumer.pause(partition_list(self._topic.name, lanes))
             self._owned |= set(lanes)
             self._paused |= set(lanes)
-            self._listener.assigned(lanes, consumer.memberid())
+            self._listener.assigned(lanes, consumer.memberid() or "")  # forgotten meanwhile: nobody
         except Exception as error:  # noqa: BLE001 - what a callback raises destroys what was fetched
             self._failure = self._failure or error
 
