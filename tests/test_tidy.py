@@ -92,6 +92,7 @@ HOMES = {
         ),
         "versions",
     ),
+    "httpx": ("sinks.webhook",),
     "orjson": (
         "assemble_exactly_once",
         "committed_rows",
@@ -128,7 +129,8 @@ TESTED_BY = {
     "python/streamcore/committed_reader.py": "tests/integration/test_committed_reader.py",
     "python/streamcore/make_outboxes.py": "tests/faults/test_outbox.py",
     "python/streamcore/outboxes.py": "tests/faults/test_outbox.py",
-    "python/streamcore/sinks/redis_outbox.py": "tests/faults/test_outbox.py",
+    "python/streamcore/sinks/redis_outbox.py": "tests/integration/test_redis_outbox.py",
+    "python/streamcore/sinks/webhook_outbox.py": "tests/faults/test_webhook.py",
     "python/streamcore/config/sinks.py": "tests/unit/test_config_models.py",
     "python/streamcore/kafka_producer.py": "tests/integration/test_kafka_sink.py",
     "python/streamcore/sinks/base.py": "",
