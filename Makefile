@@ -13,7 +13,7 @@ FUZZ_FLAGS := -max_total_time=600 -max_len=8192 -timeout=10 -rss_limit_mb=1024 -
 CORPUS ?= ../.cache/fuzz/corpus corpus
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python test-integration test-differential-nightly test-faults test-faults-nightly test-kills-nightly test-simulation test-flink test-asan test-miri test-neon fuzz fuzz-short servers example bench bench-decode bench-windows bench-joins docs lint fmt clean need-rust need-cxx need-python
+.PHONY: help build demo test test-rust test-python test-integration test-differential-nightly test-faults test-faults-nightly test-kills-nightly test-simulation test-flink test-asan test-miri test-neon fuzz fuzz-short servers example bench bench-decode bench-windows bench-joins bench-state docs lint fmt clean need-rust need-cxx need-python
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,8 +93,8 @@ test-integration: build servers ## only the tests against real servers
 test-differential-nightly: build ## random pipelines and joins, engine against naive models: 10,000 seeds, or ARGS="--seed N" for one
 	$(BIN)/python -m tests.property.differential --seeds 10000 $(ARGS)
 
-test-faults: build servers ## exactly once under faults: each crash point, kills, rebalances, workers that stand still
-	$(BIN)/python -m pytest tests/faults $(ARGS)
+test-faults: build servers ## exactly once under faults: crash points, kills, rebalances, a bad network, a broker that dies; `make test` runs the essential part
+	STREAMCORE_FAULT_RUNS=1 $(BIN)/python -m pytest tests/faults $(ARGS)
 
 test-faults-nightly: build servers ## the same, each twenty times
 	STREAMCORE_FAULT_RUNS=20 $(BIN)/python -m pytest tests/faults $(ARGS)
@@ -130,6 +130,9 @@ bench-decode: $(VENV)/.locked | need-rust ## one core: JSON decoding beside simd
 
 bench-windows: $(VENV)/.locked $(BENCH_VENV)/.locked | need-rust ## windows, sessions and deduplication as they grow, a lane, Nexmark, and group-bys of polars and DuckDB
 	$(BIN)/python bench/python/run.py --rivals $(BENCH_VENV)/bin/python --only windows --only lane --only group_by --only nexmark --rounds 5 $(ARGS)
+
+bench-state: build servers ## what exactly once costs: throughput, commits, restore, hand-over
+	$(BIN)/python bench/python/run.py --only state --events 12000000 --rounds 5 $(ARGS)
 
 bench-joins: $(VENV)/.locked | need-rust ## one core: joins of two inputs of 100,000 keys
 	$(BIN)/python bench/python/run.py --only joins --rounds 5 $(ARGS)

@@ -25,8 +25,9 @@ from bench.python import clickstream, decode, group_by, joins, lane, nexmark, st
 from bench.python.file_to_windows import FileBench  # noqa: E402
 from bench.python.kafka_to_windows import KafkaBench  # noqa: E402
 from bench.python.measure import Figure, Measured, WrongAnswerError, machine, say  # noqa: E402
+from bench.python.state import StateBench  # noqa: E402
 
-NAMES = ("startup", "decode", "lane", "windows", "joins", "group_by", "nexmark", "file", "kafka")
+NAMES = ("startup", "decode", "lane", "windows", "joins", "group_by", "nexmark", "file", "kafka", "state")
 WITH_RIVALS = {"group_by", "file", "kafka"}
 LEFT = {"windows", "joins", "nexmark"}
 """Parts whose rounds are in the file that they leave."""
@@ -83,13 +84,26 @@ def run(options: argparse.Namespace) -> tuple[list[Measured], list[Figure]]:
         found, more = group_by.run(CACHE / "group_by", options.rivals, options.rounds)
         measured += found
         figures += more
-    if {"file", "kafka"} & set(chosen):
+    found, more = on_clicks(options, chosen)
+    return measured + found, figures + more
+
+
+def on_clicks(options: argparse.Namespace, chosen: Sequence[str]) -> tuple[list[Measured], list[Figure]]:
+    """The parts whose input is the reference job's."""
+    measured: list[Measured] = []
+    figures: list[Figure] = []
+    benches = {
+        "file": lambda data: FileBench(data, options.rivals, options.rounds),
+        "kafka": lambda data: KafkaBench(data, options.rivals, options.rounds),
+        "state": lambda data: StateBench(data, options.rounds),
+    }
+    if set(benches) & set(chosen):
         say(f"preparing {options.events:,} events")
         data = clickstream.prepare(CACHE, options.events)
-        for name, bench in (("file", FileBench), ("kafka", KafkaBench)):
+        for name, bench in benches.items():
             if name in chosen:
                 say(name)
-                found, more = bench(data, options.rivals, options.rounds).run()
+                found, more = bench(data).run()
                 show(found)
                 measured += found
                 figures += more

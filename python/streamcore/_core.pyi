@@ -232,6 +232,14 @@ class StateRecords:
         """Takes the next records: key, and value or None where it was deleted."""
     def manifests(self) -> list[tuple[bytes, bool]]:
         """The manifests as JSON, newest first, each with whether all that it names is there. Raises `StateError`."""
+    def inspect(self) -> bytes:
+        """What there is, as JSON, whatever is wrong with it.
+
+        `manifests` (newest first, each with what is wrong with what it names, or null), `problems` beside them, how many
+        `records` and `bytes`.
+        """
+    def keys(self) -> list[bytes]:
+        """Keys of all records that are there."""
 
 @final
 class CommitMachine:
@@ -241,6 +249,12 @@ class CommitMachine:
         """`settings` is JSON. Raises `ValueError` for a setting that there is not."""
     def handle(self, event: bytes, now_ms: int) -> bytes:
         """Takes an event as JSON, at a time that never falls; gives the actions as JSON."""
+    @staticmethod
+    def check_traces(traces: list[str]) -> tuple[int, int]:
+        """Holds recorded traces of a pipeline's workers against this machine, and against each other.
+
+        Gives how many calls and how many manifests were compared. Raises `StateError` for the first that differs.
+        """
 
 @final
 class Sealed:
@@ -300,6 +314,11 @@ class Pipeline:
         Further, how many pushes are still under way, and whether there is more to ask for. With no push under way an
         epoch may end before the other rows leave; not after `end`, whose rows are all of one epoch.
         """
+    def withdraw(self) -> int:
+        """Drops pushes that wait for rows of the one before them to leave, so that an epoch may end between those rows.
+
+        Gives how many, the last ones; their records are to be handed in again.
+        """
     def advance(self, now_ms: int, caught_up: Sequence[int], finished: Sequence[int] | None = None) -> list[Batch]:
         """Tells the time, and which lanes have read everything readable: idle logic, windows that close by it.
 
@@ -334,6 +353,11 @@ class Pipeline:
         """The records of the sealed epoch of these lanes, by lane: key, and value or None to delete it.
 
         The manifest comes last. `facts` is JSON for each lane.
+        """
+    def rewrite(self, lane: int, before: StateRecords, facts: bytes) -> list[tuple[bytes, bytes | None]]:
+        """Records that write the state of a lane, restored or recovered, whole: an epoch behind all that `before` has.
+
+        Key, and value or None to delete it; the manifest comes last. `facts` is JSON. Raises `StateError`.
         """
     def paused(self) -> list[int]:
         """Lanes too far ahead of the slowest (`max_lead`): read no more of them for now."""

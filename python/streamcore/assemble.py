@@ -229,6 +229,7 @@ def build_input(plan: Plan, name: str | None, clock: Clock, *, whole_records: bo
             headers=whole_records or needs.get("needs_headers", False),
             instance_id=config.instance_id,
             record_bytes_max=record_bytes_max,
+            accept_gap=options.accept_gap,
         )
     if isinstance(source, FilesSourceConfig):
         from streamcore.sources.files import FilesSource

@@ -78,7 +78,6 @@ class Parts:
         stack.callback(outboxes.close)
         instance = lease_instance(folder, config.instance_id)
         stack.callback(instance.close)
-        needs = plan.description
         self.source = MemberSource(
             connection,
             config.source,
@@ -88,17 +87,14 @@ class Parts:
             headers=True,
             instance_id=instance.name,
             record_bytes_max=config.limits.max_record_bytes,
+            accept_gap=plan.options.accept_gap,
         )
         stack.callback(self.source.close)
         default = plan.options.start or config.source.start
         self.source.open(Start(default=default, stop=plan.options.stop))
         self.notes = [f"delivery: {plan.delivery}, as worker {instance.name}"]
-        fields = Undeclared.of(needs, None)
-        if fields.paths:
-            types = _infer(plan, fields, stopping)
-            self.notes.append(describe_types(types, fields.table))
-            source = config.source.model_copy(update={"types": {**config.source.types, **(types or fields.as_text())}})
-            config = config.model_copy(update={"source": source})
+        config, note = typed_by_its_topic(plan, stopping)
+        self.notes += [] if note is None else [note]
         self.config = config
         self.engine = _core.Pipeline(engine_json(config), functions_of(config))
         meets = MEETING_LANE in self.engine.sealed_lanes()
@@ -136,16 +132,26 @@ class Parts:
         outboxes.start()
 
 
-def _infer(plan: Plan, fields: Undeclared, stopping: Event) -> dict[str, str] | None:
-    """By the first records that the topic has: every worker finds the same types, wherever it goes on."""
+def typed_by_its_topic(plan: Plan, stopping: Event) -> tuple[PipelineConfig, str | None]:
+    """The configuration with the types of all fields, and what to say of those that nobody declared.
+
+    They are found by the first records that the topic has: every worker finds the same, wherever it goes on.
+    """
     config = plan.config
     assert isinstance(config.source, KafkaSourceConfig)  # noqa: S101 - checked by `choose_delivery`
-    source = KafkaSource(kafka_connection(config, config.source.connection), config.source, group=None)
+    fields = Undeclared.of(plan.description, None)
+    if not fields.paths:
+        return config, None
+    source = KafkaSource(
+        kafka_connection(config, config.source.connection), config.source, group=None, stop=plan.options.stop
+    )
     try:
         source.open(Start(default="earliest", stop=plan.options.stop))
-        return infer_types(source, fields, stopping)
+        types = infer_types(source, fields, stopping)
     finally:
         source.close()
+    typed = config.source.model_copy(update={"types": {**config.source.types, **(types or fields.as_text())}})
+    return config.model_copy(update={"source": typed}), describe_types(types, fields.table)
 
 
 def _sinks(config: PipelineConfig, delivery: InTransaction) -> list[Sink]:

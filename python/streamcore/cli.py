@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-COMMANDS = ("run", "demo", "check", "test", "explain", "why", "init", "topics", "doctor", "config")
+COMMANDS = ("run", "demo", "check", "test", "explain", "why", "init", "topics", "state", "audit", "doctor", "config")
 
 EPILOG = """exit codes: 0 ok, 1 failed, 2 usage, 3 configuration, 4 broker unreachable or login refused,
 5 too many refused records, 6 saved state refused or the state's bound reached, 7 another worker owns the data,

@@ -23,12 +23,12 @@ from streamcore.faults import fault_point
 from streamcore.held_outputs import HeldOutputs
 from streamcore.kafka_client import partition_list
 from streamcore.lane_files import LaneFiles
-from streamcore.manifests import Identity, facts_of, told
+from streamcore.manifests import Identity, check_whole, facts_of, told
 from streamcore.report import Ledgers, Stages, add_ledgers
 from streamcore.sources.base import Position
 from streamcore.sources.kafka_member import MemberSource, generation_of
-from streamcore.state_topics import MEETING_LANE, StateTopics
-from streamcore.transactions import Transactions, classified
+from streamcore.state_topics import MEETING_LANE, StateTopics, check_shared
+from streamcore.transactions import Transactions, failure
 
 log = logging.getLogger("streamcore.commit")
 
@@ -75,6 +75,8 @@ class Epochs:
         self._files = files
         self._met: set[int] = set()
         """Lanes that meet, once all of them are here."""
+        self._has_state: dict[int, bool] = {}
+        """By lane that was brought to its state: whether there was any."""
         self._trace = trace
         self._feed: list[int] = []
         self._tick_due_s: float | None = None
@@ -259,15 +261,8 @@ class Epochs:
         fault_point(f"before-{self._place}{_point(name, action)}")
         try:
             answer: Event = getattr(self, f"_do_{name}")(action)
-        except KafkaException as error:
-            reason = error.args[0]
-            return {"event": "failed", "error": classified(reason), "message": f"{reason.str()} ({reason.name()})"}
-        except BufferError as error:
-            return {
-                "event": "failed",
-                "error": "indeterminate",
-                "message": f"the producer's queue stayed full: {error}",
-            }
+        except (KafkaException, BufferError) as error:
+            return failure(error)
         except (ConfigError, SinkError, SourceError, StateError) as error:
             if isinstance(error, SinkError) and error.retriable:
                 return {"event": "failed", "error": "abortable", "message": str(error)}
@@ -299,8 +294,11 @@ class Epochs:
         return {"event": "state_read", "lanes": lanes}
 
     def _found(self, lane: int) -> list[dict[str, Any]]:
-        found = self._states.records(lane).manifests()
-        return [told(manifest, self._identity, self._source, is_whole=is_whole) for manifest, is_whole in found]
+        records = self._states.records(lane)
+        found = records.manifests()
+        manifests = [told(manifest, self._identity, self._source, is_whole=is_whole) for manifest, is_whole in found]
+        check_whole(lane, records, found)
+        return manifests
 
     def _do_restore(self, action: Action) -> Event:
         restored = []
@@ -316,6 +314,8 @@ class Epochs:
             restored.append({"lane": lane, "clock_ms": watermark_ms, "digest": digest})
             self._ledger_restored[lane] = self._engine.ledger().get(lane, {})
             self._states.forget([lane])
+            self._has_state[lane] = found is not None
+        check_shared(self._has_state, self._identity.pipeline)
         self._stages_restored = self._engine.stages()
         return {"event": "restored", "lanes": restored}
 
@@ -328,7 +328,7 @@ class Epochs:
 
     def _do_begin(self, action: Action) -> Event:
         del action
-        self._transactions.begin()
+        self._transactions.begin(self._outputs.held_rows)
         return {"event": "began"}
 
     def _do_seal(self, action: Action) -> Event:
@@ -342,13 +342,14 @@ class Epochs:
         for lane in self._feed:
             digest, watermark_ms = facts[lane]
             offsets = [positions.get(lane, 0)]
+            is_first = lane == MEETING_LANE and not self._has_state.get(lane, False)
             lanes.append(
                 {
                     "lane": lane,
                     "offsets": offsets,
                     "clock_ms": watermark_ms,
                     "digest": digest,
-                    "outputs": rows + self._ended,
+                    "outputs": rows + self._ended + is_first,
                     "seal": self._seal,
                 }
             )
@@ -384,8 +385,9 @@ class Epochs:
             for each in lanes
         }
         self._manifests = []
-        for lane, records in self._engine.seal_logs(facts).items():
-            *blocks, (key, manifest) = records
+        for lane, of_lane in facts.items():
+            # One after the other: the records of one are on their way while those of the next are made.
+            *blocks, (key, manifest) = self._engine.seal_logs({lane: of_lane})[lane]
             for block_key, block in blocks:
                 self._produce_record(lane, block_key, block)
             if manifest is not None:
@@ -448,6 +450,7 @@ class Epochs:
         positions = self._source.positions()
         for each in action["lanes"]:
             lane = each["lane"]
+            self._has_state[lane] = True
             self._lanes_ended[lane] = self._ended
             self._kept[lane] = positions.get(lane, 0)
         self._outputs.committed(self._engine.epoch - 1)
@@ -477,6 +480,7 @@ class Epochs:
         for lane in lanes:
             self._kept.pop(lane, None)
             self._lanes_ended.pop(lane, None)
+            self._has_state.pop(lane, None)
             self._ledger_restored.pop(lane, None)
         return {"event": "done"}
 

@@ -33,9 +33,9 @@ RETRY_INTERVAL_S = 0.1
 
 SETTLING = frozenset(
     {"COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR", "NOT_LEADER_FOR_PARTITION"}
-    | {"LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART"}
+    | {"LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART", "UNSTABLE_OFFSET_COMMIT"}
 )
-"""Answers of a cluster that has just made a topic or its first group; they pass within a second or so."""
+"""Answers of a cluster that has just made a topic or its first group, or ends a transaction; they pass within seconds."""
 
 log = logging.getLogger("streamcore.kafka")
 
@@ -297,6 +297,32 @@ class Cluster:
         except KafkaException:
             return []
         return [Member(one.id, one.client_id, one.client_host) for known in found for one in known.members]
+
+    def group_offsets(self, group: str, topic: str, lanes: Iterable[int]) -> dict[int, int | None]:
+        """Where a consumer group stands in each lane, once no transaction on it is pending; None: nowhere."""
+        from confluent_kafka import ConsumerGroupTopicPartitions
+
+        wanted = [ConsumerGroupTopicPartitions(group, partition_list(topic, list(lanes)))]
+
+        def ask() -> list[Future[Any]]:
+            found = self._admin.list_consumer_group_offsets(
+                wanted, require_stable=True, request_timeout=REQUEST_TIMEOUT_S
+            )
+            return list(found.values())
+
+        (found,) = self._retried(ask, f"offsets of group {group} cannot be listed")
+        return {part.partition: part.offset if part.offset >= 0 else None for part in found.topic_partitions}
+
+    def delete_group(self, group: str) -> None:
+        """Deletes a group without members, and its offsets; one that is not there is none."""
+        from confluent_kafka import KafkaError, KafkaException
+
+        (deleted,) = self._admin.delete_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S).values()
+        try:
+            deleted.result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
+                raise self._failed(f"group {group} cannot be deleted", error) from error
 
     def offsets(self, topic: str, lanes: Iterable[int], at: str | int, *, committed: bool = True) -> dict[int, int]:
         """For each lane the `earliest` offset, the `latest` readable one, or the first at or after `at` ms.

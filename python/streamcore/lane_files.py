@@ -47,7 +47,7 @@ class LaneFiles:
     def recover(self, lane: int, manifest: bytes | None) -> None:
         """A lane was restored to what this manifest says, which is JSON. Raises `StateError`, `SinkError`."""
         found: dict[str, Any] = {"epoch": 0, "facts": {"files": {}}} if manifest is None else orjson.loads(manifest)
-        epoch, left = found["epoch"], dict(found["facts"]["files"])
+        epoch, left = found["epoch"], dict(found["facts"].get("files", {}))
         for sink in self._sinks:
             left[sink.folder] = sink.recover_lane(lane, epoch, left.get(sink.folder, ()))
         for folder, entries in left.items():

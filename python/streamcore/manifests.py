@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from streamcore import _core
 from streamcore.errors import StateError
 
 
@@ -60,6 +61,17 @@ def facts_of(
             "source": source.describe(),
             "ended": ended,
         }
+    )
+
+
+def check_whole(lane: int, records: _core.StateRecords, found: Sequence[tuple[bytes, bool]]) -> None:
+    """Raises `StateError` with what is wrong with the newest manifest, if it is not whole; the machine knows only that."""
+    if not found or found[0][1]:
+        return
+    manifest, problem = orjson.loads(records.inspect())["manifests"][0]
+    raise StateError(
+        f"epoch {manifest['epoch']} of lane {lane} was committed and is not whole: {problem}; streamcore state verify FILE "
+        "shows all lanes, streamcore state repair FILE goes back to the newest whole epoch"
     )
 
 

@@ -37,6 +37,9 @@ class RunOptions:
     listen: str | None = None
     """Where the status is served over HTTP, as `127.0.0.1:8080`; this machine alone may ask."""
 
+    accept_gap: bool = False
+    """Whether to go on without records that retention deleted before they were read."""
+
     @property
     def run_for_ms(self) -> int | None:
         """`for_` in milliseconds. Raises `ConfigError`."""

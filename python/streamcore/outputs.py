@@ -78,6 +78,11 @@ class Outputs:
         return {name: self._rows.get(name, 0) + self._rows_pending.get(name, 0) for name in names}
 
     @property
+    def held_rows(self) -> int:
+        """Rows that wait for the commit: none, sinks take them at once."""
+        return 0
+
+    @property
     def dead_letters_place(self) -> str | None:
         """Where refused records are kept; None: nowhere."""
         return None if self._dead_letters is None else self._dead_letters.place

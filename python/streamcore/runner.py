@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,7 +21,7 @@ from streamcore.faults import fault_point
 from streamcore.held_outputs import HeldOutputs
 from streamcore.outputs import Outputs, UndeliveredError
 from streamcore.report import Report, by_input, watermark
-from streamcore.sources.base import Measured, Polled, Source
+from streamcore.sources.base import Measured, Polled, Position, Source
 
 POLL_TIMEOUT_S = 0.05
 """Also how long a stop may go unnoticed while nothing arrives."""
@@ -39,8 +39,14 @@ EPOCH_RECORDS_MAX = 2_000_000
 EPOCH_REFUSED_MAX = 50_000
 """So is one with more refused records: their letters, each some hundred bytes larger than its record, wait for the commit."""
 
+EPOCH_ROWS_MAX = 50_000
+"""So is one with more rows that wait for it: a transaction stays open while they are sent, and not for ever."""
+
 PUSH_BEHIND_RECORDS_MIN = 2_000
 """Polls of at least this many records are pushed while the next polls go on; smaller ones are not kept waiting."""
+
+PUSHES_MAX = 1_024
+"""More than are ever under way."""
 
 RETRIES_MAX = 6
 RETRY_DELAY_S = 0.25
@@ -105,6 +111,9 @@ class Runner:
         self._first_report = report
         self._stopping = stopping
         self._look_at = look_at
+        self._polled_from: Mapping[int, Position] = {}
+        self._before: deque[Mapping[int, Position]] = deque(maxlen=PUSHES_MAX)
+        """Positions before the last pushes in the background."""
         self._commit_requests: deque[threading.Event] = deque()
         self._questions: deque[_Question] = deque()
         self._observers: list[Observer] = []
@@ -222,7 +231,7 @@ class Runner:
 
     def _round(self) -> None:
         self._committer.tick()
-        polled = self._source.poll(POLL_TIMEOUT_S)
+        polled = self._poll()
         self._push(polled)
         self._advance(polled)
         if polled.ended:
@@ -234,6 +243,10 @@ class Runner:
                 self._commit(ended=False)
         self._tell()
         self._answer()
+
+    def _poll(self) -> Polled:
+        self._polled_from = self._source.positions()
+        return self._source.poll(POLL_TIMEOUT_S)
 
     def _push(self, polled: Polled) -> None:
         self._refetched += polled.refetched
@@ -258,12 +271,17 @@ class Runner:
             self._settle()
             self._hold_back()
             return
+        self._before.append(self._polled_from)
         # Asked before: afterwards the answer would have to wait for the push that begins here.
         self._hold_back()
         taken = False
         while not taken:
             batches, taken = self._engine.push_behind(polled.raw, self._clock.wall_ms())
             self._write(batches)
+            if not taken and self._outputs.held_rows >= EPOCH_ROWS_MAX:
+                self._withdraw(1 + self._engine.withdraw())
+                self._settle()
+                return
 
     def _settle(self, *, cut: bool = True) -> bool:
         """Waits for what is pushed in the background and hands out its rows piece by piece.
@@ -275,13 +293,24 @@ class Runner:
         while more:
             batches, under_way, more = self._engine.go_on()
             self._write(batches)
-            if not more or not cut or under_way:
+            if not more or not cut:
                 continue
+            if under_way:
+                if self._outputs.held_rows < EPOCH_ROWS_MAX:
+                    continue
+                self._withdraw(self._engine.withdraw())
             if self._should_stop() and self._committer.is_kept:
                 return False
             if self._commit_is_due():
                 self._commit(ended=False)
         return True
+
+    def _withdraw(self, pushes: int) -> None:
+        """The records of the last pushes are read again, as an epoch ends before them."""
+        for _ in range(pushes):
+            before = self._before.pop()
+        if pushes:
+            self._source.seek({lane: at for lane, at in before.items() if lane in self._source.positions()})
 
     def _write(self, batches: list[_core.Batch]) -> None:
         """Hands out rows of pushes that were applied, and has the refused among their records counted, push by push."""
@@ -356,6 +385,7 @@ class Runner:
             or self._epoch_bytes >= EPOCH_BYTES_MAX
             or self._epoch_records >= self._epoch_records_max
             or self._epoch_refused >= EPOCH_REFUSED_MAX
+            or self._outputs.held_rows >= EPOCH_ROWS_MAX
             or bool(self._commit_requests)
             or self._engine.is_due
         )
@@ -399,7 +429,7 @@ class Runner:
         """Reads until the epoch has `records` or a commit is due, and commits; windows stay open."""
         ended, epoch = False, self._epoch
         while not ended and self._epoch_records < records and self._epoch == epoch and not self._commit_is_due():
-            polled = self._source.poll(POLL_TIMEOUT_S)
+            polled = self._poll()
             self._push(polled)
             self._advance(polled)
             ended = polled.ended

@@ -62,7 +62,7 @@ class StateTopics:
 
     def open(self, cluster: Cluster, *, create: bool) -> None:
         """Makes sure of the topics. Raises `StateError` where one has other partitions than the input."""
-        self._cluster = cluster
+        self.attach(cluster)
         for plan in state_plans(self._pipeline, self._partitions, meets=self._meets):
             topic = cluster.ensure_topic(plan, create=create)
             if len(topic.partitions) != plan.partitions:
@@ -72,6 +72,10 @@ class StateTopics:
                     "them, so the state no longer fits; give the pipeline a new name to begin anew, or make an input "
                     "topic of the old size"
                 )
+
+    def attach(self, cluster: Cluster) -> None:
+        """Goes on with the topics as they are, if they are there."""
+        self._cluster = cluster
 
     def place(self, lane: int) -> tuple[str, int]:
         """Topic and partition of a lane's records."""
@@ -174,3 +178,13 @@ def state_plans(pipeline: str, partitions: int, *, meets: bool) -> list[TopicPla
     """The state topics of a pipeline."""
     plans = [TopicPlan(state_topic(pipeline), "state", partitions, STATE_SETTINGS)]
     return plans + [TopicPlan(meeting_topic(pipeline), "state", 1, STATE_SETTINGS)] * meets
+
+
+def check_shared(has_state: Mapping[int, bool], pipeline: str) -> None:
+    """What lanes share has a manifest from the first epoch of any of them on. Raises `StateError` where it is gone."""
+    if has_state.get(MEETING_LANE, True) or not any(has_state.values()):
+        return
+    raise StateError(
+        f"lanes have committed epochs, and what they share has none: topic {meeting_topic(pipeline)} was emptied or made again; "
+        "restore a savepoint, or begin anew: streamcore state reset FILE"
+    )

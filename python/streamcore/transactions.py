@@ -8,6 +8,7 @@ Invariant: a producer whose last call did not end clearly is never used again; i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
@@ -27,6 +28,36 @@ if TYPE_CHECKING:
     from confluent_kafka import Producer as Client
     from quixstreams.kafka import Producer
 
+ROWS_PER_S = 20_000
+"""Rows that are sent in a second, at least; by what is known of the sender, a quarter of what is usual."""
+
+OPEN_MAX_MS = 900_000
+"""How long brokers let a transaction be open at most, where they are left as they come."""
+
+RENEW_S = 10.0
+
+UP = " in state UP"
+"""Of a connection that ends: it was one. An attempt that fails is none, and happens wherever a name has several addresses."""
+
+
+class _Watch:
+    """Takes what a client logs, passes it on, and tells of connections that end.
+
+    Nothing else does: the client's `error_cb` is not called for a connection that ends and is made anew, and a request that was on
+    it is sent again without a word. A line that is like the one before is left out by the client for 30 s, so of several losses
+    only the first is sure to be told; it counts until the producer is replaced.
+    """
+
+    def __init__(self, log: logging.Logger, lost: Callable[[], None]) -> None:
+        self._log = log
+        self._lost = lost
+
+    def log(self, level: int, pattern: str, *parts: Any) -> None:
+        """As `logging.Logger` has it, which is what the client calls."""
+        if "FAIL" in parts and any(UP in str(part) for part in parts):
+            self._lost()
+        self._log.log(level, pattern, *parts)
+
 
 class Transactions:
     """The producer of a worker that commits exactly once."""
@@ -37,9 +68,11 @@ class Transactions:
         self._id = transactional_id
         self._timeout_ms = timeout_ms
         self._producer: Producer | None = None
+        self._open_ms = timeout_ms
         self._failure: Any = None
         """The first delivery of the transaction that failed (`KafkaError`), or None."""
         self._lost_connection = False
+        """Whether the producer has lost a connection: a request may have been sent twice then."""
 
     @property
     def transactional_id(self) -> str:
@@ -48,39 +81,43 @@ class Transactions:
 
     def renew(self, timeout_s: float) -> None:
         """Makes a new producer in place of the one there is. Raises `KafkaException`, or `ConfigError`."""
+        self._open_for(self._timeout_ms, timeout_s)
+
+    def _open_for(self, open_ms: int, timeout_s: float) -> None:
+        """Makes the producer; its transactions may stay open so long."""
         self.close()
         settings = {
             **OWNED_SETTINGS,
             "transactional.id": self._id,
-            "transaction.timeout.ms": self._timeout_ms,
+            "transaction.timeout.ms": open_ms,
             # An answer within the transaction, or never.
-            "delivery.timeout.ms": self._timeout_ms,
+            "delivery.timeout.ms": open_ms,
         }
         with creating_client(self._connection):
             # quixstreams puts the prefix of its group before the name; ours is whole.
             app = application(self._connection, group="", defaults=PRODUCER_SETTINGS, settings=settings)
             producer = app.get_producer(transactional=True)
-            self._initialise(producer, timeout_s)
-        self._producer = producer
+            client = self._make_client(producer)
+        # Outside: an answer that does not come is no fault of the settings.
+        try:
+            client.init_transactions(timeout_s)
+        except BaseException:
+            _let_go(client)
+            raise
+        self._producer, self._open_ms = producer, open_ms
         self._failure, self._lost_connection = None, False
 
-    def _initialise(self, producer: Producer, timeout_s: float) -> None:
-        """Makes the client inside, whose first call would else wait for the coordinator for ever."""
+    def _make_client(self, producer: Producer) -> Client:
+        """The client inside, whose first call would else wait for the coordinator for ever."""
         from confluent_kafka import Producer as Client
 
-        inner = Client({**producer._producer_config, "error_cb": self._note_error})  # noqa: SLF001
-        producer._inner_producer = inner  # noqa: SLF001
-        try:
-            inner.init_transactions(timeout_s)
-        except BaseException:
-            _let_go(inner)
-            raise
+        settings = producer._producer_config  # noqa: SLF001
+        client = Client({**settings, "logger": _Watch(settings["logger"], self._note_loss)})
+        producer._inner_producer = client  # noqa: SLF001
+        return client
 
-    def _note_error(self, error: Any) -> None:
-        from confluent_kafka import KafkaError
-
-        if error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):  # noqa: SLF001
-            self._lost_connection = True
+    def _note_loss(self) -> None:
+        self._lost_connection = True
 
     @property
     def _open(self) -> Producer:
@@ -88,9 +125,16 @@ class Transactions:
             raise SinkError("there is no transactional producer; this is a mistake of streamcore, please report it")
         return self._producer
 
-    def begin(self) -> None:
-        """Begins a transaction."""
-        self._failure, self._lost_connection = None, False
+    def begin(self, rows: int = 0) -> None:
+        """Begins a transaction of about so many rows, and others; the end of an input may have millions of them.
+
+        The broker aborts what stays open for too long, and the time is the producer's: it is made anew where that is
+        too short. Raises `KafkaException`.
+        """
+        wanted_ms = min(OPEN_MAX_MS, rows * 1_000 // ROWS_PER_S)
+        if wanted_ms > self._open_ms:
+            self._open_for(wanted_ms, RENEW_S)
+        self._failure = None
         self._open.begin_transaction()
 
     def send(
@@ -134,14 +178,16 @@ class Transactions:
         self._open.send_offsets_to_transaction(list(offsets), group, timeout_s)
 
     def commit(self, timeout_s: float) -> bool:
-        """Commits; gives whether a connection was lost since the transaction began."""
+        """Commits; gives whether a connection was lost since the producer was made."""
         self._open.commit_transaction(timeout_s)
+        self._open.poll(0)  # what the client has to say about its connections
         return self._lost_connection
 
     def abort(self, timeout_s: float) -> bool:
-        """Aborts, and throws away what is queued; gives whether a connection was lost since the transaction began."""
+        """Aborts, and throws away what is queued; gives whether a connection was lost since the producer was made."""
         self._open.purge()  # type: ignore[no-untyped-call]
         self._open.abort_transaction(timeout_s)
+        self._open.poll(0)
         self._failure = None
         return self._lost_connection
 
@@ -224,3 +270,12 @@ def classified(error: Any) -> str:
     if error.retriable() or error.code() in (KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError._TRANSPORT):  # noqa: SLF001
         return "retriable"
     return "fatal" if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED else "abortable"
+
+
+def failure(error: Exception) -> dict[str, str]:
+    """What the machine is told of a client's exception: `KafkaException`, or `BufferError`."""
+    if isinstance(error, BufferError):
+        message = f"the producer's queue stayed full: {error}"
+        return {"event": "failed", "error": "indeterminate", "message": message}
+    reason = error.args[0]
+    return {"event": "failed", "error": classified(reason), "message": f"{reason.str()} ({reason.name()})"}

@@ -12,11 +12,18 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 SIZE_MS = 10_000
-TIMEOUT_S = 60.0
+TIMEOUT_S = 120.0
 
 
 @dataclass
@@ -124,8 +131,18 @@ def hanging(servers: str, topics: list[str]) -> list[str]:
 
 
 def group_offsets(servers: str, group: str, topic: str, partitions: int) -> dict[int, int]:
-    """What the group has committed."""
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": group})
-    parts = consumer.committed([TopicPartition(topic, lane) for lane in range(partitions)], timeout=TIMEOUT_S)
-    consumer.close()
-    return {part.partition: part.offset for part in parts}
+    """What the group has committed; of a transaction that is open, nothing, and it is not waited for."""
+    admin = AdminClient({"bootstrap.servers": servers})
+    places = [TopicPartition(topic, lane) for lane in range(partitions)]
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        asked = admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group, places)], require_stable=False)
+        try:
+            parts = asked[group].result(TIMEOUT_S).topic_partitions
+        except KafkaException as error:
+            # A broker that has just started may not have its coordinator yet.
+            if time.monotonic() > deadline or not error.args[0].retriable():
+                raise
+            time.sleep(0.2)
+            continue
+        return {part.partition: part.offset for part in parts}

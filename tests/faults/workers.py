@@ -10,22 +10,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from streamcore import _core
 from tests.faults import oracle
 from tests.integration.kafka_tools import create_topic
 from tests.servers.kafka import KafkaServer
 
 PARTITIONS = 3
 SESSION_S = 6
-RUN_S = 90.0
+RUN_S = 150.0
+RESTARTABLE = (4, 7)
+"""Exit codes after which a worker may be started again: Kafka was out of reach, or another took its place."""
 
 PIPELINE = """
 name = "{name}"
 delivery = "exactly_once"
-commit_interval = "200ms"
+commit_interval = "{commit_interval}"
 
 [kafka]
 session_timeout = "{session_s}s"
@@ -71,6 +73,11 @@ class Job:
     server: KafkaServer
     name: str
     folder: Path
+    bootstrap: str = ""
+    """Where workers find the broker, if not at the server's own address."""
+    commit_interval: str = "200ms"
+    bugs: str = ""
+    """What the commit machine does wrong on purpose, with commas."""
     text: str = PIPELINE
     """Of the pipeline file, with `{name}` and `{session_s}` to be filled in."""
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
@@ -78,22 +85,29 @@ class Job:
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.file = self.folder / "pipeline.toml"
-        self.file.write_text(self.text.format(name=self.name, session_s=SESSION_S))
+        text = self.text.format(name=self.name, session_s=SESSION_S, commit_interval=self.commit_interval)
+        self.file.write_text(text)
         create_topic(self.server, f"{self.name}.in", PARTITIONS)
 
     @property
     def input(self) -> str:
         return f"{self.name}.in"
 
-    def start(self, *, worker: str = "w0", stop: str | None = None, faults: str = "") -> subprocess.Popen[bytes]:
-        """A worker under a name of its own; `faults` as `STREAMCORE_FAULTS` has them."""
+    def start(
+        self, *, worker: str = "w0", instance: str | None = None, stop: str | None = None, faults: str = ""
+    ) -> subprocess.Popen[bytes]:
+        """A worker under a name of its own, unless it is to have another's (`instance`).
+
+        `faults` is as `STREAMCORE_FAULTS` has them.
+        """
         environment = {
             **os.environ,
-            "KAFKA_BOOTSTRAP_SERVERS": self.server.bootstrap_servers,
+            "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap or self.server.bootstrap_servers,
             "STREAMCORE_STATE_DIR": str(self.folder / worker),
-            "STREAMCORE_INSTANCE_ID": worker,
+            "STREAMCORE_INSTANCE_ID": instance or worker,
             "STREAMCORE_FAULTS": faults,
             "STREAMCORE_COMMIT_TRACE": str(self.folder),
+            "STREAMCORE_COMMIT_BUGS": self.bugs,
         }
         command = [sys.executable, "-m", "streamcore", "run", str(self.file), *(["--stop", stop] if stop else [])]
         with (self.folder / f"{worker}.log").open("ab") as log:
@@ -116,30 +130,51 @@ class Job:
     def offsets(self) -> dict[int, int]:
         return oracle.group_offsets(self.server.bootstrap_servers, self.name, self.input, PARTITIONS)
 
-    def await_progress(self, beyond: dict[int, int], *, within_s: float = 60.0) -> dict[int, int]:
-        """Waits until the group has committed more than `beyond`; gives what."""
+    def await_progress(
+        self,
+        beyond: dict[int, int],
+        *,
+        running: dict[str, subprocess.Popen[bytes]] | None = None,
+        within_s: float = 120.0,
+    ) -> dict[int, int]:
+        """Waits until the group has committed more than `beyond`; gives what. Starts workers `running` again that may be."""
         deadline = time.monotonic() + within_s
         while True:
             offsets = self.offsets()
             if sum(offsets.values()) > sum(beyond.values()):
                 return offsets
+            self.revive(running or {})
             assert time.monotonic() < deadline, f"nothing was committed for {within_s} s:\n{self.log()}"
             time.sleep(0.1)
 
     @staticmethod
-    def await_stopped(process: subprocess.Popen[bytes], *, within_s: float = 60.0) -> None:
+    def await_stopped(process: subprocess.Popen[bytes], *, within_s: float = 120.0) -> None:
         """Waits until a process has stopped itself."""
         deadline = time.monotonic() + within_s
         while "T" not in Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]:
             assert time.monotonic() < deadline, f"process {process.pid} has not stopped"
             time.sleep(0.05)
 
-    def await_end(self, running: Mapping[str, subprocess.Popen[bytes]], *, within_s: float = RUN_S) -> None:
-        """Waits until the group has committed all there is, by workers that must not end meanwhile."""
+    def revive(self, running: dict[str, subprocess.Popen[bytes]]) -> list[int]:
+        """Starts workers again that ended as one does that a supervisor is to start again; gives their codes."""
+        codes = []
+        for worker, process in list(running.items()):
+            if process.poll() is not None:
+                assert process.returncode in RESTARTABLE, f"{worker} ended with {process.returncode}\n{self.log()}"
+                codes.append(process.returncode)
+                running[worker] = self.start(worker=worker)
+        return codes
+
+    def await_end(
+        self, running: dict[str, subprocess.Popen[bytes]], *, revives: bool = False, within_s: float = RUN_S
+    ) -> None:
+        """Waits until the group has committed all there is, by workers that must not end meanwhile, or be started again."""
         wanted = oracle.expected(self.server.bootstrap_servers, self.input).ends
         deadline = time.monotonic() + within_s
         while self.offsets() != wanted:
             assert time.monotonic() < deadline, f"{self.offsets()} of {wanted}:\n{self.log()}"
+            if revives:
+                self.revive(running)
             ended = {worker: process.returncode for worker, process in running.items() if process.poll() is not None}
             assert ended == {}, f"ended by themselves: {ended}\n{self.log()}"
             time.sleep(0.2)
@@ -149,11 +184,22 @@ class Job:
         process = self.start(worker=worker, stop="end")
         assert process.wait(RUN_S) == 0, self.log()
 
+    def traces(self) -> list[str]:
+        """What each worker's commit machine was told and answered; of one that was killed, its whole lines."""
+        texts = [path.read_text() for path in sorted(self.folder.glob("*.jsonl"))]
+        return [text[: text.rfind("\n") + 1] for text in texts if "\n" in text]
+
     def check(self) -> None:
-        """A1, A2, A4 and A7: each row and dead letter once and right, offsets at the end, nothing hangs."""
+        """A1, A2, A4 and A7: each row and dead letter once and right, offsets at the end, nothing hangs.
+
+        And what workers recorded is what this commit machine decides, and what a broker of the model can say.
+        """
         servers = self.server.bootstrap_servers
         topics = [f"{self.name}.out", f"{self.name}.dead-letters", f"{self.name}.0.state.g1"]
         assert oracle.hanging(servers, topics) == []
         wrong = oracle.differences(servers, source=self.input, output=topics[0], dead_letters=topics[1])
         assert wrong == [], f"{len(wrong)} wrong:\n" + "\n".join(wrong[:20]) + self.log()
         assert self.offsets() == oracle.expected(servers, self.input).ends
+        calls, manifests = _core.CommitMachine.check_traces(self.traces())
+        assert calls > 0
+        assert manifests > 0

@@ -14,14 +14,20 @@ import pytest
 
 import streamcore as sc
 from streamcore.errors import ConfigError, StateError
+from streamcore.runner import EPOCH_ROWS_MAX
 from tests.integration.kafka_tools import committed_offsets, connection, create_topic, produce, read_topic
 from tests.servers.kafka import KafkaServer
 
+PIECE_ROWS = 64 << 10
+"""Rows that leave the engine together."""
 
-def _flow(server: KafkaServer, name: str, *, keyed: bool = True, aggregate: str = "count()") -> sc.Pipeline:
+
+def _flow(
+    server: KafkaServer, name: str, *, keyed: bool = True, aggregate: str = "count()", session_timeout: str = "6s"
+) -> sc.Pipeline:
     source = sc.kafka(
         f"{name}-in",
-        connection=connection(server, session_timeout="6s"),
+        connection=connection(server, session_timeout=session_timeout),
         event_time="t",
         event_time_unit="ms",
         out_of_orderness="0s",
@@ -108,3 +114,29 @@ def test_what_is_no_part_of_a_transaction_is_refused(tmp_path: Path) -> None:
         ConfigError, match="its source is Kafka, or files where no other is, and this one is of type records"
     ):
         _run(records, "p", tmp_path)
+
+
+def test_many_rows_leave_in_several_transactions_but_for_those_of_the_end(
+    kafka_server: KafkaServer, unique: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window of more keys than a transaction has time for closes; the next one, of as many, is closed by the end."""
+    monkeypatch.setenv("STREAMCORE_COMMIT_TRACE", str(tmp_path))
+    create_topic(kafka_server, f"{unique}-in", 1)
+    keys = 250_000
+    records = [f'{{"t":{at_ms},"k":"k{key}"}}'.encode() for at_ms in (0, 10_000) for key in range(keys)]
+    produce(kafka_server, f"{unique}-in", records, partition=0, key=b"")
+    # A transaction may stay open for a second, which is not enough for either.
+    flow = _flow(kafka_server, unique, keyed=False, session_timeout="1s")
+    report = _run(flow, unique, tmp_path / "here")
+    assert (report.state, report.ledger.read) == ("ended", 2 * keys)
+    rows = _rows(kafka_server, unique)
+    assert (len(rows), set(rows.values())) == (2 * keys, {1})
+    (trace,) = tmp_path.glob("*.jsonl")
+    told = [json.loads(line) for line in trace.read_text().splitlines()[1:]]
+    sealed = [
+        sum(lane["outputs"] for lane in one["event"]["lanes"]) for one in told if one["event"]["event"] == "sealed"
+    ]
+    *before, last = [rows for rows in sealed if rows > 1]
+    assert sum(before) == keys
+    assert max(before) <= EPOCH_ROWS_MAX + 2 * PIECE_ROWS
+    assert last == keys + 2  # that the input has ended is said of both lanes

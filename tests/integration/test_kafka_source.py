@@ -176,9 +176,9 @@ def test_a_gap_left_by_retention_is_an_error_that_names_it(kafka_server: KafkaSe
         source.seek({0: 10})
         with pytest.raises(SourceError, match="position 10 of partition 0"):
             poll_until(source, records(100))
-    with pytest.raises(SourceError, match="records 10 to 49 of partition 0"):
+    with pytest.raises(StateError, match="records 10 to 49 of partition 0"):
         make_source(kafka_server, unique, group=unique).open(Start({0: 10}))
-    with pytest.raises(SourceError, match="ends at 100, before the position 101"):
+    with pytest.raises(StateError, match="ends at 100, before the position 101"):
         make_source(kafka_server, unique, group=unique).open(Start({0: 101}))
     with opened(kafka_server, unique, stop="end") as source:
         assert record_count(poll_until(source, ended)) == 50

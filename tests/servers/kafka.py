@@ -12,7 +12,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.servers.ports import free_ports
@@ -93,18 +93,35 @@ def java() -> str:
     return program
 
 
+def _listeners(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://127.0.0.1:{port}" for name, port in ports.items())
+
+
 class KafkaServer(Server):
     """Starts on construction, which takes a few seconds."""
 
     def __init__(
-        self, *, properties: Mapping[str, str] | None = None, jvm_options: Sequence[str] = JVM_OPTIONS
+        self,
+        *,
+        properties: Mapping[str, str] | None = None,
+        jvm_options: Sequence[str] = JVM_OPTIONS,
+        proxies: Mapping[str, int] | None = None,
+        before_start: Callable[[KafkaServer], None] = lambda _: None,
     ) -> None:
+        """`proxies`: more listeners, each by its name, advertised at the port of a proxy that stands before it.
+
+        `before_start` is called when its ports are known and nothing listens there yet.
+        """
         self._java = [java(), "-cp", f"{libraries()}/*"]
         self._jvm_options = list(jvm_options)
         self.directory = Path(tempfile.mkdtemp(prefix="streamcore-kafka-"))
-        self.port, self.sasl_port, controller = free_ports(3)
+        self._proxies = dict(proxies or {})
+        self.port, self.sasl_port, controller, *behind = free_ports(3 + len(self._proxies))
+        self.proxied_ports = dict(zip(self._proxies, behind, strict=True))
+        """By name of a listener that is advertised at a proxy: where the proxy finds it."""
         self._write_properties(controller, properties or {})
         self._format()
+        before_start(self)
         self.start()
 
     @property
@@ -116,12 +133,14 @@ class KafkaServer(Server):
         return f"127.0.0.1:{self.sasl_port}"
 
     def _write_properties(self, controller: int, extra: Mapping[str, str]) -> None:
-        listeners = f"PLAINTEXT://127.0.0.1:{self.port},SASL://127.0.0.1:{self.sasl_port}"
+        ports = {"PLAINTEXT": self.port, "SASL": self.sasl_port}
+        protocols = ",".join(f"{name}:PLAINTEXT" for name in self._proxies)
         settings = {
             **PROPERTIES,
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": f"{listeners},CONTROLLER://127.0.0.1:{controller}",
-            "advertised.listeners": listeners,
+            "listeners": _listeners({**ports, **self.proxied_ports, "CONTROLLER": controller}),
+            "advertised.listeners": _listeners({**ports, **self._proxies}),
+            "listener.security.protocol.map": f"{PROPERTIES['listener.security.protocol.map']},{protocols}".rstrip(","),
             "log.dirs": str(self.directory / "data"),
             **extra,
         }

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from streamcore.errors import SourceError, StateError
+from streamcore.errors import StateError
 from streamcore.kafka_client import Topic
 from streamcore.sources.kafka_positions import check_same_topic, start_positions
 
@@ -36,5 +36,5 @@ def test_another_topic_of_that_name_says_all_that_is_to_be_moved(changed: dict[s
 def test_a_position_that_is_gone_says_all_that_is_to_be_moved(position: int, message: str) -> None:
     topic, broker = Topic("t", "a", (0,)), Broker()
     assert start_positions(broker, topic, {0: 20}, "earliest", 0) == {0: 20}  # type: ignore[arg-type]
-    with pytest.raises(SourceError, match=rf"{message}.*; {AWAY}"):
+    with pytest.raises(StateError, match=rf"{message}.*; {AWAY}"):
         start_positions(broker, topic, {0: position}, "earliest", 0)  # type: ignore[arg-type]

@@ -28,6 +28,9 @@ const HOUR: Cut = Cut::Hopping { size: HOUR_MS, slide: HOUR_MS };
 /// Environment: the job whose memory a process of its own measures.
 const MEMORY: &str = "STREAMCORE_BENCH_MEMORY";
 
+/// Environment: the figure, and the number of its job, that a process of its own takes the time of.
+const TURN: &str = "STREAMCORE_BENCH_TURN";
+
 /// How long ids are remembered, ms: at 10,000 events a second between 10.0 and 11.25 million of them.
 const DEDUPE_WITHIN_MS: i64 = 1_000_000;
 
@@ -45,9 +48,12 @@ fn main() {
     if let Ok(name) = env::var(MEMORY) {
         return measure_memory(&name);
     }
+    if let Ok(turn) = env::var(TURN) {
+        return take_turn(&turn);
+    }
     let rounds = Rounds::from_environment();
     let mut found = Vec::new();
-    for (figure, jobs) in [("keys", keys()), ("hopping", hopping()), ("sessions", sessions())] {
+    for (figure, jobs) in figures() {
         if rounds.wants(figure) {
             found.push(compare(&rounds, figure, &jobs));
         }
@@ -60,6 +66,11 @@ fn main() {
         found.push(json!({"figure": "memory", "jobs": jobs}));
     }
     rounds.leave("windows", &found.into());
+}
+
+/// What is compared within one figure: jobs by name.
+fn figures() -> [(&'static str, Vec<(&'static str, Job)>); 3] {
+    [("keys", keys()), ("hopping", hopping()), ("sessions", sessions())]
 }
 
 /// Counts in one window of an hour, of a hundred to ten million keys, the last of which are met twice on average.
@@ -95,16 +106,26 @@ fn sessions() -> Vec<(&'static str, Job)> {
     ]
 }
 
-/// The jobs' times an event, and how much of each is spent on the rows at the end.
+/// The jobs' times an event, and how much of each is spent on the rows at the end. A turn is a process of its own: what
+/// memory costs one that has given gigabytes back is another matter, and grows with every turn.
 fn compare(rounds: &Rounds, figure: &str, jobs: &[(&str, Job)]) -> Value {
     let checked: Vec<_> = jobs.iter().map(|(_, job)| job.check()).collect();
     let ending: Vec<f64> = jobs.iter().zip(&checked).map(|((_, job), run)| ns(run.ending, job.clicks.events)).collect();
-    let times = rounds.measure(figure, jobs, |job| {
-        let run = job.run(|_| ());
-        (job.clicks.events, run.counting + run.ending)
+    let numbered: Vec<_> = jobs.iter().enumerate().map(|(at, (name, job))| (*name, (at, job.clicks.events))).collect();
+    let times = rounds.measure(figure, &numbered, |(at, events)| {
+        let line = last_line_of(TURN, &format!("{figure}/{at}"));
+        (*events, Duration::from_nanos(line.parse().expect("nanoseconds")))
     });
     let rows: Vec<u64> = checked.iter().map(|run| run.rows).collect();
     json!({"figure": figure, "ns": times, "ending_ns": ending, "rows": rows})
+}
+
+/// Runs job `turn`, a figure and a number, and says how many nanoseconds it took.
+fn take_turn(turn: &str) {
+    let (figure, at) = turn.split_once('/').expect("a figure and a number");
+    let (_, jobs) = figures().into_iter().find(|(name, _)| *name == figure).expect("a figure");
+    let run = jobs[at.parse::<usize>().expect("a number")].1.run(|_| ());
+    say(&(run.counting + run.ending).as_nanos().to_string());
 }
 
 fn ns(time: Duration, events: u64) -> f64 {
@@ -213,13 +234,18 @@ fn weighed(name: &str) -> (Job, u64) {
 
 /// What a process of its own says of the job called `name`.
 fn memory_of(name: &str) -> Value {
-    let program = env::current_exe().expect("this program");
-    let done = Command::new(program).env(MEMORY, name).output().expect("a process");
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    let last = String::from_utf8(done.stderr).expect("text");
-    let line = last.lines().last().expect("a line").to_owned();
+    let line = last_line_of(MEMORY, name);
     say(&format!("memory: {line}"));
     serde_json::from_str(&line).expect("JSON")
+}
+
+/// The last thing that this program says when it is run with `variable` set.
+fn last_line_of(variable: &str, value: &str) -> String {
+    let program = env::current_exe().expect("this program");
+    let done = Command::new(program).env(variable, value).output().expect("a process");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "{said}");
+    said.lines().last().expect("a line").to_owned()
 }
 
 /// Runs the job called `name` and says what its state takes behind its last event, before any of its windows leave.

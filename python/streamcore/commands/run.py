@@ -34,6 +34,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--start", metavar="T", help="where to begin without a checkpoint: earliest, latest, time, -2h")
     parser.add_argument("--stop", metavar="T", help="'end': what is there now, then close all windows; or a time")
     parser.add_argument(
+        "--accept-gap", action="store_true", help="go on without records that retention deleted before they were read"
+    )
+    parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of the file; may be repeated"
     )
 
@@ -59,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "listen": arguments.listen,
                 "start": arguments.start,
                 "stop": arguments.stop,
+                "accept_gap": arguments.accept_gap,
             },
             output=arguments.output,
             report_path=arguments.report,

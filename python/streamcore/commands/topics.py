@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from streamcore.commands import Subparsers, add_command
 
 if TYPE_CHECKING:
-    from streamcore.config import KafkaConnection
+    from streamcore.config import KafkaConnection, PipelineConfig
     from streamcore.kafka_client import Cluster, Topic
     from streamcore.topics import TopicPlan
 
@@ -41,17 +41,18 @@ def run(arguments: argparse.Namespace) -> int:
 
     from streamcore.commands.run import load_target
     from streamcore.config.environment import fill_from_environment
-    from streamcore.topics import topic_plans
 
-    pipeline = load_target(arguments.target, arguments.set)
-    plans = topic_plans(fill_from_environment(pipeline.config, os.environ))
-    for line in _lines(plans, create=arguments.action == "create"):
+    config = fill_from_environment(load_target(arguments.target, arguments.set).config, os.environ)
+    for line in _lines(config, create=arguments.action == "create"):
         print(line, flush=True)
     return 0
 
 
-def _lines(plans: list[tuple[KafkaConnection, TopicPlan]], *, create: bool) -> Iterator[str]:
+def _lines(config: PipelineConfig, *, create: bool) -> Iterator[str]:
     from streamcore.kafka_client import Cluster
+    from streamcore.topics import topic_plans
+
+    plans = topic_plans(config)
 
     clusters: list[tuple[KafkaConnection, Cluster]] = []  # connections hold dicts, so they are no keys
     if not plans:
@@ -63,6 +64,26 @@ def _lines(plans: list[tuple[KafkaConnection, TopicPlan]], *, create: bool) -> I
             cluster.connect()
             clusters.append((connection, cluster))
         yield f"{plan.name}  {plan.role}  {_state(cluster, plan, create=create)}"
+    if config.delivery == "exactly_once" and clusters:
+        cluster = clusters[0][1]
+        for plan in _state_plans(config, cluster):
+            yield f"{plan.name}  {plan.role}  {_state(cluster, plan, create=create)}"
+
+
+def _state_plans(config: PipelineConfig, cluster: Cluster) -> list[TopicPlan]:
+    """Topics of the state: as many partitions as the input, which comes first and so is there if it is to be made."""
+    from dataclasses import replace
+
+    from streamcore.config import KafkaSourceConfig, choose_delivery, describe
+    from streamcore.state_topics import state_plans
+
+    choose_delivery(config)
+    assert isinstance(config.source, KafkaSourceConfig)  # noqa: S101 - checked by `choose_delivery`
+    topic = cluster.topic(config.source.topic)
+    plans = state_plans(
+        config.name or "", len(topic.partitions) if topic else 0, meets=describe(config)["combine"] != "none"
+    )
+    return plans if topic is not None else [replace(plan, partitions=plan.partitions or None) for plan in plans]
 
 
 def _state(cluster: Cluster, plan: TopicPlan, *, create: bool) -> str:
@@ -82,5 +103,9 @@ def _existing(topic: Topic, plan: TopicPlan) -> str:
 
 
 def _wanted(plan: TopicPlan) -> str:
-    partitions = "partitions as the broker's default" if plan.partitions is None else f"{plan.partitions} partitions"
+    partitions = _as_default(plan) if plan.partitions is None else f"{plan.partitions} partitions"
     return ", ".join([partitions, *(f"{name}={value}" for name, value in plan.settings.items())])
+
+
+def _as_default(plan: TopicPlan) -> str:
+    return "as many partitions as the input" if plan.role == "state" else "partitions as the broker's default"

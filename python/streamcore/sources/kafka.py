@@ -78,6 +78,7 @@ class KafkaSource:
         headers: bool = False,
         instance_id: str | None = None,
         record_bytes_max: int | None = None,
+        accept_gap: bool = False,
     ) -> None:
         self.bounded = stop in ("end", "latest")
         self._connection = connection
@@ -88,6 +89,8 @@ class KafkaSource:
         self._headers = headers
         self._instance_id = instance_id
         self._record_bytes_max = record_bytes_max
+        self._accept_gap = accept_gap
+        """Whether records that retention deleted are gone on without."""
         self._consumer: Consumer | None = None
         self._seat: Seat | None = None
         self._next: dict[tuple[str, int], int] = {}
@@ -145,7 +148,7 @@ class KafkaSource:
         if self._group is not None and len(known) < len(lanes):
             known = self._committed_offsets() | known
         now_ms = time.time_ns() // 1_000_000
-        positions = start_positions(cluster, self._topic, known, start.default, now_ms)
+        positions = start_positions(cluster, self._topic, known, start.default, now_ms, accept_gap=self._accept_gap)
         self._next = {(self._topic.name, lane): offset for lane, offset in positions.items()}
         self._stops = stop_positions(cluster, self._topic, self._stop, now_ms)
         self._mark_done()

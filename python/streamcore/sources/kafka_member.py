@@ -14,12 +14,16 @@ from typing import Any, Protocol
 
 from streamcore import _core
 from streamcore.config import KafkaConnection, KafkaSourceConfig
+from streamcore.errors import StateError
 from streamcore.kafka_client import Cluster, partition_list
 from streamcore.sources.base import Polled, Start
 from streamcore.sources.kafka import KafkaSource
 from streamcore.sources.kafka_ends import EndWatch
 from streamcore.sources.kafka_positions import check_same_topic, start_positions, stop_positions
 from streamcore.topics import input_topic
+
+METADATA_TIMEOUT_S = 2.0
+"""How long a callback, for which the whole group waits, asks how many partitions there are."""
 
 
 class Listener(Protocol):
@@ -92,6 +96,7 @@ class MemberSource(KafkaSource):
         try:
             lanes = [part.partition for part in partitions]
             self._called_back = True
+            self._check_size(consumer, lanes)
             # Where to read from is said later, by a seek. A number, and no `OFFSET_END`: the client would ask the broker for
             # that, and go there when it hears of it, though it was sent elsewhere meanwhile.
             consumer.incremental_assign(partition_list(self._topic.name, {lane: self._first[lane] for lane in lanes}))
@@ -101,6 +106,24 @@ class MemberSource(KafkaSource):
             self._listener.assigned(lanes, consumer.memberid())
         except Exception as error:  # noqa: BLE001 - what a callback raises destroys what was fetched
             self._failure = self._failure or error
+
+    def _check_size(self, consumer: Any, lanes: list[int]) -> None:
+        """A topic that grew sends keys elsewhere. The group is given out anew then, and every member comes by here."""
+        from confluent_kafka import KafkaException
+
+        count = len(self._topic.partitions)
+        try:
+            found = len(
+                consumer.list_topics(self._topic.name, timeout=METADATA_TIMEOUT_S).topics[self._topic.name].partitions
+            )
+        except (KafkaException, KeyError):
+            found = max([*self._topic.partitions, *lanes]) + 1
+        if found != count and found > 0:
+            raise StateError(
+                f"STATE_PARTITION_MISMATCH: {self._topic.name} has {found} partitions now and had {count} when this worker "
+                "started: keys have moved between them, so the state no longer fits; nothing was committed since; "
+                "give the pipeline a new name to begin anew, or make an input topic of the old size"
+            )
 
     def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:
         del consumer
@@ -161,10 +184,12 @@ class MemberSource(KafkaSource):
         self._paused = wanted
 
     def place(self, offsets: Mapping[int, int | None]) -> dict[int, int]:
-        """Where lanes begin: as said, or, for None, by the policy. Raises `SourceError` for records that are gone."""
+        """Where lanes begin: as said, or, for None, by the policy. Raises `StateError` for records that are gone."""
         lanes = [lane for lane in offsets if lane in self._topic.partitions]
         known = {lane: offset for lane, offset in offsets.items() if offset is not None}
-        found = start_positions(self._cluster, self._topic, known, self._default, _now_ms(), lanes=lanes)
+        found = start_positions(
+            self._cluster, self._topic, known, self._default, _now_ms(), lanes=lanes, accept_gap=self._accept_gap
+        )
         self.seek(found)
         return found
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from streamcore.config import resolve_position
-from streamcore.errors import ConfigError, SourceError, StateError
-from streamcore.kafka_client import Cluster, Topic
+from streamcore.errors import ConfigError, StateError
+from streamcore.kafka_client import Cluster, Topic, log
 
 AFRESH = "to begin anew, move the pipeline's state and the files of its Parquet sinks, if it has any, away"
 """The advice where the state cannot be gone on from: files of a run whose state is gone are refused at a start."""
@@ -45,13 +45,19 @@ def start_positions(
     now_ms: int,
     *,
     lanes: Sequence[int] | None = None,
+    accept_gap: bool = False,
 ) -> dict[int, int]:
-    """The first offset of every lane: `known` where there is one, else by `default`. Raises `SourceError`."""
+    """The first offset of every lane: `known` where there is one, else by `default`.
+
+    Raises `StateError` for records that are gone; with `accept_gap` those deleted by retention are left out, and told of.
+    """
     lanes = topic.partitions if lanes is None else lanes
     earliest = cluster.offsets(topic.name, lanes, "earliest")
     latest = cluster.offsets(topic.name, lanes, "latest")
-    for lane, position in known.items():
-        _check_still_there(topic.name, lane, position, earliest[lane], latest[lane])
+    known = {
+        lane: _still_there(topic.name, lane, position, earliest[lane], latest[lane], accept_gap=accept_gap)
+        for lane, position in known.items()
+    }
     missing = [lane for lane in lanes if lane not in known]
     if not missing or default == "earliest":
         first = earliest
@@ -90,14 +96,20 @@ def _offsets_at(
     return {lane: offset if offset >= 0 else latest[lane] for lane, offset in found.items()}
 
 
-def _check_still_there(topic: str, lane: int, position: int, earliest: int, latest: int) -> None:
+def _still_there(topic: str, lane: int, position: int, earliest: int, latest: int, *, accept_gap: bool) -> int:
+    """The position, or behind the gap where there is one."""
     if position < earliest:
-        raise SourceError(
-            f"records {position} to {earliest - 1} of partition {lane} of {topic} were deleted before they were read "
-            f"(retention is shorter than the time this pipeline was away); {AFRESH}"
-        )
+        lost = f"records {position} to {earliest - 1} of partition {lane} of {topic} were deleted before they were read"
+        if not accept_gap:
+            raise StateError(
+                f"{lost} (retention is shorter than the time this pipeline was away); to go on without them: streamcore run "
+                f"FILE --accept-gap; {AFRESH}"
+            )
+        log.warning("%s; going on without them, as --accept-gap says", lost)
+        return earliest
     if position > latest:
-        raise SourceError(
+        raise StateError(
             f"partition {lane} of {topic} ends at {latest}, before the position {position} this pipeline had reached: "
             f"the topic was cut or made again; {AFRESH}"
         )
+    return position

@@ -29,8 +29,11 @@ use streamcore::watermark::WATERMARK_MIN;
 #[pyclass(frozen, module = "streamcore._core")]
 pub struct Pipeline(Mutex<Workers>);
 
-/// By lane: records of its log.
-type LaneRecords<'py> = BTreeMap<i32, Vec<(Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>)>>;
+/// Records of a lane's log.
+type OneLaneRecords<'py> = Vec<(Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>)>;
+
+/// The same by lane.
+type LaneRecords<'py> = BTreeMap<i32, OneLaneRecords<'py>>;
 
 /// What an epoch leaves behind when it is sealed.
 #[pyclass(frozen, module = "streamcore._core")]
@@ -149,6 +152,11 @@ impl Pipeline {
         Ok((outputs.into_iter().map(batch).collect(), under_way, more))
     }
 
+    /// Drops pushes that wait for rows of the one before them to leave; gives how many, the last ones.
+    fn withdraw(&self, py: Python<'_>) -> PyResult<usize> {
+        self.with(py, |workers| Ok(workers.withdraw()?))
+    }
+
     /// Tells the time, which lanes have read everything readable, and which are of inputs that ended while others go on:
     /// idle logic, windows that close by it.
     #[pyo3(signature = (now_ms, caught_up, finished = None))]
@@ -253,6 +261,24 @@ impl Pipeline {
         let bytes = |value: Vec<u8>| PyBytes::new(py, &value);
         let of_lane = |records: Vec<Record>| records.into_iter().map(|(key, value)| (bytes(key), value.map(bytes)));
         Ok(records.into_iter().map(|(lane, records)| (lane, of_lane(records).collect())).collect())
+    }
+
+    /// Records that write the state of a lane, restored or recovered, whole, as an epoch behind all that `before` has: key,
+    /// and value or None to delete it; the manifest comes last. `facts` is JSON. Raises `StateError`.
+    fn rewrite<'py>(
+        &self,
+        py: Python<'py>,
+        lane: i32,
+        before: &StateRecords,
+        facts: &[u8],
+    ) -> PyResult<OneLaneRecords<'py>> {
+        let facts: Facts = serde_json::from_slice(facts).map_err(|error| unreadable(&error))?;
+        let records = self.with(py, |workers| {
+            let before = lock(&before.0, "the records")?;
+            Ok(workers.settled()?.rewrite_lane(lane, &before, facts)?)
+        })?;
+        let bytes = |value: Vec<u8>| PyBytes::new(py, &value);
+        Ok(records.into_iter().map(|(key, value)| (bytes(key), value.map(bytes))).collect())
     }
 
     /// Lanes too far ahead of the slowest (`max_lead`): read no more of them for now.

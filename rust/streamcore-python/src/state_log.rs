@@ -8,7 +8,7 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use std::sync::Mutex;
 use streamcore::checkpoint::block::Owner;
-use streamcore::checkpoint::machine::{Event, Machine, Settings};
+use streamcore::checkpoint::machine::{Event, Machine, Settings, trace};
 use streamcore::checkpoint::recovery::Recovery;
 
 /// The records of one lane's log, in order, to be recovered from.
@@ -38,6 +38,19 @@ impl StateRecords {
         let found = enter(py, || Ok(lock(&self.0, "the records")?.manifests()?))?;
         Ok(found.into_iter().map(|(manifest, whole)| (PyBytes::new(py, &json(&manifest)), whole)).collect())
     }
+
+    /// What there is, as JSON, whatever is wrong with it: `manifests` (newest first, each with what is wrong with what it
+    /// names, or null), `problems` beside them, how many `records` and `bytes`.
+    fn inspect<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let found = enter(py, || Ok(lock(&self.0, "the records")?.inspect()))?;
+        Ok(PyBytes::new(py, &json(&found)))
+    }
+
+    /// Keys of all records that are there.
+    fn keys<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let keys: Vec<_> = enter(py, || Ok(lock(&self.0, "the records")?.keys().collect()))?;
+        Ok(keys.iter().map(|key: &Vec<u8>| PyBytes::new(py, key)).collect())
+    }
 }
 
 /// The commit machine: see `docs/decisions/0030-the-commit-machine.md`.
@@ -59,6 +72,21 @@ impl CommitMachine {
         let event: Event = serde_json::from_slice(event).map_err(|error| unreadable(&error))?;
         let actions = enter(py, || Ok(lock(&self.0, "the commit machine")?.handle(event, now_ms)))?;
         Ok(PyBytes::new(py, &json(&actions)))
+    }
+
+    /// Holds the recorded traces of a pipeline's workers against this machine, which must decide the same, and against
+    /// each other: what was committed is read back. Gives how many calls and how many manifests were compared. Raises
+    /// `StateError` for the first that differs.
+    #[staticmethod]
+    fn check_traces(py: Python<'_>, traces: Vec<String>) -> PyResult<(usize, usize)> {
+        enter(py, move || {
+            let texts: Vec<&str> = traces.iter().map(String::as_str).collect();
+            let mut calls = 0;
+            for text in &texts {
+                calls += trace::replay(text)?;
+            }
+            Ok((calls, trace::audit_together(&texts)?))
+        })
     }
 }
 

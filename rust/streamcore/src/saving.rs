@@ -6,11 +6,14 @@
 //! and the changes of all epochs behind the oldest of them give the state of the last epoch, to the byte that
 //! [`Extent::Whole`] writes.
 
-use crate::codec::Reader;
+use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 
 /// Parts that the rows of a state are divided into. Fixed: saved state tells parts by number.
 pub const PARTS: usize = 64;
+
+/// Bytes of the longest number.
+const VARINT_BYTES_MAX: usize = 10;
 
 /// Which rows are saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,14 +34,20 @@ pub struct Saving {
     extent: Extent,
     /// Rows so far.
     rows: u64,
-    scratch: Vec<u8>,
 }
 
 impl Saving {
     /// Nothing yet.
     #[must_use]
     pub fn new(extent: Extent) -> Self {
-        Self { out: Vec::new(), extent, rows: 0, scratch: Vec::new() }
+        Self::into(Vec::new(), extent)
+    }
+
+    /// Nothing yet, in the memory of `out`.
+    #[must_use]
+    pub fn into(mut out: Vec<u8>, extent: Extent) -> Self {
+        out.clear();
+        Self { out, extent, rows: 0 }
     }
 
     /// Which rows are to be saved.
@@ -58,12 +67,20 @@ impl Saving {
         self.rows += rows;
     }
 
-    /// Appends what `write` writes, behind its length.
+    /// Appends what `write` appends, behind its length. Most is short, so one byte is left for that.
+    #[inline]
     pub fn put_sized(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        use crate::codec::Write;
-        self.scratch.clear();
-        write(&mut self.scratch);
-        self.out.put_bytes(&self.scratch);
+        let start = self.out.len();
+        self.out.push(0);
+        write(&mut self.out);
+        let len = self.out.len() - start - 1;
+        if len < 0x80 {
+            self.out[start] = len as u8;
+        } else {
+            let mut head = Vec::with_capacity(VARINT_BYTES_MAX);
+            head.put_varint(len as u64);
+            self.out.splice(start..=start, head);
+        }
     }
 }
 

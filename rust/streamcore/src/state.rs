@@ -14,7 +14,7 @@ mod touched;
 
 pub use buckets::{BucketKey, Buckets};
 pub(crate) use chunks::Chunks;
-pub(crate) use keys::same;
+pub(crate) use keys::{SHORT_MAX, same};
 pub(crate) use region::{LARGE_PAGE, Region};
 
 use crate::codec::Reader;
@@ -282,6 +282,11 @@ impl<S: Slots> StateTable<S> {
                 None => self.slot_for_update(*hash, key).0,
             });
         }
+    }
+
+    /// The keys of all slots, with zeros behind, if none is longer than [`SHORT_MAX`].
+    pub fn short_keys(&self) -> Option<impl Iterator<Item = [u8; SHORT_MAX]> + Clone> {
+        self.keys.short()
     }
 
     /// Number of bytes that all keys begin with.

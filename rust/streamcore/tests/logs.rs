@@ -6,7 +6,7 @@ mod common;
 use common::commit;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
-use streamcore::checkpoint::manifest::{Facts, Manifest};
+use streamcore::checkpoint::manifest::{Facts, Manifest, hex};
 use streamcore::checkpoint::recovery::Recovery;
 use streamcore::pipeline::Pipeline;
 use streamcore::raw::RawBatch;
@@ -218,4 +218,60 @@ fn what_was_removed_or_changed_is_noticed_and_repair_goes_back_an_epoch() {
     assert!(message.contains("the source, schema or steps have changed"), "{message}");
     let message = recover(&mut run.pipeline, topic, 1, false).expect_err("of another lane");
     assert!(message.contains("of lane 0 of a pipeline"), "{message}");
+}
+
+#[test]
+fn a_state_that_is_written_anew_is_the_same_behind_all_there_was() {
+    let mut run = Run::new(3_600_000);
+    let mut digests = BTreeMap::new();
+    for epoch in 1..=6 {
+        run.push(0..1_000, 0);
+        digests.insert(epoch, run.commit().0);
+    }
+    let whole = run.topics[&0].clone();
+    let mut topic = whole.clone();
+    topic.remove(&b"D/6/0"[..]).expect("there");
+    topic.insert(b"greetings".to_vec(), b"from elsewhere".to_vec());
+    topic.get_mut(&b"M/3"[..]).expect("there")[20] ^= 1;
+    let mut records = Recovery::new(run.pipeline.log_owner(0));
+    topic.iter().for_each(|(key, value)| records.add(key, Some(value)));
+    let found = records.inspect();
+    let problem =
+        |epoch| found.manifests.iter().find(|(one, _)| one.epoch == epoch).map(|(_, problem)| problem.clone());
+    assert!(problem(6).flatten().is_some_and(|text| text.contains("names 1 records that are not there")));
+    assert_eq!((problem(5), problem(3), found.records), (Some(None), None, topic.len() as u64));
+    assert!(found.problems.iter().any(|text| text.contains("greetings")) && found.problems.len() == 2);
+    assert_eq!(records.keys().count(), topic.len());
+
+    let mut repaired = Pipeline::new(&run.spec, 1).expect("a plan");
+    repaired.recover_lane(&records, 0, true).expect("an older epoch").expect("state");
+    let facts = Facts { owner: 1, ..run.facts()[&0].clone() };
+    for (key, value) in repaired.rewrite_lane(0, &records, facts).expect("restored") {
+        match value {
+            Some(value) => drop(topic.insert(key, value)),
+            None => drop(topic.remove(&key).expect("what is deleted was there")),
+        }
+    }
+    run.topics.insert(0, topic);
+    let mut pipeline = Pipeline::new(&run.spec, 1).expect("a plan");
+    let manifest = recover(&mut pipeline, &run.topics[&0], 0, false).expect("whole").expect("state");
+    assert_eq!((manifest.epoch, manifest.facts.owner), (7, 1));
+    let (mut at_five, kept) = (Pipeline::new(&run.spec, 1).expect("a plan"), |key: &[u8]| !key.starts_with(b"D/6/"));
+    let five: Topic = whole.into_iter().filter(|(key, _)| kept(key)).collect();
+    recover(&mut at_five, &five, 0, true).expect("whole").expect("state");
+    assert_eq!(pipeline.sealed_facts(0), at_five.sealed_facts(0));
+    assert_eq!(hex(pipeline.sealed_facts(0).0), manifest.digest);
+
+    run.pipeline = run.recovered();
+    for _ in 0..6 {
+        run.push(0..10, 0);
+        run.commit();
+    }
+    let of_before = |key: &&Vec<u8>| {
+        let text = String::from_utf8_lossy(key);
+        let mut numbers = text.split('/').rev().skip(1).filter_map(|number| number.parse::<u64>().ok());
+        !text.starts_with('M') && numbers.next().is_some_and(|epoch| epoch < 7)
+    };
+    assert_eq!(run.topics[&0].keys().find(of_before), None, "what was there before is deleted in time");
+    run.recovered();
 }

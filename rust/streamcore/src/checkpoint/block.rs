@@ -12,6 +12,7 @@
 //! before anything is decompressed; and a payload never grows beyond [`CHUNK_BYTES`].
 
 use crate::error::{Error, Result};
+use lz4_flex::block::{compress_into, get_maximum_output_size};
 
 const MAGIC: &[u8; 5] = b"SCBLK";
 /// Of the block and of the state in it.
@@ -95,13 +96,21 @@ pub fn chunks(bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
 /// The value of the record `key` with `raw`, which has at most [`CHUNK_BYTES`].
 #[must_use]
 pub fn encode(owner: Owner, key: BlockKey, raw: &[u8]) -> Vec<u8> {
-    let compressed = lz4_flex::block::compress(raw);
-    let (codec, payload) = if compressed.len() < raw.len() { (LZ4, &compressed[..]) } else { (PLAIN, raw) };
-    let mut out = Vec::with_capacity(HEAD_BYTES + CHECKSUM_BYTES + payload.len());
-    put_head(owner, key, codec, raw.len() as u32, &mut out);
-    let checksum = crc32c::crc32c_append(crc32c::crc32c(&out), payload);
-    out.extend_from_slice(&checksum.to_le_bytes());
-    out.extend_from_slice(payload);
+    let start = HEAD_BYTES + CHECKSUM_BYTES;
+    let mut out = Vec::with_capacity(start + get_maximum_output_size(raw.len()));
+    put_head(owner, key, LZ4, raw.len() as u32, &mut out);
+    out.resize(out.capacity(), 0);
+    match compress_into(raw, &mut out[start..]) {
+        Ok(len) if len < raw.len() => out.truncate(start + len),
+        _ => {
+            out.clear();
+            put_head(owner, key, PLAIN, raw.len() as u32, &mut out);
+            out.resize(start, 0);
+            out.extend_from_slice(raw);
+        }
+    }
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&out[..HEAD_BYTES]), &out[start..]);
+    out[HEAD_BYTES..start].copy_from_slice(&checksum.to_le_bytes());
     out
 }
 

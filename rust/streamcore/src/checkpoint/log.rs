@@ -55,13 +55,21 @@ pub struct LaneLog {
     committed: Live,
     /// The epoch that was sealed and is not committed yet.
     pending: Option<Live>,
+    /// Memory that the last epoch's saves took, for those of the next one.
+    spare: Vec<u8>,
 }
 
 impl LaneLog {
     /// Of a lane without saved state.
     #[must_use]
     pub fn new(owner: Owner) -> Self {
-        Self { owner, committed: Live::default(), pending: None }
+        Self { owner, committed: Live::default(), pending: None, spare: Vec::new() }
+    }
+
+    /// Of a lane whose state is written anew behind all epochs up to `epoch`, whose records are deleted in time.
+    #[must_use]
+    pub fn behind(owner: Owner, epoch: u64) -> Self {
+        Self { owner, committed: Live { epoch, ..Live::default() }, pending: None, spare: Vec::new() }
     }
 
     /// Of a lane whose state was recovered by `manifest`. `stray` are keys of blocks that are there and that it does not
@@ -85,7 +93,7 @@ impl LaneLog {
             credit: 0,
             over,
         };
-        Self { owner, committed, pending: None }
+        Self { owner, committed, pending: None, spare: Vec::new() }
     }
 
     /// Epochs of the lane that were committed.
@@ -95,20 +103,49 @@ impl LaneLog {
     }
 
     /// The records of an epoch that is sealed, the manifest last. `save` saves the lane's state. Whether a lane moved, so
-    /// that there is anything to write, whoever commits decides.
-    pub fn seal(&mut self, sealed: Sealed, facts: Facts, save: impl Fn(Extent) -> Saving) -> Vec<Record> {
-        let changes = save(Extent::Changes);
+    /// that there is anything to write, whoever commits decides. `save` may use the memory it is given.
+    pub fn seal(&mut self, sealed: Sealed, facts: Facts, save: impl Fn(Extent, Vec<u8>) -> Saving) -> Vec<Record> {
+        self.seal_epoch(sealed, facts, save, false)
+    }
+
+    /// The records of an epoch that is sealed and has everything, so that none before is needed.
+    pub fn seal_whole(
+        &mut self,
+        sealed: Sealed,
+        facts: Facts,
+        save: impl Fn(Extent, Vec<u8>) -> Saving,
+    ) -> Vec<Record> {
+        self.seal_epoch(sealed, facts, save, true)
+    }
+
+    fn seal_epoch(
+        &mut self,
+        sealed: Sealed,
+        facts: Facts,
+        save: impl Fn(Extent, Vec<u8>) -> Saving,
+        is_whole: bool,
+    ) -> Vec<Record> {
+        let changes = save(Extent::Changes, std::mem::take(&mut self.spare));
         let mut live = self.committed.clone();
         live.epoch += 1;
         let mut records = Vec::new();
         let saved = self.write(Kind::Changes, live.epoch, &changes, &mut records);
         live.changes.push_back(saved);
-        self.write_parts(&mut live, saved.bytes, &save, &mut records);
+        let longest = changes.out.len();
+        self.spare = changes.out;
+        if is_whole {
+            (0..PARTS).for_each(|_| drop(self.write_part(&mut live, &save, &mut records)));
+        } else {
+            self.write_parts(&mut live, saved.bytes, &save, &mut records);
+        }
         let over = live.drop_changes();
         live.delete(over, &mut records);
         let manifest = live.manifest(self.owner, sealed, facts);
         records.push((manifest.key(), Some(manifest.encode())));
         self.pending = Some(live);
+        self.spare.clear();
+        // One long epoch does not keep its memory for ever.
+        self.spare.shrink_to(2 * longest);
         records
     }
 
@@ -136,24 +173,22 @@ impl LaneLog {
     }
 
     /// Writes parts while more changes are kept than need be, as many bytes in all as are written beside them.
-    fn write_parts(&self, live: &mut Live, changed: u64, save: &impl Fn(Extent) -> Saving, records: &mut Vec<Record>) {
+    fn write_parts(
+        &mut self,
+        live: &mut Live,
+        changed: u64,
+        save: &impl Fn(Extent, Vec<u8>) -> Saving,
+        records: &mut Vec<Record>,
+    ) {
         if !live.has_old_changes() {
             return;
         }
         let (first, mut over) = (live.next_part, Vec::new());
         live.credit += (changed + ENTRY_BYTES * live.changes.len() as u64) as i64;
         while live.credit > 0 && live.has_old_changes() {
-            let part = live.next_part;
-            live.next_part = (part + 1) % PARTS as u16;
-            let saving = save(Extent::Part(usize::from(part)));
-            let mut saved = Saved { epoch: live.epoch, chunks: 0, rows: 0, bytes: 0, crc: 0 };
-            if saving.rows() > 0 {
-                saved = self.write(Kind::Part(part), live.epoch, &saving, records);
-            }
-            live.credit -= saved.bytes as i64;
-            if let Some(before) = live.parts.insert(part, saved) {
-                over.extend(keys_of(Kind::Part(part), &before));
-            }
+            let (bytes, keys) = self.write_part(live, save, records);
+            live.credit -= bytes as i64;
+            over.extend(keys);
             if live.next_part == first {
                 live.credit = 0;
             }
@@ -161,6 +196,25 @@ impl LaneLog {
         if !over.is_empty() {
             live.over.push_back((live.epoch, over));
         }
+    }
+
+    /// Writes the next part. Gives how many bytes it took, and the keys of the part before it.
+    fn write_part(
+        &mut self,
+        live: &mut Live,
+        save: &impl Fn(Extent, Vec<u8>) -> Saving,
+        records: &mut Vec<Record>,
+    ) -> (u64, Vec<Vec<u8>>) {
+        let part = live.next_part;
+        live.next_part = (part + 1) % PARTS as u16;
+        let saving = save(Extent::Part(usize::from(part)), std::mem::take(&mut self.spare));
+        let mut saved = Saved { epoch: live.epoch, chunks: 0, rows: 0, bytes: 0, crc: 0 };
+        if saving.rows() > 0 {
+            saved = self.write(Kind::Part(part), live.epoch, &saving, records);
+        }
+        self.spare = saving.out;
+        let before = live.parts.insert(part, saved);
+        (saved.bytes, before.iter().flat_map(|before| keys_of(Kind::Part(part), before)).collect())
     }
 }
 

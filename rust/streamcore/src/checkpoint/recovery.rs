@@ -9,6 +9,7 @@ use super::log::keys_of;
 use super::manifest::{Manifest, Saved, hex};
 use crate::error::{Error, Result};
 use crate::saving::Loading;
+use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Keys told in an error, at most.
@@ -20,8 +21,21 @@ pub struct Recovery {
     owner: Owner,
     manifests: BTreeMap<Vec<u8>, Vec<u8>>,
     blocks: BTreeMap<BlockKey, Vec<u8>>,
-    /// A key that no record of ours has.
-    alien: Option<Vec<u8>>,
+    /// Keys that no record of ours has.
+    aliens: BTreeSet<Vec<u8>>,
+}
+
+/// What a lane's log holds, whole or not, to be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Inspection {
+    /// The manifests, newest first, each with what is wrong with what it names.
+    pub manifests: Vec<(Manifest, Option<String>)>,
+    /// What is wrong beside them.
+    pub problems: Vec<String>,
+    /// Records that are there.
+    pub records: u64,
+    /// Their bytes, without keys.
+    pub bytes: u64,
 }
 
 /// A lane's state, ready to be loaded.
@@ -48,7 +62,7 @@ impl Recovery {
     /// Of a log without records.
     #[must_use]
     pub fn new(owner: Owner) -> Self {
-        Self { owner, manifests: BTreeMap::new(), blocks: BTreeMap::new(), alien: None }
+        Self { owner, manifests: BTreeMap::new(), blocks: BTreeMap::new(), aliens: BTreeSet::new() }
     }
 
     /// Takes the next record of the log.
@@ -60,16 +74,16 @@ impl Recovery {
                 Some(value) => drop(self.manifests.insert(key.to_vec(), value.to_vec())),
                 None => drop(self.manifests.remove(key)),
             },
-            (None, _) => self.alien = Some(key.to_vec()),
+            (None, Some(_)) => drop(self.aliens.insert(key.to_vec())),
+            (None, None) => drop(self.aliens.remove(key)),
         }
     }
 
     /// The state of the newest epoch, or `None` where there never was one. With `repair` that of the newest epoch that is
     /// whole; else anything missing or damaged is an error that says what it is.
     pub fn newest(&self, repair: bool) -> Result<Option<Recovered>> {
-        if let (Some(key), false) = (&self.alien, repair) {
-            let key = String::from_utf8_lossy(key);
-            return Err(self.refused(&format!("it has a record {key:?} that streamcore did not write")));
+        if let (Some(error), false) = (self.alien(), repair) {
+            return Err(error);
         }
         let mut errors = Vec::new();
         for manifest in self.newest_first(repair)? {
@@ -93,6 +107,59 @@ impl Recovery {
             .map(|manifest| (self.recover(&manifest, true).is_ok(), manifest))
             .map(|(whole, it)| (it, whole))
             .collect())
+    }
+
+    /// What there is, whatever is wrong with it.
+    #[must_use]
+    pub fn inspect(&self) -> Inspection {
+        let mut problems: Vec<_> = self.alien().into_iter().map(|error| error.message).collect();
+        problems.extend(self.damaged().map(|(_, error)| error.message));
+        let newest_first = self.newest_first(true).unwrap_or_default();
+        if newest_first.is_empty() && !self.blocks.is_empty() {
+            problems.extend(self.newest(true).err().map(|error| error.message));
+        }
+        let problem = |(number, manifest): (usize, &Manifest)| self.recover(manifest, number > 0).err();
+        let found: Vec<_> =
+            newest_first.iter().enumerate().map(|one| problem(one).map(|error| error.message)).collect();
+        let values = self.blocks.values().chain(self.manifests.values());
+        Inspection {
+            manifests: newest_first.into_iter().zip(found).collect(),
+            problems,
+            records: (self.blocks.len() + self.manifests.len() + self.aliens.len()) as u64,
+            bytes: values.map(|value| value.len() as u64).sum(),
+        }
+    }
+
+    /// Keys of all records that are there.
+    pub fn keys(&self) -> impl Iterator<Item = Vec<u8>> {
+        let blocks = self.blocks.keys().map(|key| key.to_bytes());
+        blocks.chain(self.manifests.keys().cloned()).chain(self.aliens.iter().cloned())
+    }
+
+    /// The last epoch that any record speaks of; 0 without records.
+    #[must_use]
+    pub fn last_epoch(&self) -> u64 {
+        let of_blocks = self.blocks.keys().map(|key| key.epoch);
+        let of_manifests = self.manifests.values().filter_map(|value| Manifest::decode(value).ok());
+        of_blocks.chain(of_manifests.map(|manifest| manifest.epoch)).max().unwrap_or_default()
+    }
+
+    /// Keys of records that nothing can be read from: they keep a lane from being recovered.
+    #[must_use]
+    pub fn unusable(&self) -> Vec<Vec<u8>> {
+        self.damaged().map(|(key, _)| key.clone()).chain(self.aliens.iter().cloned()).collect()
+    }
+
+    fn damaged(&self) -> impl Iterator<Item = (&Vec<u8>, Error)> {
+        self.manifests.iter().filter_map(|(key, value)| {
+            let error = Manifest::decode(value).err()?;
+            Some((key, error.within(String::from_utf8_lossy(key))))
+        })
+    }
+
+    fn alien(&self) -> Option<Error> {
+        let key = String::from_utf8_lossy(self.aliens.first()?);
+        Some(self.refused(&format!("it has a record {key:?} that streamcore did not write")))
     }
 
     fn newest_first(&self, repair: bool) -> Result<Vec<Manifest>> {

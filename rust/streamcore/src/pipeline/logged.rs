@@ -11,6 +11,7 @@ use crate::checkpoint::recovery::Recovery;
 use crate::combine::Combine;
 use crate::error::{Error, Result};
 use crate::joining::Joining;
+use crate::saving::Saving;
 use crate::stage::StageOutput;
 use std::collections::BTreeMap;
 
@@ -30,11 +31,29 @@ impl Pipeline {
             let sealed = self.sealed_lane(id);
             let owner = self.log_owner(id);
             let mut log = self.logs.remove(&id).unwrap_or_else(|| LaneLog::new(owner));
-            let of_lane = log.seal(sealed, facts.clone(), |extent| self.save_lane(id, extent));
+            let of_lane =
+                log.seal(sealed, facts.clone(), |extent, memory| self.save_lane(id, Saving::into(memory, extent)));
             self.logs.insert(id, log);
             records.push((id, of_lane));
         }
         records
+    }
+
+    /// Records that write the state of lane `id`, which was restored or recovered, whole: an epoch behind all that `before`
+    /// has. What of it cannot be read is deleted; the rest is, in time, by whoever goes on with the lane.
+    pub fn rewrite_lane(&mut self, id: i32, before: &Recovery, facts: Facts) -> Result<Vec<Record>> {
+        if !self.digests.contains_key(&id) {
+            let digest = self.digest_of(id)?;
+            self.digests.insert(id, digest);
+        }
+        let (sealed, owner) = (self.sealed_lane(id), self.log_owner(id));
+        let mut log = LaneLog::behind(owner, before.last_epoch());
+        let mut records: Vec<Record> = before.unusable().into_iter().map(|key| (key, None)).collect();
+        let written = log.seal_whole(sealed, facts, |extent, memory| self.save_lane(id, Saving::into(memory, extent)));
+        let is_written = |key: &[u8]| written.iter().any(|(other, _)| other == key);
+        records.retain(|(key, _)| !is_written(key));
+        records.extend(written);
+        Ok(records)
     }
 
     /// What there is to tell of a lane that is sealed: digest and watermark, ms.

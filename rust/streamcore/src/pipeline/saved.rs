@@ -20,14 +20,13 @@ impl Pipeline {
     /// Sealed state of each lane.
     #[must_use]
     pub fn save(&self) -> Vec<(i32, Vec<u8>)> {
-        self.saved_lanes().into_iter().map(|id| (id, self.save_lane(id, Extent::Whole).out)).collect()
+        self.saved_lanes().into_iter().map(|id| (id, self.save_lane(id, Saving::new(Extent::Whole)).out)).collect()
     }
 
-    /// Sealed state of lane `id`, which is one of [`saved_lanes`](Self::saved_lanes). Changes are those since the last
+    /// Adds the sealed state of lane `id`, which is one of [`saved_lanes`](Self::saved_lanes), to `saving`. Changes are those since the last
     /// commit, so they are saved before [`committed`](Self::committed) is told.
     #[must_use]
-    pub fn save_lane(&self, id: i32, extent: Extent) -> Saving {
-        let mut saving = Saving::new(extent);
+    pub fn save_lane(&self, id: i32, mut saving: Saving) -> Saving {
         saving.out.put_u64(self.plan.fingerprint);
         saving.out.put_varint(self.epoch);
         saving.out.put_u8(u8::from(self.more));

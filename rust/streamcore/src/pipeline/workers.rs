@@ -106,6 +106,21 @@ impl Workers {
         Ok(queue.turn == Turn::Leaving || queue.under_way() > 0)
     }
 
+    /// Drops the pushes that wait while rows of the one before them leave, so that an epoch may end between those rows; gives
+    /// how many, the last ones. Whoever handed them in hands their records in again.
+    ///
+    /// # Errors
+    /// In a forked process.
+    pub fn withdraw(&mut self) -> Result<usize> {
+        self.check_process()?;
+        let mut queue = self.shared.queue();
+        let waiting = if queue.turn == Turn::Leaving { queue.places.len() } else { 0 };
+        if waiting > 0 {
+            queue.drop_pushes();
+        }
+        Ok(waiting)
+    }
+
     /// Lets the next rows leave of the push that was applied last.
     fn let_leave(&self) -> Result<()> {
         let mut counts = Counts::default();

@@ -7,7 +7,7 @@
 use smallvec::SmallVec;
 
 /// Values of a chunk.
-pub const CHUNK: usize = 1 << 15;
+pub const CHUNK: usize = 1 << 17;
 
 /// A list of values.
 #[derive(Debug, Clone)]
@@ -75,7 +75,7 @@ impl<T> Chunks<T> {
     }
 
     /// The values in order.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
+    pub fn iter(&self) -> impl Iterator<Item = &T> + Clone {
         self.chunks.iter().flatten()
     }
 

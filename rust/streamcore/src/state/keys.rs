@@ -7,7 +7,7 @@ use super::chunks::{CHUNK, Chunks};
 use smallvec::SmallVec;
 
 /// Bytes of a key that are kept in its record.
-const SHORT_MAX: usize = 15;
+pub const SHORT_MAX: usize = 15;
 
 /// What the last byte of a record is where the key lies elsewhere; else it is the key's length.
 const LONG: u8 = u8::MAX;
@@ -75,6 +75,12 @@ impl Keys {
             LONG => &self.long[at / CHUNK][record.number(0)..][..record.len()],
             len => &record.0[..usize::from(len)],
         }
+    }
+
+    /// All keys, with zeros behind, if none is longer than there is room for.
+    pub fn short(&self) -> Option<impl Iterator<Item = [u8; SHORT_MAX]> + Clone> {
+        let first = |record: &Record| *record.0.first_chunk().expect("as many bytes, and their number");
+        (!self.any_long()).then(|| self.records.iter().map(first))
     }
 
     /// Whether key `at` is `key`.

@@ -15,6 +15,7 @@
 use super::{BucketKey, Buckets, Slots, StateTable, key_hash};
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
+use crate::prefetch::TOGETHER;
 use crate::saving::{Extent, Loading, PARTS, Piece, Saving};
 use std::collections::BTreeMap;
 
@@ -64,7 +65,12 @@ impl<S: Slots> StateTable<S> {
         let committed = self.committed_len as u32;
         match saving.extent() {
             Extent::Changes if !self.unsaved => {
-                self.undo.iter().for_each(|undo| self.save_row(undo.slot, false, &mut next, saving));
+                for (at, undo) in self.undo.iter().enumerate() {
+                    if let Some(ahead) = self.undo.get(at + TOGETHER) {
+                        self.slots.prefetch(ahead.slot);
+                    }
+                    self.save_row(undo.slot, false, &mut next, saving);
+                }
                 (committed..self.len() as u32).for_each(|slot| self.save_row(slot, true, &mut next, saving));
             }
             Extent::Part(part) => slots_of(part, self.born, self.len())

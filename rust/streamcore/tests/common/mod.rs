@@ -11,7 +11,7 @@ use streamcore::encode::{TimeFormat, json_rows};
 use streamcore::metrics::Ledger;
 use streamcore::pipeline::{OutputBatch, Pipeline};
 use streamcore::raw::RawBatch;
-use streamcore::saving::{Extent, Loading, PARTS};
+use streamcore::saving::{Extent, Loading, PARTS, Saving};
 use streamcore::spec::Spec;
 
 /// How a run is disturbed.
@@ -146,11 +146,11 @@ impl Log {
         self.epoch += 1;
         for id in pipeline.saved_lanes() {
             let lane = self.lanes.entry(id).or_default();
-            lane.changes.insert(self.epoch, pipeline.save_lane(id, Extent::Changes).out);
+            lane.changes.insert(self.epoch, pipeline.save_lane(id, Saving::new(Extent::Changes)).out);
             // Some, none or, every fifth time, all.
             for part in 0..PARTS as u64 {
                 if self.epoch.is_multiple_of(5) || (part + self.epoch).is_multiple_of(3) {
-                    let saved = pipeline.save_lane(id, Extent::Part(part as usize)).out;
+                    let saved = pipeline.save_lane(id, Saving::new(Extent::Part(part as usize))).out;
                     lane.parts.insert(part as usize, (self.epoch, saved));
                 }
             }

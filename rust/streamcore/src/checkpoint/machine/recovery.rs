@@ -90,7 +90,7 @@ impl Machine {
             Choice::Torn(torn) => {
                 let message = format!(
                     "the state of lane {lane} is torn: epoch {} names blocks that are not there, though it was committed. \
-                     Found: {evidence}. --repair falls back to the newest complete epoch",
+                     Found: {evidence}. To go back to the newest complete epoch: streamcore state repair FILE",
                     torn.epoch
                 );
                 self.exit(ExitCode::State, message);
@@ -157,6 +157,14 @@ impl Machine {
             Some(kept) => {
                 plan.roll_back.push(lane);
                 plan.seek.push(Start { lane, offsets: kept.offsets.iter().copied().map(Some).collect() });
+            }
+            None if owned.group.iter().flatten().any(|offset| *offset > 0) => {
+                let message = format!(
+                    "lane {lane}: the group is at {:?}, and the state has no manifest: its topic was emptied or made again, or the                      group's offsets are of a run without it. Nothing was read; to begin anew: streamcore state reset FILE",
+                    owned.group
+                );
+                self.exit(ExitCode::State, message);
+                return false;
             }
             None => {
                 plan.restore.push(RestoreLane { lane, manifest: None, trust_cache: false });

@@ -61,22 +61,39 @@ pub fn replay(text: &str) -> Result<usize> {
 /// The epochs of a lane by owner epoch and epoch, each with digest and offsets.
 type Epochs = BTreeMap<(u64, u64), (u64, Vec<i64>)>;
 
-/// What the broker has said in a trace, held against what no broker of the model can say.
+/// What the broker has said, held against what no broker of the model can say.
+type Committed = BTreeMap<Lane, Epochs>;
+
+/// What one worker has in hand.
 #[derive(Default)]
 struct Audit {
     sealed: BTreeMap<Lane, (u64, Vec<i64>)>,
     /// Lanes whose manifests are in the open transaction, with their epochs.
     produced: BTreeMap<Lane, (u64, u64)>,
-    committed: BTreeMap<Lane, Epochs>,
 }
 
-/// Checks the broker's answers in a trace: an epoch whose commit succeeded is read back by whoever recovers the lane later,
-/// as it was sealed, and an epoch that was read once never changes. Returns how many manifests were compared.
+/// Checks the broker's answers in a trace: see [`audit_together`].
 pub fn audit(text: &str) -> Result<usize> {
-    let (_, calls) = parse(text)?;
-    let (mut audit, mut compared) = (Audit::default(), 0);
-    for (row, call) in calls.iter().enumerate() {
-        compared += audit.hear(&call.event).map_err(|error| error.within(format!("call {row} of the trace")))?;
+    audit_together(&[text])
+}
+
+/// Checks the broker's answers in the traces of all workers of a pipeline, whose clock is the same: an epoch whose commit
+/// succeeded is read back by whoever recovers the lane later, as it was sealed, and an epoch that was read once never
+/// changes. Returns how many manifests were compared.
+pub fn audit_together(texts: &[&str]) -> Result<usize> {
+    let mut calls = Vec::new();
+    for (worker, text) in texts.iter().enumerate() {
+        calls.extend(parse(text)?.1.into_iter().enumerate().map(|(row, call)| (worker, row, call)));
+    }
+    // Stable: calls of one worker stay in their order.
+    calls.sort_by_key(|(_, _, call)| call.now_ms);
+    let (mut committed, mut compared) = (Committed::new(), 0);
+    let mut audits: Vec<Audit> = texts.iter().map(|_| Audit::default()).collect();
+    for (worker, row, call) in &calls {
+        let audit = &mut audits[*worker];
+        compared += audit
+            .hear(&call.event, &mut committed)
+            .map_err(|error| error.within(format!("call {row} of trace {worker}")))?;
         for action in &call.actions {
             if let Action::Produce { part: Part::Manifests, lanes } = action {
                 audit.produced = lanes.iter().map(|one| (one.lane, (one.owner_epoch, one.epoch))).collect();
@@ -87,7 +104,7 @@ pub fn audit(text: &str) -> Result<usize> {
 }
 
 impl Audit {
-    fn hear(&mut self, event: &Event) -> Result<usize> {
+    fn hear(&mut self, event: &Event, committed: &mut Committed) -> Result<usize> {
         match event {
             Event::Sealed { lanes } => {
                 self.sealed = lanes.iter().map(|one| (one.lane, (one.digest, one.offsets.clone()))).collect();
@@ -95,14 +112,14 @@ impl Audit {
             Event::TransactionCommitted { .. } => {
                 for (lane, epoch) in std::mem::take(&mut self.produced) {
                     let Some(sealed) = self.sealed.get(&lane).cloned() else { continue };
-                    self.committed.entry(lane).or_default().insert(epoch, sealed);
+                    committed.entry(lane).or_default().insert(epoch, sealed);
                 }
             }
             Event::Aborted { .. } | Event::ProducerReady => self.produced.clear(),
             Event::StateRead { lanes } => {
                 let mut compared = 0;
                 for found in lanes.iter().filter(|found| found.reached) {
-                    compared += self.read_back(found.lane, &found.manifests)?;
+                    compared += read_back(committed.entry(found.lane).or_default(), found.lane, &found.manifests)?;
                 }
                 return Ok(compared);
             }
@@ -110,25 +127,21 @@ impl Audit {
         }
         Ok(0)
     }
+}
 
-    fn read_back(&mut self, lane: Lane, manifests: &[Manifest]) -> Result<usize> {
-        let known = self.committed.entry(lane).or_default();
-        let newest = manifests.iter().map(|one| (one.owner_epoch, one.epoch)).max();
-        if let Some((last, _)) = known.last_key_value().filter(|(last, _)| newest < Some(**last)) {
-            return Err(Error::state(format!(
-                "lane {lane}: {last:?} was committed, but the newest read is {newest:?}"
-            )));
-        }
-        for one in manifests {
-            let read = (one.digest, one.offsets.clone());
-            let before = known.insert((one.owner_epoch, one.epoch), read.clone());
-            if before.as_ref().is_some_and(|before| *before != read) {
-                let epoch = one.epoch;
-                return Err(Error::state(format!(
-                    "lane {lane}: epoch {epoch} was {before:?}, and is read as {read:?}"
-                )));
-            }
-        }
-        Ok(manifests.len())
+/// Takes what was read of a lane, where it agrees with what is known of it.
+fn read_back(known: &mut Epochs, lane: Lane, manifests: &[Manifest]) -> Result<usize> {
+    let newest = manifests.iter().map(|one| (one.owner_epoch, one.epoch)).max();
+    if let Some((last, _)) = known.last_key_value().filter(|(last, _)| newest < Some(**last)) {
+        return Err(Error::state(format!("lane {lane}: {last:?} was committed, but the newest read is {newest:?}")));
     }
+    for one in manifests {
+        let read = (one.digest, one.offsets.clone());
+        let before = known.insert((one.owner_epoch, one.epoch), read.clone());
+        if before.as_ref().is_some_and(|before| *before != read) {
+            let epoch = one.epoch;
+            return Err(Error::state(format!("lane {lane}: epoch {epoch} was {before:?}, and is read as {read:?}")));
+        }
+    }
+    Ok(manifests.len())
 }

@@ -20,13 +20,22 @@ pub struct KeyOrder {
 impl KeyOrder {
     /// All slots of `table`.
     pub fn new<S: Slots>(table: &StateTable<S>) -> Self {
-        let shared = table.shared_key_len();
-        let slots = 0..table.len() as u32;
-        let slot_bits = u32::BITS - (slots.end.saturating_sub(1)).leading_zeros();
-        let head = |slot: u32| head(&table.key(slot)[shared..]);
-        let scale = Scale::new(slots.clone().map(head), u64::MAX >> slot_bits);
-        let packed = slots.map(|slot| scale.number(head(slot)) << slot_bits | u64::from(slot));
-        let mut order = Self { packed: packed.collect(), slot_bits };
+        let slot_bits = u32::BITS - (table.len() as u32).saturating_sub(1).leading_zeros();
+        let packed = table.short_keys().map_or_else(
+            || {
+                let shared = table.shared_key_len();
+                let heads = (0..table.len() as u32).map(|slot| head(&table.key(slot)[shared..]));
+                let (least, greatest) = extremes(heads.clone());
+                pack(&Scale::new(least, greatest, slot_bits), heads, table.len())
+            },
+            |keys| {
+                let (least, greatest) = extremes(keys.clone());
+                let shared = least.iter().zip(&greatest).take_while(|(least, greatest)| least == greatest).count();
+                let head = |key: &[u8]| head(&key[shared..]);
+                pack(&Scale::new(head(&least), head(&greatest), slot_bits), keys.map(|key| head(&key)), table.len())
+            },
+        );
+        let mut order = Self { packed, slot_bits };
         order.packed.sort_unstable();
         let alike = |left: &u64, right: &u64| left >> slot_bits == right >> slot_bits;
         let slot = |packed: &u64| slot_of(*packed, slot_bits);
@@ -76,29 +85,42 @@ fn head(key: &[u8]) -> [u8; HEAD] {
     })
 }
 
+/// The least and the greatest byte at each place; the greatest is the lesser one where there are none.
+fn extremes<const PLACES: usize>(keys: impl Iterator<Item = [u8; PLACES]>) -> ([u8; PLACES], [u8; PLACES]) {
+    keys.fold(([u8::MAX; PLACES], [0; PLACES]), |(mut least, mut greatest), key| {
+        for place in 0..PLACES {
+            least[place] = least[place].min(key[place]);
+            greatest[place] = greatest[place].max(key[place]);
+        }
+        (least, greatest)
+    })
+}
+
+/// The numbers of `heads`, which are those of the slots from 0 to `len`, above the slots.
+fn pack(scale: &Scale, heads: impl Iterator<Item = [u8; HEAD]>, len: usize) -> Vec<u64> {
+    let mut packed = Vec::with_capacity(len);
+    heads.for_each(|head| packed.push(scale.number(head) << scale.slot_bits | packed.len() as u64));
+    packed
+}
+
 /// Numbers that rise with heads: of each place only as many values count as occur between the least and the greatest
 /// byte there, so that a number tells of more places than it has bytes.
 struct Scale {
     least: [u8; HEAD],
     /// What a step of one at each place is worth; 0 at places that are not counted.
     weights: [u64; HEAD],
+    /// Bits of a slot, which leave the others to a number.
+    slot_bits: u32,
 }
 
 impl Scale {
-    /// For `heads`, in numbers up to `number_max`.
-    fn new(heads: impl Iterator<Item = [u8; HEAD]>, number_max: u64) -> Self {
-        let (mut least, mut greatest) = ([u8::MAX; HEAD], [0; HEAD]);
-        for head in heads {
-            for place in 0..HEAD {
-                least[place] = least[place].min(head[place]);
-                greatest[place] = greatest[place].max(head[place]);
-            }
-        }
+    /// For heads with bytes from `least` to `greatest`.
+    fn new(least: [u8; HEAD], greatest: [u8; HEAD], slot_bits: u32) -> Self {
         let values = |place: usize| u64::from(greatest[place].saturating_sub(least[place])) + 1;
         // As many places as there are numbers for: `numbers - 1` is the greatest.
         let (mut counted, mut numbers) = (0, 1_u64);
         while let Some(more) = (counted < HEAD).then(|| numbers.checked_mul(values(counted))).flatten() {
-            if more - 1 > number_max {
+            if more - 1 > u64::MAX >> slot_bits {
                 break;
             }
             (counted, numbers) = (counted + 1, more);
@@ -109,7 +131,7 @@ impl Scale {
             weights[place] = weight;
             weight *= values(place);
         }
-        Self { least, weights }
+        Self { least, weights, slot_bits }
     }
 
     #[inline]

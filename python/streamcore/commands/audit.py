@@ -1,0 +1,83 @@
+"""Owns `streamcore audit`: whether every record that a pipeline has read is accounted for.
+
+Before it: `cli.py`. After it: `audit.py`, which adds up; here it is shown.
+Invariant: the command succeeds only where all of it adds up.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from streamcore.commands import Subparsers, add_command
+from streamcore.commands.run import load_target
+
+if TYPE_CHECKING:
+    from streamcore.audit import Audit
+
+EXAMPLES = """
+streamcore audit page_counts.toml
+streamcore audit page_counts.toml --json
+"""
+
+
+def add_parser(subparsers: Subparsers) -> None:
+    """Declares the command."""
+    summary = "add up where every record went, from the committed state"
+    parser = add_command(subparsers, "audit", run, summary=summary, examples=EXAMPLES)
+    parser.add_argument("target", metavar="FILE", help="pipeline file, or module.py:name of a pipeline in Python")
+    parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
+    parser.add_argument(
+        "--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of the file; may be repeated"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the command. Raises `StateError` for state that cannot be used, `LedgerError` for what does not add up."""
+    from streamcore.audit import audit, to_json
+    from streamcore.committed import committed_state
+    from streamcore.config.environment import fill_from_environment
+    from streamcore.errors import LedgerError, StateError
+
+    config = fill_from_environment(load_target(arguments.target, arguments.set).config, os.environ)
+    with committed_state(config) as committed:
+        found = audit(committed)
+    if arguments.json:
+        print(json.dumps(to_json(found)))
+    else:
+        for line in _lines(found):
+            print(line)
+    if found.unusable:
+        lines = [f"  lane {lane}: {why}" for lane, problems in sorted(found.unusable.items()) for why in problems]
+        raise StateError("\n".join(["the state of a lane cannot be read; streamcore state verify FILE", *lines]))
+    if found.differences:
+        raise LedgerError(
+            "\n".join(["the ledger does not add up; please report it", *(f"  {one}" for one in found.differences)])
+        )
+    return 0
+
+
+def _lines(found: Audit) -> Iterator[str]:
+    from streamcore.audit import PLACES, ROW_PLACES
+
+    for lane, counts in sorted(found.lanes.items()):
+        where = "where lanes meet" if lane < 0 else f"lane {lane}"
+        yield f"{where}, epoch {found.epochs[lane]}: {_sum(counts, PLACES) if lane >= 0 else _plain(counts)}"
+    for name, counts in found.stages.items():
+        yield f"rows that reached {name}: {_sum(counts, ROW_PLACES)}"
+    if not found.lanes:
+        yield "nothing is committed yet"
+    elif not found.unusable and not found.differences:
+        yield f"adds up: {_sum(found.total(), PLACES)}"
+
+
+def _sum(counts: dict[str, int], places: tuple[str, ...]) -> str:
+    parts = " + ".join(f"{place} {counts[place]}" for place in places if counts.get(place))
+    return f"read {counts.get('read', 0)} = {parts or 0}"
+
+
+def _plain(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())

@@ -1,0 +1,200 @@
+"""Owns savepoints: the committed state of a pipeline as files, to be looked at, kept, and put back.
+
+Before it: `committed.py`. After it: whoever opens `windows-*.parquet`, and `restore`.
+Invariant: what is put back is what was saved, to the digest of each lane; the Parquet files are for people and are not read
+back.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from streamcore import _core
+from streamcore.committed import CommittedState
+from streamcore.epochs import SEAL_BITS
+from streamcore.errors import FencedError, StateError
+from streamcore.manifests import told
+from streamcore.state_changes import claim, rewritten_facts
+from streamcore.state_topics import MEETING_LANE
+from streamcore.tables import Batch
+
+if TYPE_CHECKING:
+    import polars as pl
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+ROWS_OF_A_FILE = 1_000_000
+"""Rows of one Parquet file, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Savepoint:
+    """What was written, or put back."""
+
+    folder: Path
+    lanes: dict[int, dict[str, Any]]
+    """The manifest of each lane that has one."""
+    rows: int
+    """Rows of open windows; of a savepoint that was put back, 0."""
+
+
+def save(committed: CommittedState, folder: Path) -> Savepoint:
+    """Writes the committed state to a new folder.
+
+    Raises `StateError` for state that cannot be used, or a folder that is there; `FencedError` where lanes share state and
+    workers are alive, since their epochs could not be told apart.
+    """
+    if committed.meets and committed.cluster.members(committed.group):
+        raise FencedError(
+            f"the lanes of {committed.name} share state, so a savepoint is of all of them at one moment; stop its worker first"
+        )
+    manifests: dict[int, dict[str, Any]] = {}
+    for state in committed.read_all():
+        problems = committed.recover(state)
+        if problems:
+            raise StateError("\n".join([f"lane {state.lane} cannot be saved", *(f"  {one}" for one in problems)]))
+        if state.manifest is not None:
+            manifests[state.lane] = state.manifest
+    if not manifests:
+        raise StateError(f"{committed.name} has no committed state yet; there is nothing to save")
+    try:
+        folder.mkdir(parents=True)
+        for lane, state_bytes in committed.engine.save():
+            if lane in manifests:
+                head = orjson.dumps({"lane": lane, "digest": manifests[lane]["digest"]})
+                (folder / _state_file(lane)).write_bytes(_core.encode_checkpoint(head, [(lane, state_bytes)]))
+        rows = _write_windows(committed.engine, folder)
+        content = {
+            "format": FORMAT,
+            "pipeline": committed.name,
+            "fingerprint": committed.engine.fingerprint,
+            "saved_at_ms": time.time_ns() // 1_000_000,
+            "meets": committed.meets,
+            "lanes": {str(lane): manifest for lane, manifest in manifests.items()},
+            "rows": rows,
+        }
+        # Last, so that a folder without it is none.
+        (folder / MANIFEST).write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+    except OSError as error:
+        raise StateError(f"{folder}: the savepoint cannot be written: {error.strerror}") from error
+    return Savepoint(folder, manifests, rows)
+
+
+def _state_file(lane: int) -> str:
+    return "shared.state" if lane == MEETING_LANE else f"lane-{lane}.state"
+
+
+def _write_windows(engine: _core.Pipeline, folder: Path) -> int:
+    """Rows of the open windows as they would leave if the input ended here; the engine is of no use afterwards."""
+    waiting: list[pl.DataFrame] = []
+    total = files = 0
+    batches, more = engine.end(), True
+    while batches or more:
+        waiting += [Batch(batch).to_polars() for batch in batches if batch.output == "result" and batch.num_rows]
+        if waiting and sum(map(len, waiting)) >= ROWS_OF_A_FILE:
+            total, files, waiting = total + _write(waiting, folder, files), files + 1, []
+        batches, _, more = engine.go_on()
+    if waiting:
+        total += _write(waiting, folder, files)
+    return total
+
+
+def _write(frames: list[pl.DataFrame], folder: Path, number: int) -> int:
+    import polars as pl
+
+    frame = pl.concat(frames)
+    frame.write_parquet(folder / f"windows-{number:05}.parquet")
+    return len(frame)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a savepoint. Raises `StateError`."""
+    try:
+        content: dict[str, Any] = orjson.loads((folder / MANIFEST).read_bytes())
+    except OSError as error:
+        raise StateError(f"{folder} is no savepoint: {MANIFEST}: {error.strerror}") from error
+    except orjson.JSONDecodeError as error:
+        raise StateError(f"{folder / MANIFEST} is damaged: {error}") from error
+    if content.get("format") != FORMAT:
+        raise StateError(f"{folder} has format {content.get('format')}; this streamcore reads {FORMAT}")
+    return content
+
+
+def restore(committed: CommittedState, folder: Path) -> Savepoint:
+    """Puts a savepoint back as a new epoch of every lane, under one claim, and reads it again.
+
+    Raises `StateError` for a savepoint of another pipeline or input, or a damaged one; `FencedError` where workers are alive.
+    """
+    content = read_manifest(folder)
+    manifests = {int(lane): manifest for lane, manifest in content["lanes"].items()}
+    size = committed.check_size()
+    if size is not None:
+        raise StateError(f"{size}; a savepoint of the old size does not fit")
+    for manifest in manifests.values():
+        told(orjson.dumps(manifest), committed.identity(), committed.source, is_whole=True)
+    engine = _loaded(committed, folder, manifests)
+    with claim(committed) as held:
+        committed.states.open(committed.cluster, create=committed.config.auto_create_topics)
+        committed.look_again()
+        states = {state.lane: state for state in committed.read_all()}
+        found = [each for state in states.values() for each, _ in state.found["manifests"]]
+        owner = max((each["facts"]["owner"] for each in [*found, *manifests.values()]), default=0) + 1
+        position = {lane: one["facts"]["positions"].get(committed.topic.name) for lane, one in manifests.items()}
+        empty = [lane for lane in states if lane not in manifests and lane != MEETING_LANE]
+        engine.assign(empty)
+        engine.seal()
+        position |= held.place(empty)
+        seal, generation = secrets.randbits(SEAL_BITS), time.time_ns() // 1_000_000_000
+        records = {}
+        for lane, state in states.items():
+            ended = bool(manifests.get(lane, {}).get("facts", {}).get("ended", False))
+            facts = rewritten_facts(
+                committed, position=position.get(lane), owner=owner, seal=seal, ended=ended, generation=generation
+            )
+            records[lane] = engine.rewrite(lane, state.records, facts)
+        held.write(records, {lane: at for lane, at in position.items() if at is not None})
+    _check_written(committed, manifests)
+    return Savepoint(folder, manifests, 0)
+
+
+def _loaded(committed: CommittedState, folder: Path, manifests: dict[int, dict[str, Any]]) -> _core.Pipeline:
+    """An engine with the savepoint's state, whose digests are compared."""
+    lanes = []
+    for lane in manifests:
+        path = folder / _state_file(lane)
+        try:
+            lanes += _core.decode_checkpoint(path.read_bytes())[1]
+        except OSError as error:
+            raise StateError(f"{path}: {error.strerror}; the savepoint is not whole") from error
+        except StateError as error:
+            raise StateError(f"{path}: {error}") from error
+    engine = committed.new_engine()
+    engine.restore(lanes)
+    engine.seal()
+    loaded = engine.sealed_lanes()
+    for lane, manifest in manifests.items():
+        found = f"{loaded[lane][0]:016x}" if lane in loaded else None
+        if found != manifest["digest"]:
+            raise StateError(
+                f"{folder}: lane {lane} has the digest {found}, and the manifest says {manifest['digest']}"
+            )
+    return engine
+
+
+def _check_written(committed: CommittedState, manifests: dict[int, dict[str, Any]]) -> None:
+    for state in committed.read_all():
+        problems = committed.recover(state)
+        committed.engine.revoke([state.lane])
+        wanted = manifests.get(state.lane, {}).get("digest")
+        if not problems and wanted not in (None, (state.manifest or {}).get("digest")):
+            problems = [f"its digest is {(state.manifest or {}).get('digest')}, and that of the savepoint {wanted}"]
+        if problems:
+            raise StateError(
+                "\n".join([f"lane {state.lane} was written, but reads otherwise", *(f"  {one}" for one in problems)])
+            )

@@ -1,0 +1,59 @@
+"""What the fault tests share, and which of them run: by `STREAMCORE_FAULT_RUNS`.
+
+Without it those without the mark `column`, once: the essential part. 1 adds those of the pull-request column (`make test-faults`), more
+adds the nightly ones (`make test-faults-nightly`) and runs each so often.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.network import Network
+from tests.faults.workers import Job
+
+COLUMNS = ("essential", "pull", "nightly")
+
+
+def _column() -> int:
+    runs = os.environ.get("STREAMCORE_FAULT_RUNS")
+    return 0 if runs is None else 1 if runs == "1" else 2
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    column = _column()
+    chosen: list[pytest.Item] = []
+    others: list[pytest.Item] = []
+    for item in items:
+        mark = item.get_closest_marker("column")
+        (chosen if mark is None or COLUMNS.index(mark.args[0]) <= column else others).append(item)
+    items[:] = chosen
+    config.hook.pytest_deselected(items=others)
+
+
+@pytest.fixture(scope="session")
+def _network() -> Iterator[Network]:
+    network = Network()
+    yield network
+    network.close()
+
+
+@pytest.fixture
+def network(_network: Network) -> Iterator[Network]:
+    """A broker behind proxies: started once, in good weather for each test."""
+    yield _network
+    _network.clear()
+    if not _network.server.answers():
+        _network.server.process.kill()
+        _network.server.start()
+
+
+@pytest.fixture
+def far_job(network: Network, unique: str, tmp_path: Path) -> Iterator[Job]:
+    """A pipeline whose workers reach the broker through the proxy."""
+    job = Job(network.server, unique, tmp_path, bootstrap=network.bootstrap)
+    yield job
+    job.kill_all()

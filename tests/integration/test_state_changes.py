@@ -1,0 +1,164 @@
+"""`streamcore state savepoint | restore | repair | reset` beside a real broker: what is put back is what was."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from streamcore.kafka_client import Cluster
+from tests.integration.kafka_tools import TIMEOUT_S, committed_offsets, connection
+from tests.integration.state_job import Job
+from tests.servers.kafka import KafkaServer
+from tests.servers.process import ServerProcess
+
+
+@pytest.fixture
+def job(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> Job:
+    return Job(kafka_server, unique, tmp_path)
+
+
+def test_a_savepoint_is_readable_and_put_back_to_the_digest(job: Job, tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    assert job.state("savepoint", str(folder)).code == 6  # nothing to save
+    job.send(range(25))
+    assert job.run().code == 0
+    saved = job.state("savepoint", str(folder), "--json")
+    assert (saved.code, saved.json["rows"]) == (0, 6)
+    frame = pl.read_parquet(folder / "windows-*.parquet").sort("k")
+    assert frame.columns[:5] == ["k", "window_start", "window_end", "n", "s"]
+    # 20 s to 24 s; 21 s has no place.
+    assert frame.select("k", "n", "s").rows() == [(f"{lane}-{key}", 4, 89) for lane in (0, 1) for key in range(3)]
+    assert job.state("savepoint", str(folder)).code == 6  # it is there
+    before = job.state("inspect", "--json").json["lanes"]
+
+    job.send(range(25, 60))
+    assert job.run().code == 0
+    final = job.final()
+    put_back = job.state("restore", str(folder), "--json")
+    assert put_back.code == 0, put_back.err
+    after = job.state("inspect", "--json").json["lanes"]
+    same = ("digest", "offsets", "watermark", "keys")
+    assert [[lane[name] for name in same] for lane in after] == [[lane[name] for name in same] for lane in before]
+    assert all(now["epoch"] > was["epoch"] + 1 and now["owner"] == 1 for was, now in zip(before, after, strict=True))
+    assert committed_offsets(job.server, job.name, f"{job.name}-in", 2) == {0: 75, 1: 75}
+    assert job.state("verify").code == 0
+    # What was read since is read again, to the same end.
+    assert job.run().code == 0
+    assert job.final() == final
+    assert job.state("verify").code == 0
+    assert job("audit", str(job.file), "--json").json["total"]["read"] == 2 * 3 * 60
+
+
+def test_lanes_that_meet_are_put_back_together(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> None:
+    job, folder = Job(kafka_server, unique, tmp_path, keyed=False), tmp_path / "saved"
+    job.send(range(25))
+    assert job.run().code == 0
+    assert job.state("savepoint", str(folder)).code == 0
+    job.send(range(25, 45))
+    assert job.run().code == 0
+    final = job.final()
+    put_back = job.state("restore", str(folder))
+    assert put_back.code == 0, put_back.err
+    assert job.run().code == 0
+    assert job.final() == final
+
+
+def test_a_savepoint_that_was_changed_or_is_of_another_pipeline_is_refused(job: Job, tmp_path: Path) -> None:
+    folder = tmp_path / "saved"
+    job.send(range(25))
+    assert job.run().code == 0
+    assert job.state("savepoint", str(folder)).code == 0
+    epochs = [lane["epoch"] for lane in job.state("inspect", "--json").json["lanes"]]
+    path = folder / "lane-1.state"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    assert job.state("restore", str(folder)).code == 6
+    path.unlink()
+    refused = job.state("restore", str(folder))
+    assert (refused.code, "the savepoint is not whole" in refused.err) == (6, True)
+    path.write_bytes(whole)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["lanes"]["1"]["digest"] = "0" * 16
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    refused = job.state("restore", str(folder))
+    assert (refused.code, "the manifest says 0000000000000000" in refused.err) == (6, True)
+    text = job.file.read_text()
+    job.file.write_text(text.replace("count()", "sum(v)"))
+    refused = job.state("restore", str(folder))
+    assert (refused.code, "was made by another version" in refused.err) == (6, True)
+    job.file.write_text(text)
+    assert [lane["epoch"] for lane in job.state("inspect", "--json").json["lanes"]] == epochs
+
+
+def test_nothing_is_changed_while_a_worker_lives(job: Job, tmp_path: Path) -> None:
+    job.send(range(25))
+    assert job.run().code == 0
+    assert job.state("savepoint", str(tmp_path / "saved")).code == 0
+    command = [sys.executable, "-m", "streamcore", "run", str(job.file)]
+    process = ServerProcess(command, tmp_path / "log", env=dict(os.environ))
+    try:
+        cluster = Cluster(connection(job.server))
+        process.wait_until(lambda: len(cluster.members(job.name)) == 1, "the worker", TIMEOUT_S)
+        for arguments in (["restore", str(tmp_path / "saved")], ["repair"], ["reset", "--yes"]):
+            refused = job.state(*arguments)
+            assert (refused.code, f"group {job.name} has 1 member" in refused.err) == (7, True), refused.err
+    finally:
+        process.stop()
+    assert job.state("verify").code == 0
+
+
+def test_repair_takes_the_newest_whole_epoch_and_says_what_comes_again(job: Job) -> None:
+    for first in (0, 25, 50):
+        job.send(range(first, first + 25))
+        assert job.run().code == 0
+    final = job.final()
+    assert job.state("repair").out == "nothing to repair: every lane can be gone on from\n"
+    lane = job.state("inspect", "--json").json["lanes"][0]
+    newest = lane["epoch"]
+    (block,) = [key for key in job.state_keys() if key.startswith(f"D/{newest}/")]
+    job.put_state(block, None)
+    job.put_state("greetings", b"from elsewhere")
+    refused = job.run()
+    assert refused.code == 6
+    repaired = job.state("repair", "--json")
+    assert repaired.code == 0, repaired.err
+    (one,) = repaired.json["lanes"]
+    assert (one["lane"], one["newest"], one["taken"], one["written"]) == (0, newest, newest - 1, newest + 1)
+    assert one["again"] is None or one["again"][1] == 225
+    assert repaired.json["may_repeat"] == [f"{job.name}-out", f"{job.name}.dead-letters"]
+    assert job.state("inspect", "--json").json["lanes"][0]["owner"] == 1
+    assert job.state("verify").code == 0
+    assert job.run().code == 0
+    assert job.final() == final
+    assert "greetings" not in job.state_keys()
+
+
+def test_repair_gives_up_where_nothing_is_whole(job: Job) -> None:
+    job.send(range(25))
+    assert job.run().code == 0
+    for key in job.state_keys(1):
+        if key.startswith("D/"):
+            job.put_state(key, None, 1)
+    refused = job.state("repair")
+    assert (refused.code, "nothing whole is left of lane 1, and nothing was changed" in refused.err) == (6, True)
+
+
+def test_reset_asks_and_begins_anew(job: Job) -> None:
+    job.send(range(25))
+    assert job.run().code == 0
+    final = job.final()
+    refused = job.state("reset")
+    assert (refused.code, "say --yes if that is meant" in refused.err) == (6, True)
+    done = job.state("reset", "--yes")
+    assert done.code == 0, done.err
+    assert job.state_keys() == []
+    again = job.run()
+    assert again.code == 0
+    assert job.final() == final
+    assert job("audit", str(job.file), "--json").json["total"]["read"] == 150
+    assert max(job.rows().values()) == 2

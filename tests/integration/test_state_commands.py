@@ -1,0 +1,110 @@
+"""`streamcore state` and `streamcore audit` beside a real broker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.kafka_tools import create_topic
+from tests.integration.state_job import Job
+from tests.servers.kafka import KafkaServer
+
+
+@pytest.fixture
+def job(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> Job:
+    return Job(kafka_server, unique, tmp_path)
+
+
+def test_inspect_and_verify_tell_of_each_lane(job: Job) -> None:
+    before = job.state("inspect")
+    assert (before.code, before.out) == (0, "no state: its topics do not exist yet\n")
+    job.send(range(25), partition=1)
+    assert job.run().code == 0
+    empty, lane = job.state("inspect", "--json").json["lanes"]
+    assert (empty["lane"], empty["complete"], empty["problems"]) == (0, True, [])
+    assert (lane["complete"], lane["offsets"], lane["group_offset"]) == (True, {f"{job.name}-in": 75}, 75)
+    # The clock stands at 24 s and closes nothing behind: windows 10 s to 30 s stay open, of three keys.
+    assert (lane["keys"], lane["watermark"], lane["ended"]) == (3, "1970-01-01T00:00:23.999Z", True)
+    assert (lane["owner"], lane["epochs"][0]) == (0, lane["epoch"])
+    assert lane["bytes"] > 0
+    shown = job.state("inspect")
+    assert f"lane 1: epoch {lane['epoch']}, owner 0, {job.name}-in at 75 of 75" in shown.out
+    verified = job.state("verify")
+    assert (verified.code, verified.err) == (0, "")
+    assert verified.out == shown.out
+
+
+def test_verify_says_what_is_wrong_and_inspect_goes_on(job: Job) -> None:
+    job.send(range(25))
+    assert job.run().code == 0
+    (block,) = [key for key in job.state_keys(1) if key.startswith("D/1/")]
+    value = bytearray(job.state_value(block, 1))
+    value[-1] ^= 1
+    job.put_state(block, bytes(value), 1)
+    job.put_state("greetings", b"from elsewhere")
+    refused = job.state("verify", "--json")
+    assert refused.code == 6
+    first, second = refused.json["lanes"]
+    assert [first["complete"], second["complete"]] == [False, False]
+    assert 'lane 0: the state of lane 0 cannot be used: it has a record "greetings"' in refused.err
+    assert f"record {block} of the state of lane 1: it is damaged: its checksum is of other bytes" in refused.err
+    assert job.state("inspect").code == 0
+    assert job("audit", str(job.file)).code == 6
+
+
+def test_state_of_another_size_or_pipeline_is_refused_by_name(job: Job, kafka_server: KafkaServer) -> None:
+    create_topic(kafka_server, job.state_topic, 5)
+    assert "STATE_PARTITION_MISMATCH: the state has 5 partitions" in job.state("verify").err
+    job.file.write_text(job.file.read_text().replace('delivery = "exactly_once"', ""))
+    other = job.state("inspect")
+    assert (other.code, "its delivery is effectively_once" in other.err) == (3, True)
+
+
+def test_a_changed_pipeline_is_told_of(job: Job) -> None:
+    job.send(range(5))
+    assert job.run().code == 0
+    job.file.write_text(job.file.read_text().replace("sum(v)", "max(v)"))
+    refused = job.state("verify")
+    assert (refused.code, "the source, schema or steps have changed" in refused.err) == (6, True)
+
+
+def test_the_audit_adds_up_lane_by_lane(job: Job) -> None:
+    assert job("audit", str(job.file)).out == "nothing is committed yet\n"
+    job.send(range(25))
+    assert job.run().code == 0
+    found = job("audit", str(job.file), "--json")
+    assert (found.code, found.json["adds_up"], found.json["differences"]) == (0, True, [])
+    # Four of 25 seconds have no place, for three keys.
+    expected = {"read": 75, "applied": 63, "filtered": 12}
+    for lane in ("0", "1"):
+        assert {name: count for name, count in found.json["lanes"][lane].items() if count} == expected
+    assert job("audit", str(job.file)).out.splitlines()[-1] == "adds up: read 150 = applied 126 + filtered 24"
+
+
+def test_lanes_that_meet_have_their_own_line(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> None:
+    job = Job(kafka_server, unique, tmp_path, keyed=False)
+    job.send(range(25))
+    assert job.run().code == 0
+    lanes = job.state("verify", "--json")
+    assert (lanes.code, [lane["lane"] for lane in lanes.json["lanes"]]) == (0, [0, 1, -1])
+    assert lanes.json["lanes"][2]["keys"] == 6
+    audited = job("audit", str(job.file))
+    assert (audited.code, "where lanes meet, epoch" in audited.out) == (0, True)
+
+
+def test_topics_lists_and_makes_those_of_the_state(job: Job) -> None:
+    plan = job("topics", "plan", str(job.file)).out
+    assert f"{job.state_topic}  state  missing; would be created: 2 partitions, cleanup.policy=compact" in plan
+    assert "combine" not in plan
+    made = job("topics", "create", str(job.file))
+    assert (made.code, f"{job.state_topic}  state  created: 2 partitions" in made.out) == (0, True)
+    assert f"{job.state_topic}  state  exists: 2 partitions" in job("topics", "plan", str(job.file)).out
+    job.send(range(5))
+    assert job.run().code == 0
+    job.file.write_text(
+        job.file.read_text().replace('keyed_by = "k"', "").replace(f'"{job.name}-in"', f'"{job.name}-2"')
+    )
+    other = job("topics", "plan", str(job.file)).out
+    assert f"{job.name}.0.combine.g1  state  missing; would be created: 1 partitions" in other
+    assert f"{job.state_topic}  state  exists: 2 partitions\n" in other

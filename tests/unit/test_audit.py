@@ -1,0 +1,33 @@
+"""What the audit finds in numbers that do not add up."""
+
+from __future__ import annotations
+
+from streamcore.audit import Audit, differences, to_json, unbalanced
+
+LEDGER = {"read": 10, "applied": 4, "filtered": 3, "rejected": 2, "late": 1, "no_window": 1, "shed": 2}
+
+
+def test_a_ledger_that_adds_up_says_nothing() -> None:
+    assert differences(3, LEDGER, LEDGER, 10) == []
+    assert differences(3, LEDGER, LEDGER, None) == []
+
+
+def test_each_number_is_held_against_another() -> None:
+    assert unbalanced("lane 3", {**LEDGER, "late": 0}, ("applied", "filtered", "rejected")) == [
+        "lane 3: read 10, accounted for 9, so +1 is missing"
+    ]
+    assert differences(3, LEDGER, {**LEDGER, "late": 3}, 10) == [
+        "lane 3: read 10, accounted for 12, so -2 are missing",
+        "lane 3: the manifest says late 1, and the state 3",
+    ]
+    assert differences(3, LEDGER, LEDGER, 9) == ["lane 3: read 10 records, and stands at offset 9"]
+    shed = {**LEDGER, "shed": 3}
+    assert differences(3, shed, shed, 10) == ["lane 3: shed 3 cannot be part of rejected 2"]
+
+
+def test_an_audit_adds_up_only_where_all_could_be_read() -> None:
+    found = Audit(lanes={0: {"read": 1, "applied": 1}, 1: {"read": 2, "applied": 2}}, epochs={0: 4, 1: 5})
+    assert to_json(found)["adds_up"] is True
+    assert to_json(found)["total"] == {"read": 3, "applied": 3}
+    assert to_json(Audit(unusable={0: ["damaged"]}))["adds_up"] is False
+    assert to_json(Audit(differences=["x"]))["adds_up"] is False
