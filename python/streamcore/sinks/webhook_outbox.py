@@ -15,7 +15,7 @@ from streamcore.committed_rows import CommittedRows
 from streamcore.config import PipelineConfig, WebhookSinkConfig
 from streamcore.dead_letters import DeadLetter, FileDeadLetters, KafkaDeadLetters
 from streamcore.errors import SinkError
-from streamcore.sinks.webhook import Row, Sender
+from streamcore.sinks.webhook import LaterError, Row, Sender
 
 TAKE_S = 5.0
 """How long one `take` goes on: a slow server must not cost the consumer its seat."""
@@ -42,6 +42,8 @@ class WebhookOutbox:
         self._reader: CommittedReader | None = None
         self._done: dict[int, int] = {}
         """By partition: the offset up to which rows were taken; the group may not know it yet."""
+        self._not_before_s = 0.0
+        """When the server wants to be asked again."""
 
     def open(self, reader: CommittedReader) -> None:
         """Makes the client."""
@@ -65,8 +67,14 @@ class WebhookOutbox:
         return None if self._done[partition] < 0 else self._done[partition]
 
     def take(self, partition: int, records: Sequence[Committed]) -> int | None:
-        """Sends records until the time is over; gives where to go on, if that is not behind all of them."""
-        until_s, done = time.monotonic() + TAKE_S, records[0].offset
+        """Sends records until the time is over; gives where to go on, if that is not behind all of them.
+
+        A row that is not taken now is an error only where none before it was: the waits of failures in a row add up.
+        """
+        if (wait_s := self._not_before_s - time.monotonic()) > 0:
+            raise LaterError(f"{self.place} asked for a pause", after_s=wait_s)
+        until_s, first = time.monotonic() + TAKE_S, records[0].offset
+        done = first
         try:
             for record in records:
                 if time.monotonic() >= until_s:
@@ -74,6 +82,11 @@ class WebhookOutbox:
                 if record.value is not None and record.offset >= self._done.get(partition, -1):
                     self._sender.send(self._row(record))
                 done = record.offset + 1
+        except LaterError as error:
+            self._not_before_s = time.monotonic() + error.after_s
+            if done == first:
+                raise
+            return done
         finally:
             self._note(partition, done)
         return None
