@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from bench.python.measure import Figure, WrongAnswerError, machine, say
-from bench.python.state_worker import PARTITIONS, last_rows, record
+from bench.python.state_worker import PARTITIONS, Sender, last_rows
 from tests.servers.kafka import KafkaServer
 
 KEYS = 1_000_000
@@ -78,21 +78,13 @@ class Pair:
             self.topic
         ].result(30)
         self.reader = Consumer({"bootstrap.servers": self.bootstrap, "group.id": self.name})
-        self.producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5})
+        self.sender = Sender(self.bootstrap, self.topic)
         self.workers: dict[str, subprocess.Popen[bytes]] = {}
         self.sent = 0
 
     def send(self, count: int) -> None:
-        for number in range(self.sent, self.sent + count):
-            partition, key, value = record(number % KEYS)
-            while True:
-                try:
-                    self.producer.produce(self.topic, value, key, partition)
-                    break
-                except BufferError:
-                    self.producer.poll(0.1)
+        self.sender.send(number % KEYS for number in range(self.sent, self.sent + count))
         self.sent += count
-        self.producer.flush(60)
 
     def start(self, worker: str, *more: str) -> subprocess.Popen[bytes]:
         environment = {

@@ -74,11 +74,9 @@ def consumer_settings() -> dict[str, object]:
 def fill(bootstrap: str, topic: str, records: Iterable[tuple[str, bytes]]) -> None:
     """Makes the topic and produces the records, partitioned as Java clients would."""
     from confluent_kafka import Producer
-    from confluent_kafka.admin import AdminClient, NewTopic
 
     say(f"  filling {topic}")
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(topic, num_partitions=PARTITIONS, replication_factor=1)])[topic].result(30)
+    create_topic(bootstrap, topic)
     settings = {"linger.ms": 50, "compression.type": "lz4", "partitioner": "murmur2", "acks": "all"}
     producer = Producer({"bootstrap.servers": bootstrap, "queue.buffering.max.messages": 200_000, **settings})
     for number, (key, value) in enumerate(records):
@@ -92,3 +90,11 @@ def fill(bootstrap: str, topic: str, records: Iterable[tuple[str, bytes]]) -> No
             producer.poll(0)
     if producer.flush(120):
         raise RuntimeError(f"the broker did not take every record of {topic}")
+
+
+def create_topic(bootstrap: str, topic: str) -> None:
+    """Of as many partitions as all inputs here have."""
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(topic, num_partitions=PARTITIONS, replication_factor=1)])[topic].result(30)

@@ -1,11 +1,10 @@
 """Worker: a keyed count under `exactly_once`, each of its commits beside a bare producer's of the same records.
 
 Argument: `{"bootstrap", "topic", "keys", "commits"}`. The topic holds a record of each of `keys` keys; this worker sends more. It
-prints `{"commits", "deltas", "restore", "rows", "version"}`:
+prints `{"commits", "restore", "rows", "version"}`:
 
 - `commits`: by how many keys an epoch changed, of each epoch the seconds of streamcore's commit, from the sealing of the state
   on, those of the bare producer, and the bytes.
-- `deltas`: by how many keys changed the bytes that a commit writes for them, at the median.
 - `restore`: the seconds of reading and rebuilding the keys in a second run.
 - `rows`: how many keys there are in the end, and their counts added up: the answer.
 """
@@ -14,13 +13,12 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import sys
 import tempfile
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -172,8 +170,8 @@ def main() -> None:
         turns = Turns(Bare(bootstrap, name), topic)
         run = pipeline.start(name=name, delivery="exactly_once", commit_interval="1s")
         turns.await_position(keys)
-        sender = Sender(bootstrap, topic, turns)
-        commits = {changed: sender.commits(changed, arguments["commits"]) for changed in CHANGED}
+        sender = Sender(bootstrap, topic)
+        commits = {changed: changes(turns, sender, changed, arguments["commits"]) for changed in CHANGED}
         run.stop()
         run.wait()
         turns.restore_s, turns.beside = 0.0, False
@@ -181,7 +179,6 @@ def main() -> None:
     rows = last_rows(bootstrap, f"{name}.out")
     found = {
         "commits": commits,
-        "deltas": {changed: statistics.median(size for _, _, size in of) for changed, of in commits.items()},
         "restore": turns.restore_s,
         "rows": [len(rows), sum(rows.values())],
         "version": _core.__version__,
@@ -190,25 +187,36 @@ def main() -> None:
 
 
 class Sender:
-    """Has epochs change so many keys, one epoch after the other."""
+    """Sends events of users."""
 
-    def __init__(self, bootstrap: str, topic: str, turns: Turns) -> None:
-        self.topic, self.turns, self.sent = topic, turns, 0
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self.topic = topic
         self.producer = Producer(
             {"bootstrap.servers": bootstrap, "linger.ms": 5, "queue.buffering.max.messages": 200_000}
         )
 
-    def commits(self, changed: int, count: int) -> list[tuple[float, float, int]]:
-        """`count` of them, or more where keys came too late for an epoch and were the next one's."""
-        before = len(self.turns.commits)
-        for _ in range(count):
-            end = self.turns.position + changed
-            for number in range(changed):
-                partition, key, value = record(number)
-                self.producer.produce(self.topic, value, key, partition)
-            self.producer.flush(60)
-            self.turns.await_position(end)
-        return self.turns.commits[before:]
+    def send(self, users: Iterable[int]) -> None:
+        """One of each, which the broker has when this returns."""
+        for number in users:
+            partition, key, value = record(number)
+            while True:
+                try:
+                    self.producer.produce(self.topic, value, key, partition)
+                    break
+                except BufferError:
+                    self.producer.poll(0.1)
+        if self.producer.flush(60):
+            raise RuntimeError(f"the broker did not take every record of {self.topic}")
+
+
+def changes(turns: Turns, sender: Sender, changed: int, count: int) -> list[tuple[float, float, int]]:
+    """Commits of epochs that changed so many keys: `count`, or more where keys came too late for an epoch and were the next one's."""
+    before = len(turns.commits)
+    for _ in range(count):
+        end = turns.position + changed
+        sender.send(range(changed))
+        turns.await_position(end)
+    return turns.commits[before:]
 
 
 def record(number: int) -> tuple[int, bytes, bytes]:
