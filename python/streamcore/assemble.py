@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streamcore import _core
 from streamcore.checkpoint import Checkpoint, Header, Saved, check_fit, state_folder
@@ -30,6 +30,7 @@ from streamcore.config import (
     PipelineConfig,
     RedisSinkConfig,
     SinkConfig,
+    WebhookSinkConfig,
     check,
     choose_delivery,
     describe,
@@ -44,11 +45,14 @@ from streamcore.errors import ConfigError, StateError
 from streamcore.functions import functions_of
 from streamcore.inference import FirstLook, Undeclared, describe_types, infer_types
 from streamcore.options import RunOptions
-from streamcore.outputs import DeadLetters, Outputs
+from streamcore.outputs import Outputs
 from streamcore.report import Report
 from streamcore.runner import Pace, Runner
 from streamcore.sinks.base import Gatherer, Sink
 from streamcore.sources.base import Source, Start
+
+if TYPE_CHECKING:
+    from streamcore.dead_letters import DeadLetter, FileDeadLetters, KafkaDeadLetters
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +128,7 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
         config = plan.config
         checkpoint, saved = _open_checkpoint(plan, stack)
         dead_letters = build_dead_letters(config)
-        sinks = [*(build_sink(config, sink) for sink in config.sinks), *plan.sinks, *own_sinks]
+        sinks = [*(build_sink(config, sink, dead_letters) for sink in config.sinks), *plan.sinks, *own_sinks]
         left_records_leave = dead_letters is not None or any(sink.output != "result" for sink in sinks)
         source = build_source(plan, clock, whole_records=left_records_leave)
         stack.callback(source.close)
@@ -266,8 +270,14 @@ def _names(config: PipelineConfig) -> list[str]:
     return ["", *config.sources] if config.sources else []
 
 
-def build_sink(config: PipelineConfig, sink: SinkConfig) -> Sink:
-    """The sink of one `[[sinks]]` table, not yet opened."""
+def build_sink(
+    config: PipelineConfig, sink: SinkConfig, letters: KafkaDeadLetters | FileDeadLetters | None = None
+) -> Sink:
+    """The sink of one `[[sinks]]` table, not yet opened; `letters` take rows that a server refuses."""
+    if isinstance(sink, WebhookSinkConfig):
+        from streamcore.sinks.webhook import WebhookSink
+
+        return WebhookSink(sink, pipeline=config.name or "ephemeral", refuse=letters.add if letters else _forget)
     if isinstance(sink, KafkaSinkConfig):
         from streamcore.sinks.kafka import KafkaSink
 
@@ -290,7 +300,11 @@ def build_sink(config: PipelineConfig, sink: SinkConfig) -> Sink:
     return console_sink(sink)
 
 
-def build_dead_letters(config: PipelineConfig) -> DeadLetters | None:
+def _forget(letter: DeadLetter) -> None:
+    """An ephemeral run keeps no dead letters; the log has told of the row."""
+
+
+def build_dead_letters(config: PipelineConfig) -> KafkaDeadLetters | FileDeadLetters | None:
     """Where refused records go; an ephemeral run that says nothing only counts them."""
     settings = config.dead_letters
     if settings is None:

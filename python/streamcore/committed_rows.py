@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 import orjson
 
+from streamcore.config.redis_key import epoch_ms
 from streamcore.errors import SinkError
 
 OF_TEXT: Mapping[str, Callable[[str], Any]] = {
@@ -39,6 +40,18 @@ class CommittedRows:
         # A number of JSON with more digits than a float has is read as it stands, where there may be one.
         self._loads = _exactly if "decimal" in kinds.values() else orjson.loads
         self._floats = {name for name, kind in kinds.items() if kind == "float64"}
+
+    def plain(self, value: bytes, columns: Sequence[str] | None, *, as_numbers: bool) -> bytes:
+        """The row as JSON again, with these columns, and times as milliseconds since 1970 if `as_numbers`.
+
+        Raises `SinkError` for what streamcore has not written.
+        """
+        row = self.row(value)
+        texts: dict[str, Any] = json.loads(value, parse_float=lambda text: orjson.Fragment(text.encode()))
+        for name, moment in row.items():
+            if as_numbers and isinstance(moment, datetime):
+                texts[name] = epoch_ms(moment)
+        return orjson.dumps(texts if columns is None else {name: texts[name] for name in columns})
 
     def row(self, value: bytes) -> dict[str, Any]:
         """The row in a record's value. Raises `SinkError` for what streamcore has not written."""

@@ -30,7 +30,6 @@ from streamcore.config import DeadLettersConfig, KafkaConnection, PipelineConfig
 from streamcore.errors import ErrorRateError, SinkError, StateError
 from streamcore.kafka_client import Cluster
 from streamcore.kafka_producer import Delivery
-from streamcore.outputs import DeadLetters
 from streamcore.topics import TopicPlan, dead_letter_topic
 from streamcore.transactions import InTransaction
 
@@ -149,6 +148,10 @@ class KafkaDeadLetters:
         for letter in letters(batch, self._pipeline):
             self._send(letter)
 
+    def add(self, letter: DeadLetter) -> None:
+        """Queues a letter that is no record: a row that a sink does not get rid of."""
+        self._send(letter)
+
     def _send(self, letter: DeadLetter) -> None:
         self._delivery.send(
             self._plan.name,
@@ -231,6 +234,10 @@ class FileDeadLetters:
         """Holds the letters until the flush."""
         # Copied: what orjson gives keeps the kilobytes that it was written into.
         self._lines += (bytes(memoryview(_line(letter))) for letter in letters(batch, self._pipeline))
+
+    def add(self, letter: DeadLetter) -> None:
+        """Holds a letter that is no record: a row that a sink does not get rid of."""
+        self._lines.append(_line(letter))
 
     def flush(self) -> None:
         """Appends and syncs."""
@@ -348,7 +355,7 @@ class ErrorRate:
 
 def open_dead_letters(
     config: PipelineConfig, settings: DeadLettersConfig, delivery: InTransaction | None = None
-) -> DeadLetters:
+) -> KafkaDeadLetters | FileDeadLetters:
     """The dead letters that `settings` describe, not yet opened. Raises `ConfigError`."""
     pipeline = config.name or ""
     if settings.path is not None:

@@ -25,9 +25,10 @@ from streamcore.held_outputs import HeldOutputs
 from streamcore.kafka_client import partition_list
 from streamcore.lane_files import LaneFiles
 from streamcore.manifests import SEAL_BITS, Identity, check_whole, facts_of, told
+from streamcore.membership import Membership
 from streamcore.report import Ledgers, Stages, add_ledgers
 from streamcore.sources.base import Position
-from streamcore.sources.kafka_member import MemberSource, generation_of
+from streamcore.sources.kafka_member import MemberSource
 from streamcore.state_topics import MEETING_LANE, StateTopics, check_shared
 from streamcore.transactions import Transactions, failure
 
@@ -97,12 +98,7 @@ class Epochs:
         """Where actions are carried out, before the names of fault points."""
         self._seal = 0
         """Tells the sealed epoch from another's of the same state."""
-        self._generation = -1
-        self._is_member = False
-        """Whether there was a member at the last assignment: metadata without one pass the coordinator from anybody."""
-        self._metadata: Any = None
-        """Of the membership, and of which generation it is, as of the last assignment."""
-        self._first_metadata: Any = None
+        self._membership = Membership(source)
 
     # What the runner asks of whoever commits.
 
@@ -177,12 +173,7 @@ class Epochs:
 
     def assigned(self, lanes: list[int], member: str) -> None:
         """See `kafka_member.Listener`."""
-        before, (named, self._metadata) = self._generation, self._source.membership()
-        self._is_member = bool(named) and named == member
-        self._generation = generation_of(self._metadata)
-        if self._first_metadata is None:
-            self._first_metadata = self._metadata
-        is_next = 0 <= before == self._generation - 1
+        is_next = self._membership.began(member)
         if self._meets:
             # Lanes that meet need all of them here.
             meeting = {*self._source.partitions, MEETING_LANE} if self._source.owns_all else set()
@@ -193,7 +184,7 @@ class Epochs:
     def revoked(self, lanes: list[int]) -> None:
         """See `kafka_member.Listener`."""
         gone = self._gone(lanes)
-        is_next = 0 <= self._generation == generation_of(self._source.membership()[1]) - 1
+        is_next = self._membership.moves_on()
         self._place = "revoke-"
         try:
             self._run({"event": "revoked", "lanes": gone, "within_ms": int(REVOKE_S * 1000), "continuous": is_next})
@@ -409,19 +400,9 @@ class Epochs:
         return {"event": "flushed"}
 
     def _do_send_offsets(self, action: Action) -> Event:
-        metadata = self._metadata
-        if action["group"] == "first":
-            metadata = self._first_metadata
-        elif action["group"] == "assigned" and not self._is_member:
-            message = "the group had forgotten this member when it was given its lanes"
-            return {"event": "failed", "error": "abortable", "message": message}
-        elif action["group"] == "missing":
-            metadata = self._source.foreign_metadata()
-        elif action["group"] == "fresh":
-            member, metadata = self._source.membership()
-            if member != action["member"]:
-                message = f"the member is {member or 'none'} now, and the epoch was read by {action['member']}"
-                return {"event": "failed", "error": "abortable", "message": message}
+        metadata, refusal = self._membership.fencing(action["group"], action.get("member", ""))
+        if refusal is not None:
+            return {"event": "failed", "error": "abortable", "message": refusal}
         offsets = {each["lane"]: each["offsets"][0] for each in action["lanes"] if each["lane"] != MEETING_LANE}
         if not offsets and any(each["lane"] == MEETING_LANE for each in action["lanes"]):
             # What lanes share has no offset, and a transaction without any is not fenced.

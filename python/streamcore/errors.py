@@ -117,6 +117,8 @@ class SinkError(Error):
         super().__init__(message)
         self.retriable = retriable
         self.unreachable = unreachable
+        self.after_s = 0.0
+        """How long a server asked to be left alone."""
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]

@@ -8,9 +8,19 @@ from __future__ import annotations
 
 from streamcore.committed_reader import CommittedReader
 from streamcore.committed_rows import CommittedRows
-from streamcore.config import PipelineConfig, RedisSinkConfig, describe, kafka_connection, outbox_topic
+from streamcore.config import (
+    DeadLettersConfig,
+    PipelineConfig,
+    RedisSinkConfig,
+    WebhookSinkConfig,
+    describe,
+    kafka_connection,
+    outbox_topic,
+)
+from streamcore.dead_letters import open_dead_letters
 from streamcore.outboxes import Outbox
 from streamcore.sinks.redis_outbox import RedisOutbox
+from streamcore.sinks.webhook_outbox import WebhookOutbox
 
 
 def make_outboxes(config: PipelineConfig, *, group: str) -> list[Outbox]:
@@ -20,11 +30,16 @@ def make_outboxes(config: PipelineConfig, *, group: str) -> list[Outbox]:
         return []
     rows = CommittedRows(dict(describe(config)["columns"]))
     connection = kafka_connection(config, getattr(config.source, "connection", None))
-    outboxes = []
+    outboxes: list[Outbox] = []
     for index, sink in enumerate(config.sinks):
+        group_part = sink.name or f"sink{index}"
         if isinstance(sink, RedisSinkConfig):
             name = sink.name or f"sinks[{index}]"
             taker = RedisOutbox(sink, pipeline=config, rows=rows, name=name)
-            reader = CommittedReader(connection, topic.topic, group=f"{group}.{sink.name or f'sink{index}'}")
+            reader = CommittedReader(connection, topic.topic, group=f"{group}.{group_part}")
             outboxes.append(Outbox(taker, reader))
+        elif isinstance(sink, WebhookSinkConfig):
+            letters = open_dead_letters(config, config.dead_letters or DeadLettersConfig())
+            server = WebhookOutbox(sink, pipeline=config, rows=rows, letters=letters)
+            outboxes.append(Outbox(server, CommittedReader(connection, topic.topic, group=f"{group}.{group_part}")))
     return outboxes

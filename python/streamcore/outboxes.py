@@ -9,6 +9,7 @@ partition, again from where the sink says that it is.
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -47,7 +48,7 @@ class Taker(Protocol):
     def take(self, partition: int, records: Sequence[Committed]) -> int | None:
         """Writes records of one partition in order. None: all are durable there; else where to read on from instead.
 
-        -1 stands for the oldest record. Raises `SinkError`: nothing is known then, and the records come again.
+        That is among the records, where there was no time for more, or before them, where some were lost. -1 stands for the oldest record. Raises `SinkError`: nothing is known then, and the records come again.
         """
 
     def close(self) -> None:
@@ -127,11 +128,16 @@ class Outbox:
                 raise
             self._failures += 1
             self._warn(error)
-            self._pause(min(BACKOFF_S * 2 ** (self._failures - 1), BACKOFF_MAX_S))
+            self._pause(self._delay_s(error))
         else:
             if self._failures:
                 log.warning("%s takes rows again", self.place)
             self._failures, self._warn_due_s = 0, 0.0
+
+    def _delay_s(self, error: SinkError) -> float:
+        """Doubling, with jitter, and not sooner than the server asked for."""
+        wait_s = min(BACKOFF_S * 2.0 ** min(self._failures - 1, 10), BACKOFF_MAX_S)
+        return max(error.after_s, wait_s * random.uniform(0.5, 1.0))
 
     def _warn(self, error: Error) -> None:
         if time.monotonic() >= self._warn_due_s:
@@ -178,6 +184,8 @@ class Outbox:
             raise
         if elsewhere is None:
             self._taken[partition] = records[-1].offset + 1
+        elif elsewhere >= records[0].offset:
+            self._reader.back_to({partition: elsewhere})
         else:
             self._go_elsewhere(partition, elsewhere)
         before.pop(partition)

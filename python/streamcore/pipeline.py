@@ -270,6 +270,18 @@ class Pipeline:
         """
         return self._sink("parquet", {"path": os.fspath(path)}, keys)
 
+    def sink_webhook(
+        self,
+        url: str,
+        *,
+        method: Literal["POST", "PUT", "PATCH"] | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: str | timedelta | None = None,
+        **keys: Unpack[SinkKeys],
+    ) -> Pipeline:
+        """Sends each row to an HTTP server, as a JSON object; see `docs/pipeline-toml.md` for what is tried again."""
+        return self._sink("webhook", {"url": url, "method": method, "headers": headers, "timeout": timeout}, keys)
+
     def sink_console(
         self,
         *,

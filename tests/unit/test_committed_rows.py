@@ -41,3 +41,12 @@ def test_what_is_no_row_is_not_tried_again(value: bytes) -> None:
     with pytest.raises(SinkError, match="no row of this pipeline") as caught:
         CommittedRows({"at": "timestamp"}).row(value)
     assert not caught.value.retriable
+
+
+def test_a_row_goes_on_as_json_with_every_digit() -> None:
+    rows = CommittedRows(TYPES)
+    (value, nulls) = result_batch(ROWS, TYPES).to_json()
+    assert rows.plain(value, None, as_numbers=False) == value
+    picked = rows.plain(value, ("price", "at", "views"), as_numbers=True)
+    assert picked == b'{"price":12345.67,"at":1767225600250,"views":9007199254740993}'
+    assert rows.plain(nulls, ("at",), as_numbers=True) == b'{"at":null}'

@@ -17,7 +17,10 @@ CANARIES = {
         "options": {"ssl.key.pem": "canary", "socket.timeout.ms": "shown", "nested": {"token": ["canary"]}},
     },
     "connections": {"cache": {"type": "redis", "url": "rediss://user:canary@cache:6379/1"}},
-    "sinks": [{"type": "redis", "url": "redis://:canary@h", "key_template": "a:{b}"}],
+    "sinks": [
+        {"type": "redis", "url": "redis://:canary@h", "key_template": "a:{b}"},
+        {"type": "webhook", "url": "https://h/canary?x=canary", "headers": {"Authorization": "Bearer canary"}},
+    ],
 }
 
 

@@ -28,6 +28,7 @@ from streamcore.config.sinks import (
     ParquetSinkConfig,
     RedisSinkConfig,
     SinkConfig,
+    WebhookSinkConfig,
 )
 from streamcore.config.sources import (
     FilesSourceConfig,
@@ -90,6 +91,7 @@ __all__ = [
     "StepConfig",
     "TestConfig",
     "TumblingStep",
+    "WebhookSinkConfig",
     "WholeStep",
     "WindowStep",
     "appending_sinks",

@@ -42,7 +42,7 @@ def appending_sinks(config: PipelineConfig) -> list[str]:
 def _appends(config: PipelineConfig, sink: SinkConfig) -> bool:
     if isinstance(sink, KafkaSinkConfig):
         return sink_mode(config, sink) == "append"
-    return sink.type in ("console", "memory")
+    return sink.type in ("console", "memory", "webhook")
 
 
 def choose_delivery(config: PipelineConfig, *, appends: Sequence[str] = ()) -> Delivery:
@@ -107,7 +107,7 @@ def _why_outside(sink: SinkConfig, cluster: str | None) -> str | None:
     if isinstance(sink, ParquetSinkConfig):
         return None
     if not isinstance(sink, KafkaSinkConfig):
-        return f"is of type {sink.type}, and exactly_once is for topics, Parquet files and Redis"
+        return f"is of type {sink.type}, and exactly_once is for topics, Parquet files, Redis and webhooks"
     if sink.connection != cluster:
         return "writes to another cluster than the source's"
     return "has options of its own, and all topics share one producer" if sink.options else None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from streamcore.config.models import PipelineConfig
 from streamcore.config.redis_key import KeyTemplate
-from streamcore.config.sinks import KafkaSinkConfig, RedisSinkConfig, SinkConfig
+from streamcore.config.sinks import KafkaSinkConfig, RedisSinkConfig, SinkConfig, WebhookSinkConfig
 from streamcore.config.steps import (
     HoppingStep,
     JoinStep,
@@ -33,7 +33,7 @@ class OutboxTopic:
 
 def is_outbox(sink: SinkConfig) -> bool:
     """Whether a sink is fed from a committed topic under `exactly_once`."""
-    return isinstance(sink, RedisSinkConfig)
+    return isinstance(sink, (RedisSinkConfig, WebhookSinkConfig))
 
 
 def why_no_outbox(config: PipelineConfig, sink: SinkConfig) -> str | None:
@@ -54,9 +54,10 @@ def outbox_topic(config: PipelineConfig) -> OutboxTopic | None:
     for sink in config.sinks:
         if isinstance(sink, KafkaSinkConfig) and _is_whole(config, sink) and _orders(config, sink, keys):
             return OutboxTopic(sink.topic, None)
-    shared = sorted(set.intersection(*keys)) if keys else []
+    shared = sorted(set.intersection(*keys)) if keys else list(config.window.by if config.window is not None else ())
     name = f"{config.name}.out"
-    # Without a column that all keys have, only one partition keeps their rows in order.
+    # Without a column that all keys have, only one partition keeps their rows in order. Those of a webhook keep that of
+    # their group.
     partitions = {} if shared else {"partitions": 1}
     writer = {"topic": name, "mode": "append", "key": shared or None, "connection": _connection(config), **partitions}
     return OutboxTopic(name, KafkaSinkConfig.model_validate(writer))

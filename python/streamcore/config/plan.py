@@ -7,6 +7,7 @@ Invariant: no secret and nothing that needs a connection is in it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from streamcore.config.checks import describe, engine_problems, problems_error
 from streamcore.config.delivery import choose_delivery, in_transactions, sink_mode
@@ -15,7 +16,14 @@ from streamcore.config.models import PipelineConfig
 from streamcore.config.outbox import is_outbox, outbox_topic
 from streamcore.config.redact import redact_url
 from streamcore.config.servers import kafka_connection, redis_connection
-from streamcore.config.sinks import KafkaSinkConfig, MemorySinkConfig, ParquetSinkConfig, RedisSinkConfig, SinkConfig
+from streamcore.config.sinks import (
+    KafkaSinkConfig,
+    MemorySinkConfig,
+    ParquetSinkConfig,
+    RedisSinkConfig,
+    SinkConfig,
+    WebhookSinkConfig,
+)
 from streamcore.config.sources import (
     FilesSourceConfig,
     GenerateSourceConfig,
@@ -75,6 +83,8 @@ def _sink(config: PipelineConfig, sink: SinkConfig) -> str:
     elif isinstance(sink, RedisSinkConfig):
         url = redact_url(redis_connection(config, sink).url.get_secret_value())
         place = f"redis {url}, key {sink.key_template}"
+    elif isinstance(sink, WebhookSinkConfig):
+        place = f"webhook {sink.method} {urlsplit(sink.url.get_secret_value()).hostname}"
     elif isinstance(sink, ParquetSinkConfig):
         place = f"parquet folder {sink.path}"
     else:

@@ -19,6 +19,7 @@ _SECRET_KEY = re.compile(
 )
 _LOGIN = re.compile(r"(?<=://).*@", re.DOTALL)
 """Up to the last @: one in a password may be bare, and to hide too much is the lesser harm."""
+_REST = re.compile(r"^(https?://[^/?#]*)[/?#].+", re.DOTALL)
 
 
 def is_secret_key(name: str) -> bool:
@@ -37,8 +38,13 @@ def redact_url(url: str) -> str:
     'redis://***@cache:6379/0'
     >>> redact_url("redis://:can@ a/ry@cache/0")
     'redis://***@cache/0'
+
+    What follows the host of a web address may be a token.
+
+    >>> redact_url("https://hooks.example.com/services/canary")
+    'https://hooks.example.com/***'
     """
-    return _LOGIN.sub(f"{HIDDEN}@", url)
+    return _REST.sub(rf"\1/{HIDDEN}", _LOGIN.sub(f"{HIDDEN}@", url))
 
 
 def redacted(value: Any, path: Sequence[str | int] = ()) -> Any:

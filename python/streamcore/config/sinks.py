@@ -7,6 +7,7 @@ Invariant: every row of every output either reaches each sink named for it or fa
 from __future__ import annotations
 
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
@@ -102,6 +103,34 @@ class ParquetSinkConfig(SinkBase):
     path: str = setting(..., "Folder; created when missing.", min_length=1)
 
 
+class WebhookSinkConfig(SinkBase):
+    """An HTTP server; one request a row, a JSON object, one after the other.
+
+    A request has the header `Idempotency-Key`. 408, 425, 429, 5xx and silence are tried again, after `Retry-After` if that is
+    said; a row that is refused with another 4xx becomes a dead letter.
+    """
+
+    type: Literal["webhook"] = setting("webhook", "Kind of sink.")
+    url: SecretStr = setting(..., "`http://` or `https://`; may hold a secret.")
+    method: Literal["POST", "PUT", "PATCH"] = setting("POST", "Of the request.")
+    headers: dict[str, SecretStr] = setting({}, 'More headers, as `{ Authorization = "Bearer ${TOKEN}" }`.')
+    timeout: PositiveDuration = setting(10_000, "How long an answer may take in all.")
+
+    @field_validator("url")
+    @classmethod
+    def _scheme(cls, url: SecretStr) -> SecretStr:
+        text = url.get_secret_value()
+        try:
+            parts = urlsplit(text)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            usable = False
+        if not usable or any(character.isspace() for character in text):
+            # Without any of it: it may hold a secret.
+            raise ValueError("the url of a webhook cannot be used; write it as http://host:port/path, or https://")
+        return url
+
+
 class ConsoleSinkConfig(SinkBase):
     """The terminal: a live table, or one JSON object a line."""
 
@@ -117,7 +146,7 @@ class MemorySinkConfig(SinkBase):
 
 
 SinkConfig = Annotated[
-    KafkaSinkConfig | RedisSinkConfig | ParquetSinkConfig | ConsoleSinkConfig | MemorySinkConfig,
+    KafkaSinkConfig | RedisSinkConfig | ParquetSinkConfig | WebhookSinkConfig | ConsoleSinkConfig | MemorySinkConfig,
     Field(discriminator="type"),
 ]
 

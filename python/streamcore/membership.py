@@ -1,0 +1,53 @@
+"""Owns which assignment of the group an epoch belongs to, and the metadata that proves it to the broker.
+
+Before it: the callbacks of the group, through `epochs.py`. After it: the transaction, whose offsets are fenced by it.
+Invariant: an epoch is proven by the metadata of the assignment that it was read under, never by that of a later one.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from streamcore.sources.kafka_member import MemberSource, generation_of
+
+
+class Membership:
+    """The seat of one worker."""
+
+    def __init__(self, source: MemberSource) -> None:
+        self._source = source
+        self._generation = -1
+        self._is_member = False
+        """Whether the group knew this member when it gave it its lanes: the coordinator lets metadata without a member pass from anybody."""
+        self._metadata: Any = None
+        """Of the last assignment."""
+        self._first: Any = None
+        """Of the first one: for a mistake that the commit machine makes on purpose."""
+
+    def began(self, member: str) -> bool:
+        """An assignment begins; tells whether it is of the group's next generation."""
+        before, (named, self._metadata) = self._generation, self._source.membership()
+        self._is_member = bool(named) and named == member
+        self._generation = generation_of(self._metadata)
+        if self._first is None:
+            self._first = self._metadata
+        return 0 <= before == self._generation - 1
+
+    def moves_on(self) -> bool:
+        """Whether the group has gone on to the next generation."""
+        return 0 <= self._generation == generation_of(self._source.membership()[1]) - 1
+
+    def fencing(self, group: str, member: str) -> tuple[Any, str | None]:
+        """The metadata to send offsets with, as the commit machine names it, or why there is none."""
+        if group == "first":
+            return self._first, None
+        if group == "assigned" and not self._is_member:
+            return None, "the group had forgotten this member when it was given its lanes"
+        if group == "missing":
+            return self._source.foreign_metadata(), None
+        if group == "fresh":
+            named, metadata = self._source.membership()
+            if named != member:
+                return None, f"the member is {named or 'none'} now, and the epoch was read by {member}"
+            return metadata, None
+        return self._metadata, None
