@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -203,6 +203,10 @@ class Cluster:
             except KafkaException as error:
                 if error.args[0].name() not in SETTLING or time.monotonic() > deadline:
                     raise self._failed(doing, error) from error
+                if error.args[0].name() == "FENCED_LEADER_EPOCH":
+                    # The client goes on asking under the leadership that it knows.
+                    with suppress(KafkaException):
+                        self._admin.list_topics(timeout=REQUEST_TIMEOUT_S)
                 time.sleep(RETRY_INTERVAL_S)
 
     def _failed(self, doing: str, error: Exception) -> Exception:
@@ -344,7 +348,8 @@ class Cluster:
             if all(is_told(offset) for offset in offsets):
                 return dict(zip(wanted, offsets, strict=True))
             if time.monotonic() > deadline:
-                raise self._error(f"Kafka at {self._connection.bootstrap_servers}: {doing}: the broker tells none")
+                where = self._connection.bootstrap_servers
+                raise self._error(f"Kafka at {where}: {doing}: the broker tells none", unreachable=True)
             time.sleep(RETRY_INTERVAL_S)
 
     def offsets_later(
