@@ -261,6 +261,8 @@ class Epochs:
         except (ConfigError, SinkError, SourceError, StateError) as error:
             if isinstance(error, SinkError) and error.retriable:
                 return {"event": "failed", "error": "abortable", "message": str(error)}
+            if isinstance(error, SourceError) and error.unreachable:
+                return {"event": "failed", "error": "retriable", "message": str(error)}
             self._refusal = error
             return {"event": "failed", "error": "fatal", "message": str(error)}
         fault_point(f"after-{self._place}{_point(name, action)}")

@@ -39,6 +39,9 @@ SETTLING = frozenset(
 """Answers of a cluster that has just made a topic or its first group, has begun anew, or ends a transaction; they pass within
 seconds."""
 
+UNANSWERED = frozenset({"_TRANSPORT", "_TIMED_OUT", "_TIMED_OUT_QUEUE", "_ALL_BROKERS_DOWN", "REQUEST_TIMED_OUT"})
+"""Nobody answered in time."""
+
 log = logging.getLogger("streamcore.kafka")
 
 # What these clients log goes through our errors and warnings instead; an application that wants their own
@@ -211,7 +214,8 @@ class Cluster:
 
     def _failed(self, doing: str, error: Exception) -> Exception:
         reason = error.args[0]
-        return self._error(f"Kafka at {self._connection.bootstrap_servers}: {doing}: {reason.str()} ({reason.name()})")
+        message = f"Kafka at {self._connection.bootstrap_servers}: {doing}: {reason.str()} ({reason.name()})"
+        return self._error(message, unreachable=reason.name() in SETTLING | UNANSWERED)
 
     def topic(self, name: str) -> Topic | None:
         """The topic, or None when there is none. Never creates one, whatever the broker's `auto.create` says."""
