@@ -13,7 +13,7 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def on_clicks(options: argparse.Namespace, chosen: Sequence[str]) -> tuple[list[
     """The parts whose input is the reference job's."""
     measured: list[Measured] = []
     figures: list[Figure] = []
-    benches = {
+    benches: dict[str, Callable[[clickstream.Input], FileBench | KafkaBench | StateBench]] = {
         "file": lambda data: FileBench(data, options.rivals, options.rounds),
         "kafka": lambda data: KafkaBench(data, options.rivals, options.rounds),
         "state": lambda data: StateBench(data, options.rounds),

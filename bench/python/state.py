@@ -118,7 +118,7 @@ def _figure(name: str, value: float, unit: str, *, ratio: float, target: float, 
 
 def _bytes_each(rounds: Sequence[Mapping[str, Any]], changed: str) -> float:
     """Bytes that commits wrote for a changed key, manifests and parts written anew included."""
-    written = sum(size for found in rounds for _, _, size in found["commits"][changed])
+    written: int = sum(size for found in rounds for _, _, size in found["commits"][changed])
     return written / (int(changed) * COMMITS * len(rounds))
 
 
