@@ -109,6 +109,10 @@ def make_plan(
     if problems:
         raise problems_error(problems)
     delivery = choose_delivery(config, appends=appends)
+    if options.keep_seat and not (delivery == "exactly_once" and in_transactions(config)):
+        raise ConfigError(
+            f'--keep-seat is for workers that share a topic, with delivery = "exactly_once" from Kafka; this run is {delivery}'
+        )
     for source in config.all_sources.values():
         if isinstance(source, GenerateSourceConfig) and options.stop and source.count is None:
             raise ConfigError('stop = "end": this generator has no end; give it a count, or use --for')

@@ -88,6 +88,7 @@ class Parts:
             instance_id=instance.name,
             record_bytes_max=config.limits.max_record_bytes,
             accept_gap=plan.options.accept_gap,
+            keep_seat=plan.options.keep_seat,
         )
         stack.callback(self.source.close)
         default = plan.options.start or config.source.start

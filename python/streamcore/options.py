@@ -40,6 +40,9 @@ class RunOptions:
     accept_gap: bool = False
     """Whether to go on without records that retention deleted before they were read."""
 
+    keep_seat: bool = False
+    """Whether partitions wait for this worker while it restarts, for as long as its session lasts."""
+
     @property
     def run_for_ms(self) -> int | None:
         """`for_` in milliseconds. Raises `ConfigError`."""

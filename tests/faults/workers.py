@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -95,11 +96,17 @@ class Job:
         return f"{self.name}.in"
 
     def start(
-        self, *, worker: str = "w0", instance: str | None = None, stop: str | None = None, faults: str = ""
+        self,
+        *,
+        worker: str = "w0",
+        instance: str | None = None,
+        stop: str | None = None,
+        faults: str = "",
+        more: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
         """A worker under a name of its own, unless it is to have another's (`instance`).
 
-        `faults` is as `STREAMCORE_FAULTS` has them.
+        `faults` is as `STREAMCORE_FAULTS` has them; `more` are other arguments of the command.
         """
         environment = {
             **os.environ,
@@ -110,7 +117,8 @@ class Job:
             "STREAMCORE_COMMIT_TRACE": str(self.folder),
             "STREAMCORE_COMMIT_BUGS": self.bugs,
         }
-        command = [sys.executable, "-m", "streamcore", "run", str(self.file), *(["--stop", stop] if stop else [])]
+        until = ["--stop", stop] if stop else []
+        command = [sys.executable, "-m", "streamcore", "run", str(self.file), *until, *more]
         with (self.folder / f"{worker}.log").open("ab") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         self.workers.append(process)

@@ -37,6 +37,11 @@ def add_parser(subparsers: Subparsers) -> None:
         "--accept-gap", action="store_true", help="go on without records that retention deleted before they were read"
     )
     parser.add_argument(
+        "--keep-seat",
+        action="store_true",
+        help="partitions wait for this worker's restart, as long as its session lasts",
+    )
+    parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of the file; may be repeated"
     )
 
@@ -63,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "start": arguments.start,
                 "stop": arguments.stop,
                 "accept_gap": arguments.accept_gap,
+                "keep_seat": arguments.keep_seat,
             },
             output=arguments.output,
             report_path=arguments.report,

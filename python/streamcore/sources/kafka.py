@@ -129,6 +129,7 @@ class KafkaSource:
         name = {"client.id": f"streamcore-{self._instance_id}"} if self._instance_id else {}
         settings = {
             **self._source.options,
+            **self._seat_settings(),
             "session.timeout.ms": session_ms,
             "heartbeat.interval.ms": max(1, min(3_000, session_ms // 3)),
             "partition.assignment.strategy": "cooperative-sticky",
@@ -141,6 +142,10 @@ class KafkaSource:
             ).get_consumer(auto_commit_enable=False)
             consumer.assignment()  # quixstreams makes the client at its first use
         return consumer
+
+    def _seat_settings(self) -> dict[str, str]:
+        """How the seat in the group is kept: not, when the consumer is closed."""
+        return {}
 
     def _place(self, cluster: Cluster, start: Start) -> None:
         known = dict(start.positions)
@@ -293,6 +298,9 @@ class KafkaSource:
                 f"the record at position {position} of {where} is no longer there: retention deleted it before it "
                 f"was read, or the topic was cut; {AFRESH}"
             )
+        # The client gives the reason of a fatal error in words alone.
+        if error.code() == KafkaError._FATAL and "fenced" in error.str():  # noqa: SLF001
+            raise FencedError(f"another worker has taken the seat of {self._instance_id} in group {self._group}")
         if error.retriable() or error.code() == KafkaError._TRANSPORT:  # noqa: SLF001
             log.warning("%s: %s", where, error.str())
             return

@@ -42,9 +42,18 @@ class Listener(Protocol):
 class MemberSource(KafkaSource):
     """A topic whose partitions come and go; see `sources/base.py` for the contract."""
 
-    def __init__(self, connection: KafkaConnection, source: KafkaSourceConfig, *, group: str, **options: Any) -> None:
-        """`options` as `KafkaSource` has them."""
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        source: KafkaSourceConfig,
+        *,
+        group: str,
+        keep_seat: bool = False,
+        **options: Any,
+    ) -> None:
+        """`options` as `KafkaSource` has them. With `keep_seat` the group keeps this instance's partitions for its return."""
         super().__init__(connection, source, group=group, **options)
+        self._keep_seat = keep_seat
         self._owned: set[int] = set()
         self._fed: set[int] = set()
         self._called_back = False
@@ -84,6 +93,10 @@ class MemberSource(KafkaSource):
     def topic(self) -> str:
         """Its name."""
         return self._topic.name
+
+    def _seat_settings(self) -> dict[str, str]:
+        """A static member: closing it does not tell the group, which gives its partitions away when the session is over."""
+        return {"group.instance.id": str(self._instance_id)} if self._keep_seat else {}
 
     def join(self, listener: Listener) -> None:
         """Asks for a share of the partitions; it comes inside later polls."""
