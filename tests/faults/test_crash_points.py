@@ -90,4 +90,4 @@ def test_a_worker_killed_at_a_crash_point_loses_and_repeats_nothing(job: Job, po
     assert process.wait(RUN_S) == -signal.SIGKILL, f"the point was not reached:\n{job.log()}"
     stream.close()
     job.finish()
-    job.check()
+    job.check(recovered=not point.startswith("CP13"))  # killed before its first commit
