@@ -74,6 +74,7 @@ def _await_rows(job: Job, server: RedisServer) -> None:
         time.sleep(0.2)
 
 
+@pytest.mark.column("pull")
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("run", range(RUNS))
 def test_a_redis_that_stands_still_holds_up_nobody(job: Job, server: RedisServer, run: int) -> None:
@@ -128,6 +129,7 @@ def test_workers_that_are_killed_leave_every_row_in_redis(job: Job, server: Redi
     _check(job, server)
 
 
+@pytest.mark.column("pull")
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("run", range(RUNS))
 def test_a_worker_that_starts_without_redis_waits_for_it_beside_its_work(

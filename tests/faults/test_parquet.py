@@ -58,7 +58,7 @@ def _check(job: Job) -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("heir", ["w0", "heir"])
+@pytest.mark.parametrize("heir", ["w0", pytest.param("heir", marks=pytest.mark.column("pull"))])
 @pytest.mark.parametrize("run", range(RUNS))
 @pytest.mark.parametrize("point", POINTS)
 def test_a_worker_killed_around_publication_loses_and_repeats_no_row(job: Job, point: str, run: int, heir: str) -> None:

@@ -78,6 +78,7 @@ def _row(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["k"], oracle._ms(row["window_start"]), row["n"], row["s"]
 
 
+@pytest.mark.column("pull")
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("run", range(RUNS))
 def test_a_server_in_every_bad_mood_gets_every_row_once(job: Job, server: WebhookServer, run: int) -> None:
