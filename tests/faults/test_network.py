@@ -24,6 +24,7 @@ from tests.integration.kafka_tools import create_topic, produce
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
 RECORDS = 1_000_000
 EPISODES = 3
+UNDECIDED = "stopped, the last epoch may be read again"
 
 PULL = pytest.mark.column("pull")
 WEATHERS = [
@@ -54,7 +55,9 @@ def test_bad_weather_loses_and_repeats_nothing(network: Network, far_job: Job, w
     job.await_end(running, revives=True)
     for worker, process in running.items():
         process.send_signal(signal.SIGTERM)
-        assert process.wait(RUN_S) == 0, job.log(worker)
+        # One that still asks what became of its last epoch says so, and leaves it to the next start.
+        code = process.wait(RUN_S)
+        assert code == 0 or (code == 1 and UNDECIDED in job.log(worker)), job.log(worker)
     job.finish()
     job.check()
 
