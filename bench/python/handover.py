@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from bench.python.measure import Figure, WrongAnswerError, machine, say
-from bench.python.state_worker import PARTITIONS, Sender, last_rows
+from bench.python.state_worker import PARTITIONS, Sender, counts
 from tests.servers.kafka import KafkaServer
 
 KEYS = 1_000_000
@@ -187,11 +187,11 @@ def run(server: KafkaServer, rounds: int) -> list[Figure]:
             pair.workers["second"].wait(WAIT_S)
             if pair.start("first", "--stop", "end").wait(WAIT_S):
                 raise RuntimeError(pair.log())
-            rows = last_rows(server.bootstrap_servers, f"{pair.name}.out")
+            rows = counts(server.bootstrap_servers, f"{pair.name}.out")
         finally:
             pair.close()
-    if [len(rows), sum(rows.values())] != [KEYS, pair.sent]:
-        raise WrongAnswerError(f"{len(rows):,} keys with {sum(rows.values()):,} events; {pair.sent:,} were sent")
+    if [len(rows), sum(rows)] != [KEYS, pair.sent]:
+        raise WrongAnswerError(f"{len(rows):,} keys with {sum(rows):,} events; {pair.sent:,} were sent")
     return [
         _figure("hand-over, told to stop", gaps[signal.SIGTERM], STOP_TARGET_S),
         _figure("hand-over, killed", gaps[signal.SIGKILL], KILL_TARGET_S),

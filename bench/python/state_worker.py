@@ -20,6 +20,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import streamcore as sc
@@ -32,8 +33,13 @@ from streamcore.transactions import Transactions
 
 with warnings.catch_warnings(record=True):
     import quixstreams  # noqa: F401
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from bench.python.committed_topic import last_values  # noqa: E402
 
 PARTITIONS = 4
 CHANGED = (1_000, 10_000, 100_000)
@@ -176,11 +182,11 @@ def main() -> None:
         run.wait()
         turns.restore_s, turns.beside = 0.0, False
         pipeline.run(name=name, delivery="exactly_once", commit_interval="1s", stop="end")
-    rows = last_rows(bootstrap, f"{name}.out")
+    rows = counts(bootstrap, f"{name}.out")
     found = {
         "commits": commits,
         "restore": turns.restore_s,
-        "rows": [len(rows), sum(rows.values())],
+        "rows": [len(rows), sum(rows)],
         "version": _core.__version__,
     }
     print(json.dumps(found))
@@ -225,25 +231,9 @@ def record(number: int) -> tuple[int, bytes, bytes]:
     return number % PARTITIONS, user.encode(), f'{{"t":{HOUR_MS + number % HOUR_MS},"k":"{user}"}}'.encode()
 
 
-def last_rows(bootstrap: str, topic: str) -> dict[bytes, int]:
+def counts(bootstrap: str, topic: str) -> list[int]:
     """The count of each key, as a reader of committed records sees it."""
-    settings = {"auto.offset.reset": "earliest", "enable.partition.eof": True, "enable.auto.commit": False}
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": uuid.uuid4().hex, **settings})
-    partitions = set(consumer.list_topics(topic, 10).topics[topic].partitions)
-    consumer.subscribe([topic])
-    rows: dict[bytes, int] = {}
-    ended: set[int] = set()
-    while ended != partitions:
-        for message in consumer.consume(500, 10):
-            error = message.error()
-            if error is None:
-                rows[message.key()] = json.loads(message.value())["n"]
-            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-                ended.add(message.partition())
-            else:
-                raise RuntimeError(error.str())
-    consumer.close()
-    return rows
+    return [json.loads(value)["n"] for value in last_values(bootstrap, topic).values()]
 
 
 if __name__ == "__main__":

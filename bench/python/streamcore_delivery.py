@@ -15,6 +15,8 @@ import tempfile
 import time
 import uuid
 import warnings
+from collections.abc import Iterable
+from pathlib import Path
 
 import streamcore as sc
 import streamcore.run  # all that streamcore loads when first used, before the clock starts
@@ -22,7 +24,11 @@ from streamcore import _core
 
 with warnings.catch_warnings(record=True):
     import quixstreams  # noqa: F401
-from confluent_kafka import Consumer, KafkaError
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from bench.python.committed_topic import last_values  # noqa: E402
 
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
@@ -47,33 +53,18 @@ def main() -> None:
         began = time.perf_counter()
         pipeline.run(name=name, delivery=arguments["delivery"], commit_interval="1s", combine="local", stop="end")
         seconds = time.perf_counter() - began
-    rows = last_rows(bootstrap, f"{name}.out")
+    rows = windows(last_values(bootstrap, f"{name}.out").values())
     print(json.dumps({"seconds": seconds, "events": arguments["events"], "rows": rows, "version": _core.__version__}))
 
 
-def last_rows(bootstrap: str, topic: str) -> list[tuple[str, int, int]]:
-    """Page, start of the window (ms) and views of each key's last committed record."""
-    settings = {"auto.offset.reset": "earliest", "enable.partition.eof": True, "enable.auto.commit": False}
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": uuid.uuid4().hex, **settings})
-    consumer.subscribe([topic])
-    rows: dict[bytes, tuple[str, int, int]] = {}
-    ended: set[int] = set()
-    partitions = set(consumer.list_topics(topic, 10).topics[topic].partitions)
-    while ended != partitions:
-        message = consumer.poll(10)
-        if message is None:
-            raise RuntimeError(f"{topic} gave neither a record nor its end for 10 s")
-        error = message.error()
-        if error is None:
-            row = json.loads(message.value())
-            start = dt.datetime.fromisoformat(row["window_start"])
-            rows[message.key()] = (row["page_id"], round((start - EPOCH).total_seconds() * 1000), row["views"])
-        elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001
-            ended.add(message.partition())
-        else:
-            raise RuntimeError(error.str())
-    consumer.close()
-    return list(rows.values())
+def windows(values: Iterable[bytes]) -> list[tuple[str, int, int]]:
+    """Page, start of the window (ms) and views of each row."""
+    rows = map(json.loads, values)
+    return [(row["page_id"], _ms(row["window_start"]), row["views"]) for row in rows]
+
+
+def _ms(text: str) -> int:
+    return round((dt.datetime.fromisoformat(text) - EPOCH).total_seconds() * 1000)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from streamcore import _core
+from streamcore.assemble_outboxes import make_outboxes
 from streamcore.clock import Clock
 from streamcore.config import (
     DeadLettersConfig,
@@ -37,7 +38,6 @@ from streamcore.held_outputs import HeldOutputs
 from streamcore.inference import Undeclared, describe_types, infer_types
 from streamcore.instance import lease_instance
 from streamcore.lane_files import LaneFiles
-from streamcore.make_outboxes import make_outboxes
 from streamcore.manifests import Identity
 from streamcore.outboxes import Outboxes
 from streamcore.outputs import Outputs

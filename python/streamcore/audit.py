@@ -1,6 +1,6 @@
 """Owns the audit: whether every record that a pipeline has read is accounted for, from its committed state alone.
 
-Before it: `committed.py`. After it: `streamcore audit`.
+Before it: `committed_state.py`. After it: `streamcore audit`.
 Invariant: each number is held against another that came to be elsewhere: the counts of a manifest against each other, against
 those in the blocks of the state, and against the positions.
 """
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamcore.committed import CommittedState
+from streamcore.committed_state import CommittedState
 from streamcore.report import COMBINE_LANE, Ledgers
 
 PLACES = ("applied", "filtered", "duplicate", "late", "future", "rejected", "tombstone")

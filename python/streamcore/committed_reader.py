@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamcore.config import KafkaConnection
 from streamcore.errors import SinkError
-from streamcore.kafka_client import Cluster, application, creating_client, partition_list
+from streamcore.kafka_client import Cluster, application, creating_client, member_settings, partition_list, seek
 
 if TYPE_CHECKING:
     from quixstreams.kafka import Consumer
@@ -30,7 +30,6 @@ READ_SETTINGS = {
     "check.crcs": True,
 }
 REQUEST_S = 10.0
-SEEK_TRIES_MAX, SEEK_RETRY_S = 100, 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +66,7 @@ class CommittedReader:
             raise SinkError(f"topic {self.topic}, which feeds outboxes, is gone; start again to make it anew")
         self.topic_id = found.topic_id
         self._first = self._cluster.offsets(self.topic, found.partitions, "earliest")
-        session_ms = self._connection.session_timeout
-        settings = {
-            "session.timeout.ms": session_ms,
-            "heartbeat.interval.ms": max(1, min(3_000, session_ms // 3)),
-            "partition.assignment.strategy": "cooperative-sticky",
-            "isolation.level": "read_committed",
-            "allow.auto.create.topics": False,
-        }
+        settings = member_settings(self._connection)
         with creating_client(self._connection):
             app = application(self._connection, group=self._group, defaults=READ_SETTINGS, settings=settings)
             self._consumer = app.get_consumer(auto_commit_enable=False)
@@ -166,19 +158,11 @@ class CommittedReader:
                 self._seek(partition, offset)
 
     def _seek(self, partition: int, offset: int) -> None:
-        from confluent_kafka import KafkaException
-
         (part,) = partition_list(self.topic, {partition: offset})
-        for _ in range(SEEK_TRIES_MAX):
-            try:
-                self._reader.seek(part)
-            except KafkaException as error:
-                failure = error
-                time.sleep(SEEK_RETRY_S)  # refused until the partition's fetcher, just assigned, has started
-            else:
-                self._next[partition] = offset
-                return
-        raise SinkError(f"cannot go to {offset} of {self.topic}: {failure}") from failure
+        failure = seek(self._reader, part)
+        if failure is not None:
+            raise SinkError(f"cannot go to {offset} of {self.topic}: {failure}")
+        self._next[partition] = offset
 
     def hold(self) -> None:
         """Reads nothing until `go_on`; polls keep the seat in the group."""

@@ -22,6 +22,8 @@ class HeldOutputs:
         self._outputs = outputs
         self._outboxes = outboxes or Outboxes()
         self._held: list[tuple[int, _core.Batch]] = []
+        self.held_rows = 0
+        """Rows that wait."""
 
     @property
     def rows(self) -> dict[str, int]:
@@ -30,11 +32,6 @@ class HeldOutputs:
         for _, batch in self._held:
             rows[batch.output] = rows.get(batch.output, 0) + batch.num_rows
         return rows
-
-    @property
-    def held_rows(self) -> int:
-        """Rows that wait."""
-        return sum(batch.num_rows for _, batch in self._held)
 
     @property
     def dead_letters_place(self) -> str | None:
@@ -51,7 +48,10 @@ class HeldOutputs:
 
     def hold(self, batches: Iterable[_core.Batch], *, epoch: int) -> None:
         """The same, where it is the commit that gets them."""
-        self._held += ((epoch, batch) for batch in batches if batch.num_rows)
+        for batch in batches:
+            if batch.num_rows:
+                self._held.append((epoch, batch))
+                self.held_rows += batch.num_rows
 
     def check(self) -> None:
         """Raises what ended an outbox by itself."""
@@ -59,7 +59,7 @@ class HeldOutputs:
 
     def send(self) -> None:
         """Produces what is held."""
-        held, self._held = self._held, []
+        held, self._held, self.held_rows = self._held, [], 0
         for epoch, batch in held:
             self._outputs.write([batch], epoch=epoch)
 
@@ -73,7 +73,7 @@ class HeldOutputs:
 
     def discard(self) -> None:
         """The epoch was rolled back."""
-        self._held = []
+        self._held, self.held_rows = [], 0
         self._outputs.discard()
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """Owns savepoints: the committed state of a pipeline as files, to be looked at, kept, and put back.
 
-Before it: `committed.py`. After it: whoever opens `windows-*.parquet`, and `restore`.
+Before it: `committed_state.py`. After it: whoever opens `windows-*.parquet`, and `restore`.
 Invariant: what is put back is what was saved, to the digest of each lane; the Parquet files are for people and are not read
 back.
 """
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from streamcore import _core
-from streamcore.committed import CommittedState
+from streamcore.committed_state import CommittedState
 from streamcore.errors import FencedError, StateError
 from streamcore.manifests import SEAL_BITS, told
 from streamcore.state_changes import claim, rewritten_facts

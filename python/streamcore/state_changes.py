@@ -1,6 +1,6 @@
 """Owns changing the committed state of a pipeline from outside a run: one claim, one transaction.
 
-Before it: `committed.py`, which reads. After it: `streamcore state restore`, `repair` and `reset`.
+Before it: `committed_state.py`, which reads. After it: `streamcore state restore`, `repair` and `reset`.
 Invariant: what is written goes in under the group's own fence: the claim is its only member, has all partitions, and sends
 their offsets in the same transaction as the records; a worker that joins meanwhile makes the transaction fail.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from streamcore.committed import CommittedState, LaneState
+from streamcore.committed_state import CommittedState, LaneState
 from streamcore.config import KafkaSourceConfig
 from streamcore.errors import Error, FencedError, SourceError, StateError
 from streamcore.kafka_client import partition_list

@@ -14,6 +14,7 @@ import pytest
 
 from tests.faults.network import Network
 from tests.faults.workers import Job
+from tests.servers.kafka import KafkaServer
 
 COLUMNS = ("essential", "pull", "nightly")
 
@@ -55,5 +56,13 @@ def network(_network: Network) -> Iterator[Network]:
 def far_job(network: Network, unique: str, tmp_path: Path) -> Iterator[Job]:
     """A pipeline whose workers reach the broker through the proxy."""
     job = Job(network.server, unique, tmp_path, bootstrap=network.bootstrap)
+    yield job
+    job.kill_all()
+
+
+@pytest.fixture
+def job(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> Iterator[Job]:
+    """A pipeline with topics of its own."""
+    job = Job(kafka_server, unique, tmp_path)
     yield job
     job.kill_all()

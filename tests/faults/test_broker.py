@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -16,27 +15,16 @@ import pytest
 
 from tests.faults import traffic
 from tests.faults.network import Network
-from tests.faults.workers import PARTITIONS, RUN_S, Job
+from tests.faults.workers import Job
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
-RECORDS = 1_000_000
 KILLS = 5
 AWAY_S = 60.0
 
 
 def _begin(job: Job, seed: int) -> tuple[traffic.Stream, dict[str, subprocess.Popen[bytes]]]:
-    stream = traffic.Stream(job.server.bootstrap_servers, job.input, seed, RECORDS, partitions=PARTITIONS, keys=500)
+    stream = job.stream(seed)
     return stream, {worker: job.start(worker=worker) for worker in ("w0", "w1")}
-
-
-def _end(job: Job, stream: traffic.Stream, running: dict[str, subprocess.Popen[bytes]]) -> None:
-    stream.close()
-    job.await_end(running, revives=True)
-    for worker, process in running.items():
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(RUN_S) == 0, job.log(worker)
-    job.finish()
-    job.check()
 
 
 @pytest.mark.column("pull")
@@ -52,7 +40,7 @@ def test_a_broker_that_is_killed_again_and_again_costs_no_row(network: Network, 
         time.sleep(chance.uniform(0.0, 2.0))
         network.server.start()
         offsets = job.await_progress(offsets, running=running)
-    _end(job, stream, running)
+    job.end(stream, running, revives=True)
 
 
 @pytest.mark.column("nightly")
@@ -67,7 +55,7 @@ def test_a_broker_that_is_away_for_a_minute_costs_no_row(network: Network, far_j
     assert max(_resident_mb(process) for process in running.values() if process.poll() is None) < 1000
     network.server.start()
     job.await_progress(offsets, running=running)
-    _end(job, stream, running)
+    job.end(stream, running, revives=True)
 
 
 def _resident_mb(process: subprocess.Popen[bytes]) -> int:

@@ -14,13 +14,11 @@ import time
 
 import pytest
 
-from tests.faults import traffic
 from tests.faults.network import Network
 from tests.faults.proxy import END_TXN, WRITE_TXN_MARKERS
-from tests.faults.workers import PARTITIONS, RUN_S, Job
+from tests.faults.workers import Job
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
-RECORDS = 300_000
 PULL = pytest.mark.column("pull")
 
 
@@ -32,7 +30,7 @@ def test_a_worker_killed_in_the_broker_s_commit_loses_and_repeats_nothing(
     network: Network, far_job: Job, phase: str, heir: str, run: int
 ) -> None:
     chance, job = random.Random(run), far_job
-    stream = traffic.Stream(job.server.bootstrap_servers, job.input, run, RECORDS, partitions=PARTITIONS, keys=500)
+    stream = job.stream(run)
     process = job.start()
     job.await_progress({})
     skip = chance.randrange(5)
@@ -48,9 +46,4 @@ def test_a_worker_killed_in_the_broker_s_commit_loses_and_repeats_nothing(
         # Before, in or after the successor's recovery.
         time.sleep(chance.uniform(0.0, 6.0))
         (network.markers if phase == "CP8" else network.workers).release(caught)
-    stream.close()
-    job.await_end({heir: process})
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(RUN_S) == 0, job.log()
-    job.finish()
-    job.check()
+    job.end(stream, {heir: process})

@@ -8,19 +8,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
-from tests.faults import traffic
-from tests.faults.workers import PARTITIONS, RUN_S, Job
-from tests.servers.kafka import KafkaServer
+from tests.faults.workers import RUN_S, Job
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
-RECORDS = 300_000
-"""Sent until the worker is dead."""
 
 JOINS_MAX, JOIN_S = 5, 15.0
 """How often a worker joins so that another has to give lanes away, and how long that may take."""
@@ -41,18 +35,6 @@ POINTS = {
 }
 
 
-@pytest.fixture
-def job(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> Iterator[Job]:
-    job = Job(kafka_server, unique, tmp_path)
-    yield job
-    job.kill_all()
-
-
-def _leave(job: Job, worker: subprocess.Popen[bytes]) -> None:
-    worker.send_signal(signal.SIGTERM)
-    assert worker.wait(RUN_S) == 0, job.log("heir")
-
-
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("run", range(RUNS))
 @pytest.mark.parametrize(
@@ -60,8 +42,7 @@ def _leave(job: Job, worker: subprocess.Popen[bytes]) -> None:
 )
 def test_a_worker_killed_while_it_gives_lanes_away_loses_and_repeats_nothing(job: Job, point: str, run: int) -> None:
     """CP12."""
-    servers = job.server.bootstrap_servers
-    stream = traffic.Stream(servers, job.input, run, RECORDS, partitions=PARTITIONS, keys=500)
+    stream = job.stream(run)
     process = job.start(faults=f"{point}:1:kill")
     offsets = job.await_progress({})
     for _ in range(JOINS_MAX):
@@ -70,22 +51,17 @@ def test_a_worker_killed_while_it_gives_lanes_away_loses_and_repeats_nothing(job
             assert process.wait(JOIN_S) == -signal.SIGKILL, job.log()
             break
         # An epoch had just ended, so there was nothing to commit; once more.
-        _leave(job, heir)
+        job.leave({"heir": heir})
     assert process.poll() == -signal.SIGKILL, f"the point was not reached:\n{job.log()}"
     job.await_progress(offsets)
-    stream.close()
-    job.await_end({"heir": heir})
-    _leave(job, heir)
-    job.finish()
-    job.check()
+    job.end(stream, {"heir": heir})
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("run", range(RUNS))
 @pytest.mark.parametrize("point", POINTS)
 def test_a_worker_killed_at_a_crash_point_loses_and_repeats_nothing(job: Job, point: str, run: int) -> None:
-    servers = job.server.bootstrap_servers
-    stream = traffic.Stream(servers, job.input, run, RECORDS, partitions=PARTITIONS, keys=500)
+    stream = job.stream(run)
     process = job.start(faults=POINTS[point])
     assert process.wait(RUN_S) == -signal.SIGKILL, f"the point was not reached:\n{job.log()}"
     stream.close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import time
 
@@ -17,10 +16,9 @@ import pytest
 from tests.faults import traces, traffic
 from tests.faults.network import Network
 from tests.faults.proxy import END_TXN, PRODUCE
-from tests.faults.workers import PARTITIONS, RUN_S, Job
+from tests.faults.workers import PARTITIONS, Job
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
-RECORDS = 1_000_000
 FENCED = (47, 90)
 """INVALID_PRODUCER_EPOCH, PRODUCER_FENCED."""
 COMMIT_S = 5.0
@@ -28,7 +26,7 @@ COMMIT_S = 5.0
 
 
 def _begin(job: Job, seed: int) -> tuple[traffic.Stream, subprocess.Popen[bytes]]:
-    stream = traffic.Stream(job.server.bootstrap_servers, job.input, seed, RECORDS, partitions=PARTITIONS, keys=500)
+    stream = job.stream(seed)
     process = job.start()
     job.await_progress({})
     return stream, process
@@ -36,12 +34,7 @@ def _begin(job: Job, seed: int) -> tuple[traffic.Stream, subprocess.Popen[bytes]
 
 def _end(job: Job, stream: traffic.Stream, process: subprocess.Popen[bytes]) -> list[str]:
     """Reads all there is, checks, and gives why rule 7 was due."""
-    stream.close()
-    job.await_end({"w0": process})
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(RUN_S) == 0, job.log()
-    job.finish()
-    job.check()
+    job.end(stream, {"w0": process})
     return [why for trace in job.traces() for why in traces.doubts(trace)]
 
 

@@ -8,44 +8,21 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.faults import traffic
-from tests.faults.workers import PARTITIONS, RUN_S, SESSION_S, Job
-from tests.servers.kafka import KafkaServer
+from tests.faults.workers import RUN_S, SESSION_S, Job
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
-RECORDS = 1_000_000
 FENCED = 7
-
-
-@pytest.fixture
-def job(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> Iterator[Job]:
-    job = Job(kafka_server, unique, tmp_path)
-    yield job
-    job.kill_all()
-
-
-def _end(job: Job, stream: traffic.Stream, running: dict[str, subprocess.Popen[bytes]]) -> None:
-    stream.close()
-    job.await_end(running)
-    for worker, process in running.items():
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(RUN_S) == 0, job.log(worker)
-    job.finish()
-    job.check()
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("run", range(RUNS))
 def test_of_two_workers_with_one_name_one_goes_on(job: Job, run: int) -> None:
     chance = random.Random(run)
-    stream = traffic.Stream(job.server.bootstrap_servers, job.input, run, RECORDS, partitions=PARTITIONS, keys=500)
+    stream = job.stream(run)
     first = job.start(worker="first", instance="w0")
     if chance.random() < 0.7:
         offsets = job.await_progress({})
@@ -60,7 +37,7 @@ def test_of_two_workers_with_one_name_one_goes_on(job: Job, run: int) -> None:
     ended, running = (first, {"second": second}) if first.poll() is not None else (second, {"first": first})
     assert ended.returncode == FENCED, job.log()
     job.await_progress(offsets)
-    _end(job, stream, running)
+    job.end(stream, running)
 
 
 @pytest.mark.column("pull")
@@ -71,7 +48,7 @@ def test_a_worker_that_stood_still_for_longer_than_its_transaction_begins_the_ep
     job: Job, point: str, run: int
 ) -> None:
     """The transaction's timeout is that of the session here."""
-    stream = traffic.Stream(job.server.bootstrap_servers, job.input, run, RECORDS, partitions=PARTITIONS, keys=500)
+    stream = job.stream(run)
     process = job.start(faults=f"{point}:{3 + run % 5}:stop")
     job.await_stopped(process)
     time.sleep(2 * SESSION_S)
@@ -81,4 +58,4 @@ def test_a_worker_that_stood_still_for_longer_than_its_transaction_begins_the_ep
     while not (revived := job.revive(running)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert revived in ([], [FENCED])
-    _end(job, stream, running)
+    job.end(stream, running)

@@ -19,12 +19,14 @@ import polars as pl
 import pytest
 
 from tests.faults import traffic
+from tests.faults.workers import STEPS
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
 RECORDS, SIZE_MS, KEYS = 200_000, 10_000, 50
 STARTS_MAX = 12
 
-PIPELINE = """
+PIPELINE = (
+    """
 name = "job"
 delivery = "exactly_once"
 commit_interval = "1ms"
@@ -38,23 +40,9 @@ event_time = "t"
 event_time_unit = "ms"
 out_of_orderness = "100ms"
 
-[source.schema]
-k = "string"
-v = "int64"
-id = "string"
-
-[[steps]]
-dedupe = "id"
-within = "1h"
-
-[[steps]]
-window = "tumbling"
-size = "10s"
-by = "k"
-[steps.aggregate]
-n = "count()"
-s = "sum(v)"
-
+"""
+    + STEPS
+    + """
 [[sinks]]
 type = "parquet"
 path = "out"
@@ -62,6 +50,7 @@ path = "out"
 [dead_letters]
 path = "letters.jsonl"
 """
+)
 
 POINTS = [
     "before-checkpoint:1:kill",
@@ -127,6 +116,20 @@ def _check(folder: Path) -> None:
     assert len({letter["offset"] for letter in letters}) == len(letters), log
 
 
+def _was_killed(process: subprocess.Popen[bytes], folder: Path) -> bool:
+    """Whether a run was killed before it got through; it does not end otherwise."""
+    code = process.wait(60)
+    assert code in (0, -signal.SIGKILL), (folder / "log").read_text()[-2000:]
+    return code != 0
+
+
+def _finish(folder: Path, kills: int) -> None:
+    """A last run, and what all of them left."""
+    assert kills
+    assert not _was_killed(_start(folder), folder)
+    _check(folder)
+
+
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("run", range(RUNS))
 @pytest.mark.parametrize("point", POINTS)
@@ -135,14 +138,10 @@ def test_a_run_killed_at_each_step_writes_every_row_and_letter_once(point: str, 
     _prepare(tmp_path, run)
     kills = 0
     for _ in range(6):
-        code = _start(tmp_path, point).wait(60)
-        if code == 0:
+        if not _was_killed(_start(tmp_path, point), tmp_path):
             break
-        assert code == -signal.SIGKILL, (tmp_path / "log").read_text()[-2000:]
         kills += 1
-    assert kills
-    assert _start(tmp_path).wait(60) == 0, (tmp_path / "log").read_text()[-2000:]
-    _check(tmp_path)
+    _finish(tmp_path, kills)
 
 
 @pytest.mark.timeout(300)
@@ -158,11 +157,7 @@ def test_a_run_killed_at_random_writes_every_row_and_letter_once(run: int, tmp_p
             time.sleep(0.005)
         time.sleep(chance.uniform(0.0, 0.15))
         process.kill()
-        code = process.wait()
-        if code == 0:
+        if not _was_killed(process, tmp_path):
             break
-        assert code == -signal.SIGKILL, (tmp_path / "log").read_text()[-2000:]
         kills += 1
-    assert kills
-    assert _start(tmp_path).wait(60) == 0, (tmp_path / "log").read_text()[-2000:]
-    _check(tmp_path)
+    _finish(tmp_path, kills)

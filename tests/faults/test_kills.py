@@ -11,48 +11,20 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.faults import traffic
-from tests.faults.workers import PARTITIONS, RUN_S, SESSION_S, Job
-from tests.servers.kafka import KafkaServer
+from tests.faults.workers import RUN_S, SESSION_S, Job
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
 KILLS = 5
-RECORDS = 1_000_000
-"""Sent until the faults are over."""
-
-
-@pytest.fixture
-def job(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> Iterator[Job]:
-    job = Job(kafka_server, unique, tmp_path)
-    yield job
-    job.kill_all()
-
-
-def _stream(job: Job, seed: int) -> traffic.Stream:
-    return traffic.Stream(job.server.bootstrap_servers, job.input, seed, RECORDS, partitions=PARTITIONS, keys=500)
-
-
-def _end(job: Job, stream: traffic.Stream, running: dict[str, subprocess.Popen[bytes]]) -> None:
-    """Nothing more is sent; the workers read it all, leave, and one closes the windows."""
-    stream.close()
-    job.await_end(running)
-    for worker, process in running.items():
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(RUN_S) == 0, job.log(worker)
-    job.finish()
-    job.check()
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("run", range(RUNS))
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_killed_at_random_lose_and_repeat_nothing(job: Job, workers: int, run: int) -> None:
-    chance, stream = random.Random(run), _stream(job, run)
+    chance, stream = random.Random(run), job.stream(run)
     running = {f"w{number}": job.start(worker=f"w{number}") for number in range(workers)}
     offsets = job.await_progress({})
     for _ in range(KILLS):
@@ -62,13 +34,13 @@ def test_workers_killed_at_random_lose_and_repeat_nothing(job: Job, workers: int
         assert running[worker].wait() == -signal.SIGKILL, job.log(worker)
         running[worker] = job.start(worker=worker)
         offsets = job.await_progress(offsets)
-    _end(job, stream, running)
+    job.end(stream, running)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("run", range(RUNS))
 def test_workers_that_come_and_go_lose_and_repeat_nothing(job: Job, run: int) -> None:
-    chance, stream = random.Random(run), _stream(job, run)
+    chance, stream = random.Random(run), job.stream(run)
     running = {"w0": job.start(worker="w0")}
     offsets = job.await_progress({})
     for number in range(1, 21):
@@ -88,14 +60,14 @@ def test_workers_that_come_and_go_lose_and_repeat_nothing(job: Job, run: int) ->
         if not running:
             running[f"w{number}"] = job.start(worker=f"w{number}")
     offsets = job.await_progress(offsets)
-    _end(job, stream, running)
+    job.end(stream, running)
 
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("run", range(RUNS))
 @pytest.mark.parametrize("point", ["before-push", "after-flush", "after-send_offsets"])
 def test_a_worker_that_stood_still_commits_nothing_of_what_another_has_taken(job: Job, point: str, run: int) -> None:
-    stream = _stream(job, run)
+    stream = job.stream(run)
     zombie = job.start(worker="zombie", faults=f"{point}:5:stop")
     job.await_stopped(zombie)
     offsets = job.offsets()
@@ -107,4 +79,4 @@ def test_a_worker_that_stood_still_commits_nothing_of_what_another_has_taken(job
         assert zombie.wait(10) == 7, job.log("zombie")
     except subprocess.TimeoutExpired:
         running["zombie"] = zombie
-    _end(job, stream, running)
+    job.end(stream, running)

@@ -15,14 +15,12 @@ import pytest
 
 from streamcore.config import KafkaConnection
 from streamcore.kafka_client import Cluster
-from tests.faults import traffic
 from tests.faults.network import Network
 from tests.faults.proxy import LIST_OFFSETS, Weather
-from tests.faults.workers import PARTITIONS, RUN_S, SESSION_S, Job
+from tests.faults.workers import RUN_S, SESSION_S, Job
 from tests.integration.kafka_tools import create_topic, produce
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
-RECORDS = 1_000_000
 EPISODES = 3
 UNDECIDED = "stopped, the last epoch may be read again"
 
@@ -39,7 +37,7 @@ WEATHERS = [
 @pytest.mark.parametrize("weather", WEATHERS)
 def test_bad_weather_loses_and_repeats_nothing(network: Network, far_job: Job, weather: Weather, run: int) -> None:
     chance, job = random.Random(run), far_job
-    stream = traffic.Stream(job.server.bootstrap_servers, job.input, run, RECORDS, partitions=PARTITIONS, keys=500)
+    stream = job.stream(run)
     running = {worker: job.start(worker=worker) for worker in ("w0", "w1")}
     offsets = job.await_progress({}, running=running)
     for _ in range(EPISODES):

@@ -15,14 +15,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.faults import oracle, traffic
-from tests.faults.workers import PARTITIONS, PIPELINE, RUN_S, Job
+from tests.faults import oracle
+from tests.faults.workers import RUN_S, SOURCE_AND_STEPS, Job
 from tests.servers.kafka import KafkaServer
 from tests.servers.redis import RedisServer
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
-RECORDS = 300_000
-"""Sent until the faults are over."""
 
 STILL_S = 25.0
 """Longer than any timeout of the worker's: what is not polled that long is out of its group."""
@@ -37,13 +35,9 @@ def server() -> Iterator[RedisServer]:
 @pytest.fixture
 def job(kafka_server: KafkaServer, server: RedisServer, unique: str, tmp_path: Path) -> Iterator[Job]:
     sink = f'[[sinks]]\ntype = "redis"\nurl = "{server.url}"\nkey_template = "{unique}:{{{{k}}}}:{{{{window_start:epoch_ms}}}}"\n'
-    job = Job(kafka_server, unique, tmp_path, text=PIPELINE[: PIPELINE.index("[[sinks]]")] + sink)
+    job = Job(kafka_server, unique, tmp_path, text=SOURCE_AND_STEPS + sink)
     yield job
     job.kill_all()
-
-
-def _stream(job: Job, seed: int) -> traffic.Stream:
-    return traffic.Stream(job.server.bootstrap_servers, job.input, seed, RECORDS, partitions=PARTITIONS, keys=500)
 
 
 def _rows(job: Job, server: RedisServer) -> dict[tuple[str, int], tuple[int, int]]:
@@ -78,7 +72,7 @@ def _await_rows(job: Job, server: RedisServer) -> None:
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("run", range(RUNS))
 def test_a_redis_that_stands_still_holds_up_nobody(job: Job, server: RedisServer, run: int) -> None:
-    stream = _stream(job, run)
+    stream = job.stream(run)
     process = job.start()
     _await_rows(job, server)
     os.kill(server.process.pid, signal.SIGSTOP)
@@ -89,8 +83,7 @@ def test_a_redis_that_stands_still_holds_up_nobody(job: Job, server: RedisServer
     os.kill(server.process.pid, signal.SIGCONT)
     stream.close()
     job.await_end({"w0": process})
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(RUN_S) == 0, job.log()
+    job.leave({"w0": process})
     assert "rebalance" not in job.log(), "the worker kept its seat"
     job.finish()
     _check(job, server)
@@ -100,7 +93,7 @@ def test_a_redis_that_stands_still_holds_up_nobody(job: Job, server: RedisServer
 @pytest.mark.parametrize("run", range(RUNS))
 def test_a_redis_that_forgot_what_it_had_taken_gets_it_again(job: Job, server: RedisServer, run: int) -> None:
     """It is killed and comes back empty, twice; the second time nothing new is on its way."""
-    stream = _stream(job, run)
+    stream = job.stream(run)
     process = job.start()
     _await_rows(job, server)
     server.process.kill()
@@ -120,7 +113,7 @@ def test_a_redis_that_forgot_what_it_had_taken_gets_it_again(job: Job, server: R
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("run", range(RUNS))
 def test_workers_that_are_killed_leave_every_row_in_redis(job: Job, server: RedisServer, run: int) -> None:
-    stream = _stream(job, run)
+    stream = job.stream(run)
     for nth in range(3):
         process = job.start(worker=f"w{nth}", faults=f"after-commit:{4 + nth}:kill")
         assert process.wait(RUN_S) == -signal.SIGKILL, job.log()
@@ -136,14 +129,13 @@ def test_a_worker_that_starts_without_redis_waits_for_it_beside_its_work(
     job: Job, server: RedisServer, run: int
 ) -> None:
     server.process.kill()
-    stream = _stream(job, run)
+    stream = job.stream(run)
     process = job.start()
     job.await_progress(job.await_progress({}))
     server.start()
     _await_rows(job, server)
     stream.close()
     job.await_end({"w0": process})
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(RUN_S) == 0, job.log()
+    job.leave({"w0": process})
     job.finish()
     _check(job, server)

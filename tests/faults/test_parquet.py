@@ -15,13 +15,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.faults import oracle, traffic
-from tests.faults.workers import PARTITIONS, PIPELINE, RUN_S, Job
+from tests.faults import oracle
+from tests.faults.workers import RUN_S, SOURCE_AND_STEPS, Job
 from tests.servers.kafka import KafkaServer
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
-RECORDS = 300_000
-"""Sent until the worker is dead."""
 
 POINTS = {
     "CP3 rows sent, no file written": "before-produce-state:3:kill",
@@ -38,7 +36,7 @@ POINTS = {
 @pytest.fixture
 def job(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> Iterator[Job]:
     sinks = f'[[sinks]]\ntype = "parquet"\npath = "{tmp_path / "rows"}"\n'
-    job = Job(kafka_server, unique, tmp_path, text=PIPELINE[: PIPELINE.index("[[sinks]]")] + sinks)
+    job = Job(kafka_server, unique, tmp_path, text=SOURCE_AND_STEPS + sinks)
     yield job
     job.kill_all()
 
@@ -63,8 +61,7 @@ def _check(job: Job) -> None:
 @pytest.mark.parametrize("point", POINTS)
 def test_a_worker_killed_around_publication_loses_and_repeats_no_row(job: Job, point: str, run: int, heir: str) -> None:
     """The same worker comes back, or another one that has only the folder and the broker in common with it."""
-    servers = job.server.bootstrap_servers
-    stream = traffic.Stream(servers, job.input, run, RECORDS, partitions=PARTITIONS, keys=500)
+    stream = job.stream(run)
     if "recovery" in point:
         first = job.start(faults="before-publish:3:kill")
         assert first.wait(RUN_S) == -signal.SIGKILL, job.log()
@@ -78,14 +75,12 @@ def test_a_worker_killed_around_publication_loses_and_repeats_no_row(job: Job, p
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("run", range(RUNS))
 def test_two_workers_write_one_folder_and_one_is_killed(job: Job, run: int) -> None:
-    servers = job.server.bootstrap_servers
-    stream = traffic.Stream(servers, job.input, run, RECORDS, partitions=PARTITIONS, keys=500)
+    stream = job.stream(run)
     stays = job.start(worker="stays")
     goes = job.start(worker="goes", faults="before-publish:4:kill")
     assert goes.wait(RUN_S) == -signal.SIGKILL, job.log()
     stream.close()
     job.await_end({"stays": stays})
-    stays.send_signal(signal.SIGTERM)
-    assert stays.wait(RUN_S) == 0, job.log("stays")
+    job.leave({"stays": stays})
     job.finish("stays")
     _check(job)

@@ -22,10 +22,9 @@ from tests.faults import traffic
 from tests.faults.network import Network
 from tests.faults.proxy import ADD_OFFSETS_TO_TXN, END_TXN
 from tests.faults.test_delayed_commit import strike_the_next_epoch
-from tests.faults.workers import PARTITIONS, RUN_S, SESSION_S, Job
+from tests.faults.workers import RUN_S, SESSION_S, Job
 
 TRIES_MAX = int(os.environ.get("STREAMCORE_BUG_TRIES", "20"))
-RECORDS = 1_000_000
 GROUP_AUTHORIZATION_FAILED = 30
 SOON_S = 40.0
 
@@ -41,8 +40,7 @@ class Run:
     seed: int
 
     def stream(self) -> traffic.Stream:
-        servers = self.job.server.bootstrap_servers
-        return traffic.Stream(servers, self.job.input, self.seed, RECORDS, partitions=PARTITIONS, keys=500)
+        return self.job.stream(self.seed)
 
     def end(self, stream: traffic.Stream, running: dict[str, subprocess.Popen[bytes]]) -> None:
         """Everything is read and checked."""

@@ -18,14 +18,12 @@ from typing import Any
 
 import pytest
 
-from tests.faults import oracle, traffic
-from tests.faults.workers import PARTITIONS, PIPELINE, RUN_S, Job
+from tests.faults import oracle
+from tests.faults.workers import RUN_S, SOURCE_AND_STEPS, Job
 from tests.servers.kafka import KafkaServer
 from tests.servers.webhook import WebhookServer
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
-RECORDS = 300_000
-"""Sent until the faults are over."""
 
 KEYS = 20
 UNWANTED = "k7"
@@ -43,7 +41,7 @@ def server() -> Iterator[WebhookServer]:
 @pytest.fixture
 def job(kafka_server: KafkaServer, server: WebhookServer, unique: str, tmp_path: Path) -> Iterator[Job]:
     sink = f'[[sinks]]\ntype = "webhook"\nurl = "{server.url}"\ntimeout = "1s"\n'
-    job = Job(kafka_server, unique, tmp_path, text=PIPELINE[: PIPELINE.index("[[sinks]]")] + sink)
+    job = Job(kafka_server, unique, tmp_path, text=SOURCE_AND_STEPS + sink)
     yield job
     job.kill_all()
 
@@ -90,7 +88,7 @@ def test_a_server_in_every_bad_mood_gets_every_row_once(job: Job, server: Webhoo
         return chance.choice(WEATHER) if chance.random() < 0.01 else "ok"
 
     server.behave = behave
-    stream = traffic.Stream(job.server.bootstrap_servers, job.input, run, RECORDS, partitions=PARTITIONS, keys=KEYS)
+    stream = job.stream(run, keys=KEYS)
     for nth in range(2):
         process = job.start(worker=f"w{nth}", faults=f"after-commit:{2 + nth}:kill")
         assert process.wait(RUN_S) == -signal.SIGKILL, job.log()
@@ -103,7 +101,7 @@ def test_a_server_in_every_bad_mood_gets_every_row_once(job: Job, server: Webhoo
 @pytest.mark.parametrize("run", range(RUNS))
 def test_a_server_that_is_away_holds_up_nobody(job: Job, server: WebhookServer, run: int) -> None:
     server.behave = lambda _row: "503"
-    stream = traffic.Stream(job.server.bootstrap_servers, job.input, run, RECORDS, partitions=PARTITIONS, keys=KEYS)
+    stream = job.stream(run, keys=KEYS)
     process = job.start()
     until, offsets = time.monotonic() + 10, job.await_progress({})
     while time.monotonic() < until:

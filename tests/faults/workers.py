@@ -10,22 +10,46 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamcore import _core
-from tests.faults import oracle
+from tests.faults import oracle, traffic
 from tests.integration.kafka_tools import create_topic
 from tests.servers.kafka import KafkaServer
 
 PARTITIONS = 3
 SESSION_S = 6
 RUN_S = 150.0
+RECORDS = 1_000_000
+"""Of a stream: more than any test waits for."""
+
 RESTARTABLE = (4, 7)
 """Exit codes after which a worker may be started again: Kafka was out of reach, or another took its place."""
 
-PIPELINE = """
+STEPS = """
+[source.schema]
+k = "string"
+v = "int64"
+id = "string"
+
+[[steps]]
+dedupe = "id"
+within = "1h"
+
+[[steps]]
+window = "tumbling"
+size = "10s"
+by = "k"
+[steps.aggregate]
+n = "count()"
+s = "sum(v)"
+"""
+"""What all of them do: the fields and the steps, of a pipeline file."""
+
+SOURCE_AND_STEPS = (
+    """
 name = "{name}"
 delivery = "exactly_once"
 commit_interval = "{commit_interval}"
@@ -44,23 +68,12 @@ keyed_by = "k"
 idle_timeout = "1h"
 poll_records_max = 2000
 
-[source.schema]
-k = "string"
-v = "int64"
-id = "string"
+"""
+    + STEPS
+)
+"""Without sinks."""
 
-[[steps]]
-dedupe = "id"
-within = "1h"
-
-[[steps]]
-window = "tumbling"
-size = "10s"
-by = "k"
-[steps.aggregate]
-n = "count()"
-s = "sum(v)"
-
+TOPIC_SINK = """
 [[sinks]]
 type = "kafka"
 topic = "{name}.out"
@@ -80,7 +93,7 @@ class Job:
     commit_interval: str = "200ms"
     bugs: str = ""
     """What the commit machine does wrong on purpose, with commas."""
-    text: str = PIPELINE
+    text: str = SOURCE_AND_STEPS + TOPIC_SINK
     """Of the pipeline file, with `{name}` and `{session_s}` to be filled in."""
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -138,6 +151,27 @@ class Job:
 
     def offsets(self) -> dict[int, int]:
         return oracle.group_offsets(self.server.bootstrap_servers, self.name, self.input, PARTITIONS)
+
+    def stream(self, seed: int, *, keys: int = 500) -> traffic.Stream:
+        """Records that are sent until it is closed."""
+        servers = self.server.bootstrap_servers
+        return traffic.Stream(servers, self.input, seed, RECORDS, partitions=PARTITIONS, keys=keys)
+
+    def leave(self, running: Mapping[str, subprocess.Popen[bytes]]) -> None:
+        """Has workers commit what they have, and leave."""
+        for worker, process in running.items():
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(RUN_S) == 0, self.log(worker)
+
+    def end(
+        self, stream: traffic.Stream, running: dict[str, subprocess.Popen[bytes]], *, revives: bool = False
+    ) -> None:
+        """Nothing more is sent; the workers read it all, leave, one closes the windows, and all is right."""
+        stream.close()
+        self.await_end(running, revives=revives)
+        self.leave(running)
+        self.finish()
+        self.check()
 
     def await_progress(
         self,

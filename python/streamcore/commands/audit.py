@@ -38,7 +38,7 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command. Raises `StateError` for state that cannot be used, `LedgerError` for what does not add up."""
     from streamcore.audit import audit, to_json
-    from streamcore.committed import committed_state
+    from streamcore.committed_state import committed_state
     from streamcore.config.environment import fill_from_environment
     from streamcore.errors import LedgerError, StateError
 

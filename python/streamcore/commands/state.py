@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from streamcore.commands import state_actions
     from streamcore.commands.run import load_target
-    from streamcore.committed import committed_state
+    from streamcore.committed_state import committed_state
     from streamcore.config.environment import fill_from_environment
 
     config = fill_from_environment(load_target(arguments.target, arguments.set).config, os.environ)

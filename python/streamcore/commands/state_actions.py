@@ -1,6 +1,6 @@
 """Owns what each action of `streamcore state` prints, and how it ends.
 
-Before it: `state.py` of this folder. After it: `committed.py`, `savepoints.py` and `state_changes.py`.
+Before it: `state.py` of this folder. After it: `committed_state.py`, `savepoints.py` and `state_changes.py`.
 Invariant: data goes to standard output: a line or a JSON object a lane.
 """
 
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from streamcore.committed import CommittedState, LaneState
+    from streamcore.committed_state import CommittedState, LaneState
 
 
 def inspect(committed: CommittedState, arguments: argparse.Namespace) -> int:

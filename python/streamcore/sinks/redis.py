@@ -33,23 +33,33 @@ REPLY_TIMEOUT_S = 10.0
 RETRACTED_TTL_MS = 86_400_000
 """How long the version of a row that was taken back is kept, so that an older write cannot bring it back."""
 
-SCRIPT = """
+REPLACE = """
+local function replace(key, version, expiry, first, fields)
+  redis.call('DEL', key)
+  redis.call('HSET', key, '_version', version, unpack(ARGV, first, first - 1 + fields))
+  if string.sub(expiry, 1, 1) == '+' then
+    redis.call('PEXPIRE', key, string.sub(expiry, 2))
+  elseif expiry ~= '' then
+    redis.call('PEXPIREAT', key, expiry)
+  end
+end
+"""
+"""Puts a row in the place of whatever there was: its expiry is empty, a time in ms, or `+` and a length in ms."""
+
+SCRIPT = (
+    REPLACE
+    + """
 local version, at = ARGV[1], 2
 for _, key in ipairs(KEYS) do
   local expiry, fields = ARGV[at], tonumber(ARGV[at + 1])
   local stored = redis.call('HGET', key, '_version')
   if not stored or stored <= version then
-    redis.call('DEL', key)
-    redis.call('HSET', key, '_version', version, unpack(ARGV, at + 2, at + 1 + fields))
-    if string.sub(expiry, 1, 1) == '+' then
-      redis.call('PEXPIRE', key, string.sub(expiry, 2))
-    elseif expiry ~= '' then
-      redis.call('PEXPIREAT', key, expiry)
-    end
+    replace(key, version, expiry, at + 2, fields)
   end
   at = at + 2 + fields
 end
 """
+)
 """KEYS: the rows' keys. ARGV: the version, then for each row its expiry (empty, a time in ms, or `+` and a length in
 ms), the number of arguments that follow, and field and value in turns. A row without fields has been taken back."""
 

@@ -17,13 +17,15 @@ from streamcore.committed_reader import Committed, CommittedReader
 from streamcore.committed_rows import CommittedRows
 from streamcore.config import PipelineConfig, RedisSinkConfig
 from streamcore.errors import SinkError
-from streamcore.sinks.redis import SCRIPT_ROWS_MAX, RedisSink, Write
+from streamcore.sinks.redis import REPLACE, SCRIPT_ROWS_MAX, RedisSink, Write
 
 OFFSET_DIGITS = 19
 LOST = -2
 """The script's answer where the server is not as far as it was said to be."""
 
-SCRIPT = """
+SCRIPT = (
+    REPLACE
+    + """
 local applied, prefix, known, reach = KEYS[1], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local stored, at = redis.call('GET', applied), -1
 if stored and string.sub(stored, 1, #prefix) == prefix then at = tonumber(string.sub(stored, #prefix + 1)) end
@@ -33,13 +35,7 @@ for index = 2, #KEYS do
   local key, version, expiry, fields = KEYS[index], ARGV[next], ARGV[next + 1], tonumber(ARGV[next + 2])
   local old = redis.call('HGET', key, '_version')
   if not old or string.sub(old, 1, #prefix) ~= prefix or old < version then
-    redis.call('DEL', key)
-    redis.call('HSET', key, '_version', version, unpack(ARGV, next + 3, next + 2 + fields))
-    if string.sub(expiry, 1, 1) == '+' then
-      redis.call('PEXPIRE', key, string.sub(expiry, 2))
-    elseif expiry ~= '' then
-      redis.call('PEXPIREAT', key, expiry)
-    end
+    replace(key, version, expiry, next + 3, fields)
   end
   next = next + 3 + fields
 end
@@ -49,6 +45,7 @@ if reach > at then
 end
 return {0, at}
 """
+)
 """KEYS: the place of the partition, then the rows' keys. ARGV: `#<topic id>:<partition>:`, the offset that the server must
 have reached, the one it reaches, then for each row its version, its expiry (as in `redis.py`), the number of arguments that
 follow, and field and value in turns."""

@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any
 from streamcore import _core
 from streamcore.config import KafkaConnection, KafkaSourceConfig
 from streamcore.errors import FencedError, SourceError
-from streamcore.kafka_client import Cluster, Topic, application, creating_client, log, partition_list
+from streamcore.kafka_client import (
+    Cluster,
+    Topic,
+    application,
+    creating_client,
+    log,
+    member_settings,
+    partition_list,
+    seek,
+)
 from streamcore.sources.base import End, Polled, Start
 from streamcore.sources.kafka_ends import EndWatch
 from streamcore.sources.kafka_group import JOIN_TIMEOUT_S, Seat, wait_for_free_group
@@ -56,8 +65,6 @@ OUTAGE_MAX_S = 120.0
 """How long no broker may answer before the run ends with exit code 4; until then it waits for one to come back."""
 
 PAUSED_WAIT_S = 0.02
-SEEK_TRIES_MAX = 100
-SEEK_RETRY_S = 0.02
 
 
 class KafkaSource:
@@ -125,16 +132,11 @@ class KafkaSource:
 
     def _new_consumer(self) -> Consumer:
         group = self._group or f"streamcore-ephemeral-{uuid.uuid4().hex}"
-        session_ms = self._connection.session_timeout
         name = {"client.id": f"streamcore-{self._instance_id}"} if self._instance_id else {}
         settings = {
             **self._source.options,
+            **member_settings(self._connection),
             **self._seat_settings(),
-            "session.timeout.ms": session_ms,
-            "heartbeat.interval.ms": max(1, min(3_000, session_ms // 3)),
-            "partition.assignment.strategy": "cooperative-sticky",
-            "isolation.level": "read_committed",
-            "allow.auto.create.topics": False,
         }
         with creating_client(self._connection):
             consumer = application(
@@ -351,17 +353,9 @@ class KafkaSource:
         self._apply_pauses()
 
     def _seek(self, part: Any) -> None:
-        from confluent_kafka import KafkaException
-
-        for _ in range(SEEK_TRIES_MAX):
-            try:
-                self._reader.seek(part)
-            except KafkaException as error:
-                failure = error
-                time.sleep(SEEK_RETRY_S)  # refused until the partition's fetcher, just assigned, has started
-            else:
-                return
-        raise SourceError(f"cannot go back to {part.offset} of {self._topic.name}: {failure}") from failure
+        failure = seek(self._reader, part)
+        if failure is not None:
+            raise SourceError(f"cannot go back to {part.offset} of {self._topic.name}: {failure}")
 
     def _readable_lanes(self) -> list[int]:
         """Lanes that the group gives us now: all but those lost in an outage."""

@@ -40,12 +40,12 @@ impl Saving {
     /// Nothing yet.
     #[must_use]
     pub fn new(extent: Extent) -> Self {
-        Self::into(Vec::new(), extent)
+        Self::reusing(Vec::new(), extent)
     }
 
     /// Nothing yet, in the memory of `out`.
     #[must_use]
-    pub fn into(mut out: Vec<u8>, extent: Extent) -> Self {
+    pub fn reusing(mut out: Vec<u8>, extent: Extent) -> Self {
         out.clear();
         Self { out, extent, rows: 0 }
     }

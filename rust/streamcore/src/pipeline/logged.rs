@@ -32,7 +32,7 @@ impl Pipeline {
         let logs: Vec<_> = lanes.into_iter().map(take).map(Mutex::new).collect();
         let records = share(&logs, self.threads, |log| {
             let (id, log) = &mut *log.lock().unwrap_or_else(PoisonError::into_inner);
-            let save = |extent, memory| self.save_lane(*id, Saving::into(memory, extent));
+            let save = |extent, memory| self.save_lane(*id, Saving::reusing(memory, extent));
             (*id, log.seal(self.sealed_lane(*id), facts[id].clone(), save))
         });
         self.logs.extend(logs.into_iter().map(|log| log.into_inner().unwrap_or_else(PoisonError::into_inner)));
@@ -49,7 +49,8 @@ impl Pipeline {
         let (sealed, owner) = (self.sealed_lane(id), self.log_owner(id));
         let mut log = LaneLog::behind(owner, before.last_epoch());
         let mut records: Vec<Record> = before.unusable().into_iter().map(|key| (key, None)).collect();
-        let written = log.seal_whole(sealed, facts, |extent, memory| self.save_lane(id, Saving::into(memory, extent)));
+        let written =
+            log.seal_whole(sealed, facts, |extent, memory| self.save_lane(id, Saving::reusing(memory, extent)));
         let is_written = |key: &[u8]| written.iter().any(|(other, _)| other == key);
         records.retain(|(key, _)| !is_written(key));
         records.extend(written);

@@ -5,10 +5,7 @@ Invariant: nothing moves while the worker is away, and nothing is lost or double
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,19 +13,10 @@ from confluent_kafka.admin import AdminClient
 
 import streamcore as sc
 from streamcore.errors import ConfigError
-from tests.faults import traffic
 from tests.faults.workers import PARTITIONS, RUN_S, SESSION_S, Job
-from tests.servers.kafka import KafkaServer
 
 KEEP = ("--keep-seat",)
 FENCED = 7
-
-
-@pytest.fixture
-def job(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> Iterator[Job]:
-    job = Job(kafka_server, unique, tmp_path)
-    yield job
-    job.kill_all()
 
 
 def _seats(job: Job) -> dict[str, list[int]]:
@@ -53,13 +41,12 @@ def _await_shared(job: Job) -> dict[str, list[int]]:
 
 @pytest.mark.timeout(300)
 def test_partitions_wait_for_a_worker_that_restarts(job: Job) -> None:
-    stream = traffic.Stream(job.server.bootstrap_servers, job.input, 0, 1_000_000, partitions=PARTITIONS, keys=500)
+    stream = job.stream(0)
     first, second = job.start(worker="w0", more=KEEP), job.start(worker="w1", more=KEEP)
     job.await_progress({})  # there is a group then
     seats = _await_shared(job)
     job.await_progress(job.offsets())
-    first.send_signal(signal.SIGTERM)
-    assert first.wait(RUN_S) == 0, job.log("w0")
+    job.leave({"w0": first})
     time.sleep(SESSION_S / 3)
     assert _seats(job) == seats
     away = job.offsets()
@@ -75,9 +62,7 @@ def test_partitions_wait_for_a_worker_that_restarts(job: Job) -> None:
     stream.close()
     running = {"w0": first, "twin": twin}
     job.await_end(running)
-    for worker, process in running.items():
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(RUN_S) == 0, job.log(worker)
+    job.leave(running)
     time.sleep(SESSION_S)  # the seats are free then, for one worker that has every partition
     job.finish()
     job.check()
