@@ -78,6 +78,15 @@ def check_whole(lane: int, records: _core.StateRecords, found: Sequence[tuple[by
     )
 
 
+def last_manifest(engine: _core.Pipeline, lane: int, records: Sequence[tuple[bytes, bytes | None]]) -> dict[str, Any]:
+    """The manifest among the records of one epoch of a lane, which is the last of them."""
+    epoch = engine.state_records(lane)
+    epoch.add(records[-1:])
+    ((manifest_json, _),) = epoch.manifests()
+    manifest: dict[str, Any] = orjson.loads(manifest_json)
+    return manifest
+
+
 def told(manifest_json: bytes, identity: Identity, source: Input, *, is_whole: bool) -> dict[str, Any]:
     """A manifest as the commit machine is told of it. Raises `StateError` for one of another pipeline or input."""
     manifest = orjson.loads(manifest_json)

@@ -20,7 +20,7 @@ from streamcore.committed_state import CommittedState, LaneState
 from streamcore.config import KafkaSourceConfig
 from streamcore.errors import Error, FencedError, SourceError, StateError
 from streamcore.kafka_client import partition_list
-from streamcore.manifests import SEAL_BITS, facts_of
+from streamcore.manifests import SEAL_BITS, facts_of, last_manifest
 from streamcore.sources.base import Start
 from streamcore.sources.kafka_member import MemberSource
 from streamcore.state_topics import MEETING_LANE
@@ -177,7 +177,7 @@ def repair(committed: CommittedState) -> list[Repaired]:
             if problems:
                 repaired, records[state.lane] = _repair_lane(committed, state, problems, owner)
                 done.append(repaired)
-                manifest = orjson.loads(_last_manifest(records[state.lane]))
+                manifest = last_manifest(committed.engine, state.lane, records[state.lane])
                 if state.lane != MEETING_LANE:
                     offsets[state.lane] = manifest["facts"]["positions"][committed.topic.name]
             elif state.lane != MEETING_LANE and state.manifest is not None:
@@ -231,18 +231,12 @@ def _repair_lane(
         [state.group_offset or 0, *(_position(each, committed.topic.name) for each, _ in state.found["manifests"])]
     )
     again = None if position is None or reached <= position else (position, reached)
-    written = orjson.loads(_last_manifest(records))["epoch"]
+    written = last_manifest(committed.engine, lane, records)["epoch"]
     return Repaired(lane, problems, newest, taken["epoch"], written, again), records
 
 
 def _position(manifest: Mapping[str, Any], topic: str) -> int:
     return int(manifest["facts"]["positions"].get(topic, 0))
-
-
-def _last_manifest(records: Sequence[Record]) -> bytes:
-    """The JSON in the record of a manifest, which is the last."""
-    value = records[-1][1] or b""
-    return value[value.index(b"{") :]
 
 
 def rewritten_facts(

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from streamcore import _core
 from streamcore.errors import StateError
-from streamcore.manifests import Identity, facts_of, told
+from streamcore.manifests import Identity, facts_of, last_manifest, told
 
 IDENTITY = Identity("p", "00000000000000ff", 7)
 
@@ -39,3 +40,16 @@ def test_a_manifest_of_another_pipeline_or_input_is_refused() -> None:
         told(manifest(), Identity("p", "00000000000000fe", 7), Clicks(), is_whole=True)
     with pytest.raises(StateError, match="made from another input"):
         told(manifest(), IDENTITY, Clicks("b"), is_whole=True)
+
+
+def test_the_manifest_of_written_records_is_found_whatever_is_in_its_checksum() -> None:
+    engine = _core.Pipeline(json.dumps({"source": {"format": "raw"}, "steps": []}).encode())
+    engine.assign([0])
+    engine.seal()
+    checksums_with_a_brace = 0
+    for seal in range(2_000):
+        facts = facts_of(IDENTITY, Clicks(), position=0, owner=0, seal=seal, ended=False, files={})
+        records = engine.rewrite(0, engine.state_records(0), facts)
+        assert last_manifest(engine, 0, records)["facts"]["seal"] == seal
+        checksums_with_a_brace += b"{" in (records[-1][1] or b"")[:10]
+    assert checksums_with_a_brace > 0
