@@ -6,6 +6,7 @@
 use serde_json::{Value, json};
 use std::env;
 use std::fs;
+use std::hint::black_box;
 use std::process::Command;
 use std::slice;
 use std::time::Duration;
@@ -30,6 +31,11 @@ const MEMORY: &str = "STREAMCORE_BENCH_MEMORY";
 
 /// Environment: the figure, and the number of its job, that a process of its own takes the time of.
 const TURN: &str = "STREAMCORE_BENCH_TURN";
+
+/// The turn that measures nothing, and the memory it touches, bytes: more than any other turn needs.
+const TOUCH: &str = "touch";
+const TOUCHED: usize = 1 << 30;
+const PAGE: usize = 4096;
 
 /// How long ids are remembered, ms: at 10,000 events a second between 10.0 and 11.25 million of them.
 const DEDUPE_WITHIN_MS: i64 = 1_000_000;
@@ -113,6 +119,7 @@ fn compare(rounds: &Rounds, figure: &str, jobs: &[(&str, Job)]) -> Value {
     let ending: Vec<f64> = jobs.iter().zip(&checked).map(|((_, job), run)| ns(run.ending, job.clicks.events)).collect();
     let numbered: Vec<_> = jobs.iter().enumerate().map(|(at, (name, job))| (*name, (at, job.clicks.events))).collect();
     let times = rounds.measure(figure, &numbered, |(at, events)| {
+        let _ = last_line_of(TURN, TOUCH);
         let line = last_line_of(TURN, &format!("{figure}/{at}"));
         (*events, Duration::from_nanos(line.parse().expect("nanoseconds")))
     });
@@ -121,7 +128,15 @@ fn compare(rounds: &Rounds, figure: &str, jobs: &[(&str, Job)]) -> Value {
 }
 
 /// Runs job `turn`, a figure and a number, and says how many nanoseconds it took.
+///
+/// Or touches memory, so that the turn after it finds free pages which this machine has: a virtual one gives them back to its
+/// host when they are free for seconds, and has to ask for each again, which takes longer than the rest of an event.
 fn take_turn(turn: &str) {
+    if turn == TOUCH {
+        let mut memory = vec![0_u8; TOUCHED];
+        memory.iter_mut().step_by(PAGE).for_each(|byte| *byte = 1);
+        return say(&black_box(memory).len().to_string());
+    }
     let (figure, at) = turn.split_once('/').expect("a figure and a number");
     let (_, jobs) = figures().into_iter().find(|(name, _)| *name == figure).expect("a figure");
     let run = jobs[at.parse::<usize>().expect("a number")].1.run(|_| ());
