@@ -34,7 +34,7 @@ use crate::stage::{StageOutput, Stages};
 use crate::watermark::{Minimum, minimum};
 use crate::window::rows::ResultRows;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The combine stage's number among the lanes of saved state.
 pub const COMBINE_LANE: i32 = -1;
@@ -49,6 +49,9 @@ pub struct Sealed {
     /// Digest of all state.
     pub digest: u64,
 }
+
+/// What a lane leaves behind: digest of its state, rows of its windows, and rows of the stages behind.
+type SealedLane = (u64, Option<ResultRows>, StageOutput);
 
 /// A running pipeline.
 #[derive(Debug)]
@@ -65,6 +68,8 @@ pub struct Pipeline {
     stages: Stages,
     /// Logs of the lanes, where state is kept so.
     logs: BTreeMap<i32, LaneLog>,
+    /// Memory that blocks of logs are compressed in, one a thread.
+    spares: Mutex<Vec<Vec<u8>>>,
     /// Digest of each lane's state, and of what is where they meet, as of the last seal.
     digests: BTreeMap<i32, u64>,
     /// Rows that are due are still to leave; the same at the last commit.
@@ -98,6 +103,7 @@ impl Pipeline {
             stages: Stages::new(plan.combined_stages(), COMBINE_LANE),
             plan,
             logs: BTreeMap::new(),
+            spares: Mutex::default(),
             digests: BTreeMap::new(),
             lanes: BTreeMap::new(),
             combine,
@@ -231,19 +237,35 @@ impl Pipeline {
             let message = "an epoch was to end while rows of the end of the input are still to leave";
             return Err(Error::new(ErrorKind::Internal, message));
         }
-        let (mut outputs, mut rows) = (self.merge()?, self.plan.result_rows());
-        let (mut digest, mut output) = (0_u64, StageOutput::default());
-        for lane in self.lanes.values_mut() {
-            let lane_digest = lane.seal(&self.plan, rows.as_mut(), &mut output)?;
-            self.digests.insert(lane.id, lane_digest);
-            digest = digest.wrapping_add((lane_digest ^ lane.id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let mut outputs = self.merge()?;
+        let (mut digest, mut left) = (0_u64, Vec::new());
+        for (id, (lane_digest, rows, output)) in self.seal_lanes()? {
+            self.digests.insert(id, lane_digest);
+            digest = digest.wrapping_add((lane_digest ^ id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            outputs.extend(self.batch_rows(rows));
+            left.extend(self.batch_stages(output));
         }
+        let (mut rows, mut output) = (self.plan.result_rows(), StageOutput::default());
         let meeting = self.seal_meeting(&mut rows, &mut output)?;
         self.digests.insert(COMBINE_LANE, meeting);
         digest ^= meeting;
         outputs.extend(self.batch_rows(rows));
+        outputs.append(&mut left);
         outputs.extend(self.batch_stages(output));
         Ok(Sealed { epoch: self.epoch, outputs, digest })
+    }
+
+    /// Ends the epoch of every lane, side by side. Gives their digests, and the rows that leave.
+    fn seal_lanes(&mut self) -> Result<Vec<(i32, SealedLane)>> {
+        let plan = &self.plan;
+        let lanes: Vec<_> = self.lanes.values_mut().map(Mutex::new).collect();
+        let sealed = work::share(&lanes, self.threads, |lane| {
+            let lane = &mut *lane.lock().unwrap_or_else(PoisonError::into_inner);
+            let (mut rows, mut output) = (plan.result_rows(), StageOutput::default());
+            let digest = lane.seal(plan, rows.as_mut(), &mut output)?;
+            Ok((lane.id, (digest, rows, output)))
+        });
+        sealed.into_iter().collect()
     }
 
     /// Ends the epoch where lanes meet. Gives the digest.

@@ -93,22 +93,22 @@ pub fn chunks(bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
     bytes.chunks(CHUNK_BYTES).enumerate().map(|(number, chunk)| (number as u32, chunk))
 }
 
-/// The value of the record `key` with `raw`, which has at most [`CHUNK_BYTES`].
+/// The value of the record `key` with `raw`, which has at most [`CHUNK_BYTES`]. Memory in `spare` is used again.
 #[must_use]
-pub fn encode(owner: Owner, key: BlockKey, raw: &[u8]) -> Vec<u8> {
-    let start = HEAD_BYTES + CHECKSUM_BYTES;
-    let mut out = Vec::with_capacity(start + get_maximum_output_size(raw.len()));
-    put_head(owner, key, LZ4, raw.len() as u32, &mut out);
-    out.resize(out.capacity(), 0);
-    match compress_into(raw, &mut out[start..]) {
-        Ok(len) if len < raw.len() => out.truncate(start + len),
-        _ => {
-            out.clear();
-            put_head(owner, key, PLAIN, raw.len() as u32, &mut out);
-            out.resize(start, 0);
-            out.extend_from_slice(raw);
-        }
+pub fn encode(owner: Owner, key: BlockKey, raw: &[u8], spare: &mut Vec<u8>) -> Vec<u8> {
+    let longest = get_maximum_output_size(raw.len());
+    if spare.len() < longest {
+        spare.resize(longest, 0);
     }
+    let (codec, payload) = match compress_into(raw, spare) {
+        Ok(len) if len < raw.len() => (LZ4, &spare[..len]),
+        _ => (PLAIN, raw),
+    };
+    let start = HEAD_BYTES + CHECKSUM_BYTES;
+    let mut out = Vec::with_capacity(start + payload.len());
+    put_head(owner, key, codec, raw.len() as u32, &mut out);
+    out.resize(start, 0);
+    out.extend_from_slice(payload);
     let checksum = crc32c::crc32c_append(crc32c::crc32c(&out[..HEAD_BYTES]), &out[start..]);
     out[HEAD_BYTES..start].copy_from_slice(&checksum.to_le_bytes());
     out
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn every_changed_byte_and_every_cut_is_noticed() {
         for raw in [&[5_u8; 200][..], b"short"] {
-            let value = encode(OWNER, KEY, raw);
+            let value = encode(OWNER, KEY, raw, &mut Vec::new());
             assert_eq!(read(OWNER, KEY, &value).expect("whole"), raw);
             for place in 0..value.len() {
                 for change in 1..=255 {
@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_block_of_something_else_is_refused_whole_as_it_is() {
-        let value = encode(OWNER, KEY, b"bytes");
+        let value = encode(OWNER, KEY, b"bytes", &mut Vec::new());
         let others = [
             (Owner { fingerprint: 8, ..OWNER }, KEY),
             (Owner { lane: 4, ..OWNER }, KEY),
@@ -222,7 +222,7 @@ mod tests {
 
     /// A value whose head was changed and whose checksum fits.
     fn forged(change: impl Fn(&mut [u8])) -> String {
-        let mut value = encode(OWNER, KEY, &[5; 200]);
+        let mut value = encode(OWNER, KEY, &[5; 200], &mut Vec::new());
         change(&mut value);
         let checksum = crc32c::crc32c_append(crc32c::crc32c(&value[..HEAD_BYTES]), &value[HEAD_BYTES + 4..]);
         value[HEAD_BYTES..HEAD_BYTES + 4].copy_from_slice(&checksum.to_le_bytes());
@@ -254,7 +254,8 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_reads_back(raw in proptest::collection::vec(0_u8..4, 0..3000), noise in any::<Vec<u8>>()) {
-            prop_assert_eq!(read(OWNER, KEY, &encode(OWNER, KEY, &raw)).expect("whole"), &raw[..]);
+            let mut spare = noise.clone();
+            prop_assert_eq!(read(OWNER, KEY, &encode(OWNER, KEY, &raw, &mut spare)).expect("whole"), &raw[..]);
             prop_assert_eq!(chunks(&raw).flat_map(|(_, chunk)| chunk.to_vec()).collect::<Vec<u8>>(), raw);
             prop_assert!(read(OWNER, KEY, &noise).is_err());
             prop_assert!(read(OWNER, KEY, &[&MAGIC[..], &noise].concat()).is_err());

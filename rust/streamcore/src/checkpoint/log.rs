@@ -48,6 +48,14 @@ struct Live {
     over: VecDeque<(u64, Vec<Vec<u8>>)>,
 }
 
+/// The records of an epoch, as they are written.
+struct Records<'a> {
+    owner: Owner,
+    written: Vec<Record>,
+    /// Memory to compress in.
+    spare: &'a mut Vec<u8>,
+}
+
 /// The log of one lane.
 #[derive(Debug)]
 pub struct LaneLog {
@@ -103,9 +111,16 @@ impl LaneLog {
     }
 
     /// The records of an epoch that is sealed, the manifest last. `save` saves the lane's state. Whether a lane moved, so
-    /// that there is anything to write, whoever commits decides. `save` may use the memory it is given.
-    pub fn seal(&mut self, sealed: Sealed, facts: Facts, save: impl Fn(Extent, Vec<u8>) -> Saving) -> Vec<Record> {
-        self.seal_epoch(sealed, facts, save, false)
+    /// that there is anything to write, whoever commits decides. `save` may use the memory it is given; blocks are compressed
+    /// in `spare`.
+    pub fn seal(
+        &mut self,
+        sealed: Sealed,
+        facts: Facts,
+        spare: &mut Vec<u8>,
+        save: impl Fn(Extent, Vec<u8>) -> Saving,
+    ) -> Vec<Record> {
+        self.seal_epoch(sealed, facts, spare, save, false)
     }
 
     /// The records of an epoch that is sealed and has everything, so that none before is needed.
@@ -115,21 +130,22 @@ impl LaneLog {
         facts: Facts,
         save: impl Fn(Extent, Vec<u8>) -> Saving,
     ) -> Vec<Record> {
-        self.seal_epoch(sealed, facts, save, true)
+        self.seal_epoch(sealed, facts, &mut Vec::new(), save, true)
     }
 
     fn seal_epoch(
         &mut self,
         sealed: Sealed,
         facts: Facts,
+        spare: &mut Vec<u8>,
         save: impl Fn(Extent, Vec<u8>) -> Saving,
         is_whole: bool,
     ) -> Vec<Record> {
         let changes = save(Extent::Changes, std::mem::take(&mut self.spare));
         let mut live = self.committed.clone();
         live.epoch += 1;
-        let mut records = Vec::new();
-        let saved = self.write(Kind::Changes, live.epoch, &changes, &mut records);
+        let mut records = Records { owner: self.owner, written: Vec::new(), spare };
+        let saved = records.write(Kind::Changes, live.epoch, &changes);
         live.changes.push_back(saved);
         let longest = changes.out.len();
         self.spare = changes.out;
@@ -139,14 +155,14 @@ impl LaneLog {
             self.write_parts(&mut live, saved.bytes, &save, &mut records);
         }
         let over = live.drop_changes();
-        live.delete(over, &mut records);
+        live.delete(over, &mut records.written);
         let manifest = live.manifest(self.owner, sealed, facts);
-        records.push((manifest.key(), Some(manifest.encode())));
+        records.written.push((manifest.key(), Some(manifest.encode())));
         self.pending = Some(live);
         self.spare.clear();
         // One long epoch does not keep its memory for ever.
         self.spare.shrink_to(2 * longest);
-        records
+        records.written
     }
 
     /// The sealed epoch is durable.
@@ -161,24 +177,13 @@ impl LaneLog {
         self.pending = None;
     }
 
-    fn write(&self, kind: Kind, epoch: u64, saving: &Saving, records: &mut Vec<Record>) -> Saved {
-        let (mut chunks, mut bytes) = (0, 0);
-        for (chunk, raw) in block::chunks(&saving.out) {
-            let key = BlockKey { kind, epoch, chunk };
-            let value = block::encode(self.owner, key, raw);
-            (chunks, bytes) = (chunk + 1, bytes + value.len() as u64);
-            records.push((key.to_bytes(), Some(value)));
-        }
-        Saved { epoch, chunks, rows: saving.rows(), bytes, crc: crc32c::crc32c(&saving.out) }
-    }
-
     /// Writes parts while more changes are kept than need be, as many bytes in all as are written beside them.
     fn write_parts(
         &mut self,
         live: &mut Live,
         changed: u64,
         save: &impl Fn(Extent, Vec<u8>) -> Saving,
-        records: &mut Vec<Record>,
+        records: &mut Records<'_>,
     ) {
         if !live.has_old_changes() {
             return;
@@ -203,18 +208,31 @@ impl LaneLog {
         &mut self,
         live: &mut Live,
         save: &impl Fn(Extent, Vec<u8>) -> Saving,
-        records: &mut Vec<Record>,
+        records: &mut Records<'_>,
     ) -> (u64, Vec<Vec<u8>>) {
         let part = live.next_part;
         live.next_part = (part + 1) % PARTS as u16;
         let saving = save(Extent::Part(usize::from(part)), std::mem::take(&mut self.spare));
         let mut saved = Saved { epoch: live.epoch, chunks: 0, rows: 0, bytes: 0, crc: 0 };
         if saving.rows() > 0 {
-            saved = self.write(Kind::Part(part), live.epoch, &saving, records);
+            saved = records.write(Kind::Part(part), live.epoch, &saving);
         }
         self.spare = saving.out;
         let before = live.parts.insert(part, saved);
         (saved.bytes, before.iter().flat_map(|before| keys_of(Kind::Part(part), before)).collect())
+    }
+}
+
+impl Records<'_> {
+    fn write(&mut self, kind: Kind, epoch: u64, saving: &Saving) -> Saved {
+        let (mut chunks, mut bytes) = (0, 0);
+        for (chunk, raw) in block::chunks(&saving.out) {
+            let key = BlockKey { kind, epoch, chunk };
+            let value = block::encode(self.owner, key, raw, self.spare);
+            (chunks, bytes) = (chunk + 1, bytes + value.len() as u64);
+            self.written.push((key.to_bytes(), Some(value)));
+        }
+        Saved { epoch, chunks, rows: saving.rows(), bytes, crc: crc32c::crc32c(&saving.out) }
     }
 }
 

@@ -32,8 +32,11 @@ impl Pipeline {
         let logs: Vec<_> = lanes.into_iter().map(take).map(Mutex::new).collect();
         let records = share(&logs, self.threads, |log| {
             let (id, log) = &mut *log.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut spare = self.spares.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
             let save = |extent, memory| self.save_lane(*id, Saving::reusing(memory, extent));
-            (*id, log.seal(self.sealed_lane(*id), facts[id].clone(), save))
+            let records = log.seal(self.sealed_lane(*id), facts[id].clone(), &mut spare, save);
+            self.spares.lock().unwrap_or_else(PoisonError::into_inner).push(spare);
+            (*id, records)
         });
         self.logs.extend(logs.into_iter().map(|log| log.into_inner().unwrap_or_else(PoisonError::into_inner)));
         records
