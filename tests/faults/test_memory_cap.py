@@ -25,8 +25,10 @@ STATE_FULL = 6
 RECORDS, KEY_LENGTH = 300_000, 400
 """A state of about 150 MiB."""
 
-CAP = ("prlimit", f"--as={1 << 30}", "--")
-"""Of addresses, so that what is asked for counts, whether it is used or not."""
+CAP = ("prlimit", f"--as={1 << 30}", f"--stack={2 << 20}", "--")
+"""Of addresses, so that what is asked for counts, whether it is used or not: then stacks of threads, and what the allocator sets aside
+for each of them, must not be as large as they come."""
+ARENAS = {"MALLOC_ARENA_MAX": "2"}
 
 LIMITS = """
 [dead_letters]
@@ -51,6 +53,7 @@ def flooded(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> Iterator[
 
     def make(on_full: str) -> Job:
         job = Job(kafka_server, unique, tmp_path, text=SOURCE_AND_STEPS + TOPIC_SINK)
+        job.environment |= ARENAS
         _give(job, STOPS_AT if on_full == "stop" else SHEDS_AT, on_full)
         _flood(job)
         jobs.append(job)

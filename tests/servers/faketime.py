@@ -8,10 +8,24 @@ unlike then, who waits for a time of day waits as long as it was when the waitin
 from __future__ import annotations
 
 import random
+import subprocess
 import threading
 from pathlib import Path
 
 from tests.servers.process import ServerError
+
+SLEEP = """
+#define _GNU_SOURCE
+#include <errno.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+int clock_nanosleep(clockid_t clock, int flags, const struct timespec *request, struct timespec *left) {
+    return syscall(SYS_clock_nanosleep, clock, flags, request, left) ? errno : 0;
+}
+"""
+"""In C. Libfaketime 0.9.10 refuses a sleep until a time of the clock that it was told to leave alone, which is every `time.sleep` of Python."""
 
 FOLDERS = ("/usr/lib", "/usr/local/lib")
 LIBRARY = "faketime/libfaketimeMT.so.1"
@@ -30,6 +44,14 @@ def library() -> Path:
     raise ServerError("libfaketime is missing: apt-get install libfaketime")
 
 
+def _sleep(folder: Path) -> Path:
+    """`SLEEP`, by the compiler that Rust links with."""
+    source, made = folder / "sleep.c", folder / "sleep.so"
+    source.write_text(SLEEP)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", made, source], check=True, timeout=60)
+    return made
+
+
 class WallClock:
     """Right at first; `set` moves it by seconds from what is right."""
 
@@ -37,7 +59,7 @@ class WallClock:
         """Keeps its offset in a file there."""
         self._file = folder / "faketime"
         self.environment = {
-            "LD_PRELOAD": str(library()),
+            "LD_PRELOAD": f"{_sleep(folder)}:{library()}",
             "FAKETIME_TIMESTAMP_FILE": str(self._file),
             "FAKETIME_NO_CACHE": "1",
             "DONT_FAKE_MONOTONIC": "1",

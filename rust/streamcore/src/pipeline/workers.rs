@@ -366,13 +366,7 @@ impl Shared {
 
     fn decode(&self, push: Push) -> Decoded {
         let batches = work::decode(&self.decoders, &push.raws, 1);
-        Decoded {
-            bytes: byte_len(&push.raws),
-            records: records(&push.raws),
-            raws: push.raws,
-            batches,
-            now: push.now,
-        }
+        Decoded { bytes: byte_len(&push.raws), records: records(&push.raws), raws: push.raws, batches, now: push.now }
     }
 
     fn apply(&self, decoded: Decoded) -> Result<(Vec<OutputBatch>, Turn)> {
