@@ -13,7 +13,7 @@ FUZZ_FLAGS := -max_total_time=600 -max_len=8192 -timeout=10 -rss_limit_mb=1024 -
 CORPUS ?= ../.cache/fuzz/corpus corpus
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python test-integration test-differential-nightly test-faults test-faults-nightly test-kills-nightly test-simulation test-flink test-asan test-miri test-neon fuzz fuzz-short servers example bench bench-decode bench-windows bench-joins bench-state docs lint fmt clean need-rust need-cxx need-python
+.PHONY: help build demo test test-rust test-python test-integration test-differential-nightly test-faults test-faults-nightly test-soak test-kills-nightly test-simulation test-flink test-asan test-miri test-neon fuzz fuzz-short servers example bench bench-decode bench-windows bench-joins bench-state docs lint fmt clean need-rust need-cxx need-python
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,6 +98,11 @@ test-faults: build servers ## exactly once under faults: crash points, kills, re
 
 test-faults-nightly: build servers ## the same, each twenty times
 	STREAMCORE_FAULT_RUNS=20 $(BIN)/python -m pytest tests/faults $(ARGS)
+
+SOAK_S ?= 3600
+
+test-soak: build servers ## three workers for an hour (or SOAK_S seconds) with a random fault every 30 to 120 s; nothing may be lost or grow
+	STREAMCORE_SOAK_S=$(SOAK_S) $(BIN)/python -m pytest tests/faults/test_soak.py --capture=no $(ARGS)
 
 test-kills-nightly: build servers ## a join of two topics, killed with SIGKILL at 100 random moments
 	STREAMCORE_KILLS=100 $(BIN)/python -m pytest tests/integration/test_joins_kill.py $(ARGS)

@@ -86,10 +86,10 @@ class FakeEngine:
     def assign(self, lanes: Sequence[int]) -> None:
         self.lanes += lanes
 
-    def push(self, raw: _core.Raw, now_ms: int) -> list[_core.Batch]:
+    def push(self, raw: _core.Raw, now_ms: int, steady_ms: int | None = None) -> list[_core.Batch]:
         return [*self.settle(), self._push(len(raw))]
 
-    def push_behind(self, raw: _core.Raw, now_ms: int) -> tuple[list[_core.Batch], bool]:
+    def push_behind(self, raw: _core.Raw, now_ms: int, steady_ms: int | None = None) -> tuple[list[_core.Batch], bool]:
         if self.pieces:
             return [self._leave()], False
         self.log.append(f"behind {len(raw)}")

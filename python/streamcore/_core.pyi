@@ -286,14 +286,16 @@ class Pipeline:
         """Adds empty lanes. A push to a lane that was not assigned is an error."""
     def revoke(self, lanes: Sequence[int]) -> None:
         """Drops lanes and their state."""
-    def push(self, raw: Raw, now_ms: int) -> list[Batch]:
+    def push(self, raw: Raw, now_ms: int, steady_ms: int | None = None) -> list[Batch]:
         """Runs the records through their lanes. `raw` is empty afterwards.
+
+        `now_ms` is by the clock on the wall; `steady_ms`, where that is another, by one that nobody sets, as in `advance`.
 
         Calls that give rows first wait for what is pushed in the background, and give its rows first. Of many rows that
         leave at once they give the first ones, and `go_on` the others; the next call that gives rows begins with what
         was not asked for.
         """
-    def push_behind(self, raw: Raw, now_ms: int) -> tuple[list[Batch], bool]:
+    def push_behind(self, raw: Raw, now_ms: int, steady_ms: int | None = None) -> tuple[list[Batch], bool]:
         """The same in the background: gives rows of earlier pushes, and whether the records were taken.
 
         Where they were not, `raw` is as it was: of the many rows of an earlier push the next ones must leave before, and
@@ -322,7 +324,7 @@ class Pipeline:
     def advance(self, now_ms: int, caught_up: Sequence[int], finished: Sequence[int] | None = None) -> list[Batch]:
         """Tells the time, and which lanes have read everything readable: idle logic, windows that close by it.
 
-        `finished`: lanes of inputs that ended while others go on.
+        `now_ms` is by a clock that nobody sets: how long nothing came is measured by it. `finished`: lanes of inputs that ended while others go on.
         """
     def end(self) -> list[Batch]:
         """The bounded input is over: watermark +infinity, every window closes. Lanes keep their clocks.

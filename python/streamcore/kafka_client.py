@@ -245,6 +245,8 @@ class Cluster:
         try:
             self._admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_S)[plan.name].result()
         except KafkaException as error:
+            if error.args[0].name() in SETTLING | UNANSWERED:
+                raise self._failed(f"topic {plan.name} cannot be made", error) from error
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise missing_topic(plan, self._connection, error.args[0].str()) from error
         deadline = time.monotonic() + REQUEST_TIMEOUT_S
@@ -278,6 +280,15 @@ class Cluster:
             near = did_you_mean(plan.name, known)
             raise missing_topic(plan, self._connection, "it does not exist", near=near)
         return topic
+
+    def partition_count(self, name: str, timeout_s: float) -> int | None:
+        """How many partitions a topic has, as far as a broker says within `timeout_s`; None, where none does."""
+        from confluent_kafka import KafkaException
+
+        try:
+            return len(self._admin.list_topics(name, timeout=timeout_s).topics[name].partitions) or None
+        except (KafkaException, KeyError):
+            return None
 
     def topic_names(self) -> list[str]:
         """Every topic we are allowed to see."""

@@ -267,7 +267,7 @@ class Runner:
         if records < PUSH_BEHIND_RECORDS_MIN:
             # No epoch may end here: these records count as read.
             self._settle(cut=False)
-            self._write(self._engine.push(polled.raw, self._clock.wall_ms()))
+            self._write(self._engine.push(polled.raw, self._clock.wall_ms(), self._steady_ms()))
             self._settle()
             self._hold_back()
             return
@@ -276,12 +276,16 @@ class Runner:
         self._hold_back()
         taken = False
         while not taken:
-            batches, taken = self._engine.push_behind(polled.raw, self._clock.wall_ms())
+            batches, taken = self._engine.push_behind(polled.raw, self._clock.wall_ms(), self._steady_ms())
             self._write(batches)
             if not taken and self._outputs.held_rows >= EPOCH_ROWS_MAX:
                 self._withdraw(1 + self._engine.withdraw())
                 self._settle()
                 return
+
+    def _steady_ms(self) -> int:
+        """What silence is measured by: the clock on the wall may be set while nothing comes."""
+        return int(self._clock.monotonic_s() * 1_000)
 
     def _settle(self, *, cut: bool = True) -> bool:
         """Waits for what is pushed in the background and hands out its rows piece by piece.
@@ -328,7 +332,7 @@ class Runner:
             return
         self._advance_due_s = now_s + ADVANCE_INTERVAL_S
         if self._settle():
-            self._write(self._engine.advance(self._clock.wall_ms(), polled.caught_up, polled.finished))
+            self._write(self._engine.advance(self._steady_ms(), polled.caught_up, polled.finished))
             self._settle()
 
     def _hold_back(self) -> None:

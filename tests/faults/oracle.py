@@ -26,6 +26,10 @@ TIMEOUT_S = 120.0
 REQUEST_S = 5.0
 
 
+Row = tuple[str, int, int, int]
+"""Key, beginning of the window, count and sum."""
+
+
 @dataclass
 class Expected:
     """Of everything in the input topic."""
@@ -36,6 +40,10 @@ class Expected:
     """Partition and offset of the records that are none."""
     ends: dict[int, int] = field(default_factory=dict)
     """By partition: how many records."""
+
+    def counted(self) -> Counter[Row]:
+        """Its rows, each once."""
+        return Counter({(key, start, count, total): 1 for (key, start), (count, total) in self.rows.items()})
 
 
 def read(servers: str, topic: str) -> list[Any]:
@@ -67,12 +75,15 @@ def read(servers: str, topic: str) -> list[Any]:
     return found
 
 
-def expected(servers: str, topic: str) -> Expected:
-    """Goes through the input record by record."""
+def expected(servers: str, topic: str, *, without: frozenset[tuple[int, int]] = frozenset()) -> Expected:
+    """Goes through the input record by record; `without` are those that found no room, by partition and offset."""
     answer, seen = Expected(), set()
     for message in read(servers, topic):
         partition = message.partition()
         answer.ends[partition] = message.offset() + 1
+        if (partition, message.offset()) in without:
+            answer.dead.add((partition, message.offset()))
+            continue
         try:
             row = json.loads(message.value())
         except ValueError:
@@ -89,23 +100,35 @@ def expected(servers: str, topic: str) -> Expected:
 
 def differences(servers: str, *, source: str, output: str, dead_letters: str) -> list[str]:
     """What a reader of committed records finds wrong; nothing, where each row and letter is there once and right."""
-    wanted = expected(servers, source)
-    found: Counter[tuple[str, int, int, int]] = Counter()
-    for message in read(servers, output):
-        row = json.loads(message.value())
-        start = row["window_start"]
-        found[row["k"], _ms(start), row["n"], row["s"]] += 1
-    right = Counter({(key, start, count, total): 1 for (key, start), (count, total) in wanted.rows.items()})
+    wanted = expected(servers, source, without=shed(servers, dead_letters))
+    found = Counter(row_of(message) for message in read(servers, output))
+    right = wanted.counted()
     wrong = [f"lost or wrong: {row}" for row in (right - found)]
     wrong += [f"doubled or wrong: {row} x{times}" for row, times in (found - right).items()]
     letters: Counter[tuple[int, int]] = Counter()
     for message in read(servers, dead_letters):
-        headers = dict(message.headers() or [])
-        letters[int(headers["dlq.partition"]), int(headers["dlq.offset"])] += 1
+        letters[_place(message)] += 1
     wanted_letters = Counter(dict.fromkeys(wanted.dead, 1))
     wrong += [f"dead letter lost: {place}" for place in (wanted_letters - letters)]
     wrong += [f"dead letter doubled: {place}" for place in (letters - wanted_letters)]
     return wrong
+
+
+def row_of(message: Any) -> Row:
+    """Of a message of the output."""
+    row = json.loads(message.value())
+    return row["k"], _ms(row["window_start"]), row["n"], row["s"]
+
+
+def shed(servers: str, dead_letters: str) -> frozenset[tuple[int, int]]:
+    """Records that found no room, by their partition and offset: which, only the engine's own measure can say."""
+    letters = read(servers, dead_letters)
+    return frozenset(_place(letter) for letter in letters if dict(letter.headers())["dlq.reason"] == b"STATE_FULL")
+
+
+def _place(letter: Any) -> tuple[int, int]:
+    headers = dict(letter.headers())
+    return int(headers["dlq.partition"]), int(headers["dlq.offset"])
 
 
 def _ms(text: str) -> int:

@@ -20,10 +20,12 @@ from tests.faults.workers import Job
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
 KILLS = 5
 AWAY_S = 60.0
+PAUSE_S = 0.1
+"""Between hundreds of records: starts of a broker take long on a busy machine, and what was sent meanwhile must be read."""
 
 
 def _begin(job: Job, seed: int) -> tuple[traffic.Stream, dict[str, subprocess.Popen[bytes]]]:
-    stream = job.stream(seed)
+    stream = job.stream(seed, pause_s=PAUSE_S)
     return stream, {worker: job.start(worker=worker) for worker in ("w0", "w1")}
 
 
@@ -52,7 +54,7 @@ def test_a_broker_that_is_away_for_a_minute_costs_no_row(network: Network, far_j
     offsets = job.await_progress({}, running=running)
     network.server.process.stop(AWAY_S)
     time.sleep(AWAY_S)
-    assert max(_resident_mb(process) for process in running.values() if process.poll() is None) < 1000
+    assert all(_resident_mb(process) < 1000 for process in running.values() if process.poll() is None)
     network.server.start()
     job.await_progress(offsets, running=running)
     job.end(stream, running, revives=True)

@@ -46,9 +46,20 @@ def records(seed: int, count: int, *, partitions: int, keys: int) -> Iterator[tu
 class Stream:
     """Records that are sent a few at a time, from a thread of its own, until all are or `close`."""
 
-    def __init__(self, servers: str, topic: str, seed: int, count: int, *, partitions: int, keys: int) -> None:
+    def __init__(
+        self,
+        servers: str,
+        topic: str,
+        seed: int,
+        count: int,
+        *,
+        partitions: int,
+        keys: int,
+        pause_s: float = PAUSE_S,
+    ) -> None:
         self._producer = Producer({"bootstrap.servers": servers, "linger.ms": 5, "enable.idempotence": True})
         self._topic = topic
+        self._pause_s = pause_s
         self._records = records(seed, count, partitions=partitions, keys=keys)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -65,7 +76,7 @@ class Stream:
                     if self._stopping.is_set():
                         return
             self._producer.poll(0)
-            if number % RECORDS_AT_ONCE == 0 and self._stopping.wait(PAUSE_S):
+            if number % RECORDS_AT_ONCE == 0 and self._stopping.wait(self._pause_s):
                 return
 
     def close(self, *, finish: bool = False) -> None:

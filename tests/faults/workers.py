@@ -22,7 +22,7 @@ from tests.servers.kafka import KafkaServer
 PARTITIONS = 3
 SESSION_S = 6
 RUN_S = 150.0
-RECORDS = 1_000_000
+RECORDS = 1_000_000_000
 """Of a stream: more than any test waits for."""
 
 RESTARTABLE = (4, 7)
@@ -95,6 +95,8 @@ class Job:
     """What the commit machine does wrong on purpose, with commas."""
     text: str = SOURCE_AND_STEPS + TOPIC_SINK
     """Of the pipeline file, with `{name}` and `{session_s}` to be filled in."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Of workers, besides what all of them have."""
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -116,12 +118,13 @@ class Job:
         stop: str | None = None,
         faults: str = "",
         more: Sequence[str] = (),
+        under: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
         """A worker under a name of its own, unless it is to have another's (`instance`).
 
-        `faults` is as `STREAMCORE_FAULTS` has them; `more` are other arguments of the command.
+        `faults` is as `STREAMCORE_FAULTS` has them; `more` are other arguments of the command, `under` what runs it.
         """
-        environment = {
+        variables = {
             **os.environ,
             "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap or self.server.bootstrap_servers,
             "STREAMCORE_STATE_DIR": str(self.folder / worker),
@@ -129,11 +132,12 @@ class Job:
             "STREAMCORE_FAULTS": faults,
             "STREAMCORE_COMMIT_TRACE": str(self.folder),
             "STREAMCORE_COMMIT_BUGS": self.bugs,
+            **self.environment,
         }
         until = ["--stop", stop] if stop else []
-        command = [sys.executable, "-m", "streamcore", "run", str(self.file), *until, *more]
+        command = [*under, sys.executable, "-m", "streamcore", "run", str(self.file), *until, *more]
         with (self.folder / f"{worker}.log").open("ab") as log:
-            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+            process = subprocess.Popen(command, env=variables, stdout=log, stderr=log)
         self.workers.append(process)
         return process
 
@@ -152,10 +156,10 @@ class Job:
     def offsets(self) -> dict[int, int]:
         return oracle.group_offsets(self.server.bootstrap_servers, self.name, self.input, PARTITIONS)
 
-    def stream(self, seed: int, *, keys: int = 500) -> traffic.Stream:
+    def stream(self, seed: int, *, keys: int = 500, pause_s: float = traffic.PAUSE_S) -> traffic.Stream:
         """Records that are sent until it is closed."""
         servers = self.server.bootstrap_servers
-        return traffic.Stream(servers, self.input, seed, RECORDS, partitions=PARTITIONS, keys=keys)
+        return traffic.Stream(servers, self.input, seed, RECORDS, partitions=PARTITIONS, keys=keys, pause_s=pause_s)
 
     def leave(self, running: Mapping[str, subprocess.Popen[bytes]]) -> None:
         """Has workers commit what they have, and leave."""
@@ -218,8 +222,9 @@ class Job:
             assert time.monotonic() < deadline, f"{self.offsets()} of {wanted}:\n{self.log()}"
             if revives:
                 self.revive(running)
-            ended = {worker: process.returncode for worker, process in running.items() if process.poll() is not None}
-            assert ended == {}, f"ended by themselves: {ended}\n{self.log()}"
+            else:
+                ended = {name: process.returncode for name, process in running.items() if process.poll() is not None}
+                assert ended == {}, f"ended by themselves: {ended}\n{self.log()}"
             time.sleep(0.2)
 
     def finish(self, worker: str = "w0") -> None:

@@ -22,7 +22,7 @@ POM = Path(__file__).with_name("kafka.xml")
 VERSION = re.findall(r"<kafka.version>(.+?)<", POM.read_text())[0]
 COPY_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 INSTALL_TIMEOUT_S = 600.0
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
 USER = ("alice", "correct-horse-battery")
 JVM_OPTIONS = ("-Xms256m", "-Xmx768m", "-XX:+UseSerialGC")
 
@@ -106,6 +106,7 @@ class KafkaServer(Server):
         properties: Mapping[str, str] | None = None,
         jvm_options: Sequence[str] = JVM_OPTIONS,
         proxies: Mapping[str, int] | None = None,
+        environment: Mapping[str, str] | None = None,
         before_start: Callable[[KafkaServer], None] = lambda _: None,
     ) -> None:
         """`proxies`: more listeners, each by its name, advertised at the port of a proxy that stands before it.
@@ -116,6 +117,7 @@ class KafkaServer(Server):
         self._jvm_options = list(jvm_options)
         self.directory = Path(tempfile.mkdtemp(prefix="streamcore-kafka-"))
         self._proxies = dict(proxies or {})
+        self._environment = dict(environment or {})
         self.port, self.sasl_port, controller, *behind = free_ports(3 + len(self._proxies))
         self.proxied_ports = dict(zip(self._proxies, behind, strict=True))
         """By name of a listener that is advertised at a proxy: where the proxy finds it."""
@@ -166,7 +168,7 @@ class KafkaServer(Server):
     def launch(self) -> None:
         """Starts the broker without waiting. Like `start`, from a thread that lives on: the broker ends with it."""
         command = [*self._java[:1], *self._jvm_options, *self._java[1:], "kafka.Kafka", str(self._properties)]
-        self.process = ServerProcess(command, self.directory / "kafka.log", cwd=self.directory)
+        self.process = ServerProcess(command, self.directory / "kafka.log", env=self._environment, cwd=self.directory)
 
     def answers(self) -> bool:
         """Whether the broker answers a client now."""

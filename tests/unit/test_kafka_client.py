@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, cast
 
 import pytest
 
 from streamcore.config import KafkaConnection
-from streamcore.errors import ConfigError
-from streamcore.kafka_client import application, client_settings, creating_client, partition_list
+from streamcore.errors import ConfigError, Error, SourceError
+from streamcore.kafka_client import Cluster, application, client_settings, creating_client, partition_list
+from streamcore.topics import TopicPlan
 
 
 def consumer_settings(connection: KafkaConnection, **layers: Any) -> dict[str, Any]:
@@ -82,3 +84,32 @@ assert all(isinstance(handler, logging.NullHandler) for handler in logging.getLo
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+class Refusing:
+    """An admin client whose every topic ends so."""
+
+    def __init__(self, code: int) -> None:
+        self._code = code
+
+    def create_topics(self, topics: list[Any], **_: Any) -> dict[str, Future[None]]:
+        from confluent_kafka import KafkaError, KafkaException
+
+        future: Future[None] = Future()
+        future.set_exception(KafkaException(KafkaError(self._code)))
+        return {topic.topic: future for topic in topics}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("_TIMED_OUT", SourceError), ("REQUEST_TIMED_OUT", SourceError), ("POLICY_VIOLATION", ConfigError)],
+)
+def test_a_topic_that_nobody_answered_for_is_no_mistake_of_the_configuration(name: str, expected: type[Error]) -> None:
+    """A worker that starts beside a broker which is busy coming up is to be started again, and is not to be given up."""
+    from confluent_kafka import KafkaError
+
+    cluster = Cluster(KafkaConnection())
+    cluster._admin = cast("Any", Refusing(getattr(KafkaError, name)))
+    with pytest.raises(expected) as caught:
+        cluster.create_topic(TopicPlan("t", "state", 1, {}))
+    assert getattr(caught.value, "unreachable", False) == (expected is SourceError)

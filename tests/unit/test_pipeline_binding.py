@@ -52,6 +52,19 @@ def test_rows_leave_when_the_clock_passes_the_window() -> None:
     assert rest.to_rows()[0]["views"] == 1
 
 
+@pytest.mark.parametrize("jump_ms", [86_400_000, -86_400_000])
+def test_a_wall_clock_that_is_set_makes_no_lane_idle_or_busy(jump_ms: int) -> None:
+    pipeline = _core.Pipeline(count_spec())
+    pipeline.assign([0])
+    pipeline.push(clicks(0), NOW_MS, 1_000)
+    assert pipeline.push(clicks(1, offset=1), NOW_MS + jump_ms, 1_050) == []
+    assert pipeline.advance(1_100, [0]) == []
+    assert (pipeline.clocks()[0]["idle"], pipeline.clocks()[0]["quiet_ms"]) == (False, 50)
+    (batch,) = pipeline.advance(1_050 + 60_000, [0])
+    assert [row["views"] for row in batch.to_rows()] == [2]
+    assert pipeline.clocks()[0]["idle"]
+
+
 def test_a_clock_before_any_record_shows_nothing() -> None:
     pipeline = _core.Pipeline(count_spec())
     pipeline.assign([2])

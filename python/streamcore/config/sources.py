@@ -58,7 +58,7 @@ class SourceBase(Model):
         30_000, "A lane that has read everything and got nothing for this long does not hold the others back."
     )
     on_idle: Literal["advance", "hold"] = setting(
-        "advance", "While nothing comes at all: the clock runs on with the wall clock, or stands still."
+        "advance", "While nothing comes at all: the clock runs on as time passes, or stands still."
     )
     max_future_skew: Duration = setting(
         3_600_000, "An event further ahead of its record's timestamp than this goes to the output `future`."

@@ -109,7 +109,7 @@ class MemberSource(KafkaSource):
         try:
             lanes = [part.partition for part in partitions]
             self._called_back = True
-            self._check_size(consumer, lanes)
+            self._check_size(lanes)
             # Where to read from is said later, by a seek. A number, and no `OFFSET_END`: the client would ask the broker for
             # that, and go there when it hears of it, though it was sent elsewhere meanwhile.
             consumer.incremental_assign(partition_list(self._topic.name, {lane: self._first[lane] for lane in lanes}))
@@ -120,18 +120,17 @@ class MemberSource(KafkaSource):
         except Exception as error:  # noqa: BLE001 - what a callback raises destroys what was fetched
             self._failure = self._failure or error
 
-    def _check_size(self, consumer: Any, lanes: list[int]) -> None:
-        """A topic that grew sends keys elsewhere. The group is given out anew then, and every member comes by here."""
-        from confluent_kafka import KafkaException
+    def _check_size(self, lanes: list[int]) -> None:
+        """A topic that grew sends keys elsewhere. The group is given out anew then, and every member comes by here.
 
+        The consumer is not asked: a question inside its callback that may itself call back ends the process
+        (`CallState_get`) where another callback comes in the same poll.
+        """
         count = len(self._topic.partitions)
-        try:
-            found = len(
-                consumer.list_topics(self._topic.name, timeout=METADATA_TIMEOUT_S).topics[self._topic.name].partitions
-            )
-        except (KafkaException, KeyError):
+        found = self._cluster.partition_count(self._topic.name, METADATA_TIMEOUT_S)
+        if found is None:
             found = max([*self._topic.partitions, *lanes]) + 1
-        if found != count and found > 0:
+        if found != count:
             raise StateError(
                 f"STATE_PARTITION_MISMATCH: {self._topic.name} has {found} partitions now and had {count} when this worker "
                 "started: keys have moved between them, so the state no longer fits; nothing was committed since; "

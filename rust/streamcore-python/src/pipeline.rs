@@ -23,7 +23,7 @@ use streamcore::pipeline::workers::Workers;
 use streamcore::pipeline::{self, COMBINE_LANE, OpenWindow, OutputBatch};
 use streamcore::room::Usage;
 use streamcore::spec::Spec;
-use streamcore::watermark::WATERMARK_MIN;
+use streamcore::watermark::{Now, WATERMARK_MIN};
 
 /// The engine: lanes, their steps, and the combine stage.
 #[pyclass(frozen, module = "streamcore._core")]
@@ -109,9 +109,12 @@ impl Pipeline {
     }
 
     /// Runs the records through their lanes; gives the first rows, and `go_on` the others. `raw` is empty afterwards.
-    fn push(&self, py: Python<'_>, raw: &Raw, now_ms: i64) -> PyResult<Vec<Batch>> {
+    /// `now_ms` is by the clock on the wall, `steady_ms` by one that nobody sets.
+    #[pyo3(signature = (raw, now_ms, steady_ms = None))]
+    fn push(&self, py: Python<'_>, raw: &Raw, now_ms: i64, steady_ms: Option<i64>) -> PyResult<Vec<Batch>> {
+        let now = moment(now_ms, steady_ms);
         let outputs = self.with(py, |workers| {
-            workers.push_now(&raw.take()?, now_ms)?;
+            workers.push_now(&raw.take()?, now)?;
             Ok(workers.take()?.0)
         })?;
         Ok(outputs.into_iter().map(batch).collect())
@@ -119,11 +122,19 @@ impl Pipeline {
 
     /// The same in the background; gives rows of earlier pushes, and whether the records were taken: if not, `raw` is as it
     /// was, and to be pushed again.
-    fn push_behind(&self, py: Python<'_>, raw: &Raw, now_ms: i64) -> PyResult<(Vec<Batch>, bool)> {
+    #[pyo3(signature = (raw, now_ms, steady_ms = None))]
+    fn push_behind(
+        &self,
+        py: Python<'_>,
+        raw: &Raw,
+        now_ms: i64,
+        steady_ms: Option<i64>,
+    ) -> PyResult<(Vec<Batch>, bool)> {
+        let now = moment(now_ms, steady_ms);
         let (outputs, taken) = self.with(py, |workers| {
             let has_room = workers.make_room(raw.bytes()?)?;
             if has_room {
-                workers.push(raw.take()?, now_ms)?;
+                workers.push(raw.take()?, now)?;
             }
             Ok((workers.take()?.0, has_room))
         })?;
@@ -157,7 +168,7 @@ impl Pipeline {
         self.with(py, |workers| Ok(workers.withdraw()?))
     }
 
-    /// Tells the time, which lanes have read everything readable, and which are of inputs that ended while others go on:
+    /// Tells the time by the steady clock, which lanes have read everything readable, and which are of inputs that ended while others go on:
     /// idle logic, windows that close by it.
     #[pyo3(signature = (now_ms, caught_up, finished = None))]
     fn advance(
@@ -464,6 +475,11 @@ impl Reading {
             quiet_ms: clock.quiet_ms(now_ms),
         }
     }
+}
+
+/// The time of a call; without a steady clock both are one.
+fn moment(wall_ms: i64, steady_ms: Option<i64>) -> Now {
+    Now { wall_ms, steady_ms: steady_ms.unwrap_or(wall_ms) }
 }
 
 /// A watermark that is not the one before any record.

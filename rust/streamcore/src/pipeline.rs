@@ -31,7 +31,7 @@ use crate::plan::{Plan, StagePlan, Step, analyse};
 use crate::raw::RawBatch;
 use crate::spec::{AggregateSpec, Spec, StepSpec};
 use crate::stage::{StageOutput, Stages};
-use crate::watermark::{Minimum, minimum};
+use crate::watermark::{Minimum, Now, minimum};
 use crate::window::rows::ResultRows;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -79,7 +79,7 @@ pub struct Pipeline {
     ending: Option<BTreeSet<i32>>,
     /// The epoch being filled, from 1.
     epoch: u64,
-    /// The latest time told; the engine's idea of now never falls.
+    /// The latest time told, by the steady clock; it never falls.
     now_ms: i64,
     /// Threads used inside one call.
     threads: usize,
@@ -151,9 +151,9 @@ impl Pipeline {
 
     /// Runs records through their lanes. Gives what was still to leave, and the first rows that leave now; whether there
     /// are more, [`has_more`](Self::has_more) tells.
-    pub fn push(&mut self, raws: &[RawBatch], now_ms: i64) -> Result<Vec<OutputBatch>> {
+    pub fn push(&mut self, raws: &[RawBatch], now: impl Into<Now>) -> Result<Vec<OutputBatch>> {
         let decoded = work::decode(&self.decoders, raws, self.threads);
-        self.push_decoded(raws, decoded, now_ms, self.threads)
+        self.push_decoded(raws, decoded, now.into(), self.threads)
     }
 
     /// The decoders, one an input, for decoding ahead of a push: they hold no state, so when they run cannot matter.
@@ -167,13 +167,13 @@ impl Pipeline {
         &mut self,
         raws: &[RawBatch],
         decoded: Vec<Vec<Batch>>,
-        now_ms: i64,
+        now: Now,
         threads: usize,
     ) -> Result<Vec<OutputBatch>> {
         let mut collected = self.drain()?;
-        let now_ms = self.tell(now_ms);
+        let now = Now { steady_ms: self.tell(now.steady_ms), ..now };
         self.check_lanes(raws)?;
-        let mut outputs = work::apply(&self.plan, &mut self.lanes, raws, decoded, now_ms, threads)?;
+        let mut outputs = work::apply(&self.plan, &mut self.lanes, raws, decoded, now, threads)?;
         self.more = outputs.iter().any(|output| output.more);
         collected.extend(self.join(raws, &mut outputs)?);
         collected.extend(self.collect(raws, outputs));
@@ -204,7 +204,7 @@ impl Pipeline {
         lanes.clone_into(&mut self.finished);
     }
 
-    /// Tells the time, and which lanes have read everything readable. Gives rows as [`push`](Self::push) does.
+    /// Tells the steady time, and which lanes have read everything readable. Gives rows as [`push`](Self::push) does.
     pub fn advance(&mut self, now_ms: i64, caught_up: &[i32]) -> Result<Vec<OutputBatch>> {
         let mut collected = self.drain()?;
         let now_ms = self.tell(now_ms);
@@ -373,7 +373,7 @@ impl Pipeline {
         self.combine.as_ref()
     }
 
-    /// The latest time told, ms.
+    /// The latest time told, by the steady clock, ms.
     #[must_use]
     pub fn now_ms(&self) -> i64 {
         self.now_ms

@@ -17,6 +17,22 @@ pub const WATERMARK_MAX: i64 = i64::MAX;
 /// end of the input.
 pub type OutOfOrderness = Option<i64>;
 
+/// The moment of a call, by both of the caller's clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// By the clock on the wall, ms since 1970: what event times are compared with. Somebody may set it.
+    pub wall_ms: i64,
+    /// By a clock that nobody sets, ms from any start: how long nothing came is told by it.
+    pub steady_ms: i64,
+}
+
+/// Both clocks show the same, as in tests.
+impl From<i64> for Now {
+    fn from(ms: i64) -> Self {
+        Self { wall_ms: ms, steady_ms: ms }
+    }
+}
+
 /// Event-time clock of one lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clock {
@@ -26,7 +42,7 @@ pub struct Clock {
     max_event_time_ms: Option<i64>,
     /// `max_event_time_ms - out_of_orderness_ms - 1`, or further where an idle clock ran on.
     watermark_ms: i64,
-    /// Processing time of the last record, or of the first call that told the time.
+    /// When the last record came, or the first call that told the time, by the steady clock.
     last_arrival_ms: Option<i64>,
     /// The lane has read everything readable; told by the source.
     caught_up: bool,
@@ -100,7 +116,7 @@ impl Clock {
         self.caught_up && self.last_arrival_ms.is_some_and(|arrival| now_ms - arrival >= idle_timeout_ms)
     }
 
-    /// Lets an idle clock run with the wall clock, from where it stood when the last record came.
+    /// Lets an idle clock run as time passes, from where it stood when the last record came.
     pub fn run_on(&mut self, now_ms: i64) {
         if let (Some(bound), Some(max), Some(arrival)) =
             (self.out_of_orderness_ms, self.max_event_time_ms, self.last_arrival_ms)

@@ -20,7 +20,7 @@ use crate::raw::{LANES_PER_INPUT, RawBatch};
 use crate::room::Usage;
 use crate::saving::{Loading, Saving};
 use crate::stage::{Fired, StageOutput, Stages};
-use crate::watermark::Clock;
+use crate::watermark::{Clock, Now};
 use crate::window::rows::ResultRows;
 
 /// What one push brought out of a lane.
@@ -80,11 +80,11 @@ impl Lane {
     }
 
     /// Runs decoded records through the steps, and fires the lane's own windows.
-    pub fn apply(&mut self, plan: &Plan, raw: &RawBatch, batches: Vec<Batch>, now_ms: i64) -> Result<LaneOutput> {
+    pub fn apply(&mut self, plan: &Plan, raw: &RawBatch, batches: Vec<Batch>, now: Now) -> Result<LaneOutput> {
         let mut output = LaneOutput::default();
-        self.clock.arrived(now_ms);
+        self.clock.arrived(now.steady_ms);
         for batch in batches {
-            flow::run(self, plan, raw, &batch, now_ms, &mut output)?;
+            flow::run(self, plan, raw, &batch, now.wall_ms, &mut output)?;
         }
         // In the order they came, whichever step they left at.
         output.left.sort_by_key(|row| row.raw_row);

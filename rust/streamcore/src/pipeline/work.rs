@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::lane::{Lane, LaneOutput};
 use crate::plan::Plan;
 use crate::raw::RawBatch;
+use crate::watermark::Now;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -87,7 +88,7 @@ pub fn apply(
     lanes: &mut BTreeMap<i32, Lane>,
     raws: &[RawBatch],
     decoded: Vec<Vec<Batch>>,
-    now_ms: i64,
+    now: Now,
     threads: usize,
 ) -> Result<Vec<LaneOutput>> {
     let mut places: BTreeMap<i32, usize> = raws.iter().enumerate().map(|(place, raw)| (raw.lane_id(), place)).collect();
@@ -106,7 +107,7 @@ pub fn apply(
     let run = |share: Vec<(usize, &mut Lane, Vec<Batch>)>| -> Result<Vec<(usize, LaneOutput)>> {
         let mut outputs = Vec::new();
         for (place, lane, batches) in share {
-            outputs.push((place, lane.apply(plan, &raws[place], batches, now_ms)?));
+            outputs.push((place, lane.apply(plan, &raws[place], batches, now)?));
         }
         Ok(outputs)
     };

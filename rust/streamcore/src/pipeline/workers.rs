@@ -12,6 +12,7 @@ use super::{OutputBatch, Pipeline};
 use crate::decode::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::raw::RawBatch;
+use crate::watermark::Now;
 pub use queue::{BYTES_UNDER_WAY_MAX, Counts};
 use queue::{Decoded, Failure, Push, Queue, Turn, byte_len, records};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -186,13 +187,13 @@ impl Workers {
     /// # Errors
     /// What made an earlier push fail: these records are dropped then, as all that were handed in after it. And where
     /// the system gives no thread.
-    pub fn push(&mut self, raws: Vec<RawBatch>, now_ms: i64) -> Result<()> {
+    pub fn push(&mut self, raws: Vec<RawBatch>, now: impl Into<Now>) -> Result<()> {
         let bytes = byte_len(&raws);
         while !self.make_room(bytes)? {}
         let mut queue = self.shared.queue();
         let number = queue.first + queue.places.len() as u64;
         queue.bytes += bytes;
-        queue.waiting.push_back(Push { number, raws, now_ms });
+        queue.waiting.push_back(Push { number, raws, now: now.into() });
         queue.places.push_back(None);
         self.shared.work.notify_one();
         Ok(())
@@ -202,11 +203,11 @@ impl Workers {
     ///
     /// # Errors
     /// What made it or an earlier one fail.
-    pub fn push_now(&mut self, raws: &[RawBatch], now_ms: i64) -> Result<()> {
+    pub fn push_now(&mut self, raws: &[RawBatch], now: impl Into<Now>) -> Result<()> {
         drop(self.settled()?);
         let mut counts = Counts::default();
         let mut queue = self.apply(|pipeline| {
-            let outputs = pipeline.push(raws, now_ms)?;
+            let outputs = pipeline.push(raws, now)?;
             counts = Counts::new(records(raws), &outputs);
             Ok(outputs)
         })?;
@@ -365,18 +366,12 @@ impl Shared {
 
     fn decode(&self, push: Push) -> Decoded {
         let batches = work::decode(&self.decoders, &push.raws, 1);
-        Decoded {
-            bytes: byte_len(&push.raws),
-            records: records(&push.raws),
-            raws: push.raws,
-            batches,
-            now_ms: push.now_ms,
-        }
+        Decoded { bytes: byte_len(&push.raws), records: records(&push.raws), raws: push.raws, batches, now: push.now }
     }
 
     fn apply(&self, decoded: Decoded) -> Result<(Vec<OutputBatch>, Turn)> {
         let mut pipeline = self.pipeline()?;
-        let outputs = pipeline.push_decoded(&decoded.raws, decoded.batches, decoded.now_ms, self.threads)?;
+        let outputs = pipeline.push_decoded(&decoded.raws, decoded.batches, decoded.now, self.threads)?;
         self.note_due(&mut pipeline);
         Ok((outputs, Turn::behind(&pipeline)))
     }

@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::pipeline::{OutputBatch, OutputKind, Pipeline};
 use crate::raw::RawBatch;
 use crate::table;
+use crate::watermark::Now;
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::resume_unwind;
@@ -26,7 +27,7 @@ const PUSHES_MAX: usize = 64;
 pub(super) struct Push {
     pub number: u64,
     pub raws: Vec<RawBatch>,
-    pub now_ms: i64,
+    pub now: Now,
 }
 
 /// One push whose records are decoded.
@@ -35,7 +36,7 @@ pub(super) struct Decoded {
     pub records: u64,
     pub raws: Vec<RawBatch>,
     pub batches: Vec<Vec<Batch>>,
-    pub now_ms: i64,
+    pub now: Now,
 }
 
 /// Records of a push that was applied.
@@ -198,7 +199,7 @@ mod tests {
     #[test]
     fn a_panic_goes_on_where_the_caller_is_and_nothing_is_pushed_after_it() {
         let mut queue = Queue { places: VecDeque::from([None, None]), bytes: 7, ..Queue::default() };
-        queue.waiting.push_back(Push { number: 1, raws: Vec::new(), now_ms: 0 });
+        queue.waiting.push_back(Push { number: 1, raws: Vec::new(), now: 0.into() });
         queue.turn = Turn::Applying;
         queue.applied((7, 1), Err(Box::new("on purpose")));
         assert_eq!((queue.under_way(), queue.waiting.len(), queue.bytes, queue.first), (0, 0, 0, 2));
