@@ -231,6 +231,10 @@ mode = "append"
 """
 
 
+AT_THE_END = Counter((f"k{number % KEYS}", number, number) for number in range(496, 500))
+"""The last row of each partition, which leaves because the input ends; a run that goes on gives it again."""
+
+
 @pytest.fixture
 def job(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> Job:
     """A join that has read 500 records of each side."""
@@ -269,13 +273,13 @@ def test_a_savepoint_puts_both_inputs_back(job: Job, kafka_server: KafkaServer, 
     _send(kafka_server, left, "n", range(500, 800))
     _send(kafka_server, right, "m", range(500, 800), shift_ms=40)
     assert job.run().code == 0
-    assert _rows(kafka_server, unique) == _pairs(range(800))
+    assert _rows(kafka_server, unique) == _pairs(range(800)) + AT_THE_END
     restored = job.state("restore", folder)
     assert restored.code == 0, restored.err
     assert committed_offsets(kafka_server, unique, right, PARTITIONS) == dict.fromkeys(range(PARTITIONS), 125)
     assert job.run().code == 0
     # What was committed since comes again, once.
-    assert _rows(kafka_server, unique) == _pairs(range(500)) + _pairs(range(500, 800)) + _pairs(range(500, 800))
+    assert _rows(kafka_server, unique) == _pairs(range(800)) + _pairs(range(500, 800)) + AT_THE_END + AT_THE_END
 
 
 def test_a_reset_begins_anew_in_both_inputs(job: Job, kafka_server: KafkaServer, unique: str) -> None:
@@ -336,7 +340,7 @@ def test_offsets_of_the_group_are_held_against_each_position(
     answer = job.run()
     if moved < 0:
         assert answer.code == 0, answer.err
-        assert _rows(kafka_server, unique) == _pairs(range(600))
+        assert _rows(kafka_server, unique) == _pairs(range(600)) + AT_THE_END
         return
     assert answer.code == 6
     assert "past every committed manifest" in answer.err

@@ -184,7 +184,15 @@ fn a_partition_waits_for_its_own_lanes_alone() {
     let mut pipeline = Pipeline::new(&apart, 1).expect("a plan");
     pipeline.assign(&lanes(&[0, 1]));
     let event = |input, key, time_ms| Event { input, key, time_ms, value: 1 };
-    let all = [event(0, 0, 0), event(1, 0, 0), event(0, 0, 90), event(1, 0, 90), event(0, 1, 0), event(1, 1, 0), event(0, 1, 500)];
+    let all = [
+        event(0, 0, 0),
+        event(1, 0, 0),
+        event(0, 0, 90),
+        event(1, 0, 90),
+        event(0, 1, 0),
+        event(1, 1, 0),
+        event(0, 1, 500),
+    ];
     let rows = results(&pipeline.push(&raws(&all, &mut BTreeMap::new()), 0).expect("a push"));
     assert_eq!(rows, [r#"{"k":"k0","v":1,"v_right":1}"#], "partition 1 has heard nothing of its right side");
     assert_eq!(pipeline.paused(), [1], "far ahead of the other lane of its partition, not of partition 0");

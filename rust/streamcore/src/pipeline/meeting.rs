@@ -42,10 +42,7 @@ impl Meeting {
     /// Where the plan has no join.
     pub(super) fn new(plan: &Plan, id: i32) -> Self {
         let step = plan.join.as_ref().expect("only a join has a meeting");
-        Self {
-            joining: Joining::new(step, plan.limits.piece_rows),
-            stages: Stages::new(plan.joined_stages(), id),
-        }
+        Self { joining: Joining::new(step, plan.limits.piece_rows), stages: Stages::new(plan.joined_stages(), id) }
     }
 
     /// That of all lanes, where there is one.

@@ -70,7 +70,10 @@ impl Plan {
         if !self.apart {
             return Ok(());
         }
-        writeln!(f, "lanes    partition by partition of both topics (the key is the record key): they need as many, filled alike")
+        writeln!(
+            f,
+            "lanes    partition by partition of both topics (the key is the record key): they need as many, filled alike"
+        )
     }
 
     /// What the steps that keep state may hold together.

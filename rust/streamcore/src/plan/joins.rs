@@ -344,9 +344,8 @@ pub fn joins_apart(spec: &Spec) -> bool {
 pub fn joined_keys<'s>(spec: &'s Spec, join: &'s JoinSpec, left_keys: &[&str]) -> Option<Vec<&'s str>> {
     let right = spec.inputs.iter().find(|input| input.name == join.input)?;
     let right_keys = record_keys(&right.source, &right.steps);
-    let is_key = |(left, right): &(&String, &String)| {
-        left_keys.contains(&left.trim()) && right_keys.contains(&right.trim())
-    };
+    let is_key =
+        |(left, right): &(&String, &String)| left_keys.contains(&left.trim()) && right_keys.contains(&right.trim());
     let (left, right) = join.left_on.iter().zip(&join.right_on).find(is_key)?;
     let name = |text: &'s str| text.trim().rsplit('.').next().unwrap_or_default();
     let (left, right) = (name(left), name(right));

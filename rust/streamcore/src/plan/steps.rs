@@ -413,7 +413,8 @@ pub fn needs_combine(spec: &Spec, problems: &mut Vec<Problem>) -> bool {
         if spec.combine == CombineSpec::None && !joins::joins_apart(spec) {
             let message = "combine = \"none\" joins each partition by itself: that needs a join key that is the record key on \
                            both sides, and behind the join windows and dedupes that go by it";
-            let hint = "set keyed_by in both sources, or leave combine out: then all partitions are joined in one process";
+            let hint =
+                "set keyed_by in both sources, or leave combine out: then all partitions are joined in one process";
             problems.push(Problem::new("combine", message).hint(hint));
         }
         return false;
