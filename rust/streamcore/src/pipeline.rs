@@ -277,7 +277,7 @@ impl Pipeline {
         let plan = &self.plan;
         let lanes: Vec<_> = self.lanes.values_mut().map(Mutex::new).collect();
         let sealed = work::share(&lanes, self.threads, |lane| {
-            let lane = &mut *lane.lock().unwrap_or_else(PoisonError::into_inner);
+            let lane = &mut **lane.lock().unwrap_or_else(PoisonError::into_inner);
             let (mut rows, mut output) = (plan.result_rows(), StageOutput::default());
             let digest = lane.seal(plan, rows.as_mut(), &mut output)?;
             Ok((lane.id, (digest, rows, output)))
