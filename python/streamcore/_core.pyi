@@ -112,6 +112,7 @@ class Intake:
     partitions, or below the next offset, are left out and counted as refetched; those from the stop on are left to a
     later run. Where all partitions are of one topic, so are the messages. Keys and headers are taken if asked for.
     A value of more than `record_bytes_max` bytes is not copied, only its beginning: it is refused when decoded.
+    `inputs` says of topics which input they are, where a pipeline has several.
     """
 
     def __new__(
@@ -121,6 +122,7 @@ class Intake:
         keys: bool,
         headers: bool,
         record_bytes_max: int | None = None,
+        inputs: Mapping[str, int] | None = None,
     ) -> Intake: ...
     def take(self, messages: Sequence[Any]) -> list[Any]:
         """Copies what is wanted of the messages; gives back those that carry an error instead of a record."""

@@ -43,7 +43,7 @@ from streamcore.config import (
 from streamcore.config.environment import fill_from_environment
 from streamcore.errors import ConfigError, StateError
 from streamcore.functions import functions_of
-from streamcore.inference import FirstLook, Undeclared, describe_types, infer_types
+from streamcore.inference import FirstLook, Undeclared, describe_types, infer_types, with_types
 from streamcore.options import RunOptions
 from streamcore.outputs import Outputs
 from streamcore.report import Report
@@ -137,6 +137,7 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
         source = build_source(plan, clock, whole_records=left_records_leave)
         stack.callback(source.close)
         lanes = source.open(_start(plan, saved))
+        _check_alike(config, source)
         where = ", on this machine" if plan.delivery == "exactly_once" else ""
         notes = [
             f"delivery: {plan.delivery}{where}"
@@ -186,9 +187,11 @@ def _assemble_exactly_once(plan: Plan, clock: Clock, stopping: Event) -> Assembl
             clock=clock,
             pace=_pace(parts.config, plan.options),
             observe_rejected=_breaker(parts.config),
-            report=Report(name=plan.config.name, delivery=plan.delivery),
+            report=Report(
+                name=plan.config.name, delivery=plan.delivery, inputs={name: {} for name in _names(plan.config)}
+            ),
             stopping=stopping,
-            look_at=FirstLook(_assumed(plan), [None]),
+            look_at=FirstLook(_assumed(plan), list(plan.config.all_sources)),
         )
         return Assembled(runner, parts.notes, stack.pop_all())
 
@@ -260,6 +263,14 @@ def _group(config: PipelineConfig, name: str | None, source: KafkaSourceConfig) 
     if config.name is None:
         return None
     return source.group_id or (config.name if name is None else f"{config.name}.{name}")
+
+
+def _check_alike(config: PipelineConfig, source: Source) -> None:
+    """Raises `ConfigError` where partitions are joined by themselves, and an input has others."""
+    from streamcore.sources.inputs import InputsSource
+
+    if config.combine == "none" and isinstance(source, InputsSource):
+        source.check_sizes()
 
 
 def _by_name(source: Source) -> dict[str | None, Source]:
@@ -425,15 +436,6 @@ def _engine(
     engine.restore(saved.lanes)
     engine.assign([lane for lane in lanes if lane not in saved.header.positions])
     return engine, saved.header
-
-
-def with_types(config: PipelineConfig, name: str | None, types: dict[str, str]) -> PipelineConfig:
-    """The configuration with these types in the schema of an input."""
-    source = config.all_sources[name]
-    source = source.model_copy(update={"types": {**source.types, **types}})
-    if name is None:
-        return config.model_copy(update={"source": source})
-    return config.model_copy(update={"sources": {**config.sources, name: source}})
 
 
 def _pace(config: PipelineConfig, options: RunOptions) -> Pace:

@@ -35,7 +35,7 @@ from streamcore.dead_letters import open_dead_letters
 from streamcore.epochs import Epochs
 from streamcore.functions import functions_of
 from streamcore.held_outputs import HeldOutputs
-from streamcore.inference import Undeclared, describe_types, infer_types
+from streamcore.inference import Undeclared, describe_types, infer_types, with_types
 from streamcore.instance import lease_instance
 from streamcore.lane_files import LaneFiles
 from streamcore.manifests import Identity
@@ -46,7 +46,7 @@ from streamcore.sinks.kafka import KafkaSink
 from streamcore.sinks.parquet_lanes import LaneParquetSink
 from streamcore.sources.base import Start
 from streamcore.sources.kafka import KafkaSource
-from streamcore.sources.kafka_member import MemberSource
+from streamcore.sources.kafka_joined import member_source
 from streamcore.state_topics import MEETING_LANE, StateTopics
 from streamcore.transactions import InTransaction, Transactions
 
@@ -78,9 +78,10 @@ class Parts:
         stack.callback(outboxes.close)
         instance = lease_instance(folder, config.instance_id)
         stack.callback(instance.close)
-        self.source = MemberSource(
+        self.source = member_source(
+            config,
             connection,
-            config.source,
+            start=plan.options.start,
             group=group,
             stop=plan.options.stop,
             keys=True,
@@ -110,7 +111,7 @@ class Parts:
         )
         stack.callback(states.close)
         states.open(self.source.cluster, create=config.auto_create_topics)
-        generation, settings = clock.wall_ms() // 1_000, _settings()
+        generation, settings = clock.wall_ms() // 1_000, _settings(len(self.source.topics))
         sinks = _sinks(config, InTransaction(transactions))
         self.outputs = HeldOutputs(_outputs(config, sinks, InTransaction(transactions), generation), outboxes)
         stack.callback(self.outputs.close)
@@ -138,21 +139,23 @@ def typed_by_its_topic(plan: Plan, stopping: Event) -> tuple[PipelineConfig, str
 
     They are found by the first records that the topic has: every worker finds the same, wherever it goes on.
     """
-    config = plan.config
-    assert isinstance(config.source, KafkaSourceConfig)  # noqa: S101 - checked by `choose_delivery`
-    fields = Undeclared.of(plan.description, None)
-    if not fields.paths:
-        return config, None
-    source = KafkaSource(
-        kafka_connection(config, config.source.connection), config.source, group=None, stop=plan.options.stop
-    )
-    try:
-        source.open(Start(default="earliest", stop=plan.options.stop))
-        types = infer_types(source, fields, stopping)
-    finally:
-        source.close()
-    typed = config.source.model_copy(update={"types": {**config.source.types, **(types or fields.as_text())}})
-    return config.model_copy(update={"source": typed}), describe_types(types, fields.table)
+    config, notes = plan.config, []
+    for name, input_config in plan.config.all_sources.items():
+        assert isinstance(input_config, KafkaSourceConfig)  # noqa: S101 - checked by `choose_delivery`
+        fields = Undeclared.of(plan.description, name)
+        if not fields.paths:
+            continue
+        source = KafkaSource(
+            kafka_connection(config, input_config.connection), input_config, group=None, stop=plan.options.stop
+        )
+        try:
+            source.open(Start(default="earliest", stop=plan.options.stop))
+            types = infer_types(source, fields, stopping)
+        finally:
+            source.close()
+        config = with_types(config, name, types or fields.as_text())
+        notes.append(describe_types(types, fields.table))
+    return config, "\n".join(notes) or None
 
 
 def _sinks(config: PipelineConfig, delivery: InTransaction) -> list[Sink]:
@@ -182,9 +185,9 @@ def _outputs(config: PipelineConfig, sinks: list[Sink], delivery: InTransaction,
     return Outputs(sinks, letters, generation=generation)
 
 
-def _settings() -> bytes:
+def _settings(topics: int) -> bytes:
     bugs = [bug for bug in os.environ.get(BUGS_VARIABLE, "").split(",") if bug]
-    return orjson.dumps({"bugs": bugs} if bugs and _core.FAULTS else {})
+    return orjson.dumps({"inputs": topics, **({"bugs": bugs} if bugs and _core.FAULTS else {})})
 
 
 def _trace(settings: bytes, instance: str, stack: ExitStack) -> Callable[[bytes, bytes, int], None] | None:

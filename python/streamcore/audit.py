@@ -7,7 +7,7 @@ those in the blocks of the state, and against the positions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,10 +58,16 @@ def audit(committed: CommittedState) -> Audit:
             continue
         found.epochs[state.lane] = manifest["epoch"]
         if state.lane != COMBINE_LANE:
-            counted = committed.engine.ledger()[state.lane]
-            position = manifest["facts"]["positions"].get(committed.topic.name)
+            ledgers = committed.engine.ledger()
+            numbers = committed.source.numbers(state.lane)
+            counted = summed(ledgers[number] for number in numbers)
             found.lanes[state.lane] = counted
-            found.differences += differences(state.lane, manifest["ledger"], counted, position)
+            at = state.positions
+            one = at.get(committed.topics[0].name) if len(numbers) == 1 else None
+            found.differences += differences(state.lane, manifest["ledger"], counted, one)
+            if len(numbers) > 1:
+                for number, topic in zip(numbers, committed.source.topics, strict=True):
+                    found.differences += read_beyond(state.lane, ledgers[number], at.get(topic), f" of {topic}")
     if COMBINE_LANE in found.epochs:
         found.lanes[COMBINE_LANE] = committed.engine.ledger()[COMBINE_LANE]
     found.stages = committed.engine.stages()
@@ -81,9 +87,23 @@ def differences(lane: int, told: Mapping[str, int], counted: Mapping[str, int], 
     for part, whole in PARTS:
         if counted.get(part, 0) > counted.get(whole, 0):
             found.append(f"lane {lane}: {part} {counted[part]} cannot be part of {whole} {counted.get(whole, 0)}")
-    if position is not None and counted.get("read", 0) > position:
-        found.append(f"lane {lane}: read {counted['read']} records, and stands at offset {position}")
-    return found
+    return found + read_beyond(lane, counted, position, "")
+
+
+def read_beyond(lane: int, counted: Mapping[str, int], position: int | None, of_topic: str) -> list[str]:
+    """In words, that more records were counted than lie before the position."""
+    if position is None or counted.get("read", 0) <= position:
+        return []
+    return [f"lane {lane}: read {counted['read']} records{of_topic}, and stands at offset {position}"]
+
+
+def summed(ledgers: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The counts of several lanes of the engine as those of one."""
+    total: dict[str, int] = {}
+    for counts in ledgers:
+        for name, count in counts.items():
+            total[name] = total.get(name, 0) + count
+    return total
 
 
 def unbalanced(what: str, counts: Mapping[str, int], places: tuple[str, ...]) -> list[str]:

@@ -6,7 +6,7 @@ Invariant: nothing is written, created or consumed in the pipeline's group; what
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import Event
@@ -15,19 +15,33 @@ from typing import Any
 import orjson
 
 from streamcore import _core
+from streamcore._core import LANES_PER_INPUT
 from streamcore.assemble import Plan, make_plan
 from streamcore.assemble_exactly_once import typed_by_its_topic
-from streamcore.config import KafkaSourceConfig, PipelineConfig, engine_json, kafka_connection
+from streamcore.config import KafkaSourceConfig, PipelineConfig, SourceConfig, engine_json, kafka_connection
 from streamcore.errors import ConfigError, SourceError, StateError
 from streamcore.functions import functions_of
 from streamcore.kafka_client import Cluster, Topic
 from streamcore.manifests import Identity, told
 from streamcore.options import RunOptions
+from streamcore.sources.inputs import check_sizes
 from streamcore.state_topics import MEETING_LANE, StateTopics, meeting_topic, state_topic
 from streamcore.topics import input_topic
 
 READ_TIMEOUT_S = 120.0
 """How long the state of one lane may take to be read: until then an open transaction has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputPlace:
+    """Where a partition of one topic of the input stands."""
+
+    group_offset: int | None
+    """Of the consumer group; None: nowhere."""
+    begin: int
+    """The first offset that is still there."""
+    end: int
+    """Where it ends for a reader of committed records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +52,14 @@ class LaneState:
     records: _core.StateRecords
     found: dict[str, Any]
     """See `_core.StateRecords.inspect`."""
-    group_offset: int | None
-    """Where the consumer group stands; None: nowhere."""
-    input_begin: int | None
-    """The first offset of the input that is still there; None for what lanes share."""
-    input_end: int | None
-    """Where the input ends for a reader of committed records."""
+    inputs: dict[str, InputPlace]
+    """By topic; none for what lanes share."""
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """Where the newest manifest stands, by topic."""
+        positions: dict[str, int] = {} if self.manifest is None else self.manifest["facts"]["positions"]
+        return positions
 
     @property
     def manifest(self) -> dict[str, Any] | None:
@@ -56,8 +72,12 @@ class LaneState:
 class Described:
     """The input, as manifests name it."""
 
-    topic: str
+    topics: tuple[str, ...]
     description: dict[str, object]
+
+    def numbers(self, lane: int) -> list[int]:
+        """The engine's lanes of a lane; see `manifests.Input`."""
+        return [] if lane < 0 else [number * LANES_PER_INPUT + lane for number in range(len(self.topics))]
 
     def describe(self) -> dict[str, object]:
         """Facts that identify it."""
@@ -77,18 +97,29 @@ class CommittedState:
         self.group = config.source.group_id or self.name
         self.cluster = Cluster(self.connection)
         self.cluster.connect()
-        self.topic: Topic = self.cluster.input_topic(input_topic(config.source))
+        found = {name: self._input(source) for name, source in config.all_sources.items()}
+        self.topics: list[Topic] = list(found.values())
+        check_sizes({topic.name: len(topic.partitions) for topic in self.topics})
         self.config: PipelineConfig = typed_by_its_topic(plan, Event())[0]
         self.engine = self.new_engine()
         self.meets = MEETING_LANE in self.engine.sealed_lanes()
-        count = len(self.topic.partitions)
-        description = {"type": "kafka", "topic": self.topic.name, "topic_id": self.topic.topic_id, "partitions": count}
-        self.source = Described(self.topic.name, description)
-        self.states = StateTopics(self.connection, pipeline=self.name, partitions=count, meets=self.meets)
+        self.source = Described(tuple(topic.name for topic in self.topics), described(found))
+        self.states = StateTopics(
+            self.connection, pipeline=self.name, partitions=len(self.partitions), meets=self.meets
+        )
         self.states.attach(self.cluster)
         stack.callback(self.states.close)
         self._sizes: dict[str, int] = {}
         self.look_again()
+
+    def _input(self, source: SourceConfig) -> Topic:
+        assert isinstance(source, KafkaSourceConfig)  # noqa: S101 - checked by `make_plan`
+        return self.cluster.input_topic(input_topic(source))
+
+    @property
+    def partitions(self) -> tuple[int, ...]:
+        """Of each topic of the input."""
+        return self.topics[0].partitions
 
     def look_again(self) -> None:
         """Finds out which topics of the state there are."""
@@ -117,11 +148,11 @@ class CommittedState:
 
     def check_size(self) -> str | None:
         """In words, that the state's topic has other partitions than the input."""
-        size, count = self._sizes[state_topic(self.name)], len(self.topic.partitions)
+        size, count = self._sizes[state_topic(self.name)], len(self.partitions)
         if size in (0, count):
             return None
         return (
-            f"STATE_PARTITION_MISMATCH: the state has {size} partitions, and the input {self.topic.name} has {count}: keys "
+            f"STATE_PARTITION_MISMATCH: the state has {size} partitions, and the input {self.topics[0].name} has {count}: keys "
             "have moved between them"
         )
 
@@ -139,11 +170,15 @@ class CommittedState:
             )
         records = self.states.records(lane)
         self.states.forget([lane])
-        in_input = lane in self.topic.partitions
-        begin = self.cluster.offsets(self.topic.name, [lane], "earliest")[lane] if in_input else None
-        end = self.cluster.offsets(self.topic.name, [lane], "latest")[lane] if in_input else None
-        group = self.cluster.group_offsets(self.group, self.topic.name, [lane])[lane] if in_input else None
-        return LaneState(lane, records, orjson.loads(records.inspect()), group, begin, end)
+        inputs = {topic.name: self._place(topic, lane) for topic in self.topics if lane in topic.partitions}
+        return LaneState(lane, records, orjson.loads(records.inspect()), inputs)
+
+    def _place(self, topic: Topic, lane: int) -> InputPlace:
+        return InputPlace(
+            group_offset=self.cluster.group_offsets(self.group, topic.name, [lane])[lane],
+            begin=self.cluster.offsets(topic.name, [lane], "earliest")[lane],
+            end=self.cluster.offsets(topic.name, [lane], "latest")[lane],
+        )
 
     def read_all(self) -> Iterator[LaneState]:
         """One lane after the other."""
@@ -155,31 +190,37 @@ class CommittedState:
         found = [*state.found["problems"], *([manifests[0][1]] if manifests and manifests[0][1] else [])]
         manifest = state.manifest
         if manifest is None:
-            if state.group_offset:
+            at = {topic: place.group_offset for topic, place in state.inputs.items() if place.group_offset}
+            if at:
+                told_at = ", ".join(
+                    str(offset) if len(self.topics) == 1 else f"{offset} of {topic}" for topic, offset in at.items()
+                )
                 found.append(
-                    f"the group is at {state.group_offset}, and the state has no manifest: its topic was emptied or made again"
+                    f"the group is at {told_at}, and the state has no manifest: its topic was emptied or made again"
                 )
             return found
         try:
             told(orjson.dumps(manifest), self.identity(), self.source, is_whole=True)
         except StateError as error:
             found.append(str(error))
-        position = manifest["facts"]["positions"].get(self.topic.name)
-        return found if position is None else [*found, *self._position_problems(state, position)]
+        for topic, position in state.positions.items():
+            if topic in state.inputs:
+                found += self._position_problems(state.lane, topic, state.inputs[topic], position)
+        return found
 
-    def _position_problems(self, state: LaneState, position: int) -> list[str]:
+    def _position_problems(self, lane: int, topic: str, place: InputPlace, position: int) -> list[str]:
         found = []
-        if state.group_offset is not None and state.group_offset > position:
-            found.append(f"the group is at {state.group_offset}, past the newest manifest, which is at {position}")
-        if state.input_begin is not None and position < state.input_begin:
+        if place.group_offset is not None and place.group_offset > position:
+            of_topic = "" if len(self.topics) == 1 else f" of {topic}"
             found.append(
-                f"records {position} to {state.input_begin - 1} of partition {state.lane} of {self.topic.name} were deleted "
-                "before they were read"
+                f"the group is at {place.group_offset}{of_topic}, past the newest manifest, which is at {position}"
             )
-        if state.input_end is not None and position > state.input_end:
+        if position < place.begin:
             found.append(
-                f"partition {state.lane} of {self.topic.name} ends at {state.input_end}, before the position {position}"
+                f"records {position} to {place.begin - 1} of partition {lane} of {topic} were deleted before they were read"
             )
+        if position > place.end:
+            found.append(f"partition {lane} of {topic} ends at {place.end}, before the position {position}")
         return found
 
     def recover(self, state: LaneState) -> list[str]:
@@ -191,6 +232,20 @@ class CommittedState:
             text = str(error)
             return found if any(text in known or known in text for known in found) else [*found, text]
         return found
+
+
+def described(topics: Mapping[str | None, Topic]) -> dict[str, object]:
+    """What a source of these topics says of itself; `topics` are by input."""
+    facts: dict[str, object] = {}
+    for name, topic in topics.items():
+        of_topic = {
+            "type": "kafka",
+            "topic": topic.name,
+            "topic_id": topic.topic_id,
+            "partitions": len(topic.partitions),
+        }
+        facts |= {f"{name}.{fact}" if name else fact: value for fact, value in of_topic.items()}
+    return facts
 
 
 def choose_committed(config: PipelineConfig) -> Plan:

@@ -22,12 +22,12 @@ from streamcore.checkpoint import Header
 from streamcore.errors import ConfigError, Error, FencedError, SinkError, SourceError, StateError
 from streamcore.faults import fault_point
 from streamcore.held_outputs import HeldOutputs
-from streamcore.kafka_client import partition_list
 from streamcore.lane_files import LaneFiles
-from streamcore.manifests import SEAL_BITS, Identity, check_whole, facts_of, told
+from streamcore.manifests import SEAL_BITS, Identity, by_topic, check_whole, facts_of, told
 from streamcore.membership import Membership
 from streamcore.report import Ledgers, Stages, add_ledgers
 from streamcore.sources.base import Position
+from streamcore.sources.kafka_joined import JoinedSource
 from streamcore.sources.kafka_member import MemberSource
 from streamcore.state_topics import MEETING_LANE, StateTopics, check_shared
 from streamcore.transactions import Transactions, failure
@@ -55,7 +55,7 @@ class Epochs:
         self,
         *,
         engine: _core.Pipeline,
-        source: MemberSource,
+        source: MemberSource | JoinedSource,
         outputs: HeldOutputs,
         transactions: Transactions,
         states: StateTopics,
@@ -275,10 +275,19 @@ class Epochs:
         return {"event": "producer_ready"}
 
     def _do_fetch_committed(self, action: Action) -> Event:
-        lanes = [lane for lane in action["lanes"] if lane != MEETING_LANE]
-        found = self._source.committed_offsets(lanes, _seconds(action)) if lanes else {}
-        offsets = [{"lane": lane, "offsets": [found.get(lane)]} for lane in action["lanes"]]
-        return {"event": "committed_fetched", "lanes": offsets}
+        numbers = [number for lane in action["lanes"] for number in self._source.numbers(lane)]
+        found = self._source.committed_offsets(numbers, _seconds(action)) if numbers else {}
+        return {"event": "committed_fetched", "lanes": [self._offsets(lane, found, None) for lane in action["lanes"]]}
+
+    def _offsets(self, lane: int, found: Mapping[int, int | None], missing: int | None) -> dict[str, Any]:
+        """A lane with its offset of each topic; what lanes share is of none, and stands as if it were of one."""
+        offsets = [found.get(number, missing) for number in self._source.numbers(lane)]
+        return {"lane": lane, "offsets": offsets or [missing]}
+
+    def _by_number(self, lanes: Sequence[Mapping[str, Any]]) -> dict[int, Any]:
+        """Undoes `_offsets`."""
+        pairs = (zip(self._source.numbers(each["lane"]), each["offsets"], strict=False) for each in lanes)
+        return {number: offset for of_lane in pairs for number, offset in of_lane}
 
     def _do_read_state(self, action: Action) -> Event:
         reached = self._states.read(
@@ -309,7 +318,9 @@ class Epochs:
             digest, watermark_ms = self._engine.sealed_lanes()[lane]
             self._files.recover(lane, found)
             restored.append({"lane": lane, "clock_ms": watermark_ms, "digest": digest})
-            self._ledger_restored[lane] = self._engine.ledger().get(lane, {})
+            ledger = self._engine.ledger()
+            for number in self._source.numbers(lane) or [lane]:
+                self._ledger_restored[number] = ledger.get(number, {})
             self._states.forget([lane])
             self._has_state[lane] = found is not None
         check_shared(self._has_state, self._identity.pipeline)
@@ -317,11 +328,9 @@ class Epochs:
         return {"event": "restored", "lanes": restored}
 
     def _do_seek(self, action: Action) -> Event:
-        wanted = {start["lane"]: start["offsets"][0] for start in action["lanes"]}
-        found = self._source.place({lane: offset for lane, offset in wanted.items() if lane != MEETING_LANE})
-        found |= {lane: 0 for lane in wanted if lane == MEETING_LANE}
+        found = self._source.place(self._by_number(action["lanes"]))
         self._kept |= found
-        return {"event": "sought", "lanes": [{"lane": lane, "offsets": [offset]} for lane, offset in found.items()]}
+        return {"event": "sought", "lanes": [self._offsets(start["lane"], found, 0) for start in action["lanes"]]}
 
     def _do_begin(self, action: Action) -> Event:
         del action
@@ -338,13 +347,11 @@ class Epochs:
         lanes = []
         for lane in self._feed:
             digest, watermark_ms = facts[lane]
-            offsets = [positions.get(lane, 0)]
             # Where lanes share state, offsets of all fence its epoch, so all have a manifest from the first one on.
             is_first = self._meets and not self._has_state.get(lane, False)
             lanes.append(
                 {
-                    "lane": lane,
-                    "offsets": offsets,
+                    **self._offsets(lane, positions, 0),
                     "clock_ms": watermark_ms,
                     "digest": digest,
                     "outputs": rows + self._ended + is_first,
@@ -376,7 +383,7 @@ class Epochs:
                 each["lane"]: facts_of(
                     self._identity,
                     self._source,
-                    position=positions.get(each["lane"]),
+                    positions=by_topic(self._source, each["lane"], positions),
                     owner=each["owner_epoch"],
                     seal=self._seal,
                     ended=self._ended,
@@ -405,12 +412,11 @@ class Epochs:
         metadata, refusal = self._membership.fencing(action["group"], action.get("member", ""))
         if refusal is not None:
             return {"event": "failed", "error": "abortable", "message": refusal}
-        offsets = {each["lane"]: each["offsets"][0] for each in action["lanes"] if each["lane"] != MEETING_LANE}
+        offsets = self._by_number(action["lanes"])
         if not offsets and any(each["lane"] == MEETING_LANE for each in action["lanes"]):
             # What lanes share has no offset, and a transaction without any is not fenced.
             offsets = {lane: at for lane, at in self._source.positions().items() if lane in self._feed}
-        parts = partition_list(self._source.topic, offsets)
-        self._transactions.send_offsets(parts, metadata, _seconds(action))
+        self._transactions.send_offsets(self._source.parts(offsets), metadata, _seconds(action))
         return {"event": "offsets_sent"}
 
     def _do_commit(self, action: Action) -> Event:
@@ -433,8 +439,8 @@ class Epochs:
         self._engine.rollback()
         self._outputs.discard()
         self._manifests = []
-        again = {lane: self._kept[lane] for lane in self._feed if lane in self._kept and lane not in but}
-        self._source.seek({lane: offset for lane, offset in again.items() if lane != MEETING_LANE})
+        again = [number for lane in self._feed if lane not in but for number in self._source.numbers(lane)]
+        self._source.seek({number: self._kept[number] for number in again if number in self._kept})
 
     def _do_keep(self, action: Action) -> Event:
         self._engine.committed()
@@ -443,7 +449,7 @@ class Epochs:
             lane = each["lane"]
             self._has_state[lane] = True
             self._lanes_ended[lane] = self._ended
-            self._kept[lane] = positions.get(lane, 0)
+            self._kept |= {number: positions.get(number, 0) for number in self._source.numbers(lane)}
         self._outputs.committed(self._engine.epoch - 1)
         self._is_done = True
         return {"event": "done"}
@@ -469,10 +475,11 @@ class Epochs:
         self._source.forget(lanes)
         self._states.forget(lanes)
         for lane in lanes:
-            self._kept.pop(lane, None)
             self._lanes_ended.pop(lane, None)
             self._has_state.pop(lane, None)
-            self._ledger_restored.pop(lane, None)
+            for number in self._source.numbers(lane) or [lane]:
+                self._kept.pop(number, None)
+                self._ledger_restored.pop(number, None)
         return {"event": "done"}
 
     def _do_wait(self, action: Action) -> Event:

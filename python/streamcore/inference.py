@@ -14,6 +14,7 @@ from threading import Event
 from typing import Any
 
 from streamcore import _core
+from streamcore.config import PipelineConfig
 from streamcore.config.suggest import closest
 from streamcore.errors import ConfigError, Problem
 from streamcore.sources.base import Source
@@ -166,3 +167,12 @@ def describe_types(types: dict[str, str] | None, table: str = "source.schema") -
         return "the input has no records to infer types from; what is not declared counts as text"
     lines = [f'  "{path}" = "{kind}"' for path, kind in sorted(types.items())]
     return "\n".join(["types inferred from the first records; declare them to be sure:", f"  [{table}]", *lines])
+
+
+def with_types(config: PipelineConfig, name: str | None, types: dict[str, str]) -> PipelineConfig:
+    """The configuration with these types in the schema of an input."""
+    source = config.all_sources[name]
+    source = source.model_copy(update={"types": {**source.types, **types}})
+    if name is None:
+        return config.model_copy(update={"source": source})
+    return config.model_copy(update={"sources": {**config.sources, name: source}})

@@ -32,8 +32,11 @@ class Input(Protocol):
     """What is read."""
 
     @property
-    def topic(self) -> str:
-        """Its name."""
+    def topics(self) -> Sequence[str]:
+        """Their names, in the order of offsets of a lane."""
+
+    def numbers(self, lane: int) -> list[int]:
+        """The runner's lanes of a lane, one a topic; what lanes share has none."""
 
     def describe(self) -> dict[str, object]:
         """Facts that identify it."""
@@ -43,13 +46,13 @@ def facts_of(
     identity: Identity,
     source: Input,
     *,
-    position: int | None,
+    positions: Mapping[str, int],
     owner: int,
     seal: int,
     ended: bool,
     files: Mapping[str, Sequence[str]],
 ) -> bytes:
-    """What goes into the manifest of a lane's epoch, as JSON; `position` is None for what lanes share.
+    """What goes into the manifest of a lane's epoch, as JSON; `positions` are by topic, none for what lanes share.
 
     `files` are named once the epoch is committed, by folder.
     """
@@ -59,12 +62,17 @@ def facts_of(
             "generation": identity.generation,
             "owner": owner,
             "seal": seal,
-            "positions": {} if position is None else {source.topic: position},
+            "positions": positions,
             "files": files,
             "source": source.describe(),
             "ended": ended,
         }
     )
+
+
+def by_topic(source: Input, lane: int, positions: Mapping[int, int]) -> dict[str, int]:
+    """The positions of a lane, of those of the runner's lanes."""
+    return dict(zip(source.topics, (positions.get(number, 0) for number in source.numbers(lane)), strict=False))
 
 
 def check_whole(lane: int, records: _core.StateRecords, found: Sequence[tuple[bytes, bool]]) -> None:
@@ -107,7 +115,7 @@ def told(manifest_json: bytes, identity: Identity, source: Input, *, is_whole: b
     return {
         "owner_epoch": facts["owner"],
         "epoch": manifest["epoch"],
-        "offsets": [facts["positions"].get(source.topic, 0)],
+        "offsets": [facts["positions"].get(topic, 0) for topic in source.topics] if lane >= 0 else [0],
         "clock_ms": manifest["watermark_ms"],
         "digest": int(manifest["digest"], 16),
         "seal": facts["seal"],

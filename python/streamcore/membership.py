@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from streamcore.sources.kafka_joined import JoinedSource
 from streamcore.sources.kafka_member import MemberSource, generation_of
 
 
 class Membership:
     """The seat of one worker."""
 
-    def __init__(self, source: MemberSource) -> None:
+    def __init__(self, source: MemberSource | JoinedSource) -> None:
         self._source = source
         self._generation = -1
         self._is_member = False
@@ -34,8 +35,10 @@ class Membership:
         return 0 <= before == self._generation - 1
 
     def moves_on(self) -> bool:
-        """Whether the group has gone on to the next generation."""
-        return 0 <= self._generation == generation_of(self._source.membership()[1]) - 1
+        """Whether the group goes on to the generation behind that of the assignment."""
+        now = generation_of(self._source.membership()[1])
+        # An eager client has its partitions taken away before it joins again.
+        return 0 <= self._generation == (now if self._source.is_eager else now - 1)
 
     def fencing(self, group: str, member: str) -> tuple[Any, str | None]:
         """The metadata to send offsets with, as the commit machine names it, or why there is none."""

@@ -144,20 +144,20 @@ def restore(committed: CommittedState, folder: Path) -> Savepoint:
         states = {state.lane: state for state in committed.read_all()}
         found = [each for state in states.values() for each, _ in state.found["manifests"]]
         owner = max((each["facts"]["owner"] for each in [*found, *manifests.values()]), default=0) + 1
-        position = {lane: one["facts"]["positions"].get(committed.topic.name) for lane, one in manifests.items()}
+        positions = {lane: one["facts"]["positions"] for lane, one in manifests.items()}
         empty = [lane for lane in states if lane not in manifests and lane != MEETING_LANE]
         engine.assign(empty)
         engine.seal()
-        position |= held.place(empty)
+        positions |= held.place(empty)
         seal, generation = secrets.randbits(SEAL_BITS), time.time_ns() // 1_000_000_000
         records = {}
         for lane, state in states.items():
             ended = bool(manifests.get(lane, {}).get("facts", {}).get("ended", False))
             facts = rewritten_facts(
-                committed, position=position.get(lane), owner=owner, seal=seal, ended=ended, generation=generation
+                committed, positions=positions.get(lane, {}), owner=owner, seal=seal, ended=ended, generation=generation
             )
             records[lane] = engine.rewrite(lane, state.records, facts)
-        held.write(records, {lane: at for lane, at in position.items() if at is not None})
+        held.write(records, positions)
     _check_written(committed, manifests)
     return Savepoint(folder, manifests, 0)
 

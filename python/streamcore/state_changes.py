@@ -20,10 +20,10 @@ from streamcore.committed_state import CommittedState, LaneState
 from streamcore.config import KafkaSourceConfig
 from streamcore.errors import Error, FencedError, SourceError, StateError
 from streamcore.kafka_client import partition_list
-from streamcore.manifests import SEAL_BITS, facts_of, last_manifest
+from streamcore.manifests import SEAL_BITS, by_topic, facts_of, last_manifest
 from streamcore.sources.base import Start
+from streamcore.sources.kafka_joined import JoinedSource, member_source
 from streamcore.sources.kafka_member import MemberSource
-from streamcore.state_topics import MEETING_LANE
 from streamcore.transactions import Transactions
 
 JOIN_TIMEOUT_S = 30.0
@@ -32,6 +32,9 @@ TRANSACTION_MS = 60_000
 """How long the broker leaves a claim that died."""
 
 Record = tuple[bytes, bytes | None]
+
+Offsets = Mapping[int, Mapping[str, int]]
+"""By lane and topic."""
 
 
 class _Seat:
@@ -53,7 +56,9 @@ class _Seat:
 class Claim:
     """The only seat of the group, and one transaction."""
 
-    def __init__(self, committed: CommittedState, source: MemberSource, transactions: Transactions) -> None:
+    def __init__(
+        self, committed: CommittedState, source: MemberSource | JoinedSource, transactions: Transactions
+    ) -> None:
         self._committed = committed
         self._source = source
         self._transactions = transactions
@@ -73,11 +78,13 @@ class Claim:
                 )
         self._transactions.renew(CALL_TIMEOUT_S)
 
-    def place(self, lanes: Sequence[int]) -> dict[int, int]:
+    def place(self, lanes: Sequence[int]) -> Offsets:
         """Where a run would begin in lanes of which nothing is known."""
-        return self._source.place(dict.fromkeys(lanes)) if lanes else {}
+        numbers = [number for lane in lanes for number in self._source.numbers(lane)]
+        found = self._source.place(dict.fromkeys(numbers)) if numbers else {}
+        return {lane: by_topic(self._source, lane, found) for lane in lanes}
 
-    def write(self, records: Mapping[int, Sequence[Record]], offsets: Mapping[int, int]) -> None:
+    def write(self, records: Mapping[int, Sequence[Record]], offsets: Offsets) -> None:
         """Writes records of lanes, and the group's offsets, in one transaction. Raises `FencedError`, `SourceError`."""
         from confluent_kafka import KafkaException
 
@@ -85,7 +92,8 @@ class Claim:
             self._transactions.begin(sum(map(len, records.values())))
             self._send(records)
             _, metadata = self._source.membership()
-            parts = partition_list(self._source.topic, offsets)
+            places = ((topic, lane, offset) for lane, at in offsets.items() for topic, offset in at.items())
+            parts = [part for topic, lane, offset in places for part in partition_list(topic, {lane: offset})]
             self._transactions.send_offsets(parts, metadata, CALL_TIMEOUT_S)
             self._transactions.commit(CALL_TIMEOUT_S)
         except (KafkaException, BufferError, SourceError) as error:
@@ -127,7 +135,7 @@ def claim(committed: CommittedState) -> Iterator[Claim]:
         )
     source = committed.config.source
     assert isinstance(source, KafkaSourceConfig)  # noqa: S101 - checked by `choose_committed`
-    member = MemberSource(committed.connection, source, group=committed.group, instance_id="state-command")
+    member = member_source(committed.config, committed.connection, group=committed.group, instance_id="state-command")
     transactions = Transactions(
         committed.connection, transactional_id=f"streamcore-{committed.group}-state", timeout_ms=TRANSACTION_MS
     )
@@ -154,8 +162,8 @@ class Repaired:
     """The epoch that it goes on from."""
     written: int
     """The epoch that it was written as."""
-    again: tuple[int, int] | None
-    """Offsets of records that are read again; None where none is."""
+    again: dict[str, tuple[int, int]]
+    """Offsets of records that are read again, by topic."""
 
 
 def repair(committed: CommittedState) -> list[Repaired]:
@@ -169,7 +177,9 @@ def repair(committed: CommittedState) -> list[Repaired]:
             f"{size}; this is not repaired; make an input topic of the old size, or streamcore state reset FILE"
         )
     with claim(committed) as held:
-        done, records, offsets = [], {}, {}
+        done: list[Repaired] = []
+        records: dict[int, list[Record]] = {}
+        offsets: dict[int, dict[str, int]] = {}
         states = list(committed.read_all())
         owner = max((each["facts"]["owner"] for state in states for each, _ in state.found["manifests"]), default=0) + 1
         for state in states:
@@ -178,20 +188,18 @@ def repair(committed: CommittedState) -> list[Repaired]:
                 repaired, records[state.lane] = _repair_lane(committed, state, problems, owner)
                 done.append(repaired)
                 manifest = last_manifest(committed.engine, state.lane, records[state.lane])
-                if state.lane != MEETING_LANE:
-                    offsets[state.lane] = manifest["facts"]["positions"][committed.topic.name]
-            elif state.lane != MEETING_LANE and state.manifest is not None:
-                offsets[state.lane] = state.manifest["facts"]["positions"][committed.topic.name]
+                offsets[state.lane] = manifest["facts"]["positions"]
+            elif state.manifest is not None:
+                offsets[state.lane] = state.positions
         if records:
-            held.write(records, offsets or held.place(committed.topic.partitions))
+            held.write(records, offsets if any(offsets.values()) else held.place(committed.partitions))
     return done
 
 
 def _of_input(committed: CommittedState, state: LaneState) -> list[str]:
     """Problems that are none of the state: what the input has lost, `run --accept-gap` leaves out."""
-    manifest = state.manifest
-    position = None if manifest is None else manifest["facts"]["positions"].get(committed.topic.name)
-    if position is None or state.input_begin is None or position >= state.input_begin:
+    at = state.positions
+    if all(at.get(topic, place.begin) >= place.begin for topic, place in state.inputs.items()):
         return []
     return [one for one in committed.problems(state) if "were deleted before they were read" in one]
 
@@ -226,11 +234,12 @@ def _repair_lane(
     facts = taken["facts"]
     facts |= {"owner": owner, "seal": secrets.randbits(SEAL_BITS)}
     records = committed.engine.rewrite(lane, state.records, orjson.dumps(facts))
-    position = facts["positions"].get(committed.topic.name)
-    reached = max(
-        [state.group_offset or 0, *(_position(each, committed.topic.name) for each, _ in state.found["manifests"])]
-    )
-    again = None if position is None or reached <= position else (position, reached)
+    again: dict[str, tuple[int, int]] = {}
+    for topic, position in facts["positions"].items():
+        of_group = state.inputs[topic].group_offset if topic in state.inputs else None
+        reached = max([of_group or 0, *(_position(each, topic) for each, _ in state.found["manifests"])])
+        if reached > position:
+            again[topic] = (position, reached)
     written = last_manifest(committed.engine, lane, records)["epoch"]
     return Repaired(lane, problems, newest, taken["epoch"], written, again), records
 
@@ -240,11 +249,11 @@ def _position(manifest: Mapping[str, Any], topic: str) -> int:
 
 
 def rewritten_facts(
-    committed: CommittedState, *, position: int | None, owner: int, seal: int, ended: bool, generation: int
+    committed: CommittedState, *, positions: Mapping[str, int], owner: int, seal: int, ended: bool, generation: int
 ) -> bytes:
     """Facts of a manifest that no run writes."""
     identity = committed.identity(generation)
-    return facts_of(identity, committed.source, position=position, owner=owner, seal=seal, ended=ended, files={})
+    return facts_of(identity, committed.source, positions=positions, owner=owner, seal=seal, ended=ended, files={})
 
 
 def reset(committed: CommittedState) -> dict[int, int]:
@@ -256,8 +265,16 @@ def reset(committed: CommittedState) -> dict[int, int]:
         keys = {state.lane: state.records.keys() for state in committed.read_all()}
         records: dict[int, list[Record]] = {lane: [(key, None) for key in found] for lane, found in keys.items()}
         if any(records.values()):
-            known = committed.cluster.group_offsets(committed.group, committed.topic.name, committed.topic.partitions)
-            offsets = {lane: offset for lane, offset in known.items() if offset is not None}
-            held.write(records, offsets or {committed.topic.partitions[0]: 0})
+            held.write(records, _known_offsets(committed) or {0: {committed.topics[0].name: 0}})
     committed.cluster.delete_group(committed.group)
     return {lane: len(found) for lane, found in records.items()}
+
+
+def _known_offsets(committed: CommittedState) -> dict[int, dict[str, int]]:
+    """The group's offsets, of those lanes that it has any of."""
+    found: dict[int, dict[str, int]] = {}
+    for topic in committed.topics:
+        for lane, offset in committed.cluster.group_offsets(committed.group, topic.name, topic.partitions).items():
+            if offset is not None:
+                found.setdefault(lane, {})[topic.name] = offset
+    return found

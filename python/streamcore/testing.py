@@ -21,11 +21,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from streamcore import _core
-from streamcore.assemble import with_types
 from streamcore.config import PipelineConfig, check, describe, engine_json, parse_duration, problems_error
 from streamcore.errors import ConfigError
 from streamcore.functions import functions_of
-from streamcore.inference import Undeclared, types_of
+from streamcore.inference import Undeclared, types_of, with_types
 from streamcore.report import Ledger
 from streamcore.sources.iterable import Record, record_parts
 

@@ -173,7 +173,7 @@ def _open_window(
     status: Mapping[str, Any],
     rules: Sequence[ClockRules],
 ) -> OpenWindow:
-    asked = lanes.values() if window["lane"] is None else [lanes[window["lane"]]]
+    asked = _asked(window, lanes)
     waits = [
         Wait(lane, needed_ms, rules[_input_of(lane.lane)])
         for lane in asked
@@ -190,10 +190,24 @@ def _open_window(
         keys=window["keys"],
         keys_estimated=window["keys_estimated"],
         closes_at_ms=window["over_at_ms"],
-        watermark_ms=_meeting_ms(status, {} if window["lane"] is None else {0: lanes[window["lane"]]}),
+        watermark_ms=_meeting_ms(status, {}) if window["lane"] is None else _least_ms(asked),
         held_by=tuple(wait.lane for wait in held),
         closes_when=("" if status["live"] else "once the run goes on: ") + _closes_when(held, silence),
     )
+
+
+def _asked(window: Mapping[str, Any], lanes: Mapping[int, LaneClock]) -> list[LaneClock]:
+    """The lanes that a window waits for: all that meet, or its own, which behind a join are those of a partition."""
+    own = window["lane"]
+    if own is None:
+        return list(lanes.values())
+    if len(window["inputs_ms"]) == 1:
+        return [lanes[own]]
+    return [lane for number, lane in lanes.items() if number % LANES_PER_INPUT == own]
+
+
+def _least_ms(lanes: Sequence[LaneClock]) -> int | None:
+    return min((lane.watermark_ms for lane in lanes if lane.watermark_ms is not None), default=None)
 
 
 def _meeting_ms(status: Mapping[str, Any], lanes: Mapping[int, LaneClock]) -> int | None:
@@ -202,7 +216,7 @@ def _meeting_ms(status: Mapping[str, Any], lanes: Mapping[int, LaneClock]) -> in
     if meeting is not None:
         watermark_ms: int | None = meeting["watermark_ms"]
         return watermark_ms
-    return min((lane.watermark_ms for lane in lanes.values() if lane.watermark_ms is not None), default=None)
+    return _least_ms(list(lanes.values()))
 
 
 def _closes_when(held: Sequence[Wait], silence: str) -> str:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from streamcore import _core
 from tests.faults import oracle, traffic
@@ -79,6 +80,13 @@ type = "kafka"
 topic = "{name}.out"
 partitions = 2
 """
+
+
+class Sending(Protocol):
+    """Records on their way."""
+
+    def close(self) -> None:
+        """Nothing more is sent."""
 
 
 @dataclass
@@ -156,6 +164,16 @@ class Job:
     def offsets(self) -> dict[int, int]:
         return oracle.group_offsets(self.server.bootstrap_servers, self.name, self.input, PARTITIONS)
 
+    def ends(self) -> dict[int, int]:
+        """Where the input ends."""
+        return oracle.expected(self.server.bootstrap_servers, self.input).ends
+
+    def differences(self) -> list[str]:
+        """What the oracle finds wrong in the outputs."""
+        letters = f"{self.name}.dead-letters"
+        servers = self.server.bootstrap_servers
+        return oracle.differences(servers, source=self.input, output=f"{self.name}.out", dead_letters=letters)
+
     def stream(self, seed: int, *, keys: int = 500, pause_s: float = traffic.PAUSE_S) -> traffic.Stream:
         """Records that are sent until it is closed."""
         servers = self.server.bootstrap_servers
@@ -167,9 +185,7 @@ class Job:
             process.send_signal(signal.SIGTERM)
             assert process.wait(RUN_S) == 0, self.log(worker)
 
-    def end(
-        self, stream: traffic.Stream, running: dict[str, subprocess.Popen[bytes]], *, revives: bool = False
-    ) -> None:
+    def end(self, stream: Sending, running: dict[str, subprocess.Popen[bytes]], *, revives: bool = False) -> None:
         """Nothing more is sent; the workers read it all, leave, one closes the windows, and all is right."""
         stream.close()
         self.await_end(running, revives=revives)
@@ -216,7 +232,7 @@ class Job:
         self, running: dict[str, subprocess.Popen[bytes]], *, revives: bool = False, within_s: float = RUN_S
     ) -> None:
         """Waits until the group has committed all there is, by workers that must not end meanwhile, or be started again."""
-        wanted = oracle.expected(self.server.bootstrap_servers, self.input).ends
+        wanted = self.ends()
         deadline = time.monotonic() + within_s
         while self.offsets() != wanted:
             assert time.monotonic() < deadline, f"{self.offsets()} of {wanted}:\n{self.log()}"
@@ -246,9 +262,9 @@ class Job:
         servers = self.server.bootstrap_servers
         topics = [f"{self.name}.out", f"{self.name}.dead-letters", f"{self.name}.0.state.g1"]
         assert oracle.hanging(servers, topics) == []
-        wrong = oracle.differences(servers, source=self.input, output=topics[0], dead_letters=topics[1])
+        wrong = self.differences()
         assert wrong == [], f"{len(wrong)} wrong:\n" + "\n".join(wrong[:20]) + self.log()
-        assert self.offsets() == oracle.expected(servers, self.input).ends
+        assert self.offsets() == self.ends()
         calls, manifests = _core.CommitMachine.check_traces(self.traces())
         assert calls > 0
         assert manifests > 0 or not recovered

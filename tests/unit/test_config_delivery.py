@@ -75,6 +75,32 @@ def test_a_promise_that_cannot_be_kept_is_refused(keys: dict[str, Any], message:
     assert caught.value.exit_code == 3
 
 
+@pytest.mark.parametrize(
+    ("keys", "other", "message"),
+    [
+        ({"combine": "auto"}, {}, 'say so with combine = "none"'),
+        ({}, {"type": "memory"}, r"sources.right is of type memory, and all inputs are to be topics"),
+        ({}, {"topic": "t"}, "two inputs read topic t"),
+        ({}, {"group_id": "own"}, r"sources.right has a group of its own"),
+        ({}, {"options": {"fetch.wait.max.ms": 1}}, r"sources.right has options of its own"),
+        ({"connections": {"far": {"type": "kafka"}}}, {"connection": "far"}, r"sources.right is on another cluster"),
+    ],
+)
+def test_inputs_that_one_member_of_a_group_cannot_read_are_refused(
+    keys: dict[str, Any], other: dict[str, Any], message: str
+) -> None:
+    own = {"type": "kafka", "topic": "t", "keyed_by": "k"}
+    join = {"join": "right", "on": ["k"], "within": "5s"}
+    base = {"delivery": "exactly_once", "combine": "none", "source": own, "steps": [join], "sinks": [UPSERT]}
+    right = {"type": "kafka", "topic": "u", "keyed_by": "k"}
+    assert choose_delivery(config(**base, sources={"right": right})) == "exactly_once"
+    right = {
+        name: value for name, value in {**right, **other}.items() if other.get("type") is None or name != "keyed_by"
+    }
+    with pytest.raises(ConfigError, match=message):
+        choose_delivery(config(**{**base, **keys}, sources={"right": right}))
+
+
 def test_the_mode_of_a_kafka_sink() -> None:
     def mode(windowed: bool, **keys: str) -> str:
         pipeline = config() if windowed else config(steps=[])

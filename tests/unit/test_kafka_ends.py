@@ -121,3 +121,16 @@ def test_records_end_an_outage_and_lanes_that_are_not_asked_about_have_none() ->
     watch.heard()
     watch.caught_up({}, 100.0)
     assert watch.outage_s(100.0) == 0.0
+
+
+def test_what_was_told_before_a_seek_is_asked_anew() -> None:
+    broker = Broker()
+    watch = EndWatch(broker.ask)
+    watch.caught_up({0: 10, 1: 5}, 0.0)
+    broker.answer(_0=10, _1=6)
+    assert watch.caught_up({0: 10, 1: 5}, 0.1) == (0,)
+    watch.forget([0])
+    assert watch.caught_up({0: 10, 1: 6}, 0.2) == (1,), "and asked at once"
+    broker.answer(_0=12, _1=6)
+    assert watch.caught_up({0: 10, 1: 6}, 0.3) == (1,)
+    assert broker.asked == [[0, 1], [0, 1]]

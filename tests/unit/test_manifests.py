@@ -14,17 +14,21 @@ IDENTITY = Identity("p", "00000000000000ff", 7)
 
 
 class Clicks:
-    topic = "clicks"
+    topics = ("clicks",)
 
     def __init__(self, topic_id: str = "a") -> None:
         self.topic_id = topic_id
 
     def describe(self) -> dict[str, object]:
-        return {"topic": self.topic, "topic_id": self.topic_id}
+        return {"topic": self.topics[0], "topic_id": self.topic_id}
+
+    def numbers(self, lane: int) -> list[int]:
+        return [] if lane < 0 else [lane]
 
 
 def manifest(position: int | None = 5) -> bytes:
-    facts = facts_of(IDENTITY, Clicks(), position=position, owner=2, seal=9, ended=True, files={})
+    positions = {} if position is None else {"clicks": position}
+    facts = facts_of(IDENTITY, Clicks(), positions=positions, owner=2, seal=9, ended=True, files={})
     rest = {"lane": 0, "epoch": 3, "fingerprint": IDENTITY.fingerprint, "digest": "000000000000000a", "watermark_ms": 4}
     return json.dumps({**rest, "facts": json.loads(facts)}).encode()
 
@@ -48,7 +52,7 @@ def test_the_manifest_of_written_records_is_found_whatever_is_in_its_checksum() 
     engine.seal()
     checksums_with_a_brace = 0
     for seal in range(2_000):
-        facts = facts_of(IDENTITY, Clicks(), position=0, owner=0, seal=seal, ended=False, files={})
+        facts = facts_of(IDENTITY, Clicks(), positions={"clicks": 0}, owner=0, seal=seal, ended=False, files={})
         records = engine.rewrite(0, engine.state_records(0), facts)
         assert last_manifest(engine, 0, records)["facts"]["seal"] == seal
         checksums_with_a_brace += b"{" in (records[-1][1] or b"")[:10]

@@ -7,7 +7,7 @@ import pytest
 from streamcore import _core
 from streamcore._core import LANES_PER_INPUT
 from streamcore.config import MemorySourceConfig
-from streamcore.errors import Error
+from streamcore.errors import ConfigError, Error
 from streamcore.memory_log import MemoryLog
 from streamcore.sources.base import Source, Start
 from streamcore.sources.inputs import Input, InputsSource
@@ -76,6 +76,24 @@ def test_lanes_are_held_back_unless_only_what_is_over_is_behind(log: MemoryLog) 
     polled = source.poll(0)
     assert count(polled.raw) == 4, "the right side is over: nobody is behind"
     assert source.poll(0).ended
+
+
+def test_a_table_that_is_read_is_not_held_back(log: MemoryLog) -> None:
+    source = both(log, table=True)
+    source.open(Start())
+    source.pause([RIGHT, RIGHT + 1])
+    assert count(source.poll(0).raw) == 4, "everything else waits for it: it would wait for ever"
+
+
+def test_inputs_that_are_joined_lane_by_lane_have_as_many(log: MemoryLog) -> None:
+    source = both(log)
+    source.open(Start())
+    source.check_sizes()
+    log.create("wide", partitions=3)
+    other = InputsSource([Input("", memory(log, "wide"), "earliest"), Input("right", memory(log, "right"), "earliest")])
+    other.open(Start())
+    with pytest.raises(ConfigError, match="the source has 3, right has 2 partitions"):
+        other.check_sizes()
 
 
 def test_an_iterable_is_held_back_as_a_whole(log: MemoryLog) -> None:

@@ -94,8 +94,8 @@ def repair(committed: CommittedState, arguments: argparse.Namespace) -> int:
         print(f"{_name(one.lane)}: epoch {one.taken} of {one.newest} is taken, and written as epoch {one.written}")
         for problem in one.problems:
             print(f"  {problem}")
-        if one.again is not None:
-            print(f"  records {one.again[0]} to {one.again[1] - 1} of partition {one.lane} are read again")
+        for topic, (first, end) in one.again.items():
+            print(f"  records {first} to {end - 1} of partition {one.lane} of {topic} are read again")
     if outputs:
         print(f"rows and dead letters of later epochs come again in {', '.join(outputs)}")
     return 0
@@ -157,8 +157,8 @@ def _described(committed: CommittedState, state: LaneState) -> dict[str, Any]:
         "problems": problems,
         "records": state.found["records"],
         "bytes": state.found["bytes"],
-        "group_offset": state.group_offset,
-        "input_end": state.input_end,
+        "group_offset": _of_each({topic: place.group_offset for topic, place in state.inputs.items()}),
+        "input_end": _of_each({topic: place.end for topic, place in state.inputs.items()}),
     }
     if manifest is None:
         return described
@@ -176,6 +176,11 @@ def _described(committed: CommittedState, state: LaneState) -> dict[str, Any]:
         "rows_written": sum(rows for _, _, rows, _, _ in saved),
         "epochs": [older["epoch"] for older, _ in state.found["manifests"]],
     }
+
+
+def _of_each(by_topic: Mapping[str, int | None]) -> int | dict[str, int | None] | None:
+    """What is of one topic as it is, of several by topic."""
+    return dict(by_topic) if len(by_topic) > 1 else next(iter(by_topic.values()), None)
 
 
 def _print(lanes: list[dict[str, Any]], arguments: argparse.Namespace, size: str | None) -> None:
@@ -196,12 +201,15 @@ def _line(lane: dict[str, Any]) -> str:
     where = _name(lane["lane"])
     if lane["epoch"] is None:
         return f"{where}: {'nothing is committed yet' if lane['complete'] else 'CANNOT BE USED'}"
-    at = "".join(f", {topic} at {offset}" for topic, offset in lane["offsets"].items())
-    left = "" if lane["input_end"] is None or not at else f" of {lane['input_end']}"
+    ends = (
+        lane["input_end"] if isinstance(lane["input_end"], dict) else dict.fromkeys(lane["offsets"], lane["input_end"])
+    )
+    left = {topic: "" if end is None else f" of {end}" for topic, end in ends.items()}
+    at = "".join(f", {topic} at {offset}{left.get(topic, '')}" for topic, offset in lane["offsets"].items())
     keys = "" if lane["keys"] is None else f", {lane['keys']} keys"
     whole = "complete" if lane["complete"] else "CANNOT BE USED"
     return (
-        f"{where}: epoch {lane['epoch']}, owner {lane['owner']}{at}{left}, watermark {lane['watermark'] or 'none'}{keys}, "
+        f"{where}: epoch {lane['epoch']}, owner {lane['owner']}{at}, watermark {lane['watermark'] or 'none'}{keys}, "
         f"{lane['records']} records of {lane['bytes']} bytes, digest {lane['digest']}, {whole}"
     )
 

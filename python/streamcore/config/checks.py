@@ -95,6 +95,10 @@ def _declaring(field: Mapping[str, Any]) -> str:
 def join_problems(config: PipelineConfig) -> list[Problem]:
     """What does not go together in a join and the input it names."""
     problems: list[Problem] = []
+    apart = {source.type for source in config.all_sources.values()} - {"kafka", "memory"}
+    if config.combine == "none" and config.sources and apart:
+        message = f"each partition of topics is joined by itself, and a source of type {min(apart)} is none"
+        problems.append(Problem("combine", message, hint="leave combine out"))
     for index, step in enumerate(config.steps):
         other = config.sources.get(step.join) if isinstance(step, JoinStep) else None
         if not isinstance(step, JoinStep) or other is None:

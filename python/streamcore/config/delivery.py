@@ -12,7 +12,7 @@ from typing import Literal
 from streamcore.config.models import Delivery, PipelineConfig
 from streamcore.config.outbox import is_outbox, why_no_outbox
 from streamcore.config.sinks import KafkaSinkConfig, ParquetSinkConfig, SinkConfig
-from streamcore.config.sources import FilesSourceConfig, KafkaSourceConfig
+from streamcore.config.sources import FilesSourceConfig, KafkaSourceConfig, SourceConfig
 from streamcore.errors import ConfigError, Problem
 
 REPLAYABLE = frozenset({"kafka", "files", "generate", "memory"})
@@ -83,14 +83,13 @@ def _against_exactly_once(config: PipelineConfig, appends: Sequence[str]) -> lis
 
 def _outside_a_transaction(config: PipelineConfig) -> list[str]:
     """What is no part of one Kafka transaction."""
-    found = []
-    if config.sources:
-        found.append("it reads one topic so far, and this pipeline has other inputs")
+    found: list[str] = []
     if not isinstance(config.source, KafkaSourceConfig):
         return [
             *found,
             f"its source is Kafka, or files where no other is, and this one is of type {config.source.type}",
         ]
+    found += _against_one_group(config, config.source)
     cluster = config.source.connection
     for index, sink in enumerate(config.sinks):
         if why := why_no_outbox(config, sink) if is_outbox(sink) else _why_outside(sink, cluster):
@@ -101,6 +100,37 @@ def _outside_a_transaction(config: PipelineConfig) -> list[str]:
     elif letters is not None and letters.connection != cluster:
         found.append("dead_letters go to another cluster than the source's")
     return found
+
+
+def _against_one_group(config: PipelineConfig, own: KafkaSourceConfig) -> list[str]:
+    """Why one member of one group cannot read all inputs, the same partitions of each."""
+    if not config.sources:
+        return []
+    found = []
+    if config.combine != "none":
+        found.append(
+            'it joins inputs, and each partition has to be joined by itself: say so with combine = "none", which needs topics with as '
+            "many partitions, filled by one partitioner, and the record key as the key of the join"
+        )
+    for name, source in config.sources.items():
+        why = _why_not_with(source, own)
+        if why is not None:
+            found.append(f"sources.{name} {why}")
+    topics = [source.topic for source in config.all_sources.values() if isinstance(source, KafkaSourceConfig)]
+    found += [f"two inputs read topic {topic}" for topic in sorted({one for one in topics if topics.count(one) > 1})]
+    return found
+
+
+def _why_not_with(source: SourceConfig, own: KafkaSourceConfig) -> str | None:
+    if not isinstance(source, KafkaSourceConfig):
+        return f"is of type {source.type}, and all inputs are to be topics"
+    if source.connection != own.connection:
+        return "is on another cluster than the source's"
+    if source.group_id not in (None, own.group_id):
+        return "has a group of its own, and one group reads all topics"
+    return (
+        "has options of its own, and one consumer reads all topics" if source.options not in ({}, own.options) else None
+    )
 
 
 def _why_outside(sink: SinkConfig, cluster: str | None) -> str | None:

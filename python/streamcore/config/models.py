@@ -117,7 +117,9 @@ class PipelineConfig(Model):
     delivery: Delivery | None = setting(None, "Unset: the strongest that source and sinks allow, printed at start.")
     commit_interval: PositiveDuration = setting(1_000, "How often results, state and positions are made durable.")
     combine: Combine = setting(
-        "auto", "How the windows of several lanes meet: `auto` merges unless the group key is the record key."
+        "auto",
+        "How the windows of several lanes meet: `auto` merges unless the group key is the record key. `none` says that they need not, "
+        "and of a join that each partition of its topics is joined by itself.",
     )
     auto_create_topics: bool = setting(
         True, "Create missing topics of sinks and dead letters where the rights allow; a run never creates its input."

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from streamcore._core import LANES_PER_INPUT
+from streamcore.errors import ConfigError
 from streamcore.sources.base import End, Measured, Polled, Position, Source, Start
 
 
@@ -64,6 +66,10 @@ class InputsSource:
             each.unread = set(each.lanes) if each.is_table else None
         return [self._number(number, lane) for number, each in enumerate(self.inputs) for lane in sorted(each.lanes)]
 
+    def check_sizes(self) -> None:
+        """Raises `ConfigError` where inputs that are joined lane by lane have not the same ones."""
+        check_sizes({each.name or "the source": len(each.lanes) for each in self.inputs})
+
     def poll(self, timeout_s: float) -> Polled:
         """The next records of all that are not held back. It waits only when none has any."""
         polled = self._poll(0.0)
@@ -91,10 +97,13 @@ class InputsSource:
             whole.caught_up += tuple(self._number(number, lane) for lane in polled.caught_up)
             whole.lanes_added += tuple(self._number(number, lane) for lane in polled.lanes_added)
             whole.refetched += polled.refetched
+        self._note_ends(whole)
+        return whole
+
+    def _note_ends(self, whole: Polled) -> None:
         whole.ended = all(each.ended for each in self.inputs)
         over = [(number, each) for number, each in enumerate(self.inputs) if each.ended and not whole.ended]
         whole.finished = tuple(self._number(number, lane) for number, each in over for lane in sorted(each.lanes))
-        return whole
 
     def _note(self, each: Input, polled: Polled) -> None:
         each.lanes |= set(polled.lanes_added)
@@ -112,6 +121,8 @@ class InputsSource:
             held = [set() for _ in self.inputs]  # only what is over is behind
         for number, each in enumerate(self.inputs):
             wanted = set(each.lanes) if loading and not each.is_table else held[number]
+            if each.loading:
+                wanted = set()  # whatever its clock: the others wait for it
             if wanted != self._paused[number]:
                 each.source.pause(sorted(wanted))
                 self._paused[number] = wanted
@@ -171,7 +182,7 @@ class InputsSource:
     def _number(self, number: int, lane: int) -> int:
         return number * LANES_PER_INPUT + lane
 
-    def _own(self, number: int, positions: Mapping[int, Position]) -> dict[int, Position]:
+    def _own(self, number: int, positions: Mapping[int, Any]) -> dict[int, Any]:
         return {
             lane % LANES_PER_INPUT: position
             for lane, position in positions.items()
@@ -180,3 +191,13 @@ class InputsSource:
 
     def _own_lanes(self, number: int) -> set[int]:
         return {lane % LANES_PER_INPUT for lane in self._held if lane // LANES_PER_INPUT == number}
+
+
+def check_sizes(sizes: Mapping[str, int]) -> None:
+    """Raises `ConfigError` for inputs of different numbers of partitions; `sizes` are by what they are called."""
+    if len(set(sizes.values())) > 1:
+        told = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+        raise ConfigError(
+            f"these inputs cannot be joined partition by partition: {told} partitions; make the numbers equal, filled by the same "
+            'partitioner, or leave combine = "none" out: without exactly_once all partitions are joined in one process'
+        )

@@ -10,7 +10,7 @@ the end, and a later resume starts there, behind a record that was never read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -63,6 +63,14 @@ class EndWatch:
                 self._silent_since_s = None
             elif self._silent_since_s is None:
                 self._silent_since_s = self._asked_s
+
+    def forget(self, lanes: Iterable[int]) -> None:
+        """What was told of these lanes is of before; they are asked for anew, and soon."""
+        for lane in lanes:
+            self._ends.pop(lane, None)
+            self._waiting.pop(lane, None)
+        if not self._waiting:
+            self._asked_s = float("-inf")
 
     def outage_s(self, now_s: float) -> float:
         """How long no broker has answered; 0 while one does, or nothing is asked because records come."""

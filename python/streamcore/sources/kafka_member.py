@@ -42,6 +42,9 @@ class Listener(Protocol):
 class MemberSource(KafkaSource):
     """A topic whose partitions come and go; see `sources/base.py` for the contract."""
 
+    is_eager = False
+    """Whether a rebalance takes all partitions away before it gives any."""
+
     def __init__(
         self,
         connection: KafkaConnection,
@@ -63,16 +66,25 @@ class MemberSource(KafkaSource):
 
     def open(self, start: Start) -> list[int]:
         """Finds the topic; lanes come with the group, when it is joined."""
+        self.connect()
+        self.find(self._cluster, start)
+        self._consumer = self._new_consumer()
+        return []
+
+    def connect(self) -> None:
+        """First contact."""
         self._cluster = Cluster(self._connection)
         self._cluster.connect()
+
+    def find(self, cluster: Cluster, start: Start) -> None:
+        """Finds out about the topic."""
+        self._cluster = cluster
         self._topic = self._cluster.input_topic(input_topic(self._source))
         check_same_topic(self._topic, start.previous)
         self._first = self._cluster.offsets(self._topic.name, self._topic.partitions, "earliest")
         self._default = start.default
         self._stops = stop_positions(self._cluster, self._topic, self._stop, _now_ms())
         self._ends = EndWatch(lambda lanes: self._cluster.offsets_later(self._topic.name, lanes, "latest"))
-        self._consumer = self._new_consumer()
-        return []
 
     @property
     def cluster(self) -> Cluster:
@@ -93,6 +105,19 @@ class MemberSource(KafkaSource):
     def topic(self) -> str:
         """Its name."""
         return self._topic.name
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """It alone: of several topics, in the order of offsets of a lane, tells `kafka_joined.py`."""
+        return (self._topic.name,)
+
+    def numbers(self, lane: int) -> list[int]:
+        """The runner's lanes of a lane of the commit: it itself; what lanes share has none."""
+        return [] if lane < 0 else [lane]
+
+    def parts(self, offsets: Mapping[int, int]) -> list[Any]:
+        """Offsets of the runner's lanes as the client takes them."""
+        return partition_list(self._topic.name, offsets)
 
     def _seat_settings(self) -> dict[str, str]:
         """A static member: closing it does not tell the group, which gives its partitions away when the session is over."""

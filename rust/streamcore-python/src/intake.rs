@@ -35,14 +35,27 @@ pub struct Intake(Mutex<Partitions>);
 #[pymethods]
 impl Intake {
     /// For partitions with `(next offset, offset to stop before or None)`. A value of more than `record_bytes_max`
-    /// bytes is not copied, only its beginning: it is refused when it is decoded.
+    /// bytes is not copied, only its beginning: it is refused when it is decoded. `inputs` says of topics which input they
+    /// are, where a pipeline has several.
     #[new]
-    #[pyo3(signature = (bounds, *, keys, headers, record_bytes_max = None))]
-    fn new(py: Python<'_>, bounds: Bounds, keys: bool, headers: bool, record_bytes_max: Option<u64>) -> PyResult<Self> {
+    #[pyo3(signature = (bounds, *, keys, headers, record_bytes_max = None, inputs = None))]
+    fn new(
+        py: Python<'_>,
+        bounds: Bounds,
+        keys: bool,
+        headers: bool,
+        record_bytes_max: Option<u64>,
+        inputs: Option<BTreeMap<String, i32>>,
+    ) -> PyResult<Self> {
         held(py, || {
             let several_topics =
                 bounds.keys().any(|(topic, _)| bounds.keys().next().is_some_and(|first| first.0 != *topic));
-            let partitions = bounds.into_iter().map(|bounds| Partition::new(bounds, record_bytes_max)).collect();
+            let input = |topic: &str| inputs.as_ref().and_then(|inputs| inputs.get(topic)).copied().unwrap_or(0);
+            let partition = |bounds: ((String, i32), _)| {
+                let input = input(&bounds.0.0);
+                Partition::new(bounds, input, record_bytes_max)
+            };
+            let partitions = bounds.into_iter().map(partition).collect();
             let wanted = Wanted { topics: several_topics, keys, headers };
             Ok(Self(Mutex::new(Partitions { wanted, known: partitions, current: 0, refetched: 0 })))
         })
@@ -315,7 +328,7 @@ impl Partitions {
             if partition.batch.is_empty() {
                 continue;
             }
-            if batches.iter().any(|batch| batch.lane == partition.number) {
+            if batches.iter().any(|batch| batch.lane_id() == partition.batch.lane_id()) {
                 return Err(Failure::Misuse(format!(
                     "partition {} occurs in two topics; read one topic in each raw batch",
                     partition.number
@@ -352,9 +365,11 @@ struct Partition {
 impl Partition {
     fn new(
         ((topic, number), (next, stop)): ((String, i32), (i64, Option<i64>)),
+        input: i32,
         record_bytes_max: Option<u64>,
     ) -> Self {
-        let batch = RawBatch::new(number, topic.as_str().into(), 0, 0).within(record_bytes_max);
+        let mut batch = RawBatch::new(number, topic.as_str().into(), 0, 0).within(record_bytes_max);
+        batch.input = input;
         Self { topic, number, next, stop, seen: false, batch }
     }
 

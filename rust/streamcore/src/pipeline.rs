@@ -8,6 +8,7 @@
 mod full;
 mod joins;
 mod logged;
+mod meeting;
 mod open;
 mod output;
 mod pieces;
@@ -24,7 +25,6 @@ use crate::combine::Combine;
 use crate::decode::Decoder;
 use crate::dedupe::Remembered;
 use crate::error::{Error, ErrorKind, Problem, Result};
-use crate::joining::Joining;
 use crate::lane::Lane;
 use crate::metrics::Ledger;
 use crate::plan::{Plan, StagePlan, Step, analyse};
@@ -33,6 +33,7 @@ use crate::spec::{AggregateSpec, Spec, StepSpec};
 use crate::stage::{StageOutput, Stages};
 use crate::watermark::{Minimum, Now, minimum};
 use crate::window::rows::ResultRows;
+use meeting::{Meeting, meeting_of, saved_together};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -61,10 +62,11 @@ pub struct Pipeline {
     decoders: Arc<Vec<Decoder>>,
     lanes: BTreeMap<i32, Lane>,
     combine: Option<Combine>,
-    joining: Option<Joining>,
+    /// Where rows of two inputs meet: by partition where each is joined by itself, else under [`COMBINE_LANE`].
+    meetings: BTreeMap<i32, Meeting>,
     /// Lanes of inputs that ended, which nothing waits for while the other goes on.
     finished: Vec<i32>,
-    /// The stages behind the first, where lanes meet in `combine` or `joining`.
+    /// The stages behind the first, where lanes meet in `combine`.
     stages: Stages,
     /// Logs of the lanes, where state is kept so.
     logs: BTreeMap<i32, LaneLog>,
@@ -98,7 +100,7 @@ impl Pipeline {
         let bound = if plan.limits.threads_max == 0 { threads } else { plan.limits.threads_max };
         Ok(Self {
             decoders: Arc::new(plan.inputs.iter().map(|input| Decoder::new(input.decode.clone())).collect()),
-            joining: plan.join.as_ref().map(|step| Joining::new(step, plan.limits.piece_rows)),
+            meetings: Meeting::of_all(&plan),
             finished: Vec::new(),
             stages: Stages::new(plan.combined_stages(), COMBINE_LANE),
             plan,
@@ -128,10 +130,17 @@ impl Pipeline {
         self.threads
     }
 
-    /// Adds empty lanes; those that are there stay as they are.
+    /// Adds empty lanes; those that are there stay as they are. Where each partition is joined by itself, the lanes of
+    /// both inputs come together.
     pub fn assign(&mut self, lanes: &[i32]) {
         for id in lanes {
-            self.lanes.entry(*id).or_insert_with(|| Lane::new(*id, &self.plan));
+            for together in saved_together(&self.plan, *id) {
+                self.lanes.entry(together).or_insert_with(|| Lane::new(together, &self.plan));
+            }
+            if self.plan.apart {
+                let meeting = meeting_of(&self.plan, *id);
+                self.meetings.entry(meeting).or_insert_with(|| Meeting::new(&self.plan, meeting));
+            }
         }
     }
 
@@ -140,10 +149,15 @@ impl Pipeline {
         for id in lanes {
             if *id == COMBINE_LANE {
                 self.combine = meeting_windows(&self.plan);
-                self.joining = self.plan.join.as_ref().map(|step| Joining::new(step, self.plan.limits.piece_rows));
+                self.meetings = Meeting::of_all(&self.plan);
                 self.stages = Stages::new(self.plan.combined_stages(), COMBINE_LANE);
             }
-            self.lanes.remove(id);
+            for together in saved_together(&self.plan, *id) {
+                self.lanes.remove(&together);
+            }
+            if self.plan.apart {
+                self.meetings.remove(id);
+            }
             self.logs.remove(id);
             self.digests.remove(id);
         }
@@ -257,10 +271,13 @@ impl Pipeline {
 
     /// Ends the epoch of every lane, side by side. Gives their digests, and the rows that leave.
     fn seal_lanes(&mut self) -> Result<Vec<(i32, SealedLane)>> {
+        if self.plan.apart {
+            return self.seal_partitions();
+        }
         let plan = &self.plan;
         let lanes: Vec<_> = self.lanes.values_mut().map(Mutex::new).collect();
         let sealed = work::share(&lanes, self.threads, |lane| {
-            let lane = &mut *lane.lock().unwrap_or_else(PoisonError::into_inner);
+            let lane = &mut **lane.lock().unwrap_or_else(PoisonError::into_inner);
             let (mut rows, mut output) = (plan.result_rows(), StageOutput::default());
             let digest = lane.seal(plan, rows.as_mut(), &mut output)?;
             Ok((lane.id, (digest, rows, output)))
@@ -268,15 +285,43 @@ impl Pipeline {
         sealed.into_iter().collect()
     }
 
-    /// Ends the epoch where lanes meet. Gives the digest.
+    /// The same where each partition is joined by itself: its lanes and where they meet are one.
+    fn seal_partitions(&mut self) -> Result<Vec<(i32, SealedLane)>> {
+        let partitions = self.saved_lanes();
+        let seal = |id: i32| {
+            let (mut rows, mut output) = (self.plan.result_rows(), StageOutput::default());
+            let digest = self.seal_lane(id, &mut rows, &mut output)?;
+            Ok((id, (digest, rows, output)))
+        };
+        partitions.into_iter().map(seal).collect()
+    }
+
+    /// Ends the epoch of what is saved as lane `id`. Gives the digest.
+    fn seal_lane(&mut self, id: i32, rows: &mut Option<ResultRows>, output: &mut StageOutput) -> Result<u64> {
+        if id == COMBINE_LANE {
+            return self.seal_meeting(rows, output);
+        }
+        let mut digest = 0_u64;
+        for together in saved_together(&self.plan, id) {
+            let lane = self.lanes.get_mut(&together);
+            let lane = lane.ok_or_else(|| Error::state(format!("lane {together} is not assigned")))?;
+            digest = digest.rotate_left(13).wrapping_add(lane.seal(&self.plan, rows.as_mut(), output)?);
+        }
+        if let Some(meeting) = self.meetings.get_mut(&id) {
+            digest = digest.rotate_left(13).wrapping_add(meeting.seal(&self.plan, output)?);
+        }
+        Ok(digest)
+    }
+
+    /// Ends the epoch where all lanes meet. Gives the digest.
     fn seal_meeting(&mut self, rows: &mut Option<ResultRows>, output: &mut StageOutput) -> Result<u64> {
         let mut digest = 0;
         if let (Some(combine), Some(rows)) = (&mut self.combine, rows) {
             digest ^= combine.seal(rows)?;
             self.check_combine()?;
         }
-        if let Some(joining) = &mut self.joining {
-            digest ^= joining.seal();
+        if let Some(meeting) = self.meetings.get_mut(&COMBINE_LANE) {
+            digest ^= meeting.seal(&self.plan, output)?;
         }
         Ok(digest ^ self.stages.seal(self.plan.combined_stages(), output)?)
     }
@@ -295,9 +340,7 @@ impl Pipeline {
         if let Some(combine) = &mut self.combine {
             combine.commit();
         }
-        if let Some(joining) = &mut self.joining {
-            joining.commit();
-        }
+        self.meetings.values_mut().for_each(Meeting::commit);
         self.stages.commit();
         self.logs.values_mut().for_each(LaneLog::commit);
         self.more_committed = self.more;
@@ -310,9 +353,7 @@ impl Pipeline {
         if let Some(combine) = &mut self.combine {
             combine.rollback();
         }
-        if let Some(joining) = &mut self.joining {
-            joining.rollback();
-        }
+        self.meetings.values_mut().for_each(Meeting::rollback);
         self.logs.values_mut().for_each(LaneLog::rollback);
         self.finished.clear();
         (self.more, self.ending) = (self.more_committed, None);
@@ -329,7 +370,8 @@ impl Pipeline {
     pub fn stage_ledgers(&self) -> Vec<(&str, Ledger)> {
         let mut ledgers: Vec<(&str, Ledger)> =
             self.plan.stages.iter().map(|stage| (stage.name.as_str(), Ledger::default())).collect();
-        for stages in self.lanes.values().map(Lane::stages).chain([&self.stages]) {
+        let meeting = self.meetings.values().map(Meeting::stages).chain([&self.stages]);
+        for stages in self.lanes.values().map(Lane::stages).chain(meeting) {
             ledgers.iter_mut().zip(stages.ledgers()).for_each(|((_, sum), ledger)| sum.add(ledger));
         }
         ledgers
@@ -359,6 +401,7 @@ impl Pipeline {
             add(&mut sums[behind..], &mut lane.stages().remembered());
         }
         add(&mut sums[behind..], &mut self.stages.remembered());
+        self.meetings.values().for_each(|meeting| add(&mut sums[behind..], &mut meeting.stages().remembered()));
         sums
     }
 
@@ -405,7 +448,8 @@ impl Pipeline {
     #[must_use]
     pub fn open_windows(&self) -> usize {
         let lanes: usize = self.lanes.values().map(Lane::open_windows).sum();
-        lanes + self.combine.as_ref().map_or(0, Combine::open_windows) + self.stages.open_windows()
+        let joined: usize = self.meetings.values().map(|meeting| meeting.stages().open_windows()).sum();
+        lanes + self.combine.as_ref().map_or(0, Combine::open_windows) + self.stages.open_windows() + joined
     }
 }
 

@@ -4,10 +4,10 @@
 //! asked here is then only whether values, or windows that wait for other lanes, have outgrown what all lanes may hold.
 //! Invariant: an epoch after which the state is beyond its bound is never sealed.
 
+use super::meeting::Meeting;
 use super::{OutputBatch, Pipeline};
 use crate::combine::Combine;
 use crate::error::{Error, ErrorKind, Result};
-use crate::joining::Joining;
 use crate::plan::{StatefulKind, StatefulStep};
 use crate::room::Usage;
 use crate::spec::OnFullSpec;
@@ -33,9 +33,13 @@ impl Pipeline {
         let behind = self.stages.usages();
         let meeting = usages.len() - behind.len();
         usages[meeting..].iter_mut().zip(behind).for_each(|(sum, usage)| *sum += usage);
-        let met = self.combine.as_mut().map(Combine::usage).or(self.joining.as_ref().map(Joining::usage));
-        if let Some(usage) = met {
+        if let Some(usage) = self.combine.as_mut().map(Combine::usage) {
             usages[meeting - 1] += usage;
+        }
+        for (joined, behind) in self.meetings.values_mut().map(Meeting::usages) {
+            let first = usages.len() - behind.len();
+            usages[first - 1] += joined;
+            usages[first..].iter_mut().zip(behind).for_each(|(sum, usage)| *sum += usage);
         }
         usages
     }

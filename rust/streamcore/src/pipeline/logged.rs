@@ -3,6 +3,7 @@
 //! Where state is kept as a log, whoever commits asks for the records of the sealed epoch and hands over those of a lane
 //! that it takes. Invariant: a lane that was recovered has the digest that its manifest says.
 
+use super::meeting::{Meeting, saved_together};
 use super::work::share;
 use super::{COMBINE_LANE, Pipeline};
 use crate::checkpoint::block::Owner;
@@ -11,7 +12,7 @@ use crate::checkpoint::manifest::{Facts, Manifest, counts, hex};
 use crate::checkpoint::recovery::Recovery;
 use crate::combine::Combine;
 use crate::error::{Error, Result};
-use crate::joining::Joining;
+use crate::metrics::Ledger;
 use crate::saving::Saving;
 use crate::stage::StageOutput;
 use std::collections::BTreeMap;
@@ -91,7 +92,16 @@ impl Pipeline {
     fn sealed_lane(&self, id: i32) -> Sealed {
         let digest = self.digests.get(&id).copied().unwrap_or_default();
         match self.lanes.get(&id) {
-            Some(lane) => Sealed { digest, watermark_ms: lane.clock.watermark_ms(), ledger: counts(&lane.ledger) },
+            Some(lane) if !self.plan.apart => {
+                Sealed { digest, watermark_ms: lane.clock.watermark_ms(), ledger: counts(&lane.ledger) }
+            }
+            Some(_) => {
+                let mut ledger = Ledger::default();
+                let lanes = saved_together(&self.plan, id).into_iter().filter_map(|lane| self.lanes.get(&lane));
+                lanes.for_each(|lane| ledger.add(&lane.ledger));
+                let watermark_ms = self.joined_watermark_ms(id).unwrap_or(i64::MIN);
+                Sealed { digest, watermark_ms, ledger: counts(&ledger) }
+            }
             None => Sealed { digest, watermark_ms: self.meeting_ms(), ledger: BTreeMap::new() },
         }
     }
@@ -99,15 +109,11 @@ impl Pipeline {
     /// Digest of the state of a lane that has just been loaded: no row leaves, as nothing changed.
     fn digest_of(&mut self, id: i32) -> Result<u64> {
         let (mut rows, mut output) = (self.plan.result_rows(), StageOutput::default());
-        if id == COMBINE_LANE {
-            return self.seal_meeting(&mut rows, &mut output);
-        }
-        let lane = self.lanes.get_mut(&id).ok_or_else(|| Error::state(format!("lane {id} is not assigned")))?;
-        lane.seal(&self.plan, rows.as_mut(), &mut output)
+        self.seal_lane(id, &mut rows, &mut output)
     }
 
     fn meeting_ms(&self) -> i64 {
         let combined = self.combine.as_ref().map(Combine::watermark_ms);
-        combined.or_else(|| self.joining.as_ref().map(Joining::clock_ms)).unwrap_or(i64::MIN)
+        combined.or_else(|| self.meetings.get(&COMBINE_LANE).map(Meeting::clock_ms)).unwrap_or(i64::MIN)
     }
 }

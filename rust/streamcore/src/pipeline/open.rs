@@ -4,6 +4,7 @@
 //! the one where lanes meet, also for windows behind others.
 
 use super::Pipeline;
+use super::meeting::Meeting;
 use crate::combine::Combine;
 use crate::lane::Lane;
 use crate::plan::{StagePlan, StatefulKind, StatefulStep};
@@ -38,6 +39,14 @@ impl Pipeline {
         if windows.is_empty() {
             return Vec::new();
         }
+        if self.plan.apart {
+            let of_meeting = |(id, meeting): (&i32, &Meeting)| {
+                let mut ends = none();
+                meeting.stages().see_open(ends[in_lanes..].iter_mut());
+                self.told(&windows, Some(*id), ends)
+            };
+            return self.meetings.iter().flat_map(of_meeting).collect();
+        }
         if !self.plan.meets() {
             let of_lane = |lane: &Lane| {
                 let mut ends = none();
@@ -51,6 +60,7 @@ impl Pipeline {
         self.lanes.values().for_each(|lane| see_lane(lane, &mut ends));
         self.combine.iter().for_each(|combine: &Combine| combine.see_open(&mut ends[0]));
         self.stages.see_open(ends[in_lanes..].iter_mut());
+        self.meetings.values().for_each(|meeting| meeting.stages().see_open(ends[in_lanes..].iter_mut()));
         self.told(&windows, None, ends)
     }
 

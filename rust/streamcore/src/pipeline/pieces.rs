@@ -87,7 +87,10 @@ impl Pipeline {
         collected.extend(self.fire()?);
         collected.extend(self.drain()?);
         collected.extend(self.merge()?);
-        self.ending = Some(self.lanes.keys().copied().collect());
+        // Rows that are joined have left the lanes.
+        let meet = self.plan.join.is_some();
+        self.ending =
+            Some(if meet { self.meetings.keys().copied().collect() } else { self.lanes.keys().copied().collect() });
         collected.extend(self.end_piece()?);
         Ok(collected)
     }
@@ -118,16 +121,29 @@ impl Pipeline {
         Ok(true)
     }
 
+    /// Meeting by meeting, as far as there is room; whether all rows have left.
+    fn end_joins(&mut self, output: &mut StageOutput) -> Result<bool> {
+        let (Some(step), Some(ending)) = (&self.plan.join, &mut self.ending) else { return Ok(true) };
+        let room = self.plan.limits.piece_rows.max(1);
+        while let Some(id) = ending.first().copied() {
+            if output.rows() >= room {
+                return Ok(false);
+            }
+            let meeting = self.meetings.get_mut(&id);
+            if !meeting.map_or(Ok(true), |meeting| meeting.end(&self.plan, step, output))? {
+                return Ok(false);
+            }
+            ending.remove(&id);
+        }
+        Ok(true)
+    }
+
     /// Where lanes meet, as far as there is room; whether all rows have left.
     fn end_meeting(&mut self, rows: Option<&mut ResultRows>, output: &mut StageOutput) -> Result<bool> {
-        let (stages, plans) = (&mut self.stages, &self.plan.stages);
-        if let (Some(step), Some(joining)) = (&self.plan.join, &mut self.joining) {
-            let fire = || {
-                let (fired, more) = joining.end(step);
-                Ok((fired, !more))
-            };
-            return stages.end(plans, fire, output);
+        if self.plan.join.is_some() {
+            return self.end_joins(output);
         }
+        let (stages, plans) = (&mut self.stages, &self.plan.stages);
         let (Some(combine), Some(rows)) = (&mut self.combine, rows) else { return Ok(true) };
         if stages.is_empty() {
             return combine.end(&self.lanes, rows);

@@ -3,6 +3,7 @@
 //! `checkpoint` keeps the bytes. Invariant: a lane's bytes are of its own state alone, so a lane may go on in another
 //! process; what lanes share, where they meet, is lane [`COMBINE_LANE`].
 
+use super::meeting::{Meeting, saved_together};
 use super::{COMBINE_LANE, Pipeline};
 use crate::codec::Write;
 use crate::error::{Error, Result};
@@ -10,9 +11,13 @@ use crate::lane::Lane;
 use crate::saving::{Extent, Loading, Saving};
 
 impl Pipeline {
-    /// The lanes that have state to save: those assigned, and [`COMBINE_LANE`] where they meet.
+    /// The lanes that have state to save: those assigned, and [`COMBINE_LANE`] where they meet. Where each partition is joined by
+    /// itself, all of it is one, under the partition's number.
     #[must_use]
     pub fn saved_lanes(&self) -> Vec<i32> {
+        if self.plan.apart {
+            return self.meetings.keys().copied().collect();
+        }
         let meeting = self.plan.meets().then_some(COMBINE_LANE);
         self.lanes.keys().copied().chain(meeting).collect()
     }
@@ -32,11 +37,11 @@ impl Pipeline {
         saving.out.put_u8(u8::from(self.more));
         if id == COMBINE_LANE {
             self.combine.iter().for_each(|combine| combine.save(&mut saving));
-            self.joining.iter().for_each(|joining| joining.save(&mut saving));
             self.stages.save(&mut saving);
         } else {
-            self.lanes[&id].save(&mut saving);
+            saved_together(&self.plan, id).iter().for_each(|lane| self.lanes[lane].save(&mut saving));
         }
+        self.meetings.get(&id).iter().for_each(|meeting| meeting.save(&mut saving));
         saving
     }
 
@@ -79,12 +84,18 @@ impl Pipeline {
                 return Err(Error::state("the state is of lanes that meet, and those of the pipeline do not"));
             }
             self.combine.iter_mut().try_for_each(|combine| combine.load(&mut saved))?;
-            self.joining.iter_mut().try_for_each(|joining| joining.load(&mut saved))?;
             self.stages.load(&mut saved)?;
         } else {
-            let mut lane = Lane::new(id, &self.plan);
-            lane.load(&self.plan, &mut saved)?;
-            self.lanes.insert(id, lane);
+            for together in saved_together(&self.plan, id) {
+                let mut lane = Lane::new(together, &self.plan);
+                lane.load(&self.plan, &mut saved)?;
+                self.lanes.insert(together, lane);
+            }
+        }
+        let apart = self.plan.apart.then(|| Meeting::new(&self.plan, id));
+        if let Some(mut meeting) = apart.or_else(|| self.meetings.remove(&id)) {
+            meeting.load(&mut saved)?;
+            self.meetings.insert(id, meeting);
         }
         self.epoch = self.epoch.max(epoch + 1);
         saved.finish()

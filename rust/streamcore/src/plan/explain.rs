@@ -43,6 +43,7 @@ impl Display for Explained<'_> {
                 other.steps.iter().zip(&input.steps).try_for_each(|(step, spec)| step_line(step, spec, f))?;
             }
             join_line(join, f)?;
+            plan.lanes_line(f)?;
             plan.join.iter().try_for_each(|step| holds_line(step, f))?;
         }
         for stage in &plan.stages {
@@ -62,6 +63,17 @@ impl Plan {
             (Some(_), false) => "each lane's windows are final (the group key is the record key)",
         };
         writeln!(f, "combine  {line}")
+    }
+
+    /// Which partitions a join is of, where it is not of all.
+    fn lanes_line(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if !self.apart {
+            return Ok(());
+        }
+        writeln!(
+            f,
+            "lanes    partition by partition of both topics (the key is the record key): they need as many, filled alike"
+        )
     }
 
     /// What the steps that keep state may hold together.

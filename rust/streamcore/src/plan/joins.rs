@@ -6,7 +6,7 @@
 use super::inputs::HandOver;
 use super::room::join_rooms;
 use super::scope::VisibleColumn;
-use super::steps::{Compiler, record_keys, undecided};
+use super::steps::{Compiler, groups_by_record_key, record_keys, undecided};
 use super::{Before, Output, StagePlan};
 use crate::batch::DataType;
 use crate::error::Problem;
@@ -15,7 +15,7 @@ use crate::group::key::KeyCodec;
 use crate::join::{JoinKind, JoinPlan, JoinType};
 use crate::results::OutputType;
 use crate::room::Room;
-use crate::spec::{InputSpec, JoinKindSpec, JoinSpec, JoinTypeSpec, Spec, StepSpec};
+use crate::spec::{CombineSpec, InputSpec, JoinKindSpec, JoinSpec, JoinTypeSpec, Spec, StepSpec};
 use std::sync::Arc;
 
 /// A join, compiled.
@@ -331,4 +331,27 @@ fn joined_columns(join: &JoinSpec, left: &Side, right: &Side) -> Vec<(String, Jo
         columns.push(("window_end".to_owned(), JoinedColumn::WindowEnd, DataType::Timestamp));
     }
     columns
+}
+
+/// Whether each partition of both inputs is joined by itself.
+pub fn joins_apart(spec: &Spec) -> bool {
+    let has_join = joins_of(&spec.steps).next().is_some();
+    has_join && spec.combine == CombineSpec::None && groups_by_record_key(spec) == Some(true)
+}
+
+/// The columns behind `join` that are the record key and never null for want of a partner; `None` where it does not go by the
+/// record keys of both sides. `left_keys` are those of the left side.
+pub fn joined_keys<'s>(spec: &'s Spec, join: &'s JoinSpec, left_keys: &[&str]) -> Option<Vec<&'s str>> {
+    let right = spec.inputs.iter().find(|input| input.name == join.input)?;
+    let right_keys = record_keys(&right.source, &right.steps);
+    let is_key =
+        |(left, right): &(&String, &String)| left_keys.contains(&left.trim()) && right_keys.contains(&right.trim());
+    let (left, right) = join.left_on.iter().zip(&join.right_on).find(is_key)?;
+    let name = |text: &'s str| text.trim().rsplit('.').next().unwrap_or_default();
+    let (left, right) = (name(left), name(right));
+    Some(match join.how {
+        _ if left == right => vec![left],
+        JoinTypeSpec::Inner | JoinTypeSpec::Left => vec![left],
+        JoinTypeSpec::Outer => Vec::new(),
+    })
 }

@@ -45,6 +45,8 @@ pub struct Plan {
     pub output: Output,
     /// Lanes' windows are merged here.
     pub combine: bool,
+    /// Partition by partition of both inputs a join by itself; otherwise one of all their rows.
+    pub apart: bool,
     /// The steps that keep state, in their order.
     pub stateful: Vec<StatefulStep>,
     /// Bounds.
@@ -183,6 +185,7 @@ pub fn analyse(spec: &Spec) -> Analysis {
         problems.push(Problem::new("limits.max_depth", format!("must be at most {DEPTH_MAX}")));
     }
     let combine = steps::needs_combine(spec, &mut problems);
+    let apart = joins::joins_apart(spec);
     emission::check_chained(spec, &mut problems);
     if combine {
         stages::check_parts(&own.compiled.steps, &own.compiled.stages, &mut problems);
@@ -205,12 +208,13 @@ pub fn analyse(spec: &Spec) -> Analysis {
     }
     let rest = compiled.swap_remove(0);
     let plan = Plan {
-        fingerprint: fingerprint(spec, &inputs, combine),
+        fingerprint: fingerprint(spec, &inputs, combine, apart),
         inputs,
         join: rest.join,
         stages: rest.stages,
         output: rest.output,
         combine,
+        apart,
         stateful: room::stateful_steps(spec),
         limits: spec.limits.clone(),
     };
@@ -218,7 +222,7 @@ pub fn analyse(spec: &Spec) -> Analysis {
 }
 
 /// Hash of all that decides what state means: not of limits, idle times and leads.
-fn fingerprint(spec: &Spec, inputs: &[InputPlan], combine: bool) -> u64 {
+fn fingerprint(spec: &Spec, inputs: &[InputPlan], combine: bool, apart: bool) -> u64 {
     let read = |source: &SourceSpec, plan: &InputPlan| {
         let fields = plan.decode.fields.iter().map(|field| format!("{}:{}", field.path, field.data_type));
         let clock =
@@ -231,6 +235,10 @@ fn fingerprint(spec: &Spec, inputs: &[InputPlan], combine: bool) -> u64 {
         (input.name.clone(), read(&input.source, plan), input.steps.clone())
     };
     let others: Vec<_> = spec.inputs.iter().zip(&inputs[1..]).map(other).collect();
-    let meaning = if others.is_empty() { serde_json::to_vec(&own) } else { serde_json::to_vec(&(own, others)) };
+    let meaning = match (others.is_empty(), apart) {
+        (true, _) => serde_json::to_vec(&own),
+        (false, false) => serde_json::to_vec(&(own, others)),
+        (false, true) => serde_json::to_vec(&(own, others, "apart")),
+    };
     xxh3_64(&meaning.expect("a description is plain data"))
 }

@@ -122,22 +122,28 @@ impl Plan {
         window.filter(|_| matches!(self.output, Output::Windows(_)))
     }
 
-    /// Whether lanes meet, behind their windows or in a join.
+    /// Whether all lanes meet, behind their windows or in a join.
     #[must_use]
     pub fn meets(&self) -> bool {
-        self.combine || self.join.is_some()
+        self.combine || self.join.is_some() && !self.apart
     }
 
     /// The stages that each lane runs by itself.
     #[must_use]
     pub fn lane_stages(&self) -> &[StagePlan] {
-        if self.meets() { &[] } else { &self.stages }
+        if self.combine || self.join.is_some() { &[] } else { &self.stages }
     }
 
-    /// The stages that run once for all lanes.
+    /// The stages behind merged windows.
     #[must_use]
     pub fn combined_stages(&self) -> &[StagePlan] {
-        if self.meets() { &self.stages } else { &[] }
+        if self.combine { &self.stages } else { &[] }
+    }
+
+    /// The stages behind a join.
+    #[must_use]
+    pub fn joined_stages(&self) -> &[StagePlan] {
+        if self.join.is_some() { &self.stages } else { &[] }
     }
 }
 

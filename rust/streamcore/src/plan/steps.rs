@@ -410,9 +410,12 @@ fn stage_of(at: &str, columns: &[(String, OutputType)], window: &WindowSpec, spe
 /// Whether lanes' windows must be merged: there is a window, and the key of one is not the record key.
 pub fn needs_combine(spec: &Spec, problems: &mut Vec<Problem>) -> bool {
     if joins::joins_of(&spec.steps).next().is_some() {
-        if spec.combine == CombineSpec::None {
-            let message = "a join takes the rows of all partitions together, in this process";
-            problems.push(Problem::new("combine", message).hint("leave combine out"));
+        if spec.combine == CombineSpec::None && !joins::joins_apart(spec) {
+            let message = "combine = \"none\" joins each partition by itself: that needs a join key that is the record key on \
+                           both sides, and behind the join windows and dedupes that go by it";
+            let hint =
+                "set keyed_by in both sources, or leave combine out: then all partitions are joined in one process";
+            problems.push(Problem::new("combine", message).hint(hint));
         }
         return false;
     }
@@ -448,8 +451,8 @@ pub fn record_keys<'s>(source: &'s SourceSpec, steps: &'s [StepSpec]) -> Vec<&'s
 }
 
 /// Whether a group key of each window is the record key, whatever `select` calls it, and what `dedupe` compares behind
-/// one too: then a lane needs no other. `None` without a window.
-fn groups_by_record_key(spec: &Spec) -> Option<bool> {
+/// one too, and the key of a join: then a lane needs no other. `None` without a window and a join.
+pub(super) fn groups_by_record_key(spec: &Spec) -> Option<bool> {
     let mut record_keys: Vec<&str> = spec.source.keyed_by.as_deref().into_iter().chain(["_key"]).collect();
     let mut all_keyed = None;
     for step in &spec.steps {
@@ -466,7 +469,12 @@ fn groups_by_record_key(spec: &Spec) -> Option<bool> {
                 record_keys = kept;
             }
             StepSpec::Dedupe { field, .. } => all_keyed = all_keyed.map(|keyed| keyed && is_key(field)),
-            StepSpec::MapBatches { .. } | StepSpec::Join(_) => record_keys.clear(),
+            StepSpec::MapBatches { .. } => record_keys.clear(),
+            StepSpec::Join(join) => {
+                let keys = joins::joined_keys(spec, join, &record_keys);
+                all_keyed = Some(keys.is_some());
+                record_keys = keys.unwrap_or_default();
+            }
             StepSpec::Filter { .. } => {}
         }
     }
