@@ -48,9 +48,9 @@ class _Topic(MemberSource):
         """None is ours any more."""
         self._owned, self._fed, self._paused = set(), set(), set()
 
-    def check_size(self, consumer: Any, lanes: list[int]) -> None:
+    def check_size(self, lanes: list[int]) -> None:
         """See `MemberSource`."""
-        self._check_size(consumer, lanes)
+        self._check_size(lanes)
 
     def first_parts(self, lanes: Sequence[int]) -> list[Any]:
         """Where the client is told to begin; it is sent elsewhere before anything is read."""
@@ -181,7 +181,7 @@ class JoinedSource(InputsSource):
             self._called_back = True
             lanes = aligned(self.topics, partitions)
             for topic in self._topics:
-                topic.check_size(consumer, lanes)
+                topic.check_size(lanes)
             consumer.assign([part for topic in self._topics for part in topic.first_parts(lanes)])
             if lanes:
                 consumer.pause([part for topic in self._topics for part in partition_list(topic.topic, lanes)])
