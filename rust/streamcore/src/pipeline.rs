@@ -12,6 +12,7 @@ mod open;
 mod output;
 mod pieces;
 mod saved;
+mod topic;
 pub mod work;
 pub mod workers;
 
@@ -25,7 +26,8 @@ use crate::decode::Decoder;
 use crate::dedupe::Remembered;
 use crate::error::{Error, ErrorKind, Problem, Result};
 use crate::joining::Joining;
-use crate::lane::Lane;
+use crate::lane::{HandOver, Lane};
+use crate::merging::Merging;
 use crate::metrics::Ledger;
 use crate::plan::{Plan, StagePlan, Step, analyse};
 use crate::raw::RawBatch;
@@ -59,6 +61,11 @@ pub struct Pipeline {
     lanes: BTreeMap<i32, Lane>,
     combine: Option<Combine>,
     joining: Option<Joining>,
+    /// Partitions of the topic of partials, where the lanes are such.
+    merging: BTreeMap<i32, Merging>,
+    /// Where lanes hand over to, once it was said, and whether epochs that are missing there are passed over.
+    handing: Option<HandOver>,
+    accepts_gaps: bool,
     /// Lanes of inputs that ended, which nothing waits for while the other goes on.
     finished: Vec<i32>,
     /// The stages behind the first, where lanes meet in `combine` or `joining`.
@@ -89,10 +96,14 @@ impl Pipeline {
         if !missing.is_empty() {
             return Err(Error::config(missing));
         }
+        if plan.topic.is_some() && plan.phase.is_none() {
+            let message = "a pipeline whose lanes meet through a topic runs in two phases, and none is named";
+            return Err(Error::config(vec![Problem::new("phase", message)]));
+        }
         let combine = meeting_windows(&plan);
         let bound = if plan.limits.threads_max == 0 { threads } else { plan.limits.threads_max };
         Ok(Self {
-            decoders: Arc::new(plan.inputs.iter().map(|input| Decoder::new(input.decode.clone())).collect()),
+            decoders: Arc::new(decoders(&plan)),
             joining: plan.join.as_ref().map(|step| Joining::new(step, plan.limits.piece_rows)),
             finished: Vec::new(),
             stages: Stages::new(plan.combined_stages(), COMBINE_LANE),
@@ -100,6 +111,9 @@ impl Pipeline {
             logs: BTreeMap::new(),
             digests: BTreeMap::new(),
             lanes: BTreeMap::new(),
+            merging: BTreeMap::new(),
+            handing: None,
+            accepts_gaps: false,
             combine,
             more: false,
             more_committed: false,
@@ -125,7 +139,11 @@ impl Pipeline {
     /// Adds empty lanes; those that are there stay as they are.
     pub fn assign(&mut self, lanes: &[i32]) {
         for id in lanes {
-            self.lanes.entry(*id).or_insert_with(|| Lane::new(*id, &self.plan));
+            if !self.plan.merges() {
+                self.lanes.entry(*id).or_insert_with(|| Lane::new(*id, &self.plan));
+            } else if let (false, Ok(merging)) = (self.merging.contains_key(id), self.new_merging(*id)) {
+                self.merging.insert(*id, merging);
+            }
         }
     }
 
@@ -138,6 +156,7 @@ impl Pipeline {
                 self.stages = Stages::new(self.plan.combined_stages(), COMBINE_LANE);
             }
             self.lanes.remove(id);
+            self.merging.remove(id);
             self.logs.remove(id);
             self.digests.remove(id);
         }
@@ -167,6 +186,10 @@ impl Pipeline {
         let mut collected = self.drain()?;
         let now_ms = self.tell(now_ms);
         self.check_lanes(raws)?;
+        if self.plan.merges() {
+            collected.extend(self.push_partials(raws, now_ms, threads)?);
+            return Ok(collected);
+        }
         let mut outputs = work::apply(&self.plan, &mut self.lanes, raws, decoded, now_ms, threads)?;
         self.more = outputs.iter().any(|output| output.more);
         collected.extend(self.join(raws, &mut outputs)?);
@@ -184,7 +207,8 @@ impl Pipeline {
     fn check_lanes(&self, raws: &[RawBatch]) -> Result<()> {
         let mut seen = Vec::new();
         for raw in raws {
-            if !self.lanes.contains_key(&raw.lane_id()) || seen.contains(&raw.lane_id()) {
+            let is_known = self.lanes.contains_key(&raw.lane_id()) || self.merging.contains_key(&raw.lane_id());
+            if !is_known || seen.contains(&raw.lane_id()) {
                 let message = format!("lane {} is not assigned, or occurs twice in one push", raw.lane);
                 return Err(Error::new(ErrorKind::Internal, message));
             }
@@ -202,10 +226,15 @@ impl Pipeline {
     pub fn advance(&mut self, now_ms: i64, caught_up: &[i32]) -> Result<Vec<OutputBatch>> {
         let mut collected = self.drain()?;
         let now_ms = self.tell(now_ms);
+        if self.plan.merges() {
+            collected.extend(self.advance_partials(now_ms, caught_up)?);
+            return Ok(collected);
+        }
         for lane in self.lanes.values_mut() {
             lane.clock.tell(now_ms, caught_up.contains(&lane.id));
         }
-        if self.minimum().all_idle {
+        // Lanes that hand over tell that they are idle: where they meet clocks run on.
+        if self.minimum().all_idle && !self.plan.hands_over() {
             let runs_on = |lane: &&mut Lane| self.plan.input(lane.id).clock.advance_when_idle;
             self.lanes.values_mut().filter(runs_on).for_each(|lane| lane.clock.run_on(now_ms));
         }
@@ -231,13 +260,17 @@ impl Pipeline {
             let message = "an epoch was to end while rows of the end of the input are still to leave";
             return Err(Error::new(ErrorKind::Internal, message));
         }
+        self.tell_partials()?;
         let (mut outputs, mut rows) = (self.merge()?, self.plan.result_rows());
-        let (mut digest, mut output) = (0_u64, StageOutput::default());
+        outputs.extend(self.seal_partials()?);
+        let mut output = StageOutput::default();
         for lane in self.lanes.values_mut() {
             let lane_digest = lane.seal(&self.plan, rows.as_mut(), &mut output)?;
             self.digests.insert(lane.id, lane_digest);
-            digest = digest.wrapping_add((lane_digest ^ lane.id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         }
+        let of_lane = |id: &i32| (self.digests[id] ^ *id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let lanes = self.lanes.keys().chain(self.merging.keys());
+        let mut digest = lanes.map(of_lane).fold(0, u64::wrapping_add);
         let meeting = self.seal_meeting(&mut rows, &mut output)?;
         self.digests.insert(COMBINE_LANE, meeting);
         digest ^= meeting;
@@ -270,6 +303,7 @@ impl Pipeline {
     /// The sealed epoch is durable.
     pub fn committed(&mut self) {
         self.lanes.values_mut().for_each(Lane::commit);
+        self.merging.values_mut().for_each(Merging::commit);
         if let Some(combine) = &mut self.combine {
             combine.commit();
         }
@@ -285,6 +319,7 @@ impl Pipeline {
     /// Everything since the last commit is taken back.
     pub fn rollback(&mut self) {
         self.lanes.values_mut().for_each(Lane::rollback);
+        self.merging.values_mut().for_each(Merging::rollback);
         if let Some(combine) = &mut self.combine {
             combine.rollback();
         }
@@ -307,7 +342,8 @@ impl Pipeline {
     pub fn stage_ledgers(&self) -> Vec<(&str, Ledger)> {
         let mut ledgers: Vec<(&str, Ledger)> =
             self.plan.stages.iter().map(|stage| (stage.name.as_str(), Ledger::default())).collect();
-        for stages in self.lanes.values().map(Lane::stages).chain([&self.stages]) {
+        let of_topic = self.merging.values().map(Merging::stages);
+        for stages in self.lanes.values().map(Lane::stages).chain(of_topic).chain([&self.stages]) {
             ledgers.iter_mut().zip(stages.ledgers()).for_each(|((_, sum), ledger)| sum.add(ledger));
         }
         ledgers
@@ -383,13 +419,20 @@ impl Pipeline {
     #[must_use]
     pub fn open_windows(&self) -> usize {
         let lanes: usize = self.lanes.values().map(Lane::open_windows).sum();
-        lanes + self.combine.as_ref().map_or(0, Combine::open_windows) + self.stages.open_windows()
+        let of_topic: usize = self.merging.values().map(Merging::open_windows).sum();
+        lanes + of_topic + self.combine.as_ref().map_or(0, Combine::open_windows) + self.stages.open_windows()
     }
 }
 
 /// The stage that merges lanes' windows, where they meet.
 fn meeting_windows(plan: &Plan) -> Option<Combine> {
-    plan.window().filter(|_| plan.combine).map(Combine::new)
+    plan.window().filter(|_| plan.combine && plan.topic.is_none()).map(Combine::new)
+}
+
+/// One an input; none of records that are partials.
+fn decoders(plan: &Plan) -> Vec<Decoder> {
+    let inputs = plan.inputs.iter().filter(|_| !plan.merges());
+    inputs.map(|input| Decoder::new(input.decode.clone())).collect()
 }
 
 /// Functions that the description names and nobody handed over.

@@ -12,6 +12,7 @@ use crate::checkpoint::recovery::Recovery;
 use crate::combine::Combine;
 use crate::error::{Error, Result};
 use crate::joining::Joining;
+use crate::merging::MergedOutput;
 use crate::saving::Saving;
 use crate::stage::StageOutput;
 use std::collections::BTreeMap;
@@ -89,7 +90,13 @@ impl Pipeline {
         let digest = self.digests.get(&id).copied().unwrap_or_default();
         match self.lanes.get(&id) {
             Some(lane) => Sealed { digest, watermark_ms: lane.clock.watermark_ms(), ledger: counts(&lane.ledger) },
-            None => Sealed { digest, watermark_ms: self.meeting_ms(), ledger: BTreeMap::new() },
+            None => match self.merging.get(&id) {
+                Some(merging) => {
+                    let ledger = merging.counts().entries().map(|(name, count)| (name.to_owned(), count)).into();
+                    Sealed { digest, watermark_ms: merging.watermark_ms(), ledger }
+                }
+                None => Sealed { digest, watermark_ms: self.meeting_ms(), ledger: BTreeMap::new() },
+            },
         }
     }
 
@@ -98,6 +105,9 @@ impl Pipeline {
         let (mut rows, mut output) = (self.plan.result_rows(), StageOutput::default());
         if id == COMBINE_LANE {
             return self.seal_meeting(&mut rows, &mut output);
+        }
+        if let Some(merging) = self.merging.get_mut(&id) {
+            return merging.seal(&self.plan, &mut MergedOutput::default());
         }
         let lane = self.lanes.get_mut(&id).ok_or_else(|| Error::state(format!("lane {id} is not assigned")))?;
         lane.seal(&self.plan, rows.as_mut(), &mut output)

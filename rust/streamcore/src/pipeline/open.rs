@@ -6,6 +6,7 @@
 use super::Pipeline;
 use crate::combine::Combine;
 use crate::lane::Lane;
+use crate::merging::Merging;
 use crate::plan::{StagePlan, StatefulKind, StatefulStep};
 use crate::window::ends::{Ends, Open};
 
@@ -37,6 +38,18 @@ impl Pipeline {
             |lane: &Lane, ends: &mut [Ends]| ends.iter_mut().take(in_lanes).for_each(|ends| lane.held.see_open(ends));
         if windows.is_empty() {
             return Vec::new();
+        }
+        if self.plan.hands_over() {
+            // What is gathered leaves where it is handed over to.
+            return Vec::new();
+        }
+        if self.plan.merges() {
+            let of_partition = |merging: &Merging| {
+                let mut ends = none();
+                merging.see_open(&mut ends);
+                self.told(&windows, Some(merging.id), ends)
+            };
+            return self.merging.values().flat_map(of_partition).collect();
         }
         if !self.plan.meets() {
             let of_lane = |lane: &Lane| {

@@ -14,7 +14,7 @@ impl Pipeline {
     #[must_use]
     pub fn saved_lanes(&self) -> Vec<i32> {
         let meeting = self.plan.meets().then_some(COMBINE_LANE);
-        self.lanes.keys().copied().chain(meeting).collect()
+        self.lanes.keys().chain(self.merging.keys()).copied().chain(meeting).collect()
     }
 
     /// Sealed state of each lane.
@@ -34,6 +34,8 @@ impl Pipeline {
             self.combine.iter().for_each(|combine| combine.save(&mut saving));
             self.joining.iter().for_each(|joining| joining.save(&mut saving));
             self.stages.save(&mut saving);
+        } else if let Some(merging) = self.merging.get(&id) {
+            merging.save(&mut saving);
         } else {
             self.lanes[&id].save(&mut saving);
         }
@@ -56,7 +58,7 @@ impl Pipeline {
     /// All lanes that have saved state have it.
     pub fn restored(&mut self) {
         if let Some(combine) = &self.combine {
-            combine.tell_keys(&mut self.lanes);
+            combine.tell_keys(self.lanes.values_mut().map(|lane| &mut lane.held));
         }
     }
 
@@ -81,6 +83,10 @@ impl Pipeline {
             self.combine.iter_mut().try_for_each(|combine| combine.load(&mut saved))?;
             self.joining.iter_mut().try_for_each(|joining| joining.load(&mut saved))?;
             self.stages.load(&mut saved)?;
+        } else if self.plan.merges() {
+            let mut merging = self.new_merging(id)?;
+            merging.load(&mut saved)?;
+            self.merging.insert(id, merging);
         } else {
             let mut lane = Lane::new(id, &self.plan);
             lane.load(&self.plan, &mut saved)?;

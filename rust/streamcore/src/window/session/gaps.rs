@@ -5,6 +5,7 @@
 
 use super::Closed;
 use super::slots::Node;
+use super::slots::handed::Before;
 use super::value::{Link, Session};
 
 /// What makes a session.
@@ -84,7 +85,8 @@ impl Gaps {
             let cut_ms = self.max_length_ms.map_or(i64::MAX, |length_ms| (pieces.first_cell() + 1) * length_ms);
             let written = whole.session.written.as_mut().map(|written| Box::new(written.split_before(cut_ms)));
             let (start_ms, last_ms, changed) = (whole.session.start_ms, whole.session.last_ms, whole.session.changed);
-            let session = Session { start_ms, last_ms, links: Vec::new(), pieces, changed, written };
+            let before = Before::default();
+            let session = Session { start_ms, last_ms, links: Vec::new(), pieces, changed, written, before };
             Closed { key: whole.key.clone(), session }
         });
         (whole, first)

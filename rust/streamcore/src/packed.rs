@@ -1,0 +1,45 @@
+//! Bytes on their way out in LZ4, or as they are where that makes them no shorter.
+//!
+//! `checkpoint` keeps state so, `partials` what lanes hand over. Invariant: nobody is made to take more bytes than the
+//! length says that was written with them.
+
+use lz4_flex::block::{compress_into, decompress_into, get_maximum_output_size};
+
+/// As they are.
+pub const PLAIN: u8 = 0;
+/// In LZ4.
+pub const LZ4: u8 = 1;
+
+/// Appends `raw` to `out`; gives how it is written.
+#[must_use]
+pub fn pack(raw: &[u8], out: &mut Vec<u8>) -> u8 {
+    let start = out.len();
+    out.resize(start + get_maximum_output_size(raw.len()), 0);
+    match compress_into(raw, &mut out[start..]) {
+        Ok(len) if len < raw.len() => {
+            out.truncate(start + len);
+            LZ4
+        }
+        _ => {
+            out.truncate(start);
+            out.extend_from_slice(raw);
+            PLAIN
+        }
+    }
+}
+
+/// Appends the `len` bytes that were packed as `payload` to `raw`; else tells why there are not so many.
+pub fn unpack(codec: u8, payload: &[u8], len: usize, raw: &mut Vec<u8>) -> Result<(), &'static str> {
+    match codec {
+        PLAIN if payload.len() == len => raw.extend_from_slice(payload),
+        LZ4 => {
+            let start = raw.len();
+            raw.resize(start + len, 0);
+            if decompress_into(payload, &mut raw[start..]).ok() != Some(len) {
+                return Err("it cannot be decompressed");
+            }
+        }
+        _ => return Err("it is compressed in a way that is not known"),
+    }
+    Ok(())
+}
