@@ -11,9 +11,10 @@ mod facts;
 mod saved;
 
 use crate::combine::{Combine, Meeting};
+use crate::decode::time::TIME_MAX_MS;
 use crate::error::{Error, Result};
 use crate::flow::Held;
-use crate::partials::frame::{self, Content, EpochOf, Frame, Marker};
+use crate::partials::frame::{self, Content, EpochOf, Frame, Marker, Told};
 use crate::plan::Plan;
 use crate::raw::RawBatch;
 use crate::room::Usage;
@@ -178,9 +179,7 @@ impl Merging {
         };
         let waiting = self.facts.waiting.remove(&epoch.lane).unwrap_or_default();
         let body = waiting.body(&marker)?;
-        if epoch.lane as u32 >= marker.told.lanes {
-            return Err(Error::state(format!("it is of lane {} of {}", epoch.lane, marker.told.lanes)));
-        }
+        check_told(&epoch, &marker)?;
         self.check_order(&epoch)?;
         self.merge(plan, &epoch, &marker, &body, output)
     }
@@ -330,7 +329,7 @@ impl Merging {
                 let (max_ms, bound_ms) = (input.told.max_event_time_ms?, plan.own().clock.out_of_orderness_ms?);
                 let since_ms = self.heard_at_ms.get(lane).map_or(0, |heard_ms| (self.now_ms - heard_ms).max(0));
                 let quiet_ms = input.told.quiet_ms.unwrap_or(0).saturating_add(since_ms);
-                Some(input.told.watermark_ms.max((max_ms - bound_ms - 1).saturating_add(quiet_ms)))
+                Some(input.told.watermark_ms.max((max_ms - bound_ms - 1).saturating_add(quiet_ms).min(TIME_MAX_MS)))
             });
             minimum.active_ms = running_on.min().map_or(minimum.active_ms, |least| least.max(minimum.active_ms));
         }
@@ -429,4 +428,17 @@ impl Merging {
         usages.extend(self.stages.usages());
         usages
     }
+}
+
+/// A marker tells what a lane can.
+fn check_told(epoch: &EpochOf, marker: &Marker) -> Result<()> {
+    let Told { watermark_ms, max_event_time_ms, quiet_ms, lanes, .. } = marker.told;
+    let is_time = |time_ms: i64| (-TIME_MAX_MS..=TIME_MAX_MS).contains(&time_ms);
+    let is_possible = watermark_ms <= TIME_MAX_MS
+        && max_event_time_ms.is_none_or(is_time)
+        && quiet_ms.is_none_or(|quiet_ms| quiet_ms >= 0);
+    if is_possible && (epoch.lane as u32) < lanes {
+        return Ok(());
+    }
+    Err(Error::state(format!("it tells of lane {} of {lanes} what none can: {:?}", epoch.lane, marker.told)))
 }

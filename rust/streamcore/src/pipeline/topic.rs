@@ -14,6 +14,9 @@ use crate::raw::RawBatch;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+/// Pushes with fewer bytes of partials stay on the calling thread.
+const SHARED_BYTES_MIN: usize = 64 << 10;
+
 impl Pipeline {
     /// Phase partial: says where lanes hand over to.
     pub fn hand_over(&mut self, over: HandOver) -> Result<()> {
@@ -126,6 +129,8 @@ impl Pipeline {
 
     /// Takes records of the topic in.
     pub(super) fn push_partials(&mut self, raws: &[RawBatch], now_ms: i64, threads: usize) -> Result<Vec<OutputBatch>> {
+        let bytes: usize = raws.iter().map(RawBatch::byte_len).sum();
+        let threads = if bytes < SHARED_BYTES_MIN { 1 } else { threads };
         let mut outputs = self.merge_each(threads, |plan, merging, output| {
             match raws.iter().find(|raw| raw.lane_id() == merging.id) {
                 Some(raw) => merging.push(plan, raw, now_ms, output),
@@ -138,7 +143,7 @@ impl Pipeline {
 
     /// Tells partitions the time, and which of them were read to their end.
     pub(super) fn advance_partials(&mut self, now_ms: i64, caught_up: &[i32]) -> Result<Vec<OutputBatch>> {
-        let mut outputs = self.merge_each(self.threads, |plan, merging, output| {
+        let mut outputs = self.merge_each(1, |plan, merging, output| {
             merging.advance(plan, now_ms, caught_up.contains(&merging.id), output)
         })?;
         self.check_full(&mut outputs)?;

@@ -254,7 +254,7 @@ fn a_missing_epoch_is_an_error_unless_gaps_are_accepted() {
     };
     let error = run(false).expect_err("a gap");
     assert_eq!(error.kind, ErrorKind::State);
-    assert!(error.message.contains("partition 0 of partials at offset 6"), "{error}");
+    assert!(error.message.contains("partition 0 of partials at offset 7"), "{error}");
     assert!(error.message.contains("epochs 2 to 3 of lane 0 are missing"), "{error}");
     assert_eq!(run(true).expect("accepted"), (vec!["0 1 0 true".to_owned()], 2));
 }

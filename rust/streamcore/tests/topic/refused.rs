@@ -56,7 +56,7 @@ fn what_is_broken_or_of_somebody_else_is_refused_with_its_place_and_no_harm_is_d
         assert!(refused(&mut two, &cut).contains("it was cut"));
         let other = written(&same::spec(r#""type":"tumbling","size_ms":50"#, "", "", 100));
         assert!(refused(&mut two, &other.topic).contains("another pipeline"));
-        let expected = Two { read: 0, ..written(&spec) }.read(0);
+        let expected = written(&spec).read(0);
         two.read = 0;
         assert_eq!(two.read(0), expected, "all of it is read after what was refused");
     }
@@ -104,17 +104,21 @@ fn forged(two: &mut Two, body: &[u8]) -> Result<(), String> {
 
 #[test]
 fn a_session_that_goes_on_with_one_that_is_not_there_is_refused() {
-    let mut two = written(&sessions());
-    let third = frame::decode(&two.topic[8]).expect("whole");
-    assert_eq!(third.epoch.number, 3);
-    let frame::Content::Partial(packed) = third.content else { panic!("a partial") };
-    let mut body = Vec::new();
-    packed.unpack(&mut body).expect("whole");
-    let first = frame::decode(&two.topic[0]).expect("whole");
-    let frame::Content::Partial(packed) = first.content else { panic!("a partial") };
-    let mut twice = Vec::new();
-    packed.unpack(&mut twice).expect("whole");
-    forged(&mut two, &twice).expect("what it was");
+    let mut two = Two::new(&sessions(), 1);
+    for time_ms in [10, 15] {
+        two.push_texts(0, &[format!(r#"{{"t":{time_ms},"k":"a","v":1,"f":0.5,"s":"s"}}"#)], 0);
+        two.commit();
+    }
+    let body = |value: &[u8]| {
+        let frame::Content::Partial(packed) = frame::decode(value).expect("whole").content else { panic!("a partial") };
+        let mut body = Vec::new();
+        packed.unpack(&mut body).expect("whole");
+        body
+    };
+    let (first, second) = (body(&two.topic[0]), body(&two.topic[2]));
+    forged(&mut two, &first).expect("what it was");
+    let error = forged(&mut two, &second).expect_err("refused");
+    assert!(error.contains("it goes on with a session that is not there"), "{error}");
 }
 
 proptest! {

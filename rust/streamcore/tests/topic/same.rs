@@ -22,7 +22,7 @@ pub fn spec(kind: &str, rest: &str, behind: &str, piece_rows: usize) -> Spec {
     let text = format!(
         r#"{{"source":{{"event_time":"t","event_time_unit":"ms","out_of_orderness_ms":20,
         "schema":{{"k":"string","v":"int64","f":"float64","s":"string"}}}},"steps":[
-        {{"verb":"filter","condition":{{"text":"v != 0"}}}},
+        {{"verb":"filter","condition":{{"text":"f > 0.05"}}}},
         {{"verb":"window","kind":{{{kind}}},"by":[{{"name":"k","text":"k"}}],"aggregates":[{AGGREGATES}]{rest}}}{behind}],
         "limits":{{"piece_rows":{piece_rows}}}}}"#
     );

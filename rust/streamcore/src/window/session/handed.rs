@@ -48,6 +48,9 @@ impl SessionWindows {
             let empty = self.sessions.bucket(BUCKET).slots().empty_values();
             Session::decode_handed(lane, &empty, reader)?
         };
+        if !self.gaps.can_be(&session) {
+            return Err(Error::state("it holds a session that there cannot be"));
+        }
         let before = std::mem::take(&mut session.before);
         let table = self.sessions.bucket(BUCKET);
         let (slot, _) = table.slot_for_update(key_hash(key), key);
