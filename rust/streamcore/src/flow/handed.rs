@@ -78,7 +78,9 @@ impl Held {
         let mut reader = Reader::new(body);
         while reader.remaining() > 0 {
             match &mut self.windows {
-                Some(HeldWindows::Partial(partial)) => drop(partial.take_in(&mut reader)?),
+                Some(HeldWindows::Partial(partial)) => {
+                    partial.take_in(&mut reader)?;
+                }
                 Some(HeldWindows::Sessions { open, .. }) => open.take_in(lane, &mut reader)?,
                 _ => return Err(Error::state("it holds windows, and the pipeline has none")),
             }
