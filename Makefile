@@ -55,7 +55,7 @@ test-simulation: need-rust ## the epoch commit against a model broker: so many s
 
 fuzz: need-rust need-cxx ## changed JSON records against two parsers for ten minutes; ARGS are flags of libFuzzer (fuzz/README.md)
 	@mkdir -p .cache/fuzz/corpus
-	cd fuzz && cargo run --release --locked --quiet -- $(FUZZ_FLAGS) $(ARGS) $(CORPUS)
+	cd fuzz && cargo run --release --locked --quiet $(if $(TARGET),--bin $(TARGET)) -- $(FUZZ_FLAGS) $(ARGS) $(CORPUS)
 
 fuzz-short: need-rust need-cxx ## the same for one minute
 	@$(MAKE) --no-print-directory fuzz ARGS="-max_total_time=60 $(ARGS)"

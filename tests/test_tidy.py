@@ -29,9 +29,9 @@ UNSAFE = (KERNELS, ENGINE / "prefetch.rs", BINDING / "function.rs")
 
 # The engine, from the bottom up: a module uses those above it in this list, never its own row.
 ENGINE_LAYERS = (
-    {"error", "function", "partition", "prefetch", "room", "time_text"},
+    {"error", "function", "packed", "partition", "prefetch", "room", "time_text"},
     {"batch", "buffer", "codec", "spec"},
-    {"saving"},
+    {"saving", "partials"},
     {"raw", "results", "state", "metrics", "watermark"},
     {"expr", "generate", "group", "encode", "checkpoint", "dedupe"},
     {"decode", "join", "infer"},
@@ -43,6 +43,7 @@ ENGINE_LAYERS = (
     {"stage"},
     {"lane"},
     {"combine", "joining"},
+    {"merging"},
     {"pipeline"},
 )
 # Steps are wired by plan and lane and know nothing of each other.

@@ -21,6 +21,7 @@ __all__ = [
     "describe",
     "encode_checkpoint",
     "infer_fields",
+    "inspect_partial",
     "locate_toml",
     "simd",
 ]
@@ -50,7 +51,9 @@ def describe(spec: bytes) -> dict[str, Any]:
     `Pipeline.fingerprint`; None while there are problems), `columns` (the result's `[name, type]` pairs, empty while there
     are problems), `fields` (the `[path, type]` pairs the decoder extracts), `needs_keys`, `needs_headers` (record parts the steps use),
     `inputs` (by name, the last three of other inputs),
-    `combine` (`"local"` or `"none"`), `windowed` (bool), `emit` (`"final"`, `"updates"` or None),
+    `combine` (`"local"`, `"topic"` or `"none"`), `phase` (`"partial"`, `"final"` or None), `topic_problems` (like
+    `problems`: why lanes could not meet through a topic, whether or not they are to), `windowed` (bool), `emit` (`"final"`,
+    `"updates"` or None),
     `retracts` (bool: rows may carry `retracted`), `plan` (the text of `streamcore explain`).
     """
 
@@ -64,6 +67,14 @@ def infer_fields(raw: Raw, paths: Sequence[str]) -> tuple[dict[str, str], dict[s
 
 def absent_fields(raw: Raw, paths: Sequence[str], of_input: int = 0) -> dict[str, tuple[str, dict[str, str]]] | None:
     """The second answer of `infer_fields` alone, by the records of one input; None where there are none of it."""
+
+def inspect_partial(value: bytes) -> dict[str, Any]:
+    """What a record of a topic of partials says of itself.
+
+    `kind` (`"partial"` or `"marker"`), `fingerprint` (of the pipeline without a phase), `lane`, `generation`, `number`,
+    `partition`, `partitions`, `seal`, `bytes`; of a marker also `watermark_ms`, `max_event_time_ms`, `idle`, `ended`, `lanes`,
+    `frames`, `events`. Raises `StateError` for a record that is none, or damaged.
+    """
 
 def encode_checkpoint(header: bytes, lanes: Sequence[tuple[int, bytes]]) -> bytes:
     """One checkpoint file: magic, version, `header` (JSON of the caller's), lane states, checksums."""
@@ -363,13 +374,43 @@ class Pipeline:
 
         Key, and value or None to delete it; the manifest comes last. `facts` is JSON. Raises `StateError`.
         """
+    def hand_over(self, *, partitions: int, generation: int, lanes: int) -> None:
+        """Phase partial: where partials go; to be said before the first seal, and when one of these changes.
+
+        `partitions` of the topic of partials, `generation` of the state of this phase's lanes, and number of `lanes` that
+        the input has, those of other workers included. Raises `ConfigError` in another phase.
+        """
+    @property
+    def hands_over(self) -> bool:
+        """Phase partial: whether a lane has something to tell though no record came, so that the epoch is to end.
+
+        It is new, or became idle, ended or went on.
+        """
+    def told(self) -> dict[int, int]:
+        """Phase partial: by lane, the number of the last epoch that it handed over and that is committed; 0: none."""
+    def partials(self, lanes: Sequence[int], *, seal: int) -> dict[int, list[tuple[int, bytes, bytes]]]:
+        """Phase partial: what the sealed epoch of these lanes hands over: partition, key, value, in order.
+
+        To be asked between `seal` and `committed`, of all lanes that are committed; a lane that has nothing to tell has an
+        empty list. Of each partition the last record is a marker. `seal` tells the epoch from another of its number.
+        """
+    def accept_gaps(self) -> None:
+        """Phase final: partials that are missing are passed over and counted (`missing`), not an error."""
+    def inputs(self) -> dict[int, dict[str, Any]]:
+        """Phase final, by lane: what is known of the input's lanes. Empty in other pipelines.
+
+        `lanes`: how many there are, None before the first marker; `generation`; `complete`: all were heard of; `idle`: all are;
+        `ended`: all have; `waiting`: records whose marker has not come, or that wait for rows to leave; `table`: by input lane
+        `generation`, `number`, `seal`, `watermark_ms`, `max_event_time_ms`, `idle`, `ended` as of the epoch merged last.
+        """
     def paused(self) -> list[int]:
         """Lanes too far ahead of the slowest (`max_lead`): read no more of them for now."""
     def ledger(self) -> dict[int, dict[str, int]]:
         """The conservation ledger of each lane.
 
         Counters: read, applied, filtered, duplicate, late, future, rejected, tombstone, and the sub-counts
-        no_window, shed, late_windows. Lane -1: late_after_combine.
+        no_window, shed, late_windows. Lane -1: late_after_combine. In phase final: partials (records counted in
+        partials) = merged + late_after_combine; frames, repeated, missing.
         """
     def stages(self) -> dict[str, dict[str, int]]:
         """For each stage behind a window, by its first step (`steps[2]`): where the rows of that window went.

@@ -8,7 +8,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 use streamcore::error::Problem;
 use streamcore::plan::{Analysis, InputPlan, Output, Plan, analyse};
-use streamcore::spec::Spec;
+use streamcore::spec::{PhaseSpec, Spec};
 use streamcore::table::RECORD_COLUMNS;
 
 /// Checks a pipeline description and says what it needs and gives.
@@ -25,6 +25,7 @@ pub fn describe<'py>(py: Python<'py>, spec: &[u8]) -> PyResult<Bound<'py, PyDict
     })?;
     let described = PyDict::new(py);
     described.set_item("problems", problems(py, &analysis.problems)?)?;
+    described.set_item("topic_problems", problems(py, &analysis.topic_problems)?)?;
     let undeclared = PyList::empty(py);
     for field in &analysis.undeclared {
         let item = PyDict::new(py);
@@ -42,7 +43,7 @@ pub fn describe<'py>(py: Python<'py>, spec: &[u8]) -> PyResult<Bound<'py, PyDict
 
 /// The answer for a description that is not even readable.
 fn unreadable(problems: Vec<Problem>) -> Analysis {
-    Analysis { problems, undeclared: Vec::new(), plan: None }
+    Analysis { problems, undeclared: Vec::new(), topic_problems: Vec::new(), plan: None }
 }
 
 fn problems<'py>(py: Python<'py>, problems: &[Problem]) -> PyResult<Bound<'py, PyList>> {
@@ -80,7 +81,17 @@ fn add_plan(described: &Bound<'_, PyDict>, plan: Option<&Plan>) -> PyResult<()> 
         others.set_item(input.name.as_deref(), needs)?;
     }
     described.set_item("inputs", others)?;
-    described.set_item("combine", if plan.is_some_and(|plan| plan.combine) { "local" } else { "none" })?;
+    let combine = match plan {
+        Some(plan) if plan.topic.is_some() => "topic",
+        Some(plan) if plan.combine => "local",
+        _ => "none",
+    };
+    described.set_item("combine", combine)?;
+    let phase = plan.and_then(|plan| plan.phase).map(|phase| match phase {
+        PhaseSpec::Partial => "partial",
+        PhaseSpec::Final => "final",
+    });
+    described.set_item("phase", phase)?;
     described.set_item("windowed", window.is_some())?;
     described.set_item("emit", emit)?;
     described.set_item("retracts", window.is_some_and(|window| window.retracts()))

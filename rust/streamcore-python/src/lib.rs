@@ -12,9 +12,12 @@ mod files;
 mod function;
 mod generate;
 mod intake;
+mod partials;
 mod pipeline;
 mod raw;
+mod readings;
 mod rows;
+mod sealed;
 mod state_log;
 mod toml;
 
@@ -58,6 +61,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(simd, module)?)?;
     module.add_function(wrap_pyfunction!(toml::locate_toml, module)?)?;
     module.add_function(wrap_pyfunction!(describe::describe, module)?)?;
+    module.add_function(wrap_pyfunction!(partials::inspect_partial, module)?)?;
     module.add_function(wrap_pyfunction!(raw::infer_fields, module)?)?;
     module.add_function(wrap_pyfunction!(raw::absent_fields, module)?)?;
     module.add_function(wrap_pyfunction!(checkpoint::encode_checkpoint, module)?)?;
@@ -67,7 +71,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<files::FileReader>()?;
     module.add_class::<generate::Generator>()?;
     module.add_class::<arrow::Batch>()?;
-    module.add_class::<pipeline::Sealed>()?;
+    module.add_class::<sealed::Sealed>()?;
     module.add_class::<state_log::StateRecords>()?;
     module.add_class::<state_log::CommitMachine>()?;
     module.add_class::<pipeline::Pipeline>()

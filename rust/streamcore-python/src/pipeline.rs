@@ -7,7 +7,10 @@ use crate::arrow::Batch;
 use crate::describe::fingerprint;
 use crate::error::{Failure, enter, lock};
 use crate::function::Function;
+use crate::partials::{self, PyPartials};
 use crate::raw::Raw;
+use crate::readings::{Reading, told};
+use crate::sealed::Sealed;
 use crate::state_log::{StateRecords, json, unreadable};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -18,12 +21,12 @@ use std::sync::{Arc, Mutex};
 use streamcore::checkpoint::log::Record;
 use streamcore::checkpoint::manifest::Facts;
 use streamcore::dedupe::Remembered;
-use streamcore::lane::Lane;
+use streamcore::lane::HandOver;
 use streamcore::pipeline::workers::Workers;
 use streamcore::pipeline::{self, COMBINE_LANE, OpenWindow, OutputBatch};
 use streamcore::room::Usage;
 use streamcore::spec::Spec;
-use streamcore::watermark::{Now, WATERMARK_MIN};
+use streamcore::watermark::Now;
 
 /// The engine: lanes, their steps, and the combine stage.
 #[pyclass(frozen, module = "streamcore._core")]
@@ -34,14 +37,6 @@ type OneLaneRecords<'py> = Vec<(Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>
 
 /// The same by lane.
 type LaneRecords<'py> = BTreeMap<i32, OneLaneRecords<'py>>;
-
-/// What an epoch leaves behind when it is sealed.
-#[pyclass(frozen, module = "streamcore._core")]
-pub struct Sealed {
-    epoch: u64,
-    outputs: Vec<Py<Batch>>,
-    digest: u64,
-}
 
 impl Pipeline {
     /// Runs `call` on the pipeline between two pushes, without the GIL.
@@ -197,8 +192,7 @@ impl Pipeline {
             sealed.outputs.splice(..0, workers.take()?.0);
             Ok(sealed)
         })?;
-        let outputs = sealed.outputs.into_iter().map(|output| Py::new(py, batch(output)));
-        Ok(Sealed { epoch: sealed.epoch, outputs: outputs.collect::<PyResult<_>>()?, digest: sealed.digest })
+        Sealed::new(py, sealed)
     }
 
     /// The sealed epoch is durable: its undo log is dropped.
@@ -292,6 +286,45 @@ impl Pipeline {
         Ok(records.into_iter().map(|(key, value)| (bytes(key), value.map(bytes))).collect())
     }
 
+    /// Phase partial: where partials go, before the first seal. `partitions` of the topic of partials, `generation` of the
+    /// state of this phase's lanes, number of `lanes` that the input has.
+    #[pyo3(signature = (*, partitions, generation, lanes))]
+    fn hand_over(&self, py: Python<'_>, partitions: u32, generation: u64, lanes: u32) -> PyResult<()> {
+        self.run(py, move |pipeline| Ok(pipeline.hand_over(HandOver { partitions, generation, lanes })?))
+    }
+
+    /// Phase partial: whether a lane has something to tell though no record came.
+    #[getter]
+    fn hands_over(&self, py: Python<'_>) -> PyResult<bool> {
+        self.run(py, |pipeline| Ok(pipeline.hands_over()))
+    }
+
+    /// Phase partial: by lane, how many epochs it has told of that are committed.
+    fn told(&self, py: Python<'_>) -> PyResult<BTreeMap<i32, u64>> {
+        self.run(py, |pipeline| Ok(pipeline.told_numbers().collect()))
+    }
+
+    /// Phase partial: what the sealed epoch of `lanes` hands over, by lane: partition, key, value, in order.
+    #[pyo3(signature = (lanes, *, seal))]
+    fn partials<'py>(&self, py: Python<'py>, lanes: Vec<i32>, seal: u64) -> PyResult<PyPartials<'py>> {
+        let records = self.with(py, |workers| Ok(workers.settled()?.partials(&lanes, seal)?))?;
+        Ok(partials::to_python(py, &lanes, records))
+    }
+
+    /// Phase final: partials that are missing are passed over and counted, not an error.
+    fn accept_gaps(&self, py: Python<'_>) -> PyResult<()> {
+        self.run(py, |pipeline| {
+            pipeline.accept_gaps();
+            Ok(())
+        })
+    }
+
+    /// Phase final, by lane: what is known of the input's lanes.
+    fn inputs<'py>(&self, py: Python<'py>) -> PyResult<BTreeMap<i32, Bound<'py, PyDict>>> {
+        let known = self.run(py, |pipeline| Ok(partials::known(pipeline)))?;
+        known.iter().map(|(lane, known)| Ok((*lane, partials::dict_of(py, known)?))).collect()
+    }
+
     /// Lanes too far ahead of the slowest (`max_lead`): read no more of them for now.
     fn paused(&self, py: Python<'_>) -> PyResult<Vec<i32>> {
         self.run(py, |pipeline| Ok(pipeline.paused()))
@@ -302,6 +335,7 @@ impl Pipeline {
         self.run(py, |pipeline| {
             let mut ledgers: BTreeMap<i32, BTreeMap<&'static str, u64>> =
                 pipeline.ledgers().map(|(lane, ledger)| (lane, ledger.entries().into_iter().collect())).collect();
+            ledgers.extend(pipeline.merging().map(|merging| (merging.id, merging.counts().entries().into())));
             if let Some(combine) = pipeline.combine() {
                 let counters = [("late_after_combine", combine.late_after_combine())];
                 ledgers.insert(COMBINE_LANE, counters.into_iter().collect());
@@ -337,21 +371,11 @@ impl Pipeline {
 
     /// Per lane: `max_event_time_ms`, `watermark_ms`, `idle`, `caught_up`, `quiet_ms`. Lane -1: `watermark_ms` of the combine stage.
     fn clocks<'py>(&self, py: Python<'py>) -> PyResult<BTreeMap<i32, Bound<'py, PyDict>>> {
-        let (lanes, combined) = self.run(py, |pipeline| {
-            let read = |lane: &Lane| Reading::of(&lane.clock, pipeline.is_idle(lane), pipeline.now_ms());
-            let lanes = pipeline.lanes().map(|lane| (lane.id, read(lane)));
-            let combined = pipeline.meeting_watermark_ms().map(told);
-            Ok((lanes.collect::<Vec<_>>(), combined))
-        })?;
+        let (readings, combined) =
+            self.run(py, |pipeline| Ok((Reading::all(pipeline), pipeline.meeting_watermark_ms().map(told))))?;
         let mut clocks = BTreeMap::new();
-        for (lane, reading) in lanes {
-            let clock = PyDict::new(py);
-            clock.set_item("max_event_time_ms", reading.max_event_time_ms)?;
-            clock.set_item("watermark_ms", reading.watermark_ms)?;
-            clock.set_item("idle", reading.idle)?;
-            clock.set_item("caught_up", reading.caught_up)?;
-            clock.set_item("quiet_ms", reading.quiet_ms)?;
-            clocks.insert(lane, clock);
+        for (lane, reading) in readings {
+            clocks.insert(lane, reading.to_dict(py)?);
         }
         if let Some(watermark_ms) = combined {
             let clock = PyDict::new(py);
@@ -436,57 +460,11 @@ impl Pipeline {
     }
 }
 
-#[pymethods]
-impl Sealed {
-    /// Number of the epoch, from 1.
-    #[getter]
-    fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
-    #[getter]
-    fn outputs(&self, py: Python<'_>) -> Vec<Py<Batch>> {
-        self.outputs.iter().map(|output| output.clone_ref(py)).collect()
-    }
-
-    /// Digest of all state; equal state, equal digest.
-    #[getter]
-    fn digest(&self) -> u64 {
-        self.digest
-    }
-}
-
-/// What a lane's clock shows.
-struct Reading {
-    max_event_time_ms: Option<i64>,
-    watermark_ms: Option<i64>,
-    idle: bool,
-    caught_up: bool,
-    quiet_ms: Option<i64>,
-}
-
-impl Reading {
-    fn of(clock: &streamcore::watermark::Clock, idle: bool, now_ms: i64) -> Self {
-        Self {
-            max_event_time_ms: clock.max_event_time_ms(),
-            watermark_ms: told(clock.watermark_ms()),
-            idle,
-            caught_up: clock.is_caught_up(),
-            quiet_ms: clock.quiet_ms(now_ms),
-        }
-    }
-}
-
 /// The time of a call; without a steady clock both are one.
 fn moment(wall_ms: i64, steady_ms: Option<i64>) -> Now {
     Now { wall_ms, steady_ms: steady_ms.unwrap_or(wall_ms) }
 }
 
-/// A watermark that is not the one before any record.
-fn told(watermark_ms: i64) -> Option<i64> {
-    (watermark_ms != WATERMARK_MIN).then_some(watermark_ms)
-}
-
-fn batch(output: OutputBatch) -> Batch {
+pub fn batch(output: OutputBatch) -> Batch {
     Batch::new(output.kind.as_str(), output.batch, output.headers)
 }

@@ -8,7 +8,7 @@
 
 use crate::codec::Write;
 use crate::error::Result;
-use crate::lane::Lane;
+use crate::flow::Held;
 use crate::room::Usage;
 use crate::saving::{Loading, Saving};
 use crate::watermark::Minimum;
@@ -16,8 +16,16 @@ use crate::window::ends::Ends;
 use crate::window::rows::ResultRows;
 use crate::window::session::{SessionWindows, Waiting};
 use crate::window::{WindowPlan, Windows};
-use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// A lane that meets others.
+#[derive(Debug)]
+pub struct Meeting<'l> {
+    /// What it holds.
+    pub held: &'l mut Held,
+    /// Whether nothing waits for it, while others go on.
+    pub is_idle: bool,
+}
 
 /// State of the combine stage.
 #[derive(Debug)]
@@ -41,23 +49,16 @@ impl Combine {
         Self { windows, watermark_ms, too_late: 0, left_ms: watermark_ms, committed: (watermark_ms, 0) }
     }
 
-    /// Merges what `lanes` hold, where a window could be over, and fires at `minimum`. `idle` tells
-    /// the lanes that nothing waits for. False when `rows` are full: then it is to be called again before anything else
-    /// arrives.
-    pub fn advance(
-        &mut self,
-        lanes: &mut BTreeMap<i32, Lane>,
-        idle: impl Fn(&Lane) -> bool,
-        minimum: Minimum,
-        rows: &mut ResultRows,
-    ) -> Result<bool> {
+    /// Merges what `lanes` hold, where a window could be over, and fires at `minimum`. False when `rows` are full: then it is to
+    /// be called again before anything else arrives.
+    pub fn advance(&mut self, lanes: &mut [Meeting<'_>], minimum: Minimum, rows: &mut ResultRows) -> Result<bool> {
         self.watermark_ms = self.watermark_ms.max(minimum.active_ms);
-        let partials = lanes.values().filter_map(|lane| lane.held.partial_fires_ms());
+        let partials = lanes.iter().filter_map(|lane| lane.held.partial_fires_ms());
         let next = partials.chain(self.windows.next_fire_ms()).min();
         let sessions = matches!(self.windows, Windows::Session(_));
         let due = next.is_some_and(|next| next <= self.watermark_ms) || self.windows.early_at(self.watermark_ms);
         if sessions || due {
-            self.take(lanes, rows)?;
+            self.take(lanes.iter_mut().map(|lane| &mut *lane.held), rows)?;
         }
         let has_left = match &mut self.windows {
             Windows::Aligned(windows) => {
@@ -65,7 +66,7 @@ impl Combine {
             }
             Windows::Session(windows) => {
                 let waiting: Vec<&SessionWindows> =
-                    lanes.values().filter(|lane| !idle(lane)).filter_map(|lane| lane.held.open_sessions()).collect();
+                    lanes.iter().filter(|lane| !lane.is_idle).filter_map(|lane| lane.held.open_sessions()).collect();
                 let awaited = |over: &Waiting<'_>| waiting.iter().any(|open| open.awaits(over));
                 windows.fire(self.watermark_ms, awaited, rows)?
             }
@@ -78,15 +79,15 @@ impl Combine {
     }
 
     /// Merges what `lanes` hold.
-    pub fn take(&mut self, lanes: &mut BTreeMap<i32, Lane>, rows: &mut ResultRows) -> Result<()> {
-        for lane in lanes.values_mut() {
+    pub fn take<'l>(&mut self, lanes: impl Iterator<Item = &'l mut Held>, rows: &mut ResultRows) -> Result<()> {
+        for held in lanes {
             match &mut self.windows {
                 Windows::Aligned(windows) => {
-                    if let Some(partial) = lane.held.partial() {
+                    if let Some(partial) = held.partial() {
                         self.too_late += windows.absorb(partial, rows)?;
                     }
                 }
-                Windows::Session(windows) => windows.merge(lane.held.take_closed()),
+                Windows::Session(windows) => windows.merge(held.take_closed()),
                 // Refused by the planner.
                 Windows::Sliding(_) => {}
             }
@@ -96,11 +97,11 @@ impl Combine {
 
     /// Appends the rows of all open windows at the end of the input, until `rows` are full: then it gives false, and is to
     /// be called again. The windows stay.
-    pub fn end(&mut self, lanes: &BTreeMap<i32, Lane>, rows: &mut ResultRows) -> Result<bool> {
+    pub fn end<'l>(&mut self, lanes: impl Iterator<Item = &'l Held>, rows: &mut ResultRows) -> Result<bool> {
         match &mut self.windows {
             Windows::Aligned(windows) => windows.fire_at_end(rows),
             Windows::Session(windows) => {
-                let open = lanes.values().filter_map(|lane| lane.held.open_sessions()).flat_map(SessionWindows::open);
+                let open = lanes.filter_map(Held::open_sessions).flat_map(SessionWindows::open);
                 windows.fire_at_end(|| open.collect(), rows)
             }
             Windows::Sliding(_) => Ok(true),
@@ -170,9 +171,9 @@ impl Combine {
     }
 
     /// Tells lanes whose state was saved by a run that shed nothing which keys there are.
-    pub fn tell_keys(&self, lanes: &mut BTreeMap<i32, Lane>) {
+    pub fn tell_keys<'l>(&self, lanes: impl Iterator<Item = &'l mut Held>) {
         if let Windows::Aligned(windows) = &self.windows {
-            lanes.values_mut().for_each(|lane| lane.held.learn_admitted(windows));
+            lanes.for_each(|held| held.learn_admitted(windows));
         }
     }
 

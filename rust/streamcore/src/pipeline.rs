@@ -13,6 +13,8 @@ mod open;
 mod output;
 mod pieces;
 mod saved;
+mod sealing;
+mod topic;
 pub mod work;
 pub mod workers;
 
@@ -25,17 +27,17 @@ use crate::combine::Combine;
 use crate::decode::Decoder;
 use crate::dedupe::Remembered;
 use crate::error::{Error, ErrorKind, Problem, Result};
-use crate::lane::Lane;
+use crate::lane::{HandOver, Lane};
+use crate::merging::Merging;
 use crate::metrics::Ledger;
 use crate::plan::{Plan, StagePlan, Step, analyse};
 use crate::raw::RawBatch;
 use crate::spec::{AggregateSpec, Spec, StepSpec};
-use crate::stage::{StageOutput, Stages};
+use crate::stage::Stages;
 use crate::watermark::{Minimum, Now, minimum};
-use crate::window::rows::ResultRows;
 use meeting::{Meeting, meeting_of, saved_together};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// The combine stage's number among the lanes of saved state.
 pub const COMBINE_LANE: i32 = -1;
@@ -51,9 +53,6 @@ pub struct Sealed {
     pub digest: u64,
 }
 
-/// What a lane leaves behind: digest of its state, rows of its windows, and rows of the stages behind.
-type SealedLane = (u64, Option<ResultRows>, StageOutput);
-
 /// A running pipeline.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -64,6 +63,11 @@ pub struct Pipeline {
     combine: Option<Combine>,
     /// Where rows of two inputs meet: by partition where each is joined by itself, else under [`COMBINE_LANE`].
     meetings: BTreeMap<i32, Meeting>,
+    /// Partitions of the topic of partials, where the lanes are such.
+    merging: BTreeMap<i32, Merging>,
+    /// Where lanes hand over to, once it was said, and whether epochs that are missing there are passed over.
+    handing: Option<HandOver>,
+    accepts_gaps: bool,
     /// Lanes of inputs that ended, which nothing waits for while the other goes on.
     finished: Vec<i32>,
     /// The stages behind the first, where lanes meet in `combine`.
@@ -96,10 +100,14 @@ impl Pipeline {
         if !missing.is_empty() {
             return Err(Error::config(missing));
         }
+        if plan.topic.is_some() && plan.phase.is_none() {
+            let message = "a pipeline whose lanes meet through a topic runs in two phases, and none is named";
+            return Err(Error::config(vec![Problem::new("phase", message)]));
+        }
         let combine = meeting_windows(&plan);
         let bound = if plan.limits.threads_max == 0 { threads } else { plan.limits.threads_max };
         Ok(Self {
-            decoders: Arc::new(plan.inputs.iter().map(|input| Decoder::new(input.decode.clone())).collect()),
+            decoders: Arc::new(decoders(&plan)),
             meetings: Meeting::of_all(&plan),
             finished: Vec::new(),
             stages: Stages::new(plan.combined_stages(), COMBINE_LANE),
@@ -108,6 +116,9 @@ impl Pipeline {
             spares: Mutex::default(),
             digests: BTreeMap::new(),
             lanes: BTreeMap::new(),
+            merging: BTreeMap::new(),
+            handing: None,
+            accepts_gaps: false,
             combine,
             more: false,
             more_committed: false,
@@ -134,6 +145,12 @@ impl Pipeline {
     /// both inputs come together.
     pub fn assign(&mut self, lanes: &[i32]) {
         for id in lanes {
+            if self.plan.merges() {
+                if let (false, Ok(merging)) = (self.merging.contains_key(id), self.new_merging(*id)) {
+                    self.merging.insert(*id, merging);
+                }
+                continue;
+            }
             for together in saved_together(&self.plan, *id) {
                 self.lanes.entry(together).or_insert_with(|| Lane::new(together, &self.plan));
             }
@@ -158,6 +175,7 @@ impl Pipeline {
             if self.plan.apart {
                 self.meetings.remove(id);
             }
+            self.merging.remove(id);
             self.logs.remove(id);
             self.digests.remove(id);
         }
@@ -187,6 +205,10 @@ impl Pipeline {
         let mut collected = self.drain()?;
         let now = Now { steady_ms: self.tell(now.steady_ms), ..now };
         self.check_lanes(raws)?;
+        if self.plan.merges() {
+            collected.extend(self.push_partials(raws, now.steady_ms, threads)?);
+            return Ok(collected);
+        }
         let mut outputs = work::apply(&self.plan, &mut self.lanes, raws, decoded, now, threads)?;
         self.more = outputs.iter().any(|output| output.more);
         collected.extend(self.join(raws, &mut outputs)?);
@@ -204,7 +226,8 @@ impl Pipeline {
     fn check_lanes(&self, raws: &[RawBatch]) -> Result<()> {
         let mut seen = Vec::new();
         for raw in raws {
-            if !self.lanes.contains_key(&raw.lane_id()) || seen.contains(&raw.lane_id()) {
+            let is_known = self.lanes.contains_key(&raw.lane_id()) || self.merging.contains_key(&raw.lane_id());
+            if !is_known || seen.contains(&raw.lane_id()) {
                 let message = format!("lane {} is not assigned, or occurs twice in one push", raw.lane);
                 return Err(Error::new(ErrorKind::Internal, message));
             }
@@ -222,10 +245,15 @@ impl Pipeline {
     pub fn advance(&mut self, now_ms: i64, caught_up: &[i32]) -> Result<Vec<OutputBatch>> {
         let mut collected = self.drain()?;
         let now_ms = self.tell(now_ms);
+        if self.plan.merges() {
+            collected.extend(self.advance_partials(now_ms, caught_up)?);
+            return Ok(collected);
+        }
         for lane in self.lanes.values_mut() {
             lane.clock.tell(now_ms, caught_up.contains(&lane.id));
         }
-        if self.minimum().all_idle {
+        // Lanes that hand over tell that they are idle: where they meet clocks run on.
+        if self.minimum().all_idle && !self.plan.hands_over() {
             let runs_on = |lane: &&mut Lane| self.plan.input(lane.id).clock.advance_when_idle;
             self.lanes.values_mut().filter(runs_on).for_each(|lane| lane.clock.run_on(now_ms));
         }
@@ -244,99 +272,10 @@ impl Pipeline {
         lane.clock.is_idle(self.now_ms, timeout_ms) || self.finished.contains(&lane.id) || self.is_of_table(lane)
     }
 
-    /// Ends the epoch: changed rows leave, ledgers are checked, the digest is brought up to date. Rows that are still to
-    /// leave belong to the next one; not at the end of the input, which is all of one epoch.
-    pub fn seal(&mut self) -> Result<Sealed> {
-        if self.ending.is_some() {
-            let message = "an epoch was to end while rows of the end of the input are still to leave";
-            return Err(Error::new(ErrorKind::Internal, message));
-        }
-        let mut outputs = self.merge()?;
-        let (mut digest, mut left) = (0_u64, Vec::new());
-        for (id, (lane_digest, rows, output)) in self.seal_lanes()? {
-            self.digests.insert(id, lane_digest);
-            digest = digest.wrapping_add((lane_digest ^ id as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            outputs.extend(self.batch_rows(rows));
-            left.extend(self.batch_stages(output));
-        }
-        let (mut rows, mut output) = (self.plan.result_rows(), StageOutput::default());
-        let meeting = self.seal_meeting(&mut rows, &mut output)?;
-        self.digests.insert(COMBINE_LANE, meeting);
-        digest ^= meeting;
-        outputs.extend(self.batch_rows(rows));
-        outputs.append(&mut left);
-        outputs.extend(self.batch_stages(output));
-        Ok(Sealed { epoch: self.epoch, outputs, digest })
-    }
-
-    /// Ends the epoch of every lane, side by side. Gives their digests, and the rows that leave.
-    fn seal_lanes(&mut self) -> Result<Vec<(i32, SealedLane)>> {
-        if self.plan.apart {
-            return self.seal_partitions();
-        }
-        let plan = &self.plan;
-        let lanes: Vec<_> = self.lanes.values_mut().map(Mutex::new).collect();
-        let sealed = work::share(&lanes, self.threads, |lane| {
-            let lane = &mut **lane.lock().unwrap_or_else(PoisonError::into_inner);
-            let (mut rows, mut output) = (plan.result_rows(), StageOutput::default());
-            let digest = lane.seal(plan, rows.as_mut(), &mut output)?;
-            Ok((lane.id, (digest, rows, output)))
-        });
-        sealed.into_iter().collect()
-    }
-
-    /// The same where each partition is joined by itself: its lanes and where they meet are one.
-    fn seal_partitions(&mut self) -> Result<Vec<(i32, SealedLane)>> {
-        let partitions = self.saved_lanes();
-        let seal = |id: i32| {
-            let (mut rows, mut output) = (self.plan.result_rows(), StageOutput::default());
-            let digest = self.seal_lane(id, &mut rows, &mut output)?;
-            Ok((id, (digest, rows, output)))
-        };
-        partitions.into_iter().map(seal).collect()
-    }
-
-    /// Ends the epoch of what is saved as lane `id`. Gives the digest.
-    fn seal_lane(&mut self, id: i32, rows: &mut Option<ResultRows>, output: &mut StageOutput) -> Result<u64> {
-        if id == COMBINE_LANE {
-            return self.seal_meeting(rows, output);
-        }
-        let mut digest = 0_u64;
-        for together in saved_together(&self.plan, id) {
-            let lane = self.lanes.get_mut(&together);
-            let lane = lane.ok_or_else(|| Error::state(format!("lane {together} is not assigned")))?;
-            digest = digest.rotate_left(13).wrapping_add(lane.seal(&self.plan, rows.as_mut(), output)?);
-        }
-        if let Some(meeting) = self.meetings.get_mut(&id) {
-            digest = digest.rotate_left(13).wrapping_add(meeting.seal(&self.plan, output)?);
-        }
-        Ok(digest)
-    }
-
-    /// Ends the epoch where all lanes meet. Gives the digest.
-    fn seal_meeting(&mut self, rows: &mut Option<ResultRows>, output: &mut StageOutput) -> Result<u64> {
-        let mut digest = 0;
-        if let (Some(combine), Some(rows)) = (&mut self.combine, rows) {
-            digest ^= combine.seal(rows)?;
-            self.check_combine()?;
-        }
-        if let Some(meeting) = self.meetings.get_mut(&COMBINE_LANE) {
-            digest ^= meeting.seal(&self.plan, output)?;
-        }
-        Ok(digest ^ self.stages.seal(self.plan.combined_stages(), output)?)
-    }
-
-    /// Nothing that a lane counted as applied may be missing in the combine stage.
-    fn check_combine(&mut self) -> Result<()> {
-        if self.lanes.values_mut().any(|lane| lane.held.partial().is_some_and(|partial| partial.open_windows() > 0)) {
-            return Err(Error::new(ErrorKind::Internal, "a lane still holds windows after they were merged"));
-        }
-        Ok(())
-    }
-
     /// The sealed epoch is durable.
     pub fn committed(&mut self) {
         self.lanes.values_mut().for_each(Lane::commit);
+        self.merging.values_mut().for_each(Merging::commit);
         if let Some(combine) = &mut self.combine {
             combine.commit();
         }
@@ -350,6 +289,7 @@ impl Pipeline {
     /// Everything since the last commit is taken back.
     pub fn rollback(&mut self) {
         self.lanes.values_mut().for_each(Lane::rollback);
+        self.merging.values_mut().for_each(Merging::rollback);
         if let Some(combine) = &mut self.combine {
             combine.rollback();
         }
@@ -371,7 +311,8 @@ impl Pipeline {
         let mut ledgers: Vec<(&str, Ledger)> =
             self.plan.stages.iter().map(|stage| (stage.name.as_str(), Ledger::default())).collect();
         let meeting = self.meetings.values().map(Meeting::stages).chain([&self.stages]);
-        for stages in self.lanes.values().map(Lane::stages).chain(meeting) {
+        let of_topic = self.merging.values().map(Merging::stages);
+        for stages in self.lanes.values().map(Lane::stages).chain(of_topic).chain(meeting) {
             ledgers.iter_mut().zip(stages.ledgers()).for_each(|((_, sum), ledger)| sum.add(ledger));
         }
         ledgers
@@ -449,13 +390,21 @@ impl Pipeline {
     pub fn open_windows(&self) -> usize {
         let lanes: usize = self.lanes.values().map(Lane::open_windows).sum();
         let joined: usize = self.meetings.values().map(|meeting| meeting.stages().open_windows()).sum();
-        lanes + self.combine.as_ref().map_or(0, Combine::open_windows) + self.stages.open_windows() + joined
+        let of_topic: usize = self.merging.values().map(Merging::open_windows).sum();
+        let combined = self.combine.as_ref().map_or(0, Combine::open_windows);
+        lanes + of_topic + combined + self.stages.open_windows() + joined
     }
 }
 
 /// The stage that merges lanes' windows, where they meet.
 fn meeting_windows(plan: &Plan) -> Option<Combine> {
-    plan.window().filter(|_| plan.combine).map(Combine::new)
+    plan.window().filter(|_| plan.combine && plan.topic.is_none()).map(Combine::new)
+}
+
+/// One an input; none of records that are partials.
+fn decoders(plan: &Plan) -> Vec<Decoder> {
+    let inputs = plan.inputs.iter().filter(|_| !plan.merges());
+    inputs.map(|input| Decoder::new(input.decode.clone())).collect()
 }
 
 /// Functions that the description names and nobody handed over.

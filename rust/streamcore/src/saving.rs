@@ -8,12 +8,16 @@
 
 use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
+use std::collections::BTreeMap;
 
 /// Parts that the rows of a state are divided into. Fixed: saved state tells parts by number.
 pub const PARTS: usize = 64;
 
 /// Bytes of the longest number.
 const VARINT_BYTES_MAX: usize = 10;
+
+/// Bytes of the length before a section.
+const SECTION_LEN_BYTES: usize = 8;
 
 /// Which rows are saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +85,17 @@ impl Saving {
             head.put_varint(len as u64);
             self.out.splice(start..=start, head);
         }
+    }
+}
+
+impl Saving {
+    /// Appends what `write` saves, as a section that can be found and passed over.
+    pub fn put_section(&mut self, write: impl FnOnce(&mut Self)) {
+        let start = self.out.len() + SECTION_LEN_BYTES;
+        self.out.extend_from_slice(&[0; SECTION_LEN_BYTES]);
+        write(self);
+        let len = (self.out.len() - start) as u64;
+        self.out[start - SECTION_LEN_BYTES..start].copy_from_slice(&len.to_le_bytes());
     }
 }
 
@@ -158,6 +173,25 @@ impl<'a> Loading<'a> {
             found = Some(read(&mut piece.reader)?);
         }
         found.ok_or_else(|| Error::state("saved state is empty"))
+    }
+
+    /// Reads numbered sections from every piece, of which those that the newest has are given: each as a load of its own, of
+    /// the pieces that have it.
+    pub fn sections(&mut self) -> Result<Vec<(i32, Self)>> {
+        let mut found: BTreeMap<i32, Vec<Piece<'a>>> = BTreeMap::new();
+        let mut here: BTreeMap<i32, Piece<'a>> = BTreeMap::new();
+        for piece in &mut self.pieces {
+            here.clear();
+            for _ in 0..piece.reader.count(SECTION_LEN_BYTES + 1)? {
+                let id = i32::try_from(piece.reader.varint()?)
+                    .map_err(|_| Error::state("saved state has a section too many"))?;
+                let len = usize::try_from(piece.reader.u64()?).unwrap_or(usize::MAX);
+                here.insert(id, Piece { reader: Reader::new(piece.reader.take(len)?), ..piece.clone() });
+            }
+            here.iter().for_each(|(id, section)| found.entry(*id).or_default().push(section.clone()));
+        }
+        found.retain(|id, _| here.contains_key(id));
+        Ok(found.into_iter().map(|(id, pieces)| (id, Self { pieces, based: self.based })).collect())
     }
 
     /// The pieces, for whoever reads rows, and the epochs of the parts.

@@ -4,8 +4,10 @@
 //! file gives the shape, `plan.rs` checks the meaning and finds all mistakes at once.
 
 mod limits;
+mod meeting;
 
 pub use limits::{LimitsSpec, OnFullSpec};
+pub use meeting::{CombineSpec, PhaseSpec};
 
 use crate::error::{Error, Problem, Result};
 use crate::function::Functions;
@@ -27,6 +29,9 @@ pub struct Spec {
     /// How lanes' windows meet.
     #[serde(default)]
     pub combine: CombineSpec,
+    /// Which part of the pipeline runs here, where they meet through a topic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<PhaseSpec>,
     /// Bounds.
     #[serde(default)]
     pub limits: LimitsSpec,
@@ -467,17 +472,4 @@ pub enum NullKeysSpec {
     Drop,
     /// The row is a dead letter `KEY_NULL`.
     Reject,
-}
-
-/// How lanes' windows meet.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum CombineSpec {
-    /// `none` where the group key is the record key, else `local`.
-    #[default]
-    Auto,
-    /// Merge in this process, at the minimum watermark.
-    Local,
-    /// Each lane's windows are final by themselves.
-    None,
 }

@@ -155,14 +155,19 @@ pub struct Minimum {
 
 /// The minimum watermark over `clocks`, each with whether it is idle.
 pub fn minimum<'a>(clocks: impl Iterator<Item = (&'a Clock, bool)>) -> Minimum {
+    let read = |(clock, is_idle): (&Clock, bool)| (clock.watermark_ms(), clock.max_event_time_ms().is_some(), is_idle);
+    minimum_of(clocks.map(read))
+}
+
+/// The minimum over `lanes`: the watermark of each, whether it has ever seen a record, and whether it is idle.
+pub fn minimum_of(clocks: impl Iterator<Item = (i64, bool, bool)>) -> Minimum {
     let (mut active, mut all, mut lanes) = (None::<i64>, None::<i64>, 0);
-    for (clock, is_idle) in clocks {
+    for (watermark, has_seen, is_idle) in clocks {
         lanes += 1;
-        let watermark = clock.watermark_ms();
         if !is_idle {
             active = Some(active.map_or(watermark, |least| least.min(watermark)));
         }
-        if clock.max_event_time_ms().is_some() {
+        if has_seen {
             all = Some(all.map_or(watermark, |least| least.min(watermark)));
         }
     }

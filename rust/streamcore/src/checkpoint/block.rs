@@ -12,7 +12,7 @@
 //! before anything is decompressed; and a payload never grows beyond [`CHUNK_BYTES`].
 
 use crate::error::{Error, Result};
-use lz4_flex::block::{compress_into, get_maximum_output_size};
+use crate::packed::{pack, unpack};
 
 const MAGIC: &[u8; 5] = b"SCBLK";
 /// Of the block and of the state in it.
@@ -23,8 +23,8 @@ const CHECKSUM_BYTES: usize = 4;
 /// Bytes of a chunk before compression, at most.
 pub const CHUNK_BYTES: usize = 512 << 10;
 
-const PLAIN: u8 = 0;
-const LZ4: u8 = 1;
+/// Where in a head the codec stands.
+const CODEC_AT: usize = MAGIC.len() + 2;
 
 /// What a block has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,14 +96,7 @@ pub fn chunks(bytes: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
 /// The value of the record `key` with `raw`, which has at most [`CHUNK_BYTES`]. Memory in `spare` is used again.
 #[must_use]
 pub fn encode(owner: Owner, key: BlockKey, raw: &[u8], spare: &mut Vec<u8>) -> Vec<u8> {
-    let longest = get_maximum_output_size(raw.len());
-    if spare.len() < longest {
-        spare.resize(longest, 0);
-    }
-    let (codec, payload) = match compress_into(raw, spare) {
-        Ok(len) if len < raw.len() => (LZ4, &spare[..len]),
-        _ => (PLAIN, raw),
-    };
+    let (codec, payload) = pack(raw, spare);
     let start = HEAD_BYTES + CHECKSUM_BYTES;
     let mut out = Vec::with_capacity(start + payload.len());
     put_head(owner, key, codec, raw.len() as u32, &mut out);
@@ -134,28 +127,17 @@ pub fn decode(owner: Owner, key: BlockKey, value: &[u8], raw: &mut Vec<u8>) -> R
         )));
     }
     let raw_len = head.last_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes));
-    let codec = head[MAGIC.len() + 2];
+    let codec = head[CODEC_AT];
     let mut expected = Vec::with_capacity(HEAD_BYTES);
     put_head(owner, key, codec, raw_len, &mut expected);
     if expected != head {
         return Err(refused("it is of another pipeline, lane or epoch than its key says"));
     }
-    let (start, len) = (raw.len(), raw_len as usize);
+    let len = raw_len as usize;
     if len > CHUNK_BYTES {
         return Err(refused("it claims more bytes than a chunk has"));
     }
-    match codec {
-        PLAIN if payload.len() == len => raw.extend_from_slice(payload),
-        LZ4 => {
-            raw.resize(start + len, 0);
-            let written = lz4_flex::block::decompress_into(payload, &mut raw[start..]);
-            if written.ok() != Some(len) {
-                return Err(refused("it cannot be decompressed"));
-            }
-        }
-        _ => return Err(refused("it is compressed in a way that is not known")),
-    }
-    Ok(())
+    unpack(codec, payload, len, raw).map_err(|what| refused(what))
 }
 
 fn put_head(owner: Owner, key: BlockKey, codec: u8, raw_len: u32, out: &mut Vec<u8>) {
@@ -176,6 +158,7 @@ fn put_head(owner: Owner, key: BlockKey, codec: u8, raw_len: u32, out: &mut Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packed::PLAIN;
     use proptest::prelude::*;
 
     const OWNER: Owner = Owner { fingerprint: 7, lane: 3 };

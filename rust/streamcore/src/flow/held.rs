@@ -7,6 +7,7 @@ use crate::codec::{Reader, Write};
 use crate::dedupe::{Dedupe, Remembered};
 use crate::error::{Error, Result};
 use crate::group::Interner;
+use crate::partials::HandedRows;
 use crate::plan::Step;
 use crate::room::Usage;
 use crate::saving::{Loading, Saving};
@@ -40,6 +41,10 @@ pub(super) enum HeldWindows {
     /// Closed ones are merged in `combine`; `closed` was not handed over yet and is empty between
     /// epochs.
     Sessions { open: Box<SessionWindows>, closed: Vec<Closed> },
+    /// As `Partial`, handed over through a topic when an epoch ends, and kept until it is durable.
+    PartialByTopic(Box<AlignedWindows>),
+    /// As `Sessions`, handed over so: `rows` are what the sealed epoch hands over.
+    SessionsByTopic { open: Box<SessionWindows>, closed: Vec<Closed>, rows: HandedRows },
 }
 
 impl Held {
@@ -57,6 +62,11 @@ impl Held {
         Self { dedupes, windows, interner: Interner::default(), forgets_admitted: false }
     }
 
+    /// Nothing but `windows`.
+    pub(super) fn of_windows(windows: Option<HeldWindows>, interner: Interner) -> Self {
+        Self { dedupes: Vec::new(), windows, interner, forgets_admitted: false }
+    }
+
     /// Forgets what is over at `watermark_ms`. The rows of windows that fire here are appended to `rows`, which is
     /// not looked at where the stage has none, until these are full: then it gives false, and is to be called again
     /// before anything arrives.
@@ -66,10 +76,12 @@ impl Held {
         }
         match (&mut self.windows, rows) {
             (Some(HeldWindows::Own(windows)), Some(rows)) => return windows.fire(watermark_ms, watermark_ms, rows),
-            (Some(HeldWindows::Sessions { open, closed }), _) => {
+            (Some(HeldWindows::Sessions { open, closed } | HeldWindows::SessionsByTopic { open, closed, .. }), _) => {
                 closed.append(&mut open.close(watermark_ms, |_| false));
             }
-            (Some(HeldWindows::Partial(partial)), _) => partial.forget_admitted(watermark_ms),
+            (Some(HeldWindows::Partial(partial) | HeldWindows::PartialByTopic(partial)), _) => {
+                partial.forget_admitted(watermark_ms);
+            }
             _ => {}
         }
         Ok(true)
@@ -143,7 +155,11 @@ impl Held {
         let windows = match (&mut self.windows, rows) {
             (Some(HeldWindows::Own(windows)), Some(rows)) => windows.seal(rows)?,
             (Some(HeldWindows::Sessions { open, .. }), _) => open.seal(),
-            (Some(HeldWindows::Partial(partial)), _) => partial.seal_admitted(),
+            (Some(HeldWindows::SessionsByTopic { open, closed, rows }), _) => {
+                open.hand_over(&std::mem::take(closed), rows);
+                open.seal()
+            }
+            (Some(HeldWindows::Partial(partial) | HeldWindows::PartialByTopic(partial)), _) => partial.seal_admitted(),
             _ => 0,
         };
         Ok(digest.rotate_left(7).wrapping_add(windows))
@@ -155,7 +171,15 @@ impl Held {
         match &mut self.windows {
             Some(HeldWindows::Own(windows)) => windows.commit(),
             Some(HeldWindows::Sessions { open, .. }) => open.commit(),
+            Some(HeldWindows::SessionsByTopic { open, rows, .. }) => {
+                open.commit();
+                rows.clear();
+            }
             Some(HeldWindows::Partial(partial)) => partial.commit_admitted(),
+            Some(HeldWindows::PartialByTopic(partial)) => {
+                partial.commit_admitted();
+                partial.clear();
+            }
             None => {}
         }
     }
@@ -165,10 +189,15 @@ impl Held {
         self.dedupes.iter_mut().for_each(Dedupe::rollback);
         match &mut self.windows {
             Some(HeldWindows::Own(windows)) => windows.rollback(),
-            Some(HeldWindows::Partial(partial)) => partial.rollback(),
+            Some(HeldWindows::Partial(partial) | HeldWindows::PartialByTopic(partial)) => partial.rollback(),
             Some(HeldWindows::Sessions { open, closed }) => {
                 open.rollback();
                 closed.clear();
+            }
+            Some(HeldWindows::SessionsByTopic { open, closed, rows }) => {
+                open.rollback();
+                closed.clear();
+                rows.clear();
             }
             None => {}
         }
@@ -180,8 +209,8 @@ impl Held {
         self.dedupes.iter().for_each(|dedupe| dedupe.save(saving));
         match &self.windows {
             Some(HeldWindows::Own(windows)) => windows.save(saving),
-            Some(HeldWindows::Sessions { open, .. }) => open.save(saving),
-            Some(HeldWindows::Partial(partial)) => partial.save_admitted(saving),
+            Some(HeldWindows::Sessions { open, .. } | HeldWindows::SessionsByTopic { open, .. }) => open.save(saving),
+            Some(HeldWindows::Partial(partial) | HeldWindows::PartialByTopic(partial)) => partial.save_admitted(saving),
             None => {}
         }
     }
@@ -196,8 +225,8 @@ impl Held {
         }
         match &mut self.windows {
             Some(HeldWindows::Own(windows)) => windows.load(saved),
-            Some(HeldWindows::Sessions { open, .. }) => open.load(saved),
-            Some(HeldWindows::Partial(partial)) => {
+            Some(HeldWindows::Sessions { open, .. } | HeldWindows::SessionsByTopic { open, .. }) => open.load(saved),
+            Some(HeldWindows::Partial(partial) | HeldWindows::PartialByTopic(partial)) => {
                 self.forgets_admitted = partial.load_admitted(saved)?;
                 Ok(())
             }
@@ -210,8 +239,8 @@ impl Held {
     pub fn open_windows(&self) -> usize {
         match &self.windows {
             Some(HeldWindows::Own(windows)) => windows.open_windows(),
-            Some(HeldWindows::Partial(partial)) => partial.open_windows(),
-            Some(HeldWindows::Sessions { open, .. }) => open.open_windows(),
+            Some(HeldWindows::Partial(partial) | HeldWindows::PartialByTopic(partial)) => partial.open_windows(),
+            Some(HeldWindows::Sessions { open, .. } | HeldWindows::SessionsByTopic { open, .. }) => open.open_windows(),
             None => 0,
         }
     }
@@ -231,8 +260,8 @@ impl Held {
     pub fn see_open(&self, ends: &mut Ends) {
         match &self.windows {
             Some(HeldWindows::Own(windows)) => windows.see_open(ends),
-            Some(HeldWindows::Partial(partial)) => partial.see_open(ends),
-            Some(HeldWindows::Sessions { open, .. }) => open.see_open(ends),
+            Some(HeldWindows::Partial(partial) | HeldWindows::PartialByTopic(partial)) => partial.see_open(ends),
+            Some(HeldWindows::Sessions { open, .. } | HeldWindows::SessionsByTopic { open, .. }) => open.see_open(ends),
             None => {}
         }
     }
@@ -244,6 +273,8 @@ impl Held {
             HeldWindows::Own(windows) => windows.usage(),
             HeldWindows::Partial(partial) => partial.usage(),
             HeldWindows::Sessions { open, .. } => open.usage(),
+            HeldWindows::PartialByTopic(partial) => until_committed(partial.usage()),
+            HeldWindows::SessionsByTopic { open, rows, .. } => open.usage() + undo_bytes(rows.byte_len()),
         }));
         usages
     }
@@ -276,8 +307,8 @@ impl HeldWindows {
         let mut outcomes = match (self, early) {
             (Self::Own(windows), Some(early)) => windows.apply(arrivals, early)?,
             (Self::Own(windows), None) => windows.apply_final(arrivals),
-            (Self::Partial(partial), _) => partial.apply(arrivals),
-            (Self::Sessions { open, .. }, _) => open.apply(arrivals),
+            (Self::Partial(partial) | Self::PartialByTopic(partial), _) => partial.apply(arrivals),
+            (Self::Sessions { open, .. } | Self::SessionsByTopic { open, .. }, _) => open.apply(arrivals),
         };
         outcomes.full.extend(full);
         Ok(outcomes)
@@ -287,8 +318,18 @@ impl HeldWindows {
     fn full(&mut self, arrivals: &Arrivals<'_>) -> Vec<u32> {
         match self {
             Self::Own(windows) => windows.full(arrivals),
-            Self::Partial(partial) => partial.full(arrivals),
-            Self::Sessions { .. } => Vec::new(),
+            Self::Partial(partial) | Self::PartialByTopic(partial) => partial.full(arrivals),
+            Self::Sessions { .. } | Self::SessionsByTopic { .. } => Vec::new(),
         }
     }
+}
+
+/// What takes so many bytes until the epoch is durable.
+const fn undo_bytes(bytes: usize) -> Usage {
+    Usage { entries: 0, key_bytes: 0, bytes: 0, undo_bytes: bytes as u64 }
+}
+
+/// What is held until the epoch is durable, so that it is to end when that is much.
+fn until_committed(usage: Usage) -> Usage {
+    Usage { undo_bytes: usage.undo_bytes + usage.bytes, ..usage }
 }

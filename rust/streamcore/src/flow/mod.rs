@@ -4,6 +4,7 @@
 //! Invariant: `kept` rows are exactly those not counted in the ledger yet.
 
 mod dedupe;
+mod handed;
 mod held;
 mod init;
 mod left;

@@ -5,8 +5,10 @@
 
 mod flow;
 mod handed;
+mod telling;
 
 pub use handed::Handed;
+pub use telling::{HandOver, Telling};
 
 use crate::batch::{Batch, Column};
 use crate::codec::Write;
@@ -61,6 +63,8 @@ pub struct Lane {
     room: Option<JoinRoom>,
     /// The stages behind, where the lane's windows are its own.
     stages: Stages,
+    /// What it tells where it hands its windows over through a topic.
+    telling: Option<Telling>,
     /// Clock and ledger at the last commit.
     committed: (Clock, Ledger),
 }
@@ -72,17 +76,20 @@ impl Lane {
         let input = plan.input(id);
         let clock = Clock::new(input.clock.out_of_orderness_ms);
         let held = Held::new(&input.steps, plan.combine);
+        let held = if plan.hands_over() { held.handing_over() } else { held };
+        let telling = plan.hands_over().then(Telling::default);
         let stages = Stages::new(plan.lane_stages(), id);
         let committed = (clock.clone(), Ledger::default());
         let partition = if plan.inputs.len() == 1 { id } else { id % LANES_PER_INPUT };
         let (ledger, interner, room) = (Ledger::default(), Interner::default(), room_of(id, plan));
-        Self { id, partition, clock, ledger, held, interner, room, stages, committed }
+        Self { id, partition, clock, ledger, held, interner, room, stages, telling, committed }
     }
 
     /// Runs decoded records through the steps, and fires the lane's own windows.
     pub fn apply(&mut self, plan: &Plan, raw: &RawBatch, batches: Vec<Batch>, now: Now) -> Result<LaneOutput> {
         let mut output = LaneOutput::default();
         self.clock.arrived(now.steady_ms);
+        self.telling.iter_mut().for_each(Telling::goes_on);
         for batch in batches {
             flow::run(self, plan, raw, &batch, now.wall_ms, &mut output)?;
         }
@@ -135,6 +142,7 @@ impl Lane {
         self.clock.encode(&mut plain);
         self.ledger.encode(&mut plain);
         self.room.iter().for_each(|room| room.save(&mut plain));
+        self.telling.iter().for_each(|telling| telling.encode(&mut plain));
         let own = held ^ xxhash_rust::xxh3::xxh3_64(&plain);
         Ok(own.wrapping_add(self.stages.seal(&plan.stages, output)?))
     }
@@ -144,6 +152,7 @@ impl Lane {
         self.committed = (self.clock.clone(), self.ledger);
         self.held.commit();
         self.room.iter_mut().for_each(JoinRoom::commit);
+        self.telling.iter_mut().for_each(Telling::commit);
         self.stages.commit();
     }
 
@@ -152,6 +161,7 @@ impl Lane {
         (self.clock, self.ledger) = self.committed.clone();
         self.held.rollback();
         self.room.iter_mut().for_each(JoinRoom::rollback);
+        self.telling.iter_mut().for_each(Telling::rollback);
         self.stages.rollback();
     }
 
@@ -163,6 +173,7 @@ impl Lane {
         self.stages.save(saving);
         saving.out.put_u8(u8::from(self.room.is_some()));
         self.room.iter().for_each(|room| room.save(&mut saving.out));
+        self.telling.iter().for_each(|telling| telling.encode(&mut saving.out));
     }
 
     /// Reads what `save` wrote, into a new lane of the same plan.
@@ -179,6 +190,9 @@ impl Lane {
             (true, Some(room)) => room.load(saved),
             (true, None) => JoinRoom::skip(saved),
         })?;
+        if self.telling.is_some() {
+            self.telling = Some(saved.newest(Telling::decode)?);
+        }
         self.committed = (self.clock.clone(), self.ledger);
         Ok(())
     }

@@ -30,6 +30,11 @@ impl Pipeline {
             let first = if self.plan.input_of(*id) == 0 { 0 } else { of_own };
             usages[first..].iter_mut().zip(lane.usages()).for_each(|(sum, usage)| *sum += usage);
         }
+        for merging in self.merging.values_mut() {
+            // Nothing is held of the steps before the window.
+            let first = of_own.saturating_sub(1);
+            usages[first..].iter_mut().zip(merging.usages()).for_each(|(sum, usage)| *sum += usage);
+        }
         let behind = self.stages.usages();
         let meeting = usages.len() - behind.len();
         usages[meeting..].iter_mut().zip(behind).for_each(|(sum, usage)| *sum += usage);
@@ -104,7 +109,7 @@ impl Pipeline {
     /// That `bytes` of state are more than may be. Where rows are shed, each lane has the bound, and what is not shed may
     /// take as much again.
     fn large(&self, bytes: u64) -> Option<String> {
-        let (limit, lanes) = (self.plan.limits.state_bytes_max, self.lanes.len().max(1) as u64);
+        let (limit, lanes) = (self.plan.limits.state_bytes_max, (self.lanes.len() + self.merging.len()).max(1) as u64);
         let (times, what) = match self.plan.limits.on_full {
             OnFullSpec::Shed => (2 * lanes, format!(" for each of {}, and as much again", lanes_text(lanes))),
             OnFullSpec::Stop => (1, String::new()),

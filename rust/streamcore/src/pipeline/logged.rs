@@ -12,6 +12,7 @@ use crate::checkpoint::manifest::{Facts, Manifest, counts, hex};
 use crate::checkpoint::recovery::Recovery;
 use crate::combine::Combine;
 use crate::error::{Error, Result};
+use crate::merging::MergedOutput;
 use crate::metrics::Ledger;
 use crate::saving::Saving;
 use crate::stage::StageOutput;
@@ -102,13 +103,22 @@ impl Pipeline {
                 let watermark_ms = self.joined_watermark_ms(id).unwrap_or(i64::MIN);
                 Sealed { digest, watermark_ms, ledger: counts(&ledger) }
             }
-            None => Sealed { digest, watermark_ms: self.meeting_ms(), ledger: BTreeMap::new() },
+            None => match self.merging.get(&id) {
+                Some(merging) => {
+                    let ledger = merging.counts().entries().map(|(name, count)| (name.to_owned(), count)).into();
+                    Sealed { digest, watermark_ms: merging.watermark_ms(), ledger }
+                }
+                None => Sealed { digest, watermark_ms: self.meeting_ms(), ledger: BTreeMap::new() },
+            },
         }
     }
 
     /// Digest of the state of a lane that has just been loaded: no row leaves, as nothing changed.
     fn digest_of(&mut self, id: i32) -> Result<u64> {
         let (mut rows, mut output) = (self.plan.result_rows(), StageOutput::default());
+        if let Some(merging) = self.merging.get_mut(&id) {
+            return merging.seal(&self.plan, &mut MergedOutput::default());
+        }
         self.seal_lane(id, &mut rows, &mut output)
     }
 

@@ -7,6 +7,7 @@ use super::Pipeline;
 use super::meeting::Meeting;
 use crate::combine::Combine;
 use crate::lane::Lane;
+use crate::merging::Merging;
 use crate::plan::{StagePlan, StatefulKind, StatefulStep};
 use crate::window::ends::{Ends, Open};
 
@@ -46,6 +47,18 @@ impl Pipeline {
                 self.told(&windows, Some(*id), ends)
             };
             return self.meetings.iter().flat_map(of_meeting).collect();
+        }
+        if self.plan.hands_over() {
+            // What is gathered leaves where it is handed over to.
+            return Vec::new();
+        }
+        if self.plan.merges() {
+            let of_partition = |merging: &Merging| {
+                let mut ends = none();
+                merging.see_open(&mut ends);
+                self.told(&windows, Some(merging.id), ends)
+            };
+            return self.merging.values().flat_map(of_partition).collect();
         }
         if !self.plan.meets() {
             let of_lane = |lane: &Lane| {

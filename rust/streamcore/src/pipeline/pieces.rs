@@ -5,6 +5,7 @@
 //! piece, but for how rows of several lanes come one after the other.
 
 use super::{OutputBatch, Pipeline};
+use crate::combine::Meeting;
 use crate::error::Result;
 use crate::lane::{Lane, LaneOutput};
 use crate::stage::{Fired, StageOutput};
@@ -21,6 +22,7 @@ impl Pipeline {
     pub fn go_on(&mut self) -> Result<Vec<OutputBatch>> {
         match (&self.ending, self.more) {
             (Some(_), _) => self.end_piece(),
+            (None, true) if self.plan.merges() => self.go_on_partials(),
             (None, true) => self.fire(),
             (None, false) => Ok(Vec::new()),
         }
@@ -55,8 +57,12 @@ impl Pipeline {
         let (minimum, rows) = (self.minimum(), self.plan.result_rows());
         let (Some(combine), Some(mut rows)) = (&mut self.combine, rows) else { return Ok(Vec::new()) };
         let (now_ms, timeout_ms) = (self.now_ms, self.plan.own().clock.idle_timeout_ms);
-        let idle = |lane: &Lane| !minimum.all_idle && lane.clock.is_idle(now_ms, timeout_ms);
-        self.more |= !combine.advance(&mut self.lanes, idle, minimum, &mut rows)?;
+        let mut lanes = Vec::with_capacity(self.lanes.len());
+        for lane in self.lanes.values_mut() {
+            let is_idle = !minimum.all_idle && lane.clock.is_idle(now_ms, timeout_ms);
+            lanes.push(Meeting { held: &mut lane.held, is_idle });
+        }
+        self.more |= !combine.advance(&mut lanes, minimum, &mut rows)?;
         self.pass_on(rows)
     }
 
@@ -65,7 +71,7 @@ impl Pipeline {
         let (Some(combine), Some(mut rows)) = (&mut self.combine, self.plan.result_rows()) else {
             return Ok(Vec::new());
         };
-        combine.take(&mut self.lanes, &mut rows)?;
+        combine.take(self.lanes.values_mut().map(|lane| &mut lane.held), &mut rows)?;
         if rows.is_empty() { Ok(Vec::new()) } else { self.pass_on(rows) }
     }
 
@@ -82,6 +88,11 @@ impl Pipeline {
     /// The bounded input is over: every window's row leaves. Lanes keep their clocks and windows their state, so that a
     /// later run goes on where this one stood. Gives rows as [`push`](Self::push) does.
     pub fn end(&mut self) -> Result<Vec<OutputBatch>> {
+        if self.plan.topic.is_some() {
+            // Lanes that hand over tell of it; where they meet it comes to be known by that.
+            self.lanes.values_mut().for_each(Lane::note_end);
+            return self.drain();
+        }
         // What is due is no end of theirs, nor what lanes that came back from idleness add to windows that fired.
         let mut collected = self.drain()?;
         collected.extend(self.fire()?);
@@ -146,12 +157,12 @@ impl Pipeline {
         let (stages, plans) = (&mut self.stages, &self.plan.stages);
         let (Some(combine), Some(rows)) = (&mut self.combine, rows) else { return Ok(true) };
         if stages.is_empty() {
-            return combine.end(&self.lanes, rows);
+            return combine.end(self.lanes.values().map(|lane| &lane.held), rows);
         }
         let (ends, lanes) = (combine.ends(), &self.lanes);
         let Some(mut last) = self.plan.result_rows() else { return Ok(true) };
         let fire = || {
-            let have_left = combine.end(lanes, &mut last)?;
+            let have_left = combine.end(lanes.values().map(|lane| &lane.held), &mut last)?;
             Ok((vec![Fired::Windows { rows: Box::new(last), ends }], have_left))
         };
         stages.end(plans, fire, output)

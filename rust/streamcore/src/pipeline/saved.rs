@@ -19,7 +19,7 @@ impl Pipeline {
             return self.meetings.keys().copied().collect();
         }
         let meeting = self.plan.meets().then_some(COMBINE_LANE);
-        self.lanes.keys().copied().chain(meeting).collect()
+        self.lanes.keys().chain(self.merging.keys()).copied().chain(meeting).collect()
     }
 
     /// Sealed state of each lane.
@@ -38,6 +38,8 @@ impl Pipeline {
         if id == COMBINE_LANE {
             self.combine.iter().for_each(|combine| combine.save(&mut saving));
             self.stages.save(&mut saving);
+        } else if let Some(merging) = self.merging.get(&id) {
+            merging.save(&mut saving);
         } else {
             saved_together(&self.plan, id).iter().for_each(|lane| self.lanes[lane].save(&mut saving));
         }
@@ -61,7 +63,7 @@ impl Pipeline {
     /// All lanes that have saved state have it.
     pub fn restored(&mut self) {
         if let Some(combine) = &self.combine {
-            combine.tell_keys(&mut self.lanes);
+            combine.tell_keys(self.lanes.values_mut().map(|lane| &mut lane.held));
         }
     }
 
@@ -85,6 +87,10 @@ impl Pipeline {
             }
             self.combine.iter_mut().try_for_each(|combine| combine.load(&mut saved))?;
             self.stages.load(&mut saved)?;
+        } else if self.plan.merges() {
+            let mut merging = self.new_merging(id)?;
+            merging.load(&mut saved)?;
+            self.merging.insert(id, merging);
         } else {
             for together in saved_together(&self.plan, id) {
                 let mut lane = Lane::new(together, &self.plan);

@@ -7,7 +7,8 @@ use super::{InputPlan, JoinStep, Output, Plan, Step};
 use crate::dedupe::{DedupePlan, ID_BYTES};
 use crate::join::Join;
 use crate::spec::{
-    EmitSpec, FormatSpec, JoinKindSpec, JoinSpec, JoinTypeSpec, NamedSpec, OnFullSpec, Spec, StepSpec, WindowSpec,
+    EmitSpec, FormatSpec, JoinKindSpec, JoinSpec, JoinTypeSpec, NamedSpec, OnFullSpec, PhaseSpec, Spec, StepSpec,
+    WindowSpec,
 };
 use crate::window::aggregate::AggregatePlan;
 use crate::window::assign::{Aligned, Shape};
@@ -57,10 +58,19 @@ impl Display for Explained<'_> {
 impl Plan {
     /// Where lanes' windows meet, behind the first window.
     fn combine_line(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let line = match (self.window(), self.combine) {
-            (None, _) => return Ok(()),
-            (Some(_), true) => "merge all lanes' windows in this process, fire at the minimum watermark",
-            (Some(_), false) => "each lane's windows are final (the group key is the record key)",
+        if self.window().is_none() {
+            return Ok(());
+        }
+        let line = match (self.topic, self.phase, self.combine) {
+            (Some(_), None, _) => {
+                "topic: lanes hand over partial windows by group key, workers share the partitions and fire at the minimum watermark"
+            }
+            (Some(_), Some(PhaseSpec::Partial), _) => "topic: hand over partial windows by group key (phase partial)",
+            (Some(_), Some(PhaseSpec::Final), _) => {
+                "topic: merge the partial windows of a partition, fire at the minimum watermark (phase final)"
+            }
+            (None, _, true) => "merge all lanes' windows in this process, fire at the minimum watermark",
+            (None, _, false) => "each lane's windows are final (the group key is the record key)",
         };
         writeln!(f, "combine  {line}")
     }

@@ -13,6 +13,7 @@ mod room;
 mod scope;
 mod stages;
 mod steps;
+mod topic;
 
 use crate::batch::DataType;
 use crate::decode::json::scan::DEPTH_MAX;
@@ -21,7 +22,7 @@ use crate::error::Problem;
 use crate::expr::{Condition, Expression};
 use crate::function::BatchFunction;
 use crate::results::OutputType;
-use crate::spec::{InputSpec, LimitsSpec, NullKeysSpec, SourceSpec, Spec};
+use crate::spec::{CombineSpec, InputSpec, LimitsSpec, NullKeysSpec, PhaseSpec, SourceSpec, Spec};
 use crate::window::WindowPlan;
 use inputs::{Described, Settled};
 pub use inputs::{HandOver, InputPlan};
@@ -43,10 +44,14 @@ pub struct Plan {
     pub stages: Vec<StagePlan>,
     /// What leaves as `result`.
     pub output: Output,
-    /// Lanes' windows are merged here.
+    /// Lanes' windows are merged where they meet.
     pub combine: bool,
     /// Partition by partition of both inputs a join by itself; otherwise one of all their rows.
     pub apart: bool,
+    /// Where they do through a topic: the fingerprint of the pipeline whose partials are in it.
+    pub topic: Option<u64>,
+    /// The part of such a pipeline that runs here.
+    pub phase: Option<PhaseSpec>,
     /// The steps that keep state, in their order.
     pub stateful: Vec<StatefulStep>,
     /// Bounds.
@@ -169,6 +174,8 @@ pub struct Analysis {
     pub problems: Vec<Problem>,
     /// Fields that a named run must declare and an ephemeral one infers.
     pub undeclared: Vec<Undeclared>,
+    /// Why lanes could not meet through a topic, whether or not they are to.
+    pub topic_problems: Vec<Problem>,
     /// The plan, when there is no mistake. Undeclared fields have placeholder types in it.
     pub plan: Option<Plan>,
 }
@@ -187,10 +194,15 @@ pub fn analyse(spec: &Spec) -> Analysis {
     let combine = steps::needs_combine(spec, &mut problems);
     let apart = joins::joins_apart(spec);
     emission::check_chained(spec, &mut problems);
-    if combine {
+    let mut topic_problems = topic::problems(spec);
+    stages::check_parts(&own.compiled.steps, &own.compiled.stages, &mut topic_problems);
+    if spec.combine == CombineSpec::Topic {
+        problems.extend(topic_problems.iter().cloned());
+    } else if combine {
         stages::check_parts(&own.compiled.steps, &own.compiled.stages, &mut problems);
         emission::check_combine(spec, &mut problems);
     }
+    topic::check_phase(spec, &mut problems);
     let (mut settled, mut undeclared) = (vec![own], Vec::new());
     settled.extend(other);
     for input in &mut settled {
@@ -198,7 +210,7 @@ pub fn analyse(spec: &Spec) -> Analysis {
         problems.splice(..0, input.problems.drain(..));
     }
     if !problems.is_empty() {
-        return Analysis { problems, undeclared, plan: None };
+        return Analysis { problems, undeclared, topic_problems, plan: None };
     }
     let (mut inputs, mut compiled) = (Vec::new(), Vec::new());
     for input in settled {
@@ -207,8 +219,12 @@ pub fn analyse(spec: &Spec) -> Analysis {
         compiled.push(rest);
     }
     let rest = compiled.swap_remove(0);
+    let shared = fingerprint(spec, &inputs, combine, apart);
+    let topic = (spec.combine == CombineSpec::Topic).then_some(shared);
     let plan = Plan {
-        fingerprint: fingerprint(spec, &inputs, combine, apart),
+        fingerprint: topic::fingerprint_of(shared, spec.phase),
+        topic,
+        phase: spec.phase,
         inputs,
         join: rest.join,
         stages: rest.stages,
@@ -218,7 +234,7 @@ pub fn analyse(spec: &Spec) -> Analysis {
         stateful: room::stateful_steps(spec),
         limits: spec.limits.clone(),
     };
-    Analysis { problems, undeclared, plan: Some(plan) }
+    Analysis { problems, undeclared, topic_problems, plan: Some(plan) }
 }
 
 /// Hash of all that decides what state means: not of limits, idle times and leads.
@@ -231,6 +247,7 @@ fn fingerprint(spec: &Spec, inputs: &[InputPlan], combine: bool, apart: bool) ->
     };
     let (format, clock, where_, fields) = read(&spec.source, &inputs[0]);
     let own = (format, clock, where_, fields, &spec.steps, combine);
+    let by_topic = spec.combine == CombineSpec::Topic;
     let other = |(input, plan): (&'_ InputSpec, &InputPlan)| {
         (input.name.clone(), read(&input.source, plan), input.steps.clone())
     };
@@ -240,5 +257,6 @@ fn fingerprint(spec: &Spec, inputs: &[InputPlan], combine: bool, apart: bool) ->
         (false, false) => serde_json::to_vec(&(own, others)),
         (false, true) => serde_json::to_vec(&(own, others, "apart")),
     };
-    xxh3_64(&meaning.expect("a description is plain data"))
+    let meaning = xxh3_64(&meaning.expect("a description is plain data"));
+    if by_topic { topic::fingerprint_by_topic(meaning) } else { meaning }
 }

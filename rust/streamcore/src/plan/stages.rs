@@ -6,6 +6,7 @@
 use super::{Output, Plan, Step};
 use crate::error::Problem;
 use crate::results::OutputType;
+use crate::spec::PhaseSpec;
 use crate::window::rows::ResultRows;
 use crate::window::{WindowKind, WindowPlan};
 use std::sync::Arc;
@@ -122,10 +123,22 @@ impl Plan {
         window.filter(|_| matches!(self.output, Output::Windows(_)))
     }
 
-    /// Whether all lanes meet, behind their windows or in a join.
+    /// Whether lanes meet in this process, behind their windows or in a join.
     #[must_use]
     pub fn meets(&self) -> bool {
-        self.combine || self.join.is_some() && !self.apart
+        self.combine && self.topic.is_none() || self.join.is_some() && !self.apart
+    }
+
+    /// Whether lanes hand over their windows through a topic.
+    #[must_use]
+    pub fn hands_over(&self) -> bool {
+        self.phase == Some(PhaseSpec::Partial)
+    }
+
+    /// Whether lanes are partitions of such a topic.
+    #[must_use]
+    pub fn merges(&self) -> bool {
+        self.phase == Some(PhaseSpec::Final)
     }
 
     /// The stages that each lane runs by itself.

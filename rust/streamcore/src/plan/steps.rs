@@ -422,7 +422,7 @@ pub fn needs_combine(spec: &Spec, problems: &mut Vec<Problem>) -> bool {
     let Some(keyed) = groups_by_record_key(spec) else { return false };
     match spec.combine {
         CombineSpec::Auto => !keyed,
-        CombineSpec::Local => true,
+        CombineSpec::Local | CombineSpec::Topic => true,
         CombineSpec::None if keyed => false,
         CombineSpec::None => {
             let message = "combine = \"none\" needs a group key that is the record key, in every window";

@@ -8,6 +8,7 @@
 //! same windows, `since` on, and of two windows the one with the higher name ends later.
 
 use super::calendar::Calendar;
+use crate::decode::time::TIME_MAX_MS;
 use crate::state::BucketKey;
 
 /// How windows lie in time. All in ms.
@@ -197,6 +198,22 @@ impl Aligned {
         };
         let since = self.first_open(first, watermark_ms);
         Assigned::Bucket(BucketKey { time, since }, ((since - first) / self.distance_ms()) as u64)
+    }
+
+    /// Whether events can go into `bucket`.
+    #[must_use]
+    pub fn has_bucket(&self, bucket: BucketKey) -> bool {
+        if self.shape == Shape::Whole {
+            return bucket == BucketKey { time: 0, since: 0 };
+        }
+        let is_time = |time_ms| (-TIME_MAX_MS..=TIME_MAX_MS).contains(&time_ms);
+        if !is_time(bucket.time) || !is_time(bucket.since) {
+            return false;
+        }
+        let Assigned::Bucket(first, 0) = self.assign(bucket.time, i64::MIN) else { return false };
+        first.time == bucket.time
+            && (first.since..=self.last_window(bucket)).contains(&bucket.since)
+            && (bucket.since - first.since) % self.distance_ms() == 0
     }
 
     /// The times `[from, to)` whose events go the same way as those of `bucket`.

@@ -8,6 +8,7 @@ mod admitted;
 mod blocks;
 mod early;
 mod fire;
+mod handed;
 mod merge;
 mod open;
 mod order;
@@ -66,6 +67,8 @@ pub struct AlignedWindows {
     next_fire_ms: Option<i64>,
     /// Rows counted per bucket since it was taken; tells how many a dropped partial held.
     row_counts: BTreeMap<BucketKey, u64>,
+    /// The same by slot; only where the windows are handed over through a topic.
+    slot_counts: Option<BTreeMap<BucketKey, Vec<u64>>>,
 }
 
 /// Rows written per key.
@@ -135,6 +138,7 @@ impl AlignedWindows {
             committed: (i64::MIN, i64::MIN, 0, None),
             next_fire_ms: None,
             row_counts: BTreeMap::new(),
+            slot_counts: None,
         }
     }
 
@@ -185,6 +189,9 @@ impl AlignedWindows {
         forget(&mut self.blocks, bucket);
         let table = self.slices.bucket(bucket);
         let slots = cache.slots(table, rows);
+        if let Some(counts) = &mut self.slot_counts {
+            handed::count(counts.entry(bucket).or_default(), &slots, table.len());
+        }
         table.slots_mut().update(&slots, rows, arrivals.inputs, arrivals.order);
     }
 
@@ -233,6 +240,8 @@ impl AlignedWindows {
         let mut reopened = WindowKeys::new();
         let row_counts = std::mem::take(&mut other.row_counts);
         other.next_fire_ms = None;
+        // What changes behind an end of the input leaves as other rows do.
+        self.ended &= other.slices.is_empty();
         for (bucket, table) in other.slices.take() {
             if self.windows.over_at(self.windows.last_window(bucket)) <= self.purged_ms {
                 too_late += row_counts.get(&bucket).copied().unwrap_or_default();
@@ -342,6 +351,7 @@ impl AlignedWindows {
         self.revisions.rollback();
         self.changed.iter_mut().chain(&mut self.admitted).for_each(Buckets::rollback);
         self.row_counts.clear();
+        self.slot_counts.iter_mut().for_each(BTreeMap::clear);
         self.ended = false;
         (self.fired_ms, self.purged_ms, self.ends, self.cursor) = self.committed.clone();
         self.find_next_fire();

@@ -143,6 +143,12 @@ impl Log {
     pub fn commit(&mut self, pipeline: &mut Pipeline, take: &mut impl FnMut(&[OutputBatch])) -> u64 {
         let sealed = pipeline.seal().expect("balanced");
         take(&sealed.outputs);
+        self.keep(pipeline);
+        sealed.digest
+    }
+
+    /// Saves the sealed epoch, and commits it.
+    pub fn keep(&mut self, pipeline: &mut Pipeline) {
         self.epoch += 1;
         for id in pipeline.saved_lanes() {
             let lane = self.lanes.entry(id).or_default();
@@ -160,7 +166,6 @@ impl Log {
             }
         }
         pipeline.committed();
-        sealed.digest
     }
 
     /// Loads a new pipeline.

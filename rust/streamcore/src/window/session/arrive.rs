@@ -6,6 +6,7 @@
 use super::pieces::Pieces;
 use super::slots::SessionSlots;
 use super::slots::grow::Grown;
+use super::slots::handed::Before;
 use super::value::{Link, Session};
 use super::{BUCKET, Gaps, SessionWindows};
 use crate::room::Room;
@@ -194,7 +195,8 @@ impl SessionWindows {
         let clock_ms = if is_asked { watermark_ms } else { i64::MIN };
         let links = vec![Link { lane, first_ms: time_ms, last_ms: time_ms, clock_ms }];
         let pieces = Pieces::new(self.gaps.cell(time_ms), values);
-        Session { start_ms: time_ms, last_ms: time_ms, links, pieces, changed: self.plan.retracts(), written: None }
+        let (changed, before) = (self.plan.retracts(), Before::new_event());
+        Session { start_ms: time_ms, last_ms: time_ms, links, pieces, changed, written: None, before }
     }
 
     /// Joins an event to the sessions of its key (with its hash) that it touches and that are not over at

@@ -5,7 +5,9 @@
 
 use super::Closed;
 use super::slots::Node;
+use super::slots::handed::Before;
 use super::value::{Link, Session};
+use crate::decode::time::TIME_MAX_MS;
 
 /// What makes a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,10 +86,24 @@ impl Gaps {
             let cut_ms = self.max_length_ms.map_or(i64::MAX, |length_ms| (pieces.first_cell() + 1) * length_ms);
             let written = whole.session.written.as_mut().map(|written| Box::new(written.split_before(cut_ms)));
             let (start_ms, last_ms, changed) = (whole.session.start_ms, whole.session.last_ms, whole.session.changed);
-            let session = Session { start_ms, last_ms, links: Vec::new(), pieces, changed, written };
+            let before = Before::default();
+            let session = Session { start_ms, last_ms, links: Vec::new(), pieces, changed, written, before };
             Closed { key: whole.key.clone(), session }
         });
         (whole, first)
+    }
+
+    /// Whether events can make such a session.
+    pub(super) fn can_be(&self, session: &Session) -> bool {
+        let (start_ms, last_ms) = (session.start_ms, session.last_ms);
+        let is_within = |(first_ms, to_ms): (i64, i64)| start_ms <= first_ms && first_ms <= to_ms && to_ms <= last_ms;
+        let cells: Vec<i64> = session.pieces.iter().map(|(cell, _)| cell).collect();
+        let possible = self.cell(start_ms)..=self.cell(last_ms);
+        (-TIME_MAX_MS..=TIME_MAX_MS).contains(&start_ms)
+            && (-TIME_MAX_MS..=TIME_MAX_MS).contains(&last_ms)
+            && session.links.iter().all(|link| is_within((link.first_ms, link.last_ms)))
+            && cells.iter().all(|cell| possible.contains(cell))
+            && cells.is_sorted_by(|left, right| left < right)
     }
 
     /// The furthest apart that two events of a session may be, ms.

@@ -15,6 +15,7 @@ mod cut_tests;
 mod due;
 mod fire;
 mod gaps;
+mod handed;
 mod leave;
 mod more;
 mod pieces;

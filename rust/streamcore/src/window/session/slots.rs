@@ -6,7 +6,9 @@
 //! Invariant: the list of a key is sorted by its sessions' last events: those over come first, and what may join an
 //! event is next to one another.
 
+mod find;
 pub mod grow;
+pub mod handed;
 
 use super::more::More;
 use super::pieces::{Cells, Pieces, digest_of_cell};
@@ -16,6 +18,7 @@ use crate::error::Result;
 use crate::prefetch::{TOGETHER, prefetch};
 use crate::state::{Slots, clear_for_next};
 use crate::window::aggregate::Accumulators;
+use handed::Handed;
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
 
@@ -122,6 +125,8 @@ pub struct SessionSlots {
     more_bytes: usize,
     /// Lists that are not empty.
     filled: usize,
+    /// What was handed over of sessions; only where they are, epoch by epoch.
+    handed: Option<Box<Handed>>,
 }
 
 impl SessionSlots {
@@ -145,6 +150,7 @@ impl SessionSlots {
             blank,
             more_bytes: 0,
             filled: 0,
+            handed: None,
         }
     }
 
@@ -198,27 +204,9 @@ impl SessionSlots {
         &self.lists[slot as usize].ids
     }
 
-    /// Sessions in `slot` whose last event is no earlier than `from_ms`, by it.
-    pub fn lasting(&self, slot: u32, from_ms: i64) -> &[u32] {
-        let ids = self.list(slot);
-        // Most lists are short, and most events belong to the last of them.
-        let later = ids.iter().rev().take(4).take_while(|id| self.node(**id).last_ms >= from_ms).count();
-        let from =
-            if later < 4 { ids.len() - later } else { ids.partition_point(|id| self.node(*id).last_ms < from_ms) };
-        &ids[from..]
-    }
-
-    /// Sessions in `slot` that have part in `[from_ms, to_ms]`, even where they overlap one another.
-    pub fn within(&self, slot: u32, from_ms: i64, to_ms: i64) -> impl Iterator<Item = u32> {
-        let longest_ms = self.lists[slot as usize].longest_ms;
-        let ids = self.lasting(slot, from_ms).iter().copied();
-        ids.take_while(move |id| self.node(*id).last_ms - longest_ms <= to_ms)
-            .filter(move |id| self.node(*id).start_ms <= to_ms)
-    }
-
     /// A new plain session of one event in `slot`, after the table was touched. Its aggregates are empty.
     pub fn start(&mut self, slot: u32, time_ms: i64, cell: i64, lane: i32) -> u32 {
-        self.add(Node {
+        let id = self.add(Node {
             start_ms: time_ms,
             last_ms: time_ms,
             due_ms: i64::MIN,
@@ -229,7 +217,9 @@ impl SessionSlots {
             nth: 0,
             born: self.epoch,
             more: None,
-        })
+        });
+        self.note_changed(id);
+        id
     }
 
     /// Makes plain session `id` reach to `time_ms`, after the table was touched; no other session of its key may lie
@@ -242,7 +232,7 @@ impl SessionSlots {
 
     /// Puts `session` into `slot`, after the table was touched; gives its number.
     pub fn put(&mut self, slot: u32, session: Session) -> u32 {
-        let Session { start_ms, last_ms, links, pieces, changed, written } = session;
+        let Session { start_ms, last_ms, links, pieces, changed, written, before } = session;
         let (cell, values, later) = pieces.into_parts();
         let lane = links.first().map_or(0, |link| link.lane);
         let more = More { links, later, changed, written }.boxed((start_ms, last_ms));
@@ -259,6 +249,7 @@ impl SessionSlots {
             more,
         });
         self.values.merge(id, &values, 0);
+        self.note_before(id, before);
         id
     }
 
@@ -278,7 +269,7 @@ impl SessionSlots {
         };
         let More { links, later, changed, written } = more.map_or_else(plain, |more| *more);
         let pieces = Pieces::from_parts(node.cell, values, later);
-        Session { start_ms, last_ms, links, pieces, changed, written }
+        Session { start_ms, last_ms, links, pieces, changed, written, before: self.before(id) }
     }
 
     /// Takes session `id` out, after the table was touched.
@@ -302,6 +293,7 @@ impl SessionSlots {
         if self.node(id).born == self.epoch {
             self.release(id);
         } else {
+            self.forget_handed(id);
             self.taken.push(id);
         }
     }
@@ -331,6 +323,7 @@ impl SessionSlots {
 
     /// Takes back the number of a session that is in no list.
     fn release(&mut self, id: u32) {
+        self.forget_handed(id);
         self.values.restore(id, &mut Reader::new(&self.blank));
         let node = &mut self.nodes[id as usize];
         (node.more, node.born) = (None, self.epoch.wrapping_sub(1));
@@ -465,6 +458,7 @@ impl Slots for SessionSlots {
         taken.into_iter().for_each(|id| self.link(id));
         self.marked_bytes = 0;
         self.epoch = self.epoch.wrapping_add(1);
+        self.restore_handed();
     }
     fn digest(&self, slot: u32) -> u64 {
         self.list(slot).iter().fold(0, |sum, id| sum.wrapping_add(self.digest_of(*id)))

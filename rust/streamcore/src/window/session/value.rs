@@ -4,6 +4,7 @@
 //! happens to this form.
 
 use super::pieces::Pieces;
+use super::slots::handed::Before;
 use super::written::Written;
 use crate::codec::{Reader, Write};
 use crate::error::Result;
@@ -74,6 +75,8 @@ pub struct Session {
     pub changed: bool,
     /// The rows it has left behind; only where rows are taken back.
     pub written: Option<Box<Written>>,
+    /// What was handed over of it; nothing where sessions are not.
+    pub before: Before,
 }
 
 impl Session {
@@ -102,6 +105,7 @@ impl Session {
         self.links.extend(other.links);
         self.pieces.merge(other.pieces);
         self.changed |= other.changed;
+        self.before.merge(other.before);
         match (&mut self.written, other.written) {
             (Some(written), Some(others)) => written.merge(&others),
             (None, Some(others)) => self.written = Some(others),
@@ -135,7 +139,8 @@ impl Session {
         }
         let (pieces, flags) = (Pieces::decode(empty, saved)?, saved.u8()?);
         let written = if flags & 2 == 0 { None } else { Some(Box::new(Written::decode(saved)?)) };
-        Ok(Self { start_ms, last_ms, links, pieces, changed: flags & 1 == 1, written })
+        let before = Before::whole(last_ms);
+        Ok(Self { start_ms, last_ms, links, pieces, changed: flags & 1 == 1, written, before })
     }
 }
 

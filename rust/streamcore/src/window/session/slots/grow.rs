@@ -29,6 +29,7 @@ impl SessionSlots {
 
     /// Keeps session `id` as it was at the last commit, before its first change since.
     pub(super) fn mark_session(&mut self, id: u32) {
+        self.note_changed(id);
         let node = &mut self.nodes[id as usize];
         if node.epoch == self.epoch {
             return;
