@@ -99,7 +99,7 @@ class Topic:
     def polled(self) -> Polled:
         return Polled(caught_up=self.caught_up)
 
-    def check_size(self, _consumer: Any, _lanes: list[int]) -> None:
+    def check_size(self, _lanes: list[int]) -> None:
         pass
 
     def first_parts(self, _lanes: list[int]) -> list[Any]:
