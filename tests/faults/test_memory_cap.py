@@ -22,8 +22,8 @@ from tests.servers.kafka import KafkaServer
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
 STATE_FULL = 6
-RECORDS, KEY_LENGTH = 300_000, 400
-"""A state of about 150 MiB."""
+RECORDS, KEY_LENGTH = 200_000, 400
+"""A state of about 100 MiB."""
 
 CAP = ("prlimit", f"--as={1 << 30}", f"--stack={2 << 20}", "--")
 """Of addresses, so that what is asked for counts, whether it is used or not: then stacks of threads, and what the allocator sets aside
@@ -39,7 +39,7 @@ max_state_bytes = {bytes}
 on_full = "{on_full}"
 threads = 2
 """
-STOPS_AT, SHEDS_AT, AMPLE = 48 << 20, 24 << 20, 1 << 30
+STOPS_AT, SHEDS_AT, AMPLE = 40 << 20, 20 << 20, 1 << 30
 """What all lanes hold, or, where rows are shed, each of them."""
 
 pytestmark = [pytest.mark.column("pull"), pytest.mark.timeout(600)]
@@ -78,7 +78,7 @@ def _flood(job: Job) -> None:
         row = {"t": number % 5_000, "k": key, "v": number % 7, "id": str(number)}
         while True:
             try:
-                producer.produce(job.input, value=json.dumps(row), partition=number % PARTITIONS)
+                producer.produce(job.input, key=key, value=json.dumps(row), partition=number % PARTITIONS)
                 break
             except BufferError:
                 producer.poll(0.1)

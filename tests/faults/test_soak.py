@@ -28,7 +28,7 @@ from tests.faults.network import Network
 from tests.faults.proxy import END_TXN, Weather
 from tests.faults.reader import Reader
 from tests.faults.vitals import BOUNDS, WARM_S, Vitals
-from tests.faults.workers import RUN_S, SESSION_S, SOURCE_AND_STEPS, TOPIC_SINK, Job
+from tests.faults.workers import RESTARTABLE, RUN_S, SESSION_S, SOURCE_AND_STEPS, TOPIC_SINK, Job
 from tests.servers.faketime import JUMPS_S, WallClock
 
 SOAK_S = float(os.environ.get("STREAMCORE_SOAK_S", "3600"))
@@ -204,7 +204,9 @@ def _end(soak: Soak, stream: traffic.Stream, reader: Reader) -> None:
     stream.close()
     job.await_end(soak.running, revives=True, within_s=600)
     soak.vitals.close()
-    job.leave(soak.running)
+    for worker, process in soak.running.items():
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(RUN_S) in (0, *RESTARTABLE), job.log(worker)
     _state_is_right(job)
     job.finish()
     job.check()

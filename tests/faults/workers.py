@@ -244,9 +244,11 @@ class Job:
             time.sleep(0.2)
 
     def finish(self, worker: str = "w0") -> None:
-        """Lets one worker read to the end, where every window closes."""
-        process = self.start(worker=worker, stop="end")
-        assert process.wait(RUN_S) == 0, self.log()
+        """Lets one worker read to the end, where every window closes; it is started again where it may be."""
+        deadline, code = time.monotonic() + RUN_S, RESTARTABLE[0]
+        while code in RESTARTABLE and time.monotonic() < deadline:
+            code = self.start(worker=worker, stop="end").wait(RUN_S)
+        assert code == 0, self.log()
 
     def traces(self) -> list[str]:
         """What each worker's commit machine was told and answered; of one that was killed, its whole lines."""
