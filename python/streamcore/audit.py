@@ -7,7 +7,7 @@ those in the blocks of the state, and against the positions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,12 @@ PLACES = ("applied", "filtered", "duplicate", "late", "future", "rejected", "tom
 
 ROW_PLACES = ("applied", "filtered", "duplicate", "late", "rejected")
 """The same for rows of a window in the stage behind it."""
+
+PARTIAL_PLACES = ("merged", "late_after_combine", "waiting")
+"""The same for the events that partials stand for."""
+
+COMBINED_LANE = -2
+"""Partitions of partials are numbered down from it where they stand beside lanes."""
 
 PARTS = (("no_window", "filtered"), ("shed", "rejected"))
 """Counts that are part of another."""
@@ -32,6 +38,8 @@ class Audit:
     """The ledger of each lane; what lanes share has `late_after_combine` alone."""
     stages: dict[str, dict[str, int]] = field(default_factory=dict)
     """Where rows of a window went in the stage behind it."""
+    combined: Ledgers = field(default_factory=dict)
+    """The counts of each partition of partials, where lanes' windows meet through a topic."""
     epochs: dict[int, int] = field(default_factory=dict)
     """The epoch that each lane's numbers are of."""
     unusable: dict[int, list[str]] = field(default_factory=dict)
@@ -45,8 +53,60 @@ class Audit:
         return {name: sum(counts.get(name, 0) for counts in self.lanes.values()) for name in names}
 
 
-def audit(committed: CommittedState) -> Audit:
+def audit(phases: Sequence[CommittedState]) -> Audit:
     """Reads the state of all lanes and adds it up. Raises `SourceError`."""
+    first, *others = phases
+    # What is merged is read first: partials that are committed meanwhile are not missed then.
+    finals = [(final, _audit_final(final)) for final in others]
+    found = _audit_records(first)
+    for final, (lanes, problems, positions) in finals:
+        found.combined = lanes
+        found.unusable |= {COMBINED_LANE - lane: why for lane, why in problems.items()}
+        found.stages = final.engine.stages()
+        found.differences += combined_differences(found, is_read=_is_read(final, positions))
+    for name, counts in found.stages.items():
+        found.differences += unbalanced(f"the rows that reached {name}", counts, ROW_PLACES)
+    return found
+
+
+def _audit_final(committed: CommittedState) -> tuple[Ledgers, dict[int, list[str]], dict[int, int]]:
+    """The counts of each partition of partials, what is wrong with those that cannot be read, and where they stand."""
+    lanes: Ledgers = {}
+    unusable: dict[int, list[str]] = {}
+    positions: dict[int, int] = {}
+    for state in committed.read_all():
+        problems = committed.recover(state)
+        if problems:
+            unusable[state.lane] = problems
+        elif state.manifest is not None:
+            lanes[state.lane] = committed.engine.ledger()[state.lane]
+            positions[state.lane] = state.manifest["facts"]["positions"].get(committed.topic.name, 0)
+    return lanes, unusable, positions
+
+
+def _is_read(committed: CommittedState, positions: Mapping[int, int]) -> bool:
+    """Whether all partials that are committed by now were merged at `positions`."""
+    ends = committed.cluster.offsets(committed.topic.name, committed.topic.partitions, "latest")
+    return all(positions.get(lane, 0) >= end for lane, end in ends.items())
+
+
+def combined_differences(found: Audit, *, is_read: bool) -> list[str]:
+    """What does not add up between lanes and partitions of partials."""
+    told = []
+    for lane, counts in sorted(found.combined.items()):
+        taken, out = counts["partials"], sum(counts[place] for place in PARTIAL_PLACES)
+        if taken != out:
+            told.append(f"combine lane {lane}: took {taken} events in partials, and accounts for {out}")
+    applied = sum(counts.get("applied", 0) for counts in found.lanes.values())
+    merged = sum(counts["partials"] for counts in found.combined.values())
+    missing = sum(counts["missing"] for counts in found.combined.values())
+    if merged > applied or (is_read and not missing and merged != applied):
+        told.append(f"lanes applied {applied} events, and {merged} were taken where their windows meet")
+    return told
+
+
+def _audit_records(committed: CommittedState) -> Audit:
+    """The lanes of the input."""
     found = Audit()
     for state in committed.read_all():
         problems = committed.recover(state)
@@ -65,8 +125,6 @@ def audit(committed: CommittedState) -> Audit:
     if COMBINE_LANE in found.epochs:
         found.lanes[COMBINE_LANE] = committed.engine.ledger()[COMBINE_LANE]
     found.stages = committed.engine.stages()
-    for name, counts in found.stages.items():
-        found.differences += unbalanced(f"the rows that reached {name}", counts, ROW_PLACES)
     return found
 
 
@@ -101,6 +159,7 @@ def to_json(found: Audit) -> dict[str, Any]:
     return {
         "lanes": {str(lane): counts for lane, counts in sorted(found.lanes.items())},
         "epochs": {str(lane): epoch for lane, epoch in sorted(found.epochs.items())},
+        "combined": {str(lane): counts for lane, counts in sorted(found.combined.items())},
         "stages": found.stages,
         "total": found.total(),
         "unusable": {str(lane): why for lane, why in sorted(found.unusable.items())},

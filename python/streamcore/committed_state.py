@@ -6,7 +6,7 @@ Invariant: nothing is written, created or consumed in the pipeline's group; what
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import Event
@@ -23,6 +23,7 @@ from streamcore.functions import functions_of
 from streamcore.kafka_client import Cluster, Topic
 from streamcore.manifests import Identity, told
 from streamcore.options import RunOptions
+from streamcore.phases import FINAL, PARTIAL, STATE_GENERATION, Phase, partials_source, partials_topic, phases_of
 from streamcore.state_topics import MEETING_LANE, StateTopics, meeting_topic, state_topic
 from streamcore.topics import input_topic
 
@@ -67,32 +68,43 @@ class Described:
 class CommittedState:
     """The state of one pipeline as the broker has it."""
 
-    def __init__(self, plan: Plan, stack: ExitStack) -> None:
-        """Connects; `stack` closes it. Raises `SourceError`, `ConfigError`."""
+    def __init__(self, plan: Plan, stack: ExitStack, phase: Phase | None = None) -> None:
+        """Connects; `stack` closes it. `phase` is the first one where nothing is said. Raises `SourceError`, `ConfigError`."""
         config = plan.config
         assert isinstance(config.source, KafkaSourceConfig)  # noqa: S101 - checked by `make_plan`
         self.plan = plan
+        self.phase = phase or phases_of(config)[0]
         self.connection = kafka_connection(config, config.source.connection)
         self.name = config.name or ""
-        self.group = config.source.group_id or self.name
+        self.group = self.phase.group(config.source.group_id or self.name)
         self.cluster = Cluster(self.connection)
         self.cluster.connect()
-        self.topic: Topic = self.cluster.input_topic(input_topic(config.source))
         self.config: PipelineConfig = typed_by_its_topic(plan, Event())[0]
+        self.topic: Topic = self._topic(config.source)
         self.engine = self.new_engine()
         self.meets = MEETING_LANE in self.engine.sealed_lanes()
         count = len(self.topic.partitions)
         description = {"type": "kafka", "topic": self.topic.name, "topic_id": self.topic.topic_id, "partitions": count}
         self.source = Described(self.topic.name, description)
-        self.states = StateTopics(self.connection, pipeline=self.name, partitions=count, meets=self.meets)
+        self.states = StateTopics(
+            self.connection, pipeline=self.name, partitions=count, meets=self.meets, stage=self.phase.stage
+        )
         self.states.attach(self.cluster)
         stack.callback(self.states.close)
         self._sizes: dict[str, int] = {}
         self.look_again()
 
+    def _topic(self, source: KafkaSourceConfig) -> Topic:
+        """What the phase reads; partials that there are none of yet have no partitions."""
+        if self.phase is not FINAL:
+            return self.cluster.input_topic(input_topic(source))
+        name = partials_topic(self.name)
+        return self.cluster.topic(name) or Topic(name, "", ())
+
     def look_again(self) -> None:
         """Finds out which topics of the state there are."""
-        self._sizes = {name: self._size(name) for name in (state_topic(self.name), meeting_topic(self.name))}
+        names = (state_topic(self.name, self.phase.stage), meeting_topic(self.name))
+        self._sizes = {name: self._size(name) for name in names}
 
     def _size(self, topic: str) -> int:
         found = self.cluster.topic(topic)
@@ -100,7 +112,22 @@ class CommittedState:
 
     def new_engine(self) -> _core.Pipeline:
         """An engine of the pipeline, without lanes."""
-        return _core.Pipeline(engine_json(self.config), functions_of(self.config))
+        engine = _core.Pipeline(engine_json(self.config, phase=self.phase.name), functions_of(self.config))
+        if self.phase is PARTIAL:
+            # Nothing is handed over here, and an engine that seals wants to know where to.
+            partitions = max(1, self._size(partials_topic(self.name)))
+            engine.hand_over(partitions=partitions, generation=STATE_GENERATION, lanes=len(self.topic.partitions))
+        return engine
+
+    @property
+    def source_config(self) -> KafkaSourceConfig:
+        """What the phase reads."""
+        assert isinstance(self.config.source, KafkaSourceConfig)  # noqa: S101 - as above
+        return partials_source(self.config) if self.phase is FINAL else self.config.source
+
+    def called(self, lane: int) -> str:
+        """A lane's name, for a person."""
+        return "where lanes meet" if lane == MEETING_LANE else f"{self.phase.prefix.replace('-', ' ')}lane {lane}"
 
     def identity(self, generation: int = 0) -> Identity:
         """Of the pipeline as it is now."""
@@ -109,15 +136,16 @@ class CommittedState:
     @property
     def lanes(self) -> list[int]:
         """Lanes that have a place for their state, and what lanes share last."""
-        return [*range(self._sizes[state_topic(self.name)]), *([MEETING_LANE] if self._is_there(MEETING_LANE) else [])]
+        lanes = range(self._sizes[state_topic(self.name, self.phase.stage)])
+        return [*lanes, *([MEETING_LANE] if self._is_there(MEETING_LANE) else [])]
 
     def _is_there(self, lane: int) -> bool:
         topic, partition = self.states.place(lane)
-        return partition < self._sizes[topic]
+        return self.meets and partition < self._sizes[topic]
 
     def check_size(self) -> str | None:
         """In words, that the state's topic has other partitions than the input."""
-        size, count = self._sizes[state_topic(self.name)], len(self.topic.partitions)
+        size, count = self._sizes[state_topic(self.name, self.phase.stage)], len(self.topic.partitions)
         if size in (0, count):
             return None
         return (
@@ -205,8 +233,19 @@ def choose_committed(config: PipelineConfig) -> Plan:
 
 
 @contextmanager
-def committed_state(config: PipelineConfig) -> Iterator[CommittedState]:
-    """The committed state of a pipeline. Raises `ConfigError`, `SourceError`."""
+def committed_phases(config: PipelineConfig) -> Iterator[list[CommittedState]]:
+    """The committed state of each phase of a pipeline, in the order of the data. Raises `ConfigError`, `SourceError`."""
     plan = choose_committed(config)
     with ExitStack() as stack:
-        yield CommittedState(plan, stack)
+        yield [CommittedState(plan, stack, phase) for phase in phases_of(plan.config)]
+
+
+def of_one_stage(phases: Sequence[CommittedState]) -> CommittedState:
+    """The state where all of it is of one stage. Raises `ConfigError` where it is not."""
+    first, *others = phases
+    if others:
+        raise ConfigError(
+            f'{first.name} has its state in two stages (combine = "topic"), with partials on their way between them: a copy of one '
+            'moment is not to be had; keep the input, and begin anew, or use combine = "local"'
+        )
+    return first

@@ -67,8 +67,8 @@ def read(servers: str, topic: str) -> list[Any]:
     return found
 
 
-def expected(servers: str, topic: str) -> Expected:
-    """Goes through the input record by record."""
+def expected(servers: str, topic: str, *, by: str = "k") -> Expected:
+    """Goes through the input record by record; windows are those of the field `by`."""
     answer, seen = Expected(), set()
     for message in read(servers, topic):
         partition = message.partition()
@@ -81,20 +81,20 @@ def expected(servers: str, topic: str) -> Expected:
         if (partition, row["id"]) in seen:
             continue
         seen.add((partition, row["id"]))
-        window = row["k"], row["t"] // SIZE_MS * SIZE_MS
+        window = row[by], row["t"] // SIZE_MS * SIZE_MS
         count, total = answer.rows.get(window, (0, 0))
         answer.rows[window] = count + 1, total + row["v"]
     return answer
 
 
-def differences(servers: str, *, source: str, output: str, dead_letters: str) -> list[str]:
+def differences(servers: str, *, source: str, output: str, dead_letters: str, by: str = "k") -> list[str]:
     """What a reader of committed records finds wrong; nothing, where each row and letter is there once and right."""
-    wanted = expected(servers, source)
+    wanted = expected(servers, source, by=by)
     found: Counter[tuple[str, int, int, int]] = Counter()
     for message in read(servers, output):
         row = json.loads(message.value())
         start = row["window_start"]
-        found[row["k"], _ms(start), row["n"], row["s"]] += 1
+        found[row[by], _ms(start), row["n"], row["s"]] += 1
     right = Counter({(key, start, count, total): 1 for (key, start), (count, total) in wanted.rows.items()})
     wrong = [f"lost or wrong: {row}" for row in (right - found)]
     wrong += [f"doubled or wrong: {row} x{times}" for row, times in (found - right).items()]

@@ -95,6 +95,8 @@ class Job:
     """What the commit machine does wrong on purpose, with commas."""
     text: str = SOURCE_AND_STEPS + TOPIC_SINK
     """Of the pipeline file, with `{name}` and `{session_s}` to be filled in."""
+    by: str = "k"
+    """The field that windows are of; not the record key, they meet through a topic."""
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -227,9 +229,13 @@ class Job:
         process = self.start(worker=worker, stop="end")
         assert process.wait(RUN_S) == 0, self.log()
 
-    def traces(self) -> list[str]:
-        """What each worker's commit machine was told and answered; of one that was killed, its whole lines."""
-        texts = [path.read_text() for path in sorted(self.folder.glob("*.jsonl"))]
+    def traces(self, *, combine: bool = False) -> list[str]:
+        """What each worker's commit machine was told and answered; of one that was killed, its whole lines.
+
+        `combine`: the machines of the phase that merges.
+        """
+        paths = sorted(path for path in self.folder.glob("*.jsonl") if path.name.startswith("combine-") == combine)
+        texts = [path.read_text() for path in paths]
         return [text[: text.rfind("\n") + 1] for text in texts if "\n" in text]
 
     def check(self, *, recovered: bool = True) -> None:
@@ -240,10 +246,14 @@ class Job:
         """
         servers = self.server.bootstrap_servers
         topics = [f"{self.name}.out", f"{self.name}.dead-letters", f"{self.name}.0.state.g1"]
+        if self.by != "k":
+            topics += [f"{self.name}.0.partials.g1", f"{self.name}.1.state.g1"]
         assert oracle.hanging(servers, topics) == []
-        wrong = oracle.differences(servers, source=self.input, output=topics[0], dead_letters=topics[1])
+        wrong = oracle.differences(servers, source=self.input, output=topics[0], dead_letters=topics[1], by=self.by)
         assert wrong == [], f"{len(wrong)} wrong:\n" + "\n".join(wrong[:20]) + self.log()
         assert self.offsets() == oracle.expected(servers, self.input).ends
-        calls, manifests = _core.CommitMachine.check_traces(self.traces())
-        assert calls > 0
-        assert manifests > 0 or not recovered
+        for combine in (False, True)[: 1 + (self.by != "k")]:
+            # A trace is of one phase: lanes of both have the same numbers.
+            calls, manifests = _core.CommitMachine.check_traces(self.traces(combine=combine))
+            assert calls > 0
+            assert manifests > 0 or not recovered
