@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests.faults.network import Network
-from tests.faults.proxy import END_TXN
+from tests.faults.proxy import END_TXN, WRITE_TXN_MARKERS
 from tests.faults.workers import PARTITIONS, RUN_S, SOURCE_AND_STEPS, TOPIC_SINK, Job
 from tests.servers.kafka import KafkaServer
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
-PULL, NIGHTLY = pytest.mark.column("pull"), pytest.mark.column("nightly")
+PULL = pytest.mark.column("pull")
 KILLS = 5
 
 TEXT = SOURCE_AND_STEPS.replace('v = "int64"', 'v = "int64"\np = "string"').replace('by = "k"', 'by = "p"') + TOPIC_SINK
@@ -114,7 +114,7 @@ def test_a_worker_killed_at_a_crash_point_of_either_phase_loses_and_repeats_noth
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("run", range(RUNS))
-@pytest.mark.parametrize("phase", [pytest.param("CP6 lost", marks=PULL), pytest.param("CP6 late", marks=PULL), "CP7"])
+@pytest.mark.parametrize("phase", ["CP6 lost", "CP6 late", "CP7", "CP8"])
 @PULL
 def test_a_worker_killed_in_the_broker_s_commit_of_either_phase_loses_and_repeats_nothing(
     network: Network, far_job: Job, phase: str, run: int
@@ -124,14 +124,18 @@ def test_a_worker_killed_in_the_broker_s_commit_of_either_phase_loses_and_repeat
     stream = job.stream(run)
     process = job.start()
     job.await_progress({})
-    rule = network.workers.add(END_TXN, "swallow reply" if phase == "CP7" else "hold", skip=chance.randrange(6))
+    skip = chance.randrange(6)
+    if phase == "CP8":
+        rule = network.markers.add(WRITE_TXN_MARKERS, "hold", skip=skip)
+    else:
+        rule = network.workers.add(END_TXN, "swallow reply" if phase == "CP7" else "hold", skip=skip)
     caught = rule.await_caught()
     process.kill()
     assert process.wait() == -signal.SIGKILL
     process = job.start(worker="heir")
-    if phase == "CP6 late":
+    if phase in ("CP6 late", "CP8"):
         time.sleep(chance.uniform(0.0, 6.0))
-        network.workers.release(caught)
+        (network.markers if phase == "CP8" else network.workers).release(caught)
     job.end(stream, {"heir": process})
 
 

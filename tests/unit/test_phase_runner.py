@@ -109,7 +109,7 @@ def test_what_ends_one_phase_ends_both_with_its_own_reason() -> None:
 
 def test_both_are_told_of_as_one() -> None:
     told: list[Report] = []
-    both = Both(lambda it: "ended" if len(told) > 3 else None, lambda it: _when(it.is_over, "ended"))
+    both = Both(lambda _: "ended" if len(told) > 3 else None, lambda it: _when(it.is_over, "ended"))
     both.runner.observe(told.append)
     assert both.runner.run().lanes[-1] == {"read": 1}
     assert {report.state for report in told} == {"running"}
