@@ -59,18 +59,19 @@ def audit(phases: Sequence[CommittedState]) -> Audit:
     # What is merged is read first: partials that are committed meanwhile are not missed then.
     finals = [(final, _audit_final(final)) for final in others]
     found = _audit_records(first)
-    for final, (lanes, problems, positions) in finals:
+    for final, (lanes, problems, positions, told) in finals:
         found.combined = lanes
         found.unusable |= {COMBINED_LANE - lane: why for lane, why in problems.items()}
         found.stages = final.engine.stages()
-        found.differences += combined_differences(found, is_read=_is_read(final, positions))
+        found.differences += told + combined_differences(found, is_read=_is_read(final, positions))
     for name, counts in found.stages.items():
         found.differences += unbalanced(f"the rows that reached {name}", counts, ROW_PLACES)
     return found
 
 
-def _audit_final(committed: CommittedState) -> tuple[Ledgers, dict[int, list[str]], dict[int, int]]:
-    """The counts of each partition of partials, what is wrong with those that cannot be read, and where they stand."""
+def _audit_final(committed: CommittedState) -> tuple[Ledgers, dict[int, list[str]], dict[int, int], list[str]]:
+    """The counts of each partition of partials, what is wrong with those that cannot be read, where they stand, what differs."""
+    told: list[str] = []
     lanes: Ledgers = {}
     unusable: dict[int, list[str]] = {}
     positions: dict[int, int] = {}
@@ -79,9 +80,10 @@ def _audit_final(committed: CommittedState) -> tuple[Ledgers, dict[int, list[str
         if problems:
             unusable[state.lane] = problems
         elif state.manifest is not None:
-            lanes[state.lane] = committed.engine.ledger()[state.lane]
+            lanes[state.lane] = counted = committed.engine.ledger()[state.lane]
+            told += told_otherwise(committed.called(state.lane), state.manifest["ledger"], counted)
             positions[state.lane] = state.manifest["facts"]["positions"].get(committed.topic.name, 0)
-    return lanes, unusable, positions
+    return lanes, unusable, positions, told
 
 
 def _is_read(committed: CommittedState, positions: Mapping[int, int]) -> bool:
@@ -97,6 +99,8 @@ def combined_differences(found: Audit, *, is_read: bool) -> list[str]:
         taken, out = counts["partials"], sum(counts[place] for place in PARTIAL_PLACES)
         if taken != out:
             told.append(f"combine lane {lane}: took {taken} events in partials, and accounts for {out}")
+    if found.unusable:
+        return told
     applied = sum(counts.get("applied", 0) for counts in found.lanes.values())
     merged = sum(counts["partials"] for counts in found.combined.values())
     missing = sum(counts["missing"] for counts in found.combined.values())
@@ -131,17 +135,22 @@ def _audit_records(committed: CommittedState) -> Audit:
 def differences(lane: int, told: Mapping[str, int], counted: Mapping[str, int], position: int | None) -> list[str]:
     """What does not add up in a lane: the manifest's counts, those of the state, and the position."""
     found = unbalanced(f"lane {lane}", counted, PLACES)
-    for name in sorted({*told, *counted}):
-        if told.get(name, 0) != counted.get(name, 0):
-            found.append(
-                f"lane {lane}: the manifest says {name} {told.get(name, 0)}, and the state {counted.get(name, 0)}"
-            )
+    found += told_otherwise(f"lane {lane}", told, counted)
     for part, whole in PARTS:
         if counted.get(part, 0) > counted.get(whole, 0):
             found.append(f"lane {lane}: {part} {counted[part]} cannot be part of {whole} {counted.get(whole, 0)}")
     if position is not None and counted.get("read", 0) > position:
         found.append(f"lane {lane}: read {counted['read']} records, and stands at offset {position}")
     return found
+
+
+def told_otherwise(what: str, told: Mapping[str, int], counted: Mapping[str, int]) -> list[str]:
+    """In words, counts of a manifest that are not those of the state."""
+    return [
+        f"{what}: the manifest says {name} {told.get(name, 0)}, and the state {counted.get(name, 0)}"
+        for name in sorted({*told, *counted})
+        if told.get(name, 0) != counted.get(name, 0)
+    ]
 
 
 def unbalanced(what: str, counts: Mapping[str, int], places: tuple[str, ...]) -> list[str]:

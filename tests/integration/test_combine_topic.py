@@ -41,7 +41,7 @@ class Clicks:
         """Some clicks in each second, out of order within the bound; `late` of them a minute too late."""
         chance = random.Random(seed)
         producer = Producer({"bootstrap.servers": self.server.bootstrap_servers, "linger.ms": 5})
-        rows = []
+        rows: list[dict[str, Any]] = []
         for second in seconds:
             for number in range(10):
                 user = chance.randrange(users)
@@ -77,7 +77,7 @@ class Clicks:
         return flow.configure(name=f"{self.name}-{run}", **{**kept, **settings})
 
     def start(self, run: str, worker: str, *, combine: str = "auto", stop: str | None = "end", **more: Any) -> Run:
-        options = {"stop": stop} if stop else {}
+        options: dict[str, Any] = {"stop": stop} if stop else {}
         flow = self.flow(run, combine=combine, state_dir=str(self.folder / run / worker), **more)
         return flow.start(instance_id=worker, **options)
 
@@ -233,7 +233,7 @@ def test_sessions_meet_across_lanes(clicks: Clicks, workers: int) -> None:
 
 
 def test_hopping_windows_and_partitions_of_another_number(clicks: Clicks) -> None:
-    window = sc.hopping("10s", "5s")
+    window = sc.hopping("10s", slide="5s")
     clicks.send(6, range(60))
     clicks.run("topic", window=window, workers=2, combine_partitions=3)
     clicks.run("local", window=window, combine="local")
