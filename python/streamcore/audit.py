@@ -20,8 +20,8 @@ PLACES = ("applied", "filtered", "duplicate", "late", "future", "rejected", "tom
 ROW_PLACES = ("applied", "filtered", "duplicate", "late", "rejected")
 """The same for rows of a window in the stage behind it."""
 
-PARTIAL_PLACES = ("merged", "late_after_combine", "waiting")
-"""The same for the events that partials stand for."""
+PARTIAL_PLACES = ("merged", "late_after_combine")
+"""The same for the records that are counted in partials."""
 
 COMBINED_LANE = -2
 """Partitions of partials are numbered down from it where they stand beside lanes."""
@@ -98,14 +98,14 @@ def combined_differences(found: Audit, *, is_read: bool) -> list[str]:
     for lane, counts in sorted(found.combined.items()):
         taken, out = counts["partials"], sum(counts[place] for place in PARTIAL_PLACES)
         if taken != out:
-            told.append(f"combine lane {lane}: took {taken} events in partials, and accounts for {out}")
+            told.append(f"combine lane {lane}: took {taken} records in partials, and accounts for {out}")
     if found.unusable:
         return told
     applied = sum(counts.get("applied", 0) for counts in found.lanes.values())
     merged = sum(counts["partials"] for counts in found.combined.values())
     missing = sum(counts["missing"] for counts in found.combined.values())
     if merged > applied or (is_read and not missing and merged != applied):
-        told.append(f"lanes applied {applied} events, and {merged} were taken where their windows meet")
+        told.append(f"lanes applied {applied} records, and {merged} were taken where their windows meet")
     return told
 
 

@@ -68,7 +68,7 @@ def _lines(found: Audit) -> Iterator[str]:
         yield f"{where}, epoch {found.epochs[lane]}: {_sum(counts, PLACES) if lane >= 0 else _plain(counts)}"
     for lane, counts in sorted(found.combined.items()):
         parts = " + ".join(f"{place} {counts[place]}" for place in PARTIAL_PLACES if counts[place])
-        yield f"combine lane {lane}: {counts['partials']} events in partials = {parts or 0}"
+        yield f"combine lane {lane}: {counts['partials']} records in partials = {parts or 0}"
     for name, counts in found.stages.items():
         yield f"rows that reached {name}: {_sum(counts, ROW_PLACES)}"
     if not found.lanes:
