@@ -82,7 +82,6 @@ def partials_source(config: PipelineConfig) -> KafkaSourceConfig:
         topic=partials_topic(config.name or ""),
         connection=config.source.connection,
         start="earliest",
-        poll_timeout=config.source.poll_timeout,
         poll_records_max=POLL_FRAMES_MAX,
     )
 

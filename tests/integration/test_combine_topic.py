@@ -148,7 +148,9 @@ def test_one_worker_gives_what_one_process_gives_and_what_is_right(clicks: Click
     assert through.rows == here.rows
     applied = through.ledger.applied
     assert through.lanes[-1]["merged"] == applied > 800
-    assert (through.watermark_ms, through.open_windows) == (here.watermark_ms, here.open_windows)
+    assert through.watermark_ms == here.watermark_ms
+    # The last window is kept for what may come, in each partition of partials.
+    assert (through.open_windows, here.open_windows) == (LANES, 1)
 
 
 @pytest.mark.parametrize("workers", [2, 3, 4])
