@@ -23,7 +23,10 @@ RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
 PULL = pytest.mark.column("pull")
 KILLS = 5
 
-TEXT = SOURCE_AND_STEPS.replace('v = "int64"', 'v = "int64"\np = "string"').replace('by = "k"', 'by = "p"') + TOPIC_SINK
+TEXT = (
+    SOURCE_AND_STEPS.replace('v = "int64"', 'v = "int64"\np = "string"').replace('\nby = "k"', '\nby = "p"')
+    + TOPIC_SINK
+)
 """Records have the key `k`, as they are sent, and windows are of `p`, which is in any partition."""
 
 POINTS = {

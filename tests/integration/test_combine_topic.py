@@ -158,7 +158,8 @@ def test_so_many_workers_give_the_windows_of_one(clicks: Clicks, workers: int) -
     clicks.send(workers, range(150), pages=40)
     reports = clicks.run("many", workers=workers)
     clicks.run("one")
-    assert clicks.rows("many") == clicks.rows("one")
+    # A lane that changes hands behind its end ends once more, and windows that the end closed come again, unchanged.
+    assert clicks.final("many") == clicks.final("one")
     assert clicks.counted("many") == clicks.expected()
     assert sum(report.ledger.read for report in reports) == len(clicks.sent)
     assert sum(report.lanes[-1].get("merged", 0) for report in reports) == sum(r.ledger.applied for r in reports)
@@ -187,14 +188,12 @@ def test_a_restart_goes_on_and_so_do_windows_that_the_end_had_closed(clicks: Cli
     clicks.send(1, range(25))
     clicks.run("again")
     assert clicks.counted("again") == clicks.expected()
-    rows = clicks.rows("again")
+    final = clicks.final("again")
     (idle,) = clicks.run("again", workers=1)
-    assert (idle.ledger.read, clicks.rows("again")) == (0, rows)
+    assert (idle.ledger.read, clicks.final("again")) == (0, final)
     clicks.send(2, range(25, 55))
     clicks.run("again", workers=2)
     assert clicks.counted("again") == clicks.expected()
-    # Those that were open at the end came once more, and nothing else did.
-    assert {row[-1] for row in clicks.rows("again")} == {0, 1}
     clicks.run("local", combine="local")
     assert clicks.final("again") == clicks.final("local")
 
@@ -239,7 +238,7 @@ def test_hopping_windows_and_partitions_of_another_number(clicks: Clicks) -> Non
     clicks.send(6, range(60))
     clicks.run("topic", window=window, workers=2, combine_partitions=3)
     clicks.run("local", window=window, combine="local")
-    assert clicks.rows("topic") == clicks.rows("local")
+    assert clicks.final("topic") == clicks.final("local")
     with pytest.raises(StateError, match="has 3 partitions, and combine_partitions is 5"):
         clicks.run("topic", window=window, combine_partitions=5)
 
@@ -286,7 +285,7 @@ def test_what_is_no_partial_ends_both_phases(clicks: Clicks) -> None:
     topic = f"{clicks.name}-bad.0.partials.g1"
     produce(clicks.server, topic, [b"greetings"], partition=2)
     clicks.send(10, range(30, 60))
-    with pytest.raises(StateError, match=rf"{topic}.*2"):
+    with pytest.raises(StateError, match=rf"partition 2 of {topic} at offset \d+: it is no partial of streamcore"):
         clicks.run("bad")
 
 
