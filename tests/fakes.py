@@ -182,6 +182,9 @@ class FakeEngine:
     def open_at(self, end_ms: int) -> list[dict[str, Any]]:
         return [{"step": "steps[0] (window)", "lane": 0, "start_ms": end_ms - 1, "over_at_ms": end_ms, "keys": 1}]
 
+    def inputs(self) -> dict[int, dict[str, Any]]:
+        return {}
+
     def clocks(self) -> dict[int, dict[str, int | bool | None]]:
         return {0: {"watermark_ms": 5, "idle": False}}
 

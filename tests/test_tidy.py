@@ -55,6 +55,7 @@ PACKAGE_LAYERS = (
     {"config"},
     {"checkpoint", "faults", "instance", "kafka_client", "kafka_producer", "memory_log", "options", "tables", "topics"},
     {"committed_reader", "committed_rows", "manifests", "recompute", "state_topics", "transactions", "windows"},
+    {"phases", "phase_reports"},
     {
         "dead_letters",
         "functions",
@@ -73,6 +74,7 @@ PACKAGE_LAYERS = (
     },
     {"membership"},
     {"commit", "epochs", "runner"},
+    {"phase_runner"},
     {"assemble", "assemble_exactly_once"},
     {"run", "committed_state", "audit", "savepoints", "state_changes", "verification"},
     {"pipeline", "builders"},
@@ -121,6 +123,7 @@ TESTED_BY = {
     "python/streamcore/membership.py": "tests/faults/test_kills.py",
     "python/streamcore/faults.py": "tests/faults/test_crash_points.py",
     "python/streamcore/sources/kafka_member.py": "tests/integration/test_exactly_once.py",
+    "python/streamcore/sources/kafka_partials.py": "tests/integration/test_combine_topic.py",
     "python/streamcore/savepoints.py": "tests/integration/test_state_changes.py",
     "python/streamcore/state_topics.py": "tests/integration/test_exactly_once.py",
     "python/streamcore/transactions.py": "tests/integration/test_exactly_once.py",

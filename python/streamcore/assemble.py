@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -46,12 +46,14 @@ from streamcore.functions import functions_of
 from streamcore.inference import FirstLook, Undeclared, describe_types, infer_types, with_types
 from streamcore.options import RunOptions
 from streamcore.outputs import Outputs
+from streamcore.phase_runner import PhasesRunner
 from streamcore.report import Report
 from streamcore.runner import Pace, Runner
 from streamcore.sinks.base import Gatherer, Sink
 from streamcore.sources.base import Source, Start
 
 if TYPE_CHECKING:
+    from streamcore.assemble_exactly_once import OpenPhase
     from streamcore.dead_letters import DeadLetter, FileDeadLetters, KafkaDeadLetters
 
 
@@ -81,7 +83,7 @@ class Plan:
 class Assembled:
     """An opened run. `close` lets go of everything, also after a failure."""
 
-    runner: Runner
+    runner: Runner | PhasesRunner
     notes: list[str]
     """What a person should know at the start."""
     closing: ExitStack = field(repr=False)
@@ -179,21 +181,57 @@ def _assemble_exactly_once(plan: Plan, clock: Clock, stopping: Event) -> Assembl
 
     with ExitStack() as stack:
         parts = Parts(plan, clock, stopping, stack, state_folder_of(plan.config))
-        runner = Runner(
-            engine=parts.engine,
-            source=parts.source,
-            outputs=parts.outputs,
-            committer=parts.epochs,
+        pace = _pace(parts.config, plan.options)
+        partial = _phase_runner(
+            parts.phases[0],
+            plan,
             clock=clock,
-            pace=_pace(parts.config, plan.options),
-            observe_rejected=_breaker(parts.config),
-            report=Report(
-                name=plan.config.name, delivery=plan.delivery, inputs={name: {} for name in _names(plan.config)}
-            ),
             stopping=stopping,
+            pace=pace,
+            observe_rejected=_breaker(parts.config),
             look_at=FirstLook(_assumed(plan), list(plan.config.all_sources)),
         )
+        if len(parts.phases) == 1:
+            return Assembled(partial, parts.notes, stack.pop_all())
+        final_stopping = Event()
+        final = _phase_runner(
+            parts.phases[1],
+            plan,
+            clock=clock,
+            stopping=final_stopping,
+            pace=replace(pace, run_for_ms=None),
+            # What is refused here is no record but a row, of which no rate is kept.
+            observe_rejected=lambda _, __: None,
+            look_at=None,
+        )
+        runner = PhasesRunner(
+            partial, final, stopping=stopping, final_stopping=final_stopping, over=parts.partials_are_over
+        )
         return Assembled(runner, parts.notes, stack.pop_all())
+
+
+def _phase_runner(
+    phase: OpenPhase,
+    plan: Plan,
+    *,
+    clock: Clock,
+    stopping: Event,
+    pace: Pace,
+    observe_rejected: Callable[[int, int], None],
+    look_at: FirstLook | None,
+) -> Runner:
+    return Runner(
+        engine=phase.engine,
+        source=phase.source,
+        outputs=phase.outputs,
+        committer=phase.epochs,
+        clock=clock,
+        pace=pace,
+        observe_rejected=observe_rejected,
+        report=Report(name=plan.config.name, delivery=plan.delivery, inputs={name: {} for name in _names(plan.config)}),
+        stopping=stopping,
+        look_at=look_at,
+    )
 
 
 def build_source(plan: Plan, clock: Clock, *, whole_records: bool = False) -> Source:

@@ -10,9 +10,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 
@@ -33,20 +34,25 @@ from streamcore.config import (
 )
 from streamcore.dead_letters import open_dead_letters
 from streamcore.epochs import Epochs
+from streamcore.errors import StateError
 from streamcore.functions import functions_of
 from streamcore.held_outputs import HeldOutputs
 from streamcore.inference import Undeclared, describe_types, infer_types, with_types
 from streamcore.instance import lease_instance
+from streamcore.kafka_client import Cluster
 from streamcore.lane_files import LaneFiles
 from streamcore.manifests import Identity
 from streamcore.outboxes import Outboxes
 from streamcore.outputs import Outputs
+from streamcore.phases import FINAL, STATE_GENERATION, Phase, partials_plan, partials_source, phases_of
 from streamcore.sinks.base import Sink
 from streamcore.sinks.kafka import KafkaSink
 from streamcore.sinks.parquet_lanes import LaneParquetSink
 from streamcore.sources.base import Start
 from streamcore.sources.kafka import KafkaSource
-from streamcore.sources.kafka_joined import member_source
+from streamcore.sources.kafka_joined import JoinedSource, member_source
+from streamcore.sources.kafka_member import MemberSource
+from streamcore.sources.kafka_partials import PartialsSource
 from streamcore.state_topics import MEETING_LANE, StateTopics
 from streamcore.transactions import InTransaction, Transactions
 
@@ -64,74 +70,163 @@ TRANSACTION_INTERVALS = 5
 up its successor and whoever reads committed rows alone."""
 
 
+_Opened = TypeVar("_Opened", bound="MemberSource | JoinedSource")
+
+
+@dataclass(slots=True)
+class OpenPhase:
+    """A phase of which everything is open."""
+
+    phase: Phase
+    engine: _core.Pipeline
+    source: MemberSource | JoinedSource
+    outputs: HeldOutputs
+    epochs: Epochs
+
+
 class Parts:
     """What a transactional run has in the place of others' parts."""
 
     def __init__(self, plan: Plan, clock: Clock, stopping: Event, stack: ExitStack, folder: Path) -> None:
         """Opens everything; `stack` closes it. Raises `SourceError`, `StateError`, `SinkError`, `ConfigError`."""
-        config = plan.config
-        assert isinstance(config.source, KafkaSourceConfig)  # noqa: S101 - checked by `choose_delivery`
-        connection = kafka_connection(config, config.source.connection)
-        group = config.source.group_id or config.name or ""
+        assert isinstance(plan.config.source, KafkaSourceConfig)  # noqa: S101 - checked by `choose_delivery`
+        self._plan, self._stack = plan, stack
+        self._connection = kafka_connection(plan.config, plan.config.source.connection)
+        self._group = plan.config.source.group_id or plan.config.name or ""
+        self._generation = clock.wall_ms() // 1_000
         outboxes = Outboxes()
         # Closed last: while they come up to date, others have this worker's partitions already.
         stack.callback(outboxes.close)
-        instance = lease_instance(folder, config.instance_id)
+        instance = lease_instance(folder, plan.config.instance_id)
         stack.callback(instance.close)
-        self.source = member_source(
+        self._instance = instance.name
+        self.notes = [f"delivery: {plan.delivery}, as worker {instance.name}"]
+        self.phases: list[OpenPhase] = []
+        input_source = self._input()
+        self.config, note = typed_by_its_topic(plan, stopping)
+        self.notes += [] if note is None else [note]
+        first, *others = phases_of(self.config)
+        lanes = len(input_source.partitions)
+        engine = self._engine(first)
+        if others:
+            partitions = self._partials(input_source.cluster, lanes)
+            engine.hand_over(partitions=partitions, generation=STATE_GENERATION, lanes=lanes)
+        self.phases.append(self._open(first, input_source, engine, outboxes))
+        for phase in others:
+            engine = self._engine(phase)
+            self.phases.append(self._open(phase, self._partials_source(engine), engine, outboxes))
+        for outbox in make_outboxes(self.config, group=self._group):
+            outboxes.add(outbox)
+            self.notes.append(f"outbox: {outbox.place}, fed from topic {outbox.topic}")
+        outboxes.start()
+
+    def partials_are_over(self) -> None:
+        """The partial phase has ended well: others may have its partitions, and the final one ends behind it."""
+        partial, final = self.phases
+        partial.source.close()
+        assert isinstance(final.source, PartialsSource)  # noqa: S101 - made so above
+        final.source.finish()
+
+    def _input(self) -> MemberSource | JoinedSource:
+        """The topic that the pipeline reads, or those that it joins, open."""
+        config, options = self._plan.config, self._plan.options
+        assert isinstance(config.source, KafkaSourceConfig)  # noqa: S101 - as above
+        source = member_source(
             config,
-            connection,
-            start=plan.options.start,
-            group=group,
-            stop=plan.options.stop,
+            self._connection,
+            start=options.start,
+            group=self._group,
+            stop=options.stop,
             keys=True,
             headers=True,
-            instance_id=instance.name,
+            instance_id=self._instance,
             record_bytes_max=config.limits.max_record_bytes,
-            accept_gap=plan.options.accept_gap,
-            keep_seat=plan.options.keep_seat,
+            accept_gap=options.accept_gap,
+            keep_seat=options.keep_seat,
         )
-        stack.callback(self.source.close)
-        default = plan.options.start or config.source.start
-        self.source.open(Start(default=default, stop=plan.options.stop))
-        self.notes = [f"delivery: {plan.delivery}, as worker {instance.name}"]
-        config, note = typed_by_its_topic(plan, stopping)
-        self.notes += [] if note is None else [note]
-        self.config = config
-        self.engine = _core.Pipeline(engine_json(config), functions_of(config))
-        meets = MEETING_LANE in self.engine.sealed_lanes()
+        return self._opened(source, options.start or config.source.start)
+
+    def _partials_source(self, engine: _core.Pipeline) -> PartialsSource:
+        """The topic of partials, open."""
+        options = self._plan.options
+        if options.accept_gap:
+            engine.accept_gaps()
+        source = PartialsSource(
+            self._connection,
+            partials_source(self.config),
+            group=FINAL.group(self._group),
+            instance_id=self._instance,
+            accept_gap=options.accept_gap,
+            keep_seat=options.keep_seat,
+            until_ended=options.stop == "end",
+            have_ended=lambda: all(told["ended"] for told in engine.inputs().values()),
+        )
+        self._opened(source, "earliest")
+        return source
+
+    def _opened(self, source: _Opened, start: str) -> _Opened:
+        self._stack.callback(source.close)
+        source.open(Start(default=start, stop=self._plan.options.stop))
+        return source
+
+    def _partials(self, cluster: Cluster, lanes: int) -> int:
+        """Makes sure of the topic of partials; gives how many partitions it has. Raises `StateError`."""
+        topic = cluster.ensure_topic(partials_plan(self.config, lanes), create=self.config.auto_create_topics)
+        wanted = self.config.combine_partitions
+        if wanted not in (None, len(topic.partitions)):
+            raise StateError(
+                f"STATE_PARTITION_MISMATCH: {topic.name} has {len(topic.partitions)} partitions, and combine_partitions is "
+                f"{wanted}: keys would move between them; say {len(topic.partitions)}, or begin anew under another name"
+            )
+        return len(topic.partitions)
+
+    def _engine(self, phase: Phase) -> _core.Pipeline:
+        return _core.Pipeline(engine_json(self.config, phase=phase.name), functions_of(self.config))
+
+    def _open(
+        self, phase: Phase, source: MemberSource | JoinedSource, engine: _core.Pipeline, outboxes: Outboxes
+    ) -> OpenPhase:
+        """Everything of a phase; `outboxes` are told of rows by the one that has them."""
+        config, stack = self.config, self._stack
+        meets = MEETING_LANE in engine.sealed_lanes()
+        group = phase.group(self._group)
         transactions = Transactions(
-            connection,
-            transactional_id=f"streamcore-{group}-{instance.name}",
-            timeout_ms=max(TRANSACTION_INTERVALS * config.commit_interval, connection.session_timeout),
+            self._connection,
+            transactional_id=f"streamcore-{group}-{self._instance}",
+            timeout_ms=max(TRANSACTION_INTERVALS * config.commit_interval, self._connection.session_timeout),
         )
         stack.callback(transactions.close)
         states = StateTopics(
-            connection, pipeline=config.name or "", partitions=len(self.source.partitions), meets=meets
+            self._connection,
+            pipeline=config.name or "",
+            partitions=len(source.partitions),
+            meets=meets,
+            stage=phase.stage,
         )
         stack.callback(states.close)
-        states.open(self.source.cluster, create=config.auto_create_topics)
-        generation, settings = clock.wall_ms() // 1_000, _settings(len(self.source.topics))
-        sinks = _sinks(config, InTransaction(transactions))
-        self.outputs = HeldOutputs(_outputs(config, sinks, InTransaction(transactions), generation), outboxes)
-        stack.callback(self.outputs.close)
-        self.outputs.open({})
-        for outbox in make_outboxes(config, group=group):
-            outboxes.add(outbox)
-            self.notes.append(f"outbox: {outbox.place}, fed from topic {outbox.topic}")
-        self.epochs = Epochs(
-            engine=self.engine,
-            source=self.source,
-            outputs=self.outputs,
+        states.open(source.cluster, create=config.auto_create_topics)
+        sinks = _sinks(config, InTransaction(transactions), phase)
+        outputs = HeldOutputs(
+            _outputs(config, sinks, InTransaction(transactions), self._generation),
+            outboxes if phase.takes("result") else Outboxes(),
+        )
+        stack.callback(outputs.close)
+        outputs.open({})
+        settings = _settings(len(source.topics))
+        epochs = Epochs(
+            engine=engine,
+            source=source,
+            outputs=outputs,
             transactions=transactions,
             states=states,
             machine=_core.CommitMachine(settings),
-            identity=Identity(config.name or "", self.engine.fingerprint, generation),
+            identity=Identity(config.name or "", engine.fingerprint, self._generation),
             meets=meets,
             files=LaneFiles(sinks),
-            trace=_trace(settings, instance.name, stack),
+            trace=_trace(settings, f"{phase.prefix}{self._instance}", stack),
+            phase=phase,
         )
-        outboxes.start()
+        return OpenPhase(phase, engine, source, outputs, epochs)
 
 
 def typed_by_its_topic(plan: Plan, stopping: Event) -> tuple[PipelineConfig, str | None]:
@@ -158,20 +253,21 @@ def typed_by_its_topic(plan: Plan, stopping: Event) -> tuple[PipelineConfig, str
     return config, "\n".join(notes) or None
 
 
-def _sinks(config: PipelineConfig, delivery: InTransaction) -> list[Sink]:
+def _sinks(config: PipelineConfig, delivery: InTransaction, phase: Phase) -> list[Sink]:
+    """The sinks whose rows may leave the phase."""
     sinks: list[Sink] = []
     topic = outbox_topic(config)
-    if topic is not None and topic.writer is not None:
+    if topic is not None and topic.writer is not None and phase.takes(topic.writer.output):
         connection = kafka_connection(config, topic.writer.connection)
         outbox = KafkaSink(
             connection, topic.writer, pipeline=config, mode="append", delivery=delivery, keeps_retracted=True
         )
         sinks.append(outbox)
     for sink in config.sinks:
-        if is_outbox(sink):
+        if is_outbox(sink) or not phase.takes(sink.output):
             continue
         if isinstance(sink, ParquetSinkConfig):
-            sinks.append(LaneParquetSink(sink, pipeline=config.name or ""))
+            sinks.append(LaneParquetSink(sink, pipeline=config.name or "", prefix=phase.prefix))
             continue
         assert isinstance(sink, KafkaSinkConfig)  # noqa: S101 - checked by `choose_delivery`
         connection = kafka_connection(config, sink.connection)

@@ -7,7 +7,7 @@ those in the blocks of the state, and against the positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,12 @@ PLACES = ("applied", "filtered", "duplicate", "late", "future", "rejected", "tom
 
 ROW_PLACES = ("applied", "filtered", "duplicate", "late", "rejected")
 """The same for rows of a window in the stage behind it."""
+
+PARTIAL_PLACES = ("merged", "late_after_combine")
+"""The same for the records that are counted in partials."""
+
+COMBINED_LANE = -2
+"""Partitions of partials are numbered down from it where they stand beside lanes."""
 
 PARTS = (("no_window", "filtered"), ("shed", "rejected"))
 """Counts that are part of another."""
@@ -32,6 +38,8 @@ class Audit:
     """The ledger of each lane; what lanes share has `late_after_combine` alone."""
     stages: dict[str, dict[str, int]] = field(default_factory=dict)
     """Where rows of a window went in the stage behind it."""
+    combined: Ledgers = field(default_factory=dict)
+    """The counts of each partition of partials, where lanes' windows meet through a topic."""
     epochs: dict[int, int] = field(default_factory=dict)
     """The epoch that each lane's numbers are of."""
     unusable: dict[int, list[str]] = field(default_factory=dict)
@@ -45,8 +53,64 @@ class Audit:
         return {name: sum(counts.get(name, 0) for counts in self.lanes.values()) for name in names}
 
 
-def audit(committed: CommittedState) -> Audit:
+def audit(phases: Sequence[CommittedState]) -> Audit:
     """Reads the state of all lanes and adds it up. Raises `SourceError`."""
+    first, *others = phases
+    # What is merged is read first: partials that are committed meanwhile are not missed then.
+    finals = [(final, _audit_final(final)) for final in others]
+    found = _audit_records(first)
+    for final, (lanes, problems, positions, told) in finals:
+        found.combined = lanes
+        found.unusable |= {COMBINED_LANE - lane: why for lane, why in problems.items()}
+        found.stages = final.engine.stages()
+        found.differences += told + combined_differences(found, is_read=_is_read(final, positions))
+    for name, counts in found.stages.items():
+        found.differences += unbalanced(f"the rows that reached {name}", counts, ROW_PLACES)
+    return found
+
+
+def _audit_final(committed: CommittedState) -> tuple[Ledgers, dict[int, list[str]], dict[int, int], list[str]]:
+    """The counts of each partition of partials, what is wrong with those that cannot be read, where they stand, what differs."""
+    told: list[str] = []
+    lanes: Ledgers = {}
+    unusable: dict[int, list[str]] = {}
+    positions: dict[int, int] = {}
+    for state in committed.read_all():
+        problems = committed.recover(state)
+        if problems:
+            unusable[state.lane] = problems
+        elif state.manifest is not None:
+            lanes[state.lane] = counted = committed.engine.ledger()[state.lane]
+            told += told_otherwise(committed.called(state.lane), state.manifest["ledger"], counted)
+            positions[state.lane] = state.manifest["facts"]["positions"].get(committed.topic.name, 0)
+    return lanes, unusable, positions, told
+
+
+def _is_read(committed: CommittedState, positions: Mapping[int, int]) -> bool:
+    """Whether all partials that are committed by now were merged at `positions`."""
+    ends = committed.cluster.offsets(committed.topic.name, committed.topic.partitions, "latest")
+    return all(positions.get(lane, 0) >= end for lane, end in ends.items())
+
+
+def combined_differences(found: Audit, *, is_read: bool) -> list[str]:
+    """What does not add up between lanes and partitions of partials."""
+    told = []
+    for lane, counts in sorted(found.combined.items()):
+        taken, out = counts["partials"], sum(counts[place] for place in PARTIAL_PLACES)
+        if taken != out:
+            told.append(f"combine lane {lane}: took {taken} records in partials, and accounts for {out}")
+    if found.unusable:
+        return told
+    applied = sum(counts.get("applied", 0) for counts in found.lanes.values())
+    merged = sum(counts["partials"] for counts in found.combined.values())
+    missing = sum(counts["missing"] for counts in found.combined.values())
+    if merged > applied or (is_read and not missing and merged != applied):
+        told.append(f"lanes applied {applied} records, and {merged} were taken where their windows meet")
+    return told
+
+
+def _audit_records(committed: CommittedState) -> Audit:
+    """The lanes of the input."""
     found = Audit()
     for state in committed.read_all():
         problems = committed.recover(state)
@@ -71,19 +135,13 @@ def audit(committed: CommittedState) -> Audit:
     if COMBINE_LANE in found.epochs:
         found.lanes[COMBINE_LANE] = committed.engine.ledger()[COMBINE_LANE]
     found.stages = committed.engine.stages()
-    for name, counts in found.stages.items():
-        found.differences += unbalanced(f"the rows that reached {name}", counts, ROW_PLACES)
     return found
 
 
 def differences(lane: int, told: Mapping[str, int], counted: Mapping[str, int], position: int | None) -> list[str]:
     """What does not add up in a lane: the manifest's counts, those of the state, and the position."""
     found = unbalanced(f"lane {lane}", counted, PLACES)
-    for name in sorted({*told, *counted}):
-        if told.get(name, 0) != counted.get(name, 0):
-            found.append(
-                f"lane {lane}: the manifest says {name} {told.get(name, 0)}, and the state {counted.get(name, 0)}"
-            )
+    found += told_otherwise(f"lane {lane}", told, counted)
     for part, whole in PARTS:
         if counted.get(part, 0) > counted.get(whole, 0):
             found.append(f"lane {lane}: {part} {counted[part]} cannot be part of {whole} {counted.get(whole, 0)}")
@@ -106,6 +164,15 @@ def summed(ledgers: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return total
 
 
+def told_otherwise(what: str, told: Mapping[str, int], counted: Mapping[str, int]) -> list[str]:
+    """In words, counts of a manifest that are not those of the state."""
+    return [
+        f"{what}: the manifest says {name} {told.get(name, 0)}, and the state {counted.get(name, 0)}"
+        for name in sorted({*told, *counted})
+        if told.get(name, 0) != counted.get(name, 0)
+    ]
+
+
 def unbalanced(what: str, counts: Mapping[str, int], places: tuple[str, ...]) -> list[str]:
     """In words, that `read` is not the sum of where it went."""
     read, out = counts.get("read", 0), sum(counts.get(place, 0) for place in places)
@@ -121,6 +188,7 @@ def to_json(found: Audit) -> dict[str, Any]:
     return {
         "lanes": {str(lane): counts for lane, counts in sorted(found.lanes.items())},
         "epochs": {str(lane): epoch for lane, epoch in sorted(found.epochs.items())},
+        "combined": {str(lane): counts for lane, counts in sorted(found.combined.items())},
         "stages": found.stages,
         "total": found.total(),
         "unusable": {str(lane): why for lane, why in sorted(found.unusable.items())},

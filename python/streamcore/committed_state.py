@@ -6,7 +6,7 @@ Invariant: nothing is written, created or consumed in the pipeline's group; what
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from threading import Event
@@ -24,6 +24,7 @@ from streamcore.functions import functions_of
 from streamcore.kafka_client import Cluster, Topic
 from streamcore.manifests import Identity, told
 from streamcore.options import RunOptions
+from streamcore.phases import FINAL, PARTIAL, STATE_GENERATION, Phase, partials_topic, phases_of
 from streamcore.sources.inputs import check_sizes
 from streamcore.state_topics import MEETING_LANE, StateTopics, meeting_topic, state_topic
 from streamcore.topics import input_topic
@@ -87,17 +88,18 @@ class Described:
 class CommittedState:
     """The state of one pipeline as the broker has it."""
 
-    def __init__(self, plan: Plan, stack: ExitStack) -> None:
-        """Connects; `stack` closes it. Raises `SourceError`, `ConfigError`."""
+    def __init__(self, plan: Plan, stack: ExitStack, phase: Phase | None = None) -> None:
+        """Connects; `stack` closes it. `phase` is the first one where nothing is said. Raises `SourceError`, `ConfigError`."""
         config = plan.config
         assert isinstance(config.source, KafkaSourceConfig)  # noqa: S101 - checked by `make_plan`
         self.plan = plan
+        self.phase = phase or phases_of(config)[0]
         self.connection = kafka_connection(config, config.source.connection)
         self.name = config.name or ""
-        self.group = config.source.group_id or self.name
+        self.group = self.phase.group(config.source.group_id or self.name)
         self.cluster = Cluster(self.connection)
         self.cluster.connect()
-        found = {name: self._input(source) for name, source in config.all_sources.items()}
+        found = self._topics(config)
         self.topics: list[Topic] = list(found.values())
         check_sizes({topic.name: len(topic.partitions) for topic in self.topics})
         self.config: PipelineConfig = typed_by_its_topic(plan, Event())[0]
@@ -105,25 +107,42 @@ class CommittedState:
         self.meets = MEETING_LANE in self.engine.sealed_lanes()
         self.source = Described(tuple(topic.name for topic in self.topics), described(found))
         self.states = StateTopics(
-            self.connection, pipeline=self.name, partitions=len(self.partitions), meets=self.meets
+            self.connection,
+            pipeline=self.name,
+            partitions=len(self.partitions),
+            meets=self.meets,
+            stage=self.phase.stage,
         )
         self.states.attach(self.cluster)
         stack.callback(self.states.close)
         self._sizes: dict[str, int] = {}
         self.look_again()
 
+    def _topics(self, config: PipelineConfig) -> dict[str | None, Topic]:
+        """What the phase reads, by input; partials that there are none of yet have no partitions."""
+        if self.phase is FINAL:
+            name = partials_topic(self.name)
+            return {None: self.cluster.topic(name) or Topic(name, "", ())}
+        return {name: self._input(source) for name, source in config.all_sources.items()}
+
     def _input(self, source: SourceConfig) -> Topic:
         assert isinstance(source, KafkaSourceConfig)  # noqa: S101 - checked by `make_plan`
         return self.cluster.input_topic(input_topic(source))
 
     @property
+    def topic(self) -> Topic:
+        """The pipeline's own, which is the first of several."""
+        return self.topics[0]
+
+    @property
     def partitions(self) -> tuple[int, ...]:
         """Of each topic of the input."""
-        return self.topics[0].partitions
+        return self.topic.partitions
 
     def look_again(self) -> None:
         """Finds out which topics of the state there are."""
-        self._sizes = {name: self._size(name) for name in (state_topic(self.name), meeting_topic(self.name))}
+        names = (state_topic(self.name, self.phase.stage), meeting_topic(self.name))
+        self._sizes = {name: self._size(name) for name in names}
 
     def _size(self, topic: str) -> int:
         found = self.cluster.topic(topic)
@@ -131,7 +150,16 @@ class CommittedState:
 
     def new_engine(self) -> _core.Pipeline:
         """An engine of the pipeline, without lanes."""
-        return _core.Pipeline(engine_json(self.config), functions_of(self.config))
+        engine = _core.Pipeline(engine_json(self.config, phase=self.phase.name), functions_of(self.config))
+        if self.phase is PARTIAL:
+            # Nothing is handed over here, and an engine that seals wants to know where to.
+            partitions = max(1, self._size(partials_topic(self.name)))
+            engine.hand_over(partitions=partitions, generation=STATE_GENERATION, lanes=len(self.topic.partitions))
+        return engine
+
+    def called(self, lane: int) -> str:
+        """A lane's name, for a person."""
+        return "where lanes meet" if lane == MEETING_LANE else f"{self.phase.prefix.replace('-', ' ')}lane {lane}"
 
     def identity(self, generation: int = 0) -> Identity:
         """Of the pipeline as it is now."""
@@ -140,15 +168,16 @@ class CommittedState:
     @property
     def lanes(self) -> list[int]:
         """Lanes that have a place for their state, and what lanes share last."""
-        return [*range(self._sizes[state_topic(self.name)]), *([MEETING_LANE] if self._is_there(MEETING_LANE) else [])]
+        lanes = range(self._sizes[state_topic(self.name, self.phase.stage)])
+        return [*lanes, *([MEETING_LANE] if self._is_there(MEETING_LANE) else [])]
 
     def _is_there(self, lane: int) -> bool:
         topic, partition = self.states.place(lane)
-        return partition < self._sizes[topic]
+        return self.meets and partition < self._sizes[topic]
 
     def check_size(self) -> str | None:
         """In words, that the state's topic has other partitions than the input."""
-        size, count = self._sizes[state_topic(self.name)], len(self.partitions)
+        size, count = self._sizes[state_topic(self.name, self.phase.stage)], len(self.partitions)
         if size in (0, count):
             return None
         return (
@@ -260,8 +289,19 @@ def choose_committed(config: PipelineConfig) -> Plan:
 
 
 @contextmanager
-def committed_state(config: PipelineConfig) -> Iterator[CommittedState]:
-    """The committed state of a pipeline. Raises `ConfigError`, `SourceError`."""
+def committed_phases(config: PipelineConfig) -> Iterator[list[CommittedState]]:
+    """The committed state of each phase of a pipeline, in the order of the data. Raises `ConfigError`, `SourceError`."""
     plan = choose_committed(config)
     with ExitStack() as stack:
-        yield CommittedState(plan, stack)
+        yield [CommittedState(plan, stack, phase) for phase in phases_of(plan.config)]
+
+
+def of_one_stage(phases: Sequence[CommittedState]) -> CommittedState:
+    """The state where all of it is of one stage. Raises `ConfigError` where it is not."""
+    first, *others = phases
+    if others:
+        raise ConfigError(
+            f'{first.name} has its state in two stages (combine = "topic"), with partials on their way between them: a copy of one '
+            'moment is not to be had; keep the input, and begin anew, or use combine = "local"'
+        )
+    return first

@@ -20,11 +20,12 @@ import orjson
 from streamcore import _core
 from streamcore.checkpoint import Header
 from streamcore.errors import ConfigError, Error, FencedError, SinkError, SourceError, StateError
-from streamcore.faults import fault_point
+from streamcore.faults import action_point, fault_point
 from streamcore.held_outputs import HeldOutputs
 from streamcore.lane_files import LaneFiles
 from streamcore.manifests import SEAL_BITS, Identity, by_topic, check_whole, facts_of, told
 from streamcore.membership import Membership
+from streamcore.phases import PARTIAL, WHOLE, Phase, send_partials
 from streamcore.report import Ledgers, Stages, add_ledgers
 from streamcore.sources.base import Position
 from streamcore.sources.kafka_joined import JoinedSource
@@ -64,8 +65,10 @@ class Epochs:
         meets: bool,
         files: LaneFiles,
         trace: Callable[[bytes, bytes, int], None] | None = None,
+        phase: Phase = WHOLE,
     ) -> None:
         """`meets`: lanes share state, so this worker needs all of them. `trace` is shown events and actions as JSON."""
+        self._phase = phase
         self._engine = engine
         self._source = source
         self._outputs = outputs
@@ -94,7 +97,7 @@ class Epochs:
         self._stages_restored: Stages = engine.stages()
         self._refusal: Error | None = None
         """Why an action failed for good, in words that the machine does not know."""
-        self._place = ""
+        self._place = phase.prefix
         """Where actions are carried out, before the names of fault points."""
         self._seal = 0
         """Tells the sealed epoch from another's of the same state."""
@@ -123,7 +126,10 @@ class Epochs:
             digest=0,
             positions=self._kept,
             source=self._source.describe(),
-            ended=bool(self._feed) and all(self._lanes_ended.get(lane, False) for lane in self._feed),
+            # In phases each end is told once more: windows leave where partials are merged, which forgets none.
+            ended=self._phase is WHOLE
+            and bool(self._feed)
+            and all(self._lanes_ended.get(lane, False) for lane in self._feed),
         )
 
     @property
@@ -185,11 +191,11 @@ class Epochs:
         """See `kafka_member.Listener`."""
         gone = self._gone(lanes)
         is_next = self._membership.moves_on()
-        self._place = "revoke-"
+        self._place = f"{self._phase.prefix}revoke-"
         try:
             self._run({"event": "revoked", "lanes": gone, "within_ms": int(REVOKE_S * 1000), "continuous": is_next})
         finally:
-            self._place = ""
+            self._place = self._phase.prefix
         if self._meets and lanes:
             raise FencedError(
                 f"another member has joined the group and took partitions {sorted(lanes)} of {self._source.topic}: this "
@@ -253,7 +259,7 @@ class Epochs:
     def _carry_out(self, name: str, action: Action) -> Event:
         from confluent_kafka import KafkaException
 
-        fault_point(f"before-{self._place}{_point(name, action)}")
+        fault_point(f"before-{self._place}{action_point(action)}")
         try:
             answer: Event = getattr(self, f"_do_{name}")(action)
         except (KafkaException, BufferError) as error:
@@ -265,7 +271,7 @@ class Epochs:
                 return {"event": "failed", "error": "retriable", "message": str(error)}
             self._refusal = error
             return {"event": "failed", "error": "fatal", "message": str(error)}
-        fault_point(f"after-{self._place}{_point(name, action)}")
+        fault_point(f"after-{self._place}{action_point(action)}")
         return answer
 
     # The actions, one each.
@@ -378,6 +384,8 @@ class Epochs:
         positions = self._source.positions()
         files = self._files.write(lanes, positions, seal=self._seal)
         self._manifests = []
+        if self._phase is PARTIAL:
+            send_partials(self._engine, self._transactions, self._identity.pipeline, lanes, seal=self._seal)
         for at in range(0, len(lanes), LANES_AT_ONCE):
             facts = {
                 each["lane"]: facts_of(
@@ -489,8 +497,3 @@ class Epochs:
 
 def _seconds(action: Action) -> float:
     return float(action["timeout_ms"]) / 1000
-
-
-def _point(name: str, action: Action) -> str:
-    """The name of a fault point: the action, and of records which."""
-    return f"{name}-{action['part']}" if name == "produce" else name

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Mapping
+from typing import Any
 
 from streamcore import _core
 
@@ -36,3 +38,9 @@ def fault_point(name: str) -> None:
     nth, what = _plans[name]
     if _passed[name] == nth:
         os.kill(os.getpid(), what)
+
+
+def action_point(action: Mapping[str, Any]) -> str:
+    """The name of an action's point: of one that sends records, with which."""
+    name: str = action["action"]
+    return f"{name}-{action['part']}" if name == "produce" else name

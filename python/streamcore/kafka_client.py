@@ -348,6 +348,18 @@ class Cluster:
             if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
                 raise self._failed(f"group {group} cannot be deleted", error) from error
 
+    def delete_records(self, topic: Topic) -> None:
+        """Deletes all records that a topic has now. Raises `SourceError`."""
+        from confluent_kafka import KafkaException
+
+        ends = self.offsets(topic.name, topic.partitions, "latest", committed=False)
+        futures = self._admin.delete_records(partition_list(topic.name, ends), request_timeout=REQUEST_TIMEOUT_S)
+        try:
+            for future in futures.values():
+                future.result()
+        except KafkaException as error:
+            raise self._failed(f"records of topic {topic.name} cannot be deleted", error) from error
+
     def offsets(self, topic: str, lanes: Iterable[int], at: str | int, *, committed: bool = True) -> dict[int, int]:
         """For each lane the `earliest` offset, the `latest` readable one, or the first at or after `at` ms.
 

@@ -54,7 +54,7 @@ class RunKeys(TypedDict, total=False):
     name: str
     delivery: Literal["exactly_once", "effectively_once", "at_least_once"]
     commit_interval: str | timedelta
-    combine: Literal["auto", "local", "none"]
+    combine: Literal["auto", "local", "topic", "none"]
     instance_id: str
     start: str
     stop: str

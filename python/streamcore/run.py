@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from streamcore.assemble import Plan, assemble, make_plan, state_folder_of
 from streamcore.clock import Clock, SystemClock
+from streamcore.config import unkept
 from streamcore.errors import ConfigError, LateRowsWarning, LostValuesWarning, RefusedRecordsWarning, StateError
 from streamcore.options import RunOptions
+from streamcore.phase_runner import PhasesRunner
 from streamcore.report import Report
 from streamcore.runner import Observer, Runner
 from streamcore.sinks.base import Sink
@@ -71,7 +73,7 @@ class Run:
         self._failure: BaseException | None = None
         self._report = Report(name=plan.config.name, delivery=plan.delivery)
         self._notes: list[str] = []
-        self._runner: Runner | None = None
+        self._runner: Runner | PhasesRunner | None = None
         self._stream = StreamSink(self._stopping, acknowledged=plan.config.name is not None)
         self._view = View(plan.keys) if plan.keys else None
         if plan.config.sinks or plan.sinks:
@@ -236,7 +238,7 @@ class Run:
             atexit.unregister(self.close)
 
     @contextmanager
-    def _serving(self, runner: Runner) -> Iterator[None]:
+    def _serving(self, runner: Runner | PhasesRunner) -> Iterator[None]:
         """Answers for the status where `listen` says so."""
         listen = self._plan.options.listen
         if listen is None:
@@ -256,7 +258,7 @@ class Run:
                 self._announce(self._notes[-1:])
             yield
 
-    def _last_report(self, runner: Runner) -> Report:
+    def _last_report(self, runner: Runner | PhasesRunner) -> Report:
         """The numbers up to a failure; the last ones that were told, where the engine itself is what failed."""
         try:
             return runner.report("failed")
@@ -318,9 +320,8 @@ def collect(pipeline: Pipeline, *, clock: Clock | None = None, **options: Any) -
     Warns `LateRowsWarning` when records were left out because of their time, `RefusedRecordsWarning` when some could
     not be used. An unbounded source is a `ConfigError`.
     """
-    config = pipeline.config.model_copy(update={"name": None, "delivery": None, "sinks": (), "dead_letters": None})
     result = CollectSink()
-    plan = make_plan(config, RunOptions(**options), records=pipeline.iterables, sinks=[result])
+    plan = make_plan(unkept(pipeline.config), RunOptions(**options), records=pipeline.iterables, sinks=[result])
     _require_end(plan)
     run = Run(plan, clock=clock or SystemClock(), asked=False)
     try:

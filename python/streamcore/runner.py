@@ -208,6 +208,7 @@ class Runner:
             "ends": {lane: asdict(end) for lane, end in ends.items()},
             "paused": self._paused,
             "future": {lane: counts.get("future", 0) for lane, counts in report.lanes.items()},
+            "inputs": self._engine.inputs(),
             "windows": [] if window_end_ms is None else self._engine.open_at(window_end_ms),
         }
 

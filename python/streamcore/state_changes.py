@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from streamcore.config import KafkaSourceConfig
 from streamcore.errors import Error, FencedError, SourceError, StateError
 from streamcore.kafka_client import partition_list
 from streamcore.manifests import SEAL_BITS, by_topic, facts_of, last_manifest
+from streamcore.phases import FINAL, PARTIAL, partials_source
 from streamcore.sources.base import Start
 from streamcore.sources.kafka_joined import JoinedSource, member_source
 from streamcore.sources.kafka_member import MemberSource
@@ -133,14 +134,19 @@ def claim(committed: CommittedState) -> Iterator[Claim]:
             f"group {committed.group} has {len(members)} member{'s' * (len(members) > 1)}: {', '.join(map(str, members))}; stop "
             "them first (one that was killed counts until its session is over)"
         )
-    source = committed.config.source
-    assert isinstance(source, KafkaSourceConfig)  # noqa: S101 - checked by `choose_committed`
-    member = member_source(committed.config, committed.connection, group=committed.group, instance_id="state-command")
+    options: dict[str, Any] = {"group": committed.group, "instance_id": "state-command"}
+    member: MemberSource | JoinedSource
+    own = partials_source(committed.config) if committed.phase is FINAL else committed.config.source
+    assert isinstance(own, KafkaSourceConfig)  # noqa: S101 - checked by `choose_committed`
+    if committed.phase is FINAL:
+        member = MemberSource(committed.connection, own, **options)
+    else:
+        member = member_source(committed.config, committed.connection, **options)
     transactions = Transactions(
         committed.connection, transactional_id=f"streamcore-{committed.group}-state", timeout_ms=TRANSACTION_MS
     )
     try:
-        member.open(Start(default=source.start))
+        member.open(Start(default=own.start))
         held = Claim(committed, member, transactions)
         held.take()
         yield held
@@ -226,10 +232,12 @@ def _repair_lane(
         )
     taken = orjson.loads(found)
     newest = max([taken["epoch"], *(each["epoch"] for each, _ in state.found["manifests"])])
-    if committed.meets and taken["epoch"] < newest:
+    if taken["epoch"] < newest and (committed.meets or committed.phase is PARTIAL):
+        others = "lanes of this pipeline share state: the others would be ahead of it"
+        merged = "its later epochs have handed over partials, which may be merged"
         raise StateError(
-            f"lane {lane} can only go back to epoch {taken['epoch']} of {newest}, and lanes of this pipeline share state: the "
-            "others would be ahead of it; nothing was changed; restore a savepoint, or streamcore state reset FILE"
+            f"lane {lane} can only go back to epoch {taken['epoch']} of {newest}, and {others if committed.meets else merged}; "
+            "nothing was changed; restore a savepoint, or streamcore state reset FILE"
         )
     facts = taken["facts"]
     facts |= {"owner": owner, "seal": secrets.randbits(SEAL_BITS)}
@@ -256,17 +264,29 @@ def rewritten_facts(
     return facts_of(identity, committed.source, positions=positions, owner=owner, seal=seal, ended=ended, files={})
 
 
-def reset(committed: CommittedState) -> dict[int, int]:
-    """Discards the state of all lanes and the group's offsets; gives how many records were deleted of each lane.
+def reset(phases: Sequence[CommittedState]) -> list[tuple[CommittedState, dict[int, int]]]:
+    """Discards the state of all lanes and the groups' offsets; gives how many records were deleted of each lane, by phase.
 
-    Raises `FencedError` where workers are alive.
+    What lies between two phases goes as well, or it would be merged once more. Raises `FencedError` where workers are alive.
     """
-    with claim(committed) as held:
-        keys = {state.lane: state.records.keys() for state in committed.read_all()}
-        records: dict[int, list[Record]] = {lane: [(key, None) for key in found] for lane, found in keys.items()}
-        if any(records.values()):
-            held.write(records, _known_offsets(committed) or {0: {committed.topics[0].name: 0}})
-    committed.cluster.delete_group(committed.group)
+    with ExitStack() as stack:
+        there = [committed for committed in phases if committed.partitions]
+        claims = [stack.enter_context(claim(committed)) for committed in there]
+        done = [(committed, _discard(committed, held)) for committed, held in zip(there, claims, strict=True)]
+        for committed in there:
+            if committed.phase is FINAL:
+                committed.cluster.delete_records(committed.topic)
+    for committed in there:
+        committed.cluster.delete_group(committed.group)
+    return done
+
+
+def _discard(committed: CommittedState, held: Claim) -> dict[int, int]:
+    """Deletes all records of the state of a phase; gives how many of each lane."""
+    keys = {state.lane: state.records.keys() for state in committed.read_all()}
+    records: dict[int, list[Record]] = {lane: [(key, None) for key in found] for lane, found in keys.items()}
+    if any(records.values()):
+        held.write(records, _known_offsets(committed) or {0: {committed.topic.name: 0}})
     return {lane: len(found) for lane, found in records.items()}
 
 

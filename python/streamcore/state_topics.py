@@ -51,19 +51,22 @@ class _Reading:
 class StateTopics:
     """The state topics of one pipeline."""
 
-    def __init__(self, connection: KafkaConnection, *, pipeline: str, partitions: int, meets: bool) -> None:
-        """`partitions` of the input; `meets`: whether lanes share state."""
+    def __init__(
+        self, connection: KafkaConnection, *, pipeline: str, partitions: int, meets: bool, stage: int = 0
+    ) -> None:
+        """`partitions` of what is read; `meets`: whether lanes share state."""
         self._connection = connection
         self._pipeline = pipeline
         self._partitions = partitions
         self._meets = meets
+        self._stage = stage
         self._consumer: Consumer | None = None
         self._readings: dict[int, _Reading] = {}
 
     def open(self, cluster: Cluster, *, create: bool) -> None:
         """Makes sure of the topics. Raises `StateError` where one has other partitions than the input."""
         self.attach(cluster)
-        for plan in state_plans(self._pipeline, self._partitions, meets=self._meets):
+        for plan in state_plans(self._pipeline, self._partitions, meets=self._meets, stage=self._stage):
             topic = cluster.ensure_topic(plan, create=create)
             if len(topic.partitions) != plan.partitions:
                 raise StateError(
@@ -81,7 +84,7 @@ class StateTopics:
         """Topic and partition of a lane's records."""
         if lane == MEETING_LANE:
             return meeting_topic(self._pipeline), 0
-        return state_topic(self._pipeline), lane
+        return state_topic(self._pipeline, self._stage), lane
 
     def read(
         self, lanes: Sequence[int], *, until: End, timeout_s: float, records: Callable[[int], _core.StateRecords]
@@ -164,9 +167,9 @@ class StateTopics:
             consumer.close()  # type: ignore[no-untyped-call]
 
 
-def state_topic(pipeline: str) -> str:
-    """The topic of the lanes' state: of the first stage, in its first generation."""
-    return f"{pipeline}.0.state.g1"
+def state_topic(pipeline: str, stage: int = 0) -> str:
+    """The topic of the lanes' state of a stage, in its first generation."""
+    return f"{pipeline}.{stage}.state.g1"
 
 
 def meeting_topic(pipeline: str) -> str:
@@ -174,9 +177,9 @@ def meeting_topic(pipeline: str) -> str:
     return f"{pipeline}.0.combine.g1"
 
 
-def state_plans(pipeline: str, partitions: int, *, meets: bool) -> list[TopicPlan]:
-    """The state topics of a pipeline."""
-    plans = [TopicPlan(state_topic(pipeline), "state", partitions, STATE_SETTINGS)]
+def state_plans(pipeline: str, partitions: int, *, meets: bool, stage: int = 0) -> list[TopicPlan]:
+    """The state topics of a stage."""
+    plans = [TopicPlan(state_topic(pipeline, stage), "state", partitions, STATE_SETTINGS)]
     return plans + [TopicPlan(meeting_topic(pipeline), "state", 1, STATE_SETTINGS)] * meets
 
 

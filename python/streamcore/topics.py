@@ -38,7 +38,7 @@ class TopicPlan:
     """A topic as it should be where it has to be created."""
 
     name: str
-    role: Literal["input", "output", "dead letters", "state"]
+    role: Literal["input", "output", "dead letters", "state", "partials"]
     partitions: int | None
     """None: as many as the cluster's default says (inputs belong to somebody else)."""
     settings: Mapping[str, str] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamcore.assemble import make_plan
 from streamcore.clock import SystemClock
-from streamcore.config import FilesSourceConfig, KafkaSourceConfig, PipelineConfig, kafka_connection
+from streamcore.config import FilesSourceConfig, KafkaSourceConfig, PipelineConfig, kafka_connection, unkept
 from streamcore.config.steps import SessionStep
 from streamcore.errors import ConfigError, Error, Problem, SourceError
 from streamcore.kafka_client import Cluster, application, creating_client, partition_list
@@ -112,9 +112,8 @@ def verify(config: PipelineConfig, *, start: str | None, stop: str | None) -> Ve
 
 def _replay(config: PipelineConfig, start: str | None, stop: str | None) -> tuple[Ledger, dict[str, list[Any]]]:
     """Runs the range to its end; nothing is kept or committed."""
-    bare = config.model_copy(update={"name": None, "delivery": None, "sinks": (), "dead_letters": None})
     sinks = {name: _Rows(name) for name in ("result", *LEFT_OUT)}
-    plan = make_plan(bare, RunOptions(start=start, stop=stop), sinks=list(sinks.values()))
+    plan = make_plan(unkept(config), RunOptions(start=start, stop=stop), sinks=list(sinks.values()))
     run = Run(plan, clock=SystemClock(), asked=False)
     try:
         report = run.wait()

@@ -44,7 +44,7 @@ class LaneClock:
     last_event_ms: int | None
     watermark_ms: int | None
     state: str
-    """`caught up`, `behind`, `idle`, `held back` (by max_lead) or `unknown`."""
+    """`caught up`, `behind`, `idle`, `held back` (by max_lead), `read by another worker` or `unknown`."""
     behind: int | None
     """How much is left to read, in `unit`; None: not known."""
     unit: str
@@ -138,6 +138,8 @@ def _lane_clock(lane: int, clock: Mapping[str, Any], status: Mapping[str, Any], 
     behind = None if end is None or position is None else max(0, end["position"] - position)
     if clock["idle"]:
         state = "idle"
+    elif clock.get("elsewhere"):
+        state = "read by another worker"
     elif lane in status["paused"]:
         state = "held back"
     elif clock["caught_up"] or behind == 0:

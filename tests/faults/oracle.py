@@ -75,8 +75,11 @@ def read(servers: str, topic: str) -> list[Any]:
     return found
 
 
-def expected(servers: str, topic: str, *, without: frozenset[tuple[int, int]] = frozenset()) -> Expected:
-    """Goes through the input record by record; `without` are those that found no room, by partition and offset."""
+def expected(servers: str, topic: str, *, by: str = "k", without: frozenset[tuple[int, int]] = frozenset()) -> Expected:
+    """Goes through the input record by record; windows are those of the field `by`.
+
+    `without` are those that found no room, by partition and offset.
+    """
     answer, seen = Expected(), set()
     for message in read(servers, topic):
         partition = message.partition()
@@ -92,16 +95,16 @@ def expected(servers: str, topic: str, *, without: frozenset[tuple[int, int]] = 
         if (partition, row["id"]) in seen:
             continue
         seen.add((partition, row["id"]))
-        window = row["k"], row["t"] // SIZE_MS * SIZE_MS
+        window = row[by], row["t"] // SIZE_MS * SIZE_MS
         count, total = answer.rows.get(window, (0, 0))
         answer.rows[window] = count + 1, total + row["v"]
     return answer
 
 
-def differences(servers: str, *, source: str, output: str, dead_letters: str) -> list[str]:
+def differences(servers: str, *, source: str, output: str, dead_letters: str, by: str = "k") -> list[str]:
     """What a reader of committed records finds wrong; nothing, where each row and letter is there once and right."""
-    wanted = expected(servers, source, without=shed(servers, dead_letters))
-    found = Counter(row_of(message) for message in read(servers, output))
+    wanted = expected(servers, source, by=by, without=shed(servers, dead_letters))
+    found = Counter(row_of(message, by) for message in read(servers, output))
     right = wanted.counted()
     wrong = [f"lost or wrong: {row}" for row in (right - found)]
     wrong += [f"doubled or wrong: {row} x{times}" for row, times in (found - right).items()]
@@ -114,10 +117,10 @@ def differences(servers: str, *, source: str, output: str, dead_letters: str) ->
     return wrong
 
 
-def row_of(message: Any) -> Row:
-    """Of a message of the output."""
+def row_of(message: Any, by: str = "k") -> Row:
+    """Of a message of the output; windows are those of the field `by`."""
     row = json.loads(message.value())
-    return row["k"], _ms(row["window_start"]), row["n"], row["s"]
+    return row[by], _ms(row["window_start"]), row["n"], row["s"]
 
 
 def shed(servers: str, dead_letters: str) -> frozenset[tuple[int, int]]:

@@ -15,6 +15,9 @@ from confluent_kafka import Producer
 RECORDS_AT_ONCE, PAUSE_S = 100, 0.03
 """Of a stream: about 3,000 a second."""
 
+PAGES = 40
+"""The field `p` is one of so many, in any partition."""
+
 BOUND_MS = 100
 """Disorder within a partition stays below this, so no record is late."""
 
@@ -36,7 +39,8 @@ def records(seed: int, count: int, *, partitions: int, keys: int) -> Iterator[tu
             yield partition, json.loads(copy)["k"].encode(), copy
         else:
             time_ms = number * 10 - chance.randrange(BOUND_MS - 10)
-            row = {"t": time_ms, "k": name.decode(), "v": chance.randint(-1000, 1000), "id": f"{seed}-{number}"}
+            amount = chance.randint(-1000, 1000)
+            row = {"t": time_ms, "k": name.decode(), "v": amount, "id": f"{seed}-{number}", "p": f"p{amount % PAGES}"}
             value = json.dumps(row).encode()
             recent.append(value)
             del recent[:-50]

@@ -105,6 +105,8 @@ class Job:
     """Of the pipeline file, with `{name}` and `{session_s}` to be filled in."""
     environment: dict[str, str] = field(default_factory=dict)
     """Of workers, besides what all of them have."""
+    by: str = "k"
+    """The field that windows are of; not the record key, they meet through a topic."""
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -172,7 +174,9 @@ class Job:
         """What the oracle finds wrong in the outputs."""
         letters = f"{self.name}.dead-letters"
         servers = self.server.bootstrap_servers
-        return oracle.differences(servers, source=self.input, output=f"{self.name}.out", dead_letters=letters)
+        return oracle.differences(
+            servers, source=self.input, output=f"{self.name}.out", dead_letters=letters, by=self.by
+        )
 
     def stream(self, seed: int, *, keys: int = 500, pause_s: float = traffic.PAUSE_S) -> traffic.Stream:
         """Records that are sent until it is closed."""
@@ -250,9 +254,13 @@ class Job:
             code = self.start(worker=worker, stop="end").wait(RUN_S)
         assert code == 0, self.log()
 
-    def traces(self) -> list[str]:
-        """What each worker's commit machine was told and answered; of one that was killed, its whole lines."""
-        texts = [path.read_text() for path in sorted(self.folder.glob("*.jsonl"))]
+    def traces(self, *, combine: bool = False) -> list[str]:
+        """What each worker's commit machine was told and answered; of one that was killed, its whole lines.
+
+        `combine`: the machines of the phase that merges.
+        """
+        paths = sorted(path for path in self.folder.glob("*.jsonl") if path.name.startswith("combine-") == combine)
+        texts = [path.read_text() for path in paths]
         return [text[: text.rfind("\n") + 1] for text in texts if "\n" in text]
 
     def check(self, *, recovered: bool = True) -> None:
@@ -263,10 +271,14 @@ class Job:
         """
         servers = self.server.bootstrap_servers
         topics = [f"{self.name}.out", f"{self.name}.dead-letters", f"{self.name}.0.state.g1"]
+        if self.by != "k":
+            topics += [f"{self.name}.0.partials.g1", f"{self.name}.1.state.g1"]
         assert oracle.hanging(servers, topics) == []
         wrong = self.differences()
         assert wrong == [], f"{len(wrong)} wrong:\n" + "\n".join(wrong[:20]) + self.log()
         assert self.offsets() == self.ends()
-        calls, manifests = _core.CommitMachine.check_traces(self.traces())
-        assert calls > 0
-        assert manifests > 0 or not recovered
+        for combine in (False, True)[: 1 + (self.by != "k")]:
+            # A trace is of one phase: lanes of both have the same numbers.
+            calls, manifests = _core.CommitMachine.check_traces(self.traces(combine=combine))
+            assert calls > 0
+            assert manifests > 0 or not recovered

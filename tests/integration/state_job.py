@@ -24,6 +24,7 @@ PIPELINE = """
 name = "NAME"
 delivery = "exactly_once"
 commit_interval = "100ms"
+combine = "COMBINE"
 state_dir = "FOLDER"
 
 [kafka]
@@ -77,11 +78,15 @@ class Job:
         *,
         partitions: int = 2,
         keyed: bool = True,
+        combine: str | None = None,
         text: str = PIPELINE,
     ) -> None:
+        """Lanes of what is not `keyed` meet in one process, unless `combine` says otherwise."""
         self.server, self.name, self.folder, self.partitions = server, name, folder, partitions
         self.file = folder / "job.toml"
-        self.file.write_text(self.filled(text, keyed=keyed))
+        self.file.write_text(
+            self.filled(text.replace("COMBINE", combine or ("auto" if keyed else "local")), keyed=keyed)
+        )
         self.admin = AdminClient({"bootstrap.servers": server.bootstrap_servers})
         create_topic(server, f"{name}-in", partitions)
 
@@ -143,7 +148,10 @@ class Job:
         return bytes(found[-1])
 
     def put_state(self, key: str, value: bytes | None, partition: int = 0) -> None:
-        produce(self.server, self.state_topic, [value], partition=partition, key=key.encode())
+        self.put_state_of(self.state_topic, key, value, partition)
+
+    def put_state_of(self, topic: str, key: str, value: bytes | None, partition: int = 0) -> None:
+        produce(self.server, topic, [value], partition=partition, key=key.encode())
 
     def make_again(self, topic: str, partitions: int) -> None:
         """Deletes a topic, and makes an empty one of its name."""

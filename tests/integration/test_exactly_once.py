@@ -82,11 +82,11 @@ def test_lanes_that_meet_go_on_together(kafka_server: KafkaServer, unique: str, 
     create_topic(kafka_server, f"{unique}-in", 2)
     for partition in range(2):
         _send(kafka_server, unique, range(15), partition=partition)
-    _run(_flow(kafka_server, unique, keyed=False), unique, tmp_path)
+    _run(_flow(kafka_server, unique, keyed=False), unique, tmp_path, combine="local")
     assert _rows(kafka_server, unique) == {("a", "00:00:00", 20): 1, ("a", "00:00:10", 10): 1}
     for partition in range(2):
         _send(kafka_server, unique, range(15, 25), partition=partition)
-    _run(_flow(kafka_server, unique, keyed=False), unique, tmp_path)
+    _run(_flow(kafka_server, unique, keyed=False), unique, tmp_path, combine="local")
     rows = _rows(kafka_server, unique)
     assert rows["a", "00:00:10", 20] == 1
     assert rows["a", "00:00:20", 10] == 1
@@ -127,7 +127,7 @@ def test_many_rows_leave_in_several_transactions_but_for_those_of_the_end(
     produce(kafka_server, f"{unique}-in", records, partition=0, key=b"")
     # A transaction may stay open for a second, which is not enough for either.
     flow = _flow(kafka_server, unique, keyed=False, session_timeout="1s")
-    report = _run(flow, unique, tmp_path / "here")
+    report = _run(flow, unique, tmp_path / "here", combine="local")
     assert (report.state, report.ledger.read) == ("ended", 2 * keys)
     rows = _rows(kafka_server, unique)
     assert (len(rows), set(rows.values())) == (2 * keys, {1})

@@ -13,6 +13,7 @@ from streamcore.config import ParquetSinkConfig, PipelineConfig
 from streamcore.errors import ConfigError, FencedError, SinkError, SourceError, StateError
 from streamcore.options import RunOptions
 from streamcore.outputs import Outputs
+from streamcore.runner import Runner
 from streamcore.testing import START_MS, ManualClock
 from tests.fakes import FakeSink
 
@@ -192,6 +193,7 @@ def test_files_of_a_crash_are_published_at_the_next_start(tmp_path: Path) -> Non
 
     # Sinks are told in their order: this one breaks off before the Parquet sink has published.
     assembled = assemble(make_plan(made, RunOptions()), clock=ManualClock(), stopping=threading.Event())
+    assert isinstance(assembled.runner, Runner)
     outputs = assembled.runner._outputs
     assert isinstance(outputs, Outputs)
     outputs._sinks = [Crash([]), *outputs._sinks]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streamcore.audit import Audit, differences, to_json, unbalanced
+from streamcore.audit import Audit, combined_differences, differences, to_json, unbalanced
 
 LEDGER = {"read": 10, "applied": 4, "filtered": 3, "rejected": 2, "late": 1, "no_window": 1, "shed": 2}
 
@@ -31,3 +31,21 @@ def test_an_audit_adds_up_only_where_all_could_be_read() -> None:
     assert to_json(found)["total"] == {"read": 3, "applied": 3}
     assert to_json(Audit(unusable={0: ["damaged"]}))["adds_up"] is False
     assert to_json(Audit(differences=["x"]))["adds_up"] is False
+
+
+def combined(partials: int, merged: int, *, missing: int = 0, applied: int = 9) -> Audit:
+    counts = {"partials": partials, "merged": merged, "late_after_combine": 1, "missing": missing}
+    return Audit(lanes={0: {"read": applied, "applied": applied}}, combined={0: counts})
+
+
+def test_what_is_merged_is_held_against_what_was_applied() -> None:
+    assert combined_differences(combined(9, 8), is_read=True) == []
+    assert combined_differences(combined(7, 6), is_read=False) == []
+    lost = "lanes applied 9 records, and 7 were taken where their windows meet"
+    assert combined_differences(combined(7, 6), is_read=True) == [lost]
+    assert combined_differences(combined(7, 6, missing=1), is_read=True) == []
+    doubled = "lanes applied 9 records, and 10 were taken where their windows meet"
+    assert combined_differences(combined(10, 9), is_read=False) == [doubled]
+    assert combined_differences(combined(9, 9), is_read=True) == [
+        "combine lane 0: took 9 records in partials, and accounts for 10"
+    ]

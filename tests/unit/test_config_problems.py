@@ -48,7 +48,7 @@ def found(**keys: Any) -> list[tuple[str, str, str | None]]:
         ({"source": {**SOURCE, "schema": {"a": 1}}}, "source.schema.a", "must be text", None),
         ({"source": {**SOURCE, "schema": {"a.b": 1}}}, 'source.schema."a.b"', "must be text", None),
         ({"name": "a/b"}, "name", "must begin with a letter or digit", None),
-        ({"combine": "lokal"}, "combine", 'must be one of "auto", "local", "none"', 'did you mean "local"?'),
+        ({"combine": "lokal"}, "combine", 'must be one of "auto", "local", "topic", "none"', 'did you mean "local"?'),
         ({"auto_create_topics": "maybe"}, "auto_create_topics", "must be true or false", None),
         ({"limits": {"threads": -1}}, "limits.threads", "must be at least 0", None),
         ({"limits": {"threads": "two"}}, "limits.threads", "must be a whole number", None),

@@ -38,20 +38,20 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command. Raises `StateError` for state that cannot be used, `LedgerError` for what does not add up."""
     from streamcore.audit import audit, to_json
-    from streamcore.committed_state import committed_state
+    from streamcore.committed_state import committed_phases
     from streamcore.config.environment import fill_from_environment
     from streamcore.errors import LedgerError, StateError
 
     config = fill_from_environment(load_target(arguments.target, arguments.set).config, os.environ)
-    with committed_state(config) as committed:
-        found = audit(committed)
+    with committed_phases(config) as phases:
+        found = audit(phases)
     if arguments.json:
         print(json.dumps(to_json(found)))
     else:
         for line in _lines(found):
             print(line)
     if found.unusable:
-        lines = [f"  lane {lane}: {why}" for lane, problems in sorted(found.unusable.items()) for why in problems]
+        lines = [f"  {_lane(lane)}: {why}" for lane, problems in sorted(found.unusable.items()) for why in problems]
         raise StateError("\n".join(["the state of a lane cannot be read; streamcore state verify FILE", *lines]))
     if found.differences:
         raise LedgerError(
@@ -61,17 +61,27 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _lines(found: Audit) -> Iterator[str]:
-    from streamcore.audit import PLACES, ROW_PLACES
+    from streamcore.audit import PARTIAL_PLACES, PLACES, ROW_PLACES
 
     for lane, counts in sorted(found.lanes.items()):
         where = "where lanes meet" if lane < 0 else f"lane {lane}"
         yield f"{where}, epoch {found.epochs[lane]}: {_sum(counts, PLACES) if lane >= 0 else _plain(counts)}"
+    for lane, counts in sorted(found.combined.items()):
+        parts = " + ".join(f"{place} {counts[place]}" for place in PARTIAL_PLACES if counts[place])
+        yield f"combine lane {lane}: {counts['partials']} records in partials = {parts or 0}"
     for name, counts in found.stages.items():
         yield f"rows that reached {name}: {_sum(counts, ROW_PLACES)}"
     if not found.lanes:
         yield "nothing is committed yet"
     elif not found.unusable and not found.differences:
         yield f"adds up: {_sum(found.total(), PLACES)}"
+
+
+def _lane(lane: int) -> str:
+    """A lane's name; those of partitions of partials come as they stand beside lanes."""
+    from streamcore.audit import COMBINED_LANE
+
+    return f"combine lane {COMBINED_LANE - lane}" if lane <= COMBINED_LANE else f"lane {lane}"
 
 
 def _sum(counts: dict[str, int], places: tuple[str, ...]) -> str:

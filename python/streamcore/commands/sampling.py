@@ -21,7 +21,7 @@ def sample_types(config: PipelineConfig) -> dict[str, str]:
 
     from streamcore.assemble import build_input, make_plan
     from streamcore.clock import SystemClock
-    from streamcore.config import describe
+    from streamcore.config import describe, unkept
     from streamcore.errors import ConfigError
     from streamcore.inference import Undeclared, infer_types
     from streamcore.options import RunOptions
@@ -30,9 +30,8 @@ def sample_types(config: PipelineConfig) -> dict[str, str]:
     fields = Undeclared.of(describe(config), None)
     if not fields.paths:
         return {}
-    anonymous = config.model_copy(update={"name": None, "delivery": None, "sinks": (), "dead_letters": None})
     stop = "end" if config.source.type in ("kafka", "memory") else None
-    source = build_input(make_plan(anonymous, RunOptions(stop=stop)), None, SystemClock())
+    source = build_input(make_plan(unkept(config), RunOptions(stop=stop)), None, SystemClock())
     try:
         source.open(Start(stop=stop))
         types = infer_types(source, fields, Event())

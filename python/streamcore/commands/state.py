@@ -61,10 +61,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     from streamcore.commands import state_actions
     from streamcore.commands.run import load_target
-    from streamcore.committed_state import committed_state
+    from streamcore.committed_state import committed_phases
     from streamcore.config.environment import fill_from_environment
 
     config = fill_from_environment(load_target(arguments.target, arguments.set).config, os.environ)
     act: Callable[[Any, argparse.Namespace], int] = getattr(state_actions, arguments.action)
-    with committed_state(config) as committed:
-        return act(committed, arguments)
+    with committed_phases(config) as phases:
+        return act(phases, arguments)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from streamcore.committed_state import CommittedState, LaneState
 
 
-def inspect(committed: CommittedState, arguments: argparse.Namespace) -> int:
+def inspect(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> int:
     """Shows each lane, whole or not."""
-    size = committed.check_size()
-    lanes = [_described(committed, state) for state in committed.read_all()]
-    _print(lanes, arguments, size)
+    sizes = [size for committed in phases if (size := committed.check_size()) is not None]
+    lanes = [_described(committed, state) for committed in phases for state in committed.read_all()]
+    _print(lanes, arguments, sizes)
     return 0
 
 
-def verify(committed: CommittedState, arguments: argparse.Namespace) -> int:
+def verify(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> int:
     """Shows each lane. Raises `StateError` with the reasons where one cannot be gone on from."""
     from streamcore.errors import StateError
 
-    size = committed.check_size()
-    lanes = [_described(committed, state) for state in committed.read_all()]
+    sizes = [size for committed in phases if (size := committed.check_size()) is not None]
+    lanes = [_described(committed, state) for committed in phases for state in committed.read_all()]
     _check_shared(lanes)
-    _print(lanes, arguments, size)
-    reasons = [f"  lane {one['lane']}: {why}" for one in lanes for why in one["problems"]]
-    reasons = [*([f"  {size}"] if size else []), *reasons]
+    _print(lanes, arguments, sizes)
+    reasons = [f"  {_told(one)}: {why}" for one in lanes for why in one["problems"]]
+    reasons = [*(f"  {size}" for size in sizes), *reasons]
     if reasons:
         raise StateError("\n".join(["the state cannot be gone on from", *reasons]))
     return 0
@@ -47,10 +47,12 @@ def _check_shared(lanes: list[dict[str, Any]]) -> None:
             lane["problems"].append("lanes have committed epochs, and what they share has none: its topic was emptied")
 
 
-def savepoint(committed: CommittedState, arguments: argparse.Namespace) -> int:
+def savepoint(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> int:
     """Writes the folder, and says what is in it."""
+    from streamcore.committed_state import of_one_stage
     from streamcore.savepoints import save
 
+    committed = of_one_stage(phases)
     done = save(committed, arguments.folder)
     if arguments.json:
         print(json.dumps({"folder": str(done.folder), "rows": done.rows, "lanes": _epochs(done.lanes)}))
@@ -61,10 +63,12 @@ def savepoint(committed: CommittedState, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def restore(committed: CommittedState, arguments: argparse.Namespace) -> int:
+def restore(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> int:
     """Puts the savepoint back, and says where lanes go on."""
+    from streamcore.committed_state import of_one_stage
     from streamcore.savepoints import restore as put_back
 
+    committed = of_one_stage(phases)
     done = put_back(committed, arguments.folder)
     if arguments.json:
         print(json.dumps({"folder": str(done.folder), "lanes": _epochs(done.lanes)}))
@@ -76,22 +80,23 @@ def restore(committed: CommittedState, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def repair(committed: CommittedState, arguments: argparse.Namespace) -> int:
+def repair(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> int:
     """Repairs what has to be, and says which rows may come again."""
     from dataclasses import asdict
 
     from streamcore.state_changes import repair as bring_back
 
-    done = bring_back(committed)
-    again = [one for one in done if one.taken < one.newest]
-    outputs = _outputs(committed) if again else []
+    repaired = [(committed, one) for committed in phases for one in bring_back(committed)]
+    outputs = _outputs(phases[0]) if any(one.taken < one.newest for _, one in repaired) else []
     if arguments.json:
-        print(json.dumps({"lanes": [asdict(one) for one in done], "may_repeat": outputs}))
+        lanes = [{**_stage(committed), **asdict(one)} for committed, one in repaired]
+        print(json.dumps({"lanes": lanes, "may_repeat": outputs}))
         return 0
-    if not done:
+    if not repaired:
         print("nothing to repair: every lane can be gone on from")
-    for one in done:
-        print(f"{_name(one.lane)}: epoch {one.taken} of {one.newest} is taken, and written as epoch {one.written}")
+    for committed, one in repaired:
+        name = committed.called(one.lane)
+        print(f"{name}: epoch {one.taken} of {one.newest} is taken, and written as epoch {one.written}")
         for problem in one.problems:
             print(f"  {problem}")
         for topic, (first, end) in one.again.items():
@@ -101,27 +106,40 @@ def repair(committed: CommittedState, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def reset(committed: CommittedState, arguments: argparse.Namespace) -> int:
+def reset(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> int:
     """Asks, and discards the state."""
     import sys
 
     from streamcore.errors import StateError
     from streamcore.state_changes import reset as discard
 
+    name = phases[0].name
     if not arguments.yes:
         if not sys.stdin.isatty():
-            raise StateError(f"this discards all state of {committed.name}; say --yes if that is meant")
-        print(f"This discards all state of {committed.name}, and its group's offsets. Type its name to go on: ", end="")
+            raise StateError(f"this discards all state of {name}; say --yes if that is meant")
+        print(f"This discards all state of {name}, and its group's offsets. Type its name to go on: ", end="")
         sys.stdout.flush()
-        if sys.stdin.readline().strip() != committed.name:
+        if sys.stdin.readline().strip() != name:
             raise StateError("nothing was discarded")
-    done = discard(committed)
+    done = discard(phases)
+    counts = {committed.called(lane): count for committed, lanes in done for lane, count in sorted(lanes.items())}
     if arguments.json:
-        print(json.dumps({"records_deleted": {str(lane): count for lane, count in sorted(done.items())}}))
+        first = {str(lane): count for lane, count in sorted(done[0][1].items())}
+        print(json.dumps({"records_deleted": first if len(done) == 1 else counts}))
         return 0
-    print(f"the state of {committed.name} is discarded: {sum(done.values())} records of {len(done)} lanes")
+    print(f"the state of {name} is discarded: {sum(counts.values())} records of {len(counts)} lanes")
     print("the next run begins by start of its source; rows in its outputs stay, and what is read again comes again")
     return 0
+
+
+def _stage(committed: CommittedState) -> dict[str, int]:
+    """What tells lanes of two stages apart; nothing where there is one."""
+    return {} if committed.phase.name is None else {"stage": committed.phase.stage}
+
+
+def _told(lane: Mapping[str, Any]) -> str:
+    """The name of a lane that is described."""
+    return _name(lane["lane"]) if lane.get("stage", 0) == 0 else f"combine {_name(lane['lane'])}"
 
 
 def _name(lane: int) -> str:
@@ -151,6 +169,7 @@ def _described(committed: CommittedState, state: LaneState) -> dict[str, Any]:
     committed.engine.revoke([state.lane])
     manifest = state.manifest
     described: dict[str, Any] = {
+        **_stage(committed),
         "lane": state.lane,
         "epoch": None,
         "complete": manifest is None or not problems,
@@ -183,9 +202,9 @@ def _of_each(by_topic: Mapping[str, int | None]) -> int | dict[str, int | None] 
     return dict(by_topic) if len(by_topic) > 1 else next(iter(by_topic.values()), None)
 
 
-def _print(lanes: list[dict[str, Any]], arguments: argparse.Namespace, size: str | None) -> None:
+def _print(lanes: list[dict[str, Any]], arguments: argparse.Namespace, sizes: list[str]) -> None:
     if arguments.json:
-        print(json.dumps({"lanes": lanes, "problems": [size] if size else []}))
+        print(json.dumps({"lanes": lanes, "problems": sizes}))
         return
     if not lanes:
         print("no state: its topics do not exist yet")
@@ -193,12 +212,12 @@ def _print(lanes: list[dict[str, Any]], arguments: argparse.Namespace, size: str
         print(_line(lane))
         for problem in lane["problems"]:
             print(f"  {problem}")
-    if size:
+    for size in sizes:
         print(size)
 
 
 def _line(lane: dict[str, Any]) -> str:
-    where = _name(lane["lane"])
+    where = _told(lane)
     if lane["epoch"] is None:
         return f"{where}: {'nothing is committed yet' if lane['complete'] else 'CANNOT BE USED'}"
     ends = (

@@ -71,18 +71,24 @@ def _lines(config: PipelineConfig, *, create: bool) -> Iterator[str]:
 
 
 def _state_plans(config: PipelineConfig, cluster: Cluster) -> list[TopicPlan]:
-    """Topics of the state: as many partitions as the input, which comes first and so is there if it is to be made."""
+    """Topics of the state and of partials: their partitions follow the input, which comes first and so is there if it is to be made."""
     from dataclasses import replace
 
     from streamcore.config import KafkaSourceConfig, choose_delivery, describe
+    from streamcore.phases import FINAL, partials_plan, phases_of
     from streamcore.state_topics import state_plans
 
     choose_delivery(config)
     assert isinstance(config.source, KafkaSourceConfig)  # noqa: S101 - checked by `choose_delivery`
     topic = cluster.topic(config.source.topic)
-    plans = state_plans(
-        config.name or "", len(topic.partitions) if topic else 0, meets=describe(config)["combine"] != "none"
-    )
+    count = len(topic.partitions) if topic else 0
+    plans = state_plans(config.name or "", count, meets=describe(config)["combine"] == "local")
+    if FINAL in phases_of(config):
+        partials = partials_plan(config, count)
+        made = cluster.topic(partials.name)
+        # Those that are there stay as they are, whatever the input has become.
+        partitions = len(made.partitions) if made else partials.partitions or 0
+        plans += [partials, *state_plans(config.name or "", partitions, meets=False, stage=FINAL.stage)]
     return plans if topic is not None else [replace(plan, partitions=plan.partitions or None) for plan in plans]
 
 
@@ -108,4 +114,8 @@ def _wanted(plan: TopicPlan) -> str:
 
 
 def _as_default(plan: TopicPlan) -> str:
-    return "as many partitions as the input" if plan.role == "state" else "partitions as the broker's default"
+    return (
+        "as many partitions as the input"
+        if plan.role in ("state", "partials")
+        else "partitions as the broker's default"
+    )

@@ -5,6 +5,7 @@ Invariant: whatever passes here is complete and consistent; nothing later fills 
 """
 
 from streamcore.config.checks import check, describe, problems_error
+from streamcore.config.combine import unkept
 from streamcore.config.connections import Connection, KafkaConnection, RedisConnection
 from streamcore.config.delivery import appending_sinks, choose_delivery, in_transactions, sink_mode
 from streamcore.config.durations import (
@@ -115,4 +116,5 @@ __all__ = [
     "resolve_position",
     "sink_mode",
     "to_toml",
+    "unkept",
 ]

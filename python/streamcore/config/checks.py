@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from streamcore.config.combine import combine_problems
 from streamcore.config.delivery import choose_delivery, sink_mode
 from streamcore.config.engine import engine_json
 from streamcore.config.inputs import InputConfig, KafkaInputConfig
@@ -37,7 +38,7 @@ def check(config: PipelineConfig, *, types_required: bool | None = None) -> list
     """
     if types_required is None:
         types_required = config.name is not None
-    return check_meaning(config, types_required=types_required) + delivery_problems(config)
+    return check_meaning(config, types_required=types_required) + delivery_problems(config) + combine_problems(config)
 
 
 def check_meaning(config: PipelineConfig, *, types_required: bool = False) -> list[Problem]:

@@ -7,10 +7,12 @@ Invariant: every key of the description is written out, so the engine's own defa
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
+from streamcore.config.combine import combine_of
 from streamcore.config.durations import Months
-from streamcore.config.models import LimitsConfig, PipelineConfig
+from streamcore.config.models import Combine, LimitsConfig, PipelineConfig
 from streamcore.config.sources import KeyedSource, SourceConfig
 from streamcore.config.steps import (
     AggregateFunction,
@@ -30,8 +32,20 @@ from streamcore.config.steps import (
 )
 
 
-def engine_spec(config: PipelineConfig) -> dict[str, Any]:
-    """The engine's description of the pipeline, as plain JSON values."""
+def engine_spec(config: PipelineConfig, *, phase: str | None = None) -> dict[str, Any]:
+    """The engine's description of the pipeline, as plain JSON values; `phase` where lanes' windows meet through a topic."""
+    spec = _spec(config, combine_of(config, combined(config)))
+    return spec if phase is None else {**spec, "phase": phase}
+
+
+def combined(config: PipelineConfig) -> Callable[[Combine], dict[str, Any]]:
+    """What the engine says of the pipeline, however it is combined (see `_core.describe`)."""
+    from streamcore import _core
+
+    return lambda combine: _core.describe(_json(_spec(config, combine)))
+
+
+def _spec(config: PipelineConfig, combine: Combine) -> dict[str, Any]:
     return {
         "source": _source(config.source),
         "inputs": [
@@ -39,14 +53,18 @@ def engine_spec(config: PipelineConfig) -> dict[str, Any]:
             for name, source in config.sources.items()
         ],
         "steps": [_join(step, config) if isinstance(step, JoinStep) else _step(step) for step in config.steps],
-        "combine": config.combine,
+        "combine": combine,
         "limits": _limits(config.limits),
     }
 
 
-def engine_json(config: PipelineConfig) -> bytes:
+def engine_json(config: PipelineConfig, *, phase: str | None = None) -> bytes:
     """The description as `_core.Pipeline` and `_core.describe` take it."""
-    return json.dumps(engine_spec(config), ensure_ascii=False, separators=(",", ":")).encode()
+    return _json(engine_spec(config, phase=phase))
+
+
+def _json(spec: dict[str, Any]) -> bytes:
+    return json.dumps(spec, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _source(source: SourceConfig) -> dict[str, Any]:

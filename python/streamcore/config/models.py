@@ -21,7 +21,7 @@ from streamcore.config.sources import SourceConfig
 from streamcore.config.steps import JoinStep, MapBatchesStep, SelectStep, StepConfig, WindowStep
 
 Delivery = Literal["exactly_once", "effectively_once", "at_least_once"]
-Combine = Literal["auto", "local", "none"]
+Combine = Literal["auto", "local", "topic", "none"]
 
 
 def _not_spill(value: Any) -> Any:
@@ -118,8 +118,17 @@ class PipelineConfig(Model):
     commit_interval: PositiveDuration = setting(1_000, "How often results, state and positions are made durable.")
     combine: Combine = setting(
         "auto",
-        "How the windows of several lanes meet: `auto` merges unless the group key is the record key. `none` says that they need not, "
+        "How the windows of several lanes meet: `auto` merges them unless the group key is the record key, under `exactly_once` "
+        "from Kafka through a topic, which workers share, otherwise in one process (`local`). `none` says that they need not, "
         "and of a join that each partition of its topics is joined by itself.",
+    )
+    combine_partitions: int | None = setting(
+        None,
+        "Partitions of the topic through which windows meet, as many as workers that may merge; they are fixed when it is made. "
+        "Unset: as many as the input has.",
+        unit="partitions",
+        ge=1,
+        le=1_000,
     )
     auto_create_topics: bool = setting(
         True, "Create missing topics of sinks and dead letters where the rights allow; a run never creates its input."

@@ -6,12 +6,15 @@ Invariant: no secret and nothing that needs a connection is in it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from streamcore.config.checks import describe, engine_problems, problems_error
+from streamcore.config.combine import why_combined
 from streamcore.config.delivery import choose_delivery, in_transactions, sink_mode
 from streamcore.config.durations import format_duration
+from streamcore.config.engine import combined
 from streamcore.config.models import PipelineConfig
 from streamcore.config.outbox import is_outbox, outbox_topic
 from streamcore.config.redact import redact_url
@@ -50,6 +53,7 @@ def explain(config: PipelineConfig, *, python_sinks: Sequence[str] = ()) -> str:
         first = ", a table that is read to its end first" if source.table else ""
         lines.append(f"source {name}: {_source(config, source)}{first}")
     lines += description["plan"].rstrip("\n").splitlines()
+    lines += _combined(config, description)
     lines += [f"sink {_sink(config, sink)}" for sink in config.sinks]
     if delivery == "exactly_once" and in_transactions(config) and (outbox := outbox_topic(config)) is not None:
         fed = ", ".join(f"sinks[{index}]" for index, sink in enumerate(config.sinks) if is_outbox(sink))
@@ -59,6 +63,17 @@ def explain(config: PipelineConfig, *, python_sinks: Sequence[str] = ()) -> str:
     if undeclared:
         lines.append(f"types not declared: {', '.join(undeclared)} (a named run needs them; an ephemeral one guesses)")
     return "\n".join(lines) + "\n"
+
+
+def _combined(config: PipelineConfig, description: Mapping[str, Any]) -> list[str]:
+    """Where lanes' windows meet under `exactly_once`, and why."""
+    why = why_combined(config, combined(config))
+    if why is None:
+        return []
+    if description["combine"] != "topic":
+        return [f"combine in one process: {why}"]
+    count = f"{config.combine_partitions or 'as many'} partitions{'' if config.combine_partitions else ' as the input'}"
+    return [f"combine through topic {config.name}.0.partials.g1 ({count}): {why}"]
 
 
 def _source(config: PipelineConfig, source: SourceConfig) -> str:

@@ -23,6 +23,7 @@ from streamcore.config.checks import (
     template_problems,
     undeclared_problems,
 )
+from streamcore.config.combine import combine_problems
 from streamcore.config.models import PipelineConfig
 from streamcore.config.paths import Path, format_path
 from streamcore.config.problems import document_path
@@ -158,5 +159,5 @@ def _others(config: PipelineConfig, broken: Collection[Path]) -> list[Problem]:
     if "connections" not in touched:
         found += connection_problems(config)
     if config.delivery == "exactly_once" or not touched & {"name", "source", "steps", "sinks"}:
-        found += delivery_problems(config)
+        found += delivery_problems(config) + combine_problems(config)
     return found

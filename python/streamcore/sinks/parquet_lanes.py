@@ -51,13 +51,13 @@ class _Entry:
 class LaneParquetSink:
     """Files of one folder; see `sinks/base.py` for the contracts."""
 
-    def __init__(self, config: ParquetSinkConfig, *, pipeline: str) -> None:
-        """Every worker of the pipeline has to reach the same folder."""
+    def __init__(self, config: ParquetSinkConfig, *, pipeline: str, prefix: str = "") -> None:
+        """Every worker of the pipeline has to reach the same folder. `prefix` tells apart what two phases write into it."""
         self.output: str = config.output
         self.folder = config.path
         self._path = Path(config.path)
         self._columns = config.columns
-        self._stem = f"{writer_of(pipeline)}-{config.output}"
+        self._stem = f"{writer_of(pipeline)}-{prefix}{config.output}"
         self._pipeline = pipeline
         self._buffered: list[_core.Batch] = []
         self._written: dict[int, list[str]] = {}
