@@ -25,7 +25,7 @@ pub fn describe<'py>(py: Python<'py>, spec: &[u8]) -> PyResult<Bound<'py, PyDict
     })?;
     let described = PyDict::new(py);
     described.set_item("problems", problems(py, &analysis.problems)?)?;
-    described.set_item("topic_problems", self::problems(py, &analysis.topic_problems)?)?;
+    described.set_item("topic_problems", problems(py, &analysis.topic_problems)?)?;
     let undeclared = PyList::empty(py);
     for field in &analysis.undeclared {
         let item = PyDict::new(py);
