@@ -148,6 +148,7 @@ TESTED_BY = {
     "rust/streamcore/src/prefetch.rs": "",
     "rust/streamcore/src/spec.rs": "tests/unit/test_config_engine.py",
     "rust/streamcore/src/spec/limits.rs": "tests/unit/test_config_engine.py",
+    "rust/streamcore/src/spec/meeting.rs": "rust/streamcore/tests/topic/refused.rs",
 }
 # Engine modules that mean something only together, and the suite that runs them.
 SUITES = {
@@ -157,6 +158,7 @@ SUITES = {
     "rust/streamcore/src/checkpoint/file.rs": {"checkpoint"},
     "rust/streamcore/src/join/tests.rs": {"join"},
     "rust/streamcore/tests/joins.rs": {"joining"},
+    "rust/streamcore/tests/topic/main.rs": {"merging", "partials"},
 }
 
 # One letter of each word stands in brackets, so that the patterns do not find themselves.

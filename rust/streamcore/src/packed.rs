@@ -38,3 +38,27 @@ pub fn unpack(codec: u8, payload: &[u8], len: usize, raw: &mut Vec<u8>) -> Resul
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_packed_comes_back_and_another_length_does_not(
+            raw in proptest::collection::vec(prop_oneof![3 => Just(7_u8), 1 => any::<u8>()], 0..600), other in 0_usize..700,
+        ) {
+            let mut spare = b"of another".to_vec();
+            let (codec, payload) = pack(&raw, &mut spare);
+            prop_assert!(payload.len() <= raw.len());
+            let mut back = b"before".to_vec();
+            unpack(codec, payload, raw.len(), &mut back).expect("whole");
+            prop_assert_eq!(&back[6..], &raw[..]);
+            if other != raw.len() {
+                unpack(codec, payload, other, &mut Vec::new()).expect_err("another length");
+            }
+            prop_assert!(unpack(9, payload, raw.len(), &mut Vec::new()).is_err());
+        }
+    }
+}

@@ -147,9 +147,7 @@ impl Facts {
         let count = i64::from(self.lanes.unwrap_or_default());
         let is_gone = |(lane, input): &(&i32, &InputFacts)| i64::from(**lane) >= count && input.generation < generation;
         let gone: Vec<i32> = self.inputs.iter().filter(is_gone).map(|(lane, _)| *lane).collect();
-        for lane in &gone {
-            self.inputs.remove(lane);
-        }
+        self.inputs.retain(|lane, _| !gone.contains(lane));
         gone
     }
 

@@ -127,3 +127,35 @@ impl HandedRows {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_in_the_same_partition_for_ever_and_keys_are_spread() {
+        let parts = Parts::new(8);
+        let places = |keys: std::ops::Range<u32>| keys.map(|key| parts.place(format!("key {key}").as_bytes()));
+        assert_eq!(places(0..8).collect::<Vec<_>>(), [3, 0, 1, 4, 7, 1, 4, 7]);
+        let mut counts = [0; 8];
+        places(0..8_000).for_each(|place| counts[place] += 1);
+        assert!(counts.iter().all(|count| (800..1_200).contains(count)), "{counts:?}");
+        assert_eq!(Parts::new(1).place(b"any"), 0);
+    }
+
+    #[test]
+    fn rows_go_to_the_parts_of_their_keys() {
+        let (mut rows, mut parts) = (HandedRows::default(), Parts::new(4));
+        assert!(rows.is_empty());
+        for key in 0..20_u8 {
+            rows.push(&[key], |out| out.push(key + 100));
+        }
+        rows.put_into(&mut parts);
+        for key in 0..20_u8 {
+            let place = parts.place(&[key]);
+            let body = &parts.at(place).body;
+            assert!(body.chunks(3).any(|row| row == [1, key, key + 100]), "{key}: {body:?}");
+        }
+        assert_eq!((0..4).map(|place| parts.at(place).body.len()).sum::<usize>(), 60);
+    }
+}
