@@ -39,8 +39,8 @@ def records(seed: int, count: int, *, partitions: int, keys: int) -> Iterator[tu
             yield partition, json.loads(copy)["k"].encode(), copy
         else:
             time_ms = number * 10 - chance.randrange(BOUND_MS - 10)
-            row = {"t": time_ms, "k": name.decode(), "v": chance.randint(-1000, 1000), "id": f"{seed}-{number}"}
-            row["p"] = f"p{row['v'] % PAGES}"
+            worth = chance.randint(-1000, 1000)
+            row = {"t": time_ms, "k": name.decode(), "v": worth, "id": f"{seed}-{number}", "p": f"p{worth % PAGES}"}
             value = json.dumps(row).encode()
             recent.append(value)
             del recent[:-50]
