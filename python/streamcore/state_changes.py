@@ -232,7 +232,7 @@ def _repair_lane(
         )
     taken = orjson.loads(found)
     newest = max([taken["epoch"], *(each["epoch"] for each, _ in state.found["manifests"])])
-    if taken["epoch"] < newest and (committed.meets or committed.phase is PARTIAL):
+    if (taken["epoch"] < newest and committed.meets) or _may_be_merged(committed, state, taken["epoch"], newest):
         others = "lanes of this pipeline share state: the others would be ahead of it"
         merged = "its later epochs have handed over partials, which may be merged"
         raise StateError(
@@ -250,6 +250,14 @@ def _repair_lane(
             again[topic] = (position, reached)
     written = last_manifest(committed.engine, lane, records)["epoch"]
     return Repaired(lane, problems, newest, taken["epoch"], written, again), records
+
+
+def _may_be_merged(committed: CommittedState, state: LaneState, taken: int, newest: int) -> bool:
+    """Whether a later epoch of the lane than the one that is left may have handed over partials.
+
+    Of a manifest that cannot be read nobody knows which epoch it was of.
+    """
+    return committed.phase is PARTIAL and (taken < newest or bool(state.found["problems"]))
 
 
 def _position(manifest: Mapping[str, Any], topic: str) -> int:

@@ -159,11 +159,11 @@ proptest! {
 #[test]
 fn rows_leave_in_pieces_partition_by_partition() {
     let mut apart = spec("none", r#""type":"interval","from_ms":-10,"to_ms":15"#, "left", "");
-    apart.limits.piece_rows = 5;
     let events: Vec<Event> =
         (0..60).map(|number| Event { input: number % 2, key: (number / 2 % 6) as u8, time_ms: 10, value: 1 }).collect();
     let expected = run(&apart, &events, &Course::smooth(60));
     assert_eq!(expected.len(), 6 * 5 * 5, "pairs of each key");
+    apart.limits.piece_rows = 5;
     let mut pipeline = Pipeline::new(&apart, 1).expect("a plan");
     pipeline.assign(&[0, 1, 2]);
     let mut rows = results(&pipeline.push(&raws(&events, &mut BTreeMap::new()), 0).expect("a push"));
