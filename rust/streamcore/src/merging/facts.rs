@@ -122,6 +122,8 @@ pub struct Facts {
     pub generation: u64,
     /// How many there are, in that generation.
     pub lanes: Option<u32>,
+    /// Something was merged since the end of the input last let all rows leave.
+    pub has_news: bool,
     /// The lanes that were heard of.
     pub inputs: BTreeMap<i32, InputFacts>,
     /// What waits for its marker, by lane.
@@ -137,6 +139,7 @@ impl Facts {
     pub fn hear(&mut self, epoch: &EpochOf, marker: &Marker) -> Vec<i32> {
         let EpochOf { lane, generation, number, seal, .. } = *epoch;
         self.inputs.insert(lane, InputFacts { generation, number, seal, told: marker.told, is_new: true });
+        self.has_news |= marker.frames > 0;
         let lanes = marker.told.lanes;
         if generation < self.generation {
             return Vec::new();
@@ -176,8 +179,9 @@ impl Facts {
         self.has_ended() && self.inputs.values().all(|input| input.is_new)
     }
 
-    /// All rows have left at the end of the input.
+    /// All rows have left at the end of the input, or there was nothing new to leave.
     pub fn note_end(&mut self) {
+        self.has_news = false;
         self.inputs.values_mut().for_each(|input| input.is_new = false);
     }
 
@@ -200,6 +204,7 @@ impl Facts {
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.put_varint(self.partitions.map_or(0, |partitions| u64::from(partitions)));
         out.put_varint(self.generation);
+        out.put_u8(u8::from(self.has_news));
         out.put_varint(self.lanes.map_or(0, |lanes| u64::from(lanes) + 1));
         out.put_varint(self.inputs.len() as u64);
         for (lane, input) in &self.inputs {
@@ -228,9 +233,9 @@ impl Facts {
         let small =
             |number: u64| u32::try_from(number).map_err(|_| Error::state("saved partials are of too many lanes"));
         let partitions = Some(small(saved.varint()?)?).filter(|partitions| *partitions > 0);
-        let generation = saved.varint()?;
+        let (generation, has_news) = (saved.varint()?, saved.u8()? == 1);
         let lanes = saved.varint()?.checked_sub(1).map(small).transpose()?;
-        let mut facts = Self { partitions, generation, lanes, ..Self::default() };
+        let mut facts = Self { partitions, generation, has_news, lanes, ..Self::default() };
         for _ in 0..saved.count(12)? {
             let lane = small(saved.varint()?)? as i32;
             let (generation, number, seal) = (saved.varint()?, saved.varint()?, saved.u64()?);

@@ -275,7 +275,13 @@ impl Merging {
                 return Ok(false);
             }
             self.is_due = false;
-            self.is_ending = self.facts.is_ended();
+            if self.facts.is_ended() {
+                // Lanes that end once more, with nothing new, let no row leave again.
+                self.is_ending = self.facts.has_news;
+                if !self.is_ending {
+                    self.facts.note_end();
+                }
+            }
         }
         if self.is_ending && !self.end_piece(plan, output)? {
             return Ok(false);
