@@ -328,7 +328,7 @@ fn what_lanes_gathered_makes_the_epoch_end() {
     let mut two = Two::new(&Spec::from_json(text.as_bytes()).expect("a description"), 1);
     two.push(0, &[10], 0);
     assert!(!two.first.is_due());
-    let texts: Vec<String> = (0..700).map(|key| format!(r#"{{"t":10,"k":"key {key}"}}"#)).collect();
+    let texts: Vec<String> = (0..1_500).map(|key| format!(r#"{{"t":10,"k":"key {key}"}}"#)).collect();
     two.push_texts(0, &texts, 0);
     assert!(two.first.is_due());
     two.commit();
