@@ -198,7 +198,7 @@ impl Facts {
 
     /// Appends all.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.put_varint(self.partitions.map_or(0, |partitions| u64::from(partitions)));
+        out.put_varint(self.partitions.map_or(0, u64::from));
         out.put_varint(self.generation);
         out.put_varint(self.lanes.map_or(0, |lanes| u64::from(lanes) + 1));
         out.put_varint(self.inputs.len() as u64);

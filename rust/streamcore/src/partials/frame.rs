@@ -126,7 +126,7 @@ pub struct Packed<'v> {
 impl Packed<'_> {
     /// Appends the bytes to `raw`.
     pub fn unpack(&self, raw: &mut Vec<u8>) -> Result<()> {
-        unpack(self.codec, self.payload, self.len, raw).map_err(|what| Error::state(what))
+        unpack(self.codec, self.payload, self.len, raw).map_err(Error::state)
     }
 }
 
