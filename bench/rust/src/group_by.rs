@@ -91,7 +91,7 @@ impl GroupBy {
         let start = [ClockId::Monotonic, ClockId::ProcessCPUTime].map(now);
         let (mut outputs, mut events) = (Vec::new(), 0);
         for (raws, columns) in self.pushes.iter().zip(columns) {
-            outputs.extend(pipeline.push_decoded(raws, columns, 0, self.lanes).expect("a push"));
+            outputs.extend(pipeline.push_decoded(raws, columns, 0.into(), self.lanes).expect("a push"));
             events += raws.iter().map(RawBatch::len).sum::<usize>();
             if events >= EPOCH_EVENTS {
                 events = 0;

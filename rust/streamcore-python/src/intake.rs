@@ -50,7 +50,8 @@ impl Intake {
         held(py, || {
             let several_topics =
                 bounds.keys().any(|(topic, _)| bounds.keys().next().is_some_and(|first| first.0 != *topic));
-            let input = |topic: &str| inputs.as_ref().and_then(|inputs| inputs.get(topic)).copied().unwrap_or(0);
+            let inputs = inputs.unwrap_or_default();
+            let input = |topic: &str| inputs.get(topic).copied().unwrap_or(0);
             let partition = |bounds: ((String, i32), _)| {
                 let input = input(&bounds.0.0);
                 Partition::new(bounds, input, record_bytes_max)

@@ -17,8 +17,8 @@ use streamcore::pipeline::Pipeline;
 pub type PyPartials<'py> = BTreeMap<i32, Vec<(u32, Bound<'py, PyBytes>, Bound<'py, PyBytes>)>>;
 
 /// The records of the lanes that were asked for.
-pub fn to_python<'py>(py: Python<'py>, lanes: &[i32], records: Vec<(i32, Vec<PartialRecord>)>) -> PyPartials<'py> {
-    let mut partials: PyPartials<'py> = lanes.iter().map(|lane| (*lane, Vec::new())).collect();
+pub fn to_python<'py>(py: Python<'py>, lanes: Vec<i32>, records: Vec<(i32, Vec<PartialRecord>)>) -> PyPartials<'py> {
+    let mut partials: PyPartials<'py> = lanes.into_iter().map(|lane| (lane, Vec::new())).collect();
     let of_record =
         |(partition, key, value): PartialRecord| (partition, PyBytes::new(py, &key), PyBytes::new(py, &value));
     for (lane, records) in records {

@@ -308,7 +308,7 @@ impl Pipeline {
     #[pyo3(signature = (lanes, *, seal))]
     fn partials<'py>(&self, py: Python<'py>, lanes: Vec<i32>, seal: u64) -> PyResult<PyPartials<'py>> {
         let records = self.with(py, |workers| Ok(workers.settled()?.partials(&lanes, seal)?))?;
-        Ok(partials::to_python(py, &lanes, records))
+        Ok(partials::to_python(py, lanes, records))
     }
 
     /// Phase final: partials that are missing are passed over and counted, not an error.

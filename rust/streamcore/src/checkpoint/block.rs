@@ -137,7 +137,7 @@ pub fn decode(owner: Owner, key: BlockKey, value: &[u8], raw: &mut Vec<u8>) -> R
     if len > CHUNK_BYTES {
         return Err(refused("it claims more bytes than a chunk has"));
     }
-    unpack(codec, payload, len, raw).map_err(|what| refused(what))
+    unpack(codec, payload, len, raw).map_err(refused)
 }
 
 fn put_head(owner: Owner, key: BlockKey, codec: u8, raw_len: u32, out: &mut Vec<u8>) {

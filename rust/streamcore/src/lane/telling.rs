@@ -36,14 +36,25 @@ struct Said {
     ends: u64,
 }
 
+/// What there is to tell of an epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum News {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// Something that nobody has asked for.
+    Untold,
+    /// Something, and somebody has asked for it.
+    Told,
+}
+
 /// What a lane tells.
 #[derive(Debug, Default)]
 pub struct Telling {
     said: Said,
     committed: Said,
-    /// The sealed epoch is one that is told of; whether it was asked what there is.
-    moved: bool,
-    asked: bool,
+    /// What there is to tell of the sealed epoch.
+    news: News,
     /// How long nothing came, ms, where the lane is idle.
     quiet_ms: Option<i64>,
     /// The input ended, and nothing came since; the same at the last commit, and how often it did since.
@@ -86,20 +97,22 @@ impl Telling {
     /// An epoch was sealed that was told of, and nobody asked.
     #[must_use]
     pub const fn was_missed(&self) -> bool {
-        self.moved && !self.asked
+        matches!(self.news, News::Untold)
     }
 
     /// Keeps the epoch.
     pub fn commit(&mut self) {
         (self.committed, self.ended_committed, self.ends) = (self.said, self.ended, 0);
         // What was missed stays so, to be noticed.
-        self.moved &= !self.asked;
+        if self.news == News::Told {
+            self.news = News::Nothing;
+        }
     }
 
     /// Takes the epoch back.
     pub fn rollback(&mut self) {
         (self.said, self.ended, self.ends) = (self.committed, self.ended_committed, 0);
-        (self.moved, self.asked) = (false, false);
+        self.news = News::Nothing;
     }
 
     /// Appends what was told.
@@ -139,20 +152,19 @@ impl Lane {
     pub fn tell(&mut self, over: &HandOver, quiet_ms: Option<i64>) {
         let has_counted = self.ledger != self.committed.1 || self.held.has_partials();
         let Some(telling) = &mut self.telling else { return };
-        telling.moved = has_counted || telling.has_news(over, quiet_ms.is_some());
-        telling.said = if telling.moved {
+        (telling.news, telling.said, telling.quiet_ms) = (News::Nothing, telling.committed, quiet_ms);
+        if has_counted || telling.has_news(over, quiet_ms.is_some()) {
             let saying = telling.saying(over, quiet_ms.is_some());
-            Said { number: saying.number + 1, ..saying }
-        } else {
-            telling.committed
-        };
-        (telling.quiet_ms, telling.asked) = (quiet_ms, false);
+            (telling.news, telling.said) = (News::Untold, Said { number: saying.number + 1, ..saying });
+        }
     }
 
     /// The records that the sealed epoch hands over; none of a lane that has nothing to tell.
     pub fn partials(&mut self, plan: &Plan, over: &HandOver, seal: u64) -> Vec<PartialRecord> {
-        let Some(telling) = self.telling.as_mut().filter(|telling| telling.moved) else { return Vec::new() };
-        telling.asked = true;
+        let Some(telling) = self.telling.as_mut().filter(|telling| telling.news != News::Nothing) else {
+            return Vec::new();
+        };
+        telling.news = News::Told;
         let (number, ended, quiet_ms) = (telling.said.number, telling.said.ended, telling.quiet_ms);
         let mut parts = Parts::new(over.partitions);
         self.held.hand_over(&mut parts);

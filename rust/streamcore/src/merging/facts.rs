@@ -202,7 +202,7 @@ impl Facts {
 
     /// Appends all.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.put_varint(self.partitions.map_or(0, |partitions| u64::from(partitions)));
+        out.put_varint(self.partitions.map_or(0, u64::from));
         out.put_varint(self.generation);
         out.put_u8(u8::from(self.has_news));
         out.put_varint(self.lanes.map_or(0, |lanes| u64::from(lanes) + 1));
@@ -235,7 +235,7 @@ impl Facts {
         let partitions = Some(small(saved.varint()?)?).filter(|partitions| *partitions > 0);
         let (generation, has_news) = (saved.varint()?, saved.u8()? == 1);
         let lanes = saved.varint()?.checked_sub(1).map(small).transpose()?;
-        let mut facts = Self { partitions, generation, has_news, lanes, ..Self::default() };
+        let mut facts = Self { partitions, generation, lanes, has_news, ..Self::default() };
         for _ in 0..saved.count(12)? {
             let lane = small(saved.varint()?)? as i32;
             let (generation, number, seal) = (saved.varint()?, saved.varint()?, saved.u64()?);

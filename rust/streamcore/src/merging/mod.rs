@@ -44,6 +44,17 @@ impl MergedOutput {
     }
 }
 
+/// What is to leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Nothing, as far as is known.
+    Nothing,
+    /// Clocks may have moved since rows last left.
+    Due,
+    /// The end of the input is under way.
+    End,
+}
+
 /// The state of one partition of the topic.
 #[derive(Debug)]
 pub struct Merging {
@@ -61,10 +72,8 @@ pub struct Merging {
     committed_lanes: BTreeSet<i32>,
     /// When each input lane was last heard of, by this process, ms.
     heard_at_ms: BTreeMap<i32, i64>,
-    /// Clocks may have moved since rows last left.
-    is_due: bool,
-    /// The end of the input is under way.
-    is_ending: bool,
+    /// What is to leave next.
+    next: Next,
     /// The latest time told, ms, and whether the partition was read to its end then.
     now_ms: i64,
     is_caught_up: bool,
@@ -88,8 +97,7 @@ impl Merging {
             committed: Facts::default(),
             committed_lanes: BTreeSet::new(),
             heard_at_ms: BTreeMap::new(),
-            is_due: false,
-            is_ending: false,
+            next: Next::Nothing,
             now_ms: i64::MIN,
             is_caught_up: false,
             accepts_gaps: false,
@@ -126,7 +134,9 @@ impl Merging {
         for lane in self.facts.inputs.keys() {
             self.heard_at_ms.entry(*lane).or_insert(now_ms);
         }
-        self.is_due = true;
+        if self.next == Next::Nothing {
+            self.next = Next::Due;
+        }
         self.go_on(plan, output)
     }
 
@@ -256,15 +266,15 @@ impl Merging {
             held.advance(i64::MAX, None)?;
             self.combine.take(std::iter::once(held), &mut rows)?;
         }
-        self.is_due = true;
-        if !rows.is_empty() { self.pass_on(plan, rows, output).map(drop) } else { Ok(()) }
+        self.next = Next::Due;
+        if rows.is_empty() { Ok(()) } else { self.pass_on(plan, rows, output).map(drop) }
     }
 
     /// Lets rows leave that are due; whether all have.
     fn let_leave(&mut self, plan: &Plan, output: &mut MergedOutput) -> Result<bool> {
-        if self.is_due {
+        if self.next == Next::Due {
             let (Some(minimum), Some(mut rows)) = (self.minimum(plan), plan.result_rows()) else {
-                self.is_due = false;
+                self.next = Next::Nothing;
                 return Ok(true);
             };
             let told = &self.facts.inputs;
@@ -274,19 +284,15 @@ impl Merging {
             if !self.pass_on(plan, rows, output)? || !has_left {
                 return Ok(false);
             }
-            self.is_due = false;
-            if self.facts.is_ended() {
+            self.next = Next::Nothing;
+            if self.facts.is_ended() && self.facts.has_news {
+                self.next = Next::End;
+            } else if self.facts.is_ended() {
                 // Lanes that end once more, with nothing new, let no row leave again.
-                self.is_ending = self.facts.has_news;
-                if !self.is_ending {
-                    self.facts.note_end();
-                }
+                self.facts.note_end();
             }
         }
-        if self.is_ending && !self.end_piece(plan, output)? {
-            return Ok(false);
-        }
-        Ok(true)
+        Ok(self.next != Next::End || self.end_piece(plan, output)?)
     }
 
     /// Takes rows through the stages behind; whether all that came of them has left.
@@ -316,7 +322,7 @@ impl Merging {
             self.stages.end(&plan.stages, fire, &mut output.stages)?
         };
         if is_over {
-            self.is_ending = false;
+            self.next = Next::Nothing;
             self.facts.note_end();
         }
         Ok(is_over)
@@ -344,7 +350,7 @@ impl Merging {
 
     /// Ends the epoch: changed rows leave, and all of an end under way. Gives the digest.
     pub fn seal(&mut self, plan: &Plan, output: &mut MergedOutput) -> Result<u64> {
-        while self.is_ending && !self.end_piece(plan, output)? {}
+        while self.next == Next::End && !self.end_piece(plan, output)? {}
         let mut digest = 0_u64;
         if let Some(mut rows) = plan.result_rows() {
             digest = self.combine.seal(&mut rows)?;
@@ -378,7 +384,7 @@ impl Merging {
         let lanes = &self.committed_lanes;
         self.held.retain(|lane, _| lanes.contains(lane));
         self.held.values_mut().for_each(Held::rollback);
-        (self.is_due, self.is_ending) = (true, false);
+        self.next = Next::Due;
     }
 
     /// What is known of the input's lanes.

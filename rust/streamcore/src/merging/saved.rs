@@ -3,7 +3,7 @@
 //! What input lanes hold is saved in sections, one a lane, as there may be more of them than there were when an older part
 //! was saved. Invariant: what is loaded is sealed to the digest of what was saved.
 
-use super::{Facts, Held, Merging};
+use super::{Facts, Held, Merging, Next};
 use crate::codec::Write;
 use crate::error::Result;
 use crate::saving::{Loading, Saving};
@@ -40,7 +40,7 @@ impl Merging {
                 self.committed_lanes.insert(lane);
             }
         }
-        self.is_due = true;
+        self.next = Next::Due;
         Ok(())
     }
 

@@ -20,8 +20,6 @@ const MAGIC: &[u8; 5] = b"SCPRT";
 pub const VERSION: u8 = 1;
 const HEAD_BYTES: usize = 5 + 3 + 8 + 4 + 4 + 4 + 8 + 8 + 8 + 4;
 const CHECKSUM_BYTES: usize = 4;
-/// Where in a head the codec stands.
-
 /// Bytes of a part in one frame before compression, at most.
 pub const CHUNK_BYTES: usize = 512 << 10;
 
@@ -125,7 +123,7 @@ pub struct Packed<'v> {
 impl Packed<'_> {
     /// Appends the bytes to `raw`.
     pub fn unpack(&self, raw: &mut Vec<u8>) -> Result<()> {
-        unpack(self.codec, self.payload, self.len, raw).map_err(|what| Error::state(what))
+        unpack(self.codec, self.payload, self.len, raw).map_err(Error::state)
     }
 }
 

@@ -55,7 +55,7 @@ impl Parts {
     #[inline]
     pub fn place(&self, key: &[u8]) -> usize {
         let hash = xxh3_64_with_seed(key, SEED) >> 32;
-        (hash * self.bodies.len() as u64 >> 32) as usize
+        ((hash * self.bodies.len() as u64) >> 32) as usize
     }
 
     /// What goes to partition `place`.

@@ -9,7 +9,7 @@ use crate::spec::{CombineSpec, PhaseSpec, Spec, StepSpec};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// Seeds, so that state is taken for no other part's.
-const BY_TOPIC: u64 = 0x746f_7069_63;
+const BY_TOPIC: u64 = 0x0074_6f70_6963;
 const PARTIAL: u64 = 1;
 const FINAL: u64 = 2;
 

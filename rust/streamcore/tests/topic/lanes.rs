@@ -190,7 +190,7 @@ fn the_end_of_the_input_lets_all_leave_and_a_later_run_goes_on() {
     assert!(two.last_told(1).ended);
     assert_eq!(two.read(0), ["0 2 0 true", "100 1 0 true"]);
     assert!(two.second.merging().all(|merging| merging.facts().has_ended()));
-    let watermark_ms = two.second.merging().map(|merging| merging.watermark_ms()).collect::<Vec<_>>();
+    let watermark_ms = two.second.merging().map(streamcore::merging::Merging::watermark_ms).collect::<Vec<_>>();
     assert_eq!(watermark_ms, [9], "the end is not kept as a clock");
     assert_eq!(two.commit(), 0, "an end is told once");
     assert_eq!((two.second.seal().expect("balanced").outputs.len(), two.read(0)), (0, Vec::new()));
