@@ -129,7 +129,7 @@ def test_repair_takes_the_newest_whole_epoch_and_says_what_comes_again(job: Job)
     assert repaired.code == 0, repaired.err
     (one,) = repaired.json["lanes"]
     assert (one["lane"], one["newest"], one["taken"], one["written"]) == (0, newest, newest - 1, newest + 1)
-    assert one["again"] is None or one["again"][1] == 225
+    assert [end for _, end in one["again"].values()] in ([], [225])
     assert repaired.json["may_repeat"] == [f"{job.name}-out", f"{job.name}.dead-letters"]
     assert job.state("inspect", "--json").json["lanes"][0]["owner"] == 1
     assert job.state("verify").code == 0
