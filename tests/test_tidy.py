@@ -53,8 +53,22 @@ STEPS = {"dedupe", "expr", "join", "window"}
 PACKAGE_LAYERS = (
     {"_core", "errors", "clock", "signals", "status", "versions", "aggregates", "user_aggregates", "report"},
     {"config"},
-    {"checkpoint", "faults", "instance", "kafka_client", "kafka_producer", "memory_log", "options", "tables", "topics"},
-    {"committed_reader", "committed_rows", "manifests", "recompute", "state_topics", "transactions", "windows"},
+    {
+        *("checkpoint", "copy_files", "faults", "instance", "kafka_client", "kafka_producer", "memory_log", "options"),
+        *("tables", "topics"),
+    },
+    {
+        *(
+            "committed_reader",
+            "committed_rows",
+            "lane_states",
+            "manifests",
+            "recompute",
+            "state_topics",
+            "transactions",
+        ),
+        "windows",
+    },
     {"phases", "phase_reports"},
     {
         "dead_letters",
@@ -97,6 +111,7 @@ HOMES = {
             "dead_letters",
             "epochs",
             "lane_files",
+            "lane_states",
             "manifests",
         ),
         *("savepoints", "sinks.kafka", "sources.iterable", "state_changes"),

@@ -6,6 +6,7 @@ from typing import Any, final
 __all__ = [
     "FAULTS",
     "LANES_PER_INPUT",
+    "MANIFEST_SLOTS",
     "Batch",
     "CommitMachine",
     "FileReader",
@@ -14,9 +15,11 @@ __all__ = [
     "Pipeline",
     "Raw",
     "Sealed",
+    "StateCopy",
     "StateRecords",
     "__version__",
     "absent_fields",
+    "check_copy",
     "decode_checkpoint",
     "describe",
     "encode_checkpoint",
@@ -32,6 +35,9 @@ FAULTS: bool
 """Whether tests may make the worker fail."""
 LANES_PER_INPUT: int
 """Where inputs are joined, the lanes of input `n` are numbered from `n` times this; 0 is the pipeline's own."""
+
+MANIFEST_SLOTS: int
+"""Manifests of a lane lie in so many records of its log, by turns."""
 
 def simd() -> str:
     """Names the instruction set the decoder uses: the widest of this CPU, or the one that `STREAMCORE_SIMD` names."""
@@ -253,6 +259,42 @@ class StateRecords:
         """
     def keys(self) -> list[bytes]:
         """Keys of all records that are there."""
+
+@final
+class StateCopy:
+    """Writes the copy of one lane's log: what goes into its file, which somebody else keeps."""
+
+    def __new__(cls, facts: bytes) -> StateCopy:
+        """Of a file that is not there yet. `facts` is a JSON object that says what it is a copy of."""
+    @staticmethod
+    def read(facts: bytes, file: bytes, records: StateRecords) -> tuple[StateCopy, bytes, bytes, int, int]:
+        """Puts the records of a file into `records`, which has none yet.
+
+        Gives the copy, to be gone on with; the key, the value and the offset of its newest manifest; how many bytes of the
+        file count. Raises `StateError` for a file that is not a copy of what `facts` say.
+        """
+    @staticmethod
+    def of(facts: bytes, records: StateRecords, epoch: int, manifest_offset: int) -> tuple[StateCopy, bytes]:
+        """The copy of all `records`, and its file; their newest manifest is of `epoch`, and lies at `manifest_offset`."""
+    def append(self, records: Sequence[tuple[bytes, bytes | None]], epoch: int, manifest_offset: int) -> bytes:
+        """What the file goes on with: the records of `epoch`, whose manifest lies at `manifest_offset` of the log."""
+    def shrunk(self, file: bytes) -> bytes:
+        """The file without what is over. Raises `StateError` where `file` is not what was written."""
+    @property
+    def records(self) -> int:
+        """How many records of the file count."""
+    @property
+    def is_long(self) -> bool:
+        """Whether about half of the file, or more, is over."""
+    @property
+    def epoch(self) -> int | None:
+        """The last epoch in it, or None."""
+
+def check_copy(records: StateRecords, manifest: bytes, is_there: bool) -> None:
+    """Whether the log, read from the end of a copy on into `records` that hold the copy, goes on from that copy.
+
+    `manifest` is its newest one; `is_there`: the log has it at its place still. Raises `StateError` where it does not.
+    """
 
 @final
 class CommitMachine:

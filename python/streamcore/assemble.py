@@ -228,7 +228,12 @@ def _phase_runner(
         clock=clock,
         pace=pace,
         observe_rejected=observe_rejected,
-        report=Report(name=plan.config.name, delivery=plan.delivery, inputs={name: {} for name in _names(plan.config)}),
+        report=Report(
+            name=plan.config.name,
+            delivery=plan.delivery,
+            inputs={name: {} for name in _names(plan.config)},
+            cache=phase.states.counts,
+        ),
         stopping=stopping,
         look_at=look_at,
     )

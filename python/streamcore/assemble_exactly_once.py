@@ -32,6 +32,7 @@ from streamcore.config import (
     outbox_topic,
     sink_mode,
 )
+from streamcore.copy_files import NO_COUNTS, CopyFiles, copies_folder
 from streamcore.dead_letters import open_dead_letters
 from streamcore.epochs import Epochs
 from streamcore.errors import StateError
@@ -41,6 +42,7 @@ from streamcore.inference import Undeclared, describe_types, infer_types, with_t
 from streamcore.instance import lease_instance
 from streamcore.kafka_client import Cluster
 from streamcore.lane_files import LaneFiles
+from streamcore.lane_states import LaneStates
 from streamcore.manifests import Identity
 from streamcore.outboxes import Outboxes
 from streamcore.outputs import Outputs
@@ -53,7 +55,7 @@ from streamcore.sources.kafka import KafkaSource
 from streamcore.sources.kafka_joined import JoinedSource, member_source
 from streamcore.sources.kafka_member import MemberSource
 from streamcore.sources.kafka_partials import PartialsSource
-from streamcore.state_topics import MEETING_LANE, StateTopics
+from streamcore.state_topics import MEETING_LANE
 from streamcore.transactions import InTransaction, Transactions
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ class OpenPhase:
     engine: _core.Pipeline
     source: MemberSource | JoinedSource
     outputs: HeldOutputs
+    states: LaneStates
     epochs: Epochs
 
 
@@ -99,6 +102,8 @@ class Parts:
         stack.callback(outboxes.close)
         instance = lease_instance(folder, plan.config.instance_id)
         stack.callback(instance.close)
+        # Closed behind the sources: nobody waits for the disk.
+        self._folder, self._copies = folder, stack.enter_context(ExitStack())
         self._instance = instance.name
         self.notes = [f"delivery: {plan.delivery}, as worker {instance.name}"]
         self.phases: list[OpenPhase] = []
@@ -196,12 +201,14 @@ class Parts:
             timeout_ms=max(TRANSACTION_INTERVALS * config.commit_interval, self._connection.session_timeout),
         )
         stack.callback(transactions.close)
-        states = StateTopics(
+        states = LaneStates(
             self._connection,
             pipeline=config.name or "",
             partitions=len(source.partitions),
             meets=meets,
             stage=phase.stage,
+            files=self._open_copies(phase) if config.state_cache else None,
+            facts={"fingerprint": engine.fingerprint},
         )
         stack.callback(states.close)
         states.open(source.cluster, create=config.auto_create_topics)
@@ -226,7 +233,13 @@ class Parts:
             trace=_trace(settings, f"{phase.prefix}{self._instance}", stack),
             phase=phase,
         )
-        return OpenPhase(phase, engine, source, outputs, epochs)
+        return OpenPhase(phase, engine, source, outputs, states, epochs)
+
+    def _open_copies(self, phase: Phase) -> CopyFiles:
+        copies = CopyFiles(copies_folder(self._folder, f"{phase.prefix}{self._instance}"), dict(NO_COUNTS))
+        self._copies.callback(copies.close)
+        copies.open()
+        return copies
 
 
 def typed_by_its_topic(plan: Plan, stopping: Event) -> tuple[PipelineConfig, str | None]:

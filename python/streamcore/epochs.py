@@ -23,6 +23,7 @@ from streamcore.errors import ConfigError, Error, FencedError, SinkError, Source
 from streamcore.faults import action_point, fault_point
 from streamcore.held_outputs import HeldOutputs
 from streamcore.lane_files import LaneFiles
+from streamcore.lane_states import LaneStates
 from streamcore.manifests import SEAL_BITS, Identity, by_topic, check_whole, facts_of, told
 from streamcore.membership import Membership
 from streamcore.phases import PARTIAL, WHOLE, Phase, send_partials
@@ -30,7 +31,7 @@ from streamcore.report import Ledgers, Stages, add_ledgers
 from streamcore.sources.base import Position
 from streamcore.sources.kafka_joined import JoinedSource
 from streamcore.sources.kafka_member import MemberSource
-from streamcore.state_topics import MEETING_LANE, StateTopics, check_shared
+from streamcore.state_topics import MEETING_LANE, check_shared
 from streamcore.transactions import Transactions, failure
 
 log = logging.getLogger("streamcore.commit")
@@ -59,7 +60,7 @@ class Epochs:
         source: MemberSource | JoinedSource,
         outputs: HeldOutputs,
         transactions: Transactions,
-        states: StateTopics,
+        states: LaneStates,
         machine: _core.CommitMachine,
         identity: Identity,
         meets: bool,
@@ -306,8 +307,7 @@ class Epochs:
         return {"event": "state_read", "lanes": lanes}
 
     def _found(self, lane: int) -> list[dict[str, Any]]:
-        records = self._states.records(lane)
-        found = records.manifests()
+        records, found = self._states.records(lane), self._states.manifests(lane)
         manifests = [told(manifest, self._identity, self._source, is_whole=is_whole) for manifest, is_whole in found]
         check_whole(lane, records, found)
         return manifests
@@ -315,8 +315,7 @@ class Epochs:
     def _do_restore(self, action: Action) -> Event:
         restored = []
         for lane, manifest in ((each["lane"], each["manifest"]) for each in action["lanes"]):
-            records = self._engine.state_records(lane) if manifest is None else self._states.records(lane)
-            found = self._engine.recover(lane, records)
+            found = self._states.recover(lane, self._engine, is_new=manifest is None)
             if manifest is not None and (found is None or orjson.loads(found)["epoch"] != manifest["epoch"]):
                 raise StateError(f"the state of lane {lane} is not the one that was chosen a moment ago")
             if found is not None:
@@ -327,7 +326,7 @@ class Epochs:
             ledger = self._engine.ledger()
             for number in self._source.numbers(lane) or [lane]:
                 self._ledger_restored[number] = ledger.get(number, {})
-            self._states.forget([lane])
+            self._states.restored(lane, found)
             self._has_state[lane] = found is not None
         check_shared(self._has_state, self._identity.pipeline)
         self._stages_restored = self._engine.stages()
@@ -384,6 +383,7 @@ class Epochs:
         positions = self._source.positions()
         files = self._files.write(lanes, positions, seal=self._seal)
         self._manifests = []
+        self._states.begin_epoch()
         if self._phase is PARTIAL:
             send_partials(self._engine, self._transactions, self._identity.pipeline, lanes, seal=self._seal)
         for at in range(0, len(lanes), LANES_AT_ONCE):
@@ -407,8 +407,8 @@ class Epochs:
                     self._manifests.append((lane, key, manifest))
 
     def _produce_record(self, lane: int, key: bytes, value: bytes | None) -> None:
-        topic, partition = self._states.place(lane)
-        self._transactions.send(topic, key=key, value=value, partition=partition)
+        (topic, partition), noted = self._states.place(lane), self._states.note(lane, key, value)
+        self._transactions.send(topic, key=key, value=value, partition=partition, delivered=noted)
 
     def _do_flush(self, action: Action) -> Event:
         left = self._transactions.flush(_seconds(action))
@@ -452,6 +452,7 @@ class Epochs:
 
     def _do_keep(self, action: Action) -> Event:
         self._engine.committed()
+        self._states.committed(action["lanes"])
         positions = self._source.positions()
         for each in action["lanes"]:
             lane = each["lane"]
@@ -463,8 +464,8 @@ class Epochs:
         return {"event": "done"}
 
     def _do_write_cache(self, action: Action) -> Event:
-        """There is none yet."""
         del action
+        self._states.write()
         return {"event": "done"}
 
     def _do_publish(self, action: Action) -> Event:
@@ -481,7 +482,7 @@ class Epochs:
         self._engine.revoke(lanes)
         self._files.forget(lanes)
         self._source.forget(lanes)
-        self._states.forget(lanes)
+        self._states.drop(lanes)
         for lane in lanes:
             self._lanes_ended.pop(lane, None)
             self._has_state.pop(lane, None)

@@ -31,6 +31,7 @@ def merged_report(partial: Report, final: Report | None, *, state: str) -> Repor
         lanes=partial.lanes | {COMBINE_LANE: meeting_ledger(final.lanes)},
         stages=add_ledgers(partial.stages, final.stages),
         lost_values=partial.lost_values | final.lost_values,
+        cache=_added(partial.cache, final.cache),
     )
 
 
@@ -62,6 +63,7 @@ def merged_status(partial: Mapping[str, Any], final: Mapping[str, Any]) -> dict[
         "watermark_ms": last["watermark_ms"],
         "open_windows": last["open_windows"],
         "state_bytes": first["state_bytes"] + last["state_bytes"],
+        "cache": _added(first["cache"], last["cache"]),
     }
     return {
         **partial,

@@ -112,6 +112,9 @@ class Report:
     """Where inputs are joined, the ledger of each in this run: under `""` the pipeline's own, the others by name."""
     join_rows: tuple[int, int] | None = None
     """Rows that a join holds of the left and the right side."""
+    cache: dict[str, int] = field(default_factory=dict)
+    """Under `exactly_once`, where the state of lanes was read from, in records and bytes: the worker's own copies or the
+    state's topic; and how many copies were `rejected`, `dropped` (the disk was too slow) or `given_up` (it refused)."""
 
     @property
     def ledger(self) -> Ledger:

@@ -193,6 +193,7 @@ class Runner:
             dedupes=self._engine.dedupes(),
             inputs=by_input(self._committer.ledger(), tuple(self._first_report.inputs)),
             join_rows=self._engine.join_rows,
+            cache=dict(self._first_report.cache),
         )
 
     def status(self, window_end_ms: int | None) -> dict[str, Any]:

@@ -40,12 +40,20 @@ End = Literal["high_watermark", "last_stable"]
 
 
 @dataclass(slots=True)
-class _Reading:
+class Reading:
     """A lane's records, as far as they were read."""
 
     records: _core.StateRecords
     position: int = 0
     end: int = field(default=-1)
+    count: int = 0
+    """Records that were read."""
+
+    def take(self, key: bytes, value: bytes | None, offset: int) -> None:
+        """Takes the next record."""
+        self.records.add([(key, value)])
+        self.position = offset + 1
+        self.count += 1
 
 
 class StateTopics:
@@ -61,7 +69,7 @@ class StateTopics:
         self._meets = meets
         self._stage = stage
         self._consumer: Consumer | None = None
-        self._readings: dict[int, _Reading] = {}
+        self._readings: dict[int, Reading] = {}
 
     def open(self, cluster: Cluster, *, create: bool) -> None:
         """Makes sure of the topics. Raises `StateError` where one has other partitions than the input."""
@@ -96,7 +104,7 @@ class StateTopics:
         deadline = time.monotonic() + timeout_s
         for lane in lanes:
             if lane not in self._readings:
-                self._readings[lane] = _Reading(records(lane))
+                self._readings[lane] = self._begin(lane, records)
             topic, partition = self.place(lane)
             ends = self._cluster.offsets(topic, [partition], "latest", committed=until == "last_stable")
             self._readings[lane].end = ends[partition]
@@ -111,6 +119,14 @@ class StateTopics:
         consumer.unassign()  # type: ignore[no-untyped-call]
         return {lane: self._readings[lane].position >= self._readings[lane].end for lane in lanes}
 
+    def _begin(self, lane: int, records: Callable[[int], _core.StateRecords]) -> Reading:
+        """Of a lane of which nothing was read yet."""
+        return Reading(records(lane))
+
+    def reading(self, lane: int) -> Reading | None:
+        """What was read of a lane, and how far; None: nothing."""
+        return self._readings.get(lane)
+
     def records(self, lane: int) -> _core.StateRecords:
         """What was read of a lane."""
         return self._readings[lane].records
@@ -121,11 +137,11 @@ class StateTopics:
             self._readings.pop(lane, None)
 
     @staticmethod
-    def _unread(waiting: Mapping[tuple[str, int], _Reading]) -> bool:
+    def _unread(waiting: Mapping[tuple[str, int], Reading]) -> bool:
         return any(one.position < one.end for one in waiting.values())
 
     @staticmethod
-    def _take(messages: list[Any], waiting: Mapping[tuple[str, int], _Reading]) -> None:
+    def _take(messages: list[Any], waiting: Mapping[tuple[str, int], Reading]) -> None:
         for message in messages:
             error = message.error()
             if error is not None:
@@ -133,11 +149,10 @@ class StateTopics:
                     continue
                 raise SourceError(f"the state in topic {message.topic()} cannot be read: {error.str()}")
             one = waiting[message.topic(), message.partition()]
-            one.records.add([(message.key() or b"", message.value())])
-            one.position = message.offset() + 1
+            one.take(message.key() or b"", message.value(), message.offset())
 
     @staticmethod
-    def _pass_markers(consumer: Consumer, waiting: Mapping[tuple[str, int], _Reading]) -> None:
+    def _pass_markers(consumer: Consumer, waiting: Mapping[tuple[str, int], Reading]) -> None:
         """Control records and aborted ones bring no message, but the position moves past them."""
         places = [part for place in waiting for part in partition_list(place[0], [place[1]])]
         for part in consumer.position(places):

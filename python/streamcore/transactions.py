@@ -146,8 +146,9 @@ class Transactions:
         headers: Headers = (),
         timestamp_ms: int | None = None,
         partition: int | None = None,
+        delivered: Callable[[int], None] | None = None,
     ) -> None:
-        """Queues a record in the open transaction. Raises `KafkaException` or `BufferError`."""
+        """Queues a record in the open transaction; `delivered` is told its offset. Raises `KafkaException` or `BufferError`."""
         self._open.produce(
             topic,
             key=key,
@@ -157,12 +158,20 @@ class Transactions:
             timestamp=timestamp_ms,
             poll_timeout=FULL_QUEUE_WAIT_S,
             buffer_error_max_tries=FULL_QUEUE_TRIES_MAX,
-            on_delivery=self._note_delivery,
+            on_delivery=self._note_delivery if delivered is None else self._telling(delivered),
         )
 
     def _note_delivery(self, error: Any, _message: Any) -> None:
         if error is not None and self._failure is None:
             self._failure = error
+
+    def _telling(self, delivered: Callable[[int], None]) -> Callable[[Any, Any], None]:
+        def note(error: Any, message: Any) -> None:
+            self._note_delivery(error, message)
+            if error is None and message.offset() is not None:
+                delivered(message.offset())
+
+        return note
 
     def flush(self, timeout_s: float) -> int:
         """Waits for acknowledgements; gives how many records are left. Raises `KafkaException` for one that failed."""

@@ -129,10 +129,12 @@ class Job:
         faults: str = "",
         more: Sequence[str] = (),
         under: Sequence[str] = (),
+        traces: bool = True,
     ) -> subprocess.Popen[bytes]:
         """A worker under a name of its own, unless it is to have another's (`instance`).
 
-        `faults` is as `STREAMCORE_FAULTS` has them; `more` are other arguments of the command, `under` what runs it.
+        `faults` is as `STREAMCORE_FAULTS` has them; `more` are other arguments of the command, `under` what runs it; `traces`:
+        its commit machine is recorded.
         """
         variables = {
             **os.environ,
@@ -140,7 +142,7 @@ class Job:
             "STREAMCORE_STATE_DIR": str(self.folder / worker),
             "STREAMCORE_INSTANCE_ID": instance or worker,
             "STREAMCORE_FAULTS": faults,
-            "STREAMCORE_COMMIT_TRACE": str(self.folder),
+            **({"STREAMCORE_COMMIT_TRACE": str(self.folder)} if traces else {}),
             "STREAMCORE_COMMIT_BUGS": self.bugs,
             **self.environment,
         }

@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from streamcore.assemble import state_folder_of
+from streamcore.copy_files import remove_copies, told_copies
+
 if TYPE_CHECKING:
     from streamcore.committed_state import CommittedState, LaneState
 
@@ -20,7 +23,7 @@ def inspect(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> 
     """Shows each lane, whole or not."""
     sizes = [size for committed in phases if (size := committed.check_size()) is not None]
     lanes = [_described(committed, state) for committed in phases for state in committed.read_all()]
-    _print(lanes, arguments, sizes)
+    _print(lanes, arguments, sizes, told_copies(state_folder_of(phases[0].config)))
     return 0
 
 
@@ -122,10 +125,12 @@ def reset(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> in
         if sys.stdin.readline().strip() != name:
             raise StateError("nothing was discarded")
     done = discard(phases)
+    # They would be found out to be of no use; whoever asks for a reset wants the room.
+    copies = remove_copies(state_folder_of(phases[0].config))
     counts = {committed.called(lane): count for committed, lanes in done for lane, count in sorted(lanes.items())}
     if arguments.json:
         first = {str(lane): count for lane, count in sorted(done[0][1].items())}
-        print(json.dumps({"records_deleted": first if len(done) == 1 else counts}))
+        print(json.dumps({"records_deleted": first if len(done) == 1 else counts, "copies_removed": copies}))
         return 0
     print(f"the state of {name} is discarded: {sum(counts.values())} records of {len(counts)} lanes")
     print("the next run begins by start of its source; rows in its outputs stay, and what is read again comes again")
@@ -202,9 +207,15 @@ def _of_each(by_topic: Mapping[str, int | None]) -> int | dict[str, int | None] 
     return dict(by_topic) if len(by_topic) > 1 else next(iter(by_topic.values()), None)
 
 
-def _print(lanes: list[dict[str, Any]], arguments: argparse.Namespace, sizes: list[str]) -> None:
+def _print(
+    lanes: list[dict[str, Any]],
+    arguments: argparse.Namespace,
+    sizes: list[str],
+    copies: Sequence[tuple[str, int, int]] = (),
+) -> None:
     if arguments.json:
-        print(json.dumps({"lanes": lanes, "problems": sizes}))
+        told = [{"folder": folder, "lanes": count, "bytes": total} for folder, count, total in copies]
+        print(json.dumps({"lanes": lanes, "problems": sizes, "copies": told}))
         return
     if not lanes:
         print("no state: its topics do not exist yet")
@@ -214,6 +225,10 @@ def _print(lanes: list[dict[str, Any]], arguments: argparse.Namespace, sizes: li
             print(f"  {problem}")
     for size in sizes:
         print(size)
+    for folder, count, total in copies:
+        print(
+            f"local copy of {count} lane{'s' * (count != 1)} in {folder}, {total} bytes: it may be deleted at any time"
+        )
 
 
 def _line(lane: dict[str, Any]) -> str:

@@ -136,6 +136,11 @@ class PipelineConfig(Model):
     state_dir: str | None = setting(
         None, "Folder of checkpoints; unset: `.streamcore`. Environment: `STREAMCORE_STATE_DIR`.", min_length=1
     )
+    state_cache: bool = setting(
+        True,
+        "Keep a copy of the state in `state_dir` under `exactly_once`, so that a worker that starts again reads little of the "
+        "state's topic. It may be deleted at any time.",
+    )
     instance_id: str | None = setting(None, "Names this worker. Environment: `STREAMCORE_INSTANCE_ID`.", min_length=1)
     kafka: KafkaConnection = setting(KafkaConnection(), "The Kafka cluster that is used where no other is named.")
     connections: dict[str, Connection] = setting({}, "Other servers, by name.")

@@ -18,6 +18,7 @@ mod raw;
 mod readings;
 mod rows;
 mod sealed;
+mod state_copy;
 mod state_log;
 mod toml;
 
@@ -58,6 +59,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("FAULTS", cfg!(feature = "faults"))?;
     module.add("LANES_PER_INPUT", streamcore::raw::LANES_PER_INPUT)?;
+    module.add("MANIFEST_SLOTS", streamcore::checkpoint::manifest::SLOTS)?;
     module.add_function(wrap_pyfunction!(simd, module)?)?;
     module.add_function(wrap_pyfunction!(toml::locate_toml, module)?)?;
     module.add_function(wrap_pyfunction!(describe::describe, module)?)?;
@@ -66,6 +68,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(raw::absent_fields, module)?)?;
     module.add_function(wrap_pyfunction!(checkpoint::encode_checkpoint, module)?)?;
     module.add_function(wrap_pyfunction!(checkpoint::decode_checkpoint, module)?)?;
+    module.add_function(wrap_pyfunction!(state_copy::check_copy, module)?)?;
     module.add_class::<raw::Raw>()?;
     module.add_class::<intake::Intake>()?;
     module.add_class::<files::FileReader>()?;
@@ -74,5 +77,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<sealed::Sealed>()?;
     module.add_class::<state_log::StateRecords>()?;
     module.add_class::<state_log::CommitMachine>()?;
+    module.add_class::<state_copy::StateCopy>()?;
     module.add_class::<pipeline::Pipeline>()
 }

@@ -102,11 +102,48 @@ impl Recovery {
 
     /// The manifests, each with whether all that it names is there. One that is damaged is an error.
     pub fn manifests(&self) -> Result<Vec<(Manifest, bool)>> {
+        // Manifests that follow each other name nearly the same blocks, of which each is looked into once.
+        let mut whole = BTreeMap::new();
         let manifests = self.newest_first(false)?.into_iter();
         Ok(manifests
-            .map(|manifest| (self.recover(&manifest, true).is_ok(), manifest))
-            .map(|(whole, it)| (it, whole))
+            .map(|manifest| (self.is_whole(&manifest, &mut whole), manifest))
+            .map(|(is, it)| (it, is))
             .collect())
+    }
+
+    /// The newest manifest, whole or not. One that is damaged is an error.
+    pub fn newest_manifest(&self) -> Result<Option<Manifest>> {
+        Ok(self.newest_first(false)?.into_iter().next())
+    }
+
+    /// The value of the manifest that has this key.
+    #[must_use]
+    pub fn manifest(&self, key: &[u8]) -> Option<&[u8]> {
+        self.manifests.get(key).map(Vec::as_slice)
+    }
+
+    /// Blocks and manifests, in no order.
+    pub fn records(&self) -> impl Iterator<Item = (Vec<u8>, &[u8])> {
+        let blocks = self.blocks.iter().map(|(key, value)| (key.to_bytes(), &value[..]));
+        blocks.chain(self.manifests.iter().map(|(key, value)| (key.clone(), &value[..])))
+    }
+
+    fn is_whole(&self, manifest: &Manifest, whole: &mut BTreeMap<(Kind, u64), Saved>) -> bool {
+        if manifest.lane != self.owner.lane || manifest.fingerprint != hex(self.owner.fingerprint) {
+            return false;
+        }
+        let parts = manifest.parts.iter().map(|(part, saved)| (Kind::Part(*part), saved));
+        let changes = manifest.changes.iter().map(|saved| (Kind::Changes, saved));
+        let mut of_part_or_changes = parts.filter(|(_, saved)| saved.chunks > 0).chain(changes);
+        of_part_or_changes.all(|(kind, saved)| {
+            let place = (kind, saved.epoch);
+            let is_known = whole.get(&place) == Some(saved);
+            let is_whole = is_known || self.raw(kind, saved).is_ok();
+            if is_whole && !is_known {
+                whole.insert(place, *saved);
+            }
+            is_whole
+        })
     }
 
     /// What there is, whatever is wrong with it.
