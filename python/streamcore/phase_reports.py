@@ -63,7 +63,7 @@ def merged_status(partial: Mapping[str, Any], final: Mapping[str, Any]) -> dict[
         "watermark_ms": last["watermark_ms"],
         "open_windows": last["open_windows"],
         "state_bytes": first["state_bytes"] + last["state_bytes"],
-        "cache": _added(first["cache"], last["cache"]),
+        "cache": _added(first.get("cache", {}), last.get("cache", {})),
     }
     return {
         **partial,
