@@ -38,7 +38,9 @@ from streamcore.held_outputs import HeldOutputs
 from streamcore.inference import Undeclared, describe_types, infer_types
 from streamcore.instance import lease_instance
 from streamcore.lane_files import LaneFiles
+from streamcore.layouts import MEETING_LANE
 from streamcore.manifests import Identity
+from streamcore.options import RunOptions
 from streamcore.outboxes import Outboxes
 from streamcore.outputs import Outputs
 from streamcore.sinks.base import Sink
@@ -47,7 +49,8 @@ from streamcore.sinks.parquet_lanes import LaneParquetSink
 from streamcore.sources.base import Start
 from streamcore.sources.kafka import KafkaSource
 from streamcore.sources.kafka_member import MemberSource
-from streamcore.state_topics import MEETING_LANE, StateTopics
+from streamcore.sources.kafka_old_layout import OldLayoutSource
+from streamcore.state_topics import StateTopics
 from streamcore.transactions import InTransaction, Transactions
 
 if TYPE_CHECKING:
@@ -78,7 +81,8 @@ class Parts:
         stack.callback(outboxes.close)
         instance = lease_instance(folder, config.instance_id)
         stack.callback(instance.close)
-        self.source = MemberSource(
+        self.source = _source(
+            plan.options,
             connection,
             config.source,
             group=group,
@@ -131,6 +135,12 @@ class Parts:
             trace=_trace(settings, instance.name, stack),
         )
         outboxes.start()
+
+
+def _source(options: RunOptions, *arguments: Any, **settings: Any) -> MemberSource:
+    if options.old_ends is None:
+        return MemberSource(*arguments, **settings)
+    return OldLayoutSource(*arguments, ends=options.old_ends, **settings)
 
 
 def typed_by_its_topic(plan: Plan, stopping: Event) -> tuple[PipelineConfig, str | None]:

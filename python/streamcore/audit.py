@@ -59,7 +59,7 @@ def audit(committed: CommittedState) -> Audit:
         found.epochs[state.lane] = manifest["epoch"]
         if state.lane != COMBINE_LANE:
             counted = committed.engine.ledger()[state.lane]
-            position = manifest["facts"]["positions"].get(committed.topic.name)
+            position = _moved(manifest["facts"]["positions"].get(committed.topic.name), committed, state.lane)
             found.lanes[state.lane] = counted
             found.differences += differences(state.lane, manifest["ledger"], counted, position)
     if COMBINE_LANE in found.epochs:
@@ -68,6 +68,12 @@ def audit(committed: CommittedState) -> Audit:
     for name, counts in found.stages.items():
         found.differences += unbalanced(f"the rows that reached {name}", counts, ROW_PLACES)
     return found
+
+
+def _moved(position: int | None, committed: CommittedState, lane: int) -> int | None:
+    """A position with what the lane had counted before its state was rescaled in the place of where it began then."""
+    began = committed.states.begun.get("lanes", {}).get(str(lane))
+    return position if position is None or began is None else position - began["position"] + began["read"]
 
 
 def differences(lane: int, told: Mapping[str, int], counted: Mapping[str, int], position: int | None) -> list[str]:

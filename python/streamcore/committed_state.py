@@ -21,9 +21,10 @@ from streamcore.config import KafkaSourceConfig, PipelineConfig, engine_json, ka
 from streamcore.errors import ConfigError, SourceError, StateError
 from streamcore.functions import functions_of
 from streamcore.kafka_client import Cluster, Topic
+from streamcore.layouts import MEETING_LANE
 from streamcore.manifests import Identity, told
 from streamcore.options import RunOptions
-from streamcore.state_topics import MEETING_LANE, StateTopics, meeting_topic, state_topic
+from streamcore.state_topics import StateTopics
 from streamcore.topics import input_topic
 
 READ_TIMEOUT_S = 120.0
@@ -85,14 +86,15 @@ class CommittedState:
         description = {"type": "kafka", "topic": self.topic.name, "topic_id": self.topic.topic_id, "partitions": count}
         self.source = Described(self.topic.name, description)
         self.states = StateTopics(self.connection, pipeline=self.name, partitions=count, meets=self.meets)
-        self.states.attach(self.cluster)
         stack.callback(self.states.close)
         self._sizes: dict[str, int] = {}
         self.look_again()
 
     def look_again(self) -> None:
         """Finds out which topics of the state there are."""
-        self._sizes = {name: self._size(name) for name in (state_topic(self.name), meeting_topic(self.name))}
+        self.states.close()  # a topic may have been made again under the name that its consumer knows
+        self.states.attach(self.cluster)
+        self._sizes = {name: self._size(name) for name, _ in map(self.states.place, (0, MEETING_LANE))}
 
     def _size(self, topic: str) -> int:
         found = self.cluster.topic(topic)
@@ -109,7 +111,12 @@ class CommittedState:
     @property
     def lanes(self) -> list[int]:
         """Lanes that have a place for their state, and what lanes share last."""
-        return [*range(self._sizes[state_topic(self.name)]), *([MEETING_LANE] if self._is_there(MEETING_LANE) else [])]
+        return [*range(self.size), *([MEETING_LANE] if self._is_there(MEETING_LANE) else [])]
+
+    @property
+    def size(self) -> int:
+        """Partitions that the state has; 0: none yet."""
+        return self._sizes[self.states.place(0)[0]]
 
     def _is_there(self, lane: int) -> bool:
         topic, partition = self.states.place(lane)
@@ -117,12 +124,12 @@ class CommittedState:
 
     def check_size(self) -> str | None:
         """In words, that the state's topic has other partitions than the input."""
-        size, count = self._sizes[state_topic(self.name)], len(self.topic.partitions)
+        size, count = self.size, len(self.topic.partitions)
         if size in (0, count):
             return None
         return (
             f"STATE_PARTITION_MISMATCH: the state has {size} partitions, and the input {self.topic.name} has {count}: keys "
-            "have moved between them"
+            f"have moved between them; streamcore state rescale FILE --to {count} moves it"
         )
 
     def read(self, lane: int) -> LaneState:

@@ -24,12 +24,13 @@ from streamcore.faults import fault_point
 from streamcore.held_outputs import HeldOutputs
 from streamcore.kafka_client import partition_list
 from streamcore.lane_files import LaneFiles
+from streamcore.layouts import MEETING_LANE
 from streamcore.manifests import SEAL_BITS, Identity, check_whole, facts_of, told
 from streamcore.membership import Membership
 from streamcore.report import Ledgers, Stages, add_ledgers
 from streamcore.sources.base import Position
 from streamcore.sources.kafka_member import MemberSource
-from streamcore.state_topics import MEETING_LANE, StateTopics, check_shared
+from streamcore.state_topics import StateTopics, check_shared
 from streamcore.transactions import Transactions, failure
 
 log = logging.getLogger("streamcore.commit")
@@ -312,7 +313,7 @@ class Epochs:
             self._ledger_restored[lane] = self._engine.ledger().get(lane, {})
             self._states.forget([lane])
             self._has_state[lane] = found is not None
-        check_shared(self._has_state, self._identity.pipeline)
+        check_shared(self._has_state, self._states.place(MEETING_LANE)[0])
         self._stages_restored = self._engine.stages()
         return {"event": "restored", "lanes": restored}
 

@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _lines(config: PipelineConfig, *, create: bool) -> Iterator[str]:
     from streamcore.kafka_client import Cluster
+    from streamcore.layouts import layouts_there, state_topic
     from streamcore.topics import topic_plans
 
     plans = topic_plans(config)
@@ -66,24 +67,44 @@ def _lines(config: PipelineConfig, *, create: bool) -> Iterator[str]:
         yield f"{plan.name}  {plan.role}  {_state(cluster, plan, create=create)}"
     if config.delivery == "exactly_once" and clusters:
         cluster = clusters[0][1]
-        for plan in _state_plans(config, cluster):
+        of_state, layout = _state_plans(config, cluster)
+        for plan in of_state:
             yield f"{plan.name}  {plan.role}  {_state(cluster, plan, create=create)}"
+        for old in (each for each in layouts_there(cluster, config.name or "") if each != layout):
+            why = (
+                "its state has gone to the one above"
+                if old < layout
+                else "a rescale that did not end; the next one deletes it"
+            )
+            yield f"{state_topic(config.name or '', old)}  state  not used: {why}"
 
 
-def _state_plans(config: PipelineConfig, cluster: Cluster) -> list[TopicPlan]:
-    """Topics of the state: as many partitions as the input, which comes first and so is there if it is to be made."""
+def _state_plans(config: PipelineConfig, cluster: Cluster) -> tuple[list[TopicPlan], int]:
+    """Topics of the state, and its layout: as many partitions as the input, which comes first and so is there if it is to be made."""
     from dataclasses import replace
 
-    from streamcore.config import KafkaSourceConfig, choose_delivery, describe
-    from streamcore.state_topics import state_plans
+    from streamcore.config import KafkaSourceConfig, choose_delivery, describe, kafka_connection
+    from streamcore.layouts import state_plans
+    from streamcore.state_topics import StateTopics
 
     choose_delivery(config)
     assert isinstance(config.source, KafkaSourceConfig)  # noqa: S101 - checked by `choose_delivery`
     topic = cluster.topic(config.source.topic)
-    plans = state_plans(
-        config.name or "", len(topic.partitions) if topic else 0, meets=describe(config)["combine"] != "none"
+    partitions, meets = len(topic.partitions) if topic else 0, describe(config)["combine"] != "none"
+    states = StateTopics(
+        kafka_connection(config, config.source.connection),
+        pipeline=config.name or "",
+        partitions=partitions,
+        meets=meets,
     )
-    return plans if topic is not None else [replace(plan, partitions=plan.partitions or None) for plan in plans]
+    try:
+        states.attach(cluster)
+    finally:
+        states.close()
+    plans = state_plans(config.name or "", partitions, meets=meets, layout=states.layout)
+    if topic is None:
+        plans = [replace(plan, partitions=plan.partitions or None) for plan in plans]
+    return plans, states.layout
 
 
 def _state(cluster: Cluster, plan: TopicPlan, *, create: bool) -> str:

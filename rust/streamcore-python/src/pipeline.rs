@@ -19,6 +19,7 @@ use streamcore::checkpoint::log::Record;
 use streamcore::checkpoint::manifest::Facts;
 use streamcore::dedupe::Remembered;
 use streamcore::lane::Lane;
+use streamcore::partition::Partitioner;
 use streamcore::pipeline::workers::Workers;
 use streamcore::pipeline::{self, COMBINE_LANE, OpenWindow, OutputBatch};
 use streamcore::room::Usage;
@@ -279,6 +280,20 @@ impl Pipeline {
         })?;
         let bytes = |value: Vec<u8>| PyBytes::new(py, &value);
         Ok(records.into_iter().map(|(key, value)| (bytes(key), value.map(bytes))).collect())
+    }
+
+    /// Makes so many lanes of those there are, each key where `partitioner` sends it; gives what was moved, as JSON.
+    #[pyo3(signature = (lanes, partitioner = None))]
+    fn rescale<'py>(&self, py: Python<'py>, lanes: u32, partitioner: Option<&str>) -> PyResult<Bound<'py, PyBytes>> {
+        let partitioner = partitioner.and_then(Partitioner::named);
+        let moved = self.with(py, |workers| Ok(workers.settled()?.rescale(lanes, partitioner)?))?;
+        Ok(PyBytes::new(py, &json(&moved)))
+    }
+
+    /// Rows of windows in all lanes, and what they come to, whichever lanes they are in.
+    fn contents(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        let found = self.with(py, |workers| Ok(workers.settled()?.contents()))?;
+        Ok((found.rows, found.digest))
     }
 
     /// Lanes too far ahead of the slowest (`max_lead`): read no more of them for now.

@@ -11,12 +11,14 @@ mod logged;
 mod open;
 mod output;
 mod pieces;
+mod rescaled;
 mod saved;
 pub mod work;
 pub mod workers;
 
 pub use open::OpenWindow;
 pub use output::{OutputBatch, OutputKind};
+pub use rescaled::Rescaled;
 
 use crate::batch::Batch;
 use crate::checkpoint::log::LaneLog;

@@ -5,6 +5,7 @@
 
 mod flow;
 mod handed;
+mod moved;
 
 pub use handed::Handed;
 

@@ -10,6 +10,7 @@ mod inputs;
 mod joins;
 mod kinds;
 mod room;
+mod routing;
 mod scope;
 mod stages;
 mod steps;
@@ -45,6 +46,8 @@ pub struct Plan {
     pub output: Output,
     /// Lanes' windows are merged here.
     pub combine: bool,
+    /// For each window of the pipeline's own steps which column of its group key is the record key.
+    pub record_keys: Vec<Option<usize>>,
     /// The steps that keep state, in their order.
     pub stateful: Vec<StatefulStep>,
     /// Bounds.
@@ -211,6 +214,7 @@ pub fn analyse(spec: &Spec) -> Analysis {
         stages: rest.stages,
         output: rest.output,
         combine,
+        record_keys: routing::record_keys(spec),
         stateful: room::stateful_steps(spec),
         limits: spec.limits.clone(),
     };

@@ -9,6 +9,7 @@ mod blocks;
 mod early;
 mod fire;
 mod merge;
+mod moving;
 mod open;
 mod order;
 

@@ -17,6 +17,7 @@ mod fire;
 mod gaps;
 mod leave;
 mod more;
+mod moving;
 mod pieces;
 mod room;
 mod slots;
