@@ -7,6 +7,7 @@ __all__ = [
     "FAULTS",
     "LANES_PER_INPUT",
     "MANIFEST_SLOTS",
+    "PARTITIONERS",
     "Batch",
     "CommitMachine",
     "FileReader",
@@ -26,6 +27,7 @@ __all__ = [
     "infer_fields",
     "inspect_partial",
     "locate_toml",
+    "partition_of",
     "simd",
 ]
 
@@ -38,6 +40,14 @@ LANES_PER_INPUT: int
 
 MANIFEST_SLOTS: int
 """Manifests of a lane lie in so many records of its log, by turns."""
+PARTITIONERS: list[str]
+"""Names of the ways in which producers choose the partition of a key, as librdkafka has them."""
+
+def partition_of(partitioner: str, key: bytes, partitions: int) -> int | None:
+    """The partition of a key among so many, as a producer with this partitioner chooses it; None where it may be any.
+
+    Raises `ValueError` for a partitioner that is not known.
+    """
 
 def simd() -> str:
     """Names the instruction set the decoder uses: the widest of this CPU, or the one that `STREAMCORE_SIMD` names."""
@@ -249,6 +259,10 @@ class StateRecords:
 
     def add(self, records: Sequence[tuple[bytes, bytes | None]]) -> None:
         """Takes the next records: key, and value or None where it was deleted."""
+    def mark(self, key: bytes) -> bytes | None:
+        """What a mark of the topic as a whole says; None where it has none."""
+    def write_behind(self, epoch: int) -> None:
+        """Has epochs that are written anew be behind this one."""
     def manifests(self) -> list[tuple[bytes, bool]]:
         """The manifests as JSON, newest first, each with whether all that it names is there. Raises `StateError`."""
     def inspect(self) -> bytes:
@@ -445,6 +459,13 @@ class Pipeline:
         `ended`: all have; `waiting`: records whose marker has not come, or that wait for rows to leave; `table`: by input lane
         `generation`, `number`, `seal`, `watermark_ms`, `max_event_time_ms`, `idle`, `ended` as of the epoch merged last.
         """
+    def rescale(self, lanes: int, partitioner: str | None = None) -> bytes:
+        """Makes so many lanes of those there are, each key where `partitioner` sends it; gives what was moved, as JSON.
+
+        Raises `StateError`: nothing was changed.
+        """
+    def contents(self) -> tuple[int, int]:
+        """Rows of windows in all lanes, and what they come to, whichever lanes they are in."""
     def paused(self) -> list[int]:
         """Lanes too far ahead of the slowest (`max_lead`): read no more of them for now."""
     def ledger(self) -> dict[int, dict[str, int]]:

@@ -43,6 +43,7 @@ from streamcore.instance import lease_instance
 from streamcore.kafka_client import Cluster
 from streamcore.lane_files import LaneFiles
 from streamcore.lane_states import LaneStates
+from streamcore.layouts import MEETING_LANE
 from streamcore.manifests import Identity
 from streamcore.outboxes import Outboxes
 from streamcore.outputs import Outputs
@@ -54,8 +55,8 @@ from streamcore.sources.base import Start
 from streamcore.sources.kafka import KafkaSource
 from streamcore.sources.kafka_joined import JoinedSource, member_source
 from streamcore.sources.kafka_member import MemberSource
+from streamcore.sources.kafka_old_layout import OldLayoutSource
 from streamcore.sources.kafka_partials import PartialsSource
-from streamcore.state_topics import MEETING_LANE
 from streamcore.transactions import InTransaction, Transactions
 
 if TYPE_CHECKING:
@@ -136,19 +137,21 @@ class Parts:
         """The topic that the pipeline reads, or those that it joins, open."""
         config, options = self._plan.config, self._plan.options
         assert isinstance(config.source, KafkaSourceConfig)  # noqa: S101 - as above
-        source = member_source(
-            config,
-            self._connection,
-            start=options.start,
-            group=self._group,
-            stop=options.stop,
-            keys=True,
-            headers=True,
-            instance_id=self._instance,
-            record_bytes_max=config.limits.max_record_bytes,
-            accept_gap=options.accept_gap,
-            keep_seat=options.keep_seat,
-        )
+        settings: dict[str, Any] = {
+            "group": self._group,
+            "stop": options.stop,
+            "keys": True,
+            "headers": True,
+            "instance_id": self._instance,
+            "record_bytes_max": config.limits.max_record_bytes,
+            "accept_gap": options.accept_gap,
+            "keep_seat": options.keep_seat,
+        }
+        source: MemberSource | JoinedSource
+        if options.old_ends is not None:
+            source = OldLayoutSource(self._connection, config.source, ends=options.old_ends, **settings)
+        else:
+            source = member_source(config, self._connection, start=options.start, **settings)
         return self._opened(source, options.start or config.source.start)
 
     def _partials_source(self, engine: _core.Pipeline) -> PartialsSource:

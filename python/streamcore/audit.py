@@ -127,7 +127,7 @@ def _audit_records(committed: CommittedState) -> Audit:
             counted = summed(ledgers[number] for number in numbers)
             found.lanes[state.lane] = counted
             at = state.positions
-            one = at.get(committed.topics[0].name) if len(numbers) == 1 else None
+            one = _moved(at.get(committed.topics[0].name), committed, state.lane) if len(numbers) == 1 else None
             found.differences += differences(state.lane, manifest["ledger"], counted, one)
             if len(numbers) > 1:
                 for number, topic in zip(numbers, committed.source.topics, strict=True):
@@ -136,6 +136,12 @@ def _audit_records(committed: CommittedState) -> Audit:
         found.lanes[COMBINE_LANE] = committed.engine.ledger()[COMBINE_LANE]
     found.stages = committed.engine.stages()
     return found
+
+
+def _moved(position: int | None, committed: CommittedState, lane: int) -> int | None:
+    """A position with what the lane had counted before its state was rescaled in the place of where it began then."""
+    began = committed.states.begun.get("lanes", {}).get(str(lane))
+    return position if position is None or began is None else position - began["position"] + began["read"]
 
 
 def differences(lane: int, told: Mapping[str, int], counted: Mapping[str, int], position: int | None) -> list[str]:

@@ -22,11 +22,12 @@ from streamcore.config import KafkaSourceConfig, PipelineConfig, SourceConfig, e
 from streamcore.errors import ConfigError, SourceError, StateError
 from streamcore.functions import functions_of
 from streamcore.kafka_client import Cluster, Topic
+from streamcore.layouts import MEETING_LANE
 from streamcore.manifests import Identity, told
 from streamcore.options import RunOptions
 from streamcore.phases import FINAL, PARTIAL, STATE_GENERATION, Phase, partials_topic, phases_of
 from streamcore.sources.inputs import check_sizes
-from streamcore.state_topics import MEETING_LANE, StateTopics, meeting_topic, state_topic
+from streamcore.state_topics import StateTopics
 from streamcore.topics import input_topic
 
 READ_TIMEOUT_S = 120.0
@@ -113,7 +114,6 @@ class CommittedState:
             meets=self.meets,
             stage=self.phase.stage,
         )
-        self.states.attach(self.cluster)
         stack.callback(self.states.close)
         self._sizes: dict[str, int] = {}
         self.look_again()
@@ -141,8 +141,9 @@ class CommittedState:
 
     def look_again(self) -> None:
         """Finds out which topics of the state there are."""
-        names = (state_topic(self.name, self.phase.stage), meeting_topic(self.name))
-        self._sizes = {name: self._size(name) for name in names}
+        self.states.close()  # a topic may have been made again under the name that its consumer knows
+        self.states.attach(self.cluster)
+        self._sizes = {name: self._size(name) for name, _ in map(self.states.place, (0, MEETING_LANE))}
 
     def _size(self, topic: str) -> int:
         found = self.cluster.topic(topic)
@@ -168,8 +169,12 @@ class CommittedState:
     @property
     def lanes(self) -> list[int]:
         """Lanes that have a place for their state, and what lanes share last."""
-        lanes = range(self._sizes[state_topic(self.name, self.phase.stage)])
-        return [*lanes, *([MEETING_LANE] if self._is_there(MEETING_LANE) else [])]
+        return [*range(self.size), *([MEETING_LANE] if self._is_there(MEETING_LANE) else [])]
+
+    @property
+    def size(self) -> int:
+        """Partitions that the state has; 0: none yet."""
+        return self._sizes[self.states.place(0)[0]]
 
     def _is_there(self, lane: int) -> bool:
         topic, partition = self.states.place(lane)
@@ -177,12 +182,12 @@ class CommittedState:
 
     def check_size(self) -> str | None:
         """In words, that the state's topic has other partitions than the input."""
-        size, count = self._sizes[state_topic(self.name, self.phase.stage)], len(self.partitions)
+        size, count = self.size, len(self.partitions)
         if size in (0, count):
             return None
         return (
             f"STATE_PARTITION_MISMATCH: the state has {size} partitions, and the input {self.topics[0].name} has {count}: keys "
-            "have moved between them"
+            f"have moved between them; streamcore state rescale FILE --to {count} moves it, or says why it cannot"
         )
 
     def read(self, lane: int) -> LaneState:

@@ -24,6 +24,7 @@ from streamcore.faults import action_point, fault_point
 from streamcore.held_outputs import HeldOutputs
 from streamcore.lane_files import LaneFiles
 from streamcore.lane_states import LaneStates
+from streamcore.layouts import MEETING_LANE
 from streamcore.manifests import SEAL_BITS, Identity, by_topic, check_whole, facts_of, told
 from streamcore.membership import Membership
 from streamcore.phases import PARTIAL, WHOLE, Phase, send_partials
@@ -31,7 +32,7 @@ from streamcore.report import Ledgers, Stages, add_ledgers
 from streamcore.sources.base import Position
 from streamcore.sources.kafka_joined import JoinedSource
 from streamcore.sources.kafka_member import MemberSource
-from streamcore.state_topics import MEETING_LANE, check_shared
+from streamcore.state_topics import check_shared
 from streamcore.transactions import Transactions, failure
 
 log = logging.getLogger("streamcore.commit")
@@ -328,7 +329,7 @@ class Epochs:
                 self._ledger_restored[number] = ledger.get(number, {})
             self._states.restored(lane, found)
             self._has_state[lane] = found is not None
-        check_shared(self._has_state, self._identity.pipeline)
+        check_shared(self._has_state, self._states.place(MEETING_LANE)[0])
         self._stages_restored = self._engine.stages()
         return {"event": "restored", "lanes": restored}
 

@@ -255,6 +255,26 @@ class Cluster:
                 raise self._error(f"topic {plan.name} was created but is not there after {REQUEST_TIMEOUT_S:.0f} s")
             time.sleep(RETRY_INTERVAL_S)
 
+    def delete_topics(self, names: Sequence[str]) -> None:
+        """Deletes the topics, those that are there, and waits until they are gone."""
+        from confluent_kafka import KafkaException
+
+        there = [name for name in names if self.topic(name) is not None]
+        if not there:
+            return
+        for name, deleted in self._admin.delete_topics(there, request_timeout=REQUEST_TIMEOUT_S).items():
+            try:
+                deleted.result()
+            except KafkaException as error:
+                raise self._failed(f"topic {name} cannot be deleted", error) from error
+        deadline = time.monotonic() + REQUEST_TIMEOUT_S
+        while not set(there).isdisjoint(self.topic_names()):
+            if time.monotonic() > deadline:
+                raise self._error(
+                    f"topics {', '.join(there)} are still there {REQUEST_TIMEOUT_S:.0f} s after their deletion"
+                )
+            time.sleep(RETRY_INTERVAL_S)
+
     def ensure_topic(self, plan: TopicPlan, *, create: bool) -> Topic:
         """The topic, created first if it is missing and `create` allows it. Raises `ConfigError` if it stays missing."""
         topic = self.topic(plan.name)

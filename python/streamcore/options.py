@@ -6,6 +6,7 @@ Invariant: options change how a pipeline runs, never what it computes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -39,6 +40,9 @@ class RunOptions:
 
     accept_gap: bool = False
     """Whether to go on without records that retention deleted before they were read."""
+
+    old_ends: Mapping[int, int] | None = None
+    """Of a topic that grew: the partitions that it had, each with the offset up to which alone it is to be read."""
 
     keep_seat: bool = False
     """Whether partitions wait for this worker while it restarts, for as long as its session lasts."""

@@ -18,9 +18,9 @@ import orjson
 from streamcore import _core
 from streamcore.committed_state import CommittedState
 from streamcore.errors import FencedError, StateError
+from streamcore.layouts import MEETING_LANE
 from streamcore.manifests import SEAL_BITS, told
 from streamcore.state_changes import claim, rewritten_facts
-from streamcore.state_topics import MEETING_LANE
 from streamcore.tables import Batch
 
 if TYPE_CHECKING:

@@ -19,6 +19,7 @@ import orjson
 from streamcore.committed_state import CommittedState, LaneState
 from streamcore.config import KafkaSourceConfig
 from streamcore.errors import Error, FencedError, SourceError, StateError
+from streamcore.faults import fault_point
 from streamcore.kafka_client import partition_list
 from streamcore.manifests import SEAL_BITS, by_topic, facts_of, last_manifest
 from streamcore.phases import FINAL, PARTIAL, partials_source
@@ -32,7 +33,14 @@ CALL_TIMEOUT_S = 30.0
 TRANSACTION_MS = 60_000
 """How long the broker leaves a claim that died."""
 
+BYTES_OF_A_ROW = 500
+"""As many as a row of output, by which a transaction's time is measured, has about."""
+FLUSH_BYTES = 64 << 20
+"""Bytes on their way to the broker, at most."""
+
 Record = tuple[bytes, bytes | None]
+Placed = tuple[str, int, bytes, bytes | None]
+"""Topic, partition, key and value."""
 
 Offsets = Mapping[int, Mapping[str, int]]
 """By lane and topic."""
@@ -87,16 +95,29 @@ class Claim:
 
     def write(self, records: Mapping[int, Sequence[Record]], offsets: Offsets) -> None:
         """Writes records of lanes, and the group's offsets, in one transaction. Raises `FencedError`, `SourceError`."""
+        placed = [
+            (*self._committed.states.place(lane), key, value)
+            for lane, of_lane in records.items()
+            for key, value in of_lane
+        ]
+        self.write_placed(placed, offsets)
+
+    def write_placed(self, records: Sequence[Placed], offsets: Offsets) -> None:
+        """The same of records with their topics and partitions, in that order."""
         from confluent_kafka import KafkaException
 
         try:
-            self._transactions.begin(sum(map(len, records.values())))
+            bytes_in_all = sum(len(value or b"") for _, _, _, value in records)
+            self._transactions.begin(max(len(records), bytes_in_all // BYTES_OF_A_ROW))
             self._send(records)
+            fault_point("claim-sent")
             _, metadata = self._source.membership()
             places = ((topic, lane, offset) for lane, at in offsets.items() for topic, offset in at.items())
             parts = [part for topic, lane, offset in places for part in partition_list(topic, {lane: offset})]
             self._transactions.send_offsets(parts, metadata, CALL_TIMEOUT_S)
+            fault_point("claim-offsets")
             self._transactions.commit(CALL_TIMEOUT_S)
+            fault_point("claim-committed")
         except (KafkaException, BufferError, SourceError) as error:
             with suppress(KafkaException):
                 self._transactions.abort(CALL_TIMEOUT_S)
@@ -104,11 +125,16 @@ class Claim:
                 raise
             raise self._told(error.args[0]) from error
 
-    def _send(self, records: Mapping[int, Sequence[Record]]) -> None:
-        for lane, of_lane in records.items():
-            topic, partition = self._committed.states.place(lane)
-            for key, value in of_lane:
-                self._transactions.send(topic, key=key, value=value, partition=partition)
+    def _send(self, records: Sequence[Placed]) -> None:
+        unflushed = 0
+        for number, (topic, partition, key, value) in enumerate(records):
+            self._transactions.send(topic, key=key, value=value, partition=partition)
+            unflushed += len(value or b"")
+            if number == len(records) // 2:
+                fault_point("claim-half")
+            if unflushed >= FLUSH_BYTES:
+                self._transactions.flush(CALL_TIMEOUT_S)
+                unflushed = 0
         left = self._transactions.flush(CALL_TIMEOUT_S)
         if left:
             raise SourceError(f"{left} records of the state are not acknowledged; nothing was changed")
@@ -179,9 +205,7 @@ def repair(committed: CommittedState) -> list[Repaired]:
     """
     size = committed.check_size()
     if size is not None:
-        raise StateError(
-            f"{size}; this is not repaired; make an input topic of the old size, or streamcore state reset FILE"
-        )
+        raise StateError(f"{size}; this is not repaired")
     with claim(committed) as held:
         done: list[Repaired] = []
         records: dict[int, list[Record]] = {}

@@ -1,4 +1,4 @@
-"""Owns the topics that state is kept in: their names, their making, and reading a lane's records to the end.
+"""Owns the topics that state is kept in: their making, and reading a lane's records to the end.
 
 Before it: `epochs.py`, in recovery. After it: the broker, and the engine, which knows what the records say.
 Invariant: records of a lane are handed over in order, committed ones only, and `reached` is said only when the end that
@@ -17,22 +17,11 @@ from streamcore import _core
 from streamcore.config import KafkaConnection
 from streamcore.errors import SourceError, StateError
 from streamcore.kafka_client import Cluster, application, creating_client, partition_list
-from streamcore.topics import TopicPlan
+from streamcore.layouts import MEETING_LANE, find_layout, first_record, meeting_topic, state_plans, state_topic
 
 if TYPE_CHECKING:
     from quixstreams.kafka import Consumer
 
-MEETING_LANE = -1
-"""What lanes share where they meet has a topic of one partition."""
-
-STATE_SETTINGS = {
-    "cleanup.policy": "compact",
-    "min.cleanable.dirty.ratio": "0.1",
-    "segment.bytes": str(64 << 20),
-    "max.message.bytes": str(8 << 20),
-    # A deletion is seen by whoever reads within this time; recoveries take minutes.
-    "delete.retention.ms": str(86_400_000),
-}
 READ_RECORDS = 200
 WAIT_S = 0.05
 
@@ -70,29 +59,37 @@ class StateTopics:
         self._stage = stage
         self._consumer: Consumer | None = None
         self._readings: dict[int, Reading] = {}
+        self.layout = 1
+        """See `layouts.py`."""
+        self.begun: Mapping[str, Any] = {}
+        """What was said when this layout was written; nothing of the first."""
 
     def open(self, cluster: Cluster, *, create: bool) -> None:
         """Makes sure of the topics. Raises `StateError` where one has other partitions than the input."""
         self.attach(cluster)
-        for plan in state_plans(self._pipeline, self._partitions, meets=self._meets, stage=self._stage):
+        for plan in state_plans(
+            self._pipeline, self._partitions, meets=self._meets, stage=self._stage, layout=self.layout
+        ):
             topic = cluster.ensure_topic(plan, create=create)
             if len(topic.partitions) != plan.partitions:
                 raise StateError(
                     f"STATE_PARTITION_MISMATCH: the state of {self._pipeline} in topic {topic.name} has "
                     f"{len(topic.partitions)} partitions, and the input has {plan.partitions}: keys have moved between "
-                    "them, so the state no longer fits; give the pipeline a new name to begin anew, or make an input "
-                    "topic of the old size"
+                    f"them, so the state no longer fits; streamcore state rescale FILE --to {plan.partitions} moves it, or says why it cannot"
                 )
 
     def attach(self, cluster: Cluster) -> None:
         """Goes on with the topics as they are, if they are there."""
         self._cluster = cluster
+        self.layout, self.begun = find_layout(
+            cluster, self._pipeline, self._stage, lambda topic: first_record(cluster, topic, self._reader)
+        )
 
     def place(self, lane: int) -> tuple[str, int]:
         """Topic and partition of a lane's records."""
         if lane == MEETING_LANE:
-            return meeting_topic(self._pipeline), 0
-        return state_topic(self._pipeline, self._stage), lane
+            return meeting_topic(self._pipeline, self.layout), 0
+        return state_topic(self._pipeline, self._stage, self.layout), lane
 
     def read(
         self, lanes: Sequence[int], *, until: End, timeout_s: float, records: Callable[[int], _core.StateRecords]
@@ -168,11 +165,7 @@ class StateTopics:
                 "fetch.wait.max.ms": 20,
                 "check.crcs": True,
             }
-            with creating_client(self._connection):
-                group = f"streamcore-state-{uuid.uuid4().hex}"
-                app = application(self._connection, group=group, defaults={}, settings=settings)
-                self._consumer = app.get_consumer(auto_commit_enable=False)
-                self._consumer.assignment()  # quixstreams makes the client at its first use
+            self._consumer = group_of_nobody(self._connection, settings)
         return self._consumer
 
     def close(self) -> None:
@@ -182,27 +175,21 @@ class StateTopics:
             consumer.close()  # type: ignore[no-untyped-call]
 
 
-def state_topic(pipeline: str, stage: int = 0) -> str:
-    """The topic of the lanes' state of a stage, in its first generation."""
-    return f"{pipeline}.{stage}.state.g1"
+def group_of_nobody(connection: KafkaConnection, settings: Mapping[str, Any]) -> Consumer:
+    """A consumer that is told what to read, and commits nothing."""
+    with creating_client(connection):
+        group = f"streamcore-state-{uuid.uuid4().hex}"
+        app = application(connection, group=group, defaults={}, settings=settings)
+        consumer = app.get_consumer(auto_commit_enable=False)
+        consumer.assignment()  # quixstreams makes the client at its first use
+    return consumer
 
 
-def meeting_topic(pipeline: str) -> str:
-    """The topic of what lanes share where they meet."""
-    return f"{pipeline}.0.combine.g1"
-
-
-def state_plans(pipeline: str, partitions: int, *, meets: bool, stage: int = 0) -> list[TopicPlan]:
-    """The state topics of a stage."""
-    plans = [TopicPlan(state_topic(pipeline, stage), "state", partitions, STATE_SETTINGS)]
-    return plans + [TopicPlan(meeting_topic(pipeline), "state", 1, STATE_SETTINGS)] * meets
-
-
-def check_shared(has_state: Mapping[int, bool], pipeline: str) -> None:
-    """What lanes share has a manifest from the first epoch of any of them on. Raises `StateError` where it is gone."""
+def check_shared(has_state: Mapping[int, bool], topic: str) -> None:
+    """What lanes share, in `topic`, has a manifest from the first epoch of any of them on. Raises `StateError` where it is gone."""
     if has_state.get(MEETING_LANE, True) or not any(has_state.values()):
         return
     raise StateError(
-        f"lanes have committed epochs, and what they share has none: topic {meeting_topic(pipeline)} was emptied or made again; "
+        f"lanes have committed epochs, and what they share has none: topic {topic} was emptied or made again; "
         "restore a savepoint, or begin anew: streamcore state reset FILE"
     )

@@ -1,7 +1,7 @@
 """Owns `streamcore state`: looking at the committed state of a pipeline, and what operators do to it.
 
 Before it: `cli.py`. After it: `state_actions.py` of this folder, a function for each action.
-Invariant: only `restore`, `repair` and `reset` write, and they say what they did.
+Invariant: only `restore`, `rescale`, `repair` and `reset` write, and they say what they did.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from streamcore.commands import Subparsers, add_command
 EXAMPLES = """
 streamcore state inspect page_counts.toml
 streamcore state savepoint page_counts.toml monday
-streamcore state restore page_counts.toml monday
+streamcore state rescale page_counts.toml --to 8 --partitioner murmur2_random
 streamcore state reset page_counts.toml --yes
 """
 
@@ -25,6 +25,7 @@ ACTIONS: dict[str, str] = {
     "verify": "read all of it, load it and compare its digests; ends with 6 where it cannot be used",
     "savepoint": "write it to a new folder: to be kept, put back, and opened with polars",
     "restore": "put a savepoint back, as a new epoch of every lane",
+    "rescale": "move it to an input that has another number of partitions now",
     "repair": "bring lanes that cannot be gone on from back to their newest whole epoch",
     "reset": "discard it, and the group's offsets: the next run begins anew",
 }
@@ -45,6 +46,8 @@ def add_parser(subparsers: Subparsers) -> None:
             action.add_argument("folder", metavar="FOLDER", type=Path, help="folder of the savepoint")
         if name == "reset":
             action.add_argument("--yes", action="store_true", help="do not ask")
+        if name == "rescale":
+            _add_rescale(action)
         action.add_argument("--json", action="store_true", help="JSON instead of lines")
         action.add_argument(
             "--set",
@@ -53,6 +56,19 @@ def add_parser(subparsers: Subparsers) -> None:
             default=[],
             help="override a key of the file; may be repeated",
         )
+
+
+def _add_rescale(action: argparse.ArgumentParser) -> None:
+    from streamcore import _core
+
+    action.add_argument("--to", metavar="M", type=int, required=True, help="partitions that the input has now")
+    action.add_argument(
+        "--partitioner", choices=_core.PARTITIONERS, help="how the producers choose the partition of a key"
+    )
+    action.add_argument(
+        "--drain", action="store_true", help="read what is left of the old partitions first, with the state as it was"
+    )
+    action.add_argument("--drained", action="store_true", help="the old input is gone, and had been read to its end")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -83,6 +83,36 @@ def restore(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> 
     return 0
 
 
+def rescale(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> int:
+    """Moves the state, and says what was moved and where lanes go on."""
+    from dataclasses import asdict
+
+    from streamcore.draining import drain
+    from streamcore.rescaling import Request, check_asked
+    from streamcore.rescaling import rescale as move
+
+    committed = of_one_stage(phases)
+    request = Request(arguments.to, partitioner=arguments.partitioner, drained=arguments.drained)
+    check_asked(committed, request)
+    drained = drain(committed, request) if arguments.drain else 0
+    done = move(committed, request)
+    if arguments.json:
+        print(json.dumps({**asdict(done), "drained": drained}))
+        return 0
+    if drained:
+        print(f"{drained} records of the old partitions were read first")
+    print(f"the state of {committed.name} was moved from {done.before} to {done.after} partitions, in {done.topic}")
+    print(f"  {done.rows} rows of windows, digest {done.digest}, are the same as before")
+    if done.merged:
+        print(f"  {done.merged} more were of keys in several partitions, and became one with another")
+    if done.early:
+        print(f"  {done.early} came after the input grew, and were read before")
+    for lane, offset in sorted(done.offsets.items()):
+        print(f"  lane {lane} goes on at {offset}")
+    print(f"not used any more: {', '.join(done.old_topics)}")
+    return 0
+
+
 def repair(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> int:
     """Repairs what has to be, and says which rows may come again."""
     from dataclasses import asdict
@@ -171,6 +201,8 @@ def _described(committed: CommittedState, state: LaneState) -> dict[str, Any]:
     problems = committed.recover(state)
     held = committed.engine.state() if not problems else {}
     clock = committed.engine.sealed_lanes().get(state.lane)
+    # Of an input that has grown the state is there as well, though it cannot be gone on from.
+    rows, contents = committed.engine.contents() if clock is not None else (None, 0)
     committed.engine.revoke([state.lane])
     manifest = state.manifest
     described: dict[str, Any] = {
@@ -197,6 +229,8 @@ def _described(committed: CommittedState, state: LaneState) -> dict[str, Any]:
         "digest": manifest["digest"],
         "ended": facts["ended"],
         "keys": sum(each["keys"] for each in held.values()) if clock is not None and not problems else None,
+        "rows": rows,
+        "contents": f"{contents:016x}",
         "rows_written": sum(rows for _, _, rows, _, _ in saved),
         "epochs": [older["epoch"] for older, _ in state.found["manifests"]],
     }

@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _lines(config: PipelineConfig, *, create: bool) -> Iterator[str]:
     from streamcore.kafka_client import Cluster
+    from streamcore.layouts import layouts_there, state_topic
     from streamcore.topics import topic_plans
 
     plans = topic_plans(config)
@@ -66,30 +67,49 @@ def _lines(config: PipelineConfig, *, create: bool) -> Iterator[str]:
         yield f"{plan.name}  {plan.role}  {_state(cluster, plan, create=create)}"
     if config.delivery == "exactly_once" and clusters:
         cluster = clusters[0][1]
-        for plan in _state_plans(config, cluster):
+        of_state, layout = _state_plans(config, cluster)
+        for plan in of_state:
             yield f"{plan.name}  {plan.role}  {_state(cluster, plan, create=create)}"
+        for old in (each for each in layouts_there(cluster, config.name or "") if each != layout):
+            why = (
+                "its state has gone to the one above"
+                if old < layout
+                else "a rescale that did not end; the next one deletes it"
+            )
+            yield f"{state_topic(config.name or '', layout=old)}  state  not used: {why}"
 
 
-def _state_plans(config: PipelineConfig, cluster: Cluster) -> list[TopicPlan]:
-    """Topics of the state and of partials: their partitions follow the input, which comes first and so is there if it is to be made."""
+def _state_plans(config: PipelineConfig, cluster: Cluster) -> tuple[list[TopicPlan], int]:
+    """Topics of the state and of partials, and the layout of the state: their partitions follow the input, which comes first and so
+    is there if it is to be made."""
     from dataclasses import replace
 
-    from streamcore.config import KafkaSourceConfig, choose_delivery, describe
+    from streamcore.config import KafkaSourceConfig, choose_delivery, describe, kafka_connection
+    from streamcore.layouts import state_plans
     from streamcore.phases import FINAL, partials_plan, phases_of
-    from streamcore.state_topics import state_plans
+    from streamcore.state_topics import StateTopics
 
     choose_delivery(config)
     assert isinstance(config.source, KafkaSourceConfig)  # noqa: S101 - checked by `choose_delivery`
     topic = cluster.topic(config.source.topic)
-    count = len(topic.partitions) if topic else 0
-    plans = state_plans(config.name or "", count, meets=describe(config)["combine"] == "local")
+    count, meets = len(topic.partitions) if topic else 0, describe(config)["combine"] == "local"
+    states = StateTopics(
+        kafka_connection(config, config.source.connection), pipeline=config.name or "", partitions=count, meets=meets
+    )
+    try:
+        states.attach(cluster)
+    finally:
+        states.close()
+    plans = state_plans(config.name or "", count, meets=meets, layout=states.layout)
     if FINAL in phases_of(config):
         partials = partials_plan(config, count)
         made = cluster.topic(partials.name)
         # Those that are there stay as they are, whatever the input has become.
         partitions = len(made.partitions) if made else partials.partitions or 0
         plans += [partials, *state_plans(config.name or "", partitions, meets=False, stage=FINAL.stage)]
-    return plans if topic is not None else [replace(plan, partitions=plan.partitions or None) for plan in plans]
+    if topic is None:
+        plans = [replace(plan, partitions=plan.partitions or None) for plan in plans]
+    return plans, states.layout
 
 
 def _state(cluster: Cluster, plan: TopicPlan, *, create: bool) -> str:

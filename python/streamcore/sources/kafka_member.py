@@ -159,7 +159,7 @@ class MemberSource(KafkaSource):
             raise StateError(
                 f"STATE_PARTITION_MISMATCH: {self._topic.name} has {found} partitions now and had {count} when this worker "
                 "started: keys have moved between them, so the state no longer fits; nothing was committed since; "
-                "give the pipeline a new name to begin anew, or make an input topic of the old size"
+                f"streamcore state rescale FILE --to {found} moves it, or says why it cannot"
             )
 
     def _on_revoke(self, consumer: Any, partitions: list[Any]) -> None:

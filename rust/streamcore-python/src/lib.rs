@@ -69,6 +69,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(checkpoint::encode_checkpoint, module)?)?;
     module.add_function(wrap_pyfunction!(checkpoint::decode_checkpoint, module)?)?;
     module.add_function(wrap_pyfunction!(state_copy::check_copy, module)?)?;
+    module.add("PARTITIONERS", streamcore::partition::Partitioner::NAMES.to_vec())?;
+    module.add_function(wrap_pyfunction!(state_log::partition_of, module)?)?;
     module.add_class::<raw::Raw>()?;
     module.add_class::<intake::Intake>()?;
     module.add_class::<files::FileReader>()?;

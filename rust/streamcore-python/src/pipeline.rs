@@ -22,6 +22,7 @@ use streamcore::checkpoint::log::Record;
 use streamcore::checkpoint::manifest::Facts;
 use streamcore::dedupe::Remembered;
 use streamcore::lane::HandOver;
+use streamcore::partition::Partitioner;
 use streamcore::pipeline::workers::Workers;
 use streamcore::pipeline::{self, COMBINE_LANE, OpenWindow, OutputBatch};
 use streamcore::room::Usage;
@@ -323,6 +324,20 @@ impl Pipeline {
     fn inputs<'py>(&self, py: Python<'py>) -> PyResult<BTreeMap<i32, Bound<'py, PyDict>>> {
         let known = self.run(py, |pipeline| Ok(partials::known(pipeline)))?;
         known.iter().map(|(lane, known)| Ok((*lane, partials::dict_of(py, known)?))).collect()
+    }
+
+    /// Makes so many lanes of those there are, each key where `partitioner` sends it; gives what was moved, as JSON.
+    #[pyo3(signature = (lanes, partitioner = None))]
+    fn rescale<'py>(&self, py: Python<'py>, lanes: u32, partitioner: Option<&str>) -> PyResult<Bound<'py, PyBytes>> {
+        let partitioner = partitioner.and_then(Partitioner::named);
+        let moved = self.with(py, |workers| Ok(workers.settled()?.rescale(lanes, partitioner)?))?;
+        Ok(PyBytes::new(py, &json(&moved)))
+    }
+
+    /// Rows of windows in all lanes, and what they come to, whichever lanes they are in.
+    fn contents(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        let found = self.with(py, |workers| Ok(workers.settled()?.contents()))?;
+        Ok((found.rows, found.digest))
     }
 
     /// Lanes too far ahead of the slowest (`max_lead`): read no more of them for now.

@@ -10,6 +10,7 @@ use std::sync::Mutex;
 use streamcore::checkpoint::block::Owner;
 use streamcore::checkpoint::machine::{Event, Machine, Settings, trace};
 use streamcore::checkpoint::recovery::Recovery;
+use streamcore::partition::Partitioner;
 
 /// The records of one lane's log, in order, to be recovered from.
 #[pyclass(frozen, module = "streamcore._core")]
@@ -46,7 +47,21 @@ impl StateRecords {
         Ok(PyBytes::new(py, &json(&found)))
     }
 
-    /// Keys of all records that are there.
+    /// What a mark of the topic as a whole says; None where it has none.
+    fn mark<'py>(&self, py: Python<'py>, key: &[u8]) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let found = enter(py, || Ok(lock(&self.0, "the records")?.mark(key).map(<[u8]>::to_vec)))?;
+        Ok(found.map(|value: Vec<u8>| PyBytes::new(py, &value)))
+    }
+
+    /// Has epochs that are written anew be behind this one.
+    fn write_behind(&self, py: Python<'_>, epoch: u64) -> PyResult<()> {
+        enter(py, || {
+            lock(&self.0, "the records")?.write_behind(epoch);
+            Ok(())
+        })
+    }
+
+    /// Keys of all records that are there, but for marks.
     fn keys<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
         let keys: Vec<_> = enter(py, || Ok(lock(&self.0, "the records")?.keys().collect()))?;
         Ok(keys.iter().map(|key: &Vec<u8>| PyBytes::new(py, key)).collect())
@@ -88,6 +103,15 @@ impl CommitMachine {
             Ok((calls, trace::audit_together(&texts)?))
         })
     }
+}
+
+/// The partition of a key among so many, as a producer with this partitioner chooses it; None where it may be any. Raises
+/// `ValueError` for a partitioner that is not known.
+#[pyfunction]
+pub fn partition_of(partitioner: &str, key: &[u8], partitions: u32) -> PyResult<Option<u32>> {
+    let known = Partitioner::named(partitioner);
+    let unknown = || pyo3::exceptions::PyValueError::new_err(format!("{partitioner} is not known"));
+    Ok(known.ok_or_else(unknown)?.partition(key, partitions.max(1)))
 }
 
 /// JSON of the caller's is not what it should be.

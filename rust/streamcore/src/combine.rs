@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::flow::Held;
 use crate::room::Usage;
 use crate::saving::{Loading, Saving};
+use crate::state::Contents;
 use crate::watermark::Minimum;
 use crate::window::ends::Ends;
 use crate::window::rows::ResultRows;
@@ -138,6 +139,12 @@ impl Combine {
         (self.watermark_ms, self.too_late) = saved.newest(|saved| Ok((saved.i64()?, saved.varint()?)))?;
         self.committed = (self.watermark_ms, self.too_late);
         self.windows.load(saved)
+    }
+
+    /// What the windows' rows come to.
+    #[must_use]
+    pub fn contents(&self) -> Contents {
+        self.windows.contents()
     }
 
     /// See [`Windows::ends`].

@@ -17,7 +17,7 @@ mod tags;
 
 pub use bloom::{BloomPlan, CAPACITY_MAX, RATE_DEFAULT, RATE_MAX, RATE_MIN};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::room::{Room, Usage};
 use crate::saving::{Loading, Saving};
 use bloom::Bloom;
@@ -265,6 +265,16 @@ impl Dedupe {
         match &self.method {
             Method::Exact(exact) => exact.remembered(),
             Method::Bloom(bloom) => bloom.remembered(),
+        }
+    }
+
+    /// Remembers what `other`, of the same plan, does; then it is as good as committed.
+    pub fn learn(&mut self, other: &Self) -> Result<()> {
+        match (&mut self.method, &other.method) {
+            (Method::Exact(exact), Method::Exact(other)) => exact.learn(other),
+            _ => Err(Error::state(
+                "filters of dedupe (method = \"bloom\") cannot be moved to other partitions: they do not hold the ids",
+            )),
         }
     }
 

@@ -1,7 +1,8 @@
-//! The partition of a key, as Kafka's Java client chooses it.
+//! The partition of a key, as producers choose it.
 //!
-//! `generate` places its events with it, and tests compare it with the producer's. Invariant: the
-//! answer never changes, or records of one key would part from those already written.
+//! `generate` places its events as Kafka's Java client does, `pipeline/rescaled.rs` moves state to where a topic's producers
+//! send its keys, and tests compare with theirs. Invariant: the answer never changes, or records of one key would part
+//! from those already written.
 
 const SEED: u32 = 0x9747_b28c;
 const MULTIPLIER: u32 = 0x5bd1_e995;
@@ -34,9 +35,52 @@ pub fn partition(key: &[u8], partitions: u32) -> u32 {
     (murmur2(key) & 0x7fff_ffff) % partitions
 }
 
+/// How producers choose the partition of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Partitioner {
+    /// Java's clients, and librdkafka's with `murmur2` or `murmur2_random`.
+    Murmur2,
+    /// librdkafka's clients where nothing else is said: `consistent_random`, or `consistent`.
+    Consistent,
+}
+
+impl Partitioner {
+    /// The names that [`named`](Self::named) knows, as librdkafka has them.
+    pub const NAMES: [&'static str; 4] = ["murmur2_random", "murmur2", "consistent_random", "consistent"];
+
+    /// The one with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "murmur2_random" | "murmur2" => Some(Self::Murmur2),
+            "consistent_random" | "consistent" => Some(Self::Consistent),
+            _ => None,
+        }
+    }
+
+    /// The partition of `key` among `partitions`, which is at least 1; `None` for a key that may go to any.
+    #[must_use]
+    pub fn partition(self, key: &[u8], partitions: u32) -> Option<u32> {
+        match self {
+            Self::Murmur2 => Some(partition(key, partitions)),
+            Self::Consistent => (!key.is_empty()).then(|| crc32fast::hash(key) % partitions),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_name_has_a_partitioner_and_keys_go_where_it_says() {
+        assert!(Partitioner::NAMES.iter().all(|name| Partitioner::named(name).is_some()));
+        assert_eq!(Partitioner::named("fnv1a"), None);
+        assert_eq!(Partitioner::Murmur2.partition(b"21", 7), Some(3));
+        // The check value of CRC-32, of "123456789", is 0xcbf43926.
+        assert_eq!(Partitioner::Consistent.partition(b"123456789", 1000), Some(0xcbf4_3926 % 1000));
+        assert_eq!(Partitioner::Consistent.partition(b"", 7), None, "librdkafka sends it anywhere");
+    }
 
     /// The vectors of `UtilsTest.testMurmur2` in Apache Kafka.
     #[test]

@@ -12,6 +12,7 @@ mod meeting;
 mod open;
 mod output;
 mod pieces;
+mod rescaled;
 mod saved;
 mod sealing;
 mod topic;
@@ -20,6 +21,7 @@ pub mod workers;
 
 pub use open::OpenWindow;
 pub use output::{OutputBatch, OutputKind};
+pub use rescaled::Rescaled;
 
 use crate::batch::Batch;
 use crate::checkpoint::log::LaneLog;

@@ -8,6 +8,7 @@ mod buckets;
 mod chunks;
 mod index;
 mod keys;
+mod moving;
 mod region;
 mod saved;
 mod touched;
@@ -15,6 +16,7 @@ mod touched;
 pub use buckets::{BucketKey, Buckets};
 pub(crate) use chunks::Chunks;
 pub(crate) use keys::{SHORT_MAX, same};
+pub use moving::{Contents, Route, RouteOf};
 pub(crate) use region::{LARGE_PAGE, Region};
 
 use crate::codec::Reader;
@@ -51,6 +53,10 @@ pub trait Slots {
     fn prefetch(&self, _slot: u32) {}
     /// A 64-bit digest of the slot's value, independent of how it came about.
     fn digest(&self, slot: u32) -> u64;
+    /// A digest of the slot's value that does not depend on the lane it is in either.
+    fn content(&self, slot: u32) -> u64 {
+        self.digest(slot)
+    }
     /// Appends the slot's value for saving.
     fn encode(&self, slot: u32, out: &mut Vec<u8>);
     /// Sets `slot`, which holds the empty value, from what `encode` wrote.

@@ -126,6 +126,11 @@ impl Clock {
         }
     }
 
+    /// Shows what others did.
+    pub const fn set(&mut self, max_event_time_ms: Option<i64>, watermark_ms: i64) {
+        (self.max_event_time_ms, self.watermark_ms) = (max_event_time_ms, watermark_ms);
+    }
+
     /// Appends event times; arrivals are processing time and start anew.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.put_u8(u8::from(self.max_event_time_ms.is_some()));

@@ -275,3 +275,31 @@ fn a_state_that_is_written_anew_is_the_same_behind_all_there_was() {
     assert_eq!(run.topics[&0].keys().find(of_before), None, "what was there before is deleted in time");
     run.recovered();
 }
+
+#[test]
+fn marks_are_no_state_and_one_says_that_it_has_gone_elsewhere() {
+    let mut run = Run::new(3_600_000);
+    run.push(0..10, 0);
+    run.commit();
+    let mut topic = run.topics[&0].clone();
+    topic.insert(b"G/begin".to_vec(), br#"{"layout":2}"#.to_vec());
+    let recovery = |topic: &Topic| {
+        let mut recovery = Recovery::new(run.pipeline.log_owner(0));
+        topic.iter().for_each(|(key, value)| recovery.add(key, Some(value)));
+        recovery
+    };
+    let found = recovery(&topic);
+    assert_eq!(found.mark(b"G/begin"), Some(&br#"{"layout":2}"#[..]));
+    assert!(found.inspect().problems.is_empty());
+    assert!(found.keys().all(|key| !key.starts_with(b"G")), "they stay when state is discarded");
+    let mut pipeline = Pipeline::new(&run.spec, 1).expect("a plan");
+    assert!(recover(&mut pipeline, &topic, 0, false).expect("whole").is_some());
+    topic.insert(b"G/next".to_vec(), br#"{"layout":3}"#.to_vec());
+    for repair in [false, true] {
+        let message = recover(&mut pipeline, &topic, 0, repair).expect_err("gone");
+        assert!(message.contains(r#"it has gone to another topic ({"layout":3}); start again"#), "{message}");
+    }
+    let gone = recovery(&topic);
+    gone.manifests().expect_err("gone");
+    assert!(gone.inspect().problems[0].contains("gone to another topic"));
+}

@@ -12,6 +12,13 @@ use crate::saving::Loading;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Keys of records that are of the topic as a whole, not of a lane: how it began, and, where its state has gone to another one,
+/// which. They are no state, and stay when that is discarded.
+pub const MARKS: [&[u8]; 2] = [b"G/begin", NEXT];
+
+/// The mark of a topic whose state has gone to another one.
+const NEXT: &[u8] = b"G/next";
+
 /// Keys told in an error, at most.
 const TOLD_MAX: usize = 5;
 
@@ -21,8 +28,12 @@ pub struct Recovery {
     owner: Owner,
     manifests: BTreeMap<Vec<u8>, Vec<u8>>,
     blocks: BTreeMap<BlockKey, Vec<u8>>,
+    /// What was said of the topic as a whole; see [`MARKS`].
+    marks: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Keys that no record of ours has.
     aliens: BTreeSet<Vec<u8>>,
+    /// New epochs are behind this one, whatever is there.
+    behind: u64,
 }
 
 /// What a lane's log holds, whole or not, to be looked at.
@@ -62,7 +73,8 @@ impl Recovery {
     /// Of a log without records.
     #[must_use]
     pub fn new(owner: Owner) -> Self {
-        Self { owner, manifests: BTreeMap::new(), blocks: BTreeMap::new(), aliens: BTreeSet::new() }
+        let (manifests, blocks, marks, aliens) = Default::default();
+        Self { owner, manifests, blocks, marks, aliens, behind: 0 }
     }
 
     /// Takes the next record of the log.
@@ -74,6 +86,10 @@ impl Recovery {
                 Some(value) => drop(self.manifests.insert(key.to_vec(), value.to_vec())),
                 None => drop(self.manifests.remove(key)),
             },
+            (None, value) if MARKS.contains(&key) => match value {
+                Some(value) => drop(self.marks.insert(key.to_vec(), value.to_vec())),
+                None => drop(self.marks.remove(key)),
+            },
             (None, Some(_)) => drop(self.aliens.insert(key.to_vec())),
             (None, None) => drop(self.aliens.remove(key)),
         }
@@ -82,6 +98,7 @@ impl Recovery {
     /// The state of the newest epoch, or `None` where there never was one. With `repair` that of the newest epoch that is
     /// whole; else anything missing or damaged is an error that says what it is.
     pub fn newest(&self, repair: bool) -> Result<Option<Recovered>> {
+        self.check_current()?;
         if let (Some(error), false) = (self.alien(), repair) {
             return Err(error);
         }
@@ -102,6 +119,7 @@ impl Recovery {
 
     /// The manifests, each with whether all that it names is there. One that is damaged is an error.
     pub fn manifests(&self) -> Result<Vec<(Manifest, bool)>> {
+        self.check_current()?;
         // Manifests that follow each other name nearly the same blocks, of which each is looked into once.
         let mut whole = BTreeMap::new();
         let manifests = self.newest_first(false)?.into_iter();
@@ -149,7 +167,8 @@ impl Recovery {
     /// What there is, whatever is wrong with it.
     #[must_use]
     pub fn inspect(&self) -> Inspection {
-        let mut problems: Vec<_> = self.alien().into_iter().map(|error| error.message).collect();
+        let gone = self.check_current().err();
+        let mut problems: Vec<_> = gone.into_iter().chain(self.alien()).map(|error| error.message).collect();
         problems.extend(self.damaged().map(|(_, error)| error.message));
         let newest_first = self.newest_first(true).unwrap_or_default();
         if newest_first.is_empty() && !self.blocks.is_empty() {
@@ -167,18 +186,36 @@ impl Recovery {
         }
     }
 
-    /// Keys of all records that are there.
+    /// What a mark of the topic says; see [`MARKS`].
+    #[must_use]
+    pub fn mark(&self, key: &[u8]) -> Option<&[u8]> {
+        self.marks.get(key).map(|value| &value[..])
+    }
+
+    /// Has new epochs written behind `epoch`.
+    pub fn write_behind(&mut self, epoch: u64) {
+        self.behind = epoch;
+    }
+
+    /// The state has not gone elsewhere.
+    fn check_current(&self) -> Result<()> {
+        let Some(next) = self.mark(NEXT) else { return Ok(()) };
+        let next = String::from_utf8_lossy(next);
+        Err(self.refused(&format!("it has gone to another topic ({next}); start again, and that one is used")))
+    }
+
+    /// Keys of all records that are there, but for marks.
     pub fn keys(&self) -> impl Iterator<Item = Vec<u8>> {
         let blocks = self.blocks.keys().map(|key| key.to_bytes());
         blocks.chain(self.manifests.keys().cloned()).chain(self.aliens.iter().cloned())
     }
 
-    /// The last epoch that any record speaks of; 0 without records.
+    /// The last epoch that any record speaks of, or that was said; 0 without records.
     #[must_use]
     pub fn last_epoch(&self) -> u64 {
         let of_blocks = self.blocks.keys().map(|key| key.epoch);
         let of_manifests = self.manifests.values().filter_map(|value| Manifest::decode(value).ok());
-        of_blocks.chain(of_manifests.map(|manifest| manifest.epoch)).max().unwrap_or_default()
+        of_blocks.chain(of_manifests.map(|manifest| manifest.epoch)).max().unwrap_or_default().max(self.behind)
     }
 
     /// Keys of records that nothing can be read from: they keep a lane from being recovered.

@@ -9,6 +9,7 @@ mod held;
 mod init;
 mod left;
 mod map;
+mod moving;
 
 pub use held::Held;
 pub use left::{Left, LeftRow};

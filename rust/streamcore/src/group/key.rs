@@ -81,6 +81,36 @@ impl KeyCodec {
         }
     }
 
+    /// Whether a column of `data_type` has one text, which [`text`](Self::text) gives.
+    #[must_use]
+    pub const fn has_text(data_type: DataType) -> bool {
+        matches!(data_type, DataType::String | DataType::Binary | DataType::Int64 | DataType::Bool)
+    }
+
+    /// Appends the text of column `place` of `key`, as it stands in a record; false where it is null or has none.
+    ///
+    /// # Panics
+    /// As [`decode`](Self::decode).
+    pub fn text(&self, key: &[u8], place: usize, out: &mut Vec<u8>) -> bool {
+        let (mut rest, mut marked) = (key, Vec::new());
+        for (at, data_type) in self.types[..=place].iter().enumerate() {
+            let last = at + 1 == self.types.len();
+            let value = next_value(*data_type, last, &mut rest, &mut marked).expect("keys are checked when loaded");
+            if at < place {
+                continue;
+            }
+            match value {
+                Scalar::Bytes(bytes) => out.extend_from_slice(bytes),
+                Scalar::Int64(value) if *data_type == DataType::Int64 => {
+                    out.extend_from_slice(value.to_string().as_bytes());
+                }
+                Scalar::Bool(value) => out.extend_from_slice(value.to_string().as_bytes()),
+                _ => return false,
+            }
+        }
+        true
+    }
+
     /// True when `key` is a key of these types; for keys that come from saved state.
     #[must_use]
     pub fn is_valid(&self, key: &[u8]) -> bool {

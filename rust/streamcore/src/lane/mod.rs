@@ -5,6 +5,7 @@
 
 mod flow;
 mod handed;
+mod moved;
 mod telling;
 
 pub use handed::Handed;

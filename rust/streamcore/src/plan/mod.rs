@@ -10,6 +10,7 @@ mod inputs;
 mod joins;
 mod kinds;
 mod room;
+mod routing;
 mod scope;
 mod stages;
 mod steps;
@@ -52,6 +53,8 @@ pub struct Plan {
     pub topic: Option<u64>,
     /// The part of such a pipeline that runs here.
     pub phase: Option<PhaseSpec>,
+    /// For each window of the pipeline's own steps which column of its group key is the record key.
+    pub record_keys: Vec<Option<usize>>,
     /// The steps that keep state, in their order.
     pub stateful: Vec<StatefulStep>,
     /// Bounds.
@@ -231,6 +234,7 @@ pub fn analyse(spec: &Spec) -> Analysis {
         output: rest.output,
         combine,
         apart,
+        record_keys: routing::record_keys(spec),
         stateful: room::stateful_steps(spec),
         limits: spec.limits.clone(),
     };

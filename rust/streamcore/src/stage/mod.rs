@@ -12,6 +12,7 @@
 //! the clock jumped at once. Invariant: `read = applied + filtered + duplicate + late + rejected` for each stage.
 
 mod end;
+mod moved;
 
 use crate::arrays::batch_of;
 use crate::batch::{Column, DataType, Values};

@@ -11,6 +11,7 @@ pub mod calendar;
 pub mod early;
 pub mod ends;
 pub mod lost;
+mod moving;
 pub mod room;
 pub mod rows;
 pub mod session;

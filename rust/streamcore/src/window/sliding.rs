@@ -20,7 +20,7 @@ use crate::codec::{Reader, Write};
 use crate::error::{Error, Result};
 use crate::room::Usage;
 use crate::saving::{Loading, Saving};
-use crate::state::{BucketKey, Buckets, Slots, StateTable, key_hash};
+use crate::state::{BucketKey, Buckets, Contents, Slots, StateTable, key_hash};
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -357,6 +357,12 @@ impl SlidingWindows {
         }
         self.rebuild();
         Ok(())
+    }
+
+    /// What the events come to.
+    #[must_use]
+    pub fn contents(&self) -> Contents {
+        self.events.contents(5)
     }
 
     /// See [`super::Windows::open_windows`].

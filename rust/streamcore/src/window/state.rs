@@ -10,6 +10,7 @@ mod early;
 mod fire;
 mod handed;
 mod merge;
+mod moving;
 mod open;
 mod order;
 

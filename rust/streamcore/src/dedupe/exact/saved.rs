@@ -126,13 +126,31 @@ impl Exact {
     }
 
     fn load_id(&mut self, number: i64, fingerprint: u128) -> Result<()> {
+        let twice = || Error::state("saved state remembers an id twice; it was overwritten");
+        self.put_id(number, fingerprint)?.then_some(()).ok_or_else(twice)
+    }
+
+    /// Remembers an id as of a generation; false where it is.
+    fn put_id(&mut self, number: i64, fingerprint: u128) -> Result<bool> {
         let fingerprint = cut(fingerprint);
         let tag = self.generations.tag(number).ok_or_else(too_many)?;
         let hash = self.table.hash(fingerprint);
         let is_it = |_: &_, other| other == tag;
         let added = self.table.insert((hash, fingerprint), &mut self.generations, is_it, |_| Ok::<_, Error>(tag))?;
-        let twice = || Error::state("saved state remembers an id twice; it was overwritten");
-        self.generations.add(added.ok_or_else(twice)?);
+        added.into_iter().for_each(|entry| self.generations.add(entry));
+        Ok(added.is_some())
+    }
+
+    /// See [`super::super::Dedupe::learn`].
+    pub fn learn(&mut self, other: &Self) -> Result<()> {
+        let numbers: HashMap<u16, i64> =
+            other.generations.remembered().map(|(tag, generation)| (tag, generation.number)).collect();
+        for entry in other.table.iter() {
+            if let Some(number) = numbers.get(&entry.tag()) {
+                self.put_id(*number, entry.fingerprint())?;
+            }
+        }
+        self.commit();
         Ok(())
     }
 }

@@ -18,6 +18,7 @@ mod gaps;
 mod handed;
 mod leave;
 mod more;
+mod moving;
 mod pieces;
 mod room;
 mod slots;

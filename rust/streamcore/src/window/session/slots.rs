@@ -377,7 +377,7 @@ impl SessionSlots {
         self.changed.iter().map(|(_, id)| *id)
     }
 
-    fn digest_of(&self, id: u32) -> u64 {
+    fn digest_of(&self, id: u32, lane: impl Fn(Link) -> Link) -> u64 {
         self.values.prefetch(id);
         let (node, more) = (self.node(id), self.node(id).more.as_deref());
         let later = more.into_iter().flat_map(|more| &more.later);
@@ -386,7 +386,7 @@ impl SessionSlots {
         });
         let written = more.and_then(|more| more.written.as_deref());
         let changed = more.is_some_and(|more| more.changed);
-        digest_of_session((node.start_ms, node.last_ms), self.links(id), pieces, changed, written)
+        digest_of_session((node.start_ms, node.last_ms), self.links(id).map(lane), pieces, changed, written)
     }
 
     /// Sessions made since the last commit and still there; undo drops them.
@@ -461,7 +461,11 @@ impl Slots for SessionSlots {
         self.restore_handed();
     }
     fn digest(&self, slot: u32) -> u64 {
-        self.list(slot).iter().fold(0, |sum, id| sum.wrapping_add(self.digest_of(*id)))
+        self.list(slot).iter().fold(0, |sum, id| sum.wrapping_add(self.digest_of(*id, |link| link)))
+    }
+    fn content(&self, slot: u32) -> u64 {
+        let of_lane_0 = |link| Link { lane: 0, ..link };
+        self.list(slot).iter().fold(0, |sum, id| sum.wrapping_add(self.digest_of(*id, of_lane_0)))
     }
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
         out.put_varint(self.list(slot).len() as u64);

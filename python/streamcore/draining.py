@@ -1,0 +1,52 @@
+"""Owns reading what is left of an input's old partitions with the state as it was, before that is moved.
+
+Before it: `streamcore state rescale --drain`. After it: a run of the pipeline, as a worker of its own, and `rescaling.py`.
+Invariant: it reads up to the last record whose key goes to another partition since the input grew, and no window closes but by the
+clock.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from threading import Event
+
+from streamcore.assemble import assemble, make_plan
+from streamcore.clock import SystemClock
+from streamcore.committed_state import CommittedState
+from streamcore.errors import StateError
+from streamcore.kafka_client import Topic
+from streamcore.options import RunOptions
+from streamcore.rescaling import Request, check_parted, left_of
+
+
+def drain(committed: CommittedState, request: Request) -> int:
+    """Reads on, where there is anything to read; gives how many records that were. Raises as a run does."""
+    topic = committed.topic
+    positions = _positions(committed, topic)
+    left = left_of(
+        committed, topic, positions, (committed.size, request.to), None if committed.meets else request.partitioner
+    )
+    check_parted(topic, left, request)
+    if all(one.cut is None for one in left.values()):
+        return 0
+    begins = committed.cluster.offsets(topic.name, left, "earliest")
+    ends = {lane: one.cut or positions.get(lane, begins[lane]) for lane, one in left.items()}
+    plan = make_plan(committed.plan.config, RunOptions(old_ends=ends))
+    with closing(assemble(plan, clock=SystemClock(), stopping=Event())) as assembled:
+        return assembled.runner.run().ledger.read
+
+
+def _positions(committed: CommittedState, topic: Topic) -> dict[int, int]:
+    found = {}
+    for state in committed.read_all():
+        if state.manifest is None:
+            continue
+        facts = state.manifest["facts"]
+        if (facts["source"]["topic"], facts["source"]["topic_id"]) != (topic.name, topic.topic_id):
+            raise StateError(
+                f"the state was made from topic {facts['source']['topic']} with id {facts['source']['topic_id']}, which is not the "
+                "input now: there is nothing that could be read on with it"
+            )
+        if topic.name in facts["positions"]:
+            found[state.lane] = facts["positions"][topic.name]
+    return found

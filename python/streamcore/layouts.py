@@ -1,0 +1,114 @@
+"""Owns which topics a pipeline's state is in: their names, and which of several layouts counts.
+
+A layout is the state for one number of partitions; `rescaling.py` writes the next one. Before it: the pipeline's name. After it:
+`state_topics.py`, and `streamcore topics`.
+Invariant: the layout that counts is the last one whose first record is the mark `BEGIN`; it is committed together with all of the
+layout's state and with the mark `NEXT` in every partition of the one before, which nobody can recover from there any more.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from streamcore.errors import SourceError, StateError
+from streamcore.kafka_client import Cluster, partition_list
+from streamcore.topics import TopicPlan
+
+if TYPE_CHECKING:
+    from quixstreams.kafka import Consumer
+
+MEETING_LANE = -1
+"""What lanes share where they meet has a topic of one partition."""
+
+STATE_SETTINGS = {
+    "cleanup.policy": "compact",
+    "min.cleanable.dirty.ratio": "0.1",
+    "segment.bytes": str(64 << 20),
+    "max.message.bytes": str(8 << 20),
+    # A deletion is seen by whoever reads within this time; recoveries take minutes.
+    "delete.retention.ms": str(86_400_000),
+}
+
+BEGIN = b"G/begin"
+"""Key of the record that a layout begins with: JSON of what was moved, and from where."""
+NEXT = b"G/next"
+"""Key of the record that says that the state has gone to another layout: JSON of which."""
+
+FIRST_S = 30.0
+"""How long the first record of a topic may take to be read."""
+WAIT_S = 0.05
+
+
+def state_topic(pipeline: str, stage: int = 0, layout: int = 1) -> str:
+    """The topic of the lanes' state of a stage."""
+    return f"{pipeline}.{stage}.state.g{layout}"
+
+
+def meeting_topic(pipeline: str, layout: int = 1) -> str:
+    """The topic of what lanes share where they meet."""
+    return f"{pipeline}.0.combine.g{layout}"
+
+
+def state_plans(pipeline: str, partitions: int, *, meets: bool, stage: int = 0, layout: int = 1) -> list[TopicPlan]:
+    """The state topics of a stage."""
+    plans = [TopicPlan(state_topic(pipeline, stage, layout), "state", partitions, STATE_SETTINGS)]
+    return plans + [TopicPlan(meeting_topic(pipeline, layout), "state", 1, STATE_SETTINGS)] * meets
+
+
+def layouts_there(cluster: Cluster, pipeline: str, stage: int = 0) -> list[int]:
+    """The layouts that have a topic, the last one first, whether they count or not."""
+    form = re.compile(re.escape(f"{pipeline}.{stage}.state.g") + r"([1-9][0-9]{0,8})")
+    found = (form.fullmatch(name) for name in cluster.topic_names())
+    return sorted((int(match[1]) for match in found if match is not None), reverse=True)
+
+
+def find_layout(
+    cluster: Cluster, pipeline: str, stage: int, first: Callable[[str], tuple[bytes, bytes] | None]
+) -> tuple[int, Mapping[str, Any]]:
+    """The layout that counts, and what was said when it was written. `first` gives the first record of a topic's partition 0.
+
+    Where its commit is just being decided the one before is given, which nobody can recover from then.
+    """
+    for layout in layouts_there(cluster, pipeline, stage):
+        if layout == 1:
+            break
+        topic = state_topic(pipeline, stage, layout)
+        record = first(topic)
+        if record is not None and record[0] == BEGIN:
+            try:
+                said: Mapping[str, Any] = orjson.loads(record[1])
+            except orjson.JSONDecodeError as error:
+                raise StateError(f"the first record of topic {topic} is damaged: {error}") from error
+            return layout, said
+    return 1, {}
+
+
+def first_record(cluster: Cluster, topic: str, consumer: Consumer) -> tuple[bytes, bytes] | None:
+    """The first committed record of partition 0; None without one. Raises `SourceError`."""
+    begin, end = (cluster.offsets(topic, [0], at)[0] for at in ("earliest", "latest"))
+    if begin >= end:
+        return None
+    deadline = time.monotonic() + FIRST_S
+    consumer.assign(partition_list(topic, {0: begin}))
+    try:
+        while time.monotonic() < deadline:
+            for message in consumer.consume(1, WAIT_S):
+                error = message.error()
+                if error is None:
+                    return _bytes(message.key()), _bytes(message.value())
+                if not error.retriable():
+                    raise SourceError(f"the state in topic {topic} cannot be read: {error.str()}")
+            if consumer.position(partition_list(topic, [0]))[0].offset >= end:
+                return None
+    finally:
+        consumer.unassign()  # type: ignore[no-untyped-call]
+    raise SourceError(f"the first record of topic {topic} was not read within {FIRST_S:.0f} s", unreachable=True)
+
+
+def _bytes(part: str | bytes | None) -> bytes:
+    return part.encode() if isinstance(part, str) else part or b""

@@ -1,0 +1,384 @@
+"""Owns moving a pipeline's state to an input with another number of partitions.
+
+Before it: `committed_state.py`, with the state in its old layout. After it: the next layout (`layouts.py`), and `streamcore state
+rescale`, which tells what was moved.
+Invariant: the new layout, its mark, those in the old one and the group's offsets are one transaction under the group's own fence; until
+it is committed the old layout is the truth, and what there is of the new one is deleted by the next try.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from streamcore import _core
+from streamcore.committed_state import CommittedState, LaneState
+from streamcore.errors import StateError
+from streamcore.faults import fault_point
+from streamcore.kafka_client import Topic
+from streamcore.layouts import BEGIN, MEETING_LANE, NEXT, meeting_topic, state_plans, state_topic
+from streamcore.manifests import SEAL_BITS, facts_of
+from streamcore.state_changes import Placed, claim
+from streamcore.unread import Unread, unread
+
+VISIBLE_S = 60.0
+"""How long the markers of the commit may take."""
+VISIBLE_RETRY_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked for."""
+
+    to: int
+    """Partitions of the input, as a check that this is meant."""
+    partitioner: str | None = None
+    """How the producers choose the partition of a key."""
+    drained: bool = False
+    """It is said that the old input was read to its end, where it cannot be looked at any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rescaled:
+    """What was moved."""
+
+    before: int
+    after: int
+    layout: int
+    """Of the new topics."""
+    topic: str
+    old_topics: list[str]
+    """They are not used any more."""
+    rows: int
+    """Rows of windows."""
+    digest: str
+    """Sum of their digests, which is the same before and after but for `merged` rows."""
+    merged: int
+    """Rows of one key that were in several lanes, and became one with another."""
+    early: int
+    """Rows in the lane where their key goes now: of records that came after the topic grew."""
+    offsets: dict[int, int]
+    """Where each lane goes on."""
+
+
+@dataclass(slots=True)
+class _Old:
+    """The state in its old layout."""
+
+    size: int
+    states: dict[int, LaneState]
+    manifests: dict[int, dict[str, Any]]
+    """Of lanes that have one."""
+    topic: str
+    """The input it was made from."""
+    topic_id: str
+    positions: dict[int, int]
+    files: dict[int, dict[str, list[str]]]
+    """By lane and folder: what its last epoch publishes."""
+
+    def files_of(self, lane: int, count: int) -> dict[str, list[str]]:
+        """What one of `count` new lanes publishes in the place of old ones."""
+        found: dict[str, list[str]] = {}
+        for other, files in self.files.items():
+            if lane == (other if other == MEETING_LANE else other % count):
+                for folder, entries in files.items():
+                    found.setdefault(folder, []).extend(entries)
+        return found
+
+    @property
+    def newest(self) -> int:
+        """The last epoch of any lane."""
+        return max(int(each["epoch"]) for state in self.states.values() for each, _ in state.found["manifests"])
+
+    @property
+    def owner(self) -> int:
+        """The highest owner epoch."""
+        return max(int(each["facts"]["owner"]) for each in self.manifests.values())
+
+
+def rescale(committed: CommittedState, request: Request) -> Rescaled:
+    """Moves the state. Raises `StateError` where it cannot be moved, `FencedError` where workers are alive."""
+    check_asked(committed, request)
+    with claim(committed) as held:
+        # Here a try that died before is over: either nothing of it counts, or all.
+        committed.look_again()
+        check_asked(committed, request)
+        old = _load(committed)
+        (rows, _), moved = (
+            committed.engine.contents(),
+            orjson.loads(committed.engine.rescale(request.to, request.partitioner)),
+        )
+        if moved["rows"] + moved["merged"] != rows:
+            raise StateError(
+                f"{rows} rows were read and {moved['rows']} moved; nothing was changed; please report this"
+            )
+        # By the right partitioner, as the state has shown.
+        offsets = _new_offsets(committed, old, request)
+        layout = committed.states.layout + 1
+        records = _written(committed, old, offsets)
+        _check_records(committed, records)
+        fault_point("rescale-moved")
+        _make_topics(committed, layout, request.to)
+        fault_point("rescale-topics-made")
+        old_topics = _old_topics(committed)
+        places = {lane: {committed.topic.name: offset} for lane, offset in offsets.items()}
+        held.write_placed(_placed(committed, old, (layout, records), (moved, offsets)), places)
+    _await_layout(committed, layout)
+    _check_written(committed, layout)
+    return Rescaled(
+        before=old.size,
+        after=request.to,
+        layout=layout,
+        topic=state_topic(committed.name, layout=layout),
+        old_topics=old_topics,
+        rows=moved["rows"],
+        digest=f"{moved['digest']:016x}",
+        merged=moved["merged"],
+        early=moved["early"],
+        offsets=offsets,
+    )
+
+
+def check_asked(committed: CommittedState, request: Request) -> None:
+    """What can be told before anything is read. Raises `StateError`."""
+    count = len(committed.topic.partitions)
+    if len(committed.topics) > 1:
+        raise StateError(
+            f"{committed.name} reads several inputs: the state of a join is not moved; begin anew, under another name or after "
+            "streamcore state reset FILE"
+        )
+    if committed.size == 0:
+        raise StateError(f"{committed.name} has no state yet; a run makes it for the partitions that the input has")
+    if request.to != count:
+        raise StateError(
+            f"--to {request.to}, and the input {committed.topic.name} has {count} partitions: the state is moved to as many as the "
+            "input has; change that first"
+        )
+    if committed.size == count:
+        raise StateError(f"the state has {count} partitions already; there is nothing to move")
+    if request.partitioner is None and not committed.meets:
+        raise StateError(
+            f"how the producers of {committed.topic.name} choose the partition of a key has to be said, as --partitioner: "
+            "murmur2_random for Java's clients, consistent_random for librdkafka's where nothing else is set"
+        )
+
+
+def _load(committed: CommittedState) -> _Old:
+    """Reads every lane of the old layout into the engine, comparing its digest. Raises `StateError`."""
+    states = {state.lane: state for state in committed.read_all()}
+    problems = []
+    for lane, state in states.items():
+        problems += [f"  lane {lane}: {one}" for one in state.found["problems"]]
+        try:
+            committed.engine.recover(lane, state.records)
+        except StateError as error:
+            problems.append(f"  lane {lane}: {error}")
+    manifests = {lane: state.manifest for lane, state in states.items() if state.manifest is not None}
+    if problems or not manifests:
+        why = problems or ["  no lane has committed anything yet; streamcore state reset FILE lets a run begin anew"]
+        raise StateError("\n".join(["the state cannot be moved, and nothing was changed", *why]))
+    sources = [manifest["facts"]["source"] for manifest in manifests.values()]
+    topic, topic_id = sources[0]["topic"], sources[0]["topic_id"]
+    positions = {
+        lane: manifest["facts"]["positions"][topic]
+        for lane, manifest in manifests.items()
+        if topic in manifest["facts"]["positions"]
+    }
+    files = {lane: manifest["facts"]["files"] for lane, manifest in manifests.items()}
+    return _Old(committed.size, states, manifests, topic, topic_id, positions, files)
+
+
+def _new_offsets(committed: CommittedState, old: _Old, request: Request) -> dict[int, int]:
+    """Where each new lane goes on; checks that the old layout has nothing left to read. Raises `StateError`."""
+    now = committed.topic
+    first = committed.cluster.offsets(now.name, now.partitions, "earliest")
+    is_same = (now.name, now.topic_id) == (old.topic, old.topic_id)
+    there = now if is_same else _old_input(committed, old)
+    if there is None and not request.drained:
+        raise StateError(
+            f"the input {old.topic} that the state was made from is gone, so whether it was read to its end cannot be seen; it was "
+            f"read up to {_places(old.positions)}; if that was all, say --drained"
+        )
+    if there is not None:
+        _check_read(committed, old, there, request if is_same else None)
+    if not is_same:
+        return first
+    return {lane: old.positions.get(lane, first[lane]) if lane < old.size else first[lane] for lane in now.partitions}
+
+
+def _old_input(committed: CommittedState, old: _Old) -> Topic | None:
+    found = committed.cluster.topic(old.topic)
+    return found if found is not None and found.topic_id == old.topic_id else None
+
+
+def _check_read(committed: CommittedState, old: _Old, topic: Topic, grown: Request | None) -> None:
+    """What the old layout has not read is for the new one to read; `grown` where that reads the same topic."""
+    is_shared = committed.meets
+    by = None if grown is None or is_shared else grown.partitioner
+    to = 1 if grown is None else grown.to
+    found = left_of(committed, topic, old.positions, (old.size, to), by)
+    wrong = [f"  {text}" for lane, one in found.items() if (text := _left(lane, one, grown, is_shared=is_shared))]
+    if wrong:
+        raise StateError("\n".join([_refusal(topic, found), *wrong]))
+
+
+def check_parted(topic: Topic, found: Mapping[int, Unread], request: Request) -> None:
+    """What is old is in front of what is new in every partition. Raises `StateError`."""
+    mixed = {lane: one for lane, one in found.items() if one.is_mixed}
+    if mixed:
+        wrong = [f"  {_left(lane, one, request, is_shared=False)}" for lane, one in mixed.items()]
+        raise StateError("\n".join([_refusal(topic, mixed), *wrong]))
+
+
+def _refusal(topic: Topic, found: Mapping[int, Unread]) -> str:
+    what = f"the old partitions of {topic.name} have records that are to be read with the state as it was; nothing was changed"
+    can_be_drained = any(one.cut for one in found.values()) and not any(one.is_mixed for one in found.values())
+    return f"{what}; --drain reads them first" if can_be_drained else what
+
+
+def left_of(
+    committed: CommittedState, topic: Topic, positions: Mapping[int, int], sizes: tuple[int, int], by: str | None
+) -> dict[int, Unread]:
+    """What the old layout has not read of its partitions. See `unread`."""
+    lanes = [lane for lane in topic.partitions if lane < sizes[0]]
+    begins = committed.cluster.offsets(topic.name, lanes, "earliest")
+    ends = committed.cluster.offsets(topic.name, lanes, "latest")
+    ranges = {lane: (positions.get(lane, begins[lane]), ends[lane]) for lane in lanes}
+    return unread(committed.connection, topic.name, ranges, sizes, by)
+
+
+def _left(lane: int, one: Unread, grown: Request | None, *, is_shared: bool) -> str | None:
+    """In words, what is wrong with what is left of a partition."""
+    if grown is None:
+        return f"partition {lane}: {one.records} records from {one.first} on are not read" if one.records else None
+    if is_shared or not one.old or one.last_old is None:
+        return None
+    offset, key = one.last_old
+    mixed = ""
+    if one.is_mixed and one.first_new is not None:
+        mixed = (
+            f"; and the one at {one.first_new[0]}, with the key {_shown(one.first_new[1])}, came after the growth: producers that knew of it "
+            "and others wrote in turn, so no offset parts what is old from what is new"
+        )
+    return (
+        f"partition {lane}: {one.old} records of {one.records} that are not read yet have keys that go elsewhere now (the last is at "
+        f"{offset}, with the key {_shown(key)}){mixed}"
+    )
+
+
+def _shown(key: bytes) -> str:
+    return repr(key.decode(errors="replace"))
+
+
+def _places(positions: Mapping[int, int]) -> str:
+    return ", ".join(f"{offset} of partition {lane}" for lane, offset in sorted(positions.items()))
+
+
+def _written(
+    committed: CommittedState, old: _Old, offsets: Mapping[int, int]
+) -> dict[int, list[tuple[bytes, bytes | None]]]:
+    """The records of every lane: an epoch that has everything, behind all epochs of the old layout."""
+    seal, generation = secrets.randbits(SEAL_BITS), time.time_ns() // 1_000_000_000
+    ended = all(manifest["facts"]["ended"] for manifest in old.manifests.values())
+    lanes = [*offsets, *([MEETING_LANE] if MEETING_LANE in old.manifests else [])]
+    records = {}
+    for lane in lanes:
+        facts = facts_of(
+            committed.identity(generation),
+            committed.source,
+            positions={committed.topic.name: offsets[lane]} if lane in offsets else {},
+            owner=old.owner + 1,
+            seal=seal,
+            ended=ended,
+            files=old.files_of(lane, len(offsets)),
+        )
+        before = committed.engine.state_records(lane)
+        before.write_behind(old.newest)
+        records[lane] = committed.engine.rewrite(lane, before, facts)
+    return records
+
+
+def _check_records(committed: CommittedState, records: Mapping[int, Sequence[tuple[bytes, bytes | None]]]) -> None:
+    """What is to be written puts together to what was moved, lane by lane to its digest. Raises `StateError`."""
+    engine = committed.new_engine()
+    for lane, of_lane in records.items():
+        read = engine.state_records(lane)
+        read.add(list(of_lane))
+        engine.recover(lane, read)
+    _check_contents(engine, committed.engine.contents(), "nothing was changed")
+
+
+def _check_contents(engine: _core.Pipeline, wanted: tuple[int, int], outcome: str) -> None:
+    found = engine.contents()
+    if found != wanted:
+        raise StateError(
+            f"{wanted[0]} rows of digest {wanted[1]:016x} were moved, and {found[0]} of {found[1]:016x} are read; {outcome}; please "
+            "report this"
+        )
+
+
+def _make_topics(committed: CommittedState, layout: int, partitions: int) -> None:
+    """Topics of the new layout, empty: what a try that died has left is deleted."""
+    plans = state_plans(committed.name, partitions, meets=committed.meets, layout=layout)
+    committed.cluster.delete_topics([plan.name for plan in plans])
+    for plan in plans:
+        committed.cluster.create_topic(plan)
+
+
+def _old_topics(committed: CommittedState) -> list[str]:
+    names = [committed.states.place(0)[0], committed.states.place(MEETING_LANE)[0]]
+    return names if committed.meets else names[:1]
+
+
+def _placed(
+    committed: CommittedState,
+    old: _Old,
+    written: tuple[int, Mapping[int, Sequence[tuple[bytes, bytes | None]]]],
+    told: tuple[Mapping[str, Any], Mapping[int, int]],
+) -> list[Placed]:
+    """All that is written: what the new layout begins with, its state, and in the old one where it has gone."""
+    (layout, records), (moved, offsets) = written, told
+    topic, meeting = state_topic(committed.name, layout=layout), meeting_topic(committed.name, layout)
+    counted = committed.engine.ledger()
+    begin = {
+        "layout": layout,
+        "partitions": moved["after"],
+        "from": {"layout": committed.states.layout, "partitions": old.size, "input": old.topic, "read": old.positions},
+        "rows": moved["rows"],
+        "digest": f"{moved['digest']:016x}",
+        "lanes": {str(lane): {"position": offset, "read": counted[lane]["read"]} for lane, offset in offsets.items()},
+    }
+    next_layout = orjson.dumps({"layout": layout, "topic": topic})
+    placed: list[Placed] = [(topic, 0, BEGIN, orjson.dumps(begin, option=orjson.OPT_NON_STR_KEYS))]
+    for lane, of_lane in records.items():
+        place = (meeting, 0) if lane == MEETING_LANE else (topic, lane)
+        placed += [(*place, key, value) for key, value in of_lane]
+    return placed + [(*committed.states.place(lane), NEXT, next_layout) for lane in old.states]
+
+
+def _await_layout(committed: CommittedState, layout: int) -> None:
+    """Waits until the layout counts for whoever looks: a commit returns before its markers are written. Raises `StateError`."""
+    deadline = time.monotonic() + VISIBLE_S
+    while True:
+        committed.look_again()
+        if committed.states.layout == layout:
+            return
+        if time.monotonic() > deadline:
+            raise StateError(
+                f"layout {layout} was committed, and layout {committed.states.layout} is found after {VISIBLE_S:.0f} s; look with "
+                "streamcore state verify FILE"
+            )
+        time.sleep(VISIBLE_RETRY_S)
+
+
+def _check_written(committed: CommittedState, layout: int) -> None:
+    """Reads the new layout as a worker would. Raises `StateError`."""
+    wanted, engine = committed.engine.contents(), committed.new_engine()
+    for state in committed.read_all():
+        engine.recover(state.lane, state.records)
+    _check_contents(engine, wanted, f"they were written to {state_topic(committed.name, layout=layout)}")

@@ -1,0 +1,106 @@
+"""Owns what is left to be read of the partitions that a pipeline's state was made from, when the state is to be moved.
+
+Before it: `rescaling.py`, with the positions of the old layout. After it: the broker.
+Invariant: nothing is committed; what is told of a record is its place and its key.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streamcore import _core
+from streamcore.config import KafkaConnection
+from streamcore.errors import SourceError
+from streamcore.kafka_client import partition_list
+from streamcore.state_topics import group_of_nobody
+
+READ_S = 120.0
+"""How long one partition may take to be read on."""
+WAIT_S = 0.05
+AT_ONCE = 1_000
+
+
+@dataclass(slots=True)
+class Unread:
+    """Of one partition, from the position of its lane on."""
+
+    records: int = 0
+    first: int | None = None
+    """Offset of the first."""
+    old: int = 0
+    """Records whose key goes elsewhere now: the old layout has to read them."""
+    last_old: tuple[int, bytes] | None = None
+    """Offset and key of the last of them."""
+    first_new: tuple[int, bytes] | None = None
+    """Offset and key of the first record whose key went elsewhere before: the old layout must not read it."""
+
+    @property
+    def cut(self) -> int | None:
+        """Where the old layout ends: no further than it has to, since clocks follow what is read. None: where it is."""
+        return None if self.last_old is None else self.last_old[0] + 1
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether records of both kinds are in an order that no cut parts."""
+        return self.first_new is not None and self.last_old is not None and self.last_old[0] > self.first_new[0]
+
+
+def unread(
+    connection: KafkaConnection,
+    topic: str,
+    ranges: Mapping[int, tuple[int, int]],
+    sizes: tuple[int, int],
+    by: str | None,
+) -> dict[int, Unread]:
+    """What is between the two offsets of each partition, where the topic grew from one size to another.
+
+    `by` is how producers choose partitions; None where it does not matter who reads a record. Raises `SourceError`.
+    """
+    found = {lane: Unread() for lane in ranges}
+    for lane, offset, key in _records(connection, topic, ranges):
+        one = found[lane]
+        one.records += 1
+        one.first = offset if one.first is None else one.first
+        if by is None or key is None:
+            continue
+        before, after = (_core.partition_of(by, key, size) for size in sizes)
+        if after not in (None, lane):
+            one.old, one.last_old = one.old + 1, (offset, key)
+        elif before not in (None, lane) and one.first_new is None:
+            one.first_new = (offset, key)
+    return found
+
+
+def _records(
+    connection: KafkaConnection, topic: str, ranges: Mapping[int, tuple[int, int]]
+) -> Iterator[tuple[int, int, bytes | None]]:
+    """Partition, offset and key of the committed records in `ranges`."""
+    settings: dict[str, Any] = {"isolation.level": "read_committed", "allow.auto.create.topics": False}
+    if all(start >= end for start, end in ranges.values()):
+        return
+    consumer = group_of_nobody(connection, settings)
+    try:
+        for lane, (start, end) in ranges.items():
+            if start >= end:
+                continue
+            consumer.assign(partition_list(topic, {lane: start}))
+            deadline, position = time.monotonic() + READ_S, start
+            while position < end:
+                messages: list[Any] = consumer.consume(AT_ONCE, WAIT_S)
+                for message in messages:
+                    error = message.error()
+                    if error is None and message.offset() < end:
+                        yield lane, message.offset(), message.key()
+                    elif error is not None and not error.retriable():
+                        raise SourceError(f"partition {lane} of {topic} cannot be read: {error.str()}")
+                position = max(position, consumer.position(partition_list(topic, [lane]))[0].offset)
+                if time.monotonic() > deadline:
+                    raise SourceError(
+                        f"partition {lane} of {topic} was not read from {start} to {end} within {READ_S:.0f} s",
+                        unreachable=True,
+                    )
+    finally:
+        consumer.close()  # type: ignore[no-untyped-call]
