@@ -208,7 +208,7 @@ def _end(soak: Soak, stream: traffic.Stream, reader: Reader) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(RUN_S) in (0, *RESTARTABLE), job.log(worker)
     _state_is_right(job)
-    job.finish()
+    job.finish(revives=True)
     job.check()
     wanted = oracle.expected(servers, job.input)
     reader.await_rows(wanted.counted())

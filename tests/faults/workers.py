@@ -196,7 +196,7 @@ class Job:
         stream.close()
         self.await_end(running, revives=revives)
         self.leave(running)
-        self.finish()
+        self.finish(revives=revives)
         self.check()
 
     def await_progress(
@@ -249,10 +249,11 @@ class Job:
                 assert ended == {}, f"ended by themselves: {ended}\n{self.log()}"
             time.sleep(0.2)
 
-    def finish(self, worker: str = "w0") -> None:
-        """Lets one worker read to the end, where every window closes; it is started again where it may be."""
-        deadline, code = time.monotonic() + RUN_S, RESTARTABLE[0]
-        while code in RESTARTABLE and time.monotonic() < deadline:
+    def finish(self, worker: str = "w0", *, revives: bool = False) -> None:
+        """Lets one worker read to the end, where every window closes; with `revives` it is started again where it may be."""
+        deadline = time.monotonic() + RUN_S
+        code = self.start(worker=worker, stop="end").wait(RUN_S)
+        while revives and code in RESTARTABLE and time.monotonic() < deadline:
             code = self.start(worker=worker, stop="end").wait(RUN_S)
         assert code == 0, self.log()
 

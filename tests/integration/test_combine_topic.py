@@ -158,8 +158,7 @@ def test_so_many_workers_give_the_windows_of_one(clicks: Clicks, workers: int) -
     clicks.send(workers, range(150), pages=40)
     reports = clicks.run("many", workers=workers)
     clicks.run("one")
-    # A lane that changes hands behind its end ends once more, and windows that the end closed come again, unchanged.
-    assert clicks.final("many") == clicks.final("one")
+    assert clicks.rows("many") == clicks.rows("one")
     assert clicks.counted("many") == clicks.expected()
     assert sum(report.ledger.read for report in reports) == len(clicks.sent)
     assert sum(report.lanes[-1].get("merged", 0) for report in reports) == sum(r.ledger.applied for r in reports)
@@ -188,9 +187,9 @@ def test_a_restart_goes_on_and_so_do_windows_that_the_end_had_closed(clicks: Cli
     clicks.send(1, range(25))
     clicks.run("again")
     assert clicks.counted("again") == clicks.expected()
-    final = clicks.final("again")
+    rows = clicks.rows("again")
     (idle,) = clicks.run("again", workers=1)
-    assert (idle.ledger.read, clicks.final("again")) == (0, final)
+    assert (idle.ledger.read, clicks.rows("again")) == (0, rows)
     clicks.send(2, range(25, 55))
     clicks.run("again", workers=2)
     assert clicks.counted("again") == clicks.expected()
@@ -229,8 +228,8 @@ def test_sessions_meet_across_lanes(clicks: Clicks, workers: int) -> None:
     clicks.send(5, range(120), pages=60)
     clicks.run("topic", window=window, workers=workers)
     clicks.run("local", window=window, combine="local")
-    assert clicks.final("topic") == clicks.final("local")
-    assert len(clicks.final("topic")) > 200
+    assert clicks.rows("topic") == clicks.rows("local")
+    assert len(clicks.rows("topic")) > 200
 
 
 def test_hopping_windows_and_partitions_of_another_number(clicks: Clicks) -> None:
@@ -238,7 +237,7 @@ def test_hopping_windows_and_partitions_of_another_number(clicks: Clicks) -> Non
     clicks.send(6, range(60))
     clicks.run("topic", window=window, workers=2, combine_partitions=3)
     clicks.run("local", window=window, combine="local")
-    assert clicks.final("topic") == clicks.final("local")
+    assert clicks.rows("topic") == clicks.rows("local")
     with pytest.raises(StateError, match="has 3 partitions, and combine_partitions is 5"):
         clicks.run("topic", window=window, combine_partitions=5)
 
