@@ -29,7 +29,7 @@ import streamcore.run
 from streamcore import _core
 from streamcore.epochs import Epochs
 from streamcore.kafka_producer import OWNED_SETTINGS, PRODUCER_SETTINGS
-from streamcore.state_topics import STATE_SETTINGS
+from streamcore.layouts import STATE_SETTINGS
 from streamcore.transactions import Transactions
 
 with warnings.catch_warnings(record=True):

@@ -70,7 +70,9 @@ def _dedupe(part: Mapping[str, Any]) -> list[Figure]:
     return [
         _figure("dedupe: the step by itself while 10 M ids fill the horizon", step["filling"], "ns/event"),
         _figure("dedupe: the step by itself with 10 M ids in the horizon", step["full"], "ns/event", ID_NS),
-        _figure("dedupe: added while 10 M ids fill the horizon, decoding the id included", added["filling"], "ns/event"),
+        _figure(
+            "dedupe: added while 10 M ids fill the horizon, decoding the id included", added["filling"], "ns/event"
+        ),
         _figure("dedupe: added with 10 M ids in the horizon, decoding the id included", added["full"], "ns/event"),
         _figure("dedupe: state", id_bytes, "bytes/id", ID_BYTES),
         *_bloom(part),

@@ -400,8 +400,11 @@ class Pipeline:
 
         All rows are to be asked for (`go_on`, `settle`) before the epoch ends.
         """
-    def seal(self) -> Sealed:
-        """Ends the epoch: rows of `updates` windows leave, ledgers are checked, digest is brought up to date."""
+    def seal(self, lanes: Sequence[int] | None = None) -> Sealed:
+        """Ends the epoch: rows of `updates` windows leave, ledgers are checked, digest is brought up to date.
+
+        `lanes` are those of the epoch, of which phase partial tells; None: all.
+        """
     def committed(self) -> None:
         """The sealed epoch is durable: its undo log is dropped."""
     def rollback(self) -> None:

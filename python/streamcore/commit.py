@@ -31,6 +31,10 @@ class Commits(Protocol):
         """Whether a commit writes the whole state, so that it is dear where that is large."""
 
     @property
+    def in_doubt(self) -> bool:
+        """Whether an epoch is sealed whose outcome is unknown: until it is known nothing may change the engine."""
+
+    @property
     def header(self) -> Header:
         """Of the last committed epoch."""
 
@@ -83,6 +87,11 @@ class Committer:
     def is_kept(self) -> bool:
         """Whether what is committed outlives the run."""
         return self._checkpoint is not None
+
+    @property
+    def in_doubt(self) -> bool:
+        """False: a commit that fails is taken back."""
+        return False
 
     @property
     def writes_whole(self) -> bool:

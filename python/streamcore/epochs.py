@@ -25,8 +25,8 @@ from streamcore.held_outputs import HeldOutputs
 from streamcore.lane_files import LaneFiles
 from streamcore.lane_states import LaneStates
 from streamcore.layouts import MEETING_LANE
-from streamcore.manifests import SEAL_BITS, Identity, by_topic, check_whole, facts_of, told
-from streamcore.membership import Membership
+from streamcore.manifests import SEAL_BITS, Identity, by_number, by_topic, check_whole, facts_of, offsets_of, told
+from streamcore.membership import Meeting, Membership
 from streamcore.phases import PARTIAL, WHOLE, Phase, send_partials
 from streamcore.report import Ledgers, Stages, add_ledgers
 from streamcore.sources.base import Position
@@ -80,8 +80,6 @@ class Epochs:
         self._identity = identity
         self._meets = meets
         self._files = files
-        self._met: set[int] = set()
-        """Lanes that meet, once all of them are here."""
         self._has_state: dict[int, bool] = {}
         """By lane that was brought to its state: whether there was any."""
         self._trace = trace
@@ -95,6 +93,8 @@ class Epochs:
         self._lanes_ended: dict[int, bool] = {}
         self._kept: dict[int, Position] = {}
         self._manifests: list[tuple[int, bytes, bytes]] = []
+        self._sealed: set[int] = set()
+        """Lanes of the epoch whose records were made, until it is kept or taken back: the engine has one way back for all."""
         self._ledger_restored: Ledgers = {}
         self._stages_restored: Stages = engine.stages()
         self._refusal: Error | None = None
@@ -104,6 +104,7 @@ class Epochs:
         self._seal = 0
         """Tells the sealed epoch from another's of the same state."""
         self._membership = Membership(source)
+        self._meeting = Meeting(source, meets=meets)
 
     # What the runner asks of whoever commits.
 
@@ -116,6 +117,11 @@ class Epochs:
     def writes_whole(self) -> bool:
         """False: what changed is written."""
         return False
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether an epoch was sent, and the machine has not found out yet what became of it."""
+        return bool(self._sealed)
 
     @property
     def header(self) -> Header:
@@ -165,7 +171,7 @@ class Epochs:
         self._ended = False
         if ended and self._is_done is None:
             # The rows of an end must not wait for more input.
-            self._roll_back()
+            self.rollback()
         return self._is_done is True
 
     def stop(self) -> bool:
@@ -174,46 +180,34 @@ class Epochs:
         return True
 
     def rollback(self) -> None:
-        """Takes the epoch back, where the runner found out that it cannot go on: state, rows, and positions."""
-        self._roll_back()
+        """Takes the epoch back, where the runner found out that it cannot go on: state, rows, and positions.
+
+        Nothing was added to one that is in doubt.
+        """
+        if not self.in_doubt:
+            self._roll_back()
 
     # What the group tells, inside its callbacks.
 
     def assigned(self, lanes: list[int], member: str) -> None:
         """See `kafka_member.Listener`."""
         is_next = self._membership.began(member)
-        if self._meets:
-            # Lanes that meet need all of them here.
-            meeting = {*self._source.partitions, MEETING_LANE} if self._source.owns_all else set()
-            lanes = sorted(meeting - self._met)
-            self._met |= meeting
-        self._run({"event": "assigned", "lanes": lanes, "member": member, "continuous": is_next})
+        self._run({"event": "assigned", "lanes": self._meeting.came(lanes), "member": member, "continuous": is_next})
 
     def revoked(self, lanes: list[int]) -> None:
         """See `kafka_member.Listener`."""
-        gone = self._gone(lanes)
+        gone = self._meeting.gone(lanes)
         is_next = self._membership.moves_on()
         self._place = f"{self._phase.prefix}revoke-"
         try:
             self._run({"event": "revoked", "lanes": gone, "within_ms": int(REVOKE_S * 1000), "continuous": is_next})
         finally:
             self._place = self._phase.prefix
-        if self._meets and lanes:
-            raise FencedError(
-                f"another member has joined the group and took partitions {sorted(lanes)} of {self._source.topic}: this "
-                'pipeline merges all of them in one process (combine = "local"); stop the other worker'
-            )
+        self._meeting.check_taken(lanes)
 
     def lost(self, lanes: list[int]) -> None:
         """See `kafka_member.Listener`."""
-        self._run({"event": "lost", "lanes": self._gone(lanes)})
-
-    def _gone(self, lanes: list[int]) -> list[int]:
-        """Lanes that the machine is told to be gone: where they meet, all that it was told of."""
-        if not self._meets:
-            return lanes
-        gone, self._met = sorted(self._met), set()
-        return gone
+        self._run({"event": "lost", "lanes": self._meeting.gone(lanes)})
 
     # The machine's loop.
 
@@ -285,17 +279,10 @@ class Epochs:
     def _do_fetch_committed(self, action: Action) -> Event:
         numbers = [number for lane in action["lanes"] for number in self._source.numbers(lane)]
         found = self._source.committed_offsets(numbers, _seconds(action)) if numbers else {}
-        return {"event": "committed_fetched", "lanes": [self._offsets(lane, found, None) for lane in action["lanes"]]}
-
-    def _offsets(self, lane: int, found: Mapping[int, int | None], missing: int | None) -> dict[str, Any]:
-        """A lane with its offset of each topic; what lanes share is of none, and stands as if it were of one."""
-        offsets = [found.get(number, missing) for number in self._source.numbers(lane)]
-        return {"lane": lane, "offsets": offsets or [missing]}
-
-    def _by_number(self, lanes: Sequence[Mapping[str, Any]]) -> dict[int, Any]:
-        """Undoes `_offsets`."""
-        pairs = (zip(self._source.numbers(each["lane"]), each["offsets"], strict=False) for each in lanes)
-        return {number: offset for of_lane in pairs for number, offset in of_lane}
+        return {
+            "event": "committed_fetched",
+            "lanes": [offsets_of(self._source, lane, found, None) for lane in action["lanes"]],
+        }
 
     def _do_read_state(self, action: Action) -> Event:
         reached = self._states.read(
@@ -334,9 +321,12 @@ class Epochs:
         return {"event": "restored", "lanes": restored}
 
     def _do_seek(self, action: Action) -> Event:
-        found = self._source.place(self._by_number(action["lanes"]))
+        found = self._source.place(by_number(self._source, action["lanes"]))
         self._kept |= found
-        return {"event": "sought", "lanes": [self._offsets(start["lane"], found, 0) for start in action["lanes"]]}
+        return {
+            "event": "sought",
+            "lanes": [offsets_of(self._source, start["lane"], found, 0) for start in action["lanes"]],
+        }
 
     def _do_begin(self, action: Action) -> Event:
         del action
@@ -346,7 +336,7 @@ class Epochs:
     def _do_seal(self, action: Action) -> Event:
         del action
         epoch = self._engine.epoch
-        self._outputs.hold(self._engine.seal().outputs, epoch=epoch)
+        self._outputs.hold(self._engine.seal(self._feed).outputs, epoch=epoch)
         facts, positions = self._engine.sealed_lanes(), self._source.positions()
         self._is_done, self._seal = True, secrets.randbits(SEAL_BITS)
         rows = self._outputs.held_rows
@@ -357,7 +347,7 @@ class Epochs:
             is_first = self._meets and not self._has_state.get(lane, False)
             lanes.append(
                 {
-                    **self._offsets(lane, positions, 0),
+                    **offsets_of(self._source, lane, positions, 0),
                     "clock_ms": watermark_ms,
                     "digest": digest,
                     "outputs": rows + self._ended + is_first,
@@ -383,7 +373,7 @@ class Epochs:
     def _produce_state(self, lanes: Sequence[Mapping[str, int]]) -> None:
         positions = self._source.positions()
         files = self._files.write(lanes, positions, seal=self._seal)
-        self._manifests = []
+        self._manifests, self._sealed = [], {each["lane"] for each in lanes}
         self._states.begin_epoch()
         if self._phase is PARTIAL:
             send_partials(self._engine, self._transactions, self._identity.pipeline, lanes, seal=self._seal)
@@ -421,7 +411,7 @@ class Epochs:
         metadata, refusal = self._membership.fencing(action["group"], action.get("member", ""))
         if refusal is not None:
             return {"event": "failed", "error": "abortable", "message": refusal}
-        offsets = self._by_number(action["lanes"])
+        offsets = by_number(self._source, action["lanes"])
         if not offsets and any(each["lane"] == MEETING_LANE for each in action["lanes"]):
             # What lanes share has no offset, and a transaction without any is not fenced.
             offsets = {lane: at for lane, at in self._source.positions().items() if lane in self._feed}
@@ -447,12 +437,13 @@ class Epochs:
         """
         self._engine.rollback()
         self._outputs.discard()
-        self._manifests = []
+        self._manifests, self._sealed = [], set()
         again = [number for lane in self._feed if lane not in but for number in self._source.numbers(lane)]
         self._source.seek({number: self._kept[number] for number in again if number in self._kept})
 
     def _do_keep(self, action: Action) -> Event:
         self._engine.committed()
+        self._sealed = set()
         self._states.committed(action["lanes"])
         positions = self._source.positions()
         for each in action["lanes"]:
@@ -476,7 +467,8 @@ class Epochs:
 
     def _do_drop(self, action: Action) -> Event:
         lanes = action["lanes"]
-        if self._outputs.held_rows:
+        self._sealed -= set(lanes)
+        if self._outputs.held_rows and not self._sealed:
             # Rows of an epoch that is over without a commit, of these lanes or beside theirs.
             self._is_done = False
             self._roll_back(but=lanes)

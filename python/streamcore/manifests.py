@@ -75,6 +75,18 @@ def by_topic(source: Input, lane: int, positions: Mapping[int, int]) -> dict[str
     return dict(zip(source.topics, (positions.get(number, 0) for number in source.numbers(lane)), strict=False))
 
 
+def offsets_of(source: Input, lane: int, found: Mapping[int, int | None], missing: int | None) -> dict[str, Any]:
+    """A lane with its offset of each topic, as the commit machine has it; what lanes share is of none, and stands as if it were of one."""
+    offsets = [found.get(number, missing) for number in source.numbers(lane)]
+    return {"lane": lane, "offsets": offsets or [missing]}
+
+
+def by_number(source: Input, lanes: Sequence[Mapping[str, Any]]) -> dict[int, Any]:
+    """Undoes `offsets_of`."""
+    pairs = (zip(source.numbers(each["lane"]), each["offsets"], strict=False) for each in lanes)
+    return {number: offset for of_lane in pairs for number, offset in of_lane}
+
+
 def check_whole(lane: int, records: _core.StateRecords, found: Sequence[tuple[bytes, bool]]) -> None:
     """Raises `StateError` with what is wrong with the newest manifest, if it is not whole; the machine knows only that."""
     if not found or found[0][1]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from streamcore.errors import FencedError
+from streamcore.layouts import MEETING_LANE
 from streamcore.sources.kafka_joined import JoinedSource
 from streamcore.sources.kafka_member import MemberSource, generation_of
 
@@ -54,3 +56,38 @@ class Membership:
                 return None, f"the member is {named or 'none'} now, and the epoch was read by {member}"
             return metadata, None
         return self._metadata, None
+
+
+class Meeting:
+    """Lanes that share state: they are this worker's only when all of them are, with what they share."""
+
+    def __init__(self, source: MemberSource | JoinedSource, *, meets: bool) -> None:
+        """`meets`: whether there is such state; without it lanes pass as they come."""
+        self._source = source
+        self._meets = meets
+        self._met: set[int] = set()
+        """Lanes that the machine was told of."""
+
+    def came(self, lanes: list[int]) -> list[int]:
+        """The lanes that the machine is told of when the group has given `lanes`."""
+        if not self._meets:
+            return lanes
+        meeting = {*self._source.partitions, MEETING_LANE} if self._source.owns_all else set()
+        new = sorted(meeting - self._met)
+        self._met |= meeting
+        return new
+
+    def gone(self, lanes: list[int]) -> list[int]:
+        """The lanes that are gone for the machine when `lanes` are: where they meet, all that it was told of."""
+        if not self._meets:
+            return lanes
+        gone, self._met = sorted(self._met), set()
+        return gone
+
+    def check_taken(self, lanes: list[int]) -> None:
+        """Raises `FencedError` where the group took `lanes` away, which are of use only together."""
+        if self._meets and lanes:
+            raise FencedError(
+                f"another member has joined the group and took partitions {sorted(lanes)} of {self._source.topic}: this "
+                'pipeline merges all of them in one process (combine = "local"); stop the other worker'
+            )

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
+from streamcore import _core
 from streamcore._core import LANES_PER_INPUT
 
 COMBINE_LANE = -1
@@ -151,3 +152,11 @@ def watermark(clocks: Mapping[int, Mapping[str, int | bool | None]]) -> int | No
     active = [lane["watermark_ms"] for lane in clocks.values() if not lane.get("idle")]
     known = [int(value) for value in active if value is not None]
     return min(known) if known and len(known) == len(active) else None
+
+
+def describe_refusal(batch: _core.Batch) -> str:
+    """The first row of a batch of the output `rejected`, in words."""
+    row = batch.select(("_topic", "_partition", "_offset", "reason", "detail")).to_rows()[0]
+    text = f"{row['reason']} at offset {row['_offset']} of {row['_topic']} [{row['_partition']}]: {row['detail']}"
+    # The detail may quote the record, which must not move a terminal's cursor.
+    return "".join(character if character.isprintable() else "�" for character in text)

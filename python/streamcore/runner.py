@@ -20,7 +20,7 @@ from streamcore.errors import ErrorRateError, SinkError, StateFullError
 from streamcore.faults import fault_point
 from streamcore.held_outputs import HeldOutputs
 from streamcore.outputs import Outputs, UndeliveredError
-from streamcore.report import Report, by_input, watermark
+from streamcore.report import Report, by_input, describe_refusal, watermark
 from streamcore.sources.base import Measured, Polled, Position, Source
 
 POLL_TIMEOUT_S = 0.05
@@ -234,6 +234,12 @@ class Runner:
     def _round(self) -> None:
         self._committer.tick()
         polled = self._poll()
+        if not self._committer.in_doubt:
+            self._go_on(polled)
+        self._tell()
+        self._answer()
+
+    def _go_on(self, polled: Polled) -> None:
         self._push(polled)
         self._advance(polled)
         if polled.ended:
@@ -243,8 +249,6 @@ class Runner:
             # Unless an epoch ended meanwhile.
             if self._commit_is_due():
                 self._commit(ended=False)
-        self._tell()
-        self._answer()
 
     def _poll(self) -> Polled:
         self._polled_from = self._source.positions()
@@ -293,10 +297,12 @@ class Runner:
         """Waits for what is pushed in the background and hands out its rows piece by piece.
 
         With `cut` epochs that are due end between two pieces, and a run that is to stop leaves the others to the next one:
-        then it is false.
+        then it is false, and so it is while an epoch is in doubt.
         """
         more = True
         while more:
+            if self._committer.in_doubt:
+                return False
             batches, under_way, more = self._engine.go_on()
             self._write(batches)
             if not more or not cut:
@@ -485,11 +491,3 @@ class Runner:
         report = self.report()
         for observer in self._observers:
             observer(report)
-
-
-def describe_refusal(batch: _core.Batch) -> str:
-    """The first row of a batch of the output `rejected`, in words."""
-    row = batch.select(("_topic", "_partition", "_offset", "reason", "detail")).to_rows()[0]
-    text = f"{row['reason']} at offset {row['_offset']} of {row['_topic']} [{row['_partition']}]: {row['detail']}"
-    # The detail may quote the record, which must not move a terminal's cursor.
-    return "".join(character if character.isprintable() else "�" for character in text)

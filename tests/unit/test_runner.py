@@ -12,8 +12,8 @@ from streamcore.checkpoint import Checkpoint, Header
 from streamcore.commit import Committer
 from streamcore.errors import ErrorRateError, SinkError
 from streamcore.outputs import Outputs, UndeliveredError
-from streamcore.report import Report
-from streamcore.runner import COMMIT_SHARE, RETRIES_MAX, Pace, Runner, describe_refusal
+from streamcore.report import Report, describe_refusal
+from streamcore.runner import COMMIT_SHARE, RETRIES_MAX, Pace, Runner
 from streamcore.sinks.base import Version
 from streamcore.sources.base import Polled
 from streamcore.testing import ManualClock
@@ -431,3 +431,23 @@ def test_a_stop_waits_for_what_is_pushed_behind() -> None:
     parts.source.before_poll = lambda: parts.stopping.set() if parts.source.position == 4 else None
     assert parts.runner.run().ledger.read == 5
     assert parts.sink.rows == [1, 2, 3, 4, 5, "sealed"]
+
+
+def test_while_an_epoch_is_in_doubt_nothing_changes_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts, in_doubt = Parts(total=4, interval_ms=POLL_MS), threading.Event()
+    monkeypatch.setattr(Committer, "in_doubt", property(lambda _self: in_doubt.is_set()))
+    touched: list[int] = []
+
+    def doubt_once() -> None:
+        if parts.source.position == 2 and not touched:
+            in_doubt.set()
+            parts.source.polls_before_end = 20
+            touched.append(len(parts.log))
+        elif in_doubt.is_set() and parts.source.polls_before_end == 0:
+            in_doubt.clear()
+            touched.append(len(parts.log))
+
+    parts.source.before_poll = doubt_once
+    report = parts.runner.run()
+    assert parts.log[touched[0] : touched[1]] == []
+    assert report.ledger.read == 4

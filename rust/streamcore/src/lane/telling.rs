@@ -159,6 +159,13 @@ impl Lane {
         }
     }
 
+    /// The epoch that is about to be sealed is not one of this lane.
+    pub fn tell_nothing(&mut self) {
+        if let Some(telling) = &mut self.telling {
+            (telling.news, telling.said, telling.quiet_ms) = (News::Nothing, telling.committed, None);
+        }
+    }
+
     /// The records that the sealed epoch hands over; none of a lane that has nothing to tell.
     pub fn partials(&mut self, plan: &Plan, over: &HandOver, seal: u64) -> Vec<PartialRecord> {
         let Some(telling) = self.telling.as_mut().filter(|telling| telling.news != News::Nothing) else {

@@ -17,11 +17,16 @@ impl Pipeline {
     /// Ends the epoch: changed rows leave, ledgers are checked, the digest is brought up to date. Rows that are still to
     /// leave belong to the next one; not at the end of the input, which is all of one epoch.
     pub fn seal(&mut self) -> Result<Sealed> {
+        self.seal_of(None)
+    }
+
+    /// The same; `lanes` are those of the epoch: of phase partial they alone tell what they hand over. None: all there are.
+    pub fn seal_of(&mut self, lanes: Option<&[i32]>) -> Result<Sealed> {
         if self.ending.is_some() {
             let message = "an epoch was to end while rows of the end of the input are still to leave";
             return Err(Error::new(ErrorKind::Internal, message));
         }
-        self.tell_partials()?;
+        self.tell_partials(lanes)?;
         let mut outputs = self.merge()?;
         outputs.extend(self.seal_partials()?);
         let mut left = Vec::new();

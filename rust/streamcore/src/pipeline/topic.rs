@@ -62,8 +62,8 @@ impl Pipeline {
         self.is_idle(lane).then(|| lane.clock.quiet_ms(self.now_ms).unwrap_or_default())
     }
 
-    /// Has each lane decide what it tells of the epoch that is about to be sealed.
-    pub(super) fn tell_partials(&mut self) -> Result<()> {
+    /// Has lanes decide what they tell of the epoch that is about to be sealed; those that are not in it tell nothing.
+    pub(super) fn tell_partials(&mut self, lanes: Option<&[i32]>) -> Result<()> {
         if !self.plan.hands_over() {
             return Ok(());
         }
@@ -76,7 +76,11 @@ impl Pipeline {
                     format!("lane {} had partials that nobody asked for, and its epoch was committed", lane.id);
                 return Err(Error::new(ErrorKind::Internal, message));
             }
-            lane.tell(&over, quiet[&lane.id]);
+            if lanes.is_none_or(|lanes| lanes.contains(&lane.id)) {
+                lane.tell(&over, quiet[&lane.id]);
+            } else {
+                lane.tell_nothing();
+            }
         }
         Ok(())
     }

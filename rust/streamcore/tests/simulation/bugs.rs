@@ -22,6 +22,7 @@ fn seeds(bug: Bug) -> impl Iterator<Item = u64> {
             Weather::SLEEPERS
         }
         Bug::RestoreToLastStable | Bug::SkipStableOffsets => Weather::MARKERS,
+        Bug::DecideLaneByLane => Weather::DOUBTS,
         Bug::GroupMetadataFresh | Bug::TrustCache => Weather::CHURN,
     };
     (0..).filter(move |seed| seed % Weather::COUNT == weather)

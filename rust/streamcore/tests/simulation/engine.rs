@@ -1,6 +1,7 @@
 //! The model engine of one worker: per lane, sums by key with a copy to go back to, rows in order, blocks and manifests.
 //!
-//! Invariant: a lane's state is a function of its input up to `next` and its number of timer firings.
+//! Invariant: a lane's state is a function of its input up to `next` and its number of timer firings. As in the engine, what is kept
+//! and what is taken back is that of all lanes at once.
 
 use crate::random::mix;
 use crate::requests::{File, ManifestRecord, Record, Row};
@@ -137,23 +138,34 @@ impl Engine {
         ManifestRecord { manifest, base, deltas, files }
     }
 
-    pub fn keep(&mut self, of: &LaneEpoch) {
-        let Some(state) = self.lanes.get_mut(&of.lane) else { return };
-        let file = state.file(of.lane, of.epoch);
-        (state.base, state.deltas) = state.chain(of);
-        state.files.push(file);
-        (state.owner_epoch, state.epoch) = (of.owner_epoch, of.epoch);
-        state.kept = state.now;
-        state.rows.clear();
-        state.sent = 0;
+    /// The epoch of these lanes is kept. There is one way back for all lanes, and it is given up.
+    pub fn keep(&mut self, epochs: &[LaneEpoch]) {
+        for of in epochs {
+            let Some(state) = self.lanes.get_mut(&of.lane) else { continue };
+            let file = state.file(of.lane, of.epoch);
+            (state.base, state.deltas) = state.chain(of);
+            state.files.push(file);
+            (state.owner_epoch, state.epoch) = (of.owner_epoch, of.epoch);
+        }
+        for state in self.lanes.values_mut() {
+            state.kept = state.now;
+            state.rows.clear();
+            state.sent = 0;
+        }
     }
 
-    pub fn roll_back(&mut self, lane: Lane) {
-        if let Some(state) = self.lanes.get_mut(&lane) {
+    /// All lanes go back to what is kept.
+    pub fn roll_back(&mut self) {
+        for state in self.lanes.values_mut() {
             state.now = state.kept;
             state.rows.clear();
             state.sent = 0;
         }
+    }
+
+    /// Whether rows of an epoch are there.
+    pub fn has_rows(&self) -> bool {
+        self.lanes.values().any(|state| !state.rows.is_empty())
     }
 
     pub fn publish(&mut self, of: &LaneEpoch, published: &mut Published) {

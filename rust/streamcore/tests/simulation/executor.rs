@@ -40,6 +40,7 @@ impl Worker {
                 VecDeque::from([Request::FetchOffsets { lanes: lanes.clone(), stable: *stable }])
             }
             Action::ReadState { lanes, until, .. } => {
+                self.fall_silent(lanes, world);
                 let partitions = lanes.iter().map(|lane| world.layout.state(*lane)).collect();
                 VecDeque::from([Request::Ends { partitions, stable: *until == ReadEnd::LastStable }])
             }
@@ -109,7 +110,10 @@ impl Worker {
                 call.ends = ends;
             }
             Reply::Records(read) => {
-                for (partition, next, records) in read {
+                let (now, is_quiet) = (world.now, world.is_quiet);
+                let speaks =
+                    |partition: &Partition| is_quiet || self.silent.get(partition).is_none_or(|until| now >= *until);
+                for (partition, next, records) in read.into_iter().filter(|(partition, ..)| speaks(partition)) {
                     let view = self.views.entry(partition as Lane).or_default();
                     view.position = next;
                     records.into_iter().for_each(|record| view.add(record));
@@ -202,8 +206,11 @@ impl Worker {
                 let seal = world.random.next();
                 return News::Sealed { lanes: self.engine.seal(&self.feed, seal) };
             }
-            Action::Rollback { lanes } => lanes.iter().for_each(|lane| self.engine.roll_back(*lane)),
-            Action::Keep { lanes } => lanes.iter().for_each(|lane| self.engine.keep(lane)),
+            Action::Rollback { lanes } => self.roll_back(lanes),
+            Action::Keep { lanes } => {
+                self.engine.keep(lanes);
+                self.undecided.clear();
+            }
             Action::Publish { lanes } => {
                 if world.random.chance(20) {
                     return failed(ErrorClass::Retriable, "no space left");
@@ -211,6 +218,10 @@ impl Worker {
                 lanes.iter().for_each(|lane| self.engine.publish(lane, &mut world.published));
             }
             Action::Drop { lanes, keep_cache } => {
+                self.undecided.retain(|lane| !lanes.contains(lane));
+                if self.engine.has_rows() && self.undecided.is_empty() {
+                    self.roll_back(lanes);
+                }
                 for lane in lanes {
                     self.engine.forget(*lane, *keep_cache);
                     self.views.remove(lane);
@@ -219,6 +230,17 @@ impl Worker {
             _ => {}
         }
         News::Done
+    }
+
+    /// All lanes are taken back; those that are fed and not among `lanes`, of which it is said later, are read again.
+    fn roll_back(&mut self, lanes: &[Lane]) {
+        self.engine.roll_back();
+        self.undecided.clear();
+        for lane in self.feed.iter().filter(|lane| !lanes.contains(lane)) {
+            if let Some(state) = self.engine.lanes.get(lane) {
+                self.positions.insert(*lane, state.kept.next);
+            }
+        }
     }
 
     fn restore(&mut self, lanes: &[RestoreLane]) -> News {
@@ -254,6 +276,7 @@ impl Worker {
                 batches.into_iter().for_each(|(partition, records)| self.producer.queue(partition, records));
             }
             Part::State => {
+                self.undecided = lanes.iter().map(|of| of.lane).collect();
                 lanes.iter().for_each(|of| self.producer.queue(world.layout.state(of.lane), self.engine.blocks(of)));
             }
             Part::Manifests => {
@@ -301,6 +324,19 @@ impl Worker {
                 VecDeque::from([Request::EndTransaction { producer, commit }])
             }
             _ => VecDeque::new(),
+        }
+    }
+
+    /// Leaders of some of the partitions do not answer for a while.
+    fn fall_silent(&mut self, lanes: &[Lane], world: &mut World) {
+        if world.is_quiet || world.weather.silences == 0 {
+            return;
+        }
+        for lane in lanes {
+            if world.random.chance(world.weather.silences) {
+                let until = world.now + world.random.between(200, 2_000);
+                self.silent.insert(world.layout.state(*lane), until);
+            }
         }
     }
 

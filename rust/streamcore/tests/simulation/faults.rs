@@ -37,6 +37,8 @@ pub struct Weather {
     pub held_ends: u64,
     pub lost_ends: u64,
     pub lost_joins: u64,
+    /// Of a thousand: partitions of the state whose leader is silent for a while when they are to be read.
+    pub silences: u64,
     /// Of a hundred faults: kills, pauses, cuts, slow links, broker restarts, stops; the rest are resets.
     shares: [u64; 6],
     /// How long a pause is, from and to.
@@ -49,7 +51,7 @@ pub struct Weather {
 }
 
 impl Weather {
-    pub const COUNT: u64 = 5;
+    pub const COUNT: u64 = 6;
     /// Everything, now and then.
     pub const MIXED: u64 = 0;
     /// The network loses and delays, for moments: long enough for one call, too short for a session. Ends of transactions
@@ -61,6 +63,9 @@ impl Weather {
     pub const MARKERS: u64 = 3;
     /// Workers come and go, and answers to joins are lost.
     pub const CHURN: u64 = 4;
+    /// Ends of transactions are held back or lost, and some partitions of the state answer later than others, while only some lanes
+    /// get records: epochs whose outcome is unknown, and is known of one lane before it is of another.
+    pub const DOUBTS: u64 = 5;
 
     /// By turns.
     pub fn of(seed: u64) -> Self {
@@ -73,6 +78,7 @@ impl Weather {
             held_ends: 5,
             lost_ends: 5,
             lost_joins: 5,
+            silences: 0,
             shares: [18, 18, 14, 28, 8, 8],
             pause_ms: (200, 4_500),
             slow: (80, 150),
@@ -107,6 +113,17 @@ impl Weather {
                 lanes_min: 4,
                 lost_joins: 650,
                 ..mixed
+            },
+            Self::DOUBTS => Self {
+                shares: [10, 4, 4, 66, 4, 12],
+                held_ends: 450,
+                lost_ends: 100,
+                silences: 350,
+                slow: (100, 300),
+                slow_ms: (60, 600),
+                lanes_min: 3,
+                workers_min: 1,
+                ..sparse
             },
             _ => mixed,
         }

@@ -6,7 +6,7 @@ use crate::consumer::Consumer;
 use crate::engine::Engine;
 use crate::executor::Call;
 use crate::producer::Producer;
-use crate::requests::{Process, Reply, Request, Time};
+use crate::requests::{Partition, Process, Reply, Request, Time};
 use crate::view::View;
 use crate::world::{Event, Wake, World};
 use std::collections::BTreeMap;
@@ -36,10 +36,14 @@ pub struct Worker {
     pub call: Option<Call>,
     pub views: BTreeMap<Lane, View>,
     pub positions: BTreeMap<Lane, i64>,
+    /// Until when leaders of partitions do not answer.
+    pub silent: BTreeMap<Partition, Time>,
     /// Generation and member at the first `begin`.
     pub first_metadata: Option<(i64, u64)>,
     /// The lanes that may be fed.
     pub feed: Vec<Lane>,
+    /// Lanes of a sealed epoch that is neither kept nor taken back.
+    pub undecided: Vec<Lane>,
     tick_at: Option<Time>,
     due_at: Time,
     turn: Turn,
@@ -64,8 +68,10 @@ impl Worker {
             call: None,
             views: BTreeMap::new(),
             positions: BTreeMap::new(),
+            silent: BTreeMap::new(),
             first_metadata: None,
             feed: Vec::new(),
+            undecided: Vec::new(),
             tick_at: None,
             due_at: 0,
             turn: Turn::Poll,

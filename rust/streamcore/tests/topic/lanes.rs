@@ -321,6 +321,23 @@ fn partials_that_nobody_asked_for_are_noticed() {
 }
 
 #[test]
+fn a_lane_that_is_not_in_the_epoch_tells_nothing_and_its_number_stays() {
+    let mut two = Two::new(&spec(""), 2);
+    two.push(0, &[10], 0);
+    // Lane 1 is new, which would be news: it is being recovered while the other goes on.
+    for _ in 0..3 {
+        two.push(0, &[20], 0);
+        two.first.seal_of(Some(&[0])).expect("balanced");
+        let partials = two.first.partials(&[0], 1).expect("sealed");
+        assert!(!partials[0].1.is_empty());
+        two.first.committed();
+    }
+    assert_eq!(two.first.told_numbers().collect::<Vec<_>>(), [(0, 3), (1, 0)]);
+    assert_eq!(two.commit(), 1, "it tells when it is in an epoch");
+    assert_eq!(two.first.told_numbers().collect::<Vec<_>>(), [(0, 3), (1, 1)]);
+}
+
+#[test]
 fn what_lanes_gathered_makes_the_epoch_end() {
     let text = serde_json::to_string(&spec(""))
         .expect("plain data")

@@ -116,12 +116,14 @@ pub enum Action {
         timeout_ms: u64,
     },
     /// Take the engine's state of these lanes back to the last kept epoch with the undo log (what was sealed and not kept
-    /// included), throw their waiting rows and unpublished files of this epoch away. Answer: `done`.
+    /// included), throw their waiting rows and unpublished files of this epoch away. An engine with one way back for all lanes
+    /// takes all of them back, and reads those that are fed and are not among these from their last kept epoch on. Answer: `done`.
     Rollback {
         /// These lanes.
         lanes: Vec<Lane>,
     },
-    /// The sealed epoch is committed: drop its undo log. Answer: `done`.
+    /// The sealed epoch is committed: drop its undo log. Nothing was fed since the seal, and no lane of the epoch is left whose
+    /// outcome is not known. Answer: `done`.
     Keep {
         /// The lanes, each with the epoch it now has.
         lanes: Vec<LaneEpoch>,

@@ -146,7 +146,7 @@ impl Machine {
         self.producer_needed_ms = Some(self.now_ms);
         self.recover_at_ms = self.now_ms;
         let now_ms = self.now_ms;
-        for owned in self.lanes.values_mut().filter(|owned| owned.stage == Stage::Live) {
+        for owned in self.lanes.values_mut().filter(|owned| matches!(owned.stage, Stage::Live | Stage::Restoring)) {
             owned.recover(now_ms);
         }
     }

@@ -5,7 +5,8 @@
 //! complete manifest, the comparison, the state, its digest, the seek.
 //!
 //! Invariant: a lane becomes live only at a manifest that was read after its producer was new, with a state whose digest
-//! is that manifest's; what memory holds is used only where it is exactly that.
+//! is that manifest's; what memory holds is used only where it is exactly that. Memory has one way back for all lanes, so a sealed
+//! epoch is kept or taken back in one step, and until its outcome is known of every lane that is in it, no lane goes on.
 
 use super::Machine;
 use super::action::{Action, ExitCode, LaneEpoch, LaneOffsets, Level, ReadEnd, RestoreLane, Start};
@@ -23,6 +24,8 @@ struct Plan {
     restore: Vec<RestoreLane>,
     publish: Vec<LaneEpoch>,
     seek: Vec<Start>,
+    /// Those of `roll_back` that were in the sealed epoch.
+    undone: Vec<Lane>,
 }
 
 impl Machine {
@@ -72,13 +75,52 @@ impl Machine {
 
     /// The state was read, or some of it: bring the lanes that can be to their manifests.
     pub(super) fn read(&mut self, lanes: Vec<StateFound>) {
+        if !self.is_decided(&lanes) {
+            return;
+        }
         let mut plan = Plan::default();
         for found in lanes {
             if found.reached && self.lanes.contains_key(&found.lane) && !self.decide(found, &mut plan) {
                 return;
             }
         }
+        if let (Some(kept), false) = (plan.keep.first(), plan.undone.is_empty()) {
+            let message = format!(
+                "epoch {} of lane {} was committed, and that of lanes {:?} was not, though both were in one transaction: records of \
+                 the state are lost. streamcore state verify FILE shows all lanes",
+                kept.epoch, kept.lane, plan.undone
+            );
+            return self.exit(ExitCode::State, message);
+        }
         self.queue_plan(plan);
+    }
+
+    /// Whether the outcome of the sealed epoch, if there is one, can be told of every lane that is in it.
+    fn is_decided(&mut self, found: &[StateFound]) -> bool {
+        let sealed = self.lanes.iter().filter(|(_, owned)| owned.sealed.is_some()).map(|(lane, _)| *lane);
+        let sealed: Vec<Lane> = sealed.collect();
+        if self.settings.has(Bug::DecideLaneByLane) {
+            return true;
+        }
+        let mut ahead = false;
+        for lane in sealed {
+            let Some(of_lane) = found.iter().find(|found| found.lane == lane && found.reached) else { return false };
+            if let Choice::Newest(newest) = choose(of_lane.manifests.clone(), self.settings.repair) {
+                ahead |= self.is_read_again(lane, &newest);
+            }
+        }
+        !ahead
+    }
+
+    /// Where the group is past the manifest, which may be read late: whether that is asked for once more.
+    fn is_read_again(&mut self, lane: Lane, manifest: &Manifest) -> bool {
+        let owned = self.lanes.get_mut(&lane).expect("asked by read");
+        let again = compare(&owned.group, manifest) == Group::Ahead && owned.rereads < self.settings.rereads_max;
+        if again {
+            owned.rereads += 1;
+            self.recover_at_ms = self.now_ms + self.settings.backoff_min_ms;
+        }
+        again
     }
 
     /// Decides what one lane goes on from; false: the run ends.
@@ -117,8 +159,10 @@ impl Machine {
 
     /// Holds a manifest against the group's offsets: `Ok(false)` reads again, `Err` ends the run.
     fn check_group(&mut self, lane: Lane, manifest: &Manifest, evidence: &str) -> Result<bool, ()> {
-        let owned = self.lanes.get_mut(&lane).expect("asked by read");
-        let group = owned.group.clone();
+        if self.is_read_again(lane, manifest) {
+            return Ok(false);
+        }
+        let group = self.lanes[&lane].group.clone();
         match compare(&group, manifest) {
             Group::Equal => Ok(true),
             Group::Behind => {
@@ -126,11 +170,6 @@ impl Machine {
                 let message = format!("lane {lane}: the group is at {group:?}, the manifest of epoch {epoch} wins");
                 self.report(Level::Info, format!("{message}: {:?}", manifest.offsets));
                 Ok(true)
-            }
-            Group::Ahead if owned.rereads < self.settings.rereads_max => {
-                owned.rereads += 1;
-                self.recover_at_ms = self.now_ms + self.settings.backoff_min_ms;
-                Ok(false)
             }
             Group::Ahead => {
                 let message = format!(
@@ -156,6 +195,7 @@ impl Machine {
             }
             Some(kept) => {
                 plan.roll_back.push(lane);
+                plan.undone.extend(owned.sealed.as_ref().map(|_| lane));
                 plan.seek.push(Start { lane, offsets: kept.offsets.iter().copied().map(Some).collect() });
             }
             None if owned.group.iter().flatten().any(|offset| *offset > 0) => {
@@ -196,6 +236,7 @@ impl Machine {
             plan.keep.push(epoch);
         } else if owned.kept.as_ref() == Some(&manifest) {
             plan.roll_back.push(lane);
+            plan.undone.extend(owned.sealed.as_ref().map(|_| lane));
         } else {
             owned.kept = None;
             owned.sealed = None;
@@ -204,7 +245,11 @@ impl Machine {
     }
 
     fn queue_plan(&mut self, plan: Plan) {
-        let Plan { keep, roll_back, restore, publish, seek } = plan;
+        let Plan { keep, roll_back, restore, publish, seek, .. } = plan;
+        if self.begun && !roll_back.is_empty() {
+            // Rows of live lanes that were sent early are taken back with the others, and come again.
+            self.queue.push_back(Action::Abort { timeout_ms: 0 });
+        }
         let steps = [
             (!keep.is_empty()).then_some(Action::Keep { lanes: keep }),
             (!roll_back.is_empty()).then_some(Action::Rollback { lanes: roll_back }),

@@ -120,11 +120,13 @@ pub enum Bug {
     ResumeAtGroupOffset,
     /// A lane that comes back goes on from the state in memory, whatever others have committed since.
     TrustCache,
+    /// Each lane of an epoch whose outcome was unknown is kept or taken back as soon as its own manifest is read.
+    DecideLaneByLane,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::OffsetsBeforeOutputs,
         Self::NoRollbackOnAbort,
         Self::NoSeekAfterAbort,
@@ -142,5 +144,6 @@ impl Bug {
         Self::SuccessOnTimeout,
         Self::ResumeAtGroupOffset,
         Self::TrustCache,
+        Self::DecideLaneByLane,
     ];
 }

@@ -108,6 +108,68 @@ fn what_the_manifest_says_after_a_timeout_is_what_happened() {
     }
 }
 
+/// A machine with two lanes at epoch 3, of which both are in epoch 4, whose outcome is unknown; their state is to be read.
+fn doubting() -> Machine {
+    let both = [0, 1];
+    let assigned = Event::Assigned { lanes: both.to_vec(), member: "m".to_owned(), continuous: false };
+    let offsets = |lane| GroupOffsets { lane, offsets: vec![Some(30)] };
+    let fetched = || Event::CommittedFetched { lanes: both.map(offsets).to_vec() };
+    let found = |lane| StateFound { lane, reached: true, manifests: vec![manifest(3, true)] };
+    let restored = |lane| RestoredLane { lane, clock_ms: 0, digest: 3 };
+    let sought = |lane| LaneOffsets { lane, offsets: vec![30] };
+    let Manifest { offsets, clock_ms, digest, seal, .. } = manifest(4, true);
+    let sealed = |lane| SealedLane { lane, offsets: offsets.clone(), clock_ms, digest, outputs: 1, seal };
+    let mut machine = Machine::new(Settings::default());
+    let mut events = vec![Event::Start, Event::ProducerReady, assigned, Event::Tick, fetched()];
+    events.extend([
+        Event::StateRead { lanes: both.map(found).to_vec() },
+        Event::Restored { lanes: both.map(restored).to_vec() },
+    ]);
+    events.extend([Event::Done, Event::Sought { lanes: both.map(sought).to_vec() }, Event::Due]);
+    events.extend([Event::Sealed { lanes: both.map(sealed).to_vec() }, Event::Began]);
+    events.extend([Event::Produced, Event::Produced, Event::Produced, Event::Flushed, Event::OffsetsSent]);
+    assert_eq!(failure::name(&last(&mut machine, 0, events)), "commit");
+    machine.handle(failed(ErrorClass::Indeterminate), 20);
+    let step = last(&mut machine, 1_000, vec![Event::Tick, Event::ProducerReady, Event::Tick, fetched()]);
+    assert_eq!(failure::name(&step), "read_state");
+    machine
+}
+
+fn read_of_both(found: [Option<u64>; 2]) -> Event {
+    let lanes = found.iter().enumerate().map(|(lane, epoch)| StateFound {
+        lane: lane as Lane,
+        reached: epoch.is_some(),
+        manifests: epoch.iter().map(|epoch| manifest(*epoch, true)).collect(),
+    });
+    Event::StateRead { lanes: lanes.collect() }
+}
+
+#[test]
+fn an_epoch_in_doubt_is_decided_of_all_its_lanes_at_once() {
+    for (epoch, expected) in [(4, "keep"), (3, "rollback")] {
+        let mut machine = doubting();
+        assert_eq!(names(&machine.handle(read_of_both([Some(epoch), None]), 1_000)), ["rest"]);
+        assert_eq!(names(&machine.handle(Event::Tick, 1_100)), ["read_state"]);
+        let step = machine.handle(read_of_both([Some(epoch), Some(epoch)]), 1_100).pop().unwrap();
+        assert_eq!(failure::name(&step), expected);
+        let lanes: Vec<Lane> = match step {
+            Action::Keep { lanes } => lanes.iter().map(|of| of.lane).collect(),
+            Action::Rollback { lanes } => lanes,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(lanes, [0, 1]);
+    }
+}
+
+#[test]
+fn an_epoch_that_is_committed_in_one_lane_alone_ends_the_run() {
+    let Some(Action::Exit { code, message }) = doubting().handle(read_of_both([Some(4), Some(3)]), 1_000).pop() else {
+        panic!("it goes on")
+    };
+    assert_eq!(code, ExitCode::State);
+    assert!(message.contains("epoch 4 of lane 0 was committed, and that of lanes [1] was not"), "{message}");
+}
+
 #[test]
 fn an_epoch_of_the_same_state_that_somebody_else_sealed_is_not_ones_own() {
     let mut machine = committing();
