@@ -330,7 +330,9 @@ class Epochs:
 
     def _do_begin(self, action: Action) -> Event:
         del action
-        self._transactions.begin(self._outputs.held_rows)
+        # Windows that are handed over go out whole.
+        held = self._engine.state().values() if self._phase is PARTIAL else ()
+        self._transactions.begin(self._outputs.held_rows, size_bytes=sum(step["bytes"] for step in held))
         return {"event": "began"}
 
     def _do_seal(self, action: Action) -> Event:

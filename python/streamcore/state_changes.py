@@ -33,8 +33,6 @@ CALL_TIMEOUT_S = 30.0
 TRANSACTION_MS = 60_000
 """How long the broker leaves a claim that died."""
 
-BYTES_OF_A_ROW = 500
-"""As many as a row of output, by which a transaction's time is measured, has about."""
 FLUSH_BYTES = 64 << 20
 """Bytes on their way to the broker, at most."""
 
@@ -108,7 +106,7 @@ class Claim:
 
         try:
             bytes_in_all = sum(len(value or b"") for _, _, _, value in records)
-            self._transactions.begin(max(len(records), bytes_in_all // BYTES_OF_A_ROW))
+            self._transactions.begin(len(records), size_bytes=bytes_in_all)
             self._send(records)
             fault_point("claim-sent")
             _, metadata = self._source.membership()

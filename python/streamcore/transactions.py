@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 ROWS_PER_S = 20_000
 """Rows that are sent in a second, at least; by what is known of the sender, a quarter of what is usual."""
 
+BYTES_OF_A_ROW = 500
+"""What a row takes, about: bytes that are no rows are counted as so many."""
+
 OPEN_MAX_MS = 900_000
 """How long brokers let a transaction be open at most, where they are left as they come."""
 
@@ -125,13 +128,13 @@ class Transactions:
             raise SinkError("there is no transactional producer; this is a mistake of streamcore, please report it")
         return self._producer
 
-    def begin(self, rows: int = 0) -> None:
-        """Begins a transaction of about so many rows, and others; the end of an input may have millions of them.
+    def begin(self, rows: int = 0, *, size_bytes: int = 0) -> None:
+        """Begins a transaction of about so many rows, or bytes, and others; the end of an input may have millions of rows.
 
         The broker aborts what stays open for too long, and the time is the producer's: it is made anew where that is
         too short. Raises `KafkaException`.
         """
-        wanted_ms = min(OPEN_MAX_MS, rows * 1_000 // ROWS_PER_S)
+        wanted_ms = min(OPEN_MAX_MS, max(rows, size_bytes // BYTES_OF_A_ROW) * 1_000 // ROWS_PER_S)
         if wanted_ms > self._open_ms:
             self._open_for(wanted_ms, RENEW_S)
         self._failure = None

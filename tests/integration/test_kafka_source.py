@@ -174,7 +174,7 @@ def test_a_gap_left_by_retention_is_an_error_that_names_it(kafka_server: KafkaSe
         part = TopicPartition(unique, 0, 50)
         admin.delete_records([part])[part].result()
         source.seek({0: 10})
-        with pytest.raises(SourceError, match="position 10 of partition 0"):
+        with pytest.raises(StateError, match="records 10 to 49 of partition 0"):
             poll_until(source, records(100))
     with pytest.raises(StateError, match="records 10 to 49 of partition 0"):
         make_source(kafka_server, unique, group=unique).open(Start({0: 10}))

@@ -31,7 +31,7 @@ from streamcore.kafka_client import (
 from streamcore.sources.base import End, Polled, Start
 from streamcore.sources.kafka_ends import EndWatch
 from streamcore.sources.kafka_group import JOIN_TIMEOUT_S, Seat, wait_for_free_group
-from streamcore.sources.kafka_positions import AFRESH, check_same_topic, start_positions, stop_positions
+from streamcore.sources.kafka_positions import check_same_topic, check_still_there, start_positions, stop_positions
 from streamcore.topics import input_topic
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class KafkaSource:
 
     def open(self, start: Start) -> list[int]:
         """Finds the topic, takes the seat and places every lane."""
-        cluster = Cluster(self._connection)
+        self._cluster = cluster = Cluster(self._connection)
         cluster.connect()
         self._topic = cluster.input_topic(input_topic(self._source))
         check_same_topic(self._topic, start.previous)
@@ -296,10 +296,9 @@ class KafkaSource:
         where = f"partition {lane} of {self._topic.name}" if lane is not None and lane >= 0 else self._topic.name
         if error.code() in gone:
             position = self._next.get((self._topic.name, lane if lane is not None else -1))
-            raise SourceError(
-                f"the record at position {position} of {where} is no longer there: retention deleted it before it "
-                f"was read, or the topic was cut; {AFRESH}"
-            )
+            if lane is not None and position is not None:
+                check_still_there(self._cluster, self._topic.name, lane, position)
+            raise SourceError(f"position {position} of {where} was refused: {error.str()}", unreachable=True)
         # The client gives the reason of a fatal error in words alone.
         if error.code() == KafkaError._FATAL and "fenced" in error.str():  # noqa: SLF001
             raise FencedError(f"another worker has taken the seat of {self._instance_id} in group {self._group}")

@@ -96,13 +96,19 @@ def _offsets_at(
     return {lane: offset if offset >= 0 else latest[lane] for lane, offset in found.items()}
 
 
+def check_still_there(cluster: Cluster, topic: str, lane: int, position: int) -> None:
+    """Raises `StateError` where the record at `position` is not there any more."""
+    earliest, latest = (cluster.offsets(topic, [lane], at)[lane] for at in ("earliest", "latest"))
+    _still_there(topic, lane, position, earliest, latest, accept_gap=False)
+
+
 def _still_there(topic: str, lane: int, position: int, earliest: int, latest: int, *, accept_gap: bool) -> int:
     """The position, or behind the gap where there is one."""
     if position < earliest:
         lost = f"records {position} to {earliest - 1} of partition {lane} of {topic} were deleted before they were read"
         if not accept_gap:
             raise StateError(
-                f"{lost} (retention is shorter than the time this pipeline was away); to go on without them: streamcore run "
+                f"{lost} (retention is shorter than the time this pipeline was away or behind); to go on without them: streamcore run "
                 f"FILE --accept-gap; {AFRESH}"
             )
         log.warning("%s; going on without them, as --accept-gap says", lost)

@@ -190,7 +190,7 @@ impl Pipeline {
     /// `lanes` are those of the epoch, of which phase partial tells; None: all.
     #[pyo3(signature = (lanes = None))]
     fn seal(&self, py: Python<'_>, lanes: Option<Vec<i32>>) -> PyResult<Sealed> {
-        let sealed = self.with(py, |workers| {
+        let sealed = self.with(py, move |workers| {
             let mut sealed = workers.settled()?.seal_of(lanes.as_deref())?;
             sealed.outputs.splice(..0, workers.take()?.0);
             Ok(sealed)
