@@ -95,11 +95,14 @@ test-integration: build servers ## only the tests against real servers
 test-differential-nightly: build ## random pipelines and joins, engine against naive models: 10,000 seeds, or ARGS="--seed N" for one
 	$(BIN)/python -m tests.property.differential --seeds 10000 $(ARGS)
 
+# Fault tests wait more than they work: so many at once, each process with servers of its own.
+FAULTS_AT_ONCE ?= 3
+
 test-faults: build servers ## exactly once under faults: crash points, kills, rebalances, a bad network, a broker that dies; `make test` runs the essential part
-	STREAMCORE_FAULT_RUNS=1 $(BIN)/python -m pytest tests/faults $(ARGS)
+	STREAMCORE_FAULT_RUNS=1 $(BIN)/python -m pytest tests/faults --numprocesses $(FAULTS_AT_ONCE) $(ARGS)
 
 test-faults-nightly: build servers ## the same, each twenty times
-	STREAMCORE_FAULT_RUNS=20 $(BIN)/python -m pytest tests/faults $(ARGS)
+	STREAMCORE_FAULT_RUNS=20 $(BIN)/python -m pytest tests/faults --numprocesses $(FAULTS_AT_ONCE) $(ARGS)
 
 SOAK_S ?= 3600
 
