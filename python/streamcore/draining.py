@@ -46,15 +46,8 @@ def _check_gaps(committed: CommittedState, topic: Topic, positions: Mapping[int,
         if position < begins[lane]
     ]
     if gaps and not request.accept_gap:
-        raise StateError(
-            "\n".join(
-                [
-                    f"records of {topic.name} were deleted before they were read, and nothing was changed; to go on without them: "
-                    "--drain --accept-gap",
-                    *gaps,
-                ]
-            )
-        )
+        what = f"records of {topic.name} were deleted before they were read, and nothing was changed"
+        raise StateError("\n".join([f"{what}; to go on without them: --drain --accept-gap", *gaps]))
 
 
 def _positions(committed: CommittedState, topic: Topic) -> dict[int, int]:

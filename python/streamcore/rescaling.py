@@ -279,10 +279,8 @@ def _check_all_read(committed: CommittedState, old: _Old, topic: Topic, request:
 def _way_out(old: _Old, topic: Topic, found: Mapping[int, Unread]) -> list[str]:
     if not any(one.records for lane, one in found.items() if lane >= old.size):
         return []
-    return [
-        f"set topic to {topic.name} again, move the state to its {len(topic.partitions)} partitions, and let a worker read them; then "
-        "move it here"
-    ]
+    moved = f"move the state to its {len(topic.partitions)} partitions"
+    return [f"set topic to {topic.name} again, {moved}, and let a worker read them; then move it here"]
 
 
 def check_parted(topic: Topic, found: Mapping[int, Unread]) -> None:

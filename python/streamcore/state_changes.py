@@ -344,9 +344,7 @@ def _renew_topics(committed: CommittedState) -> None:
         # Who may write to topics, and not delete them: these fit the input as they are.
         log.warning("%s; its records are deleted, and it is used again", error)
         return
-    plans = state_plans(
-        committed.name, len(committed.partitions), meets=committed.meets, stage=committed.phase.stage
-    )
+    plans = state_plans(committed.name, len(committed.partitions), meets=committed.meets, stage=committed.phase.stage)
     for plan in plans if found else ():
         committed.cluster.create_topic(plan)
 

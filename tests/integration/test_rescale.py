@@ -241,8 +241,11 @@ def test_nothing_is_moved_while_a_worker_lives_or_where_there_is_nothing(job: Gr
     process = ServerProcess(command, tmp_path / "log", env=dict(os.environ))
     try:
         cluster = Cluster(connection(job.server))
-        at = lambda: committed_offsets(job.server, job.name, job.input, 2)  # noqa: E731
-        process.wait_until(lambda: max(at().values()) > 0, "an epoch", TIMEOUT_S)
+
+        def has_committed() -> bool:
+            return max(committed_offsets(job.server, job.name, job.input, 2).values()) > 0
+
+        process.wait_until(has_committed, "an epoch", TIMEOUT_S)
         assert len(cluster.members(job.name)) == 1
         job.grow(4)
         assert f"group {job.name} has 1 member" in job.refused("--to", "4", *OWN, code=7)

@@ -40,7 +40,14 @@ def test_layouts_are_told_by_their_names_the_last_first() -> None:
 
 
 def test_the_topics_of_all_layouts_are_told_those_of_where_lanes_meet_among_them() -> None:
-    others = ["p.q.0.combine.g", "p.q.0.partials.g1", "pxq.0.state.g4", "x.p.q.0.state.g6", "p.q.1.combine.g1", "p.q-0.state.g1"]
+    others = [
+        "p.q.0.combine.g",
+        "p.q.0.partials.g1",
+        "pxq.0.state.g4",
+        "x.p.q.0.state.g6",
+        "p.q.1.combine.g1",
+        "p.q-0.state.g1",
+    ]
     mine = ["p.q.0.combine.g5", "p.q.0.state.g1", "p.q.0.combine.g1", "p.q.0.state.g10"]
     cluster = cast("Cluster", Names(*others, *mine, "p.q.1.state.g1"))
     assert topics_there(cluster, "p.q") == [

@@ -69,7 +69,9 @@ def _add_rescale(action: argparse.ArgumentParser) -> None:
         "--drain", action="store_true", help="read what is left of the old partitions first, with the state as it was"
     )
     action.add_argument(
-        "--accept-gap", action="store_true", help="with --drain: go on without records that retention deleted before they were read"
+        "--accept-gap",
+        action="store_true",
+        help="with --drain: go on without records that retention deleted before they were read",
     )
     action.add_argument(
         "--drained",

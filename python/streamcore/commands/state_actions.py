@@ -87,6 +87,7 @@ def rescale(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> 
     """Moves the state, and says what was moved and where lanes go on."""
     from dataclasses import asdict
 
+    from streamcore.committed_state import of_one_stage
     from streamcore.draining import drain
     from streamcore.rescaling import Request, check_asked
     from streamcore.rescaling import rescale as move

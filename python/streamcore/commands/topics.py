@@ -81,8 +81,10 @@ def _lines(config: PipelineConfig, *, create: bool) -> Iterator[str]:
 
 
 def _state_plans(config: PipelineConfig, cluster: Cluster) -> tuple[list[TopicPlan], int]:
-    """Topics of the state and of partials, and the layout of the state: their partitions follow the input, which comes first and so
-    is there if it is to be made."""
+    """Topics of the state and of partials, and the layout of the state.
+
+    Their partitions follow the input, which comes first and so is there if it is to be made.
+    """
     from dataclasses import replace
 
     from streamcore.config import KafkaSourceConfig, choose_delivery, describe, kafka_connection

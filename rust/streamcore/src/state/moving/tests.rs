@@ -1,3 +1,5 @@
+//! What is added up while rows move is told by the rows, so a copy that is another is noticed.
+
 use super::*;
 use crate::codec::Write;
 
