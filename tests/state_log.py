@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import orjson
+from confluent_kafka import KafkaError
 
 from streamcore import _core
 from streamcore.config import KafkaConnection
@@ -99,6 +100,9 @@ class StateLog:
         del topic, committed
         return {lane: self.begin if at == "earliest" else self.ends[lane] for lane in lanes}
 
+    def topic_names(self) -> list[str]:
+        return [TOPIC]
+
     def topic(self, name: str) -> Topic:
         return Topic(name, self.topic_id, tuple(range(PARTITIONS)))
 
@@ -106,10 +110,11 @@ class StateLog:
 @dataclass
 class _Message:
     place: tuple[int, int]
-    record: tuple[bytes, bytes | None]
+    record: tuple[bytes, bytes | None] = (b"", None)
+    failure: KafkaError | None = None
 
-    def error(self) -> None:
-        return None
+    def error(self) -> KafkaError | None:
+        return self.failure
 
     def topic(self) -> str:
         return TOPIC
@@ -128,7 +133,7 @@ class _Message:
 
 
 class Reader:
-    """As the client's consumer."""
+    """As the client's consumer, which is told to begin nowhere else where an offset is not there (`auto.offset.reset=error`)."""
 
     def __init__(self, log: StateLog) -> None:
         self._log = log
@@ -144,6 +149,10 @@ class Reader:
         del count, timeout_s
         messages = []
         for partition, at in self._at.items():
+            if not self._log.begin <= at <= self._log.ends[partition]:
+                failure = KafkaError(KafkaError._AUTO_OFFSET_RESET, "Offset out of range")
+                messages.append(_Message((partition, at), failure=failure))
+                continue
             there = sorted(offset for offset in self._log.records[partition] if offset >= at)[:CONSUME_AT_ONCE]
             messages += [_Message((partition, offset), self._log.records[partition][offset]) for offset in there]
             self._at[partition] = there[-1] + 1 if there else max(at, self._log.ends[partition])

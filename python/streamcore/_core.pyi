@@ -259,8 +259,6 @@ class StateRecords:
 
     def add(self, records: Sequence[tuple[bytes, bytes | None]]) -> None:
         """Takes the next records: key, and value or None where it was deleted."""
-    def mark(self, key: bytes) -> bytes | None:
-        """What a mark of the topic as a whole says; None where it has none."""
     def write_behind(self, epoch: int) -> None:
         """Has epochs that are written anew be behind this one."""
     def manifests(self) -> list[tuple[bytes, bool]]:

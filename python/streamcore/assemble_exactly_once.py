@@ -239,7 +239,7 @@ class Parts:
         return OpenPhase(phase, engine, source, outputs, states, epochs)
 
     def _open_copies(self, phase: Phase) -> CopyFiles:
-        copies = CopyFiles(copies_folder(self._folder, f"{phase.prefix}{self._instance}"), dict(NO_COUNTS))
+        copies = CopyFiles(copies_folder(self._folder, self._instance, phase.stage), dict(NO_COUNTS))
         self._copies.callback(copies.close)
         copies.open()
         return copies

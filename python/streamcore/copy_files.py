@@ -5,7 +5,7 @@ reads the files in the place of the state's topic.
 Invariant: a copy may be gone at any time and nothing is lost: no call here waits for the disk but `read` and `close`, none raises
 for it, and what the disk refuses ends the copies of this run with one warning.
 
-Files in `<state_dir>/<name>/cache/<worker>/`: `LOCK` (held while the worker runs), `lane-N` or `meeting`, and `*.new` (unfinished,
+Files in `<state_dir>/<name>/cache/<worker>/<stage>/`: `LOCK` (held while the worker runs), `lane-N` or `meeting`, and `*.new` (unfinished,
 ignored). Epochs are appended without fsync, as a cut file is read up to the last whole epoch; a file that is made anew is synced before it
 gets its name, and its folder after.
 """
@@ -88,10 +88,10 @@ class _Task:
     do: Callable[[], None]
 
 
-def copies_folder(state_folder: Path, worker: str) -> Path:
-    """Where a worker keeps its copies."""
+def copies_folder(state_folder: Path, worker: str, stage: int = 0) -> Path:
+    """Where a worker keeps its copies of a stage's lanes."""
     name = quote(worker, safe="")
-    return state_folder / FOLDER / (f"%2E{name[1:]}" if name.startswith(".") else name)
+    return state_folder / FOLDER / (f"%2E{name[1:]}" if name.startswith(".") else name) / str(stage)
 
 
 def lane_file(folder: Path, lane: int) -> Path:
@@ -102,8 +102,8 @@ def lane_file(folder: Path, lane: int) -> Path:
 def remove_copies(state_folder: Path) -> int:
     """Removes the copies of all workers that do not run; gives how many lanes they were of."""
     removed = 0
-    for folder in sorted(path for path in (state_folder / FOLDER).glob("*") if path.is_dir()):
-        with _locked(folder) as is_ours:
+    for folder in _folders(state_folder):
+        with _locked(folder) as is_ours, suppress(OSError):
             for path in _files(folder) if is_ours else ():
                 path.unlink(missing_ok=True)
                 removed += path.suffix != NEW
@@ -111,12 +111,29 @@ def remove_copies(state_folder: Path) -> int:
 
 
 def told_copies(state_folder: Path) -> list[tuple[str, int, int]]:
-    """Of each worker's folder that holds any: its path, how many lanes, and their bytes."""
+    """Of each folder of a worker's stage that holds any: its path, how many lanes, and their bytes.
+
+    A folder of somebody else's is left out, and so is a file that goes away meanwhile: workers may run.
+    """
     found = []
-    for folder in sorted(path for path in (state_folder / FOLDER).glob("*") if path.is_dir()):
-        sizes = [path.stat().st_size for path in _files(folder) if path.suffix != NEW]
+    for folder in _folders(state_folder):
+        sizes = []
+        with suppress(OSError):
+            for path in _files(folder):
+                with suppress(FileNotFoundError):
+                    sizes += [path.stat().st_size] * (path.suffix != NEW)
         if sizes:
             found.append((str(folder), len(sizes), sum(sizes)))
+    return found
+
+
+def _folders(state_folder: Path) -> list[Path]:
+    """Folders of all workers' stages, as far as they may be looked at."""
+    found: list[Path] = []
+    with suppress(OSError):
+        for worker in sorted((state_folder / FOLDER).iterdir()):
+            with suppress(OSError):
+                found += sorted(stage for stage in worker.iterdir() if stage.is_dir())
     return found
 
 

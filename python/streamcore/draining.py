@@ -7,6 +7,7 @@ clock.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import closing
 from threading import Event
 
@@ -16,24 +17,37 @@ from streamcore.committed_state import CommittedState
 from streamcore.errors import StateError
 from streamcore.kafka_client import Topic
 from streamcore.options import RunOptions
-from streamcore.rescaling import Request, check_parted, left_of
+from streamcore.rescaling import Request, check_parted, left_of, placed
 
 
 def drain(committed: CommittedState, request: Request) -> int:
     """Reads on, where there is anything to read; gives how many records that were. Raises as a run does."""
     topic = committed.topic
-    positions = _positions(committed, topic)
+    positions = placed(committed, topic, _positions(committed, topic), committed.size)
     left = left_of(
         committed, topic, positions, (committed.size, request.to), None if committed.meets else request.partitioner
     )
-    check_parted(topic, left, request)
+    check_parted(topic, left)
     if all(one.cut is None for one in left.values()):
         return 0
-    begins = committed.cluster.offsets(topic.name, left, "earliest")
-    ends = {lane: one.cut or positions.get(lane, begins[lane]) for lane, one in left.items()}
-    plan = make_plan(committed.plan.config, RunOptions(old_ends=ends))
+    _check_gaps(committed, topic, positions, request)
+    ends = {lane: one.cut or positions[lane] for lane, one in left.items()}
+    plan = make_plan(committed.plan.config, RunOptions(old_ends=ends, accept_gap=request.accept_gap))
     with closing(assemble(plan, clock=SystemClock(), stopping=Event())) as assembled:
         return assembled.runner.run().ledger.read
+
+
+def _check_gaps(committed: CommittedState, topic: Topic, positions: Mapping[int, int], request: Request) -> None:
+    """What is to be read is still there, or it was said that it may be left out. Raises `StateError`."""
+    begins = committed.cluster.offsets(topic.name, positions, "earliest")
+    gaps = [
+        f"  records {position} to {begins[lane] - 1} of partition {lane}"
+        for lane, position in positions.items()
+        if position < begins[lane]
+    ]
+    if gaps and not request.accept_gap:
+        what = f"records of {topic.name} were deleted before they were read, and nothing was changed"
+        raise StateError("\n".join([f"{what}; to go on without them: --drain --accept-gap", *gaps]))
 
 
 def _positions(committed: CommittedState, topic: Topic) -> dict[int, int]:

@@ -129,10 +129,8 @@ class LaneStates(StateTopics):
         return {lane: done and self._is_usable(lane) for lane, done in reached.items()}
 
     def _find_begins(self, lanes: Sequence[int]) -> None:
+        self._begins |= self._first(lanes)
         for topic in {self.place(lane)[0] for lane in lanes}:
-            of_topic = {self.place(lane)[1]: lane for lane in lanes if self.place(lane)[0] == topic}
-            begins = self._cluster.offsets(topic, list(of_topic), "earliest")
-            self._begins |= {of_topic[partition]: offset for partition, offset in begins.items()}
             found = self._cluster.topic(topic)
             if found is None:
                 raise SourceError(f"topic {topic}, which has the state, is gone")

@@ -67,6 +67,14 @@ def layouts_there(cluster: Cluster, pipeline: str, stage: int = 0) -> list[int]:
     return sorted((int(match[1]) for match in found if match is not None), reverse=True)
 
 
+def topics_there(cluster: Cluster, pipeline: str, stage: int = 0) -> list[tuple[int, str]]:
+    """Layout and name of every topic that a stage has of any layout, the last one first, whether they count or not."""
+    name = re.escape(f"{pipeline}.{stage}.")
+    form = re.compile(name + (r"(?:state|combine)" if stage == 0 else "state") + r"\.g([1-9][0-9]{0,8})")
+    found = (form.fullmatch(topic) for topic in cluster.topic_names())
+    return sorted(((int(match[1]), match[0]) for match in found if match is not None), reverse=True)
+
+
 def find_layout(
     cluster: Cluster, pipeline: str, stage: int, first: Callable[[str], tuple[bytes, bytes] | None]
 ) -> tuple[int, Mapping[str, Any]]:

@@ -18,11 +18,13 @@ import orjson
 
 from streamcore import _core
 from streamcore.committed_state import CommittedState, LaneState
+from streamcore.config import KafkaSourceConfig
 from streamcore.errors import StateError
 from streamcore.faults import fault_point
 from streamcore.kafka_client import Topic
 from streamcore.layouts import BEGIN, MEETING_LANE, NEXT, meeting_topic, state_plans, state_topic
 from streamcore.manifests import SEAL_BITS, facts_of
+from streamcore.sources.kafka_positions import start_positions
 from streamcore.state_changes import Placed, claim
 from streamcore.unread import Unread, unread
 
@@ -41,6 +43,8 @@ class Request:
     """How the producers choose the partition of a key."""
     drained: bool = False
     """It is said that the old input was read to its end, where it cannot be looked at any more."""
+    accept_gap: bool = False
+    """What is left is read without records that retention deleted before they were read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +61,11 @@ class Rescaled:
     rows: int
     """Rows of windows."""
     digest: str
-    """Sum of their digests, which is the same before and after but for `merged` rows."""
+    """Sum of their digests as they are now: what it was before where no row is `merged` or `cut`."""
     merged: int
-    """Rows of one key that were in several lanes, and became one with another."""
+    """Rows that became one with another of their key: of another lane, or of the same one where what told them apart has left."""
+    cut: int
+    """Rows of windows that overlap, which count for fewer of them than before, as the others have left."""
     early: int
     """Rows in the lane where their key goes now: of records that came after the topic grew."""
     offsets: dict[int, int]
@@ -109,14 +115,11 @@ def rescale(committed: CommittedState, request: Request) -> Rescaled:
         committed.look_again()
         check_asked(committed, request)
         old = _load(committed)
-        (rows, _), moved = (
+        before, moved = (
             committed.engine.contents(),
             orjson.loads(committed.engine.rescale(request.to, request.partitioner)),
         )
-        if moved["rows"] + moved["merged"] != rows:
-            raise StateError(
-                f"{rows} rows were read and {moved['rows']} moved; nothing was changed; please report this"
-            )
+        _check_moved(before, moved)
         # By the right partitioner, as the state has shown.
         offsets = _new_offsets(committed, old, request)
         layout = committed.states.layout + 1
@@ -128,8 +131,9 @@ def rescale(committed: CommittedState, request: Request) -> Rescaled:
         old_topics = _old_topics(committed)
         places = {lane: {committed.topic.name: offset} for lane, offset in offsets.items()}
         held.write_placed(_placed(committed, old, (layout, records), (moved, offsets)), places)
-    _await_layout(committed, layout)
-    _check_written(committed, layout)
+        # Still the only member: a worker that is started again waits, and what is read is what was written.
+        _await_layout(committed, layout)
+        _check_written(committed, layout)
     return Rescaled(
         before=old.size,
         after=request.to,
@@ -139,9 +143,21 @@ def rescale(committed: CommittedState, request: Request) -> Rescaled:
         rows=moved["rows"],
         digest=f"{moved['digest']:016x}",
         merged=moved["merged"],
+        cut=moved["cut"],
         early=moved["early"],
         offsets=offsets,
     )
+
+
+def _check_moved(before: tuple[int, int], moved: Mapping[str, int]) -> None:
+    """The rows that there were are those that were moved; the same ones, where none has changed on the way. Raises `StateError`."""
+    rows, digest = before
+    is_same = moved["merged"] == moved["cut"] == 0
+    if moved["rows"] + moved["merged"] != rows or (is_same and moved["digest"] != digest):
+        raise StateError(
+            f"{rows} rows of digest {digest:016x} were read and {moved['rows']} of {moved['digest']:016x} moved; nothing was changed; "
+            "please report this"
+        )
 
 
 def check_asked(committed: CommittedState, request: Request) -> None:
@@ -173,7 +189,8 @@ def _load(committed: CommittedState) -> _Old:
     states = {state.lane: state for state in committed.read_all()}
     problems = []
     for lane, state in states.items():
-        problems += [f"  lane {lane}: {one}" for one in state.found["problems"]]
+        found = committed.problems(state) if state.manifest is None else state.found["problems"]
+        problems += [f"  lane {lane}: {one}" for one in found]
         try:
             committed.engine.recover(lane, state.records)
         except StateError as error:
@@ -204,11 +221,23 @@ def _new_offsets(committed: CommittedState, old: _Old, request: Request) -> dict
             f"the input {old.topic} that the state was made from is gone, so whether it was read to its end cannot be seen; it was "
             f"read up to {_places(old.positions)}; if that was all, say --drained"
         )
-    if there is not None:
-        _check_read(committed, old, there, request if is_same else None)
-    if not is_same:
+    if there is None:
         return first
-    return {lane: old.positions.get(lane, first[lane]) if lane < old.size else first[lane] for lane in now.partitions}
+    old.positions = placed(committed, there, old.positions, old.size)
+    if not is_same:
+        _check_all_read(committed, old, there, request)
+        return first
+    _check_read(committed, old, there, request)
+    return {lane: old.positions[lane] if lane < old.size else first[lane] for lane in now.partitions}
+
+
+def placed(committed: CommittedState, topic: Topic, positions: Mapping[int, int], size: int) -> dict[int, int]:
+    """`positions`, and of lanes of the old layout that have none, as they have read nothing, where a run would begin in them."""
+    lanes = [lane for lane in topic.partitions if lane < size and lane not in positions]
+    assert isinstance(committed.config.source, KafkaSourceConfig)  # noqa: S101 - checked by `choose_committed`
+    now_ms, start = time.time_ns() // 1_000_000, committed.config.source.start
+    found = start_positions(committed.cluster, topic, {}, start, now_ms, lanes=lanes) if lanes else {}
+    return {**positions, **found}
 
 
 def _old_input(committed: CommittedState, old: _Old) -> Topic | None:
@@ -216,22 +245,49 @@ def _old_input(committed: CommittedState, old: _Old) -> Topic | None:
     return found if found is not None and found.topic_id == old.topic_id else None
 
 
-def _check_read(committed: CommittedState, old: _Old, topic: Topic, grown: Request | None) -> None:
-    """What the old layout has not read is for the new one to read; `grown` where that reads the same topic."""
-    is_shared = committed.meets
-    by = None if grown is None or is_shared else grown.partitioner
-    to = 1 if grown is None else grown.to
-    found = left_of(committed, topic, old.positions, (old.size, to), by)
-    wrong = [f"  {text}" for lane, one in found.items() if (text := _left(lane, one, grown, is_shared=is_shared))]
+def _check_read(committed: CommittedState, old: _Old, topic: Topic, grown: Request) -> None:
+    """What the old layout has not read of a topic that grew is for the new one to read."""
+    if committed.meets:
+        return
+    found = left_of(committed, topic, old.positions, (old.size, grown.to), grown.partitioner)
+    wrong = [f"  {text}" for lane, one in found.items() if (text := _left(lane, one))]
     if wrong:
         raise StateError("\n".join([_refusal(topic, found), *wrong]))
 
 
-def check_parted(topic: Topic, found: Mapping[int, Unread], request: Request) -> None:
+def _check_all_read(committed: CommittedState, old: _Old, topic: Topic, request: Request) -> None:
+    """Nobody reads the old topic any more: all of it was read, with the partitions that it got since."""
+    begins = committed.cluster.offsets(topic.name, topic.partitions, "earliest")
+    ends = committed.cluster.offsets(topic.name, topic.partitions, "latest")
+    ranges = {lane: (max(old.positions.get(lane, 0), begins[lane]), ends[lane]) for lane in topic.partitions}
+    found = unread(committed.connection, topic.name, ranges, (old.size, 1), None)
+    wrong = []
+    for lane, one in found.items():
+        position = old.positions.get(lane)
+        if position is not None and position < begins[lane] and not request.drained:
+            wrong.append(
+                f"  records {position} to {begins[lane] - 1} of partition {lane} were deleted, and nobody has read them; where there "
+                "were none, or to go on without them, say --drained"
+            )
+        if one.records:
+            newer = "" if lane < old.size else ", and the state has no such partition: the topic has grown since"
+            wrong.append(f"  partition {lane}: {one.records} records from {one.first} on are not read{newer}")
+    if wrong:
+        raise StateError("\n".join([_refusal(topic, {}), *wrong, *_way_out(old, topic, found)]))
+
+
+def _way_out(old: _Old, topic: Topic, found: Mapping[int, Unread]) -> list[str]:
+    if not any(one.records for lane, one in found.items() if lane >= old.size):
+        return []
+    moved = f"move the state to its {len(topic.partitions)} partitions"
+    return [f"set topic to {topic.name} again, {moved}, and let a worker read them; then move it here"]
+
+
+def check_parted(topic: Topic, found: Mapping[int, Unread]) -> None:
     """What is old is in front of what is new in every partition. Raises `StateError`."""
     mixed = {lane: one for lane, one in found.items() if one.is_mixed}
     if mixed:
-        wrong = [f"  {_left(lane, one, request, is_shared=False)}" for lane, one in mixed.items()]
+        wrong = [f"  {_left(lane, one)}" for lane, one in mixed.items()]
         raise StateError("\n".join([_refusal(topic, mixed), *wrong]))
 
 
@@ -244,19 +300,20 @@ def _refusal(topic: Topic, found: Mapping[int, Unread]) -> str:
 def left_of(
     committed: CommittedState, topic: Topic, positions: Mapping[int, int], sizes: tuple[int, int], by: str | None
 ) -> dict[int, Unread]:
-    """What the old layout has not read of its partitions. See `unread`."""
+    """What the old layout has not read of its partitions, and is still there. See `unread`.
+
+    A gap that retention has made is for the next run to judge: it goes on at the same positions.
+    """
     lanes = [lane for lane in topic.partitions if lane < sizes[0]]
     begins = committed.cluster.offsets(topic.name, lanes, "earliest")
     ends = committed.cluster.offsets(topic.name, lanes, "latest")
-    ranges = {lane: (positions.get(lane, begins[lane]), ends[lane]) for lane in lanes}
+    ranges = {lane: (max(positions[lane], begins[lane]), ends[lane]) for lane in lanes}
     return unread(committed.connection, topic.name, ranges, sizes, by)
 
 
-def _left(lane: int, one: Unread, grown: Request | None, *, is_shared: bool) -> str | None:
+def _left(lane: int, one: Unread) -> str | None:
     """In words, what is wrong with what is left of a partition."""
-    if grown is None:
-        return f"partition {lane}: {one.records} records from {one.first} on are not read" if one.records else None
-    if is_shared or not one.old or one.last_old is None:
+    if not one.old or one.last_old is None:
         return None
     offset, key = one.last_old
     mixed = ""
@@ -345,10 +402,11 @@ def _placed(
     (layout, records), (moved, offsets) = written, told
     topic, meeting = state_topic(committed.name, layout=layout), meeting_topic(committed.name, layout)
     counted = committed.engine.ledger()
+    read = {lane: position for lane, position in old.positions.items() if lane in old.manifests}
     begin = {
         "layout": layout,
         "partitions": moved["after"],
-        "from": {"layout": committed.states.layout, "partitions": old.size, "input": old.topic, "read": old.positions},
+        "from": {"layout": committed.states.layout, "partitions": old.size, "input": old.topic, "read": read},
         "rows": moved["rows"],
         "digest": f"{moved['digest']:016x}",
         "lanes": {str(lane): {"position": offset, "read": counted[lane]["read"]} for lane, offset in offsets.items()},

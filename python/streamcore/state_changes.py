@@ -7,6 +7,7 @@ their offsets in the same transaction as the records; a worker that joins meanwh
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,12 +22,15 @@ from streamcore.config import KafkaSourceConfig
 from streamcore.errors import Error, FencedError, SourceError, StateError
 from streamcore.faults import fault_point
 from streamcore.kafka_client import partition_list
+from streamcore.layouts import MEETING_LANE, state_plans, topics_there
 from streamcore.manifests import SEAL_BITS, by_topic, facts_of, last_manifest
 from streamcore.phases import FINAL, PARTIAL, partials_source
 from streamcore.sources.base import Start
 from streamcore.sources.kafka_joined import JoinedSource, member_source
 from streamcore.sources.kafka_member import MemberSource
 from streamcore.transactions import Transactions
+
+log = logging.getLogger("streamcore.state")
 
 JOIN_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 30.0
@@ -297,13 +301,15 @@ def rewritten_facts(
 def reset(phases: Sequence[CommittedState]) -> list[tuple[CommittedState, dict[int, int]]]:
     """Discards the state of all lanes and the groups' offsets; gives how many records were deleted of each lane, by phase.
 
-    What lies between two phases goes as well, or it would be merged once more. Raises `FencedError` where workers are alive.
+    Its topics are made anew, for as many partitions as the input has. What lies between two phases goes as well, or it would be
+    merged once more. Raises `FencedError` where workers are alive.
     """
     with ExitStack() as stack:
         there = [committed for committed in phases if committed.partitions]
         claims = [stack.enter_context(claim(committed)) for committed in there]
         done = [(committed, _discard(committed, held)) for committed, held in zip(there, claims, strict=True)]
         for committed in there:
+            _renew_topics(committed)
             if committed.phase is FINAL:
                 committed.cluster.delete_records(committed.topic)
     for committed in there:
@@ -318,6 +324,27 @@ def _discard(committed: CommittedState, held: Claim) -> dict[int, int]:
     if any(records.values()):
         held.write(records, _known_offsets(committed) or {0: {committed.topic.name: 0}})
     return {lane: len(found) for lane, found in records.items()}
+
+
+def _renew_topics(committed: CommittedState) -> None:
+    """Deletes the topics of all layouts, which have nothing any more that counts, and makes those of the first one.
+
+    The one that counts goes last: until then it is what a run would find, and nothing of an older one. Raises `SourceError`.
+    """
+    found = [name for _, name in topics_there(committed.cluster, committed.name, committed.phase.stage)]
+    current = [name for name in (committed.states.place(lane)[0] for lane in (0, MEETING_LANE)) if name in found]
+    try:
+        committed.cluster.delete_topics([name for name in found if name not in current])
+        committed.cluster.delete_topics(current)
+    except SourceError as error:
+        if error.unreachable or committed.check_size() is not None or committed.states.layout > 1:
+            raise
+        # Who may write to topics, and not delete them: these fit the input as they are.
+        log.warning("%s; its records are deleted, and it is used again", error)
+        return
+    plans = state_plans(committed.name, len(committed.partitions), meets=committed.meets, stage=committed.phase.stage)
+    for plan in plans if found else ():
+        committed.cluster.create_topic(plan)
 
 
 def _known_offsets(committed: CommittedState) -> dict[int, dict[str, int]]:

@@ -99,13 +99,17 @@ class StateTopics:
         `records` makes what a lane's records are put into, where its reading begins. Raises `SourceError`.
         """
         deadline = time.monotonic() + timeout_s
+        begins = self._first([lane for lane in lanes if lane not in self._readings])
         for lane in lanes:
             if lane not in self._readings:
-                self._readings[lane] = self._begin(lane, records)
+                reading = self._readings[lane] = self._begin(lane, records)
+                reading.position = max(reading.position, begins[lane])
             topic, partition = self.place(lane)
             ends = self._cluster.offsets(topic, [partition], "latest", committed=until == "last_stable")
             self._readings[lane].end = ends[partition]
-        waiting = {self.place(lane): self._readings[lane] for lane in lanes}
+        # What was read to its end, or from a copy that lies behind it, is not asked for: behind the end there is no offset to read from.
+        readings = {self.place(lane): self._readings[lane] for lane in lanes}
+        waiting = {place: one for place, one in readings.items() if one.position < one.end}
         consumer = self._reader
         consumer.assign(
             [part for place, one in waiting.items() for part in partition_list(place[0], {place[1]: one.position})]
@@ -115,6 +119,15 @@ class StateTopics:
             self._pass_markers(consumer, waiting)
         consumer.unassign()  # type: ignore[no-untyped-call]
         return {lane: self._readings[lane].position >= self._readings[lane].end for lane in lanes}
+
+    def _first(self, lanes: Sequence[int]) -> dict[int, int]:
+        """The first offset that there is of each lane: what was before it was deleted, and the manifests say whether that counts."""
+        found: dict[int, int] = {}
+        for topic in {self.place(lane)[0] for lane in lanes}:
+            of_topic = {self.place(lane)[1]: lane for lane in lanes if self.place(lane)[0] == topic}
+            begins = self._cluster.offsets(topic, list(of_topic), "earliest")
+            found |= {of_topic[partition]: offset for partition, offset in begins.items()}
+        return found
 
     def _begin(self, lane: int, records: Callable[[int], _core.StateRecords]) -> Reading:
         """Of a lane of which nothing was read yet."""

@@ -45,6 +45,9 @@ def test_both_stages_are_shown_and_add_up(job: Job) -> None:
     assert lanes.code == 0, lanes.err
     assert [(lane["stage"], lane["lane"]) for lane in lanes.json["lanes"]] == [(0, 0), (0, 1), (1, 0), (1, 1)]
     assert all(lane["complete"] for lane in lanes.json["lanes"])
+    keys, rows = ([lane[what] for lane in lanes.json["lanes"][2:]] for what in ("keys", "rows"))
+    assert keys == rows
+    assert sum(rows) > 0
     shown = job.state("inspect").out.splitlines()
     assert [line.partition(":")[0] for line in shown] == ["lane 0", "lane 1", "combine lane 0", "combine lane 1"]
     audited = job("audit", str(job.file), "--json")

@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from streamcore import _core
+from streamcore.commands.run import load_target
+from streamcore.config import engine_json
 from streamcore.copy_files import copies_folder, lane_file
+from streamcore.functions import functions_of
 from tests.integration.kafka_tools import read_topic
 from tests.integration.state_job import Job
 from tests.servers.kafka import KafkaServer
@@ -96,6 +100,27 @@ def test_the_file_of_another_lane_is_not_taken(runs: Runs) -> None:
     assert "the local copy of lane 0" in ended.err
     assert "is not used: it is of another state: its lane is 1, and should be 0" in ended.err
     assert runs.run()["lanes_from_copy"] == LANES
+
+
+def test_a_copy_that_points_past_the_end_of_its_topic_is_not_taken(runs: Runs) -> None:
+    """As after a broker has lost the last records, which it cannot be asked for."""
+    path = lane_file(runs.copies, 0)
+    content = path.read_bytes()
+    facts = content[content.index(b"{") : content.index(b"}") + 1]
+    records = committed_engine(runs.job).state_records(0)
+    copy, _, _, offset, length = _core.StateCopy.read(facts, content, records)
+    assert (length, copy.epoch is None) == (len(content), False)
+    path.write_bytes(_core.StateCopy.of(facts, records, copy.epoch or 0, offset + 1_000)[1])
+    runs.job.send(range(40, 50))
+    counts = runs.run()
+    assert (counts["rejected"], counts["lanes_from_copy"]) == (1, 1)
+    assert runs.job.state("verify").code == 0
+    assert runs.run()["lanes_from_copy"] == LANES
+
+
+def committed_engine(job: Job) -> _core.Pipeline:
+    config = load_target(str(job.file), []).config
+    return _core.Pipeline(engine_json(config, phase=None), functions_of(config))
 
 
 def test_a_copy_from_before_a_restore_is_not_taken(runs: Runs, tmp_path: Path) -> None:

@@ -7,12 +7,16 @@ import os
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import NewPartitions
 
+from streamcore import _core, rescaling
+from streamcore.committed_state import CommittedState
 from streamcore.kafka_client import Cluster
 from tests.integration.kafka_tools import TIMEOUT_S, committed_offsets, connection, create_topic
 from tests.integration.state_job import PIPELINE, Job
@@ -33,16 +37,24 @@ class Growing(Job):
         super().__init__(server, name, folder, **options)  # type: ignore[arg-type]
         self.input, self.sent = f"{name}-in", defaultdict(lambda: (0, 0))
 
-    def put(self, times_s: range, *, partitioner: str = "consistent_random", keys: int = KEYS) -> None:
-        """A record a second for each key, in the order of their times."""
+    def put(
+        self,
+        times_s: range,
+        *,
+        partitioner: str = "consistent_random",
+        keys: Sequence[int] = range(KEYS),
+        counts: bool = True,
+    ) -> None:
+        """A record a second for each key, in the order of their times. Windows are to have them if it `counts`."""
         producer = Producer({"bootstrap.servers": self.server.bootstrap_servers, "partitioner": partitioner})
         producer.list_topics(self.input, timeout=TIMEOUT_S)
         for at in times_s:
-            for key in range(keys):
+            for key in keys:
                 value = json.dumps({"t": at * 1000, "k": f"key {key}", "v": at})
                 producer.produce(self.input, key=f"key {key}", value=value)
-                count, total = self.sent[f"key {key}", at // 10 * 10]
-                self.sent[f"key {key}", at // 10 * 10] = count + 1, total + at
+                if counts:
+                    count, total = self.sent[f"key {key}", at // 10 * 10]
+                    self.sent[f"key {key}", at // 10 * 10] = count + 1, total + at
             assert producer.flush(TIMEOUT_S) == 0
 
     def grow(self, partitions: int) -> None:
@@ -74,6 +86,9 @@ class Growing(Job):
         found: dict[str, object] = answer.json
         return found
 
+    def ends(self) -> dict[int, int]:
+        return Cluster(connection(self.server)).offsets(self.input, range(self.partitions), "latest")
+
     def refused(self, *arguments: str, code: int = 6) -> str:
         answer = self.state("rescale", *arguments)
         assert answer.code == code, answer.err
@@ -88,9 +103,17 @@ class Growing(Job):
         assert final == self.sent
 
 
-def _second(text: str) -> int:
-    from datetime import datetime
+def keys_of(*places: tuple[int, int]) -> list[int]:
+    """Keys that librdkafka's producers send to a partition of so many, for each of `places`."""
 
+    def fits(key: int) -> bool:
+        found = ((_core.partition_of("consistent_random", f"key {key}".encode(), size), lane) for lane, size in places)
+        return all(there == lane for there, lane in found)
+
+    return [key for key in range(KEYS) if fits(key)]
+
+
+def _second(text: str) -> int:
     return round(datetime.fromisoformat(text).timestamp())
 
 
@@ -206,7 +229,9 @@ def test_lanes_that_meet_are_moved_without_a_partitioner(
     job.put(range(27, 40))
     assert job.run().code == 0
     job.check()
-    assert f"{unique}.0.combine.g2  state  exists: 1 partitions" in job("topics", "plan", str(job.file)).out
+    topics = job("topics", "plan", str(job.file)).out
+    assert f"{unique}.0.combine.g2  state  exists: 1 partitions" in topics
+    assert f"{unique}.0.combine.g1  state  not used: its state has gone to the one above" in topics
 
 
 def test_nothing_is_moved_while_a_worker_lives_or_where_there_is_nothing(job: Growing, tmp_path: Path) -> None:
@@ -227,3 +252,155 @@ def test_nothing_is_moved_while_a_worker_lives_or_where_there_is_nothing(job: Gr
     finally:
         process.stop()
     assert job.rescale(4, *OWN)["after"] == 4
+
+
+def test_partitions_that_an_old_topic_got_meanwhile_are_read_before_it_is_left(job: Growing) -> None:
+    job.put(range(25))
+    job.read()
+    job.grow(4)
+    # Producers know of the growth, the old partitions have nothing new, and nobody reads the others.
+    job.put(range(25, 27), keys=[*keys_of((2, 4)), *keys_of((3, 4))])
+    text, old = job.file.read_text(), job.input
+    job.replace(3)
+    new = job.file.read_text()
+    refused = job.refused("--to", "3", *OWN)
+    assert "records from 0 on are not read, and the state has no such partition" in refused
+    assert f"set topic to {old} again" in refused
+    job.file.write_text(text)
+    job.input, job.partitions = old, 4
+    job.rescale(4, *OWN)
+    job.read()
+    job.file.write_text(new)
+    job.input, job.partitions = f"{job.name}-in-3", 3
+    job.rescale(3, *OWN)
+    job.put(range(27, 40))
+    assert job.run().code == 0
+    job.check()
+
+
+def test_a_lane_that_has_read_nothing_goes_on_where_a_run_would_begin(job: Growing) -> None:
+    job.put(range(5), counts=False)
+    time.sleep(0.1)
+    start = datetime.now(UTC).isoformat()
+    job.file.write_text(job.file.read_text().replace('event_time = "t"', f'event_time = "t"\nstart = "{start}"'))
+    time.sleep(0.1)
+    # Lane 1 has records, all of before the start.
+    history = job.ends()
+    assert history[1] > 0
+    job.put(range(5, 25), keys=keys_of((0, 2)))
+    while committed_offsets(job.server, job.name, job.input, 2)[0] != job.ends()[0]:
+        answer = job("run", str(job.file), "--for", "4s")
+        assert answer.code == 0, answer.err
+    job.grow(4)
+    done = job.rescale(4, *OWN, "--drain")
+    assert done["offsets"] == {"0": job.ends()[0], "1": history[1], "2": 0, "3": 0}
+    assert done["drained"] == 0
+    job.put(range(25, 40))
+    assert job.run().code == 0
+    job.check()
+
+
+def test_what_retention_took_from_the_old_partitions_is_for_the_next_run_to_judge(job: Growing) -> None:
+    job.put(range(25))
+    job.read()
+    before = job.ends()[0]
+    job.put(range(25, 30), keys=keys_of((0, 2)), counts=False)
+    deleted = job.ends()[0]
+    job.delete_records(0, deleted)
+    text = job.file.read_text()
+    job.replace(3)
+    refused = job.refused("--to", "3", *OWN)
+    assert f"records {before} to {deleted - 1} of partition 0 were deleted, and nobody has read them" in refused
+    assert "say --drained" in refused
+    job.file.write_text(text)
+    job.input = f"{job.name}-in"
+    job.grow(4)
+    offsets = job.rescale(4, *OWN)["offsets"]
+    assert isinstance(offsets, dict)
+    assert offsets["0"] == before
+    refused_run = job.run()
+    assert (refused_run.code, "were deleted before they were read" in refused_run.err) == (6, True), refused_run.err
+    job.put(range(30, 45))
+    assert job.run("--accept-gap").code == 0
+    job.check()
+
+
+def test_what_is_left_behind_a_gap_is_read_where_that_is_asked_for(job: Growing) -> None:
+    job.put(range(25))
+    job.read()
+    moving = keys_of((0, 2), (2, 4))
+    job.put(range(25, 28), keys=moving, counts=False)
+    job.delete_records(0, job.ends()[0])
+    job.put(range(28, 30), keys=moving)
+    job.grow(4)
+    assert "--drain reads them first" in job.refused("--to", "4", *OWN)
+    assert "--drain --accept-gap" in job.refused("--to", "4", *OWN, "--drain")
+    assert job.rescale(4, *OWN, "--drain", "--accept-gap")["drained"] == 2 * len(moving)
+    job.put(range(30, 45))
+    assert job.run().code == 0
+    job.check()
+
+
+def test_a_worker_that_is_started_again_waits_until_what_was_written_is_read(
+    job: Growing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.put(range(25))
+    job.read()
+    job.grow(4)
+    job.put(range(25, 40), keys=keys_of((2, 4)))
+    started: list[ServerProcess] = []
+    check = rescaling._check_written
+
+    def check_late(committed: CommittedState, layout: int) -> None:
+        """A supervisor starts the worker as soon as the state fits; it has all the time that it could want."""
+        command = [sys.executable, "-m", "streamcore", "run", str(job.file)]
+        started.append(ServerProcess(command, tmp_path / "log", env=dict(os.environ)))
+        deadline = time.monotonic() + 8
+        while time.monotonic() < deadline and committed_offsets(job.server, job.name, job.input, 4)[2] <= 0:
+            time.sleep(0.2)
+        check(committed, layout)
+
+    monkeypatch.setattr(rescaling, "_check_written", check_late)
+    try:
+        done = job.rescale(4, *OWN)
+        assert done["rows"] == KEYS
+        started[0].wait_until(
+            lambda: committed_offsets(job.server, job.name, job.input, 4) == job.ends(), "all", TIMEOUT_S
+        )
+    finally:
+        for process in started:
+            process.stop()
+    job.put(range(40, 50))
+    assert job.run().code == 0
+    job.check()
+
+
+def test_a_reset_lets_a_run_begin_anew_whatever_the_partitions(job: Growing) -> None:
+    job.put(range(15))
+    job.read()
+    job.grow(3)
+    job.rescale(3, *OWN)
+    job.put(range(15, 25))
+    job.read()
+    job.grow(5)
+    assert job.run().code == 6
+    assert job.state("reset", "--yes").code == 0
+    topics = job("topics", "plan", str(job.file)).out
+    assert "not used" not in topics
+    assert f"{job.name}.0.state.g1  state  exists: 5 partitions\n" in topics
+    job.put(range(25, 40))
+    again = job.run()
+    assert again.code == 0, again.err
+    # All of it is read again, by the clocks of five partitions.
+    audit = job("audit", str(job.file), "--json").json
+    assert (audit["adds_up"], audit["total"]["read"]) == (True, 40 * KEYS)
+    # And what is moved from here on begins a second layout once more.
+    job.grow(6)
+    assert job.rescale(6, *OWN)["layout"] == 2
+    audit = job("audit", str(job.file), "--json").json
+    assert (audit["adds_up"], audit["total"]["read"]) == (True, 40 * KEYS)
+    # Where it fits, too, nothing is left of what was moved before.
+    assert job.state("reset", "--yes").code == 0
+    assert job.run().code == 0
+    audit = job("audit", str(job.file), "--json").json
+    assert (audit["adds_up"], audit["total"]["read"]) == (True, 40 * KEYS)

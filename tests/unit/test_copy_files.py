@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import threading
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -59,7 +60,7 @@ def test_epochs_are_appended_by_and_by_for_the_owner_alone(tmp_path: Path, engin
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in files.folder.iterdir()}
     assert modes == {"LOCK": 0o600, "lane-0": 0o600, "meeting": 0o600}
     assert stat.S_IMODE(files.folder.stat().st_mode) == 0o700
-    assert files.folder == tmp_path / "cache" / "host-0"
+    assert files.folder == tmp_path / "cache" / "host-0" / "0"
     files.close()
     files.close()
     assert files.read(0) is None
@@ -67,7 +68,14 @@ def test_epochs_are_appended_by_and_by_for_the_owner_alone(tmp_path: Path, engin
 
 @pytest.mark.parametrize(("worker", "name"), [("a/b", "a%2Fb"), ("..", "%2E."), (".x", "%2Ex"), ("pod-0", "pod-0")])
 def test_any_name_of_a_worker_is_a_folder_of_its_own(tmp_path: Path, worker: str, name: str) -> None:
-    assert copies_folder(tmp_path, worker) == tmp_path / "cache" / name
+    assert copies_folder(tmp_path, worker) == tmp_path / "cache" / name / "0"
+
+
+def test_no_worker_has_the_folder_of_another_or_of_another_stage(tmp_path: Path) -> None:
+    workers = ["a", "combine-a", "a/1", "a%2F1", "1"]
+    folders = {copies_folder(tmp_path, worker, stage) for worker in workers for stage in (0, 1)}
+    assert len(folders) == 2 * len(workers)
+    assert all(folder.parent.parent == tmp_path / "cache" for folder in folders)
 
 
 def test_a_worker_of_the_same_name_has_no_copies(
@@ -209,8 +217,36 @@ def test_copies_are_told_and_removed_but_not_those_of_a_worker_that_runs(tmp_pat
     assert first.read(0) is not None
     assert second.read(0) is not None
     first.close()
-    told = {Path(folder).name: (count, size > 0) for folder, count, size in told_copies(tmp_path)}
+    told = {Path(folder).parent.name: (count, size > 0) for folder, count, size in told_copies(tmp_path)}
     assert told == {"a": (2, True), "b": (1, True)}
     assert remove_copies(tmp_path) == 2
-    assert [Path(folder).name for folder, _, _ in told_copies(tmp_path)] == ["b"]
+    assert [Path(folder).parent.name for folder, _, _ in told_copies(tmp_path)] == ["b"]
     assert remove_copies(tmp_path / "elsewhere") == 0
+    second.close()
+
+
+def test_folders_of_others_and_files_that_go_away_meanwhile_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = opened(copies_folder(tmp_path, "a"))
+    for lane in (0, 1):
+        append(ours, 1, lane=lane)
+    assert ours.read(1) is not None
+    theirs, stage_of_theirs = tmp_path / "cache" / "b", copies_folder(tmp_path, "c")
+    for folder in (theirs, stage_of_theirs):
+        folder.mkdir(parents=True)
+    (tmp_path / "cache" / "file").write_text("of somebody")
+    # A file that is listed, and gone when it is looked at.
+    (ours.folder / "lane-2").symlink_to(ours.folder / "gone")
+    listed = Path.iterdir
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if path in (theirs, stage_of_theirs):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    assert [(folder, count) for folder, count, _ in told_copies(tmp_path)] == [(str(ours.folder), 2)]
+    ours.close()
+    assert remove_copies(tmp_path) == 3
+    assert told_copies(tmp_path) == []

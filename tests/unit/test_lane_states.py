@@ -147,8 +147,10 @@ def made_again(log: StateLog, folder: Path) -> None:
 
 
 def begun_later(log: StateLog, folder: Path) -> None:
-    del folder
-    log.begin = 3
+    """All was written anew, and what was before it is deleted."""
+    before = log.ends[0]
+    repaired(log, folder)
+    log.begin = before
 
 
 def cut_off(log: StateLog, folder: Path) -> None:
@@ -196,7 +198,7 @@ def long_ago(log: StateLog, folder: Path) -> None:
 
 REASONS: dict[Callable[[StateLog, Path], None], str] = {
     made_again: 'its topic_id is "first", and should be "second"',
-    begun_later: "its begin is 0, and should be 3",
+    begun_later: "its begin is 0, and should be ",
     cut_off: "and nothing is there: the topic ends at",
     of_the_other_lane: "its lane is 1, and should be 0",
     empty: "it is empty",
@@ -226,6 +228,17 @@ def test_a_copy_that_does_not_fit_is_rejected_with_its_reason_and_made_anew(
     third = Worker(log, folder)
     third.recover()
     assert (third.digest(), third.counts["lanes_from_copy"]) == (truth.digest(), 1)
+
+
+def test_a_copy_that_points_past_the_end_is_rejected_beside_lanes_that_are_read(log: StateLog, folder: Path) -> None:
+    started(log, folder, lanes=(0, 1))
+    cut_off(log, folder)
+    truth = Worker(log, folder.with_name("truth"), lanes=(0, 1))
+    truth.recover()
+    again = Worker(log, folder, lanes=(0, 1))
+    again.recover()
+    assert [again.digest(lane) for lane in (0, 1)] == [truth.digest(lane) for lane in (0, 1)]
+    assert (again.counts["rejected"], again.counts["lanes_from_copy"]) == (1, 1)
 
 
 def test_another_history_of_the_same_length_is_noticed(log: StateLog, folder: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from streamcore.errors import StateError
 from streamcore.kafka_client import Cluster
-from streamcore.layouts import BEGIN, find_layout, layouts_there, state_plans, state_topic
+from streamcore.layouts import BEGIN, find_layout, layouts_there, state_plans, state_topic, topics_there
 
 
 class Names:
@@ -37,6 +37,26 @@ def test_layouts_are_told_by_their_names_the_last_first() -> None:
     mine = [state_topic("p.q", layout=layout) for layout in (1, 2, 10)]
     assert layouts_there(cast("Cluster", Names(*others, *mine)), "p.q") == [10, 2, 1]
     assert [plan.name for plan in state_plans("p.q", 3, meets=True, layout=2)] == ["p.q.0.state.g2", "p.q.0.combine.g2"]
+
+
+def test_the_topics_of_all_layouts_are_told_those_of_where_lanes_meet_among_them() -> None:
+    others = [
+        "p.q.0.combine.g",
+        "p.q.0.partials.g1",
+        "pxq.0.state.g4",
+        "x.p.q.0.state.g6",
+        "p.q.1.combine.g1",
+        "p.q-0.state.g1",
+    ]
+    mine = ["p.q.0.combine.g5", "p.q.0.state.g1", "p.q.0.combine.g1", "p.q.0.state.g10"]
+    cluster = cast("Cluster", Names(*others, *mine, "p.q.1.state.g1"))
+    assert topics_there(cluster, "p.q") == [
+        (10, "p.q.0.state.g10"),
+        (5, "p.q.0.combine.g5"),
+        (1, "p.q.0.state.g1"),
+        (1, "p.q.0.combine.g1"),
+    ]
+    assert topics_there(cluster, "p.q", 1) == [(1, "p.q.1.state.g1")]
 
 
 def test_the_last_layout_that_begins_as_one_counts() -> None:

@@ -68,7 +68,16 @@ def _add_rescale(action: argparse.ArgumentParser) -> None:
     action.add_argument(
         "--drain", action="store_true", help="read what is left of the old partitions first, with the state as it was"
     )
-    action.add_argument("--drained", action="store_true", help="the old input is gone, and had been read to its end")
+    action.add_argument(
+        "--accept-gap",
+        action="store_true",
+        help="with --drain: go on without records that retention deleted before they were read",
+    )
+    action.add_argument(
+        "--drained",
+        action="store_true",
+        help="the old input was read to its end, where it is gone or records of it were deleted",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

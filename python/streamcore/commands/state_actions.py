@@ -93,7 +93,12 @@ def rescale(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> 
     from streamcore.rescaling import rescale as move
 
     committed = of_one_stage(phases)
-    request = Request(arguments.to, partitioner=arguments.partitioner, drained=arguments.drained)
+    request = Request(
+        arguments.to,
+        partitioner=arguments.partitioner,
+        drained=arguments.drained,
+        accept_gap=arguments.accept_gap,
+    )
     check_asked(committed, request)
     drained = drain(committed, request) if arguments.drain else 0
     done = move(committed, request)
@@ -103,9 +108,12 @@ def rescale(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> 
     if drained:
         print(f"{drained} records of the old partitions were read first")
     print(f"the state of {committed.name} was moved from {done.before} to {done.after} partitions, in {done.topic}")
-    print(f"  {done.rows} rows of windows, digest {done.digest}, are the same as before")
+    are_same = done.merged == done.cut == 0
+    print(f"  {done.rows} rows of windows, digest {done.digest}{', are the same as before' if are_same else ''}")
     if done.merged:
-        print(f"  {done.merged} more were of keys in several partitions, and became one with another")
+        print(f"  {done.merged} more became one with another of their key")
+    if done.cut:
+        print(f"  {done.cut} were of windows of which some have left, and count for the others alone")
     if done.early:
         print(f"  {done.early} came after the input grew, and were read before")
     for lane, offset in sorted(done.offsets.items()):

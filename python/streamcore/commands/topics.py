@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _lines(config: PipelineConfig, *, create: bool) -> Iterator[str]:
     from streamcore.kafka_client import Cluster
-    from streamcore.layouts import layouts_there, state_topic
+    from streamcore.layouts import topics_there
     from streamcore.topics import topic_plans
 
     plans = topic_plans(config)
@@ -70,13 +70,14 @@ def _lines(config: PipelineConfig, *, create: bool) -> Iterator[str]:
         of_state, layout = _state_plans(config, cluster)
         for plan in of_state:
             yield f"{plan.name}  {plan.role}  {_state(cluster, plan, create=create)}"
-        for old in (each for each in layouts_there(cluster, config.name or "") if each != layout):
-            why = (
-                "its state has gone to the one above"
-                if old < layout
-                else "a rescale that did not end; the next one deletes it"
-            )
-            yield f"{state_topic(config.name or '', layout=old)}  state  not used: {why}"
+        for old, name in topics_there(cluster, config.name or ""):
+            if old != layout:
+                why = (
+                    "its state has gone to the one above"
+                    if old < layout
+                    else "a rescale that did not end; the next one deletes it"
+                )
+                yield f"{name}  state  not used: {why}"
 
 
 def _state_plans(config: PipelineConfig, cluster: Cluster) -> tuple[list[TopicPlan], int]:

@@ -47,12 +47,6 @@ impl StateRecords {
         Ok(PyBytes::new(py, &json(&found)))
     }
 
-    /// What a mark of the topic as a whole says; None where it has none.
-    fn mark<'py>(&self, py: Python<'py>, key: &[u8]) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let found = enter(py, || Ok(lock(&self.0, "the records")?.mark(key).map(<[u8]>::to_vec)))?;
-        Ok(found.map(|value: Vec<u8>| PyBytes::new(py, &value)))
-    }
-
     /// Has epochs that are written anew be behind this one.
     fn write_behind(&self, py: Python<'_>, epoch: u64) -> PyResult<()> {
         enter(py, || {

@@ -11,11 +11,12 @@ use crate::state::{Contents, Route};
 use crate::window::Windows;
 
 impl Held {
-    /// What the windows' rows come to, where they fire in the lane.
+    /// What the windows' rows come to, where they fire in the lane, and sessions that wait in it for those of others.
     #[must_use]
     pub fn contents(&self) -> Contents {
         match &self.windows {
             Some(HeldWindows::Own(windows)) => windows.contents(),
+            Some(HeldWindows::Sessions { open, .. } | HeldWindows::SessionsByTopic { open, .. }) => open.contents(),
             _ => Contents::default(),
         }
     }

@@ -19,6 +19,7 @@ use crate::plan::Plan;
 use crate::raw::RawBatch;
 use crate::room::Usage;
 use crate::stage::{Fired, StageOutput, Stages};
+use crate::state::Contents;
 use crate::watermark::{Minimum, minimum_of};
 use crate::window::WindowPlan;
 use crate::window::ends::Ends;
@@ -430,6 +431,15 @@ impl Merging {
         self.held.values().for_each(|held| held.see_open(first));
         self.combine.see_open(first);
         self.stages.see_open(behind.iter_mut());
+    }
+
+    /// What the rows of windows come to.
+    #[must_use]
+    pub fn contents(&self) -> Contents {
+        let mut contents = self.combine.contents();
+        self.held.values().for_each(|held| contents += held.contents());
+        contents += self.stages.contents();
+        contents
     }
 
     /// What is held: of the window, and of each step behind it.

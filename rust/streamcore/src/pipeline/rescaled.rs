@@ -2,7 +2,7 @@
 //!
 //! Whoever rescales has recovered all lanes, and writes those that come out of it; what lanes share stays as it is. Each key goes
 //! where the topic's producers send it from now on. Invariant: what the rows of all lanes come to is the same before and after,
-//! but for rows of one key that were in several lanes, which become one.
+//! but for rows of one key that become one, and rows of windows that overlap of which some have left.
 
 use super::{COMBINE_LANE, Pipeline};
 use crate::error::{Error, Result};
@@ -22,13 +22,13 @@ pub struct Rescaled {
     pub after: u32,
     /// Rows of windows, those that lanes share among them.
     pub rows: u64,
-    /// What they come to.
+    /// What they come to; the same as before where none was `merged` or `cut`.
     pub digest: u64,
-    /// Rows of one key that were in several lanes and became one with another.
+    /// Rows that became one with another of their key; see [`Contents::merged`].
     pub merged: u64,
-    /// Rows that were moved by their record key.
-    pub keyed: u64,
-    /// Of these, rows in the lane where the key goes now, not where it went: of records that came after the topic grew.
+    /// Rows that count for fewer windows than before; see [`Contents::cut`].
+    pub cut: u64,
+    /// Rows in the lane where the key goes now, not where it went: of records that came after the topic grew.
     pub early: u64,
 }
 
@@ -93,6 +93,27 @@ impl Router<'_> {
     }
 }
 
+fn sum(lanes: &[&Lane]) -> Contents {
+    let mut contents = Contents::default();
+    lanes.iter().for_each(|lane| contents += lane.contents());
+    contents
+}
+
+/// The rows that are there are those that were moved, and these are those of before where none changed on the way.
+fn check_moved(before: &Contents, moved: &Contents, there: &Contents) -> Result<()> {
+    let is_same = moved.merged == 0 && moved.cut == 0;
+    let arrived = (there.rows, there.digest) == (moved.rows, moved.digest);
+    if arrived && moved.rows + moved.merged == before.rows && (!is_same || moved.digest == before.digest) {
+        return Ok(());
+    }
+    Err(Error::state(format!(
+        "{} rows were there, {} were moved and {} are there now, or they differ; nothing was changed; please report this",
+        before.rows,
+        moved.rows + moved.merged,
+        there.rows
+    )))
+}
+
 impl Pipeline {
     /// What the rows of windows come to, in whichever lanes.
     #[must_use]
@@ -100,6 +121,7 @@ impl Pipeline {
         let mut contents = Contents::default();
         self.lanes.values().for_each(|lane| contents += lane.contents());
         self.combine.iter().for_each(|combine| contents += combine.contents());
+        self.merging.values().for_each(|merging| contents += merging.contents());
         contents += self.stages.contents();
         contents
     }
@@ -113,21 +135,14 @@ impl Pipeline {
         let mut route = |window: usize, lane: usize, key: &[u8]| router.route(window, lane, key);
         let news = Lane::moved(&olds, &self.plan, (count as usize, &clock), &mut route, &mut moved)?;
         router.check()?;
-        let (before, keyed, early) = (router.before, router.keyed, router.early);
-        let mut found = Contents::default();
-        news.iter().for_each(|lane| found += lane.contents());
-        if (found.rows, found.digest) != (moved.rows, moved.digest) {
-            return Err(Error::state(format!(
-                "{} rows were moved and {} are there, or they differ; nothing was changed; please report this",
-                moved.rows, found.rows
-            )));
-        }
+        let (before, early) = (router.before, router.early);
+        check_moved(&sum(&olds), &moved, &sum(&news.iter().collect::<Vec<_>>()))?;
         self.lanes = news.into_iter().map(|lane| (lane.id, lane)).collect();
         self.logs.clear();
         self.digests.retain(|lane, _| *lane == COMBINE_LANE);
         // With what lanes share.
         let Contents { rows, digest, .. } = self.contents();
-        Ok(Rescaled { before, after: count, rows, digest, merged: moved.merged, keyed, early })
+        Ok(Rescaled { before, after: count, rows, digest, merged: moved.merged, cut: moved.cut, early })
     }
 
     fn check_movable(&self, count: u32) -> Result<()> {

@@ -1,7 +1,10 @@
 //! Moving the rows of tables to those of other lanes, and what rows come to wherever they lie.
 //!
 //! `pipeline/rescaled.rs` does it when an input has another number of partitions. Invariant: what is added up while rows
-//! move is what the tables that they have moved to come to.
+//! move is told by the rows that are moved, not by their copies; the tables that they have moved to have to come to it.
+
+#[cfg(test)]
+mod tests;
 
 use super::{BucketKey, Buckets, Slots, StateTable, key_hash};
 use crate::codec::Reader;
@@ -22,8 +25,11 @@ pub struct Contents {
     pub rows: u64,
     /// Sum of their digests.
     pub digest: u64,
-    /// Rows of one key that met, each with the one before it; only where rows move.
+    /// Rows that became one with another of their key: of another lane, or of the same one where what told them apart has
+    /// left. Only where rows move.
     pub merged: u64,
+    /// Rows that count for fewer windows than before, as the others have left, and so have another digest. Only where rows move.
+    pub cut: u64,
 }
 
 impl AddAssign for Contents {
@@ -31,6 +37,7 @@ impl AddAssign for Contents {
         self.rows += other.rows;
         self.digest = self.digest.wrapping_add(other.digest);
         self.merged += other.merged;
+        self.cut += other.cut;
     }
 }
 
@@ -72,6 +79,12 @@ impl<S: Slots + Clone> Buckets<S> {
         contents
     }
 
+    /// What the row in `slot` of `rows` would come to in `bucket` of these tables.
+    #[must_use]
+    pub fn content_in(bucket: BucketKey, rows: &StateTable<S>, slot: u32, table: u64) -> u64 {
+        rows.content(slot, place_of(bucket, table))
+    }
+
     /// What the row of `key` in `bucket` comes to, if there is one.
     #[must_use]
     pub fn content_of(&self, bucket: BucketKey, key: &[u8], table: u64) -> Option<u64> {
@@ -81,6 +94,8 @@ impl<S: Slots + Clone> Buckets<S> {
     }
 
     /// Puts a copy of the row in `slot` of `from` into `bucket`; where its key is there already, `merge` makes one of the two.
+    ///
+    /// A copy is counted as what it was made of; what two come to by `merge` only the table can tell.
     pub fn take_row(
         &mut self,
         bucket: BucketKey,
@@ -92,14 +107,16 @@ impl<S: Slots + Clone> Buckets<S> {
         let rows = self.bucket(bucket);
         let (mine, is_new) = rows.slot_for_update(key_hash(key), key);
         let before = (!is_new).then(|| rows.content(mine, place));
-        if is_new {
+        let digest = if is_new {
             let mut value = Vec::new();
             from.slots.encode(slot, &mut value);
             rows.slots.decode(mine, &mut Reader::new(&value))?;
+            from.content(slot, place)
         } else {
             merge(&mut rows.slots, mine, &from.slots, slot);
-        }
-        contents.arrived(before, rows.content(mine, place));
+            rows.content(mine, place)
+        };
+        contents.arrived(before, digest);
         Ok(())
     }
 

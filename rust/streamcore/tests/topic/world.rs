@@ -324,6 +324,9 @@ impl Worker {
         assert_eq!(sealed.digest, digest, "loaded state is the saved state");
         fresh.rollback();
         assert_eq!(usages(fresh), usages(&mut self.pipeline), "it holds what the saved one does");
+        let contents = fresh.contents();
+        assert_eq!(contents, self.pipeline.contents());
+        assert!(fresh.merging().all(|one| one.open_windows() == 0) || contents.rows > 0, "open windows have rows");
         assert_eq!(fresh.has_more(), self.pipeline.has_more());
     }
 }

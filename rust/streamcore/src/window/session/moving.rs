@@ -1,13 +1,13 @@
 //! Sessions of lanes that become those of other lanes, key by key.
 //!
 //! Sessions of one key that come from several lanes become one where they touch, as they would have in one lane. Invariant: what is
-//! added up while they move is what those that they have become come to.
+//! added up while they move is told by them, and what they have become has to come to it.
 
 use super::slots::SessionSlots;
 use super::value::Session;
 use super::{BUCKET, SessionWindows};
 use crate::error::Result;
-use crate::state::{Contents, Route, key_hash};
+use crate::state::{Buckets, Contents, Route, key_hash};
 
 const SESSIONS: u64 = 4;
 
@@ -31,7 +31,8 @@ impl SessionWindows {
                 let key = rows.key(slot);
                 let lane = route(lane, key)?;
                 let sessions = rows.slots().list(slot).iter().map(|id| rows.slots().copy(*id));
-                news[lane].take_sessions(key, sessions, lane as i32, contents);
+                let digest = Buckets::content_in(BUCKET, rows, slot, SESSIONS);
+                news[lane].take_sessions(key, (sessions, digest), lane as i32, contents);
             }
         }
         for new in &mut news {
@@ -43,10 +44,11 @@ impl SessionWindows {
         Ok(news)
     }
 
+    /// `digest` is what they come to together.
     fn take_sessions(
         &mut self,
         key: &[u8],
-        sessions: impl Iterator<Item = Session>,
+        (sessions, digest): (impl Iterator<Item = Session>, u64),
         lane: i32,
         contents: &mut Contents,
     ) {
@@ -65,8 +67,8 @@ impl SessionWindows {
             let absorb = |piece: &mut Session, other| piece.absorb(other, |left, right| gaps.touch(left, right));
             self.join((key, key_hash(key)), session, joined, absorb);
         }
-        if let Some(digest) = self.sessions.content_of(BUCKET, key, SESSIONS) {
-            contents.arrived(before, digest);
-        }
+        // Of those that met others only the table can tell; of copies, what they were made of.
+        let joined = before.and_then(|_| self.sessions.content_of(BUCKET, key, SESSIONS));
+        contents.arrived(before, joined.unwrap_or(digest));
     }
 }

@@ -62,9 +62,10 @@ impl AlignedWindows {
             let since = self.windows.next_window(bucket, self.fired_ms)?;
             Some(BucketKey { since, ..bucket })
         };
-        for (bucket, rows) in self.slices.iter() {
-            let Some(bucket) = to(bucket) else { continue };
+        for (old, rows) in self.slices.iter() {
+            let Some(bucket) = to(old) else { continue };
             for slot in rows.filled() {
+                contents.cut += u64::from(bucket != old);
                 let new = &mut news[route(rows.key(slot))?];
                 let merge = |mine: &mut _, at, other: &_, slot| super::Accumulators::merge(mine, at, other, slot);
                 new.slices.take_row(bucket, (rows, slot), merge, (SLICES, contents))?;
@@ -79,9 +80,10 @@ impl AlignedWindows {
                 new.revisions.take_row(bucket, (rows, slot), merge, (REVISIONS, contents))?;
             }
         }
-        for (bucket, rows) in self.changed.iter().flat_map(Buckets::iter) {
-            let Some(bucket) = to(bucket) else { continue };
+        for (old, rows) in self.changed.iter().flat_map(Buckets::iter) {
+            let Some(bucket) = to(old) else { continue };
             for slot in rows.filled() {
+                contents.cut += u64::from(bucket != old);
                 let new = &mut news[route(rows.key(slot))?];
                 let changed = new.changed.as_mut().expect("of one plan");
                 changed.take_row(bucket, (rows, slot), |_, _, _, _| (), (CHANGED, contents))?;
