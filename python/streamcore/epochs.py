@@ -308,6 +308,8 @@ class Epochs:
                 raise StateError(f"the state of lane {lane} is not the one that was chosen a moment ago")
             if found is not None:
                 self._lanes_ended[lane] = orjson.loads(found)["facts"]["ended"]
+                if self._lanes_ended[lane]:
+                    self._engine.note_ended([lane], wait=self._source.bounded)
             digest, watermark_ms = self._engine.sealed_lanes()[lane]
             self._files.recover(lane, found)
             restored.append({"lane": lane, "clock_ms": watermark_ms, "digest": digest})
@@ -377,6 +379,7 @@ class Epochs:
         files = self._files.write(lanes, positions, seal=self._seal)
         self._manifests, self._sealed = [], {each["lane"] for each in lanes}
         self._states.begin_epoch()
+        still = self._engine.ended_lanes
         if self._phase is PARTIAL:
             send_partials(self._engine, self._transactions, self._identity.pipeline, lanes, seal=self._seal)
         for at in range(0, len(lanes), LANES_AT_ONCE):
@@ -387,7 +390,7 @@ class Epochs:
                     positions=by_topic(self._source, each["lane"], positions),
                     owner=each["owner_epoch"],
                     seal=self._seal,
-                    ended=self._ended,
+                    ended=self._ended or each["lane"] in still,
                     files=files[each["lane"]],
                 )
                 for each in lanes[at : at + LANES_AT_ONCE]
@@ -447,11 +450,11 @@ class Epochs:
         self._engine.committed()
         self._sealed = set()
         self._states.committed(action["lanes"])
-        positions = self._source.positions()
+        positions, still = self._source.positions(), self._engine.ended_lanes
         for each in action["lanes"]:
             lane = each["lane"]
             self._has_state[lane] = True
-            self._lanes_ended[lane] = self._ended
+            self._lanes_ended[lane] = self._ended or lane in still
             self._kept |= {number: positions.get(number, 0) for number in self._source.numbers(lane)}
         self._outputs.committed(self._engine.epoch - 1)
         self._is_done = True

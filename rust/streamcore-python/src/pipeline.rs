@@ -186,6 +186,22 @@ impl Pipeline {
         self.rows(py, pipeline::Pipeline::end)
     }
 
+    /// Says that the rows of these lanes' end have left, in this run or another: until records come they do not leave again.
+    /// `wait`: this run ends too, so they leave by no clock either. Of lanes that meet others it changes nothing.
+    #[pyo3(signature = (lanes, *, wait))]
+    fn note_ended(&self, py: Python<'_>, lanes: Vec<i32>, wait: bool) -> PyResult<()> {
+        self.run(py, move |pipeline| {
+            pipeline.note_ended(&lanes, wait);
+            Ok(())
+        })
+    }
+
+    /// Those lanes that have read nothing since.
+    #[getter]
+    fn ended_lanes(&self, py: Python<'_>) -> PyResult<Vec<i32>> {
+        self.run(py, |pipeline| Ok(pipeline.ended_lanes()))
+    }
+
     /// Ends the epoch: rows of `updates` windows leave, ledgers are checked, digest is brought up to date.
     /// `lanes` are those of the epoch, of which phase partial tells; None: all.
     #[pyo3(signature = (lanes = None))]
