@@ -87,8 +87,6 @@ class Epochs:
         self._tick_due_s: float | None = None
         self._is_done: bool | None = None
         """Of the commit under way: whether all that was read is committed."""
-        self._is_over = False
-        """The machine has ended the run as it should."""
         self._ended = False
         self._lanes_ended: dict[int, bool] = {}
         self._kept: dict[int, Position] = {}
@@ -135,9 +133,7 @@ class Epochs:
             positions=self._kept,
             source=self._source.describe(),
             # In phases each end is told once more: windows leave where partials are merged, which forgets none.
-            ended=self._phase is WHOLE
-            and bool(self._feed)
-            and all(self._lanes_ended.get(lane, False) for lane in self._feed),
+            ended=self._phase is WHOLE and bool(self._feed) and all(map(self._lanes_ended.get, self._feed)),
         )
 
     @property
@@ -241,7 +237,7 @@ class Epochs:
         self._tick_due_s = None if tick_ms is None else time.monotonic() + tick_ms / 1000
 
     def _exit(self, action: Action) -> None:
-        self._tick_due_s, self._feed, self._is_over = None, [], True
+        self._tick_due_s, self._feed = None, []
         self._source.feed(())
         code, message = action["code"], action["message"]
         if code == 0:
@@ -379,7 +375,6 @@ class Epochs:
         files = self._files.write(lanes, positions, seal=self._seal)
         self._manifests, self._sealed = [], {each["lane"] for each in lanes}
         self._states.begin_epoch()
-        still = self._engine.ended_lanes
         if self._phase is PARTIAL:
             send_partials(self._engine, self._transactions, self._identity.pipeline, lanes, seal=self._seal)
         for at in range(0, len(lanes), LANES_AT_ONCE):
@@ -390,7 +385,7 @@ class Epochs:
                     positions=by_topic(self._source, each["lane"], positions),
                     owner=each["owner_epoch"],
                     seal=self._seal,
-                    ended=self._ended or each["lane"] in still,
+                    ended=self._ended or each["lane"] in self._engine.ended_lanes,
                     files=files[each["lane"]],
                 )
                 for each in lanes[at : at + LANES_AT_ONCE]

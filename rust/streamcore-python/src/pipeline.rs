@@ -186,9 +186,7 @@ impl Pipeline {
         self.rows(py, pipeline::Pipeline::end)
     }
 
-    /// Says that the rows of these lanes' end have left, in this run or another: until records come they do not leave again.
-    /// `wait`: this run ends too, so they leave by no clock either. Of lanes that meet others it changes nothing.
-    #[pyo3(signature = (lanes, *, wait))]
+    /// Says that the rows of these lanes' end have left: until records come none leaves again, with `wait` by no clock either.
     fn note_ended(&self, py: Python<'_>, lanes: Vec<i32>, wait: bool) -> PyResult<()> {
         self.run(py, move |pipeline| {
             pipeline.note_ended(&lanes, wait);
@@ -202,8 +200,7 @@ impl Pipeline {
         self.run(py, |pipeline| Ok(pipeline.ended_lanes()))
     }
 
-    /// Ends the epoch: rows of `updates` windows leave, ledgers are checked, digest is brought up to date.
-    /// `lanes` are those of the epoch, of which phase partial tells; None: all.
+    /// Ends the epoch: rows of `updates` windows leave, ledgers are checked. Of `lanes` phase partial tells; None: of all.
     #[pyo3(signature = (lanes = None))]
     fn seal(&self, py: Python<'_>, lanes: Option<Vec<i32>>) -> PyResult<Sealed> {
         let sealed = self.with(py, move |workers| {

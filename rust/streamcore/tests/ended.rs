@@ -87,7 +87,7 @@ fn is_joined(text: &str) -> bool {
 
 /// Lanes of all inputs.
 fn of_inputs(text: &str, lanes: &[i32]) -> Vec<i32> {
-    (0..1 + i32::from(is_joined(text))).flat_map(|input| lanes.iter().map(move |lane| lane_id(input, *lane))).collect()
+    (0..=i32::from(is_joined(text))).flat_map(|input| lanes.iter().map(move |lane| lane_id(input, *lane))).collect()
 }
 
 fn raws(events: &[Event], offsets: &mut BTreeMap<i32, i64>) -> Vec<RawBatch> {
