@@ -1,6 +1,6 @@
 """F1 at the end of a bounded input: workers with `--stop end` share a topic, and one is killed in its end.
 
-The other one ends by itself, and whoever comes next takes over what the one left and what the other has ended. Invariant: each row is
+The other one ends by itself, and the one that was killed, started again, takes over what it left and what the other has ended. Invariant: each row is
 there once; the end of a partition that is committed is not given again.
 """
 
@@ -51,8 +51,8 @@ def test_one_of_two_workers_killed_in_its_end_loses_and_repeats_nothing(end_job:
     assert victim.wait(RUN_S) == -signal.SIGKILL, f"the point was not reached:\n{end_job.log()}"
     assert other.wait(RUN_S) == 0, end_job.log()
     assert _committed(end_job, "other") > 0, "the other one had no partitions"
-    # It waits until the group has forgotten the one that was killed, and has all partitions then.
-    end_job.finish("heir")
+    # Started again it waits until the group has forgotten it, and has all partitions then; under its name, so what it left open is over.
+    end_job.finish("victim")
     end_job.check()
     end_job.finish("last")
     end_job.check()
