@@ -398,6 +398,14 @@ class Pipeline:
 
         All rows are to be asked for (`go_on`, `settle`) before the epoch ends.
         """
+    def note_ended(self, lanes: Sequence[int], *, wait: bool) -> None:
+        """Says that the rows of these lanes' end have left, in this run or another: until records come they do not leave again.
+
+        `wait`: this run ends too, so they leave by no clock either. Of lanes that meet others it changes nothing.
+        """
+    @property
+    def ended_lanes(self) -> list[int]:
+        """Those lanes that have read nothing since."""
     def seal(self, lanes: Sequence[int] | None = None) -> Sealed:
         """Ends the epoch: rows of `updates` windows leave, ledgers are checked, digest is brought up to date.
 

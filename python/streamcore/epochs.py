@@ -87,8 +87,6 @@ class Epochs:
         self._tick_due_s: float | None = None
         self._is_done: bool | None = None
         """Of the commit under way: whether all that was read is committed."""
-        self._is_over = False
-        """The machine has ended the run as it should."""
         self._ended = False
         self._lanes_ended: dict[int, bool] = {}
         self._kept: dict[int, Position] = {}
@@ -135,9 +133,7 @@ class Epochs:
             positions=self._kept,
             source=self._source.describe(),
             # In phases each end is told once more: windows leave where partials are merged, which forgets none.
-            ended=self._phase is WHOLE
-            and bool(self._feed)
-            and all(self._lanes_ended.get(lane, False) for lane in self._feed),
+            ended=self._phase is WHOLE and bool(self._feed) and all(map(self._lanes_ended.get, self._feed)),
         )
 
     @property
@@ -241,7 +237,7 @@ class Epochs:
         self._tick_due_s = None if tick_ms is None else time.monotonic() + tick_ms / 1000
 
     def _exit(self, action: Action) -> None:
-        self._tick_due_s, self._feed, self._is_over = None, [], True
+        self._tick_due_s, self._feed = None, []
         self._source.feed(())
         code, message = action["code"], action["message"]
         if code == 0:
@@ -308,6 +304,8 @@ class Epochs:
                 raise StateError(f"the state of lane {lane} is not the one that was chosen a moment ago")
             if found is not None:
                 self._lanes_ended[lane] = orjson.loads(found)["facts"]["ended"]
+                if self._lanes_ended[lane]:
+                    self._engine.note_ended([lane], wait=self._source.bounded)
             digest, watermark_ms = self._engine.sealed_lanes()[lane]
             self._files.recover(lane, found)
             restored.append({"lane": lane, "clock_ms": watermark_ms, "digest": digest})
@@ -387,7 +385,7 @@ class Epochs:
                     positions=by_topic(self._source, each["lane"], positions),
                     owner=each["owner_epoch"],
                     seal=self._seal,
-                    ended=self._ended,
+                    ended=self._ended or each["lane"] in self._engine.ended_lanes,
                     files=files[each["lane"]],
                 )
                 for each in lanes[at : at + LANES_AT_ONCE]
@@ -447,11 +445,11 @@ class Epochs:
         self._engine.committed()
         self._sealed = set()
         self._states.committed(action["lanes"])
-        positions = self._source.positions()
+        positions, still = self._source.positions(), self._engine.ended_lanes
         for each in action["lanes"]:
             lane = each["lane"]
             self._has_state[lane] = True
-            self._lanes_ended[lane] = self._ended
+            self._lanes_ended[lane] = self._ended or lane in still
             self._kept |= {number: positions.get(number, 0) for number in self._source.numbers(lane)}
         self._outputs.committed(self._engine.epoch - 1)
         self._is_done = True

@@ -186,8 +186,21 @@ impl Pipeline {
         self.rows(py, pipeline::Pipeline::end)
     }
 
-    /// Ends the epoch: rows of `updates` windows leave, ledgers are checked, digest is brought up to date.
-    /// `lanes` are those of the epoch, of which phase partial tells; None: all.
+    /// Says that the rows of these lanes' end have left: until records come none leaves again, with `wait` by no clock either.
+    fn note_ended(&self, py: Python<'_>, lanes: Vec<i32>, wait: bool) -> PyResult<()> {
+        self.run(py, move |pipeline| {
+            pipeline.note_ended(&lanes, wait);
+            Ok(())
+        })
+    }
+
+    /// Those lanes that have read nothing since.
+    #[getter]
+    fn ended_lanes(&self, py: Python<'_>) -> PyResult<Vec<i32>> {
+        self.run(py, |pipeline| Ok(pipeline.ended_lanes()))
+    }
+
+    /// Ends the epoch: rows of `updates` windows leave, ledgers are checked. Of `lanes` phase partial tells; None: of all.
     #[pyo3(signature = (lanes = None))]
     fn seal(&self, py: Python<'_>, lanes: Option<Vec<i32>>) -> PyResult<Sealed> {
         let sealed = self.with(py, move |workers| {

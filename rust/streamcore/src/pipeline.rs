@@ -5,6 +5,7 @@
 //! calls but rows that are still to leave, so a checkpoint is a plain snapshot. Invariant: results do not depend on how the input is
 //! cut into pushes.
 
+mod ended;
 mod full;
 mod joins;
 mod logged;
@@ -37,6 +38,7 @@ use crate::raw::RawBatch;
 use crate::spec::{AggregateSpec, Spec, StepSpec};
 use crate::stage::Stages;
 use crate::watermark::{Minimum, Now, minimum};
+use ended::{Ended, saved_as};
 use meeting::{Meeting, meeting_of, saved_together};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -85,6 +87,8 @@ pub struct Pipeline {
     more_committed: bool,
     /// Lanes whose windows are still to leave at the end of the input, while that is under way.
     ending: Option<BTreeSet<i32>>,
+    /// Lanes whose end was given before.
+    ended: Ended,
     /// The epoch being filled, from 1.
     epoch: u64,
     /// The latest time told, by the steady clock; it never falls.
@@ -125,6 +129,7 @@ impl Pipeline {
             more: false,
             more_committed: false,
             ending: None,
+            ended: Ended::default(),
             epoch: 1,
             now_ms: i64::MIN,
             threads: bound.max(1),
@@ -178,6 +183,7 @@ impl Pipeline {
                 self.meetings.remove(id);
             }
             self.merging.remove(id);
+            self.ended.forget(*id);
             self.logs.remove(id);
             self.digests.remove(id);
         }
@@ -211,6 +217,7 @@ impl Pipeline {
             collected.extend(self.push_partials(raws, now.steady_ms, threads)?);
             return Ok(collected);
         }
+        self.ended.arrived(&self.plan, raws);
         let mut outputs = work::apply(&self.plan, &mut self.lanes, raws, decoded, now, threads)?;
         self.more = outputs.iter().any(|output| output.more);
         collected.extend(self.join(raws, &mut outputs)?);
@@ -257,7 +264,11 @@ impl Pipeline {
         // Lanes that hand over tell that they are idle: where they meet clocks run on.
         if self.minimum().all_idle && !self.plan.hands_over() {
             let runs_on = |lane: &&mut Lane| self.plan.input(lane.id).clock.advance_when_idle;
-            self.lanes.values_mut().filter(runs_on).for_each(|lane| lane.clock.run_on(now_ms));
+            let waits = |lane: &Lane| self.ended.waits(saved_as(&self.plan, lane.id));
+            self.lanes
+                .values_mut()
+                .filter(|lane| runs_on(lane) && !waits(lane))
+                .for_each(|lane| lane.clock.run_on(now_ms));
         }
         collected.extend(self.fire()?);
         Ok(collected)
@@ -284,6 +295,7 @@ impl Pipeline {
         self.meetings.values_mut().for_each(Meeting::commit);
         self.stages.commit();
         self.logs.values_mut().for_each(LaneLog::commit);
+        self.ended.commit();
         self.more_committed = self.more;
         self.epoch += 1;
     }
@@ -299,6 +311,7 @@ impl Pipeline {
         self.logs.values_mut().for_each(LaneLog::rollback);
         self.finished.clear();
         (self.more, self.ending) = (self.more_committed, None);
+        self.ended.rollback();
         self.stages.rollback();
     }
 

@@ -42,7 +42,7 @@ impl Pipeline {
     fn fire_joins(&mut self, output: &mut StageOutput) -> Result<()> {
         let Some(step) = &self.plan.join else { return Ok(()) };
         let room = self.plan.limits.piece_rows.max(1);
-        let meetings: Vec<i32> = self.meetings.keys().copied().collect();
+        let meetings: Vec<i32> = self.meetings.keys().copied().filter(|id| !self.ended.waits(*id)).collect();
         for (place, id) in meetings.iter().enumerate() {
             if place > 0 && output.rows() >= room {
                 self.more = true;

@@ -4,12 +4,14 @@
 //! any two. Nothing arrives meanwhile: what is pushed waits for them. Invariant: rows and state are those of one
 //! piece, but for how rows of several lanes come one after the other.
 
+use super::ended::saved_as;
 use super::{OutputBatch, Pipeline};
 use crate::combine::Meeting;
 use crate::error::Result;
 use crate::lane::{Lane, LaneOutput};
 use crate::stage::{Fired, StageOutput};
 use crate::window::rows::ResultRows;
+use std::collections::BTreeSet;
 
 impl Pipeline {
     /// Whether rows that are due are still to leave.
@@ -40,7 +42,7 @@ impl Pipeline {
     /// Lets rows leave that are due at the clocks.
     pub(super) fn fire(&mut self) -> Result<Vec<OutputBatch>> {
         let mut output = LaneOutput::default();
-        for lane in self.lanes.values_mut() {
+        for lane in self.lanes.values_mut().filter(|lane| !self.ended.waits(saved_as(&self.plan, lane.id))) {
             lane.advance(&self.plan, &mut output)?;
         }
         self.more = output.more;
@@ -85,7 +87,7 @@ impl Pipeline {
         Ok(self.batch_stages(output))
     }
 
-    /// The bounded input is over: every window's row leaves. Lanes keep their clocks and windows their state, so that a
+    /// The bounded input is over: every window's row leaves, but of lanes whose end has been given. Lanes keep their clocks and windows their state, so that a
     /// later run goes on where this one stood. Gives rows as [`push`](Self::push) does.
     pub fn end(&mut self) -> Result<Vec<OutputBatch>> {
         if self.plan.topic.is_some() {
@@ -100,8 +102,9 @@ impl Pipeline {
         collected.extend(self.merge()?);
         // Rows that are joined have left the lanes.
         let meet = self.plan.join.is_some();
-        self.ending =
-            Some(if meet { self.meetings.keys().copied().collect() } else { self.lanes.keys().copied().collect() });
+        let all: BTreeSet<i32> =
+            if meet { self.meetings.keys().copied().collect() } else { self.lanes.keys().copied().collect() };
+        self.ending = Some(all.into_iter().filter(|id| !self.ended.has(*id)).collect());
         collected.extend(self.end_piece()?);
         Ok(collected)
     }

@@ -57,6 +57,7 @@ impl Pipeline {
     /// Takes the saved state of one lane, assigning it. The next epoch is the one after the saved, or later. When all
     /// lanes are taken, [`restored`](Self::restored) is to be told.
     pub fn restore_lane(&mut self, id: i32, saved: Loading<'_>) -> Result<()> {
+        self.ended.forget(id);
         self.load_lane(id, saved).map_err(|error| error.within(format!("lane {id}")))
     }
 
