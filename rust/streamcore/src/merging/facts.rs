@@ -23,14 +23,16 @@ pub struct Counts {
     pub frames: u64,
     /// Frames of epochs that were merged before.
     pub repeated: u64,
-    /// Epochs that are missing and were passed over.
+    /// Epochs that are missing, or not whole, and were passed over.
     pub missing: u64,
+    /// Sessions that were merged without what such an epoch had of them.
+    pub incomplete: u64,
 }
 
 impl Counts {
     /// Every counter with its name.
     #[must_use]
-    pub const fn entries(&self) -> [(&'static str, u64); 6] {
+    pub const fn entries(&self) -> [(&'static str, u64); 7] {
         [
             ("partials", self.partials),
             ("merged", self.merged),
@@ -38,6 +40,7 @@ impl Counts {
             ("frames", self.frames),
             ("repeated", self.repeated),
             ("missing", self.missing),
+            ("incomplete", self.incomplete),
         ]
     }
 
@@ -92,8 +95,8 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// The part that `marker` closes.
-    pub fn body(&self, marker: &Marker) -> Result<Vec<u8>> {
+    /// The part that `marker` closes, or in words that frames of it are missing.
+    pub fn body(&self, marker: &Marker) -> Result<std::result::Result<Vec<u8>, String>> {
         let mut body = Vec::new();
         for value in &self.frames {
             if let Frame { content: Content::Partial(packed), .. } = frame::decode(value)? {
@@ -101,7 +104,7 @@ impl Waiting {
             }
         }
         if self.frames.len() != marker.frames as usize || body.len() as u64 != marker.bytes {
-            return Err(Error::state(format!(
+            return Ok(Err(format!(
                 "the marker closes {} frames with {} bytes, and {} with {} came before it",
                 marker.frames,
                 marker.bytes,
@@ -109,7 +112,7 @@ impl Waiting {
                 body.len()
             )));
         }
-        Ok(body)
+        Ok(Ok(body))
     }
 }
 
@@ -256,7 +259,7 @@ impl Facts {
         for count in [&mut counts.partials, &mut counts.merged, &mut counts.late_after_combine] {
             *count = saved.varint()?;
         }
-        for count in [&mut counts.frames, &mut counts.repeated, &mut counts.missing] {
+        for count in [&mut counts.frames, &mut counts.repeated, &mut counts.missing, &mut counts.incomplete] {
             *count = saved.varint()?;
         }
         Ok(facts)

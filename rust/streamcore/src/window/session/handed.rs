@@ -38,8 +38,9 @@ impl SessionWindows {
         }
     }
 
-    /// Takes in one row that `lane` handed over: the rest of `reader` begins behind it.
-    pub fn take_in(&mut self, lane: i32, reader: &mut Reader<'_>) -> Result<()> {
+    /// Takes in one row that `lane` handed over: the rest of `reader` begins behind it. Where it goes on with a session that is
+    /// not there, that is refused, or counted where `incomplete` is given.
+    pub fn take_in(&mut self, lane: i32, reader: &mut Reader<'_>, incomplete: Option<&mut u64>) -> Result<()> {
         let key = reader.bytes()?;
         if !self.plan.key.is_valid(key) {
             return Err(Error::state("it holds a key of other columns"));
@@ -55,13 +56,22 @@ impl SessionWindows {
         let table = self.sessions.bucket(BUCKET);
         let (slot, _) = table.slot_for_update(key_hash(key), key);
         let slots = table.slots_mut();
-        for last_ms in before.lasts_ms {
-            let known = slots.list(slot).iter().copied().find(|id| slots.node(*id).last_ms == last_ms);
-            let Some(id) = known else {
+        let mut known: Vec<u32> = Vec::new();
+        for last_ms in &before.lasts_ms {
+            known.extend(slots.list(slot).iter().copied().find(|id| slots.node(*id).last_ms == *last_ms));
+        }
+        if known.len() < before.lasts_ms.len() {
+            let Some(incomplete) = incomplete else {
                 return Err(Error::state(
                     "it goes on with a session that is not there: partials before it are missing",
                 ));
             };
+            *incomplete += 1;
+            // What is there within its bounds is of it: those of a lane that are open together do not touch.
+            let is_within = |id: &u32| session.start_ms <= slots.node(*id).start_ms && slots.node(*id).last_ms <= session.last_ms;
+            known = slots.list(slot).iter().copied().filter(is_within).collect();
+        }
+        for id in known {
             session.pieces.merge(slots.take(id).pieces);
             self.key_bytes -= key.len() as u64;
         }
