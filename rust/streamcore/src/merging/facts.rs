@@ -1,7 +1,8 @@
 //! What a partition of the topic knows of the input's lanes, and what of theirs waits.
 //!
-//! `merging/mod.rs` decides by it. Invariant: all of it is saved whole with every epoch, so it is little: frames wait for
-//! their marker only, which is in the same transaction, or while rows leave.
+//! `merging/mod.rs` decides by it. All of it is saved whole with every epoch. Invariant: what waits of a lane is of one epoch, whose
+//! marker is in the same transaction and comes with the next records, so it is at most one part a lane, and counts as state; or it
+//! is what was read in one call, and waits while rows leave.
 
 use crate::codec::{Reader, Write};
 use crate::error::{Error, ErrorKind, Result};
@@ -180,6 +181,13 @@ impl Facts {
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.has_ended() && self.inputs.values().all(|input| input.is_new)
+    }
+
+    /// Whether it did, and rows have left of all that was merged. An end that a lane told in an earlier run counts, so rows may wait
+    /// until it has told its next one.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.has_ended() && !self.has_news && self.inbox.is_empty()
     }
 
     /// All rows have left at the end of the input, or there was nothing new to leave.

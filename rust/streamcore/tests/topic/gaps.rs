@@ -65,11 +65,12 @@ fn written(spec: &Spec) -> Written {
         for lane in 0..2_i64 {
             // Sessions of some keys go on from epoch to epoch, those of others are over in between.
             let keys = (0..5).filter(|key| (epoch + lane + key) % 3 > 0 || *key == 0);
-            let events: Vec<(String, i64)> =
-                keys.flat_map(|key| (0..2).map(move |n| (format!("k{key}"), epoch * 10 + lane + key + n * 7))).collect();
-            let texts = events.iter().map(|(key, time_ms)| {
-                format!(r#"{{"t":{time_ms},"k":"{key}","v":{time_ms},"f":0.5,"s":"s"}}"#)
-            });
+            let events: Vec<(String, i64)> = keys
+                .flat_map(|key| (0..2).map(move |n| (format!("k{key}"), epoch * 10 + lane + key + n * 7)))
+                .collect();
+            let texts = events
+                .iter()
+                .map(|(key, time_ms)| format!(r#"{{"t":{time_ms},"k":"{key}","v":{time_ms},"f":0.5,"s":"s"}}"#));
             two.push_texts(lane as i32, &texts.collect::<Vec<_>>(), 0);
             numbers[lane as usize] += 1;
             read.insert((lane as i32, numbers[lane as usize]), events);

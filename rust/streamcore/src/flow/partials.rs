@@ -7,7 +7,7 @@ use super::held::{Held, HeldWindows};
 use crate::codec::Reader;
 use crate::error::{Error, Result};
 use crate::group::Interner;
-use crate::partials::{HandedRows, Parts};
+use crate::partials::{PartialRows, Parts};
 use crate::window::session::SessionWindows;
 use crate::window::state::AlignedWindows;
 use crate::window::{WindowKind, WindowPlan};
@@ -22,7 +22,7 @@ impl Held {
             HeldWindows::Sessions { open, closed } => HeldWindows::SessionsByTopic {
                 open: Box::new(open.handing_over()),
                 closed,
-                rows: HandedRows::default(),
+                rows: PartialRows::default(),
             },
             // Refused by the planner.
             others => others,
