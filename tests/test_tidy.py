@@ -147,7 +147,6 @@ TESTED_BY = {
     "python/streamcore/sources/kafka_member.py": "tests/integration/test_exactly_once.py",
     "python/streamcore/sources/kafka_partials.py": "tests/integration/test_combine_topic.py",
     "python/streamcore/savepoints.py": "tests/integration/test_state_changes.py",
-    "python/streamcore/stage_savepoints.py": "tests/integration/test_combine_savepoints.py",
     "python/streamcore/state_topics.py": "tests/integration/test_exactly_once.py",
     "python/streamcore/transactions.py": "tests/integration/test_exactly_once.py",
     "python/streamcore/commands/reach.py": "tests/integration/test_check_connect.py",

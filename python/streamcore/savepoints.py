@@ -194,7 +194,7 @@ def put_back(committed: CommittedState, loaded: Loaded, held: Claim, *, at: Offs
     positions: dict[int, Mapping[str, int]] = {lane: one["facts"]["positions"] for lane, one in manifests.items()}
     empty = [lane for lane in states if lane not in manifests and lane != MEETING_LANE]
     engine.assign(empty)
-    engine.seal()
+    engine.seal([])  # lanes that hand over have nothing to tell of it
     positions |= {**held.place(empty), **(at or {})}
     seal, generation = secrets.randbits(SEAL_BITS), time.time_ns() // 1_000_000_000
     records = {}
@@ -220,7 +220,7 @@ def _loaded(committed: CommittedState, folder: Path, manifests: dict[int, dict[s
             raise StateError(f"{path}: {error}") from error
     engine = committed.new_engine()
     engine.restore(lanes)
-    engine.seal()
+    engine.seal([])  # lanes that hand over have nothing to tell of it
     loaded = engine.sealed_lanes()
     for lane, manifest in manifests.items():
         found = f"{loaded[lane][0]:016x}" if lane in loaded else None

@@ -1,4 +1,7 @@
-"""Savepoints of a pipeline whose windows meet through a topic: both stages of its state, put back together."""
+"""Savepoints of a pipeline whose windows meet through a topic: both stages of its state, put back together.
+
+And partials that are lost between the stages.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from confluent_kafka import TopicPartition
 
 from streamcore import _core
 from tests.integration.kafka_tools import read_topic
@@ -154,3 +158,33 @@ def _await_no_member(job: Job) -> None:
     while any(cluster.members(group) for group in (job.name, f"{job.name}.combine")):
         assert time.monotonic() < deadline
         time.sleep(0.5)
+
+
+@needs_faults
+def test_partials_deleted_in_the_middle_of_an_epoch_can_be_gone_on_without(job: Job) -> None:
+    job.send(range(25))
+    assert job.run().code == 0
+    topic = f"{job.name}.0.partials.g1"
+    merged = {(each.partition(), each.offset()) for each in read_topic(job.server, topic)}
+    job.send(range(25, 50))
+    _killed("run", str(job.file), "--stop", "end", at="before-combine-commit:1:kill")
+    new = [each for each in read_topic(job.server, topic) if (each.partition(), each.offset()) not in merged]
+    kinds = [(each.partition(), each.offset(), _core.inspect_partial(each.value())["kind"]) for each in new]
+    partition, offset = next((partition, offset) for partition, offset, kind in kinds if kind == "partial")
+    assert (partition, offset + 1, "marker") in kinds, kinds
+    part = TopicPartition(topic, partition, offset + 1)
+    job.admin.delete_records([part])[part].result(TIMEOUT_S)
+    refused = job.run()
+    assert (refused.code, "deleted before they were read" in refused.err) == (EXIT_STATE, True), refused.err
+    gone_on = job.run("--accept-gap")
+    assert gone_on.code == 0, gone_on.err
+    audited = job("audit", str(job.file), "--json").json
+    assert (audited["adds_up"], audited["differences"]) == (True, [])
+    assert sum(counts["missing"] for counts in audited["combined"].values()) >= 1
+    whole = _expected(range(50))
+    assert {window: row for window, row in job.final().items() if row[0] > whole[window][0]} == {}
+    # What comes then is merged.
+    job.send(range(50, 75))
+    assert job.run().code == 0
+    new_rows = {window: row for window, row in _expected(range(75)).items() if window[1] >= "1970-01-01T00:01"}
+    assert new_rows.items() <= job.final().items()
