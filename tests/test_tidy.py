@@ -92,7 +92,7 @@ PACKAGE_LAYERS = (
     {"phase_runner"},
     {"assemble", "assemble_exactly_once"},
     {"run", "committed_state", "audit", "savepoints", "state_changes", "verification"},
-    {"rescaling"},
+    {"rescaling", "stage_savepoints"},
     {"draining"},
     {"pipeline", "builders"},
     {"cli", "commands", "testing"},

@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use std::sync::OnceLock;
 use streamcore::error::ErrorKind;
-use streamcore::lane::HandOver;
+use streamcore::lane::PartialsTopic;
 use streamcore::partials::Parts;
 use streamcore::partials::frame::{self, Content, EpochOf, Marker};
 use streamcore::pipeline::Pipeline;
@@ -42,7 +42,7 @@ fn pipeline(kind: usize, phase: &str) -> Pipeline {
 
 fn known(kind: usize) -> Known {
     let mut pipeline = pipeline(kind, "partial");
-    pipeline.hand_over(HandOver { partitions: 1, generation: 1, lanes: 1 }).expect("phase partial");
+    pipeline.hand_over(PartialsTopic { partitions: 1, generation: 1, lanes: 1 }).expect("phase partial");
     pipeline.assign(&[0]);
     let mut raw = RawBatch::new(0, "t".into(), 8, 256);
     for number in 0..12_i64 {
@@ -94,6 +94,9 @@ fuzz_target!(|bytes: &[u8]| {
     let known = &all[usize::from(*first) % all.len()];
     let mut pipeline = pipeline(known.kind, "final");
     pipeline.assign(&[0]);
+    if first & 4 > 0 {
+        pipeline.accept_gaps();
+    }
     let _ = read(&mut pipeline, &[rest.to_vec()]);
     // Each three bytes change one place of the part, or cut it there.
     let mut body = known.body.clone();

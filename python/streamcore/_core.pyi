@@ -396,7 +396,8 @@ class Pipeline:
     def end(self) -> list[Batch]:
         """The bounded input is over: watermark +infinity, every window closes. Lanes keep their clocks.
 
-        All rows are to be asked for (`go_on`, `settle`) before the epoch ends.
+        All rows are to be asked for (`go_on`, `settle`) before the epoch ends. Where windows meet through a topic no row leaves: phase
+        partial tells of the end, and phase final hears of it.
         """
     def note_ended(self, lanes: Sequence[int], *, wait: bool) -> None:
         """Says that the rows of these lanes' end have left, in this run or another: until records come they do not leave again.
@@ -406,6 +407,8 @@ class Pipeline:
     @property
     def ended_lanes(self) -> list[int]:
         """Those lanes that have read nothing since."""
+    def end_partials(self) -> list[Batch]:
+        """Phase final: every window closes, whatever lanes have told; for those who look at open windows."""
     def seal(self, lanes: Sequence[int] | None = None) -> Sealed:
         """Ends the epoch: rows of `updates` windows leave, ledgers are checked, digest is brought up to date.
 
@@ -445,12 +448,6 @@ class Pipeline:
         `partitions` of the topic of partials, `generation` of the state of this phase's lanes, and number of `lanes` that
         the input has, those of other workers included. Raises `ConfigError` in another phase.
         """
-    @property
-    def hands_over(self) -> bool:
-        """Phase partial: whether a lane has something to tell though no record came, so that the epoch is to end.
-
-        It is new, or became idle, ended or went on.
-        """
     def told(self) -> dict[int, int]:
         """Phase partial: by lane, the number of the last epoch that it handed over and that is committed; 0: none."""
     def partials(self, lanes: Sequence[int], *, seal: int) -> dict[int, list[tuple[int, bytes, bytes]]]:
@@ -465,7 +462,7 @@ class Pipeline:
         """Phase final, by lane: what is known of the input's lanes. Empty in other pipelines.
 
         `lanes`: how many there are, None before the first marker; `generation`; `complete`: all were heard of; `idle`: all are;
-        `ended`: all have; `waiting`: records whose marker has not come, or that wait for rows to leave; `table`: by input lane
+        `ended`: all have, perhaps in an earlier run; `over`: they have, and rows have left of all that was merged; `waiting`: records whose marker has not come, or that wait for rows to leave; `table`: by input lane
         `generation`, `number`, `seal`, `watermark_ms`, `max_event_time_ms`, `idle`, `ended` as of the epoch merged last.
         """
     def rescale(self, lanes: int, partitioner: str | None = None) -> bytes:
@@ -482,7 +479,8 @@ class Pipeline:
 
         Counters: read, applied, filtered, duplicate, late, future, rejected, tombstone, and the sub-counts
         no_window, shed, late_windows. Lane -1: late_after_combine. In phase final: partials (records counted in
-        partials) = merged + late_after_combine; frames, repeated, missing.
+        partials) = merged + late_after_combine; frames, repeated, missing
+        (epochs), incomplete (sessions without what was missing).
         """
     def stages(self) -> dict[str, dict[str, int]]:
         """For each stage behind a window, by its first step (`steps[2]`): where the rows of that window went.

@@ -167,7 +167,7 @@ class Parts:
             accept_gap=options.accept_gap,
             keep_seat=options.keep_seat,
             until_ended=options.stop == "end",
-            have_ended=lambda: all(told["ended"] for told in engine.inputs().values()),
+            have_ended=lambda: all(told["over"] for told in engine.inputs().values()),
         )
         self._opened(source, "earliest")
         return source
@@ -185,6 +185,12 @@ class Parts:
             raise StateError(
                 f"STATE_PARTITION_MISMATCH: {topic.name} has {len(topic.partitions)} partitions, and combine_partitions is "
                 f"{wanted}: keys would move between them; say {len(topic.partitions)}, or begin anew under another name"
+            )
+        policy = cluster.topic_setting(topic.name, "cleanup.policy") or ""
+        if "compact" in policy:
+            raise StateError(
+                f"{topic.name} has cleanup.policy={policy}: compaction keeps the last record of each epoch alone, and windows would "
+                "lack the others; set it to delete (kafka-configs.sh --alter --add-config cleanup.policy=delete)"
             )
         return len(topic.partitions)
 

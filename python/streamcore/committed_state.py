@@ -306,7 +306,7 @@ def of_one_stage(phases: Sequence[CommittedState]) -> CommittedState:
     first, *others = phases
     if others:
         raise ConfigError(
-            f'{first.name} has its state in two stages (combine = "topic"), with partials on their way between them: a copy of one '
-            'moment is not to be had; keep the input, and begin anew, or use combine = "local"'
+            f'{first.name} has its state in two stages (combine = "topic"): moving it to other partitions is not built; keep the '
+            'input, and begin anew, or use combine = "local"'
         )
     return first

@@ -310,6 +310,18 @@ class Cluster:
         except (KafkaException, KeyError):
             return None
 
+    def topic_setting(self, topic: str, name: str) -> str | None:
+        """A setting of a topic as the broker has it; None where it is not told."""
+        from confluent_kafka import KafkaException
+        from confluent_kafka.admin import ConfigResource
+
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        try:
+            settings = self._admin.describe_configs([resource], request_timeout=REQUEST_TIMEOUT_S)[resource].result()
+        except KafkaException:
+            return None  # it takes a right of its own
+        return settings[name].value if name in settings else None
+
     def topic_names(self) -> list[str]:
         """Every topic we are allowed to see."""
         from confluent_kafka import KafkaException

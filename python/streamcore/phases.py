@@ -22,6 +22,8 @@ PARTIALS_SETTINGS = {
     "cleanup.policy": "delete",
     # Partials are merged within seconds; this is how long the final phase may stand still.
     "retention.ms": str(7 * 86_400_000),
+    # Not by bytes, whatever the broker does with other topics.
+    "retention.bytes": "-1",
 }
 
 STATE_GENERATION = 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,13 +21,17 @@ from streamcore.committed_state import CommittedState
 from streamcore.errors import FencedError, StateError
 from streamcore.layouts import MEETING_LANE
 from streamcore.manifests import SEAL_BITS, told
-from streamcore.state_changes import claim, rewritten_facts
+from streamcore.phases import FINAL
+from streamcore.state_changes import Claim, Offsets, claim, rewritten_facts
 from streamcore.tables import Batch
 
 if TYPE_CHECKING:
     import polars as pl
 
 FORMAT = 1
+FORMAT_OF_PHASES = 2
+STAGES = {FORMAT: "one stage of state", FORMAT_OF_PHASES: "two stages of state"}
+"""What each format is of."""
 MANIFEST = "manifest.json"
 ROWS_OF_A_FILE = 1_000_000
 """Rows of one Parquet file, about."""
@@ -53,22 +58,33 @@ def save(committed: CommittedState, folder: Path) -> Savepoint:
         raise FencedError(
             f"the lanes of {committed.name} share state, so a savepoint is of all of them at one moment; stop its worker first"
         )
+    return write(committed, recovered(committed), folder, windows=folder)
+
+
+def recovered(committed: CommittedState) -> dict[int, dict[str, Any]]:
+    """Puts the state of all lanes into the engine; gives their manifests. Raises `StateError`."""
     manifests: dict[int, dict[str, Any]] = {}
     for state in committed.read_all():
         problems = committed.recover(state)
         if problems:
-            raise StateError("\n".join([f"lane {state.lane} cannot be saved", *(f"  {one}" for one in problems)]))
+            called = committed.called(state.lane)
+            raise StateError("\n".join([f"{called} cannot be saved", *(f"  {one}" for one in problems)]))
         if state.manifest is not None:
             manifests[state.lane] = state.manifest
     if not manifests:
         raise StateError(f"{committed.name} has no committed state yet; there is nothing to save")
+    return manifests
+
+
+def write(committed: CommittedState, manifests: dict[int, dict[str, Any]], folder: Path, *, windows: Path) -> Savepoint:
+    """Writes what was recovered to a new folder, and the rows of open windows to `windows`."""
     try:
         folder.mkdir(parents=True)
         for lane, state_bytes in committed.engine.save():
             if lane in manifests:
                 head = orjson.dumps({"lane": lane, "digest": manifests[lane]["digest"]})
                 (folder / _state_file(lane)).write_bytes(_core.encode_checkpoint(head, [(lane, state_bytes)]))
-        rows = _write_windows(committed.engine, folder)
+        rows = _write_windows(committed, windows)
         content = {
             "format": FORMAT,
             "pipeline": committed.name,
@@ -78,22 +94,27 @@ def save(committed: CommittedState, folder: Path) -> Savepoint:
             "lanes": {str(lane): manifest for lane, manifest in manifests.items()},
             "rows": rows,
         }
-        # Last, so that a folder without it is none.
-        (folder / MANIFEST).write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
+        write_manifest(folder, content)
     except OSError as error:
         raise StateError(f"{folder}: the savepoint cannot be written: {error.strerror}") from error
     return Savepoint(folder, manifests, rows)
+
+
+def write_manifest(folder: Path, content: dict[str, Any]) -> None:
+    """Writes it, as the last of the files, so that a folder without it is none."""
+    (folder / MANIFEST).write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
 
 
 def _state_file(lane: int) -> str:
     return "shared.state" if lane == MEETING_LANE else f"lane-{lane}.state"
 
 
-def _write_windows(engine: _core.Pipeline, folder: Path) -> int:
+def _write_windows(committed: CommittedState, folder: Path) -> int:
     """Rows of the open windows as they would leave if the input ended here; the engine is of no use afterwards."""
+    engine = committed.engine
     waiting: list[pl.DataFrame] = []
     total = files = 0
-    batches, more = engine.end(), True
+    batches, more = engine.end_partials() if committed.phase is FINAL else engine.end(), True
     while batches or more:
         waiting += [Batch(batch).to_polars() for batch in batches if batch.output == "result" and batch.num_rows]
         if waiting and sum(map(len, waiting)) >= ROWS_OF_A_FILE:
@@ -112,7 +133,7 @@ def _write(frames: list[pl.DataFrame], folder: Path, number: int) -> int:
     return len(frame)
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path, *, wanted: int = FORMAT) -> dict[str, Any]:
     """The manifest of a savepoint. Raises `StateError`."""
     try:
         content: dict[str, Any] = orjson.loads((folder / MANIFEST).read_bytes())
@@ -120,9 +141,22 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise StateError(f"{folder} is no savepoint: {MANIFEST}: {error.strerror}") from error
     except orjson.JSONDecodeError as error:
         raise StateError(f"{folder / MANIFEST} is damaged: {error}") from error
-    if content.get("format") != FORMAT:
-        raise StateError(f"{folder} has format {content.get('format')}; this streamcore reads {FORMAT}")
+    found = content.get("format")
+    if found != wanted and found in STAGES:
+        raise StateError(f"{folder} is of a pipeline with {STAGES[found]}, and this one has {STAGES[wanted]}")
+    if found != wanted:
+        raise StateError(f"{folder} has format {found}; this streamcore reads {wanted}")
     return content
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A savepoint that fits the pipeline and is whole."""
+
+    folder: Path
+    manifests: dict[int, dict[str, Any]]
+    engine: _core.Pipeline
+    """Has its state."""
 
 
 def restore(committed: CommittedState, folder: Path) -> Savepoint:
@@ -130,6 +164,15 @@ def restore(committed: CommittedState, folder: Path) -> Savepoint:
 
     Raises `StateError` for a savepoint of another pipeline or input, or a damaged one; `FencedError` where workers are alive.
     """
+    loaded = load(committed, folder)
+    with claim(committed) as held:
+        put_back(committed, loaded, held)
+    check_written(committed, loaded.manifests)
+    return Savepoint(folder, loaded.manifests, 0)
+
+
+def load(committed: CommittedState, folder: Path) -> Loaded:
+    """Loads what `write` wrote. Raises `StateError` where it does not fit, or is damaged."""
     content = read_manifest(folder)
     manifests = {int(lane): manifest for lane, manifest in content["lanes"].items()}
     size = committed.check_size()
@@ -137,29 +180,31 @@ def restore(committed: CommittedState, folder: Path) -> Savepoint:
         raise StateError(f"{size}; a savepoint of the old size does not fit")
     for manifest in manifests.values():
         told(orjson.dumps(manifest), committed.identity(), committed.source, is_whole=True)
-    engine = _loaded(committed, folder, manifests)
-    with claim(committed) as held:
-        committed.states.open(committed.cluster, create=committed.config.auto_create_topics)
-        committed.look_again()
-        states = {state.lane: state for state in committed.read_all()}
-        found = [each for state in states.values() for each, _ in state.found["manifests"]]
-        owner = max((each["facts"]["owner"] for each in [*found, *manifests.values()]), default=0) + 1
-        positions = {lane: one["facts"]["positions"] for lane, one in manifests.items()}
-        empty = [lane for lane in states if lane not in manifests and lane != MEETING_LANE]
-        engine.assign(empty)
-        engine.seal()
-        positions |= held.place(empty)
-        seal, generation = secrets.randbits(SEAL_BITS), time.time_ns() // 1_000_000_000
-        records = {}
-        for lane, state in states.items():
-            ended = bool(manifests.get(lane, {}).get("facts", {}).get("ended", False))
-            facts = rewritten_facts(
-                committed, positions=positions.get(lane, {}), owner=owner, seal=seal, ended=ended, generation=generation
-            )
-            records[lane] = engine.rewrite(lane, state.records, facts)
-        held.write(records, positions)
-    _check_written(committed, manifests)
-    return Savepoint(folder, manifests, 0)
+    return Loaded(folder, manifests, _loaded(committed, folder, manifests))
+
+
+def put_back(committed: CommittedState, loaded: Loaded, held: Claim, *, at: Offsets | None = None) -> None:
+    """Writes every lane anew, in one transaction; `at`: where lanes go on, if not where they were."""
+    manifests, engine = loaded.manifests, loaded.engine
+    committed.states.open(committed.cluster, create=committed.config.auto_create_topics)
+    committed.look_again()
+    states = {state.lane: state for state in committed.read_all()}
+    found = [each for state in states.values() for each, _ in state.found["manifests"]]
+    owner = max((each["facts"]["owner"] for each in [*found, *manifests.values()]), default=0) + 1
+    positions: dict[int, Mapping[str, int]] = {lane: one["facts"]["positions"] for lane, one in manifests.items()}
+    empty = [lane for lane in states if lane not in manifests and lane != MEETING_LANE]
+    engine.assign(empty)
+    engine.seal([])  # lanes that hand over have nothing to tell of it
+    positions |= {**held.place(empty), **(at or {})}
+    seal, generation = secrets.randbits(SEAL_BITS), time.time_ns() // 1_000_000_000
+    records = {}
+    for lane, state in states.items():
+        ended = bool(manifests.get(lane, {}).get("facts", {}).get("ended", False))
+        facts = rewritten_facts(
+            committed, positions=positions.get(lane, {}), owner=owner, seal=seal, ended=ended, generation=generation
+        )
+        records[lane] = engine.rewrite(lane, state.records, facts)
+    held.write(records, positions)
 
 
 def _loaded(committed: CommittedState, folder: Path, manifests: dict[int, dict[str, Any]]) -> _core.Pipeline:
@@ -175,7 +220,7 @@ def _loaded(committed: CommittedState, folder: Path, manifests: dict[int, dict[s
             raise StateError(f"{path}: {error}") from error
     engine = committed.new_engine()
     engine.restore(lanes)
-    engine.seal()
+    engine.seal([])  # lanes that hand over have nothing to tell of it
     loaded = engine.sealed_lanes()
     for lane, manifest in manifests.items():
         found = f"{loaded[lane][0]:016x}" if lane in loaded else None
@@ -186,7 +231,8 @@ def _loaded(committed: CommittedState, folder: Path, manifests: dict[int, dict[s
     return engine
 
 
-def _check_written(committed: CommittedState, manifests: dict[int, dict[str, Any]]) -> None:
+def check_written(committed: CommittedState, manifests: dict[int, dict[str, Any]]) -> None:
+    """Reads what `put_back` wrote. Raises `StateError` where it is anything else."""
     for state in committed.read_all():
         problems = committed.recover(state)
         committed.engine.revoke([state.lane])
@@ -195,5 +241,10 @@ def _check_written(committed: CommittedState, manifests: dict[int, dict[str, Any
             problems = [f"its digest is {(state.manifest or {}).get('digest')}, and that of the savepoint {wanted}"]
         if problems:
             raise StateError(
-                "\n".join([f"lane {state.lane} was written, but reads otherwise", *(f"  {one}" for one in problems)])
+                "\n".join(
+                    [
+                        f"{committed.called(state.lane)} was written, but reads otherwise",
+                        *(f"  {one}" for one in problems),
+                    ]
+                )
             )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.kafka_tools import read_topic
+from tests.integration.kafka_tools import create_topic, read_topic
 from tests.integration.state_job import Job
 from tests.servers.kafka import KafkaServer
 
@@ -72,12 +72,18 @@ def test_a_reset_discards_both_stages_and_the_partials_between_them(job: Job) ->
     assert job("audit", str(job.file), "--json").json["total"]["read"] == 150
 
 
-def test_a_copy_of_one_moment_is_refused_by_name(job: Job, tmp_path: Path) -> None:
+def test_other_partitions_are_refused_by_name(job: Job) -> None:
     job.send(range(5))
     assert job.run().code == 0
-    for action in ("savepoint", "restore"):
-        refused = job.state(action, str(tmp_path / "saved"))
-        assert (refused.code, "its state in two stages" in refused.err) == (EXIT_CONFIG, True), refused.err
+    refused = job.state("rescale", "--to", "3")
+    assert (refused.code, "its state in two stages" in refused.err) == (EXIT_CONFIG, True), refused.err
+
+
+def test_a_topic_of_partials_that_is_compacted_is_refused(job: Job) -> None:
+    create_topic(job.server, f"{job.name}.0.partials.g1", 2, cleanup_policy="compact")
+    job.send(range(5))
+    refused = job.run()
+    assert (refused.code, "has cleanup.policy=compact" in refused.err) == (EXIT_STATE, True), refused.err
 
 
 def test_a_lane_of_partials_is_repaired_and_one_that_has_handed_over_is_not(job: Job) -> None:

@@ -44,7 +44,7 @@ def test_phases_share_no_name_and_results_leave_the_final_one() -> None:
 def test_the_topic_of_partials_follows_the_input_or_what_is_said() -> None:
     plan = partials_plan(config(), 5)
     assert (plan.name, plan.role, plan.partitions) == ("p.0.partials.g1", "partials", 5)
-    assert plan.settings == {"cleanup.policy": "delete", "retention.ms": "604800000"}
+    assert plan.settings == {"cleanup.policy": "delete", "retention.ms": "604800000", "retention.bytes": "-1"}
     assert partials_plan(config(combine_partitions=2), 5).partitions == 2
     source = partials_source(config(source={**KAFKA, "start": "latest"}))
     assert (source.topic, source.start, source.connection) == ("p.0.partials.g1", "earliest", None)

@@ -17,6 +17,7 @@ from streamcore.copy_files import remove_copies, told_copies
 
 if TYPE_CHECKING:
     from streamcore.committed_state import CommittedState, LaneState
+    from streamcore.savepoints import Savepoint
 
 
 def inspect(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> int:
@@ -52,35 +53,54 @@ def _check_shared(lanes: list[dict[str, Any]]) -> None:
 
 def savepoint(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> int:
     """Writes the folder, and says what is in it."""
-    from streamcore.committed_state import of_one_stage
     from streamcore.savepoints import save
+    from streamcore.stage_savepoints import save_stages
 
-    committed = of_one_stage(phases)
-    done = save(committed, arguments.folder)
+    stages: list[tuple[CommittedState, Savepoint]]
+    if len(phases) == 1:
+        done = save(phases[0], arguments.folder)
+        stages, rows = [(phases[0], done)], done.rows
+    else:
+        both = save_stages(phases, arguments.folder)
+        stages, rows = both.stages, both.rows
     if arguments.json:
-        print(json.dumps({"folder": str(done.folder), "rows": done.rows, "lanes": _epochs(done.lanes)}))
+        print(json.dumps({"folder": str(arguments.folder), "rows": rows, **_saved_lanes(stages)}))
         return 0
-    print(f"{done.folder}: {len(done.lanes)} lanes, {done.rows} rows of open windows")
-    for lane, manifest in sorted(done.lanes.items()):
-        print(f"  {_name(lane)}: epoch {manifest['epoch']}, digest {manifest['digest']}")
+    print(f"{arguments.folder}: {sum(len(of.lanes) for _, of in stages)} lanes, {rows} rows of open windows")
+    for committed, of_stage in stages:
+        for lane, manifest in sorted(of_stage.lanes.items()):
+            print(f"  {committed.called(lane)}: epoch {manifest['epoch']}, digest {manifest['digest']}")
     return 0
 
 
 def restore(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> int:
     """Puts the savepoint back, and says where lanes go on."""
-    from streamcore.committed_state import of_one_stage
     from streamcore.savepoints import restore as put_back
+    from streamcore.stage_savepoints import restore_stages
 
-    committed = of_one_stage(phases)
-    done = put_back(committed, arguments.folder)
+    stages: list[tuple[CommittedState, Savepoint]]
+    if len(phases) == 1:
+        stages = [(phases[0], put_back(phases[0], arguments.folder))]
+    else:
+        stages = restore_stages(phases, arguments.folder).stages
     if arguments.json:
-        print(json.dumps({"folder": str(done.folder), "lanes": _epochs(done.lanes)}))
+        print(json.dumps({"folder": str(arguments.folder), **_saved_lanes(stages)}))
         return 0
-    print(f"{done.folder} was put back; what was committed since comes again:")
-    for lane, manifest in sorted(done.lanes.items()):
-        at = "".join(f", goes on at {offset} of {topic}" for topic, offset in manifest["facts"]["positions"].items())
-        print(f"  {_name(lane)}: as of its epoch {manifest['epoch']}{at}, digest {manifest['digest']}")
+    print(f"{arguments.folder} was put back; what was committed since comes again:")
+    for committed, of_stage in stages:
+        for lane, manifest in sorted(of_stage.lanes.items()):
+            at = "".join(
+                f", goes on at {offset} of {topic}" for topic, offset in manifest["facts"]["positions"].items()
+            )
+            print(f"  {committed.called(lane)}: as of its epoch {manifest['epoch']}{at}, digest {manifest['digest']}")
     return 0
+
+
+def _saved_lanes(stages: Sequence[tuple[CommittedState, Savepoint]]) -> dict[str, Any]:
+    """The lanes of a savepoint; of one stage by number, of two in a list of stages."""
+    if len(stages) == 1:
+        return {"lanes": _epochs(stages[0][1].lanes)}
+    return {"stages": [{**_stage(committed), "lanes": _epochs(of_stage.lanes)} for committed, of_stage in stages]}
 
 
 def rescale(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> int:

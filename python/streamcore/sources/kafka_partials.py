@@ -21,7 +21,7 @@ class PartialsSource(MemberSource):
     def __init__(self, *arguments: Any, until_ended: bool, have_ended: Callable[[], bool], **options: Any) -> None:
         """The others as `MemberSource` has them. `until_ended`: the input has an end, and it is waited for.
 
-        `have_ended` says whether all lanes of the input have told all partitions of this worker that they ended.
+        `have_ended` says whether all lanes of the input have told all partitions of this worker that they ended, and rows have left.
         """
         super().__init__(*arguments, **options)
         self._until_ended = until_ended

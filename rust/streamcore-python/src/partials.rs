@@ -34,6 +34,7 @@ pub struct Known {
     complete: bool,
     idle: bool,
     ended: bool,
+    over: bool,
     waiting: usize,
     table: BTreeMap<i32, InputFacts>,
 }
@@ -46,6 +47,7 @@ pub fn known(pipeline: &Pipeline) -> BTreeMap<i32, Known> {
         complete: facts.is_complete(),
         idle: facts.is_idle(),
         ended: facts.has_ended(),
+        over: facts.is_over(),
         waiting: facts.waiting.values().map(|waiting| waiting.frames.len()).sum::<usize>() + facts.inbox.len(),
         table: facts.inputs.clone(),
     };
@@ -60,6 +62,7 @@ pub fn dict_of<'py>(py: Python<'py>, known: &Known) -> PyResult<Bound<'py, PyDic
     dict.set_item("complete", known.complete)?;
     dict.set_item("idle", known.idle)?;
     dict.set_item("ended", known.ended)?;
+    dict.set_item("over", known.over)?;
     dict.set_item("waiting", known.waiting)?;
     let table = PyDict::new(py);
     for (lane, input) in &known.table {

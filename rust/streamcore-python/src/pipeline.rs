@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex};
 use streamcore::checkpoint::log::Record;
 use streamcore::checkpoint::manifest::Facts;
 use streamcore::dedupe::Remembered;
-use streamcore::lane::HandOver;
+use streamcore::lane::PartialsTopic;
 use streamcore::partition::Partitioner;
 use streamcore::pipeline::workers::Workers;
 use streamcore::pipeline::{self, COMBINE_LANE, OpenWindow, OutputBatch};
@@ -200,7 +200,13 @@ impl Pipeline {
         self.run(py, |pipeline| Ok(pipeline.ended_lanes()))
     }
 
-    /// Ends the epoch: rows of `updates` windows leave, ledgers are checked. Of `lanes` phase partial tells; None: of all.
+    /// Phase final: the same as `end` for those who look at open windows; in a run lanes tell of the end.
+    fn end_partials(&self, py: Python<'_>) -> PyResult<Vec<Batch>> {
+        self.rows(py, pipeline::Pipeline::end_partials)
+    }
+
+    /// Ends the epoch: rows of `updates` windows leave, ledgers are checked, digest is brought up to date.
+    /// `lanes` are those of the epoch, of which phase partial tells; None: all.
     #[pyo3(signature = (lanes = None))]
     fn seal(&self, py: Python<'_>, lanes: Option<Vec<i32>>) -> PyResult<Sealed> {
         let sealed = self.with(py, move |workers| {
@@ -306,13 +312,7 @@ impl Pipeline {
     /// state of this phase's lanes, number of `lanes` that the input has.
     #[pyo3(signature = (*, partitions, generation, lanes))]
     fn hand_over(&self, py: Python<'_>, partitions: u32, generation: u64, lanes: u32) -> PyResult<()> {
-        self.run(py, move |pipeline| Ok(pipeline.hand_over(HandOver { partitions, generation, lanes })?))
-    }
-
-    /// Phase partial: whether a lane has something to tell though no record came.
-    #[getter]
-    fn hands_over(&self, py: Python<'_>) -> PyResult<bool> {
-        self.run(py, |pipeline| Ok(pipeline.hands_over()))
+        self.run(py, move |pipeline| Ok(pipeline.hand_over(PartialsTopic { partitions, generation, lanes })?))
     }
 
     /// Phase partial: by lane, how many epochs it has told of that are committed.

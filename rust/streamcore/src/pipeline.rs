@@ -30,7 +30,7 @@ use crate::combine::Combine;
 use crate::decode::Decoder;
 use crate::dedupe::Remembered;
 use crate::error::{Error, ErrorKind, Problem, Result};
-use crate::lane::{HandOver, Lane};
+use crate::lane::{Lane, PartialsTopic};
 use crate::merging::Merging;
 use crate::metrics::Ledger;
 use crate::plan::{Plan, StagePlan, Step, analyse};
@@ -70,7 +70,7 @@ pub struct Pipeline {
     /// Partitions of the topic of partials, where the lanes are such.
     merging: BTreeMap<i32, Merging>,
     /// Where lanes hand over to, once it was said, and whether epochs that are missing there are passed over.
-    handing: Option<HandOver>,
+    handing: Option<PartialsTopic>,
     accepts_gaps: bool,
     /// Lanes of inputs that ended, which nothing waits for while the other goes on.
     finished: Vec<i32>,

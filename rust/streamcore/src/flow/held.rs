@@ -7,7 +7,7 @@ use crate::codec::{Reader, Write};
 use crate::dedupe::{Dedupe, Remembered};
 use crate::error::{Error, Result};
 use crate::group::Interner;
-use crate::partials::HandedRows;
+use crate::partials::PartialRows;
 use crate::plan::Step;
 use crate::room::Usage;
 use crate::saving::{Loading, Saving};
@@ -44,7 +44,7 @@ pub(super) enum HeldWindows {
     /// As `Partial`, handed over through a topic when an epoch ends, and kept until it is durable.
     PartialByTopic(Box<AlignedWindows>),
     /// As `Sessions`, handed over so: `rows` are what the sealed epoch hands over.
-    SessionsByTopic { open: Box<SessionWindows>, closed: Vec<Closed>, rows: HandedRows },
+    SessionsByTopic { open: Box<SessionWindows>, closed: Vec<Closed>, rows: PartialRows },
 }
 
 impl Held {

@@ -4,12 +4,12 @@
 //! Invariant: `kept` rows are exactly those not counted in the ledger yet.
 
 mod dedupe;
-mod handed;
 mod held;
 mod init;
 mod left;
 mod map;
 mod moving;
+mod partials;
 
 pub use held::Held;
 pub use left::{Left, LeftRow};

@@ -9,7 +9,7 @@ mod moved;
 mod telling;
 
 pub use handed::Handed;
-pub use telling::{HandOver, Telling};
+pub use telling::{PartialsTopic, Telling};
 
 use crate::batch::{Batch, Column};
 use crate::codec::Write;

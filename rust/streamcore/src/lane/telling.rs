@@ -13,7 +13,7 @@ use crate::plan::Plan;
 
 /// Where lanes hand over to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HandOver {
+pub struct PartialsTopic {
     /// Partitions of the topic, at least one.
     pub partitions: u32,
     /// Of the state of all lanes.
@@ -82,15 +82,15 @@ impl Telling {
     }
 
     /// What would be said now of the lane, if nothing else had happened.
-    fn saying(&self, over: &HandOver, idle: bool) -> Said {
-        let HandOver { partitions, generation, lanes } = *over;
+    fn saying(&self, over: &PartialsTopic, idle: bool) -> Said {
+        let PartialsTopic { partitions, generation, lanes } = *over;
         let (number, ends) = (self.committed.number, self.committed.ends + self.ends);
         Said { number, generation, partitions, lanes, idle, ended: self.ended, ends }
     }
 
     /// Whether that is news.
     #[must_use]
-    pub fn has_news(&self, over: &HandOver, idle: bool) -> bool {
+    pub fn has_news(&self, over: &PartialsTopic, idle: bool) -> bool {
         self.committed.number == 0 || self.saying(over, idle) != self.committed
     }
 
@@ -149,7 +149,7 @@ impl Lane {
     }
 
     /// Decides what to tell of the epoch that is about to be sealed; `quiet_ms` where the lane is idle.
-    pub fn tell(&mut self, over: &HandOver, quiet_ms: Option<i64>) {
+    pub fn tell(&mut self, over: &PartialsTopic, quiet_ms: Option<i64>) {
         let has_counted = self.ledger != self.committed.1 || self.held.has_partials();
         let Some(telling) = &mut self.telling else { return };
         (telling.news, telling.said, telling.quiet_ms) = (News::Nothing, telling.committed, quiet_ms);
@@ -167,7 +167,7 @@ impl Lane {
     }
 
     /// The records that the sealed epoch hands over; none of a lane that has nothing to tell.
-    pub fn partials(&mut self, plan: &Plan, over: &HandOver, seal: u64) -> Vec<PartialRecord> {
+    pub fn partials(&mut self, plan: &Plan, over: &PartialsTopic, seal: u64) -> Vec<PartialRecord> {
         let Some(telling) = self.telling.as_mut().filter(|telling| telling.news != News::Nothing) else {
             return Vec::new();
         };
@@ -179,7 +179,7 @@ impl Lane {
             // Nothing of them is ever too late, so which partition is told does not matter.
             parts.at(0).events = self.ledger.applied - self.committed.1.applied;
         }
-        let HandOver { partitions, generation, lanes } = *over;
+        let PartialsTopic { partitions, generation, lanes } = *over;
         let fingerprint = plan.topic.unwrap_or_default();
         let epoch = EpochOf { fingerprint, partitions, lane: self.id, generation, number, seal };
         let told = Told {

@@ -1,7 +1,8 @@
 //! What a partition of the topic knows of the input's lanes, and what of theirs waits.
 //!
-//! `merging/mod.rs` decides by it. Invariant: all of it is saved whole with every epoch, so it is little: frames wait for
-//! their marker only, which is in the same transaction, or while rows leave.
+//! `merging/mod.rs` decides by it. All of it is saved whole with every epoch. Invariant: what waits of a lane is of one epoch, whose
+//! marker is in the same transaction and comes with the next records, so it is at most one part a lane, and counts as state; or it
+//! is what was read in one call, and waits while rows leave.
 
 use crate::codec::{Reader, Write};
 use crate::error::{Error, ErrorKind, Result};
@@ -23,14 +24,16 @@ pub struct Counts {
     pub frames: u64,
     /// Frames of epochs that were merged before.
     pub repeated: u64,
-    /// Epochs that are missing and were passed over.
+    /// Epochs that are missing, or not whole, and were passed over.
     pub missing: u64,
+    /// Sessions that were merged without what such an epoch had of them.
+    pub incomplete: u64,
 }
 
 impl Counts {
     /// Every counter with its name.
     #[must_use]
-    pub const fn entries(&self) -> [(&'static str, u64); 6] {
+    pub const fn entries(&self) -> [(&'static str, u64); 7] {
         [
             ("partials", self.partials),
             ("merged", self.merged),
@@ -38,6 +41,7 @@ impl Counts {
             ("frames", self.frames),
             ("repeated", self.repeated),
             ("missing", self.missing),
+            ("incomplete", self.incomplete),
         ]
     }
 
@@ -92,8 +96,8 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// The part that `marker` closes.
-    pub fn body(&self, marker: &Marker) -> Result<Vec<u8>> {
+    /// The part that `marker` closes, or in words that frames of it are missing.
+    pub fn body(&self, marker: &Marker) -> Result<std::result::Result<Vec<u8>, String>> {
         let mut body = Vec::new();
         for value in &self.frames {
             if let Frame { content: Content::Partial(packed), .. } = frame::decode(value)? {
@@ -101,7 +105,7 @@ impl Waiting {
             }
         }
         if self.frames.len() != marker.frames as usize || body.len() as u64 != marker.bytes {
-            return Err(Error::state(format!(
+            return Ok(Err(format!(
                 "the marker closes {} frames with {} bytes, and {} with {} came before it",
                 marker.frames,
                 marker.bytes,
@@ -109,7 +113,7 @@ impl Waiting {
                 body.len()
             )));
         }
-        Ok(body)
+        Ok(Ok(body))
     }
 }
 
@@ -177,6 +181,13 @@ impl Facts {
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.has_ended() && self.inputs.values().all(|input| input.is_new)
+    }
+
+    /// Whether it did, and rows have left of all that was merged. An end that a lane told in an earlier run counts, so rows may wait
+    /// until it has told its next one.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.has_ended() && !self.has_news && self.inbox.is_empty()
     }
 
     /// All rows have left at the end of the input, or there was nothing new to leave.
@@ -256,7 +267,7 @@ impl Facts {
         for count in [&mut counts.partials, &mut counts.merged, &mut counts.late_after_combine] {
             *count = saved.varint()?;
         }
-        for count in [&mut counts.frames, &mut counts.repeated, &mut counts.missing] {
+        for count in [&mut counts.frames, &mut counts.repeated, &mut counts.missing, &mut counts.incomplete] {
             *count = saved.varint()?;
         }
         Ok(facts)

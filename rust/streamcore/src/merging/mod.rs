@@ -24,6 +24,7 @@ use crate::watermark::{Minimum, minimum_of};
 use crate::window::WindowPlan;
 use crate::window::ends::Ends;
 use crate::window::rows::ResultRows;
+use facts::Waiting;
 pub use facts::{Counts, Facts, InputFacts};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -157,6 +158,12 @@ impl Merging {
         }
     }
 
+    /// Lets all rows leave as if the input had ended, whatever lanes have told.
+    pub fn end(&mut self, plan: &Plan, output: &mut MergedOutput) -> Result<()> {
+        self.next = Next::End;
+        self.go_on(plan, output)
+    }
+
     fn at(&self, offset: i64, error: &Error) -> Error {
         Error::state(format!("partition {} of {} at offset {offset}: {}", self.id, self.topic, error.message))
     }
@@ -178,11 +185,10 @@ impl Merging {
         }
         let waiting = self.facts.waiting.entry(epoch.lane).or_default();
         if waiting.epoch != Some(epoch) {
-            if waiting.epoch.is_some() {
-                let message = format!("an epoch of lane {} has no marker before the next one", epoch.lane);
-                return Err(Error::state(message));
+            if waiting.epoch.is_some() && !self.accepts_gaps {
+                return Err(deleted(&format!("an epoch of lane {} has no marker before the next one", epoch.lane)));
             }
-            waiting.epoch = Some(epoch);
+            *waiting = Waiting { epoch: Some(epoch), frames: Vec::new() };
         }
         let Content::Marker(marker) = content else {
             waiting.frames.push(value.clone());
@@ -192,7 +198,16 @@ impl Merging {
         let body = waiting.body(&marker)?;
         check_told(&epoch, &marker)?;
         self.check_order(&epoch)?;
-        self.merge(plan, &epoch, &marker, &body, output)
+        match body {
+            Ok(body) => self.merge(plan, &epoch, &marker, &body, output),
+            Err(_) if self.accepts_gaps => {
+                // How far the lane was is known, and nothing else of the epoch.
+                self.facts.counts.missing += 1;
+                let marker = Marker { frames: 0, bytes: 0, events: 0, ..marker };
+                self.merge(plan, &epoch, &marker, &[], output)
+            }
+            Err(message) => Err(deleted(&message)),
+        }
     }
 
     /// A frame is of this pipeline, and for this partition of as many as all others.
@@ -227,13 +242,7 @@ impl Merging {
             self.facts.counts.missing += missing;
             return Ok(());
         }
-        Err(Error::state(format!(
-            "epochs {} to {} of lane {} are missing: they were deleted before they were read, so windows would lack their \
-             records; --accept-gap goes on without them",
-            last + 1,
-            epoch.number - 1,
-            epoch.lane
-        )))
+        Err(deleted(&format!("epochs {} to {} of lane {} are missing", last + 1, epoch.number - 1, epoch.lane)))
     }
 
     /// Merges an epoch of a lane that is whole.
@@ -247,7 +256,8 @@ impl Merging {
     ) -> Result<()> {
         let Some(mut rows) = plan.result_rows() else { return Ok(()) };
         let held = self.held.entry(epoch.lane).or_insert_with(|| Held::of_input(&self.window));
-        held.take_in(epoch.lane, body)?;
+        let counts = &mut self.facts.counts;
+        held.take_in(epoch.lane, body, self.accepts_gaps.then_some(&mut counts.incomplete))?;
         held.advance(marker.told.watermark_ms, None)?;
         let late_before = self.combine.late_after_combine();
         self.combine.take(std::iter::once(held), &mut rows)?;
@@ -450,6 +460,14 @@ impl Merging {
         usages.extend(self.stages.usages());
         usages
     }
+}
+
+/// Something is missing that was handed over.
+fn deleted(what: &str) -> Error {
+    Error::state(format!(
+        "{what}: partials were deleted before they were read, so windows would lack their records; --accept-gap goes on \
+         without them"
+    ))
 }
 
 /// A marker tells what a lane can.

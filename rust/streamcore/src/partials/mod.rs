@@ -84,13 +84,13 @@ impl Parts {
 
 /// Rows on their way into parts: each is a group key and what is written of it.
 #[derive(Debug, Clone, Default)]
-pub struct HandedRows {
+pub struct PartialRows {
     bytes: Vec<u8>,
     /// Where each row begins, and of how many bytes its key is.
     rows: Vec<(usize, usize)>,
 }
 
-impl HandedRows {
+impl PartialRows {
     /// Adds a row; `write` appends what there is of `key`.
     pub fn push(&mut self, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
         self.rows.push((self.bytes.len(), key.len()));
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn rows_go_to_the_parts_of_their_keys() {
-        let (mut rows, mut parts) = (HandedRows::default(), Parts::new(4));
+        let (mut rows, mut parts) = (PartialRows::default(), Parts::new(4));
         assert!(rows.is_empty());
         for key in 0..20_u8 {
             rows.push(&[key], |out| out.push(key + 100));

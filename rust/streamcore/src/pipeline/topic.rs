@@ -6,7 +6,7 @@
 use super::work::share;
 use super::{OutputBatch, Pipeline};
 use crate::error::{Error, ErrorKind, Problem, Result};
-use crate::lane::{HandOver, Lane, Telling};
+use crate::lane::{Lane, PartialsTopic, Telling};
 use crate::merging::{MergedOutput, Merging};
 use crate::partials::PartialRecord;
 use crate::plan::Plan;
@@ -19,7 +19,7 @@ const SHARED_BYTES_MIN: usize = 64 << 10;
 
 impl Pipeline {
     /// Phase partial: says where lanes hand over to.
-    pub fn hand_over(&mut self, over: HandOver) -> Result<()> {
+    pub fn hand_over(&mut self, over: PartialsTopic) -> Result<()> {
         let message = match () {
             () if !self.plan.hands_over() => "only phase partial of a pipeline hands partials over",
             () if over.partitions == 0 || over.lanes == 0 => "partials are handed over to no partition, or by no lane",
@@ -29,15 +29,6 @@ impl Pipeline {
             }
         };
         Err(Error::config(vec![Problem::new("phase", message)]))
-    }
-
-    /// Phase partial: whether a lane has something to tell though no record came.
-    #[must_use]
-    pub fn hands_over(&self) -> bool {
-        let Some(over) = &self.handing else { return false };
-        self.lanes
-            .values()
-            .any(|lane| lane.telling().is_some_and(|telling| telling.has_news(over, self.quiet_ms(lane).is_some())))
     }
 
     /// Phase partial: for each lane how many epochs it has told of that are committed.
@@ -159,6 +150,12 @@ impl Pipeline {
         let mut outputs = self.merge_each(self.threads, |plan, merging, output| merging.go_on(plan, output))?;
         self.check_full(&mut outputs)?;
         Ok(outputs)
+    }
+
+    /// Phase final: lets the rows of all open windows leave as if the input had ended, whatever lanes have told. Gives the first rows,
+    /// and `go_on` the others.
+    pub fn end_partials(&mut self) -> Result<Vec<OutputBatch>> {
+        self.merge_each(1, |plan, merging, output| merging.end(plan, output))
     }
 
     /// Ends the epoch of all partitions. Gives what leaves; the digests are noted.

@@ -8,11 +8,11 @@ mod admitted;
 mod blocks;
 mod early;
 mod fire;
-mod handed;
 mod merge;
 mod moving;
 mod open;
 mod order;
+mod partials;
 
 use super::aggregate::Accumulators;
 use super::assign::{Aligned, Assigned, Assigner};
@@ -191,7 +191,7 @@ impl AlignedWindows {
         let table = self.slices.bucket(bucket);
         let slots = cache.slots(table, rows);
         if let Some(counts) = &mut self.slot_counts {
-            handed::count(counts.entry(bucket).or_default(), &slots, table.len());
+            partials::count(counts.entry(bucket).or_default(), &slots, table.len());
         }
         table.slots_mut().update(&slots, rows, arrivals.inputs, arrivals.order);
     }

@@ -5,7 +5,7 @@
 use crate::common::{Log, json};
 use crate::random::Random;
 use std::collections::BTreeMap;
-use streamcore::lane::HandOver;
+use streamcore::lane::PartialsTopic;
 use streamcore::metrics::Ledger;
 use streamcore::pipeline::{OutputBatch, OutputKind, Pipeline};
 use streamcore::raw::RawBatch;
@@ -338,7 +338,7 @@ fn usages(pipeline: &mut Pipeline) -> Vec<(u64, u64)> {
 fn started(spec: &Spec, shape: Shape) -> Pipeline {
     let mut pipeline = Pipeline::new(spec, 2).expect("a plan");
     if spec.phase == Some(PhaseSpec::Partial) {
-        let over = HandOver { partitions: shape.partitions, generation: 1, lanes: shape.lanes as u32 };
+        let over = PartialsTopic { partitions: shape.partitions, generation: 1, lanes: shape.lanes as u32 };
         pipeline.hand_over(over).expect("phase partial");
     }
     pipeline

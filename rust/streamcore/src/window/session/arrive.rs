@@ -6,7 +6,7 @@
 use super::pieces::Pieces;
 use super::slots::SessionSlots;
 use super::slots::grow::Grown;
-use super::slots::handed::Before;
+use super::slots::partials::Before;
 use super::value::{Link, Session};
 use super::{BUCKET, Gaps, SessionWindows};
 use crate::room::Room;

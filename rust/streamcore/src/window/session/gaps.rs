@@ -5,7 +5,7 @@
 
 use super::Closed;
 use super::slots::Node;
-use super::slots::handed::Before;
+use super::slots::partials::Before;
 use super::value::{Link, Session};
 use crate::decode::time::TIME_MAX_MS;
 

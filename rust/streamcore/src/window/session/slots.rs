@@ -8,7 +8,7 @@
 
 mod find;
 pub mod grow;
-pub mod handed;
+pub mod partials;
 
 use super::more::More;
 use super::pieces::{Cells, Pieces, digest_of_cell};
@@ -18,7 +18,7 @@ use crate::error::Result;
 use crate::prefetch::{TOGETHER, prefetch};
 use crate::state::{Slots, clear_for_next};
 use crate::window::aggregate::Accumulators;
-use handed::Handed;
+use partials::Partials;
 use smallvec::SmallVec;
 use std::collections::BTreeSet;
 
@@ -126,7 +126,7 @@ pub struct SessionSlots {
     /// Lists that are not empty.
     filled: usize,
     /// What was handed over of sessions; only where they are, epoch by epoch.
-    handed: Option<Box<Handed>>,
+    partials: Option<Box<Partials>>,
 }
 
 impl SessionSlots {
@@ -150,7 +150,7 @@ impl SessionSlots {
             blank,
             more_bytes: 0,
             filled: 0,
-            handed: None,
+            partials: None,
         }
     }
 
@@ -293,7 +293,7 @@ impl SessionSlots {
         if self.node(id).born == self.epoch {
             self.release(id);
         } else {
-            self.forget_handed(id);
+            self.forget_partials(id);
             self.taken.push(id);
         }
     }
@@ -323,7 +323,7 @@ impl SessionSlots {
 
     /// Takes back the number of a session that is in no list.
     fn release(&mut self, id: u32) {
-        self.forget_handed(id);
+        self.forget_partials(id);
         self.values.restore(id, &mut Reader::new(&self.blank));
         let node = &mut self.nodes[id as usize];
         (node.more, node.born) = (None, self.epoch.wrapping_sub(1));
@@ -458,7 +458,7 @@ impl Slots for SessionSlots {
         taken.into_iter().for_each(|id| self.link(id));
         self.marked_bytes = 0;
         self.epoch = self.epoch.wrapping_add(1);
-        self.restore_handed();
+        self.restore_partials();
     }
     fn digest(&self, slot: u32) -> u64 {
         self.list(slot).iter().fold(0, |sum, id| sum.wrapping_add(self.digest_of(*id, |link| link)))

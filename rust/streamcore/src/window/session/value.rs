@@ -4,7 +4,7 @@
 //! happens to this form.
 
 use super::pieces::Pieces;
-use super::slots::handed::Before;
+use super::slots::partials::Before;
 use super::written::Written;
 use crate::codec::{Reader, Write};
 use crate::error::Result;

@@ -47,7 +47,7 @@ impl Before {
 
 /// What was handed over of all sessions, by number.
 #[derive(Debug, Clone, Default)]
-pub struct Handed {
+pub struct Partials {
     /// The last event as it was handed over, ms; or [`NOTHING`].
     lasts_ms: Vec<i64>,
     /// Whether it changed since.
@@ -58,7 +58,7 @@ pub struct Handed {
     joined: HashMap<u32, SmallVec<[i64; 1]>>,
 }
 
-impl Handed {
+impl Partials {
     fn make_room(&mut self, id: u32) {
         if self.lasts_ms.len() <= id as usize {
             self.lasts_ms.resize(id as usize + 1, NOTHING);
@@ -83,65 +83,65 @@ impl Handed {
 impl SessionSlots {
     /// Sessions are handed over epoch by epoch.
     pub fn handing_over(mut self) -> Self {
-        self.handed = Some(Box::default());
+        self.partials = Some(Box::default());
         self
     }
 
     /// Session `id` changes.
     #[inline]
     pub(super) fn note_changed(&mut self, id: u32) {
-        if let Some(handed) = &mut self.handed {
-            handed.note_changed(id);
+        if let Some(partials) = &mut self.partials {
+            partials.note_changed(id);
         }
     }
 
     /// Session `id` was put in, of which that was handed over.
     pub(super) fn note_before(&mut self, id: u32, before: Before) {
-        let Some(handed) = &mut self.handed else { return };
-        handed.set(id, before.lasts_ms.first().copied().unwrap_or(NOTHING));
+        let Some(partials) = &mut self.partials else { return };
+        partials.set(id, before.lasts_ms.first().copied().unwrap_or(NOTHING));
         if before.lasts_ms.len() > 1 {
-            handed.joined.insert(id, before.lasts_ms);
+            partials.joined.insert(id, before.lasts_ms);
         }
         if before.changed {
-            handed.note_changed(id);
+            partials.note_changed(id);
         }
     }
 
     /// What was handed over of session `id`.
     pub(super) fn before(&self, id: u32) -> Before {
-        let Some(handed) = &self.handed else { return Before::default() };
-        let last_ms = handed.lasts_ms.get(id as usize).copied().filter(|last_ms| *last_ms != NOTHING);
-        let lasts_ms = handed.joined.get(&id).cloned().unwrap_or_else(|| last_ms.into_iter().collect());
-        Before { lasts_ms, changed: handed.is_changed.get(id as usize).copied().unwrap_or(false) }
+        let Some(partials) = &self.partials else { return Before::default() };
+        let last_ms = partials.lasts_ms.get(id as usize).copied().filter(|last_ms| *last_ms != NOTHING);
+        let lasts_ms = partials.joined.get(&id).cloned().unwrap_or_else(|| last_ms.into_iter().collect());
+        Before { lasts_ms, changed: partials.is_changed.get(id as usize).copied().unwrap_or(false) }
     }
 
     /// Session `id` is gone.
-    pub(super) fn forget_handed(&mut self, id: u32) {
-        if let Some(handed) = &mut self.handed {
-            handed.set(id, NOTHING);
+    pub(super) fn forget_partials(&mut self, id: u32) {
+        if let Some(partials) = &mut self.partials {
+            partials.set(id, NOTHING);
         }
     }
 
     /// All was handed over of the sessions there are, as at every commit.
-    pub(super) fn restore_handed(&mut self) {
-        let Some(mut handed) = self.handed.take() else { return };
-        *handed = Handed::default();
+    pub(super) fn restore_partials(&mut self) {
+        let Some(mut partials) = self.partials.take() else { return };
+        *partials = Partials::default();
         for id in self.lists.iter().flat_map(|list| &list.ids) {
-            handed.set(*id, self.node(*id).last_ms);
+            partials.set(*id, self.node(*id).last_ms);
         }
-        self.handed = Some(handed);
+        self.partials = Some(partials);
     }
 
     /// Numbers of the sessions that changed since they were handed over, which they are now: each is to be
-    /// [written](Self::encode_handed), and then to [begin anew](Self::begin_anew).
+    /// [written](Self::encode_partial), and then to [begin anew](Self::begin_anew).
     pub fn take_changed(&mut self) -> Vec<u32> {
-        let Some(handed) = &mut self.handed else { return Vec::new() };
-        let changed = std::mem::take(&mut handed.changed);
-        changed.into_iter().filter(|id| std::mem::take(&mut handed.is_changed[*id as usize])).collect()
+        let Some(partials) = &mut self.partials else { return Vec::new() };
+        let changed = std::mem::take(&mut partials.changed);
+        changed.into_iter().filter(|id| std::mem::take(&mut partials.is_changed[*id as usize])).collect()
     }
 
     /// Appends session `id`.
-    pub fn encode_handed(&self, id: u32, out: &mut Vec<u8>) {
+    pub fn encode_partial(&self, id: u32, out: &mut Vec<u8>) {
         let (node, more) = (self.node(id), self.node(id).more.as_deref());
         let links: SmallVec<[Link; 1]> = if node.is_plain() { SmallVec::new() } else { self.links(id).collect() };
         put_head((node.start_ms, node.last_ms), &links, &self.before(id).lasts_ms, out);
@@ -168,21 +168,21 @@ impl SessionSlots {
             self.count_more(id, true);
         }
         let last_ms = self.node(id).last_ms;
-        if let Some(handed) = &mut self.handed {
-            handed.set(id, last_ms);
+        if let Some(partials) = &mut self.partials {
+            partials.set(id, last_ms);
         }
     }
 }
 
 impl Session {
     /// Appends the session, to be handed over.
-    pub fn encode_handed(&self, out: &mut Vec<u8>) {
+    pub fn encode_partial(&self, out: &mut Vec<u8>) {
         put_head((self.start_ms, self.last_ms), &self.links, &self.before.lasts_ms, out);
         self.pieces.encode(out);
     }
 
-    /// Reads what `encode_handed` wrote of a session of `lane`; `empty` holds one empty slot.
-    pub fn decode_handed(lane: i32, empty: &Accumulators, saved: &mut Reader<'_>) -> Result<Self> {
+    /// Reads what `encode_partial` wrote of a session of `lane`; `empty` holds one empty slot.
+    pub fn decode_partial(lane: i32, empty: &Accumulators, saved: &mut Reader<'_>) -> Result<Self> {
         let start_ms = saved.i64()?;
         let length_ms =
             i64::try_from(saved.varint()?).ok().filter(|length_ms| start_ms.checked_add(*length_ms).is_some());

@@ -7,7 +7,7 @@ use super::held::{Held, HeldWindows};
 use crate::codec::Reader;
 use crate::error::{Error, Result};
 use crate::group::Interner;
-use crate::partials::{HandedRows, Parts};
+use crate::partials::{PartialRows, Parts};
 use crate::window::session::SessionWindows;
 use crate::window::state::AlignedWindows;
 use crate::window::{WindowKind, WindowPlan};
@@ -22,7 +22,7 @@ impl Held {
             HeldWindows::Sessions { open, closed } => HeldWindows::SessionsByTopic {
                 open: Box::new(open.handing_over()),
                 closed,
-                rows: HandedRows::default(),
+                rows: PartialRows::default(),
             },
             // Refused by the planner.
             others => others,
@@ -73,15 +73,17 @@ impl Held {
         matches!(&self.windows, Some(HeldWindows::PartialByTopic(_)))
     }
 
-    /// Takes in what `lane` handed over in one epoch.
-    pub fn take_in(&mut self, lane: i32, body: &[u8]) -> Result<()> {
+    /// Takes in what `lane` handed over in one epoch; see [`SessionWindows::take_in`] for `incomplete`.
+    pub fn take_in(&mut self, lane: i32, body: &[u8], mut incomplete: Option<&mut u64>) -> Result<()> {
         let mut reader = Reader::new(body);
         while reader.remaining() > 0 {
             match &mut self.windows {
                 Some(HeldWindows::Partial(partial)) => {
                     partial.take_in(&mut reader)?;
                 }
-                Some(HeldWindows::Sessions { open, .. }) => open.take_in(lane, &mut reader)?,
+                Some(HeldWindows::Sessions { open, .. }) => {
+                    open.take_in(lane, &mut reader, incomplete.as_deref_mut())?;
+                }
                 _ => return Err(Error::state("it holds windows, and the pipeline has none")),
             }
         }

@@ -1,0 +1,178 @@
+"""Owns savepoints of a pipeline with two stages of state: what lanes hand over, and what is merged of it.
+
+Before it: `savepoints.py`, which saves one stage and puts it back. After it: the commands.
+Invariant: both stages are of one moment, with nothing on its way between them: each partition of partials has merged the last epoch
+that each lane of the input has handed over. What is put back is so as well, or the final stage is behind the other, which stops
+it until it is put back once more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streamcore.committed_state import CommittedState
+from streamcore.errors import StateError
+from streamcore.savepoints import (
+    FORMAT_OF_PHASES,
+    MANIFEST,
+    Savepoint,
+    check_written,
+    load,
+    put_back,
+    read_manifest,
+    recovered,
+    write,
+    write_manifest,
+)
+from streamcore.state_changes import Claim, claim
+
+
+@dataclass(frozen=True, slots=True)
+class StageSavepoints:
+    """What was written, or put back."""
+
+    folder: Path
+    stages: list[tuple[CommittedState, Savepoint]]
+    """In the order of the data."""
+    rows: int
+    """Rows of open windows; of a savepoint that was put back, 0."""
+
+
+def save_stages(phases: Sequence[CommittedState], folder: Path) -> StageSavepoints:
+    """Writes both stages to a new folder: each to one of its own in it, and the rows of open windows beside them.
+
+    Raises `StateError` where partials are on their way, for state that cannot be used, or a folder that is there; `FencedError`
+    where workers are alive.
+    """
+    partial, final = phases
+    _check_topic(final)
+    with ExitStack() as stack:
+        _claims(phases, stack)
+        manifests = [recovered(committed) for committed in phases]
+        ahead = apart(partial.engine.told(), final.engine.inputs(), len(final.partitions))
+        if ahead:
+            reason = (
+                f"{partial.name} has partials on their way between its stages, so this is no moment to save; run a worker, and stop it "
+                "once it has merged them"
+            )
+            raise StateError("\n".join([reason, *(f"  {one}" for one in ahead)]))
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise StateError(f"{folder}: the savepoint cannot be written: {error.strerror}") from error
+        stages = [
+            (committed, write(committed, of_stage, folder / _name(committed), windows=folder))
+            for committed, of_stage in zip(phases, manifests, strict=True)
+        ]
+    rows = stages[-1][1].rows
+    try:
+        content = {
+            "format": FORMAT_OF_PHASES,
+            "pipeline": partial.name,
+            "saved_at_ms": time.time_ns() // 1_000_000,
+            "stages": {_name(committed): _hash(folder / _name(committed)) for committed in phases},
+            "partitions": len(final.partitions),
+            "rows": rows,
+        }
+        write_manifest(folder, content)
+    except OSError as error:
+        raise StateError(f"{folder}: the savepoint cannot be written: {error.strerror}") from error
+    return StageSavepoints(folder, stages, rows)
+
+
+def restore_stages(phases: Sequence[CommittedState], folder: Path) -> StageSavepoints:
+    """Puts both stages back, and reads them again: the final one first, so that a death in between leaves it behind the other.
+
+    Partials that are there now are of what came after the savepoint and are passed over: the final stage goes on behind them.
+    Raises `StateError` for a savepoint of another pipeline or input, or a damaged one; `FencedError` where workers are alive.
+    """
+    partial, final = phases
+    content = read_manifest(folder, wanted=FORMAT_OF_PHASES)
+    _check_topic(final)
+    if content["partitions"] != len(final.partitions):
+        raise StateError(
+            f"STATE_PARTITION_MISMATCH: the savepoint is of {content['partitions']} partitions of partials, and {final.topic.name} has "
+            f"{len(final.partitions)}"
+        )
+    for committed in phases:
+        if content["stages"].get(_name(committed)) != _hash(folder / _name(committed)):
+            raise StateError(f"{folder}: {_name(committed)}/{MANIFEST} is not that of this savepoint")
+    loaded = [load(committed, folder / _name(committed)) for committed in phases]
+    ahead = apart(loaded[0].engine.told(), loaded[1].engine.inputs(), len(final.partitions))
+    if ahead:
+        raise StateError("\n".join([f"{folder}: its stages are of different moments", *(f"  {one}" for one in ahead)]))
+    with ExitStack() as stack:
+        held = _claims(phases, stack)
+        ends = _ends(final)
+        put_back(final, loaded[1], held[1], at=ends)
+        put_back(partial, loaded[0], held[0])
+    for committed, of_stage in zip(phases, loaded, strict=True):
+        check_written(committed, of_stage.manifests)
+    going_on = {lane: _at(manifest, ends[lane]) for lane, manifest in loaded[1].manifests.items()}
+    done = [Savepoint(folder, loaded[0].manifests, 0), Savepoint(folder, going_on, 0)]
+    return StageSavepoints(folder, list(zip(phases, done, strict=True)), 0)
+
+
+def apart(told: Mapping[int, int], inputs: Mapping[int, Mapping[str, Any]], partitions: int) -> list[str]:
+    """In words, what lanes have handed over and partitions have not merged, or the other way round.
+
+    `told` is the number of the last epoch that each lane has handed over, `inputs` what each partition knows of lanes (see
+    `_core.Pipeline`).
+    """
+    found = []
+    for partition in range(partitions):
+        known = inputs.get(partition, {"table": {}, "waiting": 0})
+        merged = {lane: row["number"] for lane, row in known["table"].items()}
+        for lane in sorted(told.keys() | merged.keys()):
+            of_lane, there = told.get(lane, 0), merged.get(lane, 0)
+            if of_lane != there:
+                found.append(
+                    f"lane {lane} has handed over {of_lane} epochs, and partition {partition} of partials has merged {there} of them"
+                )
+        if known["waiting"]:
+            found.append(f"{known['waiting']} records of partition {partition} of partials wait to be merged")
+    return found
+
+
+def _claims(phases: Sequence[CommittedState], stack: ExitStack) -> list[Claim]:
+    return [stack.enter_context(claim(committed)) for committed in phases]
+
+
+def _check_topic(final: CommittedState) -> None:
+    if not final.partitions:
+        raise StateError(
+            f"{final.topic.name} does not exist: without the topic of partials there is no state of both stages"
+        )
+
+
+def _ends(final: CommittedState) -> dict[int, dict[str, int]]:
+    """Where the topic of partials ends, by lane and topic. Raises `StateError` where transactions are open on it."""
+    name = final.topic.name
+    ends = final.cluster.offsets(name, final.partitions, "latest")
+    if ends != final.cluster.offsets(name, final.partitions, "latest", committed=False):
+        raise StateError(
+            f"a transaction is open on {name}; try again when the broker has ended it, within a minute or so"
+        )
+    return {lane: {name: end} for lane, end in ends.items()}
+
+
+def _at(manifest: dict[str, Any], positions: dict[str, int]) -> dict[str, Any]:
+    return {**manifest, "facts": {**manifest["facts"], "positions": positions}}
+
+
+def _name(committed: CommittedState) -> str:
+    return committed.phase.name or "whole"
+
+
+def _hash(folder: Path) -> str | None:
+    """Of the manifest in `folder`; None without one."""
+    try:
+        return hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    except OSError:
+        return None
