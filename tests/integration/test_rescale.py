@@ -7,12 +7,12 @@ import os
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import NewPartitions
 
 from streamcore import _core, rescaling
@@ -278,26 +278,50 @@ def test_partitions_that_an_old_topic_got_meanwhile_are_read_before_it_is_left(j
     job.check()
 
 
-def test_a_lane_that_has_read_nothing_goes_on_where_a_run_would_begin(job: Growing) -> None:
+def test_a_lane_that_nobody_has_committed_goes_on_where_a_run_would_begin(job: Growing, tmp_path: Path) -> None:
     job.put(range(5), counts=False)
     time.sleep(0.1)
     start = datetime.now(UTC).isoformat()
     job.file.write_text(job.file.read_text().replace('event_time = "t"', f'event_time = "t"\nstart = "{start}"'))
     time.sleep(0.1)
-    # Lane 1 has records, all of before the start.
     history = job.ends()
-    assert history[1] > 0
-    job.put(range(5, 25), keys=keys_of((0, 2)))
-    while committed_offsets(job.server, job.name, job.input, 2)[0] != job.ends()[0]:
-        answer = job("run", str(job.file), "--for", "4s")
-        assert answer.code == 0, answer.err
+    assert min(history.values()) > 0
+    mine = _run_beside_a_member_that_commits_nothing(job, tmp_path / "log")
     job.grow(4)
-    done = job.rescale(4, *OWN, "--drain")
-    assert done["offsets"] == {"0": job.ends()[0], "1": history[1], "2": 0, "3": 0}
-    assert done["drained"] == 0
+    done = job.rescale(4, *OWN)
+    offsets = {mine: job.ends()[mine], 1 - mine: history[1 - mine], 2: 0, 3: 0}
+    assert done["offsets"] == {str(lane): offset for lane, offset in offsets.items()}
     job.put(range(25, 40))
     assert job.run().code == 0
     job.check()
+
+
+def _run_beside_a_member_that_commits_nothing(job: Growing, log: Path) -> int:
+    """Reads records of one lane, while another member, as one that dies early, has the other; gives the lane."""
+    settings = {"bootstrap.servers": job.server.bootstrap_servers, "group.id": job.name, "enable.auto.commit": False}
+    other = Consumer({**settings, "partition.assignment.strategy": "cooperative-sticky"})
+    other.subscribe([job.input])
+    process: ServerProcess | None = None
+    try:
+        _poll_until(other, lambda: len(other.assignment()) == 2)
+        process = ServerProcess([sys.executable, "-m", "streamcore", "run", str(job.file)], log, env=dict(os.environ))
+        _poll_until(other, lambda: len(other.assignment()) == 1)
+        mine = 1 - other.assignment()[0].partition
+        job.put(range(5, 25), keys=keys_of((mine, 2)))
+        _poll_until(other, lambda: committed_offsets(job.server, job.name, job.input, 2)[mine] == job.ends()[mine])
+        process.stop()
+    finally:
+        if process is not None:
+            process.stop()
+        other.close()  # type: ignore[no-untyped-call]
+    return mine
+
+
+def _poll_until(consumer: Consumer, is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not is_so():
+        assert time.monotonic() < deadline
+        consumer.poll(0.1)
 
 
 def test_what_retention_took_from_the_old_partitions_is_for_the_next_run_to_judge(job: Growing) -> None:
