@@ -49,7 +49,10 @@ def test_both_stages_are_shown_and_add_up(job: Job) -> None:
     assert keys == rows
     assert sum(rows) > 0
     shown = job.state("inspect").out.splitlines()
-    assert [line.partition(":")[0] for line in shown] == ["lane 0", "lane 1", "combine lane 0", "combine lane 1"]
+    copies = [line for line in shown if line.startswith("local copy of 2 lanes in ")]
+    assert [Path(line.split()[6].rstrip(",")).name for line in copies] == ["0", "1"], "a folder a stage"
+    lanes_shown = [line.partition(":")[0] for line in shown if line not in copies]
+    assert lanes_shown == ["lane 0", "lane 1", "combine lane 0", "combine lane 1"]
     audited = job("audit", str(job.file), "--json")
     assert (audited.code, audited.json["adds_up"], audited.json["differences"]) == (0, True, [])
     assert sum(lane["merged"] for lane in audited.json["combined"].values()) == audited.json["total"]["applied"] == 126
