@@ -306,14 +306,14 @@ def _run_beside_a_member_that_commits_nothing(job: Growing, log: Path) -> int:
         _poll_until(other, lambda: len(other.assignment()) == 2)
         process = ServerProcess([sys.executable, "-m", "streamcore", "run", str(job.file)], log, env=dict(os.environ))
         _poll_until(other, lambda: len(other.assignment()) == 1)
-        mine = 1 - other.assignment()[0].partition
+        mine = 1 - int(other.assignment()[0].partition)
         job.put(range(5, 25), keys=keys_of((mine, 2)))
         _poll_until(other, lambda: committed_offsets(job.server, job.name, job.input, 2)[mine] == job.ends()[mine])
         process.stop()
     finally:
         if process is not None:
             process.stop()
-        other.close()  # type: ignore[no-untyped-call]
+        other.close()
     return mine
 
 
