@@ -31,10 +31,8 @@ pub fn to_python<'py>(py: Python<'py>, lanes: Vec<i32>, records: Vec<(i32, Vec<P
 pub struct Known {
     lanes: Option<u32>,
     generation: u64,
-    complete: bool,
-    idle: bool,
-    ended: bool,
-    over: bool,
+    /// What is true or not of all of them, by name.
+    all: [(&'static str, bool); 4],
     waiting: usize,
     table: BTreeMap<i32, InputFacts>,
 }
@@ -44,10 +42,12 @@ pub fn known(pipeline: &Pipeline) -> BTreeMap<i32, Known> {
     let of_partition = |facts: &streamcore::merging::Facts| Known {
         lanes: facts.lanes,
         generation: facts.generation,
-        complete: facts.is_complete(),
-        idle: facts.is_idle(),
-        ended: facts.has_ended(),
-        over: facts.is_over(),
+        all: [
+            ("complete", facts.is_complete()),
+            ("idle", facts.is_idle()),
+            ("ended", facts.has_ended()),
+            ("over", facts.is_over()),
+        ],
         waiting: facts.waiting.values().map(|waiting| waiting.frames.len()).sum::<usize>() + facts.inbox.len(),
         table: facts.inputs.clone(),
     };
@@ -59,10 +59,9 @@ pub fn dict_of<'py>(py: Python<'py>, known: &Known) -> PyResult<Bound<'py, PyDic
     let dict = PyDict::new(py);
     dict.set_item("lanes", known.lanes)?;
     dict.set_item("generation", known.generation)?;
-    dict.set_item("complete", known.complete)?;
-    dict.set_item("idle", known.idle)?;
-    dict.set_item("ended", known.ended)?;
-    dict.set_item("over", known.over)?;
+    for (name, is_true) in known.all {
+        dict.set_item(name, is_true)?;
+    }
     dict.set_item("waiting", known.waiting)?;
     let table = PyDict::new(py);
     for (lane, input) in &known.table {
