@@ -187,6 +187,7 @@ impl Pipeline {
     }
 
     /// Says that the rows of these lanes' end have left: until records come none leaves again, with `wait` by no clock either.
+    #[pyo3(signature = (lanes, *, wait))]
     fn note_ended(&self, py: Python<'_>, lanes: Vec<i32>, wait: bool) -> PyResult<()> {
         self.run(py, move |pipeline| {
             pipeline.note_ended(&lanes, wait);
