@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic, TopicMetadata
 
 from streamcore.config import KafkaConnection, KafkaSourceConfig
 from streamcore.sources.base import Polled, Start
@@ -27,6 +27,11 @@ def create_topic(server: KafkaServer, name: str, partitions: int = 1, **settings
     admin = AdminClient({"bootstrap.servers": server.bootstrap_servers})
     config = {key.replace("_", "."): value for key, value in settings.items()}
     admin.create_topics([NewTopic(name, num_partitions=partitions, config=config)])[name].result()
+    # The broker answers before it knows of the topic itself.
+    deadline = time.monotonic() + TIMEOUT_S
+    while len(admin.list_topics(timeout=TIMEOUT_S).topics.get(name, TopicMetadata()).partitions or ()) < partitions:
+        assert time.monotonic() < deadline, f"topic {name} was created and is not there"
+        time.sleep(0.02)
     return name
 
 
