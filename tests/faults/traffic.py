@@ -9,6 +9,7 @@ import json
 import random
 import threading
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from confluent_kafka import Producer
 
@@ -47,33 +48,41 @@ def records(seed: int, count: int, *, partitions: int, keys: int) -> Iterator[tu
             yield partition, name, value
 
 
-class Stream:
+class Sent(NamedTuple):
+    """What a producer is given."""
+
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int = 0
+    """0: the producer's clock."""
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+class Sender:
     """Records that are sent a few at a time, from a thread of its own, until all are or `close`."""
 
-    def __init__(
-        self,
-        servers: str,
-        topic: str,
-        seed: int,
-        count: int,
-        *,
-        partitions: int,
-        keys: int,
-        pause_s: float = PAUSE_S,
-    ) -> None:
+    def __init__(self, servers: str, topic: str, sent: Iterator[Sent], *, pause_s: float = PAUSE_S) -> None:
         self._producer = Producer({"bootstrap.servers": servers, "linger.ms": 5, "enable.idempotence": True})
         self._topic = topic
         self._pause_s = pause_s
-        self._records = records(seed, count, partitions=partitions, keys=keys)
+        self._records = sent
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        for number, (partition, key, value) in enumerate(self._records):
+        for number, sent in enumerate(self._records):
             while True:
                 try:
-                    self._producer.produce(self._topic, key=key, value=value, partition=partition)
+                    self._producer.produce(
+                        self._topic,
+                        key=sent.key,
+                        value=sent.value,
+                        partition=sent.partition,
+                        timestamp=sent.timestamp_ms,
+                        headers=list(sent.headers),
+                    )
                     break
                 except BufferError:  # the broker is away
                     self._producer.poll(0.1)
@@ -89,3 +98,21 @@ class Stream:
             self._stopping.set()
         self._thread.join()
         assert self._producer.flush(60) == 0
+
+
+class Stream(Sender):
+    """Those of `records`."""
+
+    def __init__(
+        self,
+        servers: str,
+        topic: str,
+        seed: int,
+        count: int,
+        *,
+        partitions: int,
+        keys: int,
+        pause_s: float = PAUSE_S,
+    ) -> None:
+        made = records(seed, count, partitions=partitions, keys=keys)
+        super().__init__(servers, topic, (Sent(*record) for record in made), pause_s=pause_s)

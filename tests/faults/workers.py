@@ -5,6 +5,7 @@ Before it: a test, which says where a worker is to fail. After it: the command l
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -256,6 +257,16 @@ class Job:
         while revives and code in RESTARTABLE and time.monotonic() < deadline:
             code = self.start(worker=worker, stop="end").wait(RUN_S)
         assert code == 0, self.log()
+
+    def ledgers(self) -> dict[int, dict[str, int]]:
+        """A5: what became of each lane's records, as `audit` reads it from the committed state; it must add up."""
+        command = [sys.executable, "-m", "streamcore", "audit", str(self.file), "--json"]
+        variables = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": self.server.bootstrap_servers}
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=RUN_S, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = json.loads(done.stdout)
+        assert found["adds_up"], found
+        return {int(lane): counts for lane, counts in found["lanes"].items()}
 
     def traces(self, *, combine: bool = False) -> list[str]:
         """What each worker's commit machine was told and answered; of one that was killed, its whole lines.

@@ -16,7 +16,7 @@ from streamcore.functions import Function
 from tests.property.aggregates import TYPES
 from tests.property.calendars import WEEKDAYS
 from tests.property.join_model import Input, JoinJob
-from tests.property.model import Delete, Event, Garbage, Job, Record, Row, Steps, Window
+from tests.property.model import Delete, Event, Garbage, Job, Message, Record, Row, Steps, Window
 
 DAY_MS = 86_400_000
 LANES_PER_INPUT = 1 << 24
@@ -42,6 +42,8 @@ class Outcome:
     rows: list[Row] = field(default_factory=list)
     """Committed result rows in the order they left."""
     late: list[tuple[int, str]] = field(default_factory=list)
+    left: list[tuple[str, Row]] = field(default_factory=list, compare=False)
+    """Every committed row of another output, and which."""
     ledgers: dict[int, dict[str, int]] = field(default_factory=dict)
     digest: int = 0
     pushes: list[range] = field(default_factory=list, compare=False)
@@ -156,17 +158,23 @@ def value_of(record: Record) -> bytes | None:
     if isinstance(content, Event):
         fields = asdict(content) | {"price": None if content.price is None else str(content.price)}
         return json.dumps(fields).encode()
+    if isinstance(content, Message):
+        return content.value
     return b"{garbage" if isinstance(content, Garbage) else None
 
 
 def key_of(record: Record) -> bytes | None:
     """The record key: that of its event."""
     content = record.content
+    if isinstance(content, Message):
+        return content.key
     return content.key.encode() if isinstance(content, Event | Delete) and content.key is not None else None
 
 
 def timestamp_of(record: Record) -> int | None:
-    """When a delete counts."""
+    """When a delete counts, and a message was sent."""
+    if isinstance(record.content, Message):
+        return record.content.timestamp_ms
     return record.content.time if isinstance(record.content, Delete) else None
 
 
@@ -255,6 +263,9 @@ class _Driver:
         self._outcome.digest = sealed.digest
         self._outcome.rows += rows_of(self._pending)
         self._outcome.late += late_of(self._pending)
+        self._outcome.left += [
+            (batch.output, row) for batch in self._pending if batch.output != "result" for row in batch.to_rows()
+        ]
         self._outcome.pushes += self._pushes
         self._pending, self._pushes = [], []
         self._pipeline.committed()

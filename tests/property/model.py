@@ -55,9 +55,18 @@ class Delete:
 
 
 @dataclass(frozen=True)
+class Message:
+    """A record as it lies in a topic, whatever is in it."""
+
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int | None
+
+
+@dataclass(frozen=True)
 class Record:
     lane: int
-    content: Event | Garbage | Tombstone | Delete
+    content: Event | Garbage | Tombstone | Delete | Message
     side: int = 0
     """Of which input: 0, or 1 for the right one of a join."""
 
