@@ -93,6 +93,8 @@ class Epochs:
         self._manifests: list[tuple[int, bytes, bytes]] = []
         self._sealed: set[int] = set()
         """Lanes of the epoch whose records were made, until it is kept or taken back: the engine has one way back for all."""
+        self._seals_end = False
+        """Whether that is the end of the input; it may be kept long after it was sent."""
         self._ledger_restored: Ledgers = {}
         self._stages_restored: Stages = engine.stages()
         self._refusal: Error | None = None
@@ -132,8 +134,7 @@ class Epochs:
             digest=0,
             positions=self._kept,
             source=self._source.describe(),
-            # In phases each end is told once more: windows leave where partials are merged, which forgets none.
-            ended=self._phase is WHOLE and bool(self._feed) and all(map(self._lanes_ended.get, self._feed)),
+            ended=bool(self._feed) and all(map(self._lanes_ended.get, self._feed)),
         )
 
     @property
@@ -303,7 +304,8 @@ class Epochs:
             if manifest is not None and (found is None or orjson.loads(found)["epoch"] != manifest["epoch"]):
                 raise StateError(f"the state of lane {lane} is not the one that was chosen a moment ago")
             if found is not None:
-                self._lanes_ended[lane] = orjson.loads(found)["facts"]["ended"]
+                # In phases a run tells of its end once more: windows leave where partials are merged, which forgets none.
+                self._lanes_ended[lane] = self._phase is WHOLE and orjson.loads(found)["facts"]["ended"]
                 if self._lanes_ended[lane]:
                     self._engine.note_ended([lane], wait=self._source.bounded)
             digest, watermark_ms = self._engine.sealed_lanes()[lane]
@@ -373,7 +375,7 @@ class Epochs:
     def _produce_state(self, lanes: Sequence[Mapping[str, int]]) -> None:
         positions = self._source.positions()
         files = self._files.write(lanes, positions, seal=self._seal)
-        self._manifests, self._sealed = [], {each["lane"] for each in lanes}
+        self._manifests, self._sealed, self._seals_end = [], {each["lane"] for each in lanes}, self._ended
         self._states.begin_epoch()
         if self._phase is PARTIAL:
             send_partials(self._engine, self._transactions, self._identity.pipeline, lanes, seal=self._seal)
@@ -449,7 +451,7 @@ class Epochs:
         for each in action["lanes"]:
             lane = each["lane"]
             self._has_state[lane] = True
-            self._lanes_ended[lane] = self._ended or lane in still
+            self._lanes_ended[lane] = self._seals_end or lane in still
             self._kept |= {number: positions.get(number, 0) for number in self._source.numbers(lane)}
         self._outputs.committed(self._engine.epoch - 1)
         self._is_done = True

@@ -19,6 +19,7 @@ from confluent_kafka import Producer
 import streamcore as sc
 from streamcore.run import Run
 from streamcore.runner import Runner
+from streamcore.transactions import Transactions
 from tests.integration.kafka_tools import TIMEOUT_S, connection, create_topic, read_topic
 from tests.servers.kafka import KafkaServer
 
@@ -54,7 +55,7 @@ class Input:
             self.sent[side].append(row)
         assert producer.flush(TIMEOUT_S) == 0
 
-    def source(self, side: str, *, slow: bool) -> sc.Pipeline:
+    def source(self, side: str, *, slow: bool, keyed_by: str | None = "k") -> sc.Pipeline:
         settings: dict[str, Any] = {"poll_records_max": SLOW_RECORDS} if slow else {}
         return sc.kafka(
             f"{self.name}-{side}",
@@ -64,20 +65,21 @@ class Input:
             out_of_orderness="0s",
             idle_timeout="1s",
             schema={"k": "string", "v": "int64"},
-            keyed_by="k",
+            keyed_by=keyed_by,
             **settings,
         )
 
     def start(self, what: str, run: str, worker: str, *, slow: bool = False) -> Run:
-        left = self.source("left", slow=slow)
-        if what == "windows":
+        left = self.source("left", slow=slow, keyed_by=None if what == "windows that meet" else "k")
+        if what != "joins":
             flow = left.window(sc.tumbling("10s"), by="k").agg(n=sc.count(), s="sum(v)")
         else:
             right = self.source("right", slow=slow)
             flow = left.join(right, on="k", how="left", within="20ms", name="right").select(
                 k="k", v="v", v_right="v_right"
             )
-        settings = {"delivery": "exactly_once", "commit_interval": "100ms", "combine": "none"}
+        combine = "topic" if what == "windows that meet" else "none"
+        settings = {"delivery": "exactly_once", "commit_interval": "100ms", "combine": combine}
         flow = flow.sink_kafka(f"{self.name}-{run}-out", mode="append").configure(
             name=f"{self.name}-{run}", state_dir=str(self.folder / run / worker), **settings
         )
@@ -130,6 +132,22 @@ def data(kafka_server: KafkaServer, unique: str, tmp_path: Path, monkeypatch: py
 def test_so_many_workers_give_the_rows_of_one(data: Input, what: str, workers: int) -> None:
     reports = data.run(what, "run", workers=workers)
     assert [report.state for report in reports] == ["ended"] * workers
+    assert data.rows(what, "run") == data.expected(what)
+
+
+@pytest.mark.parametrize("what", ["windows", "joins", "windows that meet"])
+def test_an_end_whose_commit_is_in_doubt_is_given_once(data: Input, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that takes over two seconds is looked up, and is found to be one."""
+    commit = Transactions.commit
+
+    def slowly(transactions: Transactions, timeout_s: float) -> bool:
+        lost = commit(transactions, timeout_s)
+        time.sleep(2.1)
+        return lost
+
+    monkeypatch.setattr(Transactions, "commit", slowly)
+    (report,) = data.run(what, "run")
+    assert report.state == "ended"
     assert data.rows(what, "run") == data.expected(what)
 
 

@@ -55,6 +55,7 @@ def test_files_are_lanes_in_the_order_of_their_names(folder: Path) -> None:
         (bz2.compress(b""), r"compressed \(bzip2\)"),
         (b"\xfd7zXZ\x00", r"compressed \(xz\)"),
     ],
+    ids=["gzip", "zstd", "bzip2", "empty bzip2", "xz"],
 )
 def test_a_compressed_file_is_refused(tmp_path: Path, magic: bytes, advice: str) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(magic)
