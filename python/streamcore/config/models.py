@@ -47,7 +47,7 @@ class LimitsConfig(Model):
     )
     max_key_bytes: int = setting(
         4096,
-        "Longest group key, 65,536 at most; a record with a longer one is a dead letter.",
+        "Longest group key, with a byte for each of its columns, 65,536 at most; a record with a longer one is a dead letter.",
         unit="bytes",
         ge=1,
         le=1 << 16,
