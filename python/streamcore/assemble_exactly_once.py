@@ -57,7 +57,7 @@ from streamcore.sources.kafka_joined import JoinedSource, member_source
 from streamcore.sources.kafka_member import MemberSource
 from streamcore.sources.kafka_old_layout import OldLayoutSource
 from streamcore.sources.kafka_partials import PartialsSource
-from streamcore.transactions import InTransaction, Transactions
+from streamcore.transactions import OPEN_MAX_MS, InTransaction, Transactions, transactional_id
 
 if TYPE_CHECKING:
     from streamcore.assemble import Plan
@@ -206,8 +206,10 @@ class Parts:
         group = phase.group(self._group)
         transactions = Transactions(
             self._connection,
-            transactional_id=f"streamcore-{group}-{self._instance}",
-            timeout_ms=max(TRANSACTION_INTERVALS * config.commit_interval, self._connection.session_timeout),
+            transactional_id=transactional_id(group, self._instance),
+            timeout_ms=min(
+                OPEN_MAX_MS, max(TRANSACTION_INTERVALS * config.commit_interval, self._connection.session_timeout)
+            ),
         )
         stack.callback(transactions.close)
         states = LaneStates(

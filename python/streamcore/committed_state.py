@@ -30,6 +30,9 @@ from streamcore.sources.inputs import check_sizes
 from streamcore.state_topics import StateTopics
 from streamcore.topics import input_topic
 
+READS_MAX = 20
+"""How often a lane is read again that looks wrong, and otherwise each time."""
+
 READ_TIMEOUT_S = 120.0
 """How long the state of one lane may take to be read: until then an open transaction has ended."""
 
@@ -191,7 +194,29 @@ class CommittedState:
         )
 
     def read(self, lane: int) -> LaneState:
-        """Reads all there is of a lane. Raises `SourceError`."""
+        """Reads all there is of a lane. Raises `SourceError`.
+
+        Beside a worker a reading may have a part of an epoch that was committed meanwhile: what looks wrong and is something else
+        each time is read again.
+        """
+        state, before = self._read_once(lane), None
+        for _ in range(READS_MAX):
+            if state.found == before or not self._is_behind(state):
+                break
+            before, state = state.found, self._read_once(lane)
+        return state
+
+    def _is_behind(self, state: LaneState) -> bool:
+        """Whether it looks wrong as it would if an epoch was committed during the reading."""
+        manifests = state.found["manifests"]
+        if state.found["problems"] or (manifests and manifests[0][1]):
+            return True
+        return any((place.group_offset or 0) > state.positions.get(topic, 0) for topic, place in state.inputs.items())
+
+    def _read_once(self, lane: int) -> LaneState:
+        # Before the state, which is never behind what the group had then.
+        topics = [topic for topic in self.topics if lane in topic.partitions]
+        of_group = {topic.name: self.cluster.group_offsets(self.group, topic.name, [lane])[lane] for topic in topics}
         self.states.forget([lane])
         reached = self.states.read(
             [lane], until="high_watermark", timeout_s=READ_TIMEOUT_S, records=self.engine.state_records
@@ -204,12 +229,12 @@ class CommittedState:
             )
         records = self.states.records(lane)
         self.states.forget([lane])
-        inputs = {topic.name: self._place(topic, lane) for topic in self.topics if lane in topic.partitions}
+        inputs = {topic.name: self._place(topic, lane, of_group[topic.name]) for topic in topics}
         return LaneState(lane, records, orjson.loads(records.inspect()), inputs)
 
-    def _place(self, topic: Topic, lane: int) -> InputPlace:
+    def _place(self, topic: Topic, lane: int, group_offset: int | None) -> InputPlace:
         return InputPlace(
-            group_offset=self.cluster.group_offsets(self.group, topic.name, [lane])[lane],
+            group_offset=group_offset,
             begin=self.cluster.offsets(topic.name, [lane], "earliest")[lane],
             end=self.cluster.offsets(topic.name, [lane], "latest")[lane],
         )
@@ -251,7 +276,8 @@ class CommittedState:
             )
         if position < place.begin:
             found.append(
-                f"records {position} to {place.begin - 1} of partition {lane} of {topic} were deleted before they were read"
+                f"records {position} to {place.begin - 1} of partition {lane} of {topic} were deleted before they were read; "
+                "streamcore run FILE --accept-gap goes on without them"
             )
         if position > place.end:
             found.append(f"partition {lane} of {topic} ends at {place.end}, before the position {position}")

@@ -247,6 +247,8 @@ class Epochs:
             raise self._refusal
         if code == 4:
             raise SourceError(message, unreachable=True)
+        if code == 7:
+            message += f" (another worker has the name of {self._transactions.transactional_id}, or a transaction took longer than it may)"
         raise {6: StateError, 7: FencedError}.get(code, Error)(message)
 
     def _carry_out(self, name: str, action: Action) -> Event:

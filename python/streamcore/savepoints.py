@@ -162,7 +162,8 @@ class Loaded:
 def restore(committed: CommittedState, folder: Path) -> Savepoint:
     """Puts a savepoint back as a new epoch of every lane, under one claim, and reads it again.
 
-    Raises `StateError` for a savepoint of another pipeline or input, or a damaged one; `FencedError` where workers are alive.
+    It may be that of a pipeline with another name and the same source, schema and steps. Raises `StateError` for one of other steps or
+    another input, or a damaged one; `FencedError` where workers are alive.
     """
     loaded = load(committed, folder)
     with claim(committed) as held:
@@ -197,12 +198,15 @@ def put_back(committed: CommittedState, loaded: Loaded, held: Claim, *, at: Offs
     engine.seal([])  # lanes that hand over have nothing to tell of it
     positions |= {**held.place(empty), **(at or {})}
     seal, generation = secrets.randbits(SEAL_BITS), time.time_ns() // 1_000_000_000
+    newest = max((int(one["epoch"]) for one in manifests.values()), default=0)
     records = {}
     for lane, state in states.items():
         ended = bool(manifests.get(lane, {}).get("facts", {}).get("ended", False))
         facts = rewritten_facts(
             committed, positions=positions.get(lane, {}), owner=owner, seal=seal, ended=ended, generation=generation
         )
+        # Behind the savepoint's epoch too: files that sinks have named tell theirs.
+        state.records.write_behind(newest)
         records[lane] = engine.rewrite(lane, state.records, facts)
     held.write(records, positions)
 

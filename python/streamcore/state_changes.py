@@ -28,7 +28,7 @@ from streamcore.phases import FINAL, PARTIAL, partials_source
 from streamcore.sources.base import Start
 from streamcore.sources.kafka_joined import JoinedSource, member_source
 from streamcore.sources.kafka_member import MemberSource
-from streamcore.transactions import Transactions
+from streamcore.transactions import Transactions, transactional_id
 
 log = logging.getLogger("streamcore.state")
 
@@ -171,7 +171,7 @@ def claim(committed: CommittedState) -> Iterator[Claim]:
     else:
         member = member_source(committed.config, committed.connection, **options)
     transactions = Transactions(
-        committed.connection, transactional_id=f"streamcore-{committed.group}-state", timeout_ms=TRANSACTION_MS
+        committed.connection, transactional_id=transactional_id(committed.group, "/state"), timeout_ms=TRANSACTION_MS
     )
     try:
         member.open(Start(default=own.start))

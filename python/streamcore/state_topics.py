@@ -78,6 +78,13 @@ class StateTopics:
                     f"them, so the state no longer fits; streamcore state rescale FILE --to {plan.partitions} moves it, or says why it cannot"
                 )
 
+            policy = cluster.topic_setting(topic.name, "cleanup.policy")
+            if policy not in (None, "compact"):
+                raise StateError(
+                    f"topic {topic.name}, which keeps the state, has cleanup.policy={policy}: retention would delete it; set it to "
+                    "compact (kafka-configs.sh --alter --add-config cleanup.policy=compact)"
+                )
+
     def attach(self, cluster: Cluster) -> None:
         """Goes on with the topics as they are, if they are there."""
         self._cluster = cluster

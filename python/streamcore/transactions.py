@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from streamcore.config import KafkaConnection
-from streamcore.errors import SinkError
+from streamcore.errors import ConfigError, SinkError
 from streamcore.kafka_client import application, creating_client
 from streamcore.kafka_producer import (
     FULL_QUEUE_TRIES_MAX,
@@ -38,6 +38,9 @@ OPEN_MAX_MS = 900_000
 """How long brokers let a transaction be open at most, where they are left as they come."""
 
 RENEW_S = 10.0
+
+KEY_SHOWN = 100
+"""Bytes of a key that an error shows."""
 
 UP = " in state UP"
 """Of a connection that ends: it was one. An attempt that fails is none, and happens wherever a name has several addresses."""
@@ -74,6 +77,8 @@ class Transactions:
         self._open_ms = timeout_ms
         self._failure: Any = None
         """The first delivery of the transaction that failed (`KafkaError`), or None."""
+        self._too_large: str | None = None
+        """A record that the broker refused for its size, in words."""
         self._lost_connection = False
         """Whether the producer has lost a connection: a request may have been sent twice then."""
 
@@ -104,8 +109,9 @@ class Transactions:
         # Outside: an answer that does not come is no fault of the settings.
         try:
             client.init_transactions(timeout_s)
-        except BaseException:
+        except BaseException as error:
             _let_go(client)
+            _check_time(error, open_ms)
             raise
         self._producer, self._open_ms = producer, open_ms
         self._failure, self._lost_connection = None, False
@@ -137,7 +143,7 @@ class Transactions:
         wanted_ms = min(OPEN_MAX_MS, max(rows, size_bytes // BYTES_OF_A_ROW) * 1_000 // ROWS_PER_S)
         if wanted_ms > self._open_ms:
             self._open_for(wanted_ms, RENEW_S)
-        self._failure = None
+        self._failure = self._too_large = None
         self._open.begin_transaction()
 
     def send(
@@ -164,8 +170,15 @@ class Transactions:
             on_delivery=self._note_delivery if delivered is None else self._telling(delivered),
         )
 
-    def _note_delivery(self, error: Any, _message: Any) -> None:
-        if error is not None and self._failure is None:
+    def _note_delivery(self, error: Any, message: Any) -> None:
+        from confluent_kafka import KafkaError
+
+        if error is None:
+            return
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and self._too_large is None:
+            key = (message.key() or b"")[:KEY_SHOWN]
+            self._too_large = f"topic {message.topic()} refuses a record of {len(message.value() or b''):,} bytes with the key {key!r}"
+        if self._failure is None:
             self._failure = error
 
     def _telling(self, delivered: Callable[[int], None]) -> Callable[[Any, Any], None]:
@@ -177,10 +190,18 @@ class Transactions:
         return note
 
     def flush(self, timeout_s: float) -> int:
-        """Waits for acknowledgements; gives how many records are left. Raises `KafkaException` for one that failed."""
+        """Waits for acknowledgements; gives how many records are left.
+
+        Raises `KafkaException` for one that failed, `SinkError` for one that is too large, which it always will be.
+        """
         from confluent_kafka import KafkaException
 
         left = self._open.flush(timeout_s)
+        if self._too_large is not None:
+            raise SinkError(
+                f"{self._too_large}; raise the topic's max.message.bytes, and the run goes on from its last epoch",
+                retriable=False,
+            )
         if self._failure is not None:
             raise KafkaException(self._failure)
         return left
@@ -208,6 +229,22 @@ class Transactions:
         producer, self._producer = self._producer, None
         if producer is not None and producer.instantiated:
             _let_go(producer._producer)  # noqa: SLF001
+
+
+def _check_time(error: BaseException, open_ms: int) -> None:
+    """Raises `ConfigError` where the broker does not allow transactions of this length."""
+    from confluent_kafka import KafkaError, KafkaException
+
+    if isinstance(error, KafkaException) and error.args[0].code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
+        raise ConfigError(
+            f"the broker refuses transactions of {open_ms:,} ms (its transaction.max.timeout.ms): raise that, or lower commit_interval "
+            "and session_timeout"
+        ) from error
+
+
+def transactional_id(group: str, worker: str) -> str:
+    """The name of a worker to the broker: no two groups and workers share one."""
+    return "/".join(["streamcore", *(part.replace("%", "%25").replace("/", "%2F") for part in (group, worker))])
 
 
 def _let_go(client: Client) -> None:

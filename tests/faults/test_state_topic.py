@@ -5,6 +5,7 @@ Each damage is done to a committed state with changes and parts, by a plain prod
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,11 @@ def _of_another_size(job: Job) -> str:
     return "STATE_PARTITION_MISMATCH"
 
 
+def _of_lane_0(rows: Counter[tuple[str, str, int]]) -> Counter[tuple[str, str, int]]:
+    """Of the lane that is damaged each time; the other may have gone on before that is found out."""
+    return Counter({row: count for row, count in rows.items() if row[0].startswith("0-")})
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -101,7 +107,7 @@ def test_a_damaged_state_is_refused_with_its_reason(
     assert reason in text, text
     verified = job.state("verify")
     assert verified.code == EXIT_STATE, verified.out
-    assert job.rows() == rows, "a worker whose state was refused wrote rows"
+    assert _of_lane_0(job.rows()) == _of_lane_0(rows), "a worker whose state was refused wrote rows"
 
 
 def _with_parts(job: Job, folder: Path) -> Job:

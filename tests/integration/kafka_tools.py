@@ -39,7 +39,11 @@ def produce(server: KafkaServer, topic: str, values: Iterable[bytes | None], par
     settings = {"bootstrap.servers": server.bootstrap_servers, "linger.ms": 5, "message.max.bytes": 8 << 20}
     producer = Producer(settings)
     for value in values:
-        producer.produce(topic, value=value, partition=partition, **fields)
+        try:
+            producer.produce(topic, value=value, partition=partition, **fields)
+        except BufferError:  # the broker is slower
+            producer.flush(TIMEOUT_S)
+            producer.produce(topic, value=value, partition=partition, **fields)
         producer.poll(0)
     assert producer.flush(TIMEOUT_S) == 0
 

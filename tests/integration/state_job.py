@@ -160,7 +160,8 @@ class Job:
         while topic in self.admin.list_topics(timeout=TIMEOUT_S).topics:
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        create_topic(self.server, topic, partitions)
+        of_state = ".state." in topic or ".combine." in topic
+        create_topic(self.server, topic, partitions, cleanup_policy="compact" if of_state else "delete")
 
     def group_offsets(self) -> dict[int, int | None]:
         """Where the group stands, once no transaction on it is pending."""

@@ -10,7 +10,9 @@ from streamcore.errors import StateError
 from streamcore.kafka_client import Topic
 from streamcore.sources.kafka_positions import check_same_topic, start_positions
 
-AWAY = r"to begin anew, move the pipeline's state and the files of its Parquet sinks, if it has any, away"
+AWAY = (
+    r"to begin anew, move the pipeline's state \(.*reset FILE\) and the files of its Parquet sinks, if it has any, away"
+)
 
 
 class Broker:

@@ -53,8 +53,12 @@ def _check_shared(lanes: list[dict[str, Any]]) -> None:
 
 def savepoint(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> int:
     """Writes the folder, and says what is in it."""
+    from streamcore.errors import ConfigError
     from streamcore.savepoints import save
     from streamcore.stage_savepoints import save_stages
+
+    if arguments.folder.exists():
+        raise ConfigError(f"{arguments.folder} is there already; a savepoint is written to a new folder")
 
     stages: list[tuple[CommittedState, Savepoint]]
     if len(phases) == 1:
@@ -155,7 +159,11 @@ def repair(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> i
         print(json.dumps({"lanes": lanes, "may_repeat": outputs}))
         return 0
     if not repaired:
-        print("nothing to repair: every lane can be gone on from")
+        print("nothing to repair: the state of every lane can be gone on from")
+        for committed in phases:
+            for state in committed.read_all():
+                for problem in committed.problems(state):
+                    print(f"  {committed.called(state.lane)}, whose input is another matter: {problem}")
     for committed, one in repaired:
         name = committed.called(one.lane)
         print(f"{name}: epoch {one.taken} of {one.newest} is taken, and written as epoch {one.written}")

@@ -51,6 +51,8 @@ FETCH_SETTINGS = {
     "fetch.queue.backoff.ms": 5,
     # A broker that comes back is noticed within this; the default waits up to ten seconds.
     "reconnect.backoff.max.ms": 1_000,
+    # That the topic got more partitions, which moves keys, is noticed within this; the default is five minutes.
+    "topic.metadata.refresh.interval.ms": 30_000,
     # A batch damaged on disk must stop the lane, not be decoded.
     "check.crcs": True,
 }

@@ -152,9 +152,9 @@ class MemberSource(KafkaSource):
         (`CallState_get`) where another callback comes in the same poll.
         """
         count = len(self._topic.partitions)
-        found = self._cluster.partition_count(self._topic.name, METADATA_TIMEOUT_S)
-        if found is None:
-            found = max([*self._topic.partitions, *lanes]) + 1
+        told = self._cluster.partition_count(self._topic.name, METADATA_TIMEOUT_S)
+        # What is given out is there, whatever the broker that was asked knows of it.
+        found = max(told or count, *(lane + 1 for lane in [*self._topic.partitions, *lanes]))
         if found != count:
             raise StateError(
                 f"STATE_PARTITION_MISMATCH: {self._topic.name} has {found} partitions now and had {count} when this worker "
@@ -190,6 +190,11 @@ class MemberSource(KafkaSource):
     def _check_membership(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+    def _check_error(self, error: Any, lane: int | None) -> None:
+        # Partitions that a callback has refused are read nevertheless, from nowhere.
+        self._check_membership()
+        super()._check_error(error, lane)
 
     def _is_read(self) -> bool:
         return bool(self._fed) and self._fed == self._owned <= self._done

@@ -12,7 +12,10 @@ from streamcore.config import resolve_position
 from streamcore.errors import ConfigError, StateError
 from streamcore.kafka_client import Cluster, Topic, log
 
-AFRESH = "to begin anew, move the pipeline's state and the files of its Parquet sinks, if it has any, away"
+AFRESH = (
+    "to begin anew, move the pipeline's state (exactly_once from Kafka: streamcore state reset FILE) and the files of its Parquet "
+    "sinks, if it has any, away"
+)
 """The advice where the state cannot be gone on from: files of a run whose state is gone are refused at a start."""
 
 

@@ -206,8 +206,7 @@ impl Pipeline {
         self.rows(py, pipeline::Pipeline::end_partials)
     }
 
-    /// Ends the epoch: rows of `updates` windows leave, ledgers are checked, digest is brought up to date.
-    /// `lanes` are those of the epoch, of which phase partial tells; None: all.
+    /// Ends the epoch: rows of `updates` windows leave, ledgers are checked. Of `lanes` phase partial tells; None: of all.
     #[pyo3(signature = (lanes = None))]
     fn seal(&self, py: Python<'_>, lanes: Option<Vec<i32>>) -> PyResult<Sealed> {
         let sealed = self.with(py, move |workers| {

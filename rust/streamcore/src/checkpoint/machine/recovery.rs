@@ -200,7 +200,7 @@ impl Machine {
             }
             None if owned.group.iter().flatten().any(|offset| *offset > 0) => {
                 let message = format!(
-                    "lane {lane}: the group is at {:?}, and the state has no manifest: its topic was emptied or made again, or the                      group's offsets are of a run without it. Nothing was read; to begin anew: streamcore state reset FILE",
+                    "lane {lane}: the group is at {:?}, and the state has no manifest: its topic was emptied or made again, or the group's offsets are of a run without it. Nothing was read; to begin anew: streamcore state reset FILE",
                     owned.group
                 );
                 self.exit(ExitCode::State, message);

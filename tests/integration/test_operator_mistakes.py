@@ -1,0 +1,93 @@
+"""What operators do to an exactly-once pipeline without meaning to: each is told, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.integration.kafka_tools import TIMEOUT_S, committed_offsets, create_topic, produce
+from tests.integration.state_job import PIPELINE, Job
+from tests.servers.kafka import KafkaServer
+from tests.servers.process import ServerProcess
+
+EXIT_FAILED, EXIT_STATE = 1, 6
+
+
+@pytest.fixture
+def job(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> Job:
+    return Job(kafka_server, unique, tmp_path)
+
+
+@pytest.mark.parametrize("policy", ["delete", "compact,delete"])
+def test_a_state_topic_that_retention_would_empty_is_refused(job: Job, policy: str) -> None:
+    create_topic(job.server, job.state_topic, job.partitions, cleanup_policy=policy)
+    job.send(range(25))
+    refused = job.run()
+    assert refused.code == EXIT_STATE
+    assert f"{job.state_topic}, which keeps the state, has cleanup.policy={policy}" in refused.err
+
+
+@pytest.mark.timeout(60)
+def test_a_row_that_its_topic_refuses_for_its_size_ends_the_run_with_its_topic(
+    kafka_server: KafkaServer, unique: str, tmp_path: Path
+) -> None:
+    text = PIPELINE.replace("schema = {", 'schema = { x = "string",').replace('s = "sum(v)"', 'x = "last(x)"')
+    job = Job(kafka_server, unique, tmp_path, text=text)
+    create_topic(kafka_server, f"{unique}-out", 1, max_message_bytes="5000")
+    text_of_20_000 = random.Random(1).randbytes(10_000).hex().encode()  # compression makes no tenth of it
+    produce(kafka_server, f"{unique}-in", [b'{"t":1,"k":"a","v":1,"x":"%s"}' % text_of_20_000], key=b"a")
+    refused = job.run()
+    assert refused.code == EXIT_FAILED, refused.err
+    assert f"topic {unique}-out refuses a record of 20," in refused.err
+    assert "max.message.bytes" in refused.err
+    job.admin.delete_topics([f"{unique}-out"])[f"{unique}-out"].result(TIMEOUT_S)
+    assert job.run().code == 0
+    assert job.rows().total() == 1
+
+
+def test_a_commit_interval_longer_than_any_transaction_is_none_of_the_broker_s_business(job: Job) -> None:
+    job.send(range(25))
+    assert job.run("--set", "commit_interval=20m").code == 0
+    assert job.rows().total() == 18
+
+
+def test_state_is_looked_at_beside_a_busy_worker(job: Job) -> None:
+    command = [sys.executable, "-m", "streamcore", "run", str(job.file), "--set", "commit_interval=20ms"]
+    process = ServerProcess(command, job.folder / "log", env=dict(os.environ))
+    try:
+        job.send(range(10))
+
+        def has_committed() -> bool:
+            return max(committed_offsets(job.server, job.name, f"{job.name}-in", job.partitions).values()) > 0
+
+        process.wait_until(has_committed, "an epoch", TIMEOUT_S)
+        for number in range(30):
+            job.send(range(10 + 50 * number, 60 + 50 * number))
+            verified = job.state("verify")
+            assert verified.code == 0, verified.err
+    finally:
+        process.stop()
+
+
+def test_a_savepoint_that_is_put_back_after_a_reset_goes_on_with_the_files_there_are(
+    kafka_server: KafkaServer, unique: str, tmp_path: Path
+) -> None:
+    files = f'\n[[sinks]]\ntype = "parquet"\npath = "{tmp_path}/rows"\n'
+    job = Job(kafka_server, unique, tmp_path, text=PIPELINE + files)
+    for end in (25, 45, 65):
+        job.send(range(end - 25 if end == 25 else end - 20, end))
+        assert job.run().code == 0
+    saved, rows = tmp_path / "saved", pl.read_parquet(tmp_path / "rows").height
+    assert job.state("savepoint", str(saved)).code == 0
+    assert job.state("reset", "--yes").code == 0
+    put_back = job.state("restore", str(saved))
+    assert put_back.code == 0, put_back.err
+    job.send(range(65, 85))
+    went_on = job.run()
+    assert went_on.code == 0, went_on.err
+    assert pl.read_parquet(tmp_path / "rows").height > rows
