@@ -39,6 +39,7 @@ def end_job(request: pytest.FixtureRequest, kafka_server: KafkaServer, unique: s
     job.kill_all()
 
 
+@pytest.mark.column("pull")
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("run", range(RUNS))
 @pytest.mark.parametrize("point", POINTS)

@@ -63,7 +63,7 @@ class Input:
             event_time="t",
             event_time_unit="ms",
             out_of_orderness="0s",
-            idle_timeout="1s",
+            idle_timeout="30s",
             schema={"k": "string", "v": "int64"},
             keyed_by=keyed_by,
             **settings,
