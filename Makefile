@@ -86,8 +86,11 @@ test-neon: need-rust ## the engine's units on aarch64, emulated: the NEON kernel
 	$(AARCH64)_LINKER=aarch64-linux-gnu-gcc $(AARCH64)_RUNNER="qemu-aarch64 -L $(AARCH64_LIBRARIES)" \
 	  cargo test --package streamcore --lib --locked --quiet --target aarch64-unknown-linux-gnu
 
+# Tests with servers wait more than they work: so many files at once, each process with servers of its own.
+TESTS_AT_ONCE ?= 2
+
 test-python: build servers ## everything pytest runs; integration tests start and stop their own servers
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile $(ARGS)
 
 test-integration: build servers ## only the tests against real servers
 	$(BIN)/python -m pytest tests/integration $(ARGS)
