@@ -68,12 +68,17 @@ def _dedupe(part: Mapping[str, Any]) -> list[Figure]:
     id_bytes = round(statistics.median(part["id_bytes"]), 1)
     step = {name: round(statistics.median(rounds), 1) for name, rounds in part["step_ns"]}
     return [
-        _figure("dedupe: the step by itself while 10 M ids fill the horizon", step["filling"], "ns/event"),
+        _figure("dedupe: the step by itself while 10 M ids fill the horizon", step["filling"], "ns/event", ID_NS),
         _figure("dedupe: the step by itself with 10 M ids in the horizon", step["full"], "ns/event", ID_NS),
         _figure(
-            "dedupe: added while 10 M ids fill the horizon, decoding the id included", added["filling"], "ns/event"
+            "dedupe: added while 10 M ids fill the horizon, decoding the id included",
+            added["filling"],
+            "ns/event",
+            ID_NS,
         ),
-        _figure("dedupe: added with 10 M ids in the horizon, decoding the id included", added["full"], "ns/event"),
+        _figure(
+            "dedupe: added with 10 M ids in the horizon, decoding the id included", added["full"], "ns/event", ID_NS
+        ),
         _figure("dedupe: state", id_bytes, "bytes/id", ID_BYTES),
         *_bloom(part),
     ]
