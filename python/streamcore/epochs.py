@@ -375,7 +375,7 @@ class Epochs:
         return {"event": "produced"}
 
     def _produce_state(self, lanes: Sequence[Mapping[str, int]]) -> None:
-        positions = self._source.positions()
+        positions, still = self._source.positions(), self._engine.ended_lanes
         files = self._files.write(lanes, positions, seal=self._seal)
         self._manifests, self._sealed, self._seals_end = [], {each["lane"] for each in lanes}, self._ended
         self._states.begin_epoch()
@@ -389,7 +389,7 @@ class Epochs:
                     positions=by_topic(self._source, each["lane"], positions),
                     owner=each["owner_epoch"],
                     seal=self._seal,
-                    ended=self._ended or each["lane"] in self._engine.ended_lanes,
+                    ended=self._ended or each["lane"] in still,
                     files=files[each["lane"]],
                 )
                 for each in lanes[at : at + LANES_AT_ONCE]
