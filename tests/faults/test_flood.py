@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,16 +138,7 @@ def test_what_is_late_is_the_same_whoever_is_killed(flooded: FloodJob, workers: 
         random.Random(run), RULES, partitions=PARTITIONS, keys=KEYS, start_ms=START_MS, step_ms=STEP_MS
     )
     sender = traffic.Sender(job.server.bootstrap_servers, job.input, made, pause_s=PAUSE_S)
-    running = {f"w{number}": job.start(worker=f"w{number}") for number in range(workers)}
-    offsets = job.await_progress({})
-    for _ in range(KILLS):
-        time.sleep(chance.uniform(0.2, 1.5))
-        worker = chance.choice(sorted(running))
-        running[worker].kill()
-        assert running[worker].wait() == -signal.SIGKILL, job.log(worker)
-        running[worker] = job.start(worker=worker)
-        offsets = job.await_progress(offsets)
-    job.end(sender, running)
+    job.end(sender, job.run_and_kill(workers, chance, KILLS))
     wanted = job.wanted()
     _check_flood(wanted)
     told = {lane: {name: counts.get(name, 0) for name in COUNTED} for lane, counts in job.ledgers().items()}

@@ -25,16 +25,7 @@ KILLS = 5
 @pytest.mark.parametrize("workers", [1, 3])
 def test_workers_killed_at_random_lose_and_repeat_nothing(job: Job, workers: int, run: int) -> None:
     chance, stream = random.Random(run), job.stream(run)
-    running = {f"w{number}": job.start(worker=f"w{number}") for number in range(workers)}
-    offsets = job.await_progress({})
-    for _ in range(KILLS):
-        time.sleep(chance.uniform(0.2, 2.0))
-        worker = chance.choice(sorted(running))
-        running[worker].kill()
-        assert running[worker].wait() == -signal.SIGKILL, job.log(worker)
-        running[worker] = job.start(worker=worker)
-        offsets = job.await_progress(offsets)
-    job.end(stream, running)
+    job.end(stream, job.run_and_kill(workers, chance, KILLS))
 
 
 @pytest.mark.timeout(600)

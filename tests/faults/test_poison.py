@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -120,16 +118,7 @@ def test_every_poison_is_one_dead_letter_and_every_good_record_counts(
     job, chance = poisoned, random.Random(run)
     made = poison.records(run, partitions=PARTITIONS, keys=KEYS)
     sender = traffic.Sender(job.server.bootstrap_servers, job.input, made, pause_s=PAUSE_S)
-    running = {f"w{number}": job.start(worker=f"w{number}") for number in range(workers)}
-    offsets = job.await_progress({})
-    for _ in range(KILLS):
-        time.sleep(chance.uniform(0.2, 1.5))
-        worker = chance.choice(sorted(running))
-        running[worker].kill()
-        assert running[worker].wait() == -signal.SIGKILL, job.log(worker)
-        running[worker] = job.start(worker=worker)
-        offsets = job.await_progress(offsets)
-    job.end(sender, running)
+    job.end(sender, job.run_and_kill(workers, chance, KILLS))
     wanted = job.wanted()
     _check_classes(wanted)
     told = {lane: {name: counts.get(name, 0) for name in COUNTED} for lane, counts in job.ledgers().items()}

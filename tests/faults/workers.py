@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -225,6 +226,19 @@ class Job:
         while "T" not in Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]:
             assert time.monotonic() < deadline, f"process {process.pid} has not stopped"
             time.sleep(0.05)
+
+    def run_and_kill(self, workers: int, chance: random.Random, kills: int) -> dict[str, subprocess.Popen[bytes]]:
+        """Starts so many workers, and kills one of them again and again, which is started anew; between two the group commits."""
+        running = {f"w{number}": self.start(worker=f"w{number}") for number in range(workers)}
+        offsets = self.await_progress({})
+        for _ in range(kills):
+            time.sleep(chance.uniform(0.2, 2.0))
+            worker = chance.choice(sorted(running))
+            running[worker].kill()
+            assert running[worker].wait() == -signal.SIGKILL, self.log(worker)
+            running[worker] = self.start(worker=worker)
+            offsets = self.await_progress(offsets)
+        return running
 
     def revive(self, running: dict[str, subprocess.Popen[bytes]]) -> list[int]:
         """Starts workers again that ended as one does that a supervisor is to start again; gives their codes."""
