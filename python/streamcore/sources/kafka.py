@@ -356,6 +356,8 @@ class KafkaSource:
     def _seek(self, part: Any) -> None:
         failure = seek(self._reader, part)
         if failure is not None:
+            # Refused too where the client has given up the partition for records that are not there any more.
+            check_still_there(self._cluster, self._topic.name, part.partition, part.offset)
             raise SourceError(f"cannot go back to {part.offset} of {self._topic.name}: {failure}")
 
     def _readable_lanes(self) -> list[int]:
