@@ -45,7 +45,7 @@ def made_late(
 ) -> dict[int, Late]:
     """By lane, those that have any; `after` has the new lanes, and takes what there is from `offsets` on.
 
-    Where lanes meet there are none: no lane is put ahead. Raises `SourceError`, `StateError`.
+    `before` are the lanes that would have read them: without one, a partition has no clock but that of its records. Where lanes meet there are none: no lane is put ahead. Raises `SourceError`, `StateError`.
     """
     topic = committed.topic
     begins, ends = (committed.cluster.offsets(topic.name, offsets, at) for at in ("earliest", "latest"))
@@ -77,8 +77,12 @@ def _as_it_was(
 
 def refusal(before: Mapping[int, LaneState], found: Mapping[int, Late], *, can_drain: bool) -> StateError:
     """Why the state is not moved, with numbers, and what can be done."""
-    clocks = {lane: state.manifest["watermark_ms"] for lane, state in before.items() if state.manifest is not None}
-    furthest = max((lane for lane in clocks if lane != MEETING_LANE), key=clocks.__getitem__)
+    clocks = {
+        lane: state.manifest["watermark_ms"]
+        for lane, state in before.items()
+        if state.manifest is not None and lane != MEETING_LANE
+    }
+    furthest = max(clocks, key=clocks.__getitem__)
     late, records = sum(one.late for one in found.values()), sum(one.records for one in found.values())
     way = (
         "--drain reads them first, with the state as it was"
@@ -87,18 +91,15 @@ def refusal(before: Mapping[int, LaneState], found: Mapping[int, Late], *, can_d
     )
     what = (
         f"{late} of {records} records that are not read yet would be late after the move, as lanes go on with the clock of the one that "
-        f"was furthest (lane {furthest}, at {time_text(clocks[furthest])}), and nothing was changed; {way}; --accept-late moves the state, "
+        f"was furthest (lane {furthest} of the old ones, at {time_text(clocks[furthest])}), and nothing was changed; {way}; --accept-late moves the state, "
         "and they are counted as late when they are read"
     )
-    return StateError(
-        "\n".join([what, *(f"  partition {lane}{_told(one, clocks.get(lane))}" for lane, one in sorted(found.items()))])
-    )
+    return StateError("\n".join([what, *(f"  partition {lane}: {_told(one)}" for lane, one in sorted(found.items()))]))
 
 
-def _told(one: Late, clock_ms: int | None) -> str:
-    own = "" if clock_ms is None else f", whose lane is at {time_text(clock_ms)}"
+def _told(one: Late) -> str:
     missed = f"; others would miss {one.windows} of their windows" if one.windows else ""
-    return f"{own}: {one.late} of {one.records} from offset {one.first} on{missed}"
+    return f"{one.late} of {one.records} from offset {one.first} on{missed}"
 
 
 def _judged(

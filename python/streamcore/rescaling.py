@@ -106,6 +106,10 @@ class _Old:
                     found.setdefault(folder, []).extend(entries)
         return found
 
+    def lanes_of(self, topic: Topic) -> dict[int, LaneState]:
+        """The lanes that have read partitions of the input as it is now; none where it is another topic."""
+        return self.states if (topic.name, topic.topic_id) == (self.topic, self.topic_id) else {}
+
     def skipped_of(self, lane: int, count: int) -> dict[str, Skipped]:
         """What one of `count` new lanes has of that, in the place of old ones."""
         found: dict[str, Skipped] = {}
@@ -142,7 +146,7 @@ def rescale(committed: CommittedState, request: Request) -> Rescaled:
         offsets = _new_offsets(committed, old, request)
         layout = committed.states.layout + 1
         records = _written(committed, old, offsets)
-        late = made_late(committed, old.states, _check_records(committed, records), offsets)
+        late = made_late(committed, old.lanes_of(committed.topic), _check_records(committed, records), offsets)
         if late and not request.accept_late:
             raise refusal(old.states, late, can_drain=old.is_all_old)
         fault_point("rescale-moved")
@@ -237,7 +241,7 @@ def _new_offsets(committed: CommittedState, old: _Old, request: Request) -> dict
     """Where each new lane goes on; checks that the old layout has nothing left to read. Raises `StateError`."""
     now = committed.topic
     first = committed.cluster.offsets(now.name, now.partitions, "earliest")
-    is_same = (now.name, now.topic_id) == (old.topic, old.topic_id)
+    is_same = bool(old.lanes_of(now))
     there = now if is_same else _old_input(committed, old)
     if there is None and not request.drained:
         raise StateError(

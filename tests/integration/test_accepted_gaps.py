@@ -110,7 +110,7 @@ def test_a_rescale_keeps_what_was_skipped_and_counts_what_it_goes_on_without(
     job.delete_records(1, first + 4)
     assert job("run", str(job.file), "--for", "5s", "--accept-gap").code == 0
     job.read()
-    old, gap = job.input, {"offsets": 4, "spans": [[first, first + 3]]}
+    old, gap = job.input, dict[str, Any](offsets=4, spans=[[first, first + 3]])
     assert audit_of(job)["skipped"] == {"1": {old: gap}}
     job.grow(4)
     job.rescale(4, *OWN)

@@ -40,9 +40,8 @@ def test_records_of_a_lane_that_was_behind_become_late_only_where_that_is_accept
     unread, first = behind(job), 15 * len(keys_of((1, 2)))
     refused = job.refused("--to", "4", *OWN)
     assert f"{unread} of {unread} records that are not read yet would be late after the move" in refused
-    assert "was furthest (lane 0, at 1970-01-01T00:00:43.999Z), and nothing was changed\n" in refused
-    lane = "partition 1, whose lane is at 1970-01-01T00:00:13.999Z"
-    assert f"{lane}: {unread} of {unread} from offset {first} on" in refused
+    assert "was furthest (lane 0 of the old ones, at 1970-01-01T00:00:43.999Z), and nothing was changed\n" in refused
+    assert f"  partition 1: {unread} of {unread} from offset {first} on\n" in refused
     assert "hint: --drain reads them first, with the state as it was; --accept-late moves the state" in refused
     assert job.state("inspect", "--json").json["lanes"][1]["epoch"] > 0, "the old layout is the truth"
 
@@ -84,6 +83,28 @@ def test_what_new_partitions_got_behind_the_furthest_clock_is_told_and_cannot_be
     )
     job.read()
     assert late(job) == 15 * len(new)
+
+
+def test_another_topic_that_begins_behind_the_furthest_clock_is_told_whatever_its_partitions_are_called(
+    job: Growing,
+) -> None:
+    job.put(range(25))
+    job.read()
+    job.put(range(25, 50), keys=keys_of((0, 2)))
+    job.read()
+    job.replace(3)
+    # Partition 0 of this topic has nothing to do with that of the old one, which was furthest.
+    again = keys_of((1, 2))
+    assert any(key in again for key in keys_of((0, 3)))
+    job.put(range(25, 50), keys=again, counts=False)
+    assert f"{15 * len(again)} of {25 * len(again)} records that are not read yet would be late" in job.refused(
+        "--to", "3", *OWN
+    )
+    done = job.rescale(3, *OWN, "--accept-late")["late"]
+    assert isinstance(done, dict)
+    assert sum(lane["late"] for lane in done.values()) == 15 * len(again)
+    job.read()
+    assert late(job) == 15 * len(again)
 
 
 def test_records_that_would_be_late_anyway_hold_nothing_up(job: Growing) -> None:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from streamcore.gaps import SPANS_MAX, Gaps, added, added_by, described, found_gaps, in_words, offsets_of, skipped
+from streamcore.gaps import (
+    SPANS_MAX,
+    Gaps,
+    Skipped,
+    added,
+    added_by,
+    described,
+    found_gaps,
+    in_words,
+    offsets_of,
+    skipped,
+)
 
 JOIN = 1 << 24
 
@@ -30,7 +41,7 @@ def test_a_gap_is_where_a_lane_goes_on_behind_its_position() -> None:
 
 
 def test_the_sum_has_all_and_the_places_are_the_last_ones() -> None:
-    total = {}
+    total: Skipped = {}
     for at in range(0, 100, 10):
         total = added(total, skipped([(at, at + 2)]))
     assert total == {"offsets": 20, "spans": [[at, at + 1] for at in range(20, 100, 10)]}
