@@ -351,7 +351,7 @@ class Epochs:
                     **offsets_of(self._source, lane, positions, 0),
                     "clock_ms": watermark_ms,
                     "digest": digest,
-                    "outputs": rows + self._ended + is_first + self._gaps.is_new(lane),
+                    "outputs": rows + self._ended + is_first,
                     "seal": self._seal,
                 }
             )
@@ -451,7 +451,6 @@ class Epochs:
         for each in action["lanes"]:
             lane = each["lane"]
             self._has_state[lane] = True
-            self._gaps.kept(lane)
             self._lanes_ended[lane] = self._seals_end or lane in still
             self._kept |= {number: positions.get(number, 0) for number in self._source.numbers(lane)}
         self._outputs.committed(self._engine.epoch - 1)

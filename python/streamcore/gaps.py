@@ -98,8 +98,6 @@ class _Lane:
     """As its manifest says."""
     new: dict[str, dict[int, int]]
     """Since then: the offset behind each gap, by its first one. A place that is sought again begins at the same."""
-    is_kept: bool = True
-    """Whether all of it is committed."""
 
 
 class Gaps:
@@ -122,7 +120,6 @@ class Gaps:
                     first, end = gaps[number]
                     of_lane = self._lanes.setdefault(lane, _Lane({}, {}))
                     of_lane.new.setdefault(topic, {})[first] = end
-                    of_lane.is_kept = False
 
     def of(self, lane: int) -> dict[str, Skipped]:
         """By topic, since the state began."""
@@ -130,15 +127,6 @@ class Gaps:
         if found is None:
             return {}
         return added_by(found.before, {topic: skipped(gaps.items()) for topic, gaps in found.new.items()})
-
-    def is_new(self, lane: int) -> bool:
-        """Whether a gap of the lane is to be committed, though nothing may have come since."""
-        return lane in self._lanes and not self._lanes[lane].is_kept
-
-    def kept(self, lane: int) -> None:
-        """An epoch of the lane was committed."""
-        if lane in self._lanes:
-            self._lanes[lane].is_kept = True
 
     def forget(self, lane: int) -> None:
         """The lane is not ours any more."""

@@ -45,7 +45,8 @@ def made_late(
 ) -> dict[int, Late]:
     """By lane, those that have any; `after` has the new lanes, and takes what there is from `offsets` on.
 
-    `before` are the lanes that would have read them: without one, a partition has no clock but that of its records. Where lanes meet there are none: no lane is put ahead. Raises `SourceError`, `StateError`.
+    `before` are the lanes that would have read them: without one, a partition has no clock but that of its records. Where lanes
+    meet none is put ahead. Raises `SourceError`, `StateError`.
     """
     topic = committed.topic
     begins, ends = (committed.cluster.offsets(topic.name, offsets, at) for at in ("earliest", "latest"))
@@ -83,14 +84,20 @@ def refusal(before: Mapping[int, LaneState], found: Mapping[int, Late], *, can_d
         if state.manifest is not None and lane != MEETING_LANE
     }
     furthest = max(clocks, key=clocks.__getitem__)
-    late, records = sum(one.late for one in found.values()), sum(one.records for one in found.values())
+    whole = Late(
+        0,
+        *(
+            sum(counts)
+            for counts in zip(*((one.records, one.late, one.windows) for one in found.values()), strict=True)
+        ),
+    )
     way = (
         "--drain reads them first, with the state as it was"
         if can_drain
         else "no lane is left that could read them by its own clock"
     )
     what = (
-        f"{late} of {records} records that are not read yet would be late after the move, as lanes go on with the clock of the one that "
+        f"{whole.late} of {whole.records} records that are not read yet would be late after the move{_missed(whole)}, as lanes go on with the clock of the one that "
         f"was furthest (lane {furthest} of the old ones, at {time_text(clocks[furthest])}), and nothing was changed; {way}; --accept-late moves the state, "
         "and they are counted as late when they are read"
     )
@@ -98,8 +105,11 @@ def refusal(before: Mapping[int, LaneState], found: Mapping[int, Late], *, can_d
 
 
 def _told(one: Late) -> str:
-    missed = f"; others would miss {one.windows} of their windows" if one.windows else ""
-    return f"{one.late} of {one.records} from offset {one.first} on{missed}"
+    return f"{one.late} of {one.records} from offset {one.first} on{_missed(one)}"
+
+
+def _missed(one: Late) -> str:
+    return f", and others would miss {one.windows} of their windows" if one.windows else ""
 
 
 def _judged(

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streamcore import _core
 from streamcore.checkpoint import Checkpoint
+from tests.integration.kafka_tools import TIMEOUT_S
 from tests.integration.state_job import PIPELINE, Job
 from tests.integration.test_rescale import OWN, Growing, keys_of
 from tests.servers.kafka import KafkaServer
@@ -78,6 +84,23 @@ def test_a_gap_is_committed_though_nothing_comes_behind_it(job: Job) -> None:
     assert report_of(job, "--stop", "end", "--accept-gap")["skipped"] == {}
     assert job.run().code == 0
     assert audit_of(job)["skipped"] == {"0": {f"{job.name}-in": {"offsets": 15, "spans": [[75, 89]]}}}
+
+
+@pytest.mark.skipif(not _core.FAULTS, reason="the engine was built without fault points")
+@pytest.mark.parametrize("point", ["before-send_offsets", "before-commit", "after-commit"])
+def test_a_worker_that_dies_has_counted_the_gap_with_the_position_behind_it_or_not_at_all(job: Job, point: str) -> None:
+    job.send(range(25, 45))
+    job.delete_records(1, 105)
+    command = [sys.executable, "-m", "streamcore", "run", str(job.file), "--stop", "end", "--accept-gap"]
+    environment = {**os.environ, "STREAMCORE_FAULTS": f"{point}:1:kill"}
+    died = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    is_committed = point == "after-commit"
+    skipped = report_of(job, "--stop", "end", "--accept-gap")["skipped"]
+    assert skipped == ({} if is_committed else {"1": 30})
+    found = audit_of(job)
+    assert found["skipped"] == {"1": {f"{job.name}-in": {"offsets": 30, "spans": [[75, 104]]}}}
+    assert found["lanes"]["1"]["read"] == 105
 
 
 def test_a_savepoint_has_what_was_skipped_before_it(job: Job, tmp_path: Path) -> None:

@@ -107,6 +107,33 @@ def test_another_topic_that_begins_behind_the_furthest_clock_is_told_whatever_it
     assert late(job) == 15 * len(again)
 
 
+def test_windows_that_records_miss_are_told_where_these_are_in_time_for_others(
+    kafka_server: KafkaServer, unique: str, tmp_path: Path
+) -> None:
+    text = PIPELINE.replace('window = "tumbling"\nsize = "10s"', 'window = "hopping"\nsize = "20s"\nslide = "10s"')
+    job = Growing(kafka_server, unique, tmp_path, text=text.replace('filter = "v >= 0"', 'filter = "v > -9"'))
+    job.put(range(15))
+    job.read()
+    job.put(range(15, 45), keys=keys_of((0, 2)))
+    job.read()
+    # Of the windows from 20 s to 40 s, which is over in lane 0, and from 30 s to 50 s.
+    job.put(range(35, 40), keys=STAYING)
+    job.grow(4)
+    count = 5 * len(STAYING)
+    assert (
+        f"partition 1: 0 of {count} from offset {15 * len(keys_of((1, 2)))} on, and others would miss {count} of their windows"
+        in (job.refused("--to", "4", *OWN))
+    )
+    moved = job.state("rescale", "--to", "4", *OWN, "--accept-late")
+    assert (
+        f"0 of {count} records that are not read yet will be late, and others will miss {count} of their windows"
+        in moved.out
+    )
+    job.read()
+    audit = job("audit", str(job.file), "--json").json
+    assert (audit["total"]["late"], audit["total"]["late_windows"]) == (0, count)
+
+
 def test_records_that_would_be_late_anyway_hold_nothing_up(job: Growing) -> None:
     job.put(range(25))
     job.read()

@@ -63,10 +63,8 @@ def test_what_a_manifest_had_and_what_came_since_are_one() -> None:
     # Sought again before anything was committed, retention has gone on: it is one gap.
     gaps.sought([0], {0: 5}, {0: 9})
     assert gaps.of(0)["clicks"] == {"offsets": 6, "spans": [[1, 2], [5, 8]]}
-    assert (gaps.is_new(0), gaps.is_new(1)) == (True, False)
-    gaps.kept(0)
     gaps.sought([0], {0: 9}, {0: 9})
-    assert (gaps.is_new(0), gaps.in_run()) == (False, {0: 4})
+    assert gaps.in_run() == {0: 4}
     gaps.forget(0)
     assert (gaps.of(0), gaps.in_run()) == ({}, {})
 
