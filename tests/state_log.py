@@ -264,7 +264,7 @@ class Worker:
         seal = self.position[lane]
         positions = {INPUT: self.position[lane]}
         return facts_of(
-            identity, Input(), positions=positions, owner=self.owner[lane], seal=seal, ended=False, files={}
+            identity, Input(), positions=positions, owner=self.owner[lane], seal=seal, ended=False, files={}, skipped={}
         )
 
     def digest(self, lane: int = 0) -> int:

@@ -51,7 +51,7 @@ STEPS = {"dedupe", "expr", "join", "window"}
 
 # The package, from the bottom up: a module imports from its own row and the rows above it.
 PACKAGE_LAYERS = (
-    {"_core", "errors", "clock", "signals", "status", "versions", "aggregates", "user_aggregates", "report"},
+    {"_core", "errors", "clock", "gaps", "signals", "status", "versions", "aggregates", "user_aggregates", "report"},
     {"config"},
     {
         *("checkpoint", "copy_files", "faults", "instance", "kafka_client", "kafka_producer", "memory_log", "options"),
@@ -92,6 +92,7 @@ PACKAGE_LAYERS = (
     {"phase_runner"},
     {"assemble", "assemble_exactly_once"},
     {"run", "committed_state", "audit", "savepoints", "state_changes", "verification"},
+    {"lateness"},
     {"rescaling", "stage_savepoints"},
     {"draining"},
     {"pipeline", "builders"},
@@ -142,6 +143,7 @@ TESTED_BY = {
     "python/streamcore/rescaling.py": "tests/faults/test_rescale.py",
     "python/streamcore/draining.py": "tests/integration/test_rescale.py",
     "python/streamcore/unread.py": "tests/integration/test_rescale.py",
+    "python/streamcore/lateness.py": "tests/integration/test_rescale_late.py",
     "python/streamcore/sources/kafka_old_layout.py": "tests/integration/test_rescale.py",
     "python/streamcore/faults.py": "tests/faults/test_crash_points.py",
     "python/streamcore/sources/kafka_member.py": "tests/integration/test_exactly_once.py",

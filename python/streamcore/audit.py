@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streamcore.committed_state import CommittedState
+from streamcore.gaps import Skipped, offsets_of, skipped_by
 from streamcore.report import COMBINE_LANE, Ledgers
 
 PLACES = ("applied", "filtered", "duplicate", "late", "future", "rejected", "tombstone")
@@ -42,6 +43,9 @@ class Audit:
     """The counts of each partition of partials, where lanes' windows meet through a topic."""
     epochs: dict[int, int] = field(default_factory=dict)
     """The epoch that each lane's numbers are of."""
+    skipped: dict[int, dict[str, Skipped]] = field(default_factory=dict)
+    """Of lanes, and of partitions of partials as in `unusable`, by topic: offsets that accepted gaps have passed over, whose records
+    nobody has counted."""
     unusable: dict[int, list[str]] = field(default_factory=dict)
     """Lanes whose state cannot be read, and why."""
     differences: list[str] = field(default_factory=list)
@@ -59,31 +63,44 @@ def audit(phases: Sequence[CommittedState]) -> Audit:
     # What is merged is read first: partials that are committed meanwhile are not missed then.
     finals = [(final, _audit_final(final)) for final in others]
     found = _audit_records(first)
-    for final, (lanes, problems, positions, told) in finals:
-        found.combined = lanes
-        found.unusable |= {COMBINED_LANE - lane: why for lane, why in problems.items()}
+    for final, of_final in finals:
+        found.combined = of_final.lanes
+        found.unusable |= {COMBINED_LANE - lane: why for lane, why in of_final.unusable.items()}
+        found.skipped |= {COMBINED_LANE - lane: gaps for lane, gaps in of_final.skipped.items()}
         found.stages = final.engine.stages()
-        found.differences += told + combined_differences(found, is_read=_is_read(final, positions))
+        is_read = _is_read(final, of_final.positions)
+        found.differences += of_final.told + combined_differences(found, is_read=is_read)
     for name, counts in found.stages.items():
         found.differences += unbalanced(f"the rows that reached {name}", counts, ROW_PLACES)
     return found
 
 
-def _audit_final(committed: CommittedState) -> tuple[Ledgers, dict[int, list[str]], dict[int, int], list[str]]:
-    """The counts of each partition of partials, what is wrong with those that cannot be read, where they stand, what differs."""
-    told: list[str] = []
-    lanes: Ledgers = {}
-    unusable: dict[int, list[str]] = {}
-    positions: dict[int, int] = {}
+@dataclass(slots=True)
+class _Final:
+    """Of each partition of partials: its counts, or what is wrong with its state, and where it stands; and what differs."""
+
+    lanes: Ledgers = field(default_factory=dict)
+    unusable: dict[int, list[str]] = field(default_factory=dict)
+    positions: dict[int, int] = field(default_factory=dict)
+    skipped: dict[int, dict[str, Skipped]] = field(default_factory=dict)
+    told: list[str] = field(default_factory=list)
+
+
+def _audit_final(committed: CommittedState) -> _Final:
+    """The partitions of partials."""
+    found = _Final()
     for state in committed.read_all():
         problems = committed.recover(state)
         if problems:
-            unusable[state.lane] = problems
+            found.unusable[state.lane] = problems
         elif state.manifest is not None:
-            lanes[state.lane] = counted = committed.engine.ledger()[state.lane]
-            told += told_otherwise(committed.called(state.lane), state.manifest["ledger"], counted)
-            positions[state.lane] = state.manifest["facts"]["positions"].get(committed.topic.name, 0)
-    return lanes, unusable, positions, told
+            facts = state.manifest["facts"]
+            found.lanes[state.lane] = counted = committed.engine.ledger()[state.lane]
+            found.told += told_otherwise(committed.called(state.lane), state.manifest["ledger"], counted)
+            found.positions[state.lane] = facts["positions"].get(committed.topic.name, 0)
+            if gaps := skipped_by(facts):
+                found.skipped[state.lane] = gaps
+    return found
 
 
 def _is_read(committed: CommittedState, positions: Mapping[int, int]) -> bool:
@@ -121,17 +138,23 @@ def _audit_records(committed: CommittedState) -> Audit:
         if manifest is None:
             continue
         found.epochs[state.lane] = manifest["epoch"]
+        gaps = skipped_by(manifest["facts"])
+        if gaps:
+            found.skipped[state.lane] = gaps
         if state.lane != COMBINE_LANE:
             ledgers = committed.engine.ledger()
             numbers = committed.source.numbers(state.lane)
             counted = summed(ledgers[number] for number in numbers)
             found.lanes[state.lane] = counted
-            at = state.positions
-            one = _moved(at.get(committed.topics[0].name), committed, state.lane) if len(numbers) == 1 else None
-            found.differences += differences(state.lane, manifest["ledger"], counted, one)
+            at, own = state.positions, committed.topics[0].name
+            one = _moved(at.get(own), committed, state.lane) if len(numbers) == 1 else None
+            found.differences += differences(state.lane, manifest["ledger"], counted, one, offsets_of(gaps, own))
             if len(numbers) > 1:
                 for number, topic in zip(numbers, committed.source.topics, strict=True):
-                    found.differences += read_beyond(state.lane, ledgers[number], at.get(topic), f" of {topic}")
+                    left_out = offsets_of(gaps, topic)
+                    found.differences += read_beyond(
+                        state.lane, ledgers[number], at.get(topic), left_out, f" of {topic}"
+                    )
     if COMBINE_LANE in found.epochs:
         found.lanes[COMBINE_LANE] = committed.engine.ledger()[COMBINE_LANE]
     found.stages = committed.engine.stages()
@@ -139,26 +162,31 @@ def _audit_records(committed: CommittedState) -> Audit:
 
 
 def _moved(position: int | None, committed: CommittedState, lane: int) -> int | None:
-    """A position with what the lane had counted before its state was rescaled in the place of where it began then."""
+    """A position with what the lane had counted and skipped before its state was rescaled in the place of where it began then."""
     began = committed.states.begun.get("lanes", {}).get(str(lane))
-    return position if position is None or began is None else position - began["position"] + began["read"]
+    if position is None or began is None:
+        return position
+    return int(position - began["position"] + began.get("skipped", 0) + began["read"])
 
 
-def differences(lane: int, told: Mapping[str, int], counted: Mapping[str, int], position: int | None) -> list[str]:
-    """What does not add up in a lane: the manifest's counts, those of the state, and the position."""
+def differences(
+    lane: int, told: Mapping[str, int], counted: Mapping[str, int], position: int | None, skipped: int = 0
+) -> list[str]:
+    """What does not add up in a lane: the manifest's counts, those of the state, and the position with what was skipped."""
     found = unbalanced(f"lane {lane}", counted, PLACES)
     found += told_otherwise(f"lane {lane}", told, counted)
     for part, whole in PARTS:
         if counted.get(part, 0) > counted.get(whole, 0):
             found.append(f"lane {lane}: {part} {counted[part]} cannot be part of {whole} {counted.get(whole, 0)}")
-    return found + read_beyond(lane, counted, position, "")
+    return found + read_beyond(lane, counted, position, skipped, "")
 
 
-def read_beyond(lane: int, counted: Mapping[str, int], position: int | None, of_topic: str) -> list[str]:
-    """In words, that more records were counted than lie before the position."""
-    if position is None or counted.get("read", 0) <= position:
+def read_beyond(lane: int, counted: Mapping[str, int], position: int | None, skipped: int, of_topic: str) -> list[str]:
+    """In words, that more records were counted than lie before the position, without those that were skipped."""
+    if position is None or counted.get("read", 0) + skipped <= position:
         return []
-    return [f"lane {lane}: read {counted['read']} records{of_topic}, and stands at offset {position}"]
+    without = f"skipped {skipped} offsets, " if skipped else ""
+    return [f"lane {lane}: read {counted['read']} records{of_topic}, {without}and stands at offset {position}"]
 
 
 def summed(ledgers: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -189,6 +217,11 @@ def unbalanced(what: str, counts: Mapping[str, int], places: tuple[str, ...]) ->
     ]
 
 
+def place_of(lane: int) -> str:
+    """A lane as JSON names it; partitions of partials come as they stand beside lanes."""
+    return f"combine {COMBINED_LANE - lane}" if lane <= COMBINED_LANE else str(lane)
+
+
 def to_json(found: Audit) -> dict[str, Any]:
     """Plain values."""
     return {
@@ -196,6 +229,7 @@ def to_json(found: Audit) -> dict[str, Any]:
         "epochs": {str(lane): epoch for lane, epoch in sorted(found.epochs.items())},
         "combined": {str(lane): counts for lane, counts in sorted(found.combined.items())},
         "stages": found.stages,
+        "skipped": {place_of(lane): dict(gaps) for lane, gaps in sorted(found.skipped.items(), reverse=True)},
         "total": found.total(),
         "unusable": {str(lane): why for lane, why in sorted(found.unusable.items())},
         "differences": found.differences,

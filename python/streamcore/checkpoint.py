@@ -56,6 +56,8 @@ class Header:
     """Whether the epoch ends with the end of a bounded input."""
     ledger: Ledgers = field(default_factory=dict)
     """Counts of each lane since the state began."""
+    skipped: dict[int, Any] = field(default_factory=dict)
+    """By lane, what accepted gaps have passed over since then; see `gaps.py`."""
 
     def to_json(self) -> bytes:
         """The header as it stands in the file."""
@@ -69,6 +71,7 @@ class Header:
         if content.pop("format") != HEADER_FORMAT:
             raise ValueError("its header is of a format that this version of streamcore does not know")
         content["positions"] = {int(lane): position for lane, position in content["positions"].items()}
+        content["skipped"] = {int(lane): gaps for lane, gaps in content.get("skipped", {}).items()}
         content["ledger"] = {int(lane): counts for lane, counts in content["ledger"].items()}
         return cls(**content)
 

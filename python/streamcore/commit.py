@@ -14,9 +14,10 @@ from typing import Protocol
 from streamcore import _core
 from streamcore.checkpoint import Checkpoint, Header
 from streamcore.faults import fault_point
+from streamcore.gaps import added_by, skipped
 from streamcore.outputs import Outputs
 from streamcore.report import Ledgers, Stages, add_ledgers
-from streamcore.sources.base import Position, Source
+from streamcore.sources.base import Gapped, Position, Source
 
 
 class Commits(Protocol):
@@ -43,6 +44,9 @@ class Commits(Protocol):
 
     def stages(self) -> Stages:
         """Counts of each stage behind a window in this run."""
+
+    def skipped(self) -> dict[int, int]:
+        """Offsets that accepted gaps have passed over in this run, by lane."""
 
     def start(self) -> None:
         """The run begins."""
@@ -81,6 +85,9 @@ class Committer:
         self._ledger_restored = engine.ledger()
         self._stages_restored = engine.stages()
         self._ledger_before = origin.ledger
+        gaps = source.gaps() if isinstance(source, Gapped) else {}
+        self._gaps = {lane: skipped([gap]) for lane, gap in gaps.items()}
+        self._skipped = added_by(origin.skipped, self._gaps)
         self._positions = source.positions()
 
     @property
@@ -115,6 +122,10 @@ class Committer:
     def stages(self) -> Stages:
         """Counts of each stage behind a window in this run."""
         return add_ledgers(self._engine.stages(), self._stages_restored, -1)
+
+    def skipped(self) -> dict[int, int]:
+        """Offsets that accepted gaps have passed over in this run, by lane."""
+        return {lane: int(gap["offsets"]) for lane, gap in self._gaps.items()}
 
     def start(self) -> None:
         """Lanes and state are there; where dead letters are to be there once, the first epoch goes by a checkpoint as well."""
@@ -187,4 +198,5 @@ class Committer:
             letters=self._outputs.letter_bytes(),
             ended=ended,
             ledger=add_ledgers(self._ledger_before, self.ledger()),
+            skipped=self._skipped,
         )

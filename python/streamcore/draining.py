@@ -1,8 +1,8 @@
 """Owns reading what is left of an input's old partitions with the state as it was, before that is moved.
 
 Before it: `streamcore state rescale --drain`. After it: a run of the pipeline, as a worker of its own, and `rescaling.py`.
-Invariant: it reads up to the last record whose key goes to another partition since the input grew, and no window closes but by the
-clock.
+Invariant: it reads up to the last record whose key goes to another partition since the input grew, or all there is where nothing was
+written by the new number yet; and no window closes but by the clock.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from streamcore.committed_state import CommittedState
 from streamcore.errors import StateError
 from streamcore.kafka_client import Topic
 from streamcore.options import RunOptions
-from streamcore.rescaling import Request, check_parted, left_of, placed
+from streamcore.rescaling import Request, check_parted, is_all_old, left_of, placed
+from streamcore.unread import Unread
 
 
 def drain(committed: CommittedState, request: Request) -> int:
@@ -28,13 +29,22 @@ def drain(committed: CommittedState, request: Request) -> int:
         committed, topic, positions, (committed.size, request.to), None if committed.meets else request.partitioner
     )
     check_parted(topic, left)
-    if all(one.cut is None for one in left.values()):
+    ends = _ends(committed, topic, positions, left)
+    if ends == positions:
         return 0
     _check_gaps(committed, topic, positions, request)
-    ends = {lane: one.cut or positions[lane] for lane, one in left.items()}
     plan = make_plan(committed.plan.config, RunOptions(old_ends=ends, accept_gap=request.accept_gap))
     with closing(assemble(plan, clock=SystemClock(), stopping=Event())) as assembled:
         return assembled.runner.run().ledger.read
+
+
+def _ends(
+    committed: CommittedState, topic: Topic, positions: Mapping[int, int], left: Mapping[int, Unread]
+) -> dict[int, int]:
+    """Where the old layout ends: behind all there is, or, where producers knew of the growth already, no further than it has to."""
+    if not committed.meets and is_all_old(committed, topic, left):
+        return {lane: one.end if one.records else positions[lane] for lane, one in left.items()}
+    return {lane: one.cut or positions[lane] for lane, one in left.items()}
 
 
 def _check_gaps(committed: CommittedState, topic: Topic, positions: Mapping[int, int], request: Request) -> None:

@@ -19,13 +19,14 @@ import orjson
 
 from streamcore import _core
 from streamcore.checkpoint import Header
-from streamcore.errors import ConfigError, Error, FencedError, SinkError, SourceError, StateError
+from streamcore.errors import ConfigError, Error, SinkError, SourceError, StateError
 from streamcore.faults import action_point, fault_point
+from streamcore.gaps import Gaps
 from streamcore.held_outputs import HeldOutputs
 from streamcore.lane_files import LaneFiles
 from streamcore.lane_states import LaneStates
 from streamcore.layouts import MEETING_LANE
-from streamcore.manifests import SEAL_BITS, Identity, by_number, by_topic, check_whole, facts_of, offsets_of, told
+from streamcore.manifests import SEAL_BITS, Identity, all_told, by_number, by_topic, facts_of, offsets_of
 from streamcore.membership import Meeting, Membership
 from streamcore.phases import PARTIAL, WHOLE, Phase, send_partials
 from streamcore.report import Ledgers, Stages, add_ledgers
@@ -33,7 +34,7 @@ from streamcore.sources.base import Position
 from streamcore.sources.kafka_joined import JoinedSource
 from streamcore.sources.kafka_member import MemberSource
 from streamcore.state_topics import check_shared
-from streamcore.transactions import Transactions, failure
+from streamcore.transactions import Transactions, exit_error, failure
 
 log = logging.getLogger("streamcore.commit")
 
@@ -90,6 +91,7 @@ class Epochs:
         self._ended = False
         self._lanes_ended: dict[int, bool] = {}
         self._kept: dict[int, Position] = {}
+        self._gaps = Gaps(source)
         self._manifests: list[tuple[int, bytes, bytes]] = []
         self._sealed: set[int] = set()
         """Lanes of the epoch whose records were made, until it is kept or taken back: the engine has one way back for all."""
@@ -149,6 +151,10 @@ class Epochs:
     def stages(self) -> Stages:
         """Counts of each stage behind a window in this run."""
         return add_ledgers(self._engine.stages(), self._stages_restored, -1)
+
+    def skipped(self) -> dict[int, int]:
+        """Offsets that accepted gaps have passed over since this worker took their lanes."""
+        return self._gaps.in_run()
 
     def start(self) -> None:
         """Makes the producer, and asks the group for lanes. Raises what the machine ends the run with."""
@@ -240,16 +246,8 @@ class Epochs:
     def _exit(self, action: Action) -> None:
         self._tick_due_s, self._feed = None, []
         self._source.feed(())
-        code, message = action["code"], action["message"]
-        if code == 0:
-            return
-        if self._refusal is not None:
-            raise self._refusal
-        if code == 4:
-            raise SourceError(message, unreachable=True)
-        if code == 7:
-            message += f" (another worker has the name of {self._transactions.transactional_id}, or a transaction took longer than it may)"
-        raise {6: StateError, 7: FencedError}.get(code, Error)(message)
+        if action["code"] != 0:
+            raise self._refusal or exit_error(action["code"], action["message"], self._transactions.transactional_id)
 
     def _carry_out(self, name: str, action: Action) -> Event:
         from confluent_kafka import KafkaException
@@ -287,27 +285,24 @@ class Epochs:
         reached = self._states.read(
             action["lanes"], until=action["until"], timeout_s=_seconds(action), records=self._engine.state_records
         )
-        lanes = [
-            {"lane": lane, "reached": done, "manifests": self._found(lane) if done else []}
-            for lane, done in reached.items()
-        ]
+        lanes: list[Event] = [{"lane": lane, "reached": done, "manifests": []} for lane, done in reached.items()]
+        for lane, each in zip(reached, lanes, strict=True):
+            if each["reached"]:
+                records, found = self._states.records(lane), self._states.manifests(lane)
+                each["manifests"] = all_told(lane, records, found, self._identity, self._source)
         return {"event": "state_read", "lanes": lanes}
-
-    def _found(self, lane: int) -> list[dict[str, Any]]:
-        records, found = self._states.records(lane), self._states.manifests(lane)
-        manifests = [told(manifest, self._identity, self._source, is_whole=is_whole) for manifest, is_whole in found]
-        check_whole(lane, records, found)
-        return manifests
 
     def _do_restore(self, action: Action) -> Event:
         restored = []
         for lane, manifest in ((each["lane"], each["manifest"]) for each in action["lanes"]):
             found = self._states.recover(lane, self._engine, is_new=manifest is None)
-            if manifest is not None and (found is None or orjson.loads(found)["epoch"] != manifest["epoch"]):
+            whole = None if found is None else orjson.loads(found)
+            if manifest is not None and (whole is None or whole["epoch"] != manifest["epoch"]):
                 raise StateError(f"the state of lane {lane} is not the one that was chosen a moment ago")
-            if found is not None:
+            self._gaps.restored(lane, None if whole is None else whole["facts"])
+            if whole is not None:
                 # In phases a run tells of its end once more: windows leave where partials are merged, which forgets none.
-                self._lanes_ended[lane] = self._phase is WHOLE and orjson.loads(found)["facts"]["ended"]
+                self._lanes_ended[lane] = self._phase is WHOLE and whole["facts"]["ended"]
                 if self._lanes_ended[lane]:
                     self._engine.note_ended([lane], wait=self._source.bounded)
             digest, watermark_ms = self._engine.sealed_lanes()[lane]
@@ -323,8 +318,10 @@ class Epochs:
         return {"event": "restored", "lanes": restored}
 
     def _do_seek(self, action: Action) -> Event:
-        found = self._source.place(by_number(self._source, action["lanes"]))
+        known = by_number(self._source, action["lanes"])
+        found = self._source.place(known)
         self._kept |= found
+        self._gaps.sought((start["lane"] for start in action["lanes"]), known, found)
         return {
             "event": "sought",
             "lanes": [offsets_of(self._source, start["lane"], found, 0) for start in action["lanes"]],
@@ -391,6 +388,7 @@ class Epochs:
                     seal=self._seal,
                     ended=self._ended or each["lane"] in still,
                     files=files[each["lane"]],
+                    skipped=self._gaps.of(each["lane"]),
                 )
                 for each in lanes[at : at + LANES_AT_ONCE]
             }
@@ -481,6 +479,7 @@ class Epochs:
         self._source.forget(lanes)
         self._states.drop(lanes)
         for lane in lanes:
+            self._gaps.forget(lane)
             self._lanes_ended.pop(lane, None)
             self._has_state.pop(lane, None)
             for number in self._source.numbers(lane) or [lane]:

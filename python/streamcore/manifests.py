@@ -14,6 +14,7 @@ import orjson
 
 from streamcore import _core
 from streamcore.errors import StateError
+from streamcore.gaps import Skipped, described
 
 SEAL_BITS = 53
 """Numbers of this many bits are the same in every reader of JSON."""
@@ -51,10 +52,11 @@ def facts_of(
     seal: int,
     ended: bool,
     files: Mapping[str, Sequence[str]],
+    skipped: Mapping[str, Skipped],
 ) -> bytes:
     """What goes into the manifest of a lane's epoch, as JSON; `positions` are by topic, none for what lanes share.
 
-    `files` are named once the epoch is committed, by folder.
+    `files` are named once the epoch is committed, by folder. `skipped` is what accepted gaps have passed over, by topic.
     """
     return orjson.dumps(
         {
@@ -64,7 +66,7 @@ def facts_of(
             "seal": seal,
             "positions": positions,
             "files": files,
-            "source": source.describe(),
+            "source": described(source.describe(), skipped),
             "ended": ended,
         }
     )
@@ -105,6 +107,15 @@ def last_manifest(engine: _core.Pipeline, lane: int, records: Sequence[tuple[byt
     ((manifest_json, _),) = epoch.manifests()
     manifest: dict[str, Any] = orjson.loads(manifest_json)
     return manifest
+
+
+def all_told(
+    lane: int, records: _core.StateRecords, found: Sequence[tuple[bytes, bool]], identity: Identity, source: Input
+) -> list[dict[str, Any]]:
+    """The manifests that were `found` of a lane, as the commit machine is told of them. Raises `StateError`."""
+    manifests = [told(manifest, identity, source, is_whole=is_whole) for manifest, is_whole in found]
+    check_whole(lane, records, found)
+    return manifests
 
 
 def told(manifest_json: bytes, identity: Identity, source: Input, *, is_whole: bool) -> dict[str, Any]:

@@ -29,10 +29,16 @@ def merged_report(partial: Report, final: Report | None, *, state: str) -> Repor
         state_bytes=partial.state_bytes + final.state_bytes,
         held=_held(partial.held, final.held),
         lanes=partial.lanes | {COMBINE_LANE: meeting_ledger(final.lanes)},
+        skipped=partial.skipped | _of_partials(final.skipped),
         stages=add_ledgers(partial.stages, final.stages),
         lost_values=partial.lost_values | final.lost_values,
         cache=_added(partial.cache, final.cache),
     )
+
+
+def _of_partials(skipped: Mapping[Any, int]) -> dict[int, int]:
+    """What was skipped of all partitions of partials, as of where lanes meet."""
+    return {COMBINE_LANE: sum(skipped.values())} if skipped else {}
 
 
 def meeting_ledger(lanes: Mapping[Any, Mapping[str, int]]) -> dict[str, int]:
@@ -60,6 +66,7 @@ def merged_status(partial: Mapping[str, Any], final: Mapping[str, Any]) -> dict[
     of_both = {
         "rows": _added(first["rows"], last["rows"]),
         "lanes": first["lanes"] | {str(COMBINE_LANE): meeting_ledger(last["lanes"])},
+        "skipped": {**first["skipped"], **{str(lane): count for lane, count in _of_partials(last["skipped"]).items()}},
         "watermark_ms": last["watermark_ms"],
         "open_windows": last["open_windows"],
         "state_bytes": first["state_bytes"] + last["state_bytes"],

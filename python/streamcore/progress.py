@@ -189,6 +189,7 @@ def _exceptions(report: Report) -> list[tuple[str, int]]:
         ("future", ledger.future),
         ("rejected", ledger.rejected),
     ]
+    counts += [("offsets of accepted gaps", sum(report.skipped.values()))]
     counts += [(f"null of {column}", count) for column, (count, _) in report.lost_values.items()]
     counts += [
         (f"{name} at {stage}", stage_counts.get(name, 0))

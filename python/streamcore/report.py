@@ -77,6 +77,9 @@ class Report:
     """Epochs that were rolled back and tried again."""
     refetched: int = 0
     """Messages that came twice after a seek, and were left out."""
+    skipped: dict[int, int] = field(default_factory=dict)
+    """By lane, offsets that `--accept-gap` has passed over in this run, as retention had deleted their records: so many
+    records at most, which no ledger has. Lane -1: of the topic of partials."""
     rows: dict[str, int] = field(default_factory=dict)
     """Rows of each output."""
     first_refusal: str | None = None
@@ -132,6 +135,7 @@ class Report:
         content["elapsed_s"] = round(self.elapsed_s, 3)
         content["ledger"] = asdict(self.ledger)
         content["lanes"] = {str(lane): counts for lane, counts in self.lanes.items()}
+        content["skipped"] = {str(lane): offsets for lane, offsets in self.skipped.items()}
         return content
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -21,7 +21,9 @@ from streamcore.committed_state import CommittedState, LaneState
 from streamcore.config import KafkaSourceConfig
 from streamcore.errors import StateError
 from streamcore.faults import fault_point
+from streamcore.gaps import Skipped, added_by, offsets_of, skipped, skipped_by
 from streamcore.kafka_client import Topic
+from streamcore.lateness import Late, made_late, refusal
 from streamcore.layouts import BEGIN, MEETING_LANE, NEXT, meeting_topic, state_plans, state_topic
 from streamcore.manifests import SEAL_BITS, facts_of
 from streamcore.sources.kafka_positions import start_positions
@@ -45,6 +47,8 @@ class Request:
     """It is said that the old input was read to its end, where it cannot be looked at any more."""
     accept_gap: bool = False
     """What is left is read without records that retention deleted before they were read."""
+    accept_late: bool = False
+    """The state is moved although records that are not read yet will be late by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,8 @@ class Rescaled:
     """Rows in the lane where their key goes now: of records that came after the topic grew."""
     offsets: dict[int, int]
     """Where each lane goes on."""
+    late: dict[int, Late]
+    """By lane, records that are not read yet and will be late: see `lateness.py`."""
 
 
 @dataclass(slots=True)
@@ -86,6 +92,10 @@ class _Old:
     positions: dict[int, int]
     files: dict[int, dict[str, list[str]]]
     """By lane and folder: what its last epoch publishes."""
+    is_all_old: bool = False
+    """Whether nothing is left but what the old layout may read."""
+    skipped: dict[int, Mapping[str, Skipped]] = field(default_factory=dict)
+    """By lane and topic: what accepted gaps have passed over."""
 
     def files_of(self, lane: int, count: int) -> dict[str, list[str]]:
         """What one of `count` new lanes publishes in the place of old ones."""
@@ -94,6 +104,18 @@ class _Old:
             if lane == (other if other == MEETING_LANE else other % count):
                 for folder, entries in files.items():
                     found.setdefault(folder, []).extend(entries)
+        return found
+
+    def lanes_of(self, topic: Topic) -> dict[int, LaneState]:
+        """The lanes that have read partitions of the input as it is now; none where it is another topic."""
+        return self.states if (topic.name, topic.topic_id) == (self.topic, self.topic_id) else {}
+
+    def skipped_of(self, lane: int, count: int) -> dict[str, Skipped]:
+        """What one of `count` new lanes has of that, in the place of old ones."""
+        found: dict[str, Skipped] = {}
+        for other, gaps in self.skipped.items():
+            if other != MEETING_LANE and lane == other % count:
+                found = added_by(found, gaps)
         return found
 
     @property
@@ -124,7 +146,9 @@ def rescale(committed: CommittedState, request: Request) -> Rescaled:
         offsets = _new_offsets(committed, old, request)
         layout = committed.states.layout + 1
         records = _written(committed, old, offsets)
-        _check_records(committed, records)
+        late = made_late(committed, old.lanes_of(committed.topic), _check_records(committed, records), offsets)
+        if late and not request.accept_late:
+            raise refusal(old.states, late, can_drain=old.is_all_old)
         fault_point("rescale-moved")
         _make_topics(committed, layout, request.to)
         fault_point("rescale-topics-made")
@@ -146,6 +170,7 @@ def rescale(committed: CommittedState, request: Request) -> Rescaled:
         cut=moved["cut"],
         early=moved["early"],
         offsets=offsets,
+        late=late,
     )
 
 
@@ -207,14 +232,16 @@ def _load(committed: CommittedState) -> _Old:
         if topic in manifest["facts"]["positions"]
     }
     files = {lane: manifest["facts"]["files"] for lane, manifest in manifests.items()}
-    return _Old(committed.size, states, manifests, topic, topic_id, positions, files)
+    old = _Old(committed.size, states, manifests, topic, topic_id, positions, files)
+    old.skipped |= {lane: skipped_by(manifest["facts"]) for lane, manifest in manifests.items()}
+    return old
 
 
 def _new_offsets(committed: CommittedState, old: _Old, request: Request) -> dict[int, int]:
     """Where each new lane goes on; checks that the old layout has nothing left to read. Raises `StateError`."""
     now = committed.topic
     first = committed.cluster.offsets(now.name, now.partitions, "earliest")
-    is_same = (now.name, now.topic_id) == (old.topic, old.topic_id)
+    is_same = bool(old.lanes_of(now))
     there = now if is_same else _old_input(committed, old)
     if there is None and not request.drained:
         raise StateError(
@@ -250,6 +277,7 @@ def _check_read(committed: CommittedState, old: _Old, topic: Topic, grown: Reque
     if committed.meets:
         return
     found = left_of(committed, topic, old.positions, (old.size, grown.to), grown.partitioner)
+    old.is_all_old = is_all_old(committed, topic, found)
     wrong = [f"  {text}" for lane, one in found.items() if (text := _left(lane, one))]
     if wrong:
         raise StateError("\n".join([_refusal(topic, found), *wrong]))
@@ -264,11 +292,14 @@ def _check_all_read(committed: CommittedState, old: _Old, topic: Topic, request:
     wrong = []
     for lane, one in found.items():
         position = old.positions.get(lane)
-        if position is not None and position < begins[lane] and not request.drained:
-            wrong.append(
-                f"  records {position} to {begins[lane] - 1} of partition {lane} were deleted, and nobody has read them; where there "
-                "were none, or to go on without them, say --drained"
-            )
+        if position is not None and position < begins[lane]:
+            if not request.drained:
+                wrong.append(
+                    f"  records {position} to {begins[lane] - 1} of partition {lane} were deleted, and nobody has read them; where "
+                    "there were none, or to go on without them, say --drained"
+                )
+            gap = {topic.name: skipped([(position, begins[lane])])}
+            old.skipped[lane] = added_by(old.skipped.get(lane, {}), gap)
         if one.records:
             newer = "" if lane < old.size else ", and the state has no such partition: the topic has grown since"
             wrong.append(f"  partition {lane}: {one.records} records from {one.first} on are not read{newer}")
@@ -309,6 +340,13 @@ def left_of(
     ends = committed.cluster.offsets(topic.name, lanes, "latest")
     ranges = {lane: (max(positions[lane], begins[lane]), ends[lane]) for lane in lanes}
     return unread(committed.connection, topic.name, ranges, sizes, by)
+
+
+def is_all_old(committed: CommittedState, topic: Topic, left: Mapping[int, Unread]) -> bool:
+    """Whether nothing tells that producers knew of the growth, so that the old layout may read all there is."""
+    new = [lane for lane in topic.partitions if lane not in left]
+    begins, ends = (committed.cluster.offsets(topic.name, new, at) for at in ("earliest", "latest"))
+    return all(one.first_new is None for one in left.values()) and begins == ends
 
 
 def _left(lane: int, one: Unread) -> str | None:
@@ -353,6 +391,7 @@ def _written(
             seal=seal,
             ended=ended,
             files=old.files_of(lane, len(offsets)),
+            skipped=old.skipped_of(lane, len(offsets)),
         )
         before = committed.engine.state_records(lane)
         before.write_behind(old.newest)
@@ -360,14 +399,17 @@ def _written(
     return records
 
 
-def _check_records(committed: CommittedState, records: Mapping[int, Sequence[tuple[bytes, bytes | None]]]) -> None:
-    """What is to be written puts together to what was moved, lane by lane to its digest. Raises `StateError`."""
+def _check_records(
+    committed: CommittedState, records: Mapping[int, Sequence[tuple[bytes, bytes | None]]]
+) -> _core.Pipeline:
+    """What is to be written puts together to what was moved, lane by lane to its digest; gives it. Raises `StateError`."""
     engine = committed.new_engine()
     for lane, of_lane in records.items():
         read = engine.state_records(lane)
         read.add(list(of_lane))
         engine.recover(lane, read)
     _check_contents(engine, committed.engine.contents(), "nothing was changed")
+    return engine
 
 
 def _check_contents(engine: _core.Pipeline, wanted: tuple[int, int], outcome: str) -> None:
@@ -403,13 +445,18 @@ def _placed(
     topic, meeting = state_topic(committed.name, layout=layout), meeting_topic(committed.name, layout)
     counted = committed.engine.ledger()
     read = {lane: position for lane, position in old.positions.items() if lane in old.manifests}
+    gaps = {lane: offsets_of(old.skipped_of(lane, len(offsets)), committed.topic.name) for lane in offsets}
+    lanes = {
+        str(lane): {"position": offset, "read": counted[lane]["read"], "skipped": gaps[lane]}
+        for lane, offset in offsets.items()
+    }
     begin = {
         "layout": layout,
         "partitions": moved["after"],
         "from": {"layout": committed.states.layout, "partitions": old.size, "input": old.topic, "read": read},
         "rows": moved["rows"],
         "digest": f"{moved['digest']:016x}",
-        "lanes": {str(lane): {"position": offset, "read": counted[lane]["read"]} for lane, offset in offsets.items()},
+        "lanes": lanes,
     }
     next_layout = orjson.dumps({"layout": layout, "topic": topic})
     placed: list[Placed] = [(topic, 0, BEGIN, orjson.dumps(begin, option=orjson.OPT_NON_STR_KEYS))]

@@ -188,6 +188,7 @@ class Runner:
             layouts_forgotten=self._engine.layouts_forgotten,
             batches_not_interned=self._engine.batches_not_interned,
             lanes=self._committer.ledger(),
+            skipped=self._committer.skipped(),
             stages=self._committer.stages(),
             lost_values=self._engine.lost_values(),
             dedupes=self._engine.dedupes(),

@@ -19,10 +19,11 @@ import orjson
 from streamcore import _core
 from streamcore.committed_state import CommittedState
 from streamcore.errors import FencedError, StateError
+from streamcore.gaps import skipped_by
 from streamcore.layouts import MEETING_LANE
 from streamcore.manifests import SEAL_BITS, told
 from streamcore.phases import FINAL
-from streamcore.state_changes import Claim, Offsets, claim, rewritten_facts
+from streamcore.state_changes import Claim, Offsets, claim, of_input, rewritten_facts
 from streamcore.tables import Batch
 
 if TYPE_CHECKING:
@@ -203,7 +204,13 @@ def put_back(committed: CommittedState, loaded: Loaded, held: Claim, *, at: Offs
     for lane, state in states.items():
         ended = bool(manifests.get(lane, {}).get("facts", {}).get("ended", False))
         facts = rewritten_facts(
-            committed, positions=positions.get(lane, {}), owner=owner, seal=seal, ended=ended, generation=generation
+            committed,
+            positions=positions.get(lane, {}),
+            owner=owner,
+            seal=seal,
+            ended=ended,
+            generation=generation,
+            skipped=skipped_by(manifests[lane]["facts"]) if lane in manifests else {},
         )
         # Behind the savepoint's epoch too: files that sinks have named tell theirs.
         state.records.write_behind(newest)
@@ -238,7 +245,7 @@ def _loaded(committed: CommittedState, folder: Path, manifests: dict[int, dict[s
 def check_written(committed: CommittedState, manifests: dict[int, dict[str, Any]]) -> None:
     """Reads what `put_back` wrote. Raises `StateError` where it is anything else."""
     for state in committed.read_all():
-        problems = committed.recover(state)
+        problems = [one for one in committed.recover(state) if one not in of_input(committed, state)]
         committed.engine.revoke([state.lane])
         wanted = manifests.get(state.lane, {}).get("digest")
         if not problems and wanted not in (None, (state.manifest or {}).get("digest")):

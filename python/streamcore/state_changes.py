@@ -21,6 +21,7 @@ from streamcore.committed_state import CommittedState, LaneState
 from streamcore.config import KafkaSourceConfig
 from streamcore.errors import Error, FencedError, SourceError, StateError
 from streamcore.faults import fault_point
+from streamcore.gaps import Skipped
 from streamcore.kafka_client import partition_list
 from streamcore.layouts import MEETING_LANE, state_plans, topics_there
 from streamcore.manifests import SEAL_BITS, by_topic, facts_of, last_manifest
@@ -215,7 +216,7 @@ def repair(committed: CommittedState) -> list[Repaired]:
         states = list(committed.read_all())
         owner = max((each["facts"]["owner"] for state in states for each, _ in state.found["manifests"]), default=0) + 1
         for state in states:
-            problems = [one for one in committed.recover(state) if one not in _of_input(committed, state)]
+            problems = [one for one in committed.recover(state) if one not in of_input(committed, state)]
             if problems:
                 repaired, records[state.lane] = _repair_lane(committed, state, problems, owner)
                 done.append(repaired)
@@ -228,7 +229,7 @@ def repair(committed: CommittedState) -> list[Repaired]:
     return done
 
 
-def _of_input(committed: CommittedState, state: LaneState) -> list[str]:
+def of_input(committed: CommittedState, state: LaneState) -> list[str]:
     """Problems that are none of the state: what the input has lost, `run --accept-gap` leaves out."""
     at = state.positions
     if all(at.get(topic, place.begin) >= place.begin for topic, place in state.inputs.items()):
@@ -291,11 +292,26 @@ def _position(manifest: Mapping[str, Any], topic: str) -> int:
 
 
 def rewritten_facts(
-    committed: CommittedState, *, positions: Mapping[str, int], owner: int, seal: int, ended: bool, generation: int
+    committed: CommittedState,
+    *,
+    positions: Mapping[str, int],
+    owner: int,
+    seal: int,
+    ended: bool,
+    generation: int,
+    skipped: Mapping[str, Skipped],
 ) -> bytes:
     """Facts of a manifest that no run writes."""
-    identity = committed.identity(generation)
-    return facts_of(identity, committed.source, positions=positions, owner=owner, seal=seal, ended=ended, files={})
+    return facts_of(
+        committed.identity(generation),
+        committed.source,
+        positions=positions,
+        owner=owner,
+        seal=seal,
+        ended=ended,
+        files={},
+        skipped=skipped,
+    )
 
 
 def reset(phases: Sequence[CommittedState]) -> list[tuple[CommittedState, dict[int, int]]]:

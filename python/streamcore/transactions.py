@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from streamcore.config import KafkaConnection
-from streamcore.errors import ConfigError, SinkError
+from streamcore.errors import ConfigError, Error, FencedError, SinkError, SourceError, StateError
 from streamcore.kafka_client import application, creating_client
 from streamcore.kafka_producer import (
     FULL_QUEUE_TRIES_MAX,
@@ -328,3 +328,12 @@ def failure(error: Exception) -> dict[str, str]:
         return {"event": "failed", "error": "indeterminate", "message": message}
     reason = error.args[0]
     return {"event": "failed", "error": classified(reason), "message": f"{reason.str()} ({reason.name()})"}
+
+
+def exit_error(code: int, message: str, name: str) -> Error:
+    """What a run ends with where the machine ends it with `code`; `name` is the producer's `transactional.id`."""
+    if code == 4:
+        return SourceError(message, unreachable=True)
+    if code == 7:
+        message += f" (another worker has the name of {name}, or a transaction took longer than it may)"
+    return {6: StateError, 7: FencedError}.get(code, Error)(message)

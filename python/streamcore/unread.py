@@ -22,11 +22,16 @@ READ_S = 120.0
 WAIT_S = 0.05
 AT_ONCE = 1_000
 
+Range = tuple[int, int]
+"""The first offset, and the one behind the last."""
+
 
 @dataclass(slots=True)
 class Unread:
     """Of one partition, from the position of its lane on."""
 
+    end: int
+    """Where it ended when that was looked at."""
     records: int = 0
     first: int | None = None
     """Offset of the first."""
@@ -51,7 +56,7 @@ class Unread:
 def unread(
     connection: KafkaConnection,
     topic: str,
-    ranges: Mapping[int, tuple[int, int]],
+    ranges: Mapping[int, Range],
     sizes: tuple[int, int],
     by: str | None,
 ) -> dict[int, Unread]:
@@ -59,7 +64,7 @@ def unread(
 
     `by` is how producers choose partitions; None where it does not matter who reads a record. Raises `SourceError`.
     """
-    found = {lane: Unread() for lane in ranges}
+    found = {lane: Unread(end) for lane, (_, end) in ranges.items()}
     for lane, offset, key in _records(connection, topic, ranges):
         one = found[lane]
         one.records += 1
@@ -75,9 +80,17 @@ def unread(
 
 
 def _records(
-    connection: KafkaConnection, topic: str, ranges: Mapping[int, tuple[int, int]]
+    connection: KafkaConnection, topic: str, ranges: Mapping[int, Range]
 ) -> Iterator[tuple[int, int, bytes | None]]:
     """Partition, offset and key of the committed records in `ranges`."""
+    for lane, messages in messages_of(connection, topic, ranges):
+        yield from ((lane, message.offset(), message.key()) for message in messages)
+
+
+def messages_of(
+    connection: KafkaConnection, topic: str, ranges: Mapping[int, Range]
+) -> Iterator[tuple[int, list[Any]]]:
+    """The committed records in `ranges` as the client gives them, some at a time, one partition after the other."""
     settings: dict[str, Any] = {"isolation.level": "read_committed", "allow.auto.create.topics": False}
     if all(start >= end for start, end in ranges.values()):
         return
@@ -90,12 +103,12 @@ def _records(
             deadline, position = time.monotonic() + READ_S, start
             while position < end:
                 messages: list[Any] = consumer.consume(AT_ONCE, WAIT_S)
-                for message in messages:
-                    error = message.error()
-                    if error is None and message.offset() < end:
-                        yield lane, message.offset(), message.key()
-                    elif error is not None and not error.retriable():
+                for error in (message.error() for message in messages):
+                    if error is not None and not error.retriable():
                         raise SourceError(f"partition {lane} of {topic} cannot be read: {error.str()}")
+                wanted = [each for each in messages if each.error() is None and each.offset() < end]
+                if wanted:
+                    yield lane, wanted
                 position = max(position, consumer.position(partition_list(topic, [lane]))[0].offset)
                 if time.monotonic() > deadline:
                     raise SourceError(

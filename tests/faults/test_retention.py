@@ -44,12 +44,14 @@ def test_a_lost_range_is_refused_by_name_and_left_out_only_on_demand(job: Job, t
     report = json.loads((tmp_path / "report.json").read_text())["report"]
     assert report["lanes"]["0"]["read"] == 60
     assert report["lanes"]["1"]["read"] == 30
+    assert report["skipped"] == {"1": 30}
     final = job.final()
     # Lane 1 has 35 s to 45 s of its own, and of the windows before what was there.
     assert final["0-0", "1970-01-01T00:00:30.000Z"][0] == 9
     assert final["1-0", "1970-01-01T00:00:30.000Z"][0] == 4
     assert job.run().code == 0
-    assert job("audit", str(job.file)).code == 0
+    audited = job("audit", str(job.file), "--json")
+    assert (audited.code, audited.json["skipped"]["1"][f"{job.name}-in"]["offsets"]) == (0, 30)
 
 
 def test_a_group_that_is_gone_costs_nothing(job: Job) -> None:

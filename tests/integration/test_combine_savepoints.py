@@ -184,6 +184,9 @@ def test_partials_deleted_in_the_middle_of_an_epoch_can_be_gone_on_without(job: 
     audited = job("audit", str(job.file), "--json").json
     assert (audited["adds_up"], audited["differences"]) == (True, [])
     assert sum(counts["missing"] for counts in audited["combined"].values()) >= 1
+    gap = audited["skipped"][f"combine {partition}"][topic]
+    assert gap["offsets"] == sum(last - first + 1 for first, last in gap["spans"]) > 0
+    assert gap["spans"][-1][1] == offset
     whole = _expected(range(50))
     assert {window: row for window, row in job.final().items() if row[0] > whole[window][0]} == {}
     # What comes then is merged.

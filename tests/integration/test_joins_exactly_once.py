@@ -319,6 +319,8 @@ def test_retention_that_overtook_either_input_is_told(job: Job, kafka_server: Ka
     assert verified.code == 6
     assert f"records 125 to 129 of partition 2 of {right}" in verified.err
     assert job.run("--accept-gap").code == 0
+    audited = job("audit", str(job.file), "--json").json
+    assert (audited["adds_up"], audited["skipped"]) == (True, {"2": {right: {"offsets": 5, "spans": [[125, 129]]}}})
     gone = {500 + number for number in range(100) if number % KEYS % PARTITIONS == 2}
     lost = set(_pairs(range(500, 600))) - set(_rows(kafka_server, unique))
     assert len(lost) == 5

@@ -360,6 +360,8 @@ def test_what_is_left_behind_a_gap_is_read_where_that_is_asked_for(job: Growing)
     assert "--drain reads them first" in job.refused("--to", "4", *OWN)
     assert "--drain --accept-gap" in job.refused("--to", "4", *OWN, "--drain")
     assert job.rescale(4, *OWN, "--drain", "--accept-gap")["drained"] == 2 * len(moving)
+    skipped = job("audit", str(job.file), "--json").json["skipped"]
+    assert skipped["0"][job.input]["offsets"] == 3 * len(moving)
     job.put(range(30, 45))
     assert job.run().code == 0
     job.check()

@@ -21,6 +21,9 @@ def test_each_number_is_held_against_another() -> None:
         "lane 3: the manifest says late 1, and the state 3",
     ]
     assert differences(3, LEDGER, LEDGER, 9) == ["lane 3: read 10 records, and stands at offset 9"]
+    assert differences(3, LEDGER, LEDGER, 13, 3) == []
+    skipped = "lane 3: read 10 records, skipped 3 offsets, and stands at offset 12"
+    assert differences(3, LEDGER, LEDGER, 12, 3) == [skipped]
     shed = {**LEDGER, "shed": 3}
     assert differences(3, shed, shed, 10) == ["lane 3: shed 3 cannot be part of rejected 2"]
 

@@ -95,6 +95,34 @@ def test_the_ledger_of_the_state_grows_over_runs(tmp_path: Path) -> None:
     assert parts.committer.ledger() == {0: {"read": 1, "applied": 1}}
 
 
+class Overtaken(FakeSource):
+    """Was to go on at 4, and retention has taken what was before 6."""
+
+    def gaps(self) -> dict[int, tuple[int, int]]:
+        return {0: (4, 6)}
+
+
+def test_what_was_skipped_is_kept_once_with_the_positions_behind_it(tmp_path: Path) -> None:
+    before = {0: {"offsets": 3, "spans": [[0, 2]]}, 1: {"offsets": 1, "spans": [[7, 7]]}}
+    origin = Header("job", "f" * 16, 17, epoch=4, digest=0, positions={0: 4}, skipped=before)
+    parts = Parts(tmp_path, origin=origin)
+    committer = Committer(
+        engine=engine(parts.engine),
+        source=Overtaken(parts.log),
+        outputs=parts.outputs,
+        checkpoint=parts.checkpoint,
+        origin=origin,
+    )
+    for _ in range(2):
+        committer.commit(ended=False)
+    saved = parts.checkpoint.read(pipeline="job")
+    assert saved is not None
+    assert saved.header.skipped == {**before, 0: {"offsets": 5, "spans": [[0, 2], [4, 5]]}}
+    assert committer.skipped() == {0: 2}
+    # The next run has none of its own.
+    assert Parts(tmp_path / "next", origin=saved.header).committer.skipped() == {}
+
+
 def test_rows_that_cannot_be_flushed_leave_no_checkpoint(tmp_path: Path) -> None:
     parts = Parts(tmp_path, failures=[SinkError("full")])
     parts.push()

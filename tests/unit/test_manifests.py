@@ -28,7 +28,7 @@ class Clicks:
 
 def manifest(position: int | None = 5) -> bytes:
     positions = {} if position is None else {"clicks": position}
-    facts = facts_of(IDENTITY, Clicks(), positions=positions, owner=2, seal=9, ended=True, files={})
+    facts = facts_of(IDENTITY, Clicks(), positions=positions, owner=2, seal=9, ended=True, files={}, skipped={})
     rest = {"lane": 0, "epoch": 3, "fingerprint": IDENTITY.fingerprint, "digest": "000000000000000a", "watermark_ms": 4}
     return json.dumps({**rest, "facts": json.loads(facts)}).encode()
 
@@ -52,7 +52,9 @@ def test_the_manifest_of_written_records_is_found_whatever_is_in_its_checksum() 
     engine.seal()
     checksums_with_a_brace = 0
     for seal in range(2_000):
-        facts = facts_of(IDENTITY, Clicks(), positions={"clicks": 0}, owner=0, seal=seal, ended=False, files={})
+        facts = facts_of(
+            IDENTITY, Clicks(), positions={"clicks": 0}, owner=0, seal=seal, ended=False, files={}, skipped={}
+        )
         records = engine.rewrite(0, engine.state_records(0), facts)
         assert last_manifest(engine, 0, records)["facts"]["seal"] == seal
         checksums_with_a_brace += b"{" in (records[-1][1] or b"")[:10]

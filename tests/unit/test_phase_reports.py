@@ -19,6 +19,7 @@ PARTIAL = Report(
     state_bytes=100,
     held={"steps[0] (dedupe)": {"keys": 5, "bytes": 60}, "steps[1] (window)": {"keys": 3, "bytes": 40}},
     lanes={0: {"read": 6, "applied": 4, "late": 2}, 1: {"read": 1, "applied": 1}},
+    skipped={1: 7},
 )
 FINAL = Report(
     state="ended",
@@ -30,6 +31,7 @@ FINAL = Report(
     state_bytes=10,
     held={"steps[1] (window)": {"keys": 2, "bytes": 10}},
     lanes={0: {"partials": 3, "merged": 2, "late_after_combine": 1}, 1: {"partials": 2, "merged": 2}},
+    skipped={0: 2, 1: 3},
 )
 
 
@@ -39,6 +41,7 @@ def test_records_are_counted_where_they_are_read_and_windows_where_they_are_merg
     assert (both.rows, both.watermark_ms, both.open_windows, both.state_bytes) == ({"late": 3, "result": 3}, 80, 2, 110)
     assert both.held["steps[1] (window)"] == {"keys": 5, "bytes": 50}
     assert both.ledger == Ledger(read=7, applied=5, late=2, late_after_combine=1)
+    assert both.skipped == {1: 7, COMBINE_LANE: 5}
     assert both.lanes[COMBINE_LANE] == {"late_after_combine": 1, "merged": 4, "partials": 5}
 
 

@@ -85,6 +85,8 @@ def test_the_summary_says_what_was_left_out_and_what_is_open() -> None:
     first, second = summary_text(stopped).splitlines()
     assert first == "stopped: 2,000 records in 2.0 s (1,000/s), 0 result rows, 4 open windows"
     assert second == "left out: 60 duplicate, 30 late, 10 rejected"
+    _, second = summary_text(replace(stopped, skipped={0: 4, 3: 1})).splitlines()
+    assert second == "left out: 60 duplicate, 30 late, 10 rejected, 5 offsets of accepted gaps"
 
 
 @pytest.mark.parametrize(

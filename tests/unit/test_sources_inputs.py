@@ -114,6 +114,19 @@ def test_the_facts_of_each_are_told_apart(log: MemoryLog) -> None:
     assert source.describe() == {"type": "memory", "topic": "left", "right.type": "memory", "right.topic": "right"}
 
 
+class Overtaken(MemorySource):
+    """Retention has taken what was before position 3 of lane 1."""
+
+    def gaps(self) -> dict[int, tuple[int, int]]:
+        return {1: (2, 3)}
+
+
+def test_gaps_are_by_the_numbers_of_lanes_here(log: MemoryLog) -> None:
+    right = Overtaken(MemorySourceConfig(topic="right"), log, stop=None)
+    source = InputsSource([Input("", memory(log, "left"), "earliest"), Input("right", right, "earliest")])
+    assert source.gaps() == {RIGHT + 1: (2, 3)}
+
+
 def test_a_partition_that_has_no_number_is_refused(log: MemoryLog) -> None:
     records = RecordsSource([Record(b"{}", partition=LANES_PER_INPUT)])
     source = InputsSource([Input("", memory(log, "left"), "earliest"), Input("right", records, "earliest")])

@@ -61,20 +61,32 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _lines(found: Audit) -> Iterator[str]:
-    from streamcore.audit import PARTIAL_PLACES, PLACES, ROW_PLACES
+    from streamcore.audit import COMBINED_LANE, PARTIAL_PLACES, PLACES, ROW_PLACES
+    from streamcore.gaps import offsets_of
 
     for lane, counts in sorted(found.lanes.items()):
         where = "where lanes meet" if lane < 0 else f"lane {lane}"
         yield f"{where}, epoch {found.epochs[lane]}: {_sum(counts, PLACES) if lane >= 0 else _plain(counts)}"
+        yield from _skipped(found, lane)
     for lane, counts in sorted(found.combined.items()):
         parts = " + ".join(f"{place} {counts[place]}" for place in PARTIAL_PLACES if counts[place])
         yield f"combine lane {lane}: {counts['partials']} records in partials = {parts or 0}"
+        yield from _skipped(found, COMBINED_LANE - lane)
     for name, counts in found.stages.items():
         yield f"rows that reached {name}: {_sum(counts, ROW_PLACES)}"
     if not found.lanes:
         yield "nothing is committed yet"
     elif not found.unusable and not found.differences:
-        yield f"adds up: {_sum(found.total(), PLACES)}"
+        offsets = sum(offsets_of(gaps) for gaps in found.skipped.values())
+        without = f", without {offsets} offset{'' if offsets == 1 else 's'} of accepted gaps" if offsets else ""
+        yield f"adds up: {_sum(found.total(), PLACES)}{without}"
+
+
+def _skipped(found: Audit, lane: int) -> Iterator[str]:
+    from streamcore.gaps import in_words
+
+    for topic, gaps in found.skipped.get(lane, {}).items():
+        yield f"  of {topic} {in_words(gaps)}"
 
 
 def _lane(lane: int) -> str:

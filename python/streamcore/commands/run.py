@@ -34,7 +34,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser.add_argument("--start", metavar="T", help="where to begin without a checkpoint: earliest, latest, time, -2h")
     parser.add_argument("--stop", metavar="T", help="'end': what is there now, then close all windows; or a time")
     parser.add_argument(
-        "--accept-gap", action="store_true", help="go on without records that retention deleted before they were read"
+        "--accept-gap",
+        action="store_true",
+        help="go on without records that retention deleted before they were read; the report counts them",
     )
     parser.add_argument(
         "--keep-seat",

@@ -74,6 +74,11 @@ def _add_rescale(action: argparse.ArgumentParser) -> None:
         help="with --drain: go on without records that retention deleted before they were read",
     )
     action.add_argument(
+        "--accept-late",
+        action="store_true",
+        help="go on where records that are not read yet will be late by the clock of the partition that was furthest",
+    )
+    action.add_argument(
         "--drained",
         action="store_true",
         help="the old input was read to its end, where it is gone or records of it were deleted",

@@ -122,6 +122,7 @@ def rescale(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> 
         partitioner=arguments.partitioner,
         drained=arguments.drained,
         accept_gap=arguments.accept_gap,
+        accept_late=arguments.accept_late,
     )
     check_asked(committed, request)
     drained = drain(committed, request) if arguments.drain else 0
@@ -141,7 +142,10 @@ def rescale(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> 
     if done.early:
         print(f"  {done.early} came after the input grew, and were read before")
     for lane, offset in sorted(done.offsets.items()):
-        print(f"  lane {lane} goes on at {offset}")
+        late = done.late.get(lane)
+        of_lane = f", {late.late} of {late.records} records that are not read yet will be late" if late else ""
+        missed = f", and others will miss {late.windows} of their windows" if late and late.windows else ""
+        print(f"  lane {lane} goes on at {offset}{of_lane}{missed}")
     print(f"not used any more: {', '.join(done.old_topics)}")
     return 0
 

@@ -68,6 +68,14 @@ class Measured(Protocol):
         """Where each lane ends, as last heard; lanes not heard of are left out. Waits for nothing."""
 
 
+@runtime_checkable
+class Gapped(Protocol):
+    """A source of which records may be gone before they are read."""
+
+    def gaps(self) -> dict[int, tuple[int, int]]:
+        """Of lanes that went on behind such a gap, as it was accepted: its first position, and the one behind it."""
+
+
 class Source(Protocol):
     """A replayable sequence of records, in lanes."""
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from streamcore._core import LANES_PER_INPUT
 from streamcore.errors import ConfigError
-from streamcore.sources.base import End, Measured, Polled, Position, Source, Start
+from streamcore.sources.base import End, Gapped, Measured, Polled, Position, Source, Start
 
 
 @dataclass(slots=True)
@@ -142,6 +142,11 @@ class InputsSource:
         """Where the lanes end of those that know it."""
         known = [(number, each.source) for number, each in enumerate(self.inputs) if isinstance(each.source, Measured)]
         return {self._number(number, lane): end for number, source in known for lane, end in source.ends().items()}
+
+    def gaps(self) -> dict[int, tuple[int, int]]:
+        """The gaps that were accepted of those inputs that may have any."""
+        known = [(number, each.source) for number, each in enumerate(self.inputs) if isinstance(each.source, Gapped)]
+        return {self._number(number, lane): gap for number, source in known for lane, gap in source.gaps().items()}
 
     def seek(self, positions: Mapping[int, Position]) -> None:
         """Goes back in all of them; a table that is not at its end there is read to it again."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from streamcore import _core
 from streamcore.config import KafkaConnection, KafkaSourceConfig
 from streamcore.errors import FencedError, SourceError
+from streamcore.gaps import Span, found_gaps
 from streamcore.kafka_client import (
     Cluster,
     Topic,
@@ -113,6 +114,7 @@ class KafkaSource:
         """Lanes the consumer was told to pause: those held back or done."""
         self._committed: dict[int, int] = {}
         self._consume_failures = 0
+        self._gaps: dict[int, Span] = {}
 
     def open(self, start: Start) -> list[int]:
         """Finds the topic, takes the seat and places every lane."""
@@ -158,6 +160,7 @@ class KafkaSource:
             known = self._committed_offsets() | known
         now_ms = time.time_ns() // 1_000_000
         positions = start_positions(cluster, self._topic, known, start.default, now_ms, accept_gap=self._accept_gap)
+        self._gaps = found_gaps(known, positions)
         self._next = {(self._topic.name, lane): offset for lane, offset in positions.items()}
         self._stops = stop_positions(cluster, self._topic, self._stop, now_ms)
         self._mark_done()
@@ -190,6 +193,10 @@ class KafkaSource:
                 )
         found = self._committed_offsets()
         self._seat.tell({lane: found.get(lane) for lane in self._topic.partitions})
+
+    def gaps(self) -> dict[int, Span]:
+        """Of lanes that went on behind a gap: its first offset, and the one behind it."""
+        return self._gaps
 
     @property
     def _reader(self) -> Consumer:
