@@ -99,6 +99,17 @@ def test_state_of_another_size_or_pipeline_is_refused_by_name(job: Job, kafka_se
     assert (other.code, "its delivery is effectively_once" in other.err) == (3, True)
 
 
+def test_a_pipeline_of_files_has_its_state_elsewhere(job: Job) -> None:
+    text = job.file.read_text()
+    head, _, steps = text.partition("[kafka]")
+    files = f'[source]\ntype = "files"\npath = "{job.folder}/in"\nevent_time = "t"\nschema = {{ k = "string", v = "int64" }}\n'
+    sink = f'[[sinks]]\ntype = "parquet"\npath = "{job.folder}/out"\n'
+    job.file.write_text(head + files + steps[steps.index("[[steps]]") : steps.index("[[sinks]]")] + sink)
+    for arguments in (("state", "inspect", str(job.file)), ("audit", str(job.file))):
+        refused = job(*arguments)
+        assert (refused.code, "it is a checkpoint on this machine" in refused.err) == (3, True), refused.err
+
+
 def test_a_changed_pipeline_is_told_of(job: Job) -> None:
     job.send(range(5))
     assert job.run().code == 0
