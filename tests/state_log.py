@@ -122,6 +122,9 @@ class _Message:
     def partition(self) -> int:
         return self.place[0]
 
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 1_767_225_600_000
+
     def offset(self) -> int:
         return self.place[1]
 

@@ -18,11 +18,19 @@ from streamcore import _core
 from streamcore._core import LANES_PER_INPUT
 from streamcore.assemble import Plan, make_plan
 from streamcore.assemble_exactly_once import typed_by_its_topic
-from streamcore.config import KafkaSourceConfig, PipelineConfig, SourceConfig, engine_json, kafka_connection
+from streamcore.config import (
+    KafkaSourceConfig,
+    PipelineConfig,
+    SourceConfig,
+    engine_json,
+    in_transactions,
+    kafka_connection,
+)
+from streamcore.config.suggest import closest
 from streamcore.errors import ConfigError, SourceError, StateError
 from streamcore.functions import functions_of
 from streamcore.kafka_client import Cluster, Topic
-from streamcore.layouts import MEETING_LANE
+from streamcore.layouts import MEETING_LANE, pipelines_there, topics_there
 from streamcore.manifests import Identity, told
 from streamcore.options import RunOptions
 from streamcore.phases import FINAL, PARTIAL, STATE_GENERATION, Phase, partials_topic, phases_of
@@ -35,6 +43,10 @@ READS_MAX = 20
 
 READ_TIMEOUT_S = 120.0
 """How long the state of one lane may take to be read: until then an open transaction has ended."""
+
+
+NAMES_MAX = 10
+"""Names of other pipelines that are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +71,8 @@ class LaneState:
     """See `_core.StateRecords.inspect`."""
     inputs: dict[str, InputPlace]
     """By topic; none for what lanes share."""
+    written_ms: int = 0
+    """When its newest record was written."""
 
     @property
     def positions(self) -> dict[str, int]:
@@ -175,6 +189,16 @@ class CommittedState:
         return [*range(self.size), *([MEETING_LANE] if self._is_there(MEETING_LANE) else [])]
 
     @property
+    def has_offsets(self) -> bool:
+        """Whether the group stands anywhere in what the phase reads."""
+        return any(
+            offset is not None
+            for topic in self.topics
+            if topic.partitions
+            for offset in self.cluster.group_offsets(self.group, topic.name, topic.partitions).values()
+        )
+
+    @property
     def size(self) -> int:
         """Partitions that the state has; 0: none yet."""
         return self._sizes[self.states.place(0)[0]]
@@ -227,10 +251,11 @@ class CommittedState:
                 f"the end of partition {partition} of {topic} was not reached within {READ_TIMEOUT_S:.0f} s: a transaction on "
                 "it is still open; try again"
             )
-        records = self.states.records(lane)
+        reading = self.states.reading(lane)
+        assert reading is not None  # noqa: S101 - it was read
         self.states.forget([lane])
         inputs = {topic.name: self._place(topic, lane, of_group[topic.name]) for topic in topics}
-        return LaneState(lane, records, orjson.loads(records.inspect()), inputs)
+        return LaneState(lane, reading.records, orjson.loads(reading.records.inspect()), inputs, reading.written_ms)
 
     def _place(self, topic: Topic, lane: int, group_offset: int | None) -> InputPlace:
         return InputPlace(
@@ -311,6 +336,11 @@ def described(topics: Mapping[str | None, Topic]) -> dict[str, object]:
 def choose_committed(config: PipelineConfig) -> Plan:
     """A plan of the pipeline, which keeps its state in topics. Raises `ConfigError` where it does not."""
     plan = make_plan(config, RunOptions(stop="end"))
+    if plan.delivery == "exactly_once" and not in_transactions(config):
+        raise ConfigError(
+            f"{config.name} has no state in topics: it is a checkpoint on this machine, since the source is of files; state commands "
+            "are for pipelines that read from Kafka"
+        )
     if plan.delivery != "exactly_once":
         raise ConfigError(
             f"{config.name or 'this pipeline'} has no state in topics: its delivery is {plan.delivery}; state commands are "
@@ -325,6 +355,40 @@ def committed_phases(config: PipelineConfig) -> Iterator[list[CommittedState]]:
     plan = choose_committed(config)
     with ExitStack() as stack:
         yield [CommittedState(plan, stack, phase) for phase in phases_of(plan.config)]
+
+
+def check_there(phases: Sequence[CommittedState], *, is_reset: bool = False) -> None:
+    """Raises `StateError`, with the names of pipelines that have some, where the broker has no state of this one.
+
+    `is_reset`: what a run would be refused for is enough, a layout that does not count or offsets of the group.
+    """
+    first = phases[0]
+    if any(committed.size for committed in phases):
+        return
+    has_offsets = any(committed.has_offsets for committed in phases)
+    if is_reset and (has_offsets or any(topics_there(first.cluster, first.name, each.phase.stage) for each in phases)):
+        return
+    topic = first.states.place(0)[0]
+    if has_offsets:
+        raise StateError(
+            f"there is no state of {first.name}, though group {first.group} has offsets: topic {topic} was deleted; restore a "
+            "savepoint, or begin anew: streamcore state reset FILE"
+        )
+    raise StateError(f"there is no state of {first.name}: topic {topic} does not exist; {_others(first)}")
+
+
+def _others(committed: CommittedState) -> str:
+    """Which pipelines there is state of, for who asks for one that has none."""
+    names = pipelines_there(committed.cluster)
+    if not names:
+        return "its first run makes it (this broker has state of no pipeline)"
+    near = closest(committed.name, names)
+    ordered = names if near is None else [near, *(name for name in names if name != near)]
+    more = f" and {len(names) - NAMES_MAX} more" if len(names) > NAMES_MAX else ""
+    return (
+        f"its first run makes it; if it ran under another name, set name to that: this broker has state of "
+        f"{', '.join(ordered[:NAMES_MAX])}{more}"
+    )
 
 
 def of_one_stage(phases: Sequence[CommittedState]) -> CommittedState:

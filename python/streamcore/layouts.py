@@ -75,6 +75,13 @@ def topics_there(cluster: Cluster, pipeline: str, stage: int = 0) -> list[tuple[
     return sorted(((int(match[1]), match[0]) for match in found if match is not None), reverse=True)
 
 
+def pipelines_there(cluster: Cluster) -> list[str]:
+    """The names of all pipelines that have a state topic which we are allowed to see."""
+    form = re.compile(r"(.+)\.0\.state\.g[1-9][0-9]{0,8}")
+    found = (form.fullmatch(name) for name in cluster.topic_names())
+    return sorted({match[1] for match in found if match is not None})
+
+
 def find_layout(
     cluster: Cluster, pipeline: str, stage: int, first: Callable[[str], tuple[bytes, bytes] | None]
 ) -> tuple[int, Mapping[str, Any]]:

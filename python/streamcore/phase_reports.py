@@ -60,8 +60,7 @@ def _held(partial: Stages, final: Stages) -> Stages:
 def merged_status(partial: Mapping[str, Any], final: Mapping[str, Any]) -> dict[str, Any]:
     """Lanes as the partial phase has them, those of other workers as they have told, and windows as the final phase has them."""
     own, told = partial["clocks"], _told(final["inputs"].values())
-    meeting = [clock["watermark_ms"] for clock in final["clocks"].values()]
-    watermark_ms = min(meeting) if meeting and None not in meeting else None
+    watermark_ms = slowest_ms(final["clocks"])
     first, last = partial["report"], final["report"]
     of_both = {
         "rows": _added(first["rows"], last["rows"]),
@@ -78,6 +77,12 @@ def merged_status(partial: Mapping[str, Any], final: Mapping[str, Any]) -> dict[
         "clocks": {**told, **own, COMBINE_LANE: {"watermark_ms": watermark_ms}},
         "windows": merged_windows(final["windows"]),
     }
+
+
+def slowest_ms(clocks: Mapping[int, Mapping[str, Any]]) -> int | None:
+    """The watermark of the slowest of the final phase's partitions; None where one has none yet."""
+    meeting = [clock["watermark_ms"] for clock in clocks.values()]
+    return min(meeting) if meeting and None not in meeting else None
 
 
 def _told(inputs: Iterable[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Owns how a run tells on standard error how it is doing: for a person on a terminal, for a program elsewhere.
 
 Before it: reports of the runner, about one a second. After it: standard error, and the file of `--report`.
-Invariant: standard output is never touched.
+Invariant: standard output is never touched; elsewhere than on a terminal a run of days leaves no more than a line every half minute.
 
 Elsewhere a line is `{"progress": {...}}`, and the last one `{"report": {..., "ledger": {...}}}`.
 """
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 RATE_INTERVAL_S_MIN = 0.1
 """Below it a rate says nothing: the first report comes when a run has hardly begun."""
 
+JSON_INTERVAL_S = 30.0
+"""Between two lines that a log keeps; who wants to know at once asks `--listen`."""
+
 
 class Progress(Protocol):
     """Takes reports."""
@@ -35,14 +38,18 @@ class Progress(Protocol):
 
 
 class JsonProgress:
-    """One JSON line a report."""
+    """A JSON line with the first report, then one every `JSON_INTERVAL_S`, and one with the last."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
         self._rate = Rate()
+        self._due_s = 0.0
 
     def update(self, report: Report) -> None:
-        """Writes a progress line."""
+        """Writes a progress line, if one is due."""
+        if report.elapsed_s < self._due_s:
+            return
+        self._due_s = report.elapsed_s + JSON_INTERVAL_S
         ledger = report.ledger
         self._write(
             "progress",

@@ -149,11 +149,16 @@ def by_input(lanes: Ledgers, names: Sequence[str]) -> Stages:
 
 
 def watermark(clocks: Mapping[int, Mapping[str, int | bool | None]]) -> int | None:
-    """The watermark results depend on: where lanes meet, or else the slowest active lane."""
+    """The watermark results depend on: where lanes meet, or else the slowest active lane; while none is active the slowest of all."""
     if COMBINE_LANE in clocks:
         value = clocks[COMBINE_LANE].get("watermark_ms")
         return None if value is None else int(value)
     active = [lane["watermark_ms"] for lane in clocks.values() if not lane.get("idle")]
+    if not active:
+        # Silent lanes that have seen nothing hold nothing.
+        return min(
+            (int(lane["watermark_ms"]) for lane in clocks.values() if lane["watermark_ms"] is not None), default=None
+        )
     known = [int(value) for value in active if value is not None]
     return min(known) if known and len(known) == len(active) else None
 

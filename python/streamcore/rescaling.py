@@ -193,8 +193,6 @@ def check_asked(committed: CommittedState, request: Request) -> None:
             f"{committed.name} reads several inputs: the state of a join is not moved; begin anew, under another name or after "
             "streamcore state reset FILE"
         )
-    if committed.size == 0:
-        raise StateError(f"{committed.name} has no state yet; a run makes it for the partitions that the input has")
     if request.to != count:
         raise StateError(
             f"--to {request.to}, and the input {committed.topic.name} has {count} partitions: the state is moved to as many as the "

@@ -37,6 +37,8 @@ class Reading:
     end: int = field(default=-1)
     count: int = 0
     """Records that were read."""
+    written_ms: int = 0
+    """When the newest of them was written."""
 
     def take(self, key: bytes, value: bytes | None, offset: int) -> None:
         """Takes the next record."""
@@ -167,6 +169,7 @@ class StateTopics:
                 raise SourceError(f"the state in topic {message.topic()} cannot be read: {error.str()}")
             one = waiting[message.topic(), message.partition()]
             one.take(message.key() or b"", message.value(), message.offset())
+            one.written_ms = max(one.written_ms, message.timestamp()[1])
 
     @staticmethod
     def _pass_markers(consumer: Consumer, waiting: Mapping[tuple[str, int], Reading]) -> None:

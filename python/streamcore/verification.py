@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from streamcore.assemble import make_plan
 from streamcore.clock import SystemClock
 from streamcore.config import FilesSourceConfig, KafkaSourceConfig, PipelineConfig, kafka_connection, unkept
+from streamcore.config.durations import format_instant
 from streamcore.config.steps import SessionStep
 from streamcore.errors import ConfigError, Error, Problem, SourceError
 from streamcore.kafka_client import Cluster, application, creating_client, partition_list
@@ -57,6 +57,19 @@ class Record:
     timestamp_ms: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A value that is another one on either side, or a window that one side alone has."""
+
+    window_start: str
+    window_end: str
+    key: dict[str, Any]
+    column: str | None
+    """None: one side has no row of the window; the other's is told with all its columns."""
+    engine: Any
+    recomputed: Any
+
+
 @dataclass(slots=True)
 class Verified:
     """What was found."""
@@ -68,7 +81,10 @@ class Verified:
     """Those that were compared."""
     open: int = 0
     """Those that are not over where the range ends at a time, so that the engine has no row of them yet."""
-    differences: list[str] = field(default_factory=list)
+    differing: int = 0
+    """Windows that differ, those that one side alone has among them."""
+    differences: list[Difference] = field(default_factory=list)
+    """In the order of windows, a column each."""
 
 
 class _Rows(CollectSink):
@@ -194,7 +210,14 @@ def _compared(
         newest_ms[record.place[0]] = max(time_ms, newest_ms.get(record.place[0], time_ms))
     compared = expected if is_over else _over(config, recipe, expected, found, newest_ms)
     told = list(differences(recipe, compared, found))
-    return Verified(len(records), len(records) - len(taken), len(compared), len(expected) - len(compared), told)
+    return Verified(
+        records=len(records),
+        left_out=len(records) - len(taken),
+        windows=len(compared),
+        open=len(expected) - len(compared),
+        differing=len({(one.window_start, one.window_end, *one.key.items()) for one in told}),
+        differences=told,
+    )
 
 
 def _over(
@@ -254,32 +277,27 @@ def _final(recipe: Recipe, results: Sequence[Any]) -> pl.DataFrame:
     )
 
 
-def differences(recipe: Recipe, expected: pl.DataFrame, found: pl.DataFrame) -> Iterator[str]:
-    """In words, each window that one side has and the other has not, or has otherwise."""
+def differences(recipe: Recipe, expected: pl.DataFrame, found: pl.DataFrame) -> Iterator[Difference]:
+    """Each value of a window that the sides have otherwise, and each window that only one of them has."""
     names = [one.name for one in recipe.aggregates]
-    sides = [_by_window(recipe, frame, names) for frame in (expected, found)]
-    for window in sorted({*sides[0], *sides[1]}, key=str):
-        batch, engine = (side.get(window) for side in sides)
-        place = _told(recipe, window)
-        if batch is None or engine is None:
-            yield f"{place}: only {'the engine' if batch is None else 'the batch'} has it"
+    sides = [_by_window(recipe, frame, names) for frame in (found, expected)]
+    for window in sorted({*sides[0], *sides[1]}, key=lambda window: (window[-1], window[-2], str(window[:-2]))):
+        engine, batch = (side.get(window) for side in sides)
+        key = dict(zip(recipe.keys, window[:-2], strict=True))
+        bounds = (format_instant(window[-2]), format_instant(window[-1]))
+        if engine is None or batch is None:
+            rows = [None if values is None else dict(zip(names, values, strict=True)) for values in (engine, batch)]
+            yield Difference(*bounds, key, column=None, engine=rows[0], recomputed=rows[1])
             continue
-        for name, left, right in zip(names, batch, engine, strict=True):
+        for name, left, right in zip(names, engine, batch, strict=True):
             if not _equal(left, right):
-                yield f"{place}: {name} is {right!r} of the engine and {left!r} of the batch"
+                yield Difference(*bounds, key, column=name, engine=left, recomputed=right)
 
 
 def _by_window(recipe: Recipe, frame: pl.DataFrame, names: Sequence[str]) -> Mapping[tuple[Any, ...], tuple[Any, ...]]:
     keys = [*recipe.keys, "window_start", "window_end"]
     windows, values = frame.select(keys).rows(), frame.select(names).rows()
     return dict(zip(windows, values, strict=True))
-
-
-def _told(recipe: Recipe, window: Sequence[Any]) -> str:
-    *key, start_ms, end_ms = window
-    named = ", ".join(f"{name} {value!r}" for name, value in zip(recipe.keys, key, strict=True))
-    bounds = [(datetime(1970, 1, 1) + timedelta(milliseconds=at)).isoformat() + "Z" for at in (start_ms, end_ms)]  # noqa: DTZ001
-    return f"{named + ', ' if named else ''}{bounds[0]} to {bounds[1]}"
 
 
 def _equal(left: Any, right: Any) -> bool:

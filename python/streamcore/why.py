@@ -1,6 +1,7 @@
 """Owns the answer to "why is the window that ends then still open".
 
-Before it: the status of a live run (`status.py`), or of a checkpoint (`commands/why.py` makes it). After it: text or JSON.
+Before it: the status of a live run (`status.py`), of a checkpoint (`commands/why.py` makes it) or of committed state
+(`committed_status.py`). After it: text or JSON.
 Invariant: what would close a window follows from the inequalities of docs/semantics.md; nothing is asked here.
 """
 
@@ -194,7 +195,8 @@ def _open_window(
         closes_at_ms=window["over_at_ms"],
         watermark_ms=_meeting_ms(status, {}) if window["lane"] is None else _least_ms(asked),
         held_by=tuple(wait.lane for wait in held),
-        closes_when=("" if status["live"] else "once the run goes on: ") + _closes_when(held, silence),
+        closes_when=("" if status["live"] or status.get("runs") else "once the run goes on: ")
+        + _closes_when(held, silence),
     )
 
 

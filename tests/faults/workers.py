@@ -190,7 +190,7 @@ class Job:
     def leave(self, running: Mapping[str, subprocess.Popen[bytes]]) -> None:
         """Has workers commit what they have, and leave; one that has only just begun may be interrupted before it has joined."""
         for worker, process in running.items():
-            has_joined = '"progress"' in self.log(worker)
+            has_joined = '"progress"' in (self.folder / f"{worker}.log").read_text()
             process.send_signal(signal.SIGTERM)
             assert process.wait(RUN_S) in ((0,) if has_joined else (0, 130, -signal.SIGTERM)), self.log(worker)
 

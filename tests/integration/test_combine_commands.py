@@ -37,6 +37,7 @@ def test_topics_and_the_plan_name_what_lies_between_the_phases(job: Job) -> None
 
 
 def test_both_stages_are_shown_and_add_up(job: Job) -> None:
+    assert job("topics", "create", str(job.file)).code == 0
     assert job.state("inspect").code == 0
     assert job("audit", str(job.file)).out == "nothing is committed yet\n"
     job.send(range(25))

@@ -235,7 +235,7 @@ def test_lanes_that_meet_are_moved_without_a_partitioner(
 
 
 def test_nothing_is_moved_while_a_worker_lives_or_where_there_is_nothing(job: Growing, tmp_path: Path) -> None:
-    assert "has no state yet" in job.refused("--to", "2", *OWN)
+    assert "there is no state of" in job.refused("--to", "2", *OWN)
     job.put(range(25))
     command = [sys.executable, "-m", "streamcore", "run", str(job.file)]
     process = ServerProcess(command, tmp_path / "log", env=dict(os.environ))

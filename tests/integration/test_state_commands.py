@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.kafka_tools import create_topic
+from tests.integration.kafka_tools import TIMEOUT_S, create_topic
 from tests.integration.state_job import Job
 from tests.servers.kafka import KafkaServer
 
@@ -19,8 +19,6 @@ def job(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> Job:
 
 
 def test_inspect_and_verify_tell_of_each_lane(job: Job) -> None:
-    before = job.state("inspect")
-    assert (before.code, before.out) == (0, "no state: its topics do not exist yet\n")
     job.send(range(25), partition=1)
     assert job.run().code == 0
     empty, lane = job.state("inspect", "--json").json["lanes"]
@@ -35,6 +33,44 @@ def test_inspect_and_verify_tell_of_each_lane(job: Job) -> None:
     verified = job.state("verify")
     assert (verified.code, verified.err) == (0, "")
     assert shown.out.startswith(f"{verified.out}local copy of 2 lanes in ")
+
+
+def test_a_name_without_state_is_refused_with_the_names_that_have_some(job: Job, tmp_path: Path) -> None:
+    job.send(range(5))
+    assert job.run().code == 0
+    wrong = ("--set", f'name="{job.name}x"')
+    folder = str(tmp_path / "saved")
+    asked = [
+        *(("state", action, str(job.file)) for action in ("inspect", "verify", "repair")),
+        ("state", "savepoint", str(job.file), folder),
+        ("state", "rescale", str(job.file), "--to", "2"),
+        ("state", "reset", str(job.file), "--yes"),
+        ("audit", str(job.file)),
+        ("why", str(job.file), "--window", "1970-01-01T00:00:10Z"),
+    ]
+    for arguments in asked:
+        refused = job(*arguments, *wrong)
+        assert (refused.code, refused.out) == (6, ""), arguments
+        what, hint = refused.err.splitlines()
+        assert what == f"error: there is no state of {job.name}x: topic {job.name}x.0.state.g1 does not exist"
+        assert f"this broker has state of {job.name}" in hint
+    # Nothing was touched.
+    assert job.state("verify").code == 0
+
+
+def test_state_that_was_deleted_is_no_wrong_name(job: Job) -> None:
+    job.send(range(5))
+    assert job.run().code == 0
+    job.admin.delete_topics([job.state_topic])[job.state_topic].result(TIMEOUT_S)
+    refused = job.state("verify")
+    assert refused.code == 6
+    assert f"though group {job.name} has offsets: topic {job.state_topic} was deleted" in refused.err
+    assert "hint: restore a savepoint, or begin anew: streamcore state reset FILE" in refused.err
+    reset = job.state("reset", "--yes")
+    assert reset.code == 0, reset.err
+    assert job.run().code == 0
+    again = job.state("reset", "--yes")
+    assert again.code == 0, again.err
 
 
 def test_verify_says_what_is_wrong_and_inspect_goes_on(job: Job) -> None:
@@ -63,6 +99,17 @@ def test_state_of_another_size_or_pipeline_is_refused_by_name(job: Job, kafka_se
     assert (other.code, "its delivery is effectively_once" in other.err) == (3, True)
 
 
+def test_a_pipeline_of_files_has_its_state_elsewhere(job: Job) -> None:
+    text = job.file.read_text()
+    head, _, steps = text.partition("[kafka]")
+    files = f'[source]\ntype = "files"\npath = "{job.folder}/in"\nevent_time = "t"\nschema = {{ k = "string", v = "int64" }}\n'
+    sink = f'[[sinks]]\ntype = "parquet"\npath = "{job.folder}/out"\n'
+    job.file.write_text(head + files + steps[steps.index("[[steps]]") : steps.index("[[sinks]]")] + sink)
+    for arguments in (("state", "inspect", str(job.file)), ("audit", str(job.file))):
+        refused = job(*arguments)
+        assert (refused.code, "it is a checkpoint on this machine" in refused.err) == (3, True), refused.err
+
+
 def test_a_changed_pipeline_is_told_of(job: Job) -> None:
     job.send(range(5))
     assert job.run().code == 0
@@ -72,6 +119,7 @@ def test_a_changed_pipeline_is_told_of(job: Job) -> None:
 
 
 def test_the_audit_adds_up_lane_by_lane(job: Job) -> None:
+    assert job("topics", "create", str(job.file)).code == 0
     assert job("audit", str(job.file)).out == "nothing is committed yet\n"
     job.send(range(25))
     assert job.run().code == 0
@@ -131,4 +179,4 @@ def test_a_range_of_a_topic_is_verified_against_polars(job: Job) -> None:
     until = job("verify", str(job.file), "--against", "polars", "--stop", now, "--json").json
     assert (until["records"], until["differences"], until["windows"], until["open"]) == (1_200, [], 2 * 3 * 19, 2 * 3)
     # Nothing was committed or made.
-    assert job.state("inspect").out == "no state: its topics do not exist yet\n"
+    assert f"there is no state of {job.name}" in job.state("inspect").err

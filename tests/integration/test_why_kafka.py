@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.integration.kafka_tools import TIMEOUT_S, create_topic, produce
+from tests.integration.state_job import Job
 from tests.integration.test_commands_kafka import PIPELINE, Shell
 from tests.servers.kafka import KafkaServer
 from tests.servers.process import ServerProcess
@@ -79,6 +82,54 @@ def test_the_lane_that_holds_the_clock_is_named_live_and_from_the_checkpoint(she
     (lane,) = window["held_by"]
     assert (lane["name"], lane["state"], lane["behind"]) == (f"{shell.name} [1]", "behind", 3)
     assert "(3 records to go)" in str(window["closes_when"])
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_committed_state_says_why_beside_a_worker_and_without_one(
+    kafka_server: KafkaServer, unique: str, tmp_path: Path, *, keyed: bool
+) -> None:
+    """In lanes of their own, and where they meet through a topic; no run listens."""
+    job = Job(kafka_server, unique, tmp_path, keyed=keyed, combine="auto")
+    topics = [job.state_topic] if keyed else [job.state_topic, f"{unique}.1.state.g1"]
+    asked = ("why", str(job.file), "--window", "1970-01-01T00:00:30Z")
+    assert job("topics", "create", str(job.file)).code == 0
+    nothing = job(*asked)
+    assert (nothing.code, f"nothing of {unique} is committed yet" in nothing.err) == (1, True), nothing.err
+    job.send(range(25))
+    process = ServerProcess(
+        [sys.executable, "-m", "streamcore", "run", str(job.file)], tmp_path / "log", env=dict(os.environ)
+    )
+    try:
+        deadline = time.monotonic() + TIMEOUT_S
+        while True:
+            found = job(*asked, "--json")
+            windows = found.json["windows"] if found.code == 0 else []
+            if [window["keys"] for window in windows] == ([3, 3] if keyed else [6]):
+                break
+            assert time.monotonic() < deadline, found.err
+        assert found.json["from"]["state"] == topics
+        assert found.json["from"]["workers"] == 1
+        assert not windows[0]["closes_when"].startswith("once the run goes on")
+    finally:
+        process.stop()
+    job.send(range(25, 29), partition=1)
+    found = job(*asked, "--json")
+    assert found.code == 0, found.err
+    assert 0 <= found.json["from"]["age_s"] < TIMEOUT_S
+    window = found.json["windows"][-1]
+    assert window["lane"] == (f"{unique}-in [1]" if keyed else None)
+    assert window["closes_at"] == "1970-01-01T00:00:29.999Z"
+    held = {lane["name"]: lane for lane in window["held_by"]}
+    assert len(held) == (1 if keyed else 2)
+    lane = held[f"{unique}-in [1]"]
+    assert (lane["last_event"], lane["state"], lane["behind"] >= 12) == ("1970-01-01T00:00:24.000Z", "behind", True)
+    assert window["closes_when"].startswith("once the run goes on: ")
+    shown = job(*asked)
+    assert shown.out.splitlines()[-1].startswith(f"from {' and '.join(topics)}, ")
+    other = job("why", str(job.file), "--window", "1970-01-01T00:00:10Z")
+    assert (other.code, "hint: open windows end at 1970-01-01T00:00:30.000Z" in other.err) == (1, True), other.err
+    changed = job(*asked, "--set", 'steps[1].size="20s"')
+    assert (changed.code, "streamcore state verify FILE" in changed.err) == (6, True), changed.err
 
 
 def test_a_broker_that_is_away_is_said_to_be(shell: Shell) -> None:

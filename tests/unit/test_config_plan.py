@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from streamcore.config import PipelineConfig
 from streamcore.config.plan import explain
 from streamcore.errors import ConfigError
 
-DOCUMENT = {
+DOCUMENT: dict[str, Any] = {
     "name": "p",
     "source": {"type": "kafka", "topic": "t", "event_time": "at", "schema": {"page": "string"}},
     "steps": [{"window": "tumbling", "size": "1m", "by": ["page"], "aggregate": {"views": "count()"}}],
@@ -47,6 +49,35 @@ def test_source_steps_sinks_and_promise() -> None:
 )
 def test_every_source_has_its_line(source: dict[str, object], line: str) -> None:
     assert line in explain(PipelineConfig.model_validate({"source": source}))
+
+
+ALONE = (
+    "idle     lanes silent for 7s are not waited for, and a record of theirs for a window that has left makes another row of it, "
+    "revision + 1; while all are silent "
+)
+
+
+@pytest.mark.parametrize(
+    ("keys", "source", "line"),
+    [
+        ({}, {}, ALONE + "windows close as time passes, and such a record is late"),
+        ({"delivery": "exactly_once"}, {}, ALONE + "windows close as time passes, and it is the same"),
+        ({}, {"on_idle": "hold"}, ALONE + "the clock stands"),
+        (
+            {},
+            {"keyed_by": "page"},
+            "idle     while all lanes are silent for 7s windows close as time passes, and a record for one that has left is late",
+        ),
+        ({}, {"keyed_by": "page", "on_idle": "hold"}, "idle     while all lanes are silent for 7s the clock stands"),
+        ({}, {"out_of_orderness": "unbounded"}, None),
+        ({"steps": [{"filter": "page == 'a'"}]}, {}, None),
+    ],
+)
+def test_what_silence_does_has_a_line(keys: dict[str, object], source: dict[str, object], line: str | None) -> None:
+    given = {**DOCUMENT["source"], "idle_timeout": "7s", **source}
+    sinks = [{"type": "kafka", "topic": "o"}]
+    text = explain(PipelineConfig.model_validate({**DOCUMENT, "source": given, "sinks": sinks, **keys}))
+    assert [each for each in text.splitlines() if each.startswith("idle")] == ([] if line is None else [line])
 
 
 def test_an_ephemeral_run_and_sinks_in_python() -> None:

@@ -45,6 +45,18 @@ def test_elsewhere_it_is_json_lines() -> None:
     assert last["report"]["ledger"]["read"] == 2_000
 
 
+def test_elsewhere_a_line_comes_at_first_and_then_seldom() -> None:
+    file = io.StringIO()
+    progress = JsonProgress(file)
+    for second in range(100):
+        progress.update(replace(REPORT, elapsed_s=float(second), lanes={0: {"read": 1_000 * second}}))
+    progress.finish(ENDED)
+    *lines, last = (json.loads(line) for line in file.getvalue().splitlines())
+    assert [line["progress"]["elapsed_s"] for line in lines] == [0.0, 30.0, 60.0, 90.0]
+    assert [line["progress"]["records_per_second"] for line in lines] == [0, 1_000, 1_000, 1_000]
+    assert list(last) == ["report"]
+
+
 def test_on_a_terminal_it_is_one_line_and_a_summary() -> None:
     file = io.StringIO()
     progress = TerminalProgress(Console(file=file, force_terminal=True, width=200, color_system=None))

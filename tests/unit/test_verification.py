@@ -13,10 +13,11 @@ import pytest
 import streamcore as sc
 from streamcore import verification
 from streamcore.cli import main
+from streamcore.commands.verify import table_lines
 from streamcore.config import PipelineConfig
 from streamcore.errors import ConfigError, Error
 from streamcore.recompute import recipe_of
-from streamcore.verification import differences, verify
+from streamcore.verification import Difference, differences, verify
 
 WINDOWS: dict[str, Any] = {
     "tumbling": sc.tumbling("10s", offset="3s"),
@@ -88,9 +89,12 @@ def test_what_an_engine_makes_wrong_is_found(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(verification, "_final", wrong)
     found = verify(config, start=None, stop=None)
-    assert len(found.differences) == 2
-    assert sum("only the batch has it" in one for one in found.differences) == 1
-    assert sum(": n is " in one for one in found.differences) == 1
+    assert (len(found.differences), found.differing) == (2, 2)
+    (missing,) = [one for one in found.differences if one.column is None]
+    assert missing.engine is None
+    assert list(missing.recomputed) == list(AGGREGATES)
+    (wrong_value,) = [one for one in found.differences if one.column == "n"]
+    assert wrong_value.engine == wrong_value.recomputed + 1
 
 
 def test_each_side_may_have_a_window_of_its_own(tmp_path: Path) -> None:
@@ -98,12 +102,47 @@ def test_each_side_may_have_a_window_of_its_own(tmp_path: Path) -> None:
     assert recipe is not None
     row = {"k": "a", "window_start": 0, "window_end": 10_000, **dict.fromkeys(AGGREGATES, 1), "middle": 1.0}
     one, none = pl.DataFrame([row]), pl.DataFrame([row])[:0]
-    place = "k 'a', 1970-01-01T00:00:00Z to 1970-01-01T00:00:10Z"
+    place = ("1970-01-01T00:00:00.000Z", "1970-01-01T00:00:10.000Z", {"k": "a"})
+    values = dict.fromkeys(AGGREGATES, 1) | {"middle": 1.0}
     assert list(differences(recipe, one, one)) == []
-    assert list(differences(recipe, none, one)) == [f"{place}: only the engine has it"]
-    assert list(differences(recipe, one, none)) == [f"{place}: only the batch has it"]
+    assert list(differences(recipe, none, one)) == [Difference(*place, None, engine=values, recomputed=None)]
+    assert list(differences(recipe, one, none)) == [Difference(*place, None, engine=None, recomputed=values)]
     other = one.with_columns(middle=pl.lit(1.0 + 1e-6))
-    assert list(differences(recipe, one, other)) == [f"{place}: middle is 1.000001 of the engine and 1.0 of the batch"]
+    assert list(differences(recipe, one, other)) == [Difference(*place, "middle", engine=1.000001, recomputed=1.0)]
+
+
+def test_differences_come_window_by_window(tmp_path: Path) -> None:
+    recipe, _ = recipe_of(flow(tmp_path, [], sc.tumbling("10s")))
+    assert recipe is not None
+    values = {**dict.fromkeys(AGGREGATES, 1), "middle": 1.0}
+    rows = [
+        {"k": key, "window_start": start, "window_end": start + 10_000, **values}
+        for key, start in (("b", 0), ("a", 20_000), ("a", 100_000), (None, 0))
+    ]
+    found = list(differences(recipe, pl.DataFrame(rows), pl.DataFrame(rows)[:0]))
+    assert [one.window_start[17:19] + str(one.key["k"]) for one in found] == ["00b", "00None", "20a", "40a"]
+
+
+def test_differences_are_shown_as_a_table() -> None:
+    window = ("1970-01-01T00:00:00.000Z", "1970-01-01T00:00:10.000Z")
+    shown = list(
+        table_lines(
+            [
+                Difference(*window, {"k": "a", "l": None}, "n", engine=3, recomputed=12),
+                Difference(*window, {"k": "\x1b[31m", "l": "é"}, None, engine={"n": 1, "s": None}, recomputed=None),
+                Difference(*window, {}, "s", engine="x" * 100, recomputed=None),
+            ]
+        )
+    )
+    first = "k 'a', l null"
+    times, widest = " to ".join(window), r"k '\x1b[31m', l 'é'"
+    assert shown == [
+        f"{'window':52}  {'key':{len(widest)}}  column     {'engine':60}  recomputed",
+        f"{times}  {first:{len(widest)}}  n          {'3':60}  12",
+        f"{times}  {widest}  (the row)  {'n 1, s null':60}  no row",
+        f"{times}  {'-':{len(widest)}}  s          '{'x' * 56}...  null",
+    ]
+    assert list(table_lines([])) == []
 
 
 def test_what_no_batch_works_out_is_refused(tmp_path: Path) -> None:
@@ -157,4 +196,17 @@ def test_the_command_ends_with_one_where_windows_differ(
         verification, "_final", lambda recipe, _: pl.DataFrame(schema=dict.fromkeys(recipe.columns, pl.Int64))
     )
     assert main([*command, "--json"]) == 1
-    assert len(json.loads(capsys.readouterr().out)["differences"]) > 10
+    every = json.loads(capsys.readouterr().out)["differences"]
+    assert len(every) > 10
+    assert {one["column"] for one in every} == {None}
+    assert main(command) == 1
+    shown = capsys.readouterr()
+    lines = shown.out.splitlines()
+    assert lines[0].split() == ["window", "key", "column", "engine", "recomputed"]
+    assert all("(the row)  no row  n " in line for line in lines[1:11])
+    assert lines[11:] == [
+        f"and {len(every) - 10} more",
+        f"100 records, 0 of them left out, {len(every)} windows: {len(every)} windows differ",
+    ]
+    assert shown.err.startswith("hint: ")
+    assert "--start and --stop" in shown.err

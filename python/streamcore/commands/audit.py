@@ -38,12 +38,13 @@ def add_parser(subparsers: Subparsers) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Runs the command. Raises `StateError` for state that cannot be used, `LedgerError` for what does not add up."""
     from streamcore.audit import audit, to_json
-    from streamcore.committed_state import committed_phases
+    from streamcore.committed_state import check_there, committed_phases
     from streamcore.config.environment import fill_from_environment
     from streamcore.errors import LedgerError, StateError
 
     config = fill_from_environment(load_target(arguments.target, arguments.set).config, os.environ)
     with committed_phases(config) as phases:
+        check_there(phases)
         found = audit(phases)
     if arguments.json:
         print(json.dumps(to_json(found)))

@@ -91,10 +91,12 @@ def run(arguments: argparse.Namespace) -> int:
 
     from streamcore.commands import state_actions
     from streamcore.commands.run import load_target
-    from streamcore.committed_state import committed_phases
+    from streamcore.committed_state import check_there, committed_phases
     from streamcore.config.environment import fill_from_environment
 
     config = fill_from_environment(load_target(arguments.target, arguments.set).config, os.environ)
     act: Callable[[Any, argparse.Namespace], int] = getattr(state_actions, arguments.action)
     with committed_phases(config) as phases:
+        if arguments.action != "restore":  # which may be there to make it
+            check_there(phases, is_reset=arguments.action == "reset")
         return act(phases, arguments)

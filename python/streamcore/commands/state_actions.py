@@ -292,8 +292,6 @@ def _print(
         told = [{"folder": folder, "lanes": count, "bytes": total} for folder, count, total in copies]
         print(json.dumps({"lanes": lanes, "problems": sizes, "copies": told}))
         return
-    if not lanes:
-        print("no state: its topics do not exist yet")
     for lane in lanes:
         print(_line(lane))
         for problem in lane["problems"]:

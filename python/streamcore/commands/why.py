@@ -1,6 +1,7 @@
 """Owns `streamcore why`: which lane keeps a window open, and what would close it.
 
-Before it: `cli.py`. After it: `why.py` explains a status; here it is got, from a live run or else from its checkpoint.
+Before it: `cli.py`. After it: `why.py` explains a status; here it is got, from a live run or else from its checkpoint or its
+committed state.
 Invariant: nothing is written, locked, consumed or created.
 """
 
@@ -33,7 +34,9 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "why", run, summary="say why a window is still open", examples=EXAMPLES)
     parser.add_argument("target", metavar="FILE", help="pipeline file, or module.py:name of a pipeline in Python")
     parser.add_argument("--window", metavar="END", required=True, help="the window's end, as 2026-01-01T12:05:00Z")
-    parser.add_argument("--listen", metavar="HOST:PORT", help="where the run listens; unset: its folder tells")
+    parser.add_argument(
+        "--listen", metavar="HOST:PORT", help="where the run listens; unset: its folder tells, else its last commit"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of the file; may be repeated"
@@ -72,7 +75,7 @@ def _instant(text: str) -> int:
 
 
 def _status(config: PipelineConfig, end_ms: int, address: str | None) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    """The status of the run, else of its checkpoint; and where it is from. Raises `Error` when there is neither."""
+    """The status of the run, else of what it committed last; and where it is from. Raises `Error` when there is neither."""
     from streamcore.checkpoint import state_folder
     from streamcore.errors import Error
     from streamcore.status import NOTE, fetch_status
@@ -99,7 +102,12 @@ def _status(config: PipelineConfig, end_ms: int, address: str | None) -> tuple[M
             "the pipeline has no name, so no run of it leaves a checkpoint; start it with --listen 127.0.0.1:8080 and "
             "say the same here"
         )
-    status, origin = _checkpoint_status(config, folder, end_ms)
+    from streamcore.config import in_transactions
+
+    if config.delivery == "exactly_once" and in_transactions(config):
+        status, origin = _topics_status(config, end_ms)
+    else:
+        status, origin = _checkpoint_status(config, folder, end_ms)
     return status, origin | ({} if passed_over is None else {"passed_over": passed_over})
 
 
@@ -127,6 +135,14 @@ def _is_of_another(status: Mapping[str, Any], config: PipelineConfig, address: s
         f"the run of {name} on {address} is of another version of the pipeline: source, schema or steps differ "
         f"({fingerprints}); ask with the file, and the --set, that it was started with"
     )
+
+
+def _topics_status(config: PipelineConfig, end_ms: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    from streamcore.committed_state import committed_phases
+    from streamcore.committed_status import committed_status
+
+    with committed_phases(config) as phases:
+        return committed_status(phases, end_ms)
 
 
 def _checkpoint_status(config: PipelineConfig, folder: Path, end_ms: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -207,4 +223,10 @@ def _origin_text(origin: Mapping[str, Any]) -> str:
         return f"the run that listens on {origin['run']}"
     asked = origin.get("ends", "ends asked for now")
     passed_over = f"; {origin['passed_over']}" if "passed_over" in origin else ""
+    if "state" in origin:
+        alive = {0: "no worker is", 1: "1 worker is"}.get(
+            origin["workers"], f"{origin['workers']} workers are"
+        ) + " in the group"
+        topics = " and ".join(origin["state"])
+        return f"{topics}, {origin['age_s']:.0f} s old; {asked}; {alive}{passed_over}"
     return f"{origin['checkpoint']}, epoch {origin['epoch']}, {origin['age_s']:.0f} s old; {asked}{passed_over}"

@@ -34,6 +34,7 @@ from streamcore.config.sources import (
     MemorySourceConfig,
     SourceConfig,
 )
+from streamcore.config.steps import WholeStep, WindowStep
 
 
 def explain(config: PipelineConfig, *, python_sinks: Sequence[str] = ()) -> str:
@@ -53,6 +54,7 @@ def explain(config: PipelineConfig, *, python_sinks: Sequence[str] = ()) -> str:
         first = ", a table that is read to its end first" if source.table else ""
         lines.append(f"source {name}: {_source(config, source)}{first}")
     lines += description["plan"].rstrip("\n").splitlines()
+    lines += _idle(config, description["combine"])
     lines += _combined(config, description)
     lines += [f"sink {_sink(config, sink)}" for sink in config.sinks]
     if delivery == "exactly_once" and in_transactions(config) and (outbox := outbox_topic(config)) is not None:
@@ -63,6 +65,25 @@ def explain(config: PipelineConfig, *, python_sinks: Sequence[str] = ()) -> str:
     if undeclared:
         lines.append(f"types not declared: {', '.join(undeclared)} (a named run needs them; an ephemeral one guesses)")
     return "\n".join(lines) + "\n"
+
+
+def _idle(config: PipelineConfig, combine: str) -> list[str]:
+    """What silence does to windows, and to records that come after it, where the input can be silent and has a clock."""
+    source = config.source
+    windows = [step for step in config.steps if isinstance(step, WindowStep) and not isinstance(step, WholeStep)]
+    can_be = isinstance(source, KafkaSourceConfig | MemorySourceConfig) and source.out_of_orderness_ms is not None
+    if not windows or not can_be or config.sources:
+        return []
+    silent, stands = f"silent for {format_duration(source.idle_timeout)}", source.on_idle == "hold"
+    closes = "the clock stands" if stands else "windows close as time passes"
+    if combine == "none":
+        late = "" if stands else ", and a record for one that has left is late"
+        return [f"idle     while all lanes are {silent} {closes}{late}"]
+    again = "a record of theirs for a window that has left makes another row of it, revision + 1"
+    after = {"topic": ", and it is the same", "local": ", and such a record is late"}[combine]
+    return [
+        f"idle     lanes {silent} are not waited for, and {again}; while all are silent {closes}{'' if stands else after}"
+    ]
 
 
 def _combined(config: PipelineConfig, description: Mapping[str, Any]) -> list[str]:
