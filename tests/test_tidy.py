@@ -87,7 +87,7 @@ PACKAGE_LAYERS = (
         "views",
         "why",
     },
-    {"membership", "unread"},
+    {"endings", "membership", "unread"},
     {"commit", "epochs", "runner"},
     {"phase_runner"},
     {"assemble", "assemble_exactly_once"},

@@ -53,6 +53,7 @@ from streamcore.sinks.kafka import KafkaSink
 from streamcore.sinks.parquet_lanes import LaneParquetSink
 from streamcore.sources.base import Start
 from streamcore.sources.kafka import KafkaSource
+from streamcore.sources.kafka_group import wait_for_free_group
 from streamcore.sources.kafka_joined import JoinedSource, member_source
 from streamcore.sources.kafka_member import MemberSource
 from streamcore.sources.kafka_old_layout import OldLayoutSource
@@ -72,6 +73,7 @@ TRANSACTION_INTERVALS = 5
 """Commit intervals that a transaction may stay open, at least the session's timeout: as long a dead worker's rows may hold
 up its successor and whoever reads committed rows alone."""
 
+ALONE = 'windows of all partitions are merged in one process (combine = "local"); stop the other worker, or see combine = "topic"'
 
 _Opened = TypeVar("_Opened", bound="MemberSource | JoinedSource")
 
@@ -204,6 +206,15 @@ class Parts:
         config, stack = self.config, self._stack
         meets = MEETING_LANE in engine.sealed_lanes()
         group = phase.group(self._group)
+        if meets:
+            # Before anything is done in its name: beside another worker each would take partitions away that are of use only together.
+            wait_for_free_group(
+                source.cluster,
+                group,
+                self._connection.session_timeout,
+                seat=self._instance if self._plan.options.keep_seat else None,
+                advice=ALONE,
+            )
         transactions = Transactions(
             self._connection,
             transactional_id=transactional_id(group, self._instance),

@@ -19,6 +19,7 @@ import orjson
 
 from streamcore import _core
 from streamcore.checkpoint import Header
+from streamcore.endings import failure_of
 from streamcore.errors import ConfigError, Error, SinkError, SourceError, StateError
 from streamcore.faults import action_point, fault_point
 from streamcore.gaps import Gaps
@@ -26,7 +27,7 @@ from streamcore.held_outputs import HeldOutputs
 from streamcore.lane_files import LaneFiles
 from streamcore.lane_states import LaneStates
 from streamcore.layouts import MEETING_LANE
-from streamcore.manifests import SEAL_BITS, Identity, all_told, by_number, by_topic, facts_of, offsets_of
+from streamcore.manifests import SEAL_BITS, Identity, by_number, by_topic, facts_of, offsets_of, told_of
 from streamcore.membership import Meeting, Membership
 from streamcore.phases import PARTIAL, WHOLE, Phase, send_partials
 from streamcore.report import Ledgers, Stages, add_ledgers
@@ -34,7 +35,7 @@ from streamcore.sources.base import Position
 from streamcore.sources.kafka_joined import JoinedSource
 from streamcore.sources.kafka_member import MemberSource
 from streamcore.state_topics import check_shared
-from streamcore.transactions import Transactions, exit_error, failure
+from streamcore.transactions import Transactions, failure
 
 log = logging.getLogger("streamcore.commit")
 
@@ -44,7 +45,8 @@ REVOKE_S = 10.0
 """How long the commit inside a revoke may take: the group waits for it."""
 
 STOP_S = 10.0
-"""How long the last commit of a run may take."""
+"""How long the last commit of a run may take, and to find out what became of the one before."""
+STOP_TICK_S = 0.02
 LANES_AT_ONCE = os.cpu_count() or 1
 """Lanes whose records are made side by side."""
 
@@ -99,6 +101,7 @@ class Epochs:
         """Whether that is the end of the input; it may be kept long after it was sent."""
         self._ledger_restored: Ledgers = {}
         self._stages_restored: Stages = engine.stages()
+        self._stops = False
         self._refusal: Error | None = None
         """Why an action failed for good, in words that the machine does not know."""
         self._place = phase.prefix
@@ -178,8 +181,16 @@ class Epochs:
         return self._is_done is True
 
     def stop(self) -> bool:
-        """Commits a last time and ends. Raises what the machine ends the run with, if that is not well."""
-        self._run({"event": "stop", "within_ms": int(STOP_S * 1000)})
+        """Commits a last time and ends. Raises what the machine ends the run with, if that is not well.
+
+        An epoch that a rebalance kept from being committed is taken back, and whoever has its lanes next reads it.
+        """
+        until_s = time.monotonic() + STOP_S
+        while self.in_doubt and time.monotonic() < until_s:
+            time.sleep(STOP_TICK_S)
+            self.tick()
+        self._stops, self._membership.refusal = True, None
+        self._run({"event": "stop", "within_ms": max(1, int(1_000 * (until_s - time.monotonic())))})
         return True
 
     def rollback(self) -> None:
@@ -216,6 +227,7 @@ class Epochs:
 
     def _run(self, event: Event) -> None:
         """Tells the machine of an event, and carries its actions out until it rests."""
+        self._transactions.within(event.get("within_ms"))
         while True:
             told, now_ms = orjson.dumps(event), time.monotonic_ns() // 1_000_000
             answer = self._machine.handle(told, now_ms)
@@ -246,8 +258,12 @@ class Epochs:
     def _exit(self, action: Action) -> None:
         self._tick_due_s, self._feed = None, []
         self._source.feed(())
-        if action["code"] != 0:
-            raise self._refusal or exit_error(action["code"], action["message"], self._transactions.transactional_id)
+        if action["code"] != 0 and self._refusal is not None:
+            raise self._refusal
+        moved = self._membership.refusal if self._stops else None
+        error = failure_of(action, name=self._transactions.transactional_id, moved=moved)
+        if error is not None:
+            raise error
 
     def _carry_out(self, name: str, action: Action) -> Event:
         from confluent_kafka import KafkaException
@@ -256,6 +272,7 @@ class Epochs:
         try:
             answer: Event = getattr(self, f"_do_{name}")(action)
         except (KafkaException, BufferError) as error:
+            self._membership.note(error)
             return failure(error)
         except (ConfigError, SinkError, SourceError, StateError) as error:
             if isinstance(error, SinkError) and error.retriable:
@@ -285,11 +302,8 @@ class Epochs:
         reached = self._states.read(
             action["lanes"], until=action["until"], timeout_s=_seconds(action), records=self._engine.state_records
         )
-        lanes: list[Event] = [{"lane": lane, "reached": done, "manifests": []} for lane, done in reached.items()]
-        for lane, each in zip(reached, lanes, strict=True):
-            if each["reached"]:
-                records, found = self._states.records(lane), self._states.manifests(lane)
-                each["manifests"] = all_told(lane, records, found, self._identity, self._source)
+        source, states = self._source, self._states
+        lanes = [told_of(states, lane, self._identity, source, reached=done) for lane, done in reached.items()]
         return {"event": "state_read", "lanes": lanes}
 
     def _do_restore(self, action: Action) -> Event:

@@ -131,6 +131,8 @@ class Member:
     member_id: str
     client_id: str
     host: str
+    seat: str | None = None
+    """The name of a seat that is kept while its member is away."""
 
     def __str__(self) -> str:
         return f"{self.client_id} at {self.host.lstrip('/')}"
@@ -338,7 +340,10 @@ class Cluster:
             return list(self._admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S).values())
 
         (described,) = self._retried(ask, f"group {group} cannot be described")
-        return [Member(member.member_id, member.client_id, member.host) for member in described.members]
+        return [
+            Member(member.member_id, member.client_id, member.host, member.group_instance_id)
+            for member in described.members
+        ]
 
     def members_now(self, group: str, timeout_s: float) -> list[Member]:
         """`members` as far as a broker says within `timeout_s`; nobody, where none answers.

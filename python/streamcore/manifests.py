@@ -43,6 +43,16 @@ class Input(Protocol):
         """Facts that identify it."""
 
 
+class States(Protocol):
+    """What was read of lanes."""
+
+    def records(self, lane: int) -> _core.StateRecords:
+        """The records of a lane."""
+
+    def manifests(self, lane: int) -> list[tuple[bytes, bool]]:
+        """Its manifests, the newest first, each with whether all that it names is there."""
+
+
 def facts_of(
     identity: Identity,
     source: Input,
@@ -109,13 +119,13 @@ def last_manifest(engine: _core.Pipeline, lane: int, records: Sequence[tuple[byt
     return manifest
 
 
-def all_told(
-    lane: int, records: _core.StateRecords, found: Sequence[tuple[bytes, bool]], identity: Identity, source: Input
-) -> list[dict[str, Any]]:
-    """The manifests that were `found` of a lane, as the commit machine is told of them. Raises `StateError`."""
+def told_of(states: States, lane: int, identity: Identity, source: Input, *, reached: bool) -> dict[str, Any]:
+    """What the commit machine is told of a lane that is read, to its end or not yet. Raises `StateError` where its newest manifest is of no use."""
+    found = states.manifests(lane) if reached else []
     manifests = [told(manifest, identity, source, is_whole=is_whole) for manifest, is_whole in found]
-    check_whole(lane, records, found)
-    return manifests
+    if found:
+        check_whole(lane, states.records(lane), found)
+    return {"lane": lane, "reached": reached, "manifests": manifests}
 
 
 def told(manifest_json: bytes, identity: Identity, source: Input, *, is_whole: bool) -> dict[str, Any]:

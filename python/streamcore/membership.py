@@ -12,6 +12,7 @@ from streamcore.errors import FencedError
 from streamcore.layouts import MEETING_LANE
 from streamcore.sources.kafka_joined import JoinedSource
 from streamcore.sources.kafka_member import MemberSource, generation_of
+from streamcore.transactions import refuses_member
 
 
 class Membership:
@@ -26,6 +27,8 @@ class Membership:
         """Of the last assignment."""
         self._first: Any = None
         """Of the first one: for a mistake that the commit machine makes on purpose."""
+        self.refusal: str | None = None
+        """Why the group did not let an epoch be committed, the last time that it did not."""
 
     def began(self, member: str) -> bool:
         """An assignment begins; tells whether it is of the group's next generation."""
@@ -42,8 +45,18 @@ class Membership:
         # An eager client has its partitions taken away before it joins again.
         return 0 <= self._generation == (now if self._source.is_eager else now - 1)
 
+    def note(self, failure: Exception) -> None:
+        """Looks whether what the client raised is the group's refusal."""
+        if refuses_member(failure):
+            self.refusal = failure.args[0].name()
+
     def fencing(self, group: str, member: str) -> tuple[Any, str | None]:
         """The metadata to send offsets with, as the commit machine names it, or why there is none."""
+        metadata, refusal = self._fencing(group, member)
+        self.refusal = refusal or self.refusal
+        return metadata, refusal
+
+    def _fencing(self, group: str, member: str) -> tuple[Any, str | None]:
         if group == "first":
             return self._first, None
         if group == "assigned" and not self._is_member:

@@ -9,12 +9,15 @@ Invariant: a producer whose last call did not end clearly is never used again; i
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
 
 from streamcore.config import KafkaConnection
-from streamcore.errors import ConfigError, Error, FencedError, SinkError, SourceError, StateError
+from streamcore.errors import ConfigError, SinkError
 from streamcore.kafka_client import application, creating_client
 from streamcore.kafka_producer import (
     FULL_QUEUE_TRIES_MAX,
@@ -75,6 +78,8 @@ class Transactions:
         self._timeout_ms = timeout_ms
         self._producer: Producer | None = None
         self._open_ms = timeout_ms
+        self._until_s = math.inf
+        """When no record is queued any more (monotonic)."""
         self._failure: Any = None
         """The first delivery of the transaction that failed (`KafkaError`), or None."""
         self._too_large: str | None = None
@@ -86,6 +91,17 @@ class Transactions:
     def transactional_id(self) -> str:
         """Names the worker to the broker."""
         return self._id
+
+    def within(self, left_ms: int | None) -> None:
+        """So long records may be queued from now on, a full queue and a producer made anew included; None: no matter how long."""
+        self._until_s = math.inf if left_ms is None else time.monotonic() + left_ms / 1_000
+
+    def _left_s(self) -> float:
+        """Raises `BufferError` where nothing is left."""
+        left_s = math.inf if self._until_s == math.inf else self._until_s - time.monotonic()
+        if left_s <= 0:
+            raise BufferError("the time for it is over")
+        return left_s
 
     def renew(self, timeout_s: float) -> None:
         """Makes a new producer in place of the one there is. Raises `KafkaException`, or `ConfigError`."""
@@ -142,7 +158,7 @@ class Transactions:
         """
         wanted_ms = min(OPEN_MAX_MS, max(rows, size_bytes // BYTES_OF_A_ROW) * 1_000 // ROWS_PER_S)
         if wanted_ms > self._open_ms:
-            self._open_for(wanted_ms, RENEW_S)
+            self._open_for(wanted_ms, min(RENEW_S, self._left_s()))
         self._failure = self._too_large = None
         self._open.begin_transaction()
 
@@ -165,7 +181,7 @@ class Transactions:
             headers=cast("Any", list(headers) or None),  # quixstreams' type forgets null values
             partition=partition,
             timestamp=timestamp_ms,
-            poll_timeout=FULL_QUEUE_WAIT_S,
+            poll_timeout=min(FULL_QUEUE_WAIT_S, self._left_s() / FULL_QUEUE_TRIES_MAX),
             buffer_error_max_tries=FULL_QUEUE_TRIES_MAX,
             on_delivery=self._note_delivery if delivered is None else self._telling(delivered),
         )
@@ -247,6 +263,11 @@ def transactional_id(group: str, worker: str) -> str:
     return "/".join(["streamcore", *(part.replace("%", "%25").replace("/", "%2F") for part in (group, worker))])
 
 
+def worker_of(transactional_id: str) -> str:
+    """The worker in a name that `transactional_id` made."""
+    return unquote(transactional_id.rpartition("/")[2])
+
+
 def _let_go(client: Client) -> None:
     """What is queued is dropped; without that the client waits for it when it is destroyed."""
     from confluent_kafka import KafkaException
@@ -307,33 +328,40 @@ def classified(error: Any) -> str:
 
     fenced = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.FENCED_INSTANCE_ID)  # noqa: SLF001
     unclear = (KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE)  # noqa: SLF001
-    membership = (KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.REBALANCE_IN_PROGRESS)
     if error.code() in fenced or error.name() == "PRODUCER_FENCED":
         return "fenced"
     if error.fatal():
         return "fatal"
     if error.code() in unclear:
         return "indeterminate"
-    if error.txn_requires_abort() or error.code() in membership:
+    if error.txn_requires_abort() or _is_of_membership(error):
         return "abortable"
     if error.retriable() or error.code() in (KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError._TRANSPORT):  # noqa: SLF001
         return "retriable"
     return "fatal" if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED else "abortable"
 
 
+def _is_of_membership(error: Any) -> bool:
+    from confluent_kafka import KafkaError
+
+    return error.code() in (
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.REBALANCE_IN_PROGRESS,
+    )
+
+
+def refuses_member(error: Exception) -> bool:
+    """Whether this exception of the client says that the group has moved on from what the member knows of it."""
+    from confluent_kafka import KafkaException
+
+    return isinstance(error, KafkaException) and _is_of_membership(error.args[0])
+
+
 def failure(error: Exception) -> dict[str, str]:
     """What the machine is told of a client's exception: `KafkaException`, or `BufferError`."""
     if isinstance(error, BufferError):
-        message = f"the producer's queue stayed full: {error}"
+        message = f"records were not taken by the producer: {error}"
         return {"event": "failed", "error": "indeterminate", "message": message}
     reason = error.args[0]
     return {"event": "failed", "error": classified(reason), "message": f"{reason.str()} ({reason.name()})"}
-
-
-def exit_error(code: int, message: str, name: str) -> Error:
-    """What a run ends with where the machine ends it with `code`; `name` is the producer's `transactional.id`."""
-    if code == 4:
-        return SourceError(message, unreachable=True)
-    if code == 7:
-        message += f" (another worker has the name of {name}, or a transaction took longer than it may)"
-    return {6: StateError, 7: FencedError}.get(code, Error)(message)

@@ -36,6 +36,8 @@ def test_of_two_workers_with_one_name_one_goes_on(job: Job, run: int) -> None:
         time.sleep(0.1)
     ended, running = (first, {"second": second}) if first.poll() is not None else (second, {"first": first})
     assert ended.returncode == FENCED, job.log()
+    told = job.log("second" if ended is second else "first")
+    assert "another worker has the name of this one, w0: give each worker an instance_id of its own" in told
     job.await_progress(offsets)
     job.end(stream, running)
 

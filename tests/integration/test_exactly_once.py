@@ -6,6 +6,7 @@ Crashes and rebalances are in `tests/faults`. Invariant: a reader of committed r
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import pytest
 
 import streamcore as sc
-from streamcore.errors import ConfigError, StateError
+from streamcore.errors import ConfigError, FencedError, StateError
+from streamcore.kafka_client import Cluster
 from streamcore.runner import EPOCH_ROWS_MAX
-from tests.integration.kafka_tools import committed_offsets, connection, create_topic, produce, read_topic
+from tests.integration.kafka_tools import TIMEOUT_S, committed_offsets, connection, create_topic, produce, read_topic
 from tests.servers.kafka import KafkaServer
 
 PIECE_ROWS = 64 << 10
@@ -91,6 +93,37 @@ def test_lanes_that_meet_go_on_together(kafka_server: KafkaServer, unique: str, 
     assert rows["a", "00:00:10", 20] == 1
     assert rows["a", "00:00:20", 10] == 1
     assert set(rows.values()) == {1}
+
+
+def test_a_second_worker_is_refused_where_lanes_meet_and_the_first_goes_on(
+    kafka_server: KafkaServer, unique: str, tmp_path: Path
+) -> None:
+    create_topic(kafka_server, f"{unique}-in", 2)
+    flow = _flow(kafka_server, unique, keyed=False, session_timeout="2s")
+    settings = {"delivery": "exactly_once", "commit_interval": "100ms", "combine": "local"}
+    first = flow.configure(**settings, state_dir=str(tmp_path / "first"), instance_id="first").start(name=unique)
+    _await_member(kafka_server, unique)
+    second = flow.configure(**settings, state_dir=str(tmp_path / "second"), instance_id="second")
+    with pytest.raises(FencedError, match=r"another live member .streamcore-first.*stop the other worker") as refused:
+        second.run(name=unique)
+    assert refused.value.exit_code == 7
+    _send(kafka_server, unique, range(25))
+    deadline = time.monotonic() + TIMEOUT_S
+    while committed_offsets(kafka_server, unique, f"{unique}-in", 2)[0] != 25:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    first.stop()
+    assert first.wait().state == "stopped"
+    # Its seat is free at once.
+    assert second.run(name=unique, stop="end").state == "ended"
+    assert _rows(kafka_server, unique) == {("a", "00:00:00", 10): 1, ("a", "00:00:10", 10): 1, ("a", "00:00:20", 5): 1}
+
+
+def _await_member(server: KafkaServer, group: str) -> None:
+    cluster, deadline = Cluster(connection(server)), time.monotonic() + TIMEOUT_S
+    while not cluster.members(group):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def test_state_of_another_pipeline_or_input_is_refused(kafka_server: KafkaServer, unique: str, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,18 @@ def test_the_report_comes_also_when_the_run_fails(tmp_path: Path, capsys: pytest
         execute(Execution(failing, report_path=tmp_path / "report.json"))
     assert json.loads(capsys.readouterr().err.splitlines()[-1])["report"]["state"] == "failed"
     assert json.loads((tmp_path / "report.json").read_text())["report"]["state"] == "failed"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_before_there_is_a_run_counts_as_one_that_comes_later(
+    number: signal.Signals, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streamcore.run.start", lambda *_, **__: os.kill(os.getpid(), number))
+    try:
+        ended = execute(Execution(VIEWS))
+    except KeyboardInterrupt:
+        ended = 130  # as the command line has it
+    assert ended == code
 
 
 def test_a_report_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

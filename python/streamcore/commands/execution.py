@@ -49,13 +49,18 @@ def execute(execution: Execution) -> int:
     viewers = _viewers(execution)
     progress = _progress(execution, viewers)
     with _log_as_notes(), StopOnSignal() as signals:
-        run = start(
-            execution.pipeline,
-            observers=[progress.update],
-            viewers=viewers,
-            announce=_tell_notes,
-            **execution.options,
-        )
+        try:
+            run = start(
+                execution.pipeline,
+                observers=[progress.update],
+                viewers=viewers,
+                announce=_tell_notes,
+                **execution.options,
+            )
+        except KeyboardInterrupt:
+            if signals.received != signal.SIGTERM:
+                raise
+            return 0  # before anything was read
         signals.watch(run)
         try:
             run.wait()

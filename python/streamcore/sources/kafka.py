@@ -310,7 +310,10 @@ class KafkaSource:
             raise SourceError(f"position {position} of {where} was refused: {error.str()}", unreachable=True)
         # The client gives the reason of a fatal error in words alone.
         if error.code() == KafkaError._FATAL and "fenced" in error.str():  # noqa: SLF001
-            raise FencedError(f"another worker has taken the seat of {self._instance_id} in group {self._group}")
+            raise FencedError(
+                f"another worker has taken the seat of {self._instance_id} in group {self._group}: give each worker an "
+                "instance_id of its own, in the pipeline file or by STREAMCORE_INSTANCE_ID"
+            )
         if error.retriable() or error.code() == KafkaError._TRANSPORT:  # noqa: SLF001
             log.warning("%s: %s", where, error.str())
             return

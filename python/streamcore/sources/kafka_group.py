@@ -35,19 +35,27 @@ TOLD_MAX = 256
 Positions = Callable[[], dict[int, int]]
 
 
-def wait_for_free_group(cluster: Cluster, group: str, session_timeout_ms: int) -> None:
+def wait_for_free_group(
+    cluster: Cluster,
+    group: str,
+    session_timeout_ms: int,
+    *,
+    seat: str | None = None,
+    advice: str = "stop the other worker, or set another group_id",
+) -> None:
     """Returns once the group has no member. A member that outlives the session timeout is alive: `FencedError`.
 
+    `seat` is this worker's own, if the group keeps one for it: nobody else. `advice` is for whoever is refused.
     A killed worker cannot be told from a live one by looking once: the broker lists it until its session ends.
     """
     deadline = time.monotonic() + session_timeout_ms / 1000 + SEAT_MARGIN_S
     told = False
-    while members := cluster.members(group):
+    while members := [member for member in cluster.members(group) if seat is None or member.seat != seat]:
         names = ", ".join(str(member) for member in members)
         if time.monotonic() > deadline:
             raise FencedError(
                 f"group {group} has another live member ({names}) and this pipeline needs all partitions to itself; "
-                "stop the other worker, or set another group_id"
+                f"{advice}"
             )
         if not told:
             told = True
