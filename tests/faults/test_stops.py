@@ -24,6 +24,7 @@ from streamcore.epochs import REVOKE_S
 from streamcore.transactions import Transactions
 from tests.faults.network import Network
 from tests.faults.proxy import END_TXN, PRODUCE, TXN_OFFSET_COMMIT
+from tests.faults.test_combine import TEXT
 from tests.faults.workers import PARTITIONS, RUN_S, SOURCE_AND_STEPS, TOPIC_SINK, Job
 from tests.servers.kafka import KafkaServer
 
@@ -64,6 +65,11 @@ def _calls(job: Job, worker: str) -> list[dict[str, Any]]:
 def _is_fed(job: Job, worker: str) -> bool:
     """Whether a worker has been given every partition, and reads them."""
     return any(len(action.get("feed", ())) == PARTITIONS for call in _calls(job, worker) for action in call["actions"])
+
+
+def through_a_topic(server: KafkaServer, name: str, folder: Path) -> Job:
+    """One whose windows meet through a topic."""
+    return Job(server, name, folder, text=TEXT, by="p")
 
 
 def _slow_job(server: KafkaServer, name: str, folder: Path) -> Job:
@@ -228,27 +234,29 @@ def _revoke_s(job: Job) -> float | None:
     return None
 
 
-def _await_begun(job: Job, worker: str) -> None:
-    _await(lambda: '"progress"' in job.log(worker), True, job)
+ROLLING = {"one phase": Job, "two phases": through_a_topic}
 
 
 @pytest.mark.column("pull")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("run", range(RUNS))
-def test_workers_that_restart_one_behind_the_other_end_well(job: Job, run: int) -> None:
+@pytest.mark.parametrize("phases", ROLLING)
+def test_workers_that_restart_one_behind_the_other_end_well(
+    kafka_server: KafkaServer, unique: str, tmp_path: Path, phases: str, run: int
+) -> None:
     """Each is stopped while the group still gives out what the one before has left or takes."""
-    chance, stream = random.Random(run), job.stream(run)
-    running = {f"w{number}": job.start(worker=f"w{number}") for number in range(3)}
-    for worker in running:
-        _await_begun(job, worker)
-    offsets = job.await_progress({})
-    for _ in range(3):
-        for worker in sorted(running):
-            running[worker].send_signal(signal.SIGTERM)
-            assert running[worker].wait(RUN_S) == 0, job.log(worker)
-            (job.folder / f"{worker}.log").unlink()
-            running[worker] = job.start(worker=worker)
-            _await_begun(job, worker)
-            time.sleep(chance.uniform(0.0, 0.7))
-    job.await_progress(offsets)
-    job.end(stream, running)
+    job = ROLLING[phases](kafka_server, unique, tmp_path)
+    try:
+        chance, stream = random.Random(run), job.stream(run)
+        running = {f"w{number}": job.start(worker=f"w{number}") for number in range(3)}
+        offsets = job.await_progress({})
+        for _ in range(4):
+            for worker in sorted(running):
+                job.leave({worker: running[worker]})
+                (job.folder / f"{worker}.log").unlink()
+                running[worker] = job.start(worker=worker)
+                time.sleep(chance.uniform(0.5, 3.0))
+        job.await_progress(offsets)
+        job.end(stream, running)
+    finally:
+        job.kill_all()
