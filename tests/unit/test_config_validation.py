@@ -16,6 +16,12 @@ def test_changes_are_checked_and_the_original_is_left() -> None:
     assert changed.source is config.source
 
 
+@pytest.mark.parametrize("interval", ["1ms", "90s", "1500ms", "1d"])
+def test_a_commit_interval_outlives_other_changes(interval: str) -> None:
+    config = validated(None, {"source": {"type": "kafka", "topic": "t"}, "commit_interval": interval})
+    assert validated(config, {"name": "p"}).commit_interval == config.commit_interval
+
+
 def test_only_what_was_given_counts_as_set() -> None:
     config = validated(validated(None, {"source": {"type": "kafka", "topic": "t"}}), {"name": "p"})
     assert config.model_fields_set == {"source", "name"}

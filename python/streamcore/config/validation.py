@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from streamcore.config.checks import check_meaning, problems_error
+from streamcore.config.durations import format_duration
 from streamcore.config.models import PipelineConfig
 from streamcore.config.problems import problems_of
 
@@ -19,6 +20,9 @@ from streamcore.config.problems import problems_of
 def validated(config: PipelineConfig | None, changes: Mapping[str, Any]) -> PipelineConfig:
     """`config` (or nothing) with `changes`. Raises `ConfigError` or `ExpressionError` with every mistake."""
     known = {} if config is None else {name: getattr(config, name) for name in config.model_fields_set}
+    if "commit_interval" in known:
+        # The one duration that is no part of another model, which would be taken as it is.
+        known["commit_interval"] = format_duration(known["commit_interval"])
     document = {**known, **changes}
     try:
         changed = PipelineConfig.model_validate(document)
