@@ -1,26 +1,64 @@
-"""Owns how a worker that commits exactly once tells of its end.
+"""Owns what errors and stops come to in a worker that commits exactly once: for its commit machine, and at its end.
 
-Before it: `epochs.py`, with the code and the message of the commit machine. After it: what the run raises.
+Before it: `epochs.py`. After it: the commit machine, which is told of failures; what the run raises.
 Invariant: a stop that a rebalance met is none of the worker's failures; every other end that is not well is raised.
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from streamcore.errors import Error, FencedError, SourceError, StateError
+from streamcore.errors import Error, FencedError, SinkError, SourceError, StateError
 from streamcore.transactions import worker_of
 
 log = logging.getLogger("streamcore.commit")
 
+TICK_S = 0.02
 
-def failure_of(exit_action: Mapping[str, Any], *, name: str, moved: str | None) -> Error | None:
-    """What the run ends with; None: well. `name` is the `transactional_id`. `moved`: of a stop, how the group refused to have its last epoch committed."""
+
+class Doubting(Protocol):
+    """Whoever commits epochs."""
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it is not known yet what became of an epoch."""
+
+    def tick(self) -> None:
+        """Goes on to find out."""
+
+
+def await_known(epochs: Doubting, until_s: float) -> None:
+    """Waits until it is known what became of every epoch, or until then (monotonic): told to stop earlier, the machine would give up."""
+    while epochs.in_doubt and time.monotonic() < until_s:
+        time.sleep(TICK_S)
+        epochs.tick()
+
+
+def seconds_of(action: Mapping[str, Any]) -> float:
+    """How long an action may take."""
+    return float(action["timeout_ms"]) / 1_000
+
+
+def own_failure(error: Error) -> dict[str, str]:
+    """What the machine is told of an error of ours; "fatal": it is what the run ends with."""
+    kind = "fatal"
+    if isinstance(error, SinkError) and error.retriable:
+        kind = "abortable"
+    elif isinstance(error, SourceError) and error.unreachable:
+        kind = "retriable"
+    return {"event": "failed", "error": kind, "message": str(error)}
+
+
+def failure_of(
+    exit_action: Mapping[str, Any], refusal: Error | None = None, *, name: str, moved: str | None
+) -> Error | None:
+    """What the run ends with; None: well. `refusal` is an error of ours that ended it. `name` is the `transactional_id`. `moved`: of a stop, how the group refused to have its last epoch committed."""
     code, message = exit_action["code"], exit_action["message"]
-    if code == 0:
-        return None
+    if code == 0 or refusal is not None:
+        return refusal if code else None
     if code == 1 and moved is not None:
         log.warning(
             "stopped while the group was giving out its partitions anew: the last epoch was refused (%s) and is taken back; "

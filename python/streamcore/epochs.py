@@ -19,7 +19,7 @@ import orjson
 
 from streamcore import _core
 from streamcore.checkpoint import Header
-from streamcore.endings import failure_of
+from streamcore.endings import await_known, failure_of, own_failure, seconds_of
 from streamcore.errors import ConfigError, Error, SinkError, SourceError, StateError
 from streamcore.faults import action_point, fault_point
 from streamcore.gaps import Gaps
@@ -46,7 +46,6 @@ REVOKE_S = 10.0
 
 STOP_S = 10.0
 """How long the last commit of a run may take, and to find out what became of the one before."""
-STOP_TICK_S = 0.02
 LANES_AT_ONCE = os.cpu_count() or 1
 """Lanes whose records are made side by side."""
 
@@ -186,9 +185,7 @@ class Epochs:
         An epoch that a rebalance kept from being committed is taken back, and whoever has its lanes next reads it.
         """
         until_s = time.monotonic() + STOP_S
-        while self.in_doubt and time.monotonic() < until_s:
-            time.sleep(STOP_TICK_S)
-            self.tick()
+        await_known(self, until_s)
         self._stops, self._membership.refusal = True, None
         self._run({"event": "stop", "within_ms": max(1, int(1_000 * (until_s - time.monotonic())))})
         return True
@@ -258,10 +255,8 @@ class Epochs:
     def _exit(self, action: Action) -> None:
         self._tick_due_s, self._feed = None, []
         self._source.feed(())
-        if action["code"] != 0 and self._refusal is not None:
-            raise self._refusal
         moved = self._membership.refusal if self._stops else None
-        error = failure_of(action, name=self._transactions.transactional_id, moved=moved)
+        error = failure_of(action, self._refusal, name=self._transactions.transactional_id, moved=moved)
         if error is not None:
             raise error
 
@@ -275,24 +270,21 @@ class Epochs:
             self._membership.note(error)
             return failure(error)
         except (ConfigError, SinkError, SourceError, StateError) as error:
-            if isinstance(error, SinkError) and error.retriable:
-                return {"event": "failed", "error": "abortable", "message": str(error)}
-            if isinstance(error, SourceError) and error.unreachable:
-                return {"event": "failed", "error": "retriable", "message": str(error)}
-            self._refusal = error
-            return {"event": "failed", "error": "fatal", "message": str(error)}
+            event = own_failure(error)
+            self._refusal = error if event["error"] == "fatal" else self._refusal
+            return event
         fault_point(f"after-{self._place}{action_point(action)}")
         return answer
 
     # The actions, one each.
 
     def _do_new_producer(self, action: Action) -> Event:
-        self._transactions.renew(_seconds(action))
+        self._transactions.renew(seconds_of(action))
         return {"event": "producer_ready"}
 
     def _do_fetch_committed(self, action: Action) -> Event:
         numbers = [number for lane in action["lanes"] for number in self._source.numbers(lane)]
-        found = self._source.committed_offsets(numbers, _seconds(action)) if numbers else {}
+        found = self._source.committed_offsets(numbers, seconds_of(action)) if numbers else {}
         return {
             "event": "committed_fetched",
             "lanes": [offsets_of(self._source, lane, found, None) for lane in action["lanes"]],
@@ -300,7 +292,7 @@ class Epochs:
 
     def _do_read_state(self, action: Action) -> Event:
         reached = self._states.read(
-            action["lanes"], until=action["until"], timeout_s=_seconds(action), records=self._engine.state_records
+            action["lanes"], until=action["until"], timeout_s=seconds_of(action), records=self._engine.state_records
         )
         source, states = self._source, self._states
         lanes = [told_of(states, lane, self._identity, source, reached=done) for lane, done in reached.items()]
@@ -418,7 +410,7 @@ class Epochs:
         self._transactions.send(topic, key=key, value=value, partition=partition, delivered=noted)
 
     def _do_flush(self, action: Action) -> Event:
-        left = self._transactions.flush(_seconds(action))
+        left = self._transactions.flush(seconds_of(action))
         if left:
             return {"event": "failed", "error": "indeterminate", "message": f"{left} records are not acknowledged"}
         return {"event": "flushed"}
@@ -431,15 +423,15 @@ class Epochs:
         if not offsets and any(each["lane"] == MEETING_LANE for each in action["lanes"]):
             # What lanes share has no offset, and a transaction without any is not fenced.
             offsets = {lane: at for lane, at in self._source.positions().items() if lane in self._feed}
-        self._transactions.send_offsets(self._source.parts(offsets), metadata, _seconds(action))
+        self._transactions.send_offsets(self._source.parts(offsets), metadata, seconds_of(action))
         return {"event": "offsets_sent"}
 
     def _do_commit(self, action: Action) -> Event:
-        return {"event": "transaction_committed", "disconnected": self._transactions.commit(_seconds(action))}
+        return {"event": "transaction_committed", "disconnected": self._transactions.commit(seconds_of(action))}
 
     def _do_abort(self, action: Action) -> Event:
         self._is_done = False
-        return {"event": "aborted", "disconnected": self._transactions.abort(_seconds(action))}
+        return {"event": "aborted", "disconnected": self._transactions.abort(seconds_of(action))}
 
     def _do_rollback(self, action: Action) -> Event:
         self._is_done = False
@@ -504,7 +496,3 @@ class Epochs:
     def _do_wait(self, action: Action) -> Event:
         time.sleep(action["wait_ms"] / 1000)
         return {"event": "done"}
-
-
-def _seconds(action: Action) -> float:
-    return float(action["timeout_ms"]) / 1000
