@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import streamcore as sc
 from streamcore.errors import ConfigError, FencedError, StateError
 from streamcore.kafka_client import Cluster
+from streamcore.lane_states import LaneStates
 from streamcore.runner import EPOCH_ROWS_MAX
 from tests.integration.kafka_tools import TIMEOUT_S, committed_offsets, connection, create_topic, produce, read_topic
 from tests.servers.kafka import KafkaServer
@@ -93,6 +95,40 @@ def test_lanes_that_meet_go_on_together(kafka_server: KafkaServer, unique: str, 
     assert rows["a", "00:00:10", 20] == 1
     assert rows["a", "00:00:20", 10] == 1
     assert set(rows.values()) == {1}
+
+
+@pytest.mark.parametrize("slow", [-1, 0, 1])
+def test_lanes_that_meet_wait_for_the_state_of_each_and_for_what_they_share(
+    kafka_server: KafkaServer, unique: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow: int
+) -> None:
+    create_topic(kafka_server, f"{unique}-in", 2)
+    for partition in range(2):
+        _send(kafka_server, unique, range(25), partition=partition)
+    flow = _flow(kafka_server, unique, keyed=False).configure(state_dir=str(tmp_path), delivery="exactly_once")
+    worker = flow.configure(commit_interval="100ms", combine="local").start(name=unique)
+    deadline = time.monotonic() + TIMEOUT_S
+    while committed_offsets(kafka_server, unique, f"{unique}-in", 2) != {0: 25, 1: 25}:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    worker.stop()
+    worker.wait()
+    for partition in range(2):
+        _send(kafka_server, unique, range(25, 40), partition=partition)
+    read, reads, began = LaneStates.read, Counter[int](), time.monotonic()
+
+    def read_later(states: LaneStates, lanes: Sequence[int], **more: Any) -> dict[int, bool]:
+        """Of one lane there is more to read for so long that all records of the others could be read meanwhile."""
+        reads.update(lanes)
+        is_read = time.monotonic() - began > 4
+        return {lane: done and (lane != slow or is_read) for lane, done in read(states, lanes, **more).items()}
+
+    monkeypatch.setattr(LaneStates, "read", read_later)
+    _run(_flow(kafka_server, unique, keyed=False), unique, tmp_path, combine="local")
+    assert reads[slow] > 1
+    assert max(reads[lane] for lane in (-1, 0, 1) if lane != slow) == 1
+    assert _rows(kafka_server, unique) == {
+        ("a", start, 20): 1 for start in ("00:00:00", "00:00:10", "00:00:20", "00:00:30")
+    }
 
 
 def test_a_second_worker_is_refused_where_lanes_meet_and_the_first_goes_on(

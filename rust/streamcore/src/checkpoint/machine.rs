@@ -25,7 +25,7 @@ pub use action::{Action, ExitCode, GroupMetadata, LaneEpoch, LaneOffsets, Level,
 pub use event::{ErrorClass, Event, GroupOffsets, Lane, Manifest, RestoredLane, SealedLane, StateFound};
 pub use settings::{Bug, Settings};
 
-use lanes::{Lanes, Stage, in_stage};
+use lanes::{Lanes, Stage, in_stage, is_meeting};
 use std::collections::{BTreeSet, VecDeque};
 
 /// The commit machine of one worker, for one run of the process.
@@ -195,8 +195,15 @@ impl Machine {
             };
             return Action::Exit { code, message: message.to_owned() };
         }
-        let feed = if self.can_commit() { in_stage(&self.lanes, Stage::Live) } else { Vec::new() };
-        Action::Rest { feed, tick_ms: self.tick_ms() }
+        Action::Rest { feed: self.fed(), tick_ms: self.tick_ms() }
+    }
+
+    /// The lanes that are fed, of which an epoch is. Where they meet it is none before all are live: what one hands over would
+    /// be added to nothing, and their common clock would not wait for the others.
+    fn fed(&self) -> Vec<Lane> {
+        let live = in_stage(&self.lanes, Stage::Live);
+        let is_early = live.len() < self.lanes.len() && self.lanes.keys().copied().any(is_meeting);
+        if self.can_commit() && !is_early { live } else { Vec::new() }
     }
 
     /// How long until there is something to do unasked.

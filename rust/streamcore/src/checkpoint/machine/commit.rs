@@ -8,21 +8,21 @@
 
 use super::action::{Action, ExitCode, GroupMetadata, LaneEpoch, LaneOffsets, Level, Part};
 use super::event::{Lane, Manifest, SealedLane};
-use super::lanes::{Stage, in_stage};
+use super::lanes::Stage;
 use super::settings::Bug;
 use super::{Machine, new_producer};
 
 impl Machine {
     /// The epoch should end.
     pub(super) fn due(&mut self) {
-        if self.can_commit() && !in_stage(&self.lanes, Stage::Live).is_empty() {
+        if !self.fed().is_empty() {
             self.queue.push_back(Action::Seal);
         }
     }
 
     /// Rows should be sent before the epoch ends.
     pub(super) fn send_early(&mut self) {
-        if self.can_commit() && !in_stage(&self.lanes, Stage::Live).is_empty() {
+        if !self.fed().is_empty() {
             self.begin_if_needed();
             self.queue.push_back(Action::Produce { part: Part::Outputs, lanes: Vec::new() });
         }

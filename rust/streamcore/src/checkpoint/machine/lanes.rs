@@ -60,6 +60,11 @@ impl Owned {
     }
 }
 
+/// Whether a lane is none of the input, but where those of the input meet: what they share is its state.
+pub(super) const fn is_meeting(lane: Lane) -> bool {
+    lane < 0
+}
+
 /// All lanes of the worker.
 pub(super) type Lanes = BTreeMap<Lane, Owned>;
 

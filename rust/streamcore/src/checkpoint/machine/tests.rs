@@ -145,6 +145,35 @@ fn read_of_both(found: [Option<u64>; 2]) -> Event {
 }
 
 #[test]
+fn where_lanes_meet_none_is_fed_before_all_are_live() {
+    let (meeting, lanes) = (-1, [-1, 0, 1]);
+    for slow in lanes {
+        let found = |lane| StateFound { lane, reached: lane != slow, manifests: vec![] };
+        let restored = |lane| RestoredLane { lane, clock_ms: 0, digest: 0 };
+        let offsets = |lane| if lane == meeting { vec![] } else { vec![0] };
+        let sought = |lane| LaneOffsets { lane, offsets: offsets(lane) };
+        let group = |lane| GroupOffsets { lane, offsets: vec![None; offsets(lane).len()] };
+        let assigned = Event::Assigned { lanes: lanes.to_vec(), member: "m".to_owned(), continuous: false };
+        let first: Vec<Lane> = lanes.into_iter().filter(|lane| *lane != slow).collect();
+        let mut machine = Machine::new(Settings::default());
+        let mut events = vec![Event::Start, Event::ProducerReady, assigned, Event::Tick];
+        events.push(Event::CommittedFetched { lanes: lanes.map(group).to_vec() });
+        events.push(Event::StateRead { lanes: lanes.map(found).to_vec() });
+        events.push(Event::Restored { lanes: first.iter().copied().map(restored).collect() });
+        events.push(Event::Sought { lanes: first.iter().copied().map(sought).collect() });
+        let nothing = Action::Rest { feed: vec![], tick_ms: Some(0) };
+        assert_eq!(last(&mut machine, 0, events), nothing, "without lane {slow}");
+        assert_eq!(last(&mut machine, 0, vec![Event::Due]), nothing, "and there is no epoch to end");
+        let found = StateFound { lane: slow, reached: true, manifests: vec![] };
+        let mut events = vec![Event::Tick, Event::StateRead { lanes: vec![found] }];
+        events.push(Event::Restored { lanes: vec![restored(slow)] });
+        events.push(Event::Sought { lanes: vec![sought(slow)] });
+        assert_eq!(last(&mut machine, 0, events), Action::Rest { feed: lanes.to_vec(), tick_ms: None });
+        assert_eq!(last(&mut machine, 0, vec![Event::Due]), Action::Seal);
+    }
+}
+
+#[test]
 fn an_epoch_in_doubt_is_decided_of_all_its_lanes_at_once() {
     for (epoch, expected) in [(4, "keep"), (3, "rollback")] {
         let mut machine = doubting();
