@@ -40,6 +40,10 @@ BYTES_OF_A_ROW = 500
 OPEN_MAX_MS = 900_000
 """How long brokers let a transaction be open at most, where they are left as they come."""
 
+LINGER_MS = 0
+"""How long a record waits for others before it is sent. Those of an epoch come at once anyway, and the first are to be on their way
+while the state of the next lanes is put into records, and the offsets are sent."""
+
 RENEW_S = 10.0
 
 KEY_SHOWN = 100
@@ -119,7 +123,8 @@ class Transactions:
         }
         with creating_client(self._connection):
             # quixstreams puts the prefix of its group before the name; ours is whole.
-            app = application(self._connection, group="", defaults=PRODUCER_SETTINGS, settings=settings)
+            defaults = {**PRODUCER_SETTINGS, "linger.ms": LINGER_MS}
+            app = application(self._connection, group="", defaults=defaults, settings=settings)
             producer = app.get_producer(transactional=True)
             client = self._make_client(producer)
         # Outside: an answer that does not come is no fault of the settings.

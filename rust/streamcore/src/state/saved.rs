@@ -65,11 +65,14 @@ impl<S: Slots> StateTable<S> {
         let committed = self.committed_len as u32;
         match saving.extent() {
             Extent::Changes if !self.unsaved => {
-                for (at, undo) in self.undo.iter().enumerate() {
-                    if let Some(ahead) = self.undo.get(at + TOGETHER) {
-                        self.slots.prefetch(ahead.slot);
+                // In the order of slots: their steps take fewer bytes, and what lies together is read together.
+                let mut slots: Vec<u32> = self.undo.iter().map(|undo| undo.slot).collect();
+                slots.sort_unstable();
+                for (at, slot) in slots.iter().enumerate() {
+                    if let Some(ahead) = slots.get(at + TOGETHER) {
+                        self.slots.prefetch(*ahead);
                     }
-                    self.save_row(undo.slot, false, &mut next, saving);
+                    self.save_row(*slot, false, &mut next, saving);
                 }
                 (committed..self.len() as u32).for_each(|slot| self.save_row(slot, true, &mut next, saving));
             }
