@@ -32,8 +32,8 @@ class Commits(Protocol):
         """Whether a commit writes the whole state, so that it is dear where that is large."""
 
     @property
-    def in_doubt(self) -> bool:
-        """Whether an epoch is sealed whose outcome is unknown: until it is known nothing may change the engine."""
+    def stands(self) -> bool:
+        """Whether nothing may change the engine: the outcome of an epoch is unknown, or some of the lanes are not back yet that the others need."""
 
     @property
     def header(self) -> Header:
@@ -96,7 +96,7 @@ class Committer:
         return self._checkpoint is not None
 
     @property
-    def in_doubt(self) -> bool:
+    def stands(self) -> bool:
         """False: a commit that fails is taken back."""
         return False
 
@@ -132,7 +132,9 @@ class Committer:
         letters = self._outputs.letter_bytes()
         if self._checkpoint is not None and letters and self._header.epoch == 0:
             source = self._source.describe()
-            self._header = replace(self._header, positions=self._positions, letters=letters, source=source)
+            self._header = replace(
+                self._header, positions=self._positions, letters=letters, source=source, skipped=self._skipped
+            )
             self._checkpoint.write(self._header, self._engine.save())
 
     def tick(self) -> None:

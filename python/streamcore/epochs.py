@@ -128,18 +128,15 @@ class Epochs:
         return bool(self._sealed)
 
     @property
+    def stands(self) -> bool:
+        """Whether no clock may run: an epoch is in doubt, or of lanes that meet some are back, and others not."""
+        return self.in_doubt or (self._meets and bool(self._has_state) and not self._feed)
+
+    @property
     def header(self) -> Header:
         """Of the last committed epoch of the lanes there are."""
-        return Header(
-            pipeline=self._identity.pipeline,
-            fingerprint=self._identity.fingerprint,
-            generation=self._identity.generation,
-            epoch=max(0, self._engine.epoch - 1),
-            digest=0,
-            positions=self._kept,
-            source=self._source.describe(),
-            ended=bool(self._feed) and all(map(self._lanes_ended.get, self._feed)),
-        )
+        epoch, ended = max(0, self._engine.epoch - 1), bool(self._feed) and all(map(self._lanes_ended.get, self._feed))
+        return self._identity.header(epoch, self._kept, self._source.describe(), ended=ended)
 
     @property
     def positions(self) -> dict[int, Position]:
@@ -299,6 +296,9 @@ class Epochs:
         return {"event": "state_read", "lanes": lanes}
 
     def _do_restore(self, action: Action) -> Event:
+        if self._sealed:
+            # In doubt until now, and not committed: another worker was.
+            self._roll_back(but=[each["lane"] for each in action["lanes"]])
         restored = []
         for lane, manifest in ((each["lane"], each["manifest"]) for each in action["lanes"]):
             found = self._states.recover(lane, self._engine, is_new=manifest is None)

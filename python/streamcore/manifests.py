@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import orjson
 
 from streamcore import _core
+from streamcore.checkpoint import Header
 from streamcore.errors import StateError
 from streamcore.gaps import Skipped, described
 
@@ -27,6 +28,19 @@ class Identity:
     pipeline: str
     fingerprint: str
     generation: int
+
+    def header(self, epoch: int, positions: Mapping[int, int], source: Mapping[str, object], *, ended: bool) -> Header:
+        """Of an epoch, as checkpoints have it; a digest is in manifests alone."""
+        return Header(
+            pipeline=self.pipeline,
+            fingerprint=self.fingerprint,
+            generation=self.generation,
+            epoch=epoch,
+            digest=0,
+            positions=dict(positions),
+            source=dict(source),
+            ended=ended,
+        )
 
 
 class Input(Protocol):

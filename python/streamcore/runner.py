@@ -235,7 +235,7 @@ class Runner:
     def _round(self) -> None:
         self._committer.tick()
         polled = self._poll()
-        if not self._committer.in_doubt:
+        if not self._committer.stands:
             self._go_on(polled)
         self._tell()
         self._answer()
@@ -298,11 +298,11 @@ class Runner:
         """Waits for what is pushed in the background and hands out its rows piece by piece.
 
         With `cut` epochs that are due end between two pieces, and a run that is to stop leaves the others to the next one:
-        then it is false, and so it is while an epoch is in doubt.
+        then it is false, and so it is while the committer stands.
         """
         more = True
         while more:
-            if self._committer.in_doubt:
+            if self._committer.stands:
                 return False
             batches, under_way, more = self._engine.go_on()
             self._write(batches)

@@ -40,10 +40,6 @@ BYTES_OF_A_ROW = 500
 OPEN_MAX_MS = 900_000
 """How long brokers let a transaction be open at most, where they are left as they come."""
 
-LINGER_MS = 0
-"""How long a record waits for others before it is sent. Those of an epoch come at once anyway, and the first are to be on their way
-while the state of the next lanes is put into records, and the offsets are sent."""
-
 RENEW_S = 10.0
 
 KEY_SHOWN = 100
@@ -123,8 +119,7 @@ class Transactions:
         }
         with creating_client(self._connection):
             # quixstreams puts the prefix of its group before the name; ours is whole.
-            defaults = {**PRODUCER_SETTINGS, "linger.ms": LINGER_MS}
-            app = application(self._connection, group="", defaults=defaults, settings=settings)
+            app = application(self._connection, group="", defaults=PRODUCER_SETTINGS, settings=settings)
             producer = app.get_producer(transactional=True)
             client = self._make_client(producer)
         # Outside: an answer that does not come is no fault of the settings.
@@ -238,8 +233,11 @@ class Transactions:
         return self._lost_connection
 
     def abort(self, timeout_s: float) -> bool:
-        """Aborts, and throws away what is queued; gives whether a connection was lost since the producer was made."""
-        self._open.purge()  # type: ignore[no-untyped-call]
+        """Aborts, and throws away what is queued; gives whether a connection was lost since the producer was made.
+
+        What is on its way is waited for: it could else arrive in the next transaction.
+        """
+        self._open._producer.purge(in_flight=False)  # noqa: SLF001
         self._open.abort_transaction(timeout_s)
         self._open.poll(0)
         self._failure = None

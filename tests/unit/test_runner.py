@@ -433,9 +433,9 @@ def test_a_stop_waits_for_what_is_pushed_behind() -> None:
     assert parts.sink.rows == [1, 2, 3, 4, 5, "sealed"]
 
 
-def test_while_an_epoch_is_in_doubt_nothing_changes_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_while_the_committer_stands_nothing_changes_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     parts, in_doubt = Parts(total=4, interval_ms=POLL_MS), threading.Event()
-    monkeypatch.setattr(Committer, "in_doubt", property(lambda _self: in_doubt.is_set()))
+    monkeypatch.setattr(Committer, "stands", property(lambda _self: in_doubt.is_set()))
     touched: list[int] = []
 
     def doubt_once() -> None:

@@ -1,8 +1,7 @@
 //! Ends an epoch: from `Due` to the release of post-commit sinks.
 //!
-//! Before it: lanes that are fed. After it: `failure`, when a step does not succeed, or the next epoch. The order: seal,
-//! outputs, state, manifests last, offsets, flush, commit, keep, cache, publish. The offsets are sent while the records are
-//! on their way, to other brokers as a rule: whether both arrived is asked before the commit.
+//! Before it: lanes that are fed. After it: `failure`, when a step does not succeed, or the next epoch. The order is that of
+//! the design: seal, outputs, state, manifests last, flush, offsets, commit, keep, cache, publish.
 //!
 //! Invariant: an epoch is committed with the offsets of every lane that is in it, under the member that fed them; a
 //! transaction without offsets would be let through from anybody.
@@ -90,15 +89,11 @@ impl Machine {
         if !self.settings.has(Bug::ManifestNotLast) {
             self.queue.push_back(produce(Part::Manifests));
         }
+        self.queue.push_back(flush());
         if !self.settings.has(Bug::OffsetsBeforeOutputs) {
             self.queue.extend(offsets);
         }
-        self.queue.extend([
-            flush(),
-            commit(),
-            Action::Keep { lanes: epochs.clone() },
-            Action::WriteCache { lanes: epochs },
-        ]);
+        self.queue.extend([commit(), Action::Keep { lanes: epochs.clone() }, Action::WriteCache { lanes: epochs }]);
         if !is_early {
             self.queue.push_back(publish);
         }
