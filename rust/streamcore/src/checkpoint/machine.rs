@@ -202,7 +202,8 @@ impl Machine {
     /// be added to nothing, and their common clock would not wait for the others.
     fn fed(&self) -> Vec<Lane> {
         let live = in_stage(&self.lanes, Stage::Live);
-        let is_early = live.len() < self.lanes.len() && self.lanes.keys().copied().any(is_meeting);
+        let do_meet = self.lanes.keys().copied().any(is_meeting) && !self.settings.has(Bug::FeedBeforeMeeting);
+        let is_early = do_meet && live.len() < self.lanes.len();
         if self.can_commit() && !is_early { live } else { Vec::new() }
     }
 

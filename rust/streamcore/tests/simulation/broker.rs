@@ -92,6 +92,7 @@ impl Broker {
                 self.group.leave(member, now);
                 Ok(Reply::Done)
             }
+            Request::Members => Ok(Reply::Members(self.group.size())),
             Request::Join { .. } => unreachable!("answered by the group"),
         }
     }

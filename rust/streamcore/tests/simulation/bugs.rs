@@ -8,7 +8,7 @@ use streamcore::checkpoint::machine::Bug;
 /// A bug is found within so many seeds.
 const SEEDS: u64 = 20;
 
-/// Seeds of the weather that a bug shows in.
+/// Seeds of the weather that a bug shows in, and with lanes that meet where it shows only there.
 fn seeds(bug: Bug) -> impl Iterator<Item = u64> {
     let weather = match bug {
         Bug::OffsetsBeforeOutputs
@@ -22,10 +22,11 @@ fn seeds(bug: Bug) -> impl Iterator<Item = u64> {
             Weather::SLEEPERS
         }
         Bug::RestoreToLastStable | Bug::SkipStableOffsets => Weather::MARKERS,
-        Bug::DecideLaneByLane => Weather::DOUBTS,
+        Bug::DecideLaneByLane | Bug::FeedBeforeMeeting => Weather::DOUBTS,
         Bug::GroupMetadataFresh | Bug::TrustCache => Weather::CHURN,
     };
-    (0..).filter(move |seed| seed % Weather::COUNT == weather)
+    let needs_meeting = bug == Bug::FeedBeforeMeeting;
+    (0..).filter(move |seed| seed % Weather::COUNT == weather && (!needs_meeting || Weather::has_meeting(*seed)))
 }
 
 #[test]

@@ -4,16 +4,21 @@
 //! then vouches for nobody. Invariant: what it owns changes only in `poll`.
 
 use crate::requests::{Process, Refusal, Reply, Request, Time};
-use crate::world::World;
+use crate::world::{REQUEST_TIMEOUT_MS, SESSION_MS, World};
 use std::collections::BTreeSet;
 use streamcore::checkpoint::machine::{Event as News, Lane};
 
 /// How long a revocation may take.
 const REVOKE_WITHIN_MS: u64 = 1_000;
 const JOIN_TIMEOUT_MS: Time = 500;
+/// Who needs all lanes waits so long for the group to be empty: a session, for a member that is dead.
+const LOOK_MS: Time = SESSION_MS + 500;
+const LOOK_AGAIN_MS: Time = 100;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Stage {
+    /// It is asked whether the group is empty: the question that is out, when it was put, and when the first one was.
+    Looking(u64, Time, Option<Time>),
     /// A join is to be sent.
     Outside,
     /// A join was sent: its request, and since when.
@@ -36,19 +41,23 @@ pub struct Consumer {
     /// Whether the executor can tell a generation's number.
     knows_generations: bool,
     is_lost: bool,
+    /// Somebody else is in the group, which this worker needs to itself.
+    pub is_refused: bool,
     heartbeat: u64,
 }
 
 impl Consumer {
-    pub fn new(knows_generations: bool) -> Self {
+    /// `is_alone`: it joins only a group that is empty.
+    pub fn new(knows_generations: bool, is_alone: bool) -> Self {
         Self {
-            stage: Stage::Outside,
+            stage: if is_alone { Stage::Looking(0, 0, None) } else { Stage::Outside },
             member: 0,
             generation: -1,
             owned: BTreeSet::new(),
             assigned: (0, -1),
             knows_generations,
             is_lost: false,
+            is_refused: false,
             heartbeat: 0,
         }
     }
@@ -71,8 +80,15 @@ impl Consumer {
     }
 
     /// In the background: whether the reply was for the consumer.
-    pub fn reply(&mut self, id: u64, reply: &Reply) -> bool {
+    pub fn reply(&mut self, id: u64, reply: &Reply, now: Time) -> bool {
         let is_join = matches!(self.stage, Stage::Joining(join, _) if join == id);
+        if let (Stage::Looking(look, _, first), Reply::Members(count)) = (&mut self.stage, reply) {
+            if *look == id {
+                let first = *first;
+                self.stage = if *count == 0 { Stage::Outside } else { Stage::Looking(0, now, first) };
+            }
+            return true;
+        }
         if !is_join && id != self.heartbeat {
             return false;
         }
@@ -101,6 +117,7 @@ impl Consumer {
             return (!lanes.is_empty()).then_some(News::Lost { lanes });
         }
         match std::mem::replace(&mut self.stage, Stage::Stable) {
+            Stage::Looking(look, at, first) => self.look((look, at, first), process, world),
             Stage::Outside => self.join(process, world),
             Stage::Joining(_, since) if world.now > since + JOIN_TIMEOUT_MS => self.join(process, world),
             Stage::Joined(lanes) => {
@@ -121,6 +138,18 @@ impl Consumer {
             stage => self.stage = stage,
         }
         None
+    }
+
+    /// Asks again who is in the group, once the last question is old enough.
+    fn look(&mut self, (look, at, first): (u64, Time, Option<Time>), process: Process, world: &mut World) {
+        let since = first.unwrap_or(world.now);
+        let pause = if look == 0 { LOOK_AGAIN_MS } else { REQUEST_TIMEOUT_MS };
+        self.is_refused = world.now > since + LOOK_MS;
+        self.stage = if first.is_none() || world.now > at + pause {
+            Stage::Looking(world.send(process, Request::Members), world.now, Some(since))
+        } else {
+            Stage::Looking(look, at, first)
+        };
     }
 
     fn take(&mut self, lanes: &BTreeSet<Lane>, continuous: bool) -> News {

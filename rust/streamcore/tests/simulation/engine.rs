@@ -1,23 +1,26 @@
-//! The model engine of one worker: per lane, sums by key with a copy to go back to, rows in order, blocks and manifests.
+//! The model engine of one worker: per lane, sums by key with a copy to go back to, rows in order, blocks and manifests. Where lanes
+//! meet, each record adds to a window of all of them too, which leaves when the slowest has passed its end.
 //!
-//! Invariant: a lane's state is a function of its input up to `next` and its number of timer firings. As in the engine, what is kept
-//! and what is taken back is that of all lanes at once.
+//! Invariant: a lane's state is a function of its input up to `next` and its number of timer firings; what lanes share is one of the
+//! inputs of all. As in the engine, what is kept and what is taken back is that of all lanes at once.
 
 use crate::random::mix;
-use crate::requests::{File, ManifestRecord, Record, Row};
+use crate::requests::{File, MEETING, ManifestRecord, Record, Row};
 use crate::view::View;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use streamcore::checkpoint::machine::{Lane, LaneEpoch, Manifest, SealedLane};
 
 pub const KEYS: usize = 6;
+/// So many records of each lane are one window of what lanes share.
+pub const WINDOW: usize = 5;
 /// Every so many epochs the whole state is written.
 const BASE_EVERY: u64 = 4;
 
-/// State of one lane.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// State of one lane; of what lanes share: the sum of each open window by its number, and how many have left.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sums {
-    pub of_keys: [i64; KEYS],
+    pub of_keys: BTreeMap<usize, i64>,
     pub next: i64,
     pub timers: u64,
 }
@@ -25,13 +28,17 @@ pub struct Sums {
 impl Sums {
     /// Digest of the rows, not of the position.
     pub fn digest(&self) -> u64 {
-        let row = |(key, sum): (usize, &i64)| if *sum == 0 { 0 } else { mix(mix(key as u64 + 1) ^ *sum as u64) };
-        let rows = self.of_keys.iter().enumerate().map(row).fold(0_u64, u64::wrapping_add);
+        let row = |(key, sum): (&usize, &i64)| mix(mix(*key as u64 + 1) ^ *sum as u64);
+        let rows = self.of_keys.iter().map(row).fold(0_u64, u64::wrapping_add);
         rows.wrapping_add(mix(self.timers))
     }
 
-    pub fn clock_ms(&self) -> i64 {
-        self.next * 10
+    pub fn clock_ms(&self, lane: Lane) -> i64 {
+        10 * if lane == MEETING { self.timers as i64 * WINDOW as i64 } else { self.next }
+    }
+
+    fn of(&self, key: usize) -> i64 {
+        self.of_keys.get(&key).copied().unwrap_or_default()
     }
 }
 
@@ -69,9 +76,29 @@ pub struct Engine {
 impl Engine {
     pub fn apply(&mut self, lane: Lane, offset: i64, key: usize, value: i64) {
         let Some(state) = self.lanes.get_mut(&lane) else { return };
-        state.now.of_keys[key] += value;
-        state.rows.push(Row::Update { lane, offset, key, sum: state.now.of_keys[key] });
+        *state.now.of_keys.entry(key).or_default() += value;
+        state.rows.push(Row::Update { lane, offset, key, sum: state.now.of(key) });
         state.now.next = offset + 1;
+        if let Some(shared) = self.lanes.get_mut(&MEETING) {
+            *shared.now.of_keys.entry(offset as usize / WINDOW).or_default() += value;
+        }
+    }
+
+    /// Windows leave that every lane there is has passed.
+    pub fn let_windows_leave(&mut self) {
+        let slowest = self.lanes.range(0..).map(|(_, state)| state.now.next).min();
+        let (Some(slowest), Some(shared)) = (slowest, self.lanes.get_mut(&MEETING)) else { return };
+        for number in shared.now.timers..slowest as u64 / WINDOW as u64 {
+            let sum = shared.now.of_keys.remove(&(number as usize)).unwrap_or_default();
+            shared.rows.push(Row::Window { number, sum });
+            shared.now.timers = number + 1;
+        }
+    }
+
+    /// Whether lanes have committed epochs, and what they share has none.
+    pub fn lacks_shared(&self) -> bool {
+        let has_state = |(_, state): (&Lane, &LaneState)| state.epoch > 0;
+        self.lanes.get(&MEETING).is_some_and(|shared| shared.epoch == 0) && self.lanes.iter().any(has_state)
     }
 
     pub fn fire_timer(&mut self, lane: Lane) {
@@ -80,15 +107,17 @@ impl Engine {
         state.now.timers += 1;
     }
 
-    pub fn seal(&mut self, lanes: &[Lane], seal: u64) -> Vec<SealedLane> {
+    /// Where lanes share state (`meets`), offsets of all fence its epoch, so all have a manifest from the first one on.
+    pub fn seal(&mut self, lanes: &[Lane], seal: u64, meets: bool) -> Vec<SealedLane> {
         let sealed = |lane: &Lane| {
             let state = self.lanes.get_mut(lane)?;
             state.seal = seal;
-            let (offsets, outputs) = (vec![state.now.next], state.rows.len() as u64);
+            let is_first = meets && state.epoch == 0;
+            let (offsets, outputs) = (vec![state.now.next], state.rows.len() as u64 + u64::from(is_first));
             Some(SealedLane {
                 lane: *lane,
                 offsets,
-                clock_ms: state.now.clock_ms(),
+                clock_ms: state.now.clock_ms(*lane),
                 digest: state.now.digest(),
                 outputs,
                 seal,
@@ -111,13 +140,14 @@ impl Engine {
     pub fn blocks(&self, of: &LaneEpoch) -> Vec<Record> {
         let state = &self.lanes[&of.lane];
         let (owner_epoch, epoch, timers) = (of.owner_epoch, of.epoch, state.now.timers);
-        let all = state.now.of_keys.iter().copied().enumerate();
         if epoch.is_multiple_of(BASE_EVERY) {
-            let sums = all.collect();
+            let sums = state.now.of_keys.iter().map(|(key, sum)| (*key, *sum)).collect();
             let before = epoch.saturating_sub(2 * BASE_EVERY);
             return vec![Record::Base { owner_epoch, epoch, sums, timers }, Record::Tombstones { before }];
         }
-        let sums = all.filter(|(key, sum)| state.kept.of_keys[*key] != *sum).collect();
+        let keys: BTreeSet<usize> = state.now.of_keys.keys().chain(state.kept.of_keys.keys()).copied().collect();
+        let changed = |key| (state.now.of(key) != state.kept.of(key)).then(|| (key, state.now.of(key)));
+        let sums = keys.into_iter().filter_map(changed).collect();
         vec![Record::Delta { owner_epoch, epoch, sums, timers }]
     }
 
@@ -130,7 +160,7 @@ impl Engine {
             owner_epoch: of.owner_epoch,
             epoch: of.epoch,
             offsets: vec![state.now.next],
-            clock_ms: state.now.clock_ms(),
+            clock_ms: state.now.clock_ms(of.lane),
             digest: state.now.digest(),
             seal: state.seal,
             complete: true,
@@ -148,7 +178,7 @@ impl Engine {
             (state.owner_epoch, state.epoch) = (of.owner_epoch, of.epoch);
         }
         for state in self.lanes.values_mut() {
-            state.kept = state.now;
+            state.kept = state.now.clone();
             state.rows.clear();
             state.sent = 0;
         }
@@ -157,7 +187,7 @@ impl Engine {
     /// All lanes go back to what is kept.
     pub fn roll_back(&mut self) {
         for state in self.lanes.values_mut() {
-            state.now = state.kept;
+            state.now = state.kept.clone();
             state.rows.clear();
             state.sent = 0;
         }
@@ -204,7 +234,7 @@ impl Engine {
         let record = view.find(manifest.owner_epoch, manifest.epoch)?;
         let sums = view.sums(record)?;
         let state = LaneState {
-            now: sums,
+            now: sums.clone(),
             kept: sums,
             owner_epoch: manifest.owner_epoch,
             epoch: manifest.epoch,

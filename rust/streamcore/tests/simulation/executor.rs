@@ -3,7 +3,7 @@
 //! It is what `event.rs` and `action.rs` of the machine ask of an executor, against the model broker. Invariant: an action
 //! is answered once.
 
-use crate::requests::{Partition, Process, Refusal, Reply, Request, Row, Time};
+use crate::requests::{Layout, MEETING, Partition, Process, Refusal, Reply, Request, Time};
 use crate::worker::Worker;
 use crate::world::{Event, REQUEST_TIMEOUT_MS, Wake, World};
 use std::collections::{BTreeMap, VecDeque};
@@ -37,7 +37,11 @@ impl Worker {
                 VecDeque::from([Request::InitProducer { name: self.process.worker }])
             }
             Action::FetchCommitted { lanes, stable, .. } => {
-                VecDeque::from([Request::FetchOffsets { lanes: lanes.clone(), stable: *stable }])
+                let lanes: Vec<Lane> = lanes.iter().copied().filter(|lane| *lane != MEETING).collect();
+                if lanes.is_empty() {
+                    return Some(fetched(&action, &[]));
+                }
+                VecDeque::from([Request::FetchOffsets { lanes, stable: *stable }])
             }
             Action::ReadState { lanes, until, .. } => {
                 self.fall_silent(lanes, world);
@@ -101,34 +105,31 @@ impl Worker {
         match reply {
             Reply::Refused(refusal) => return self.refused(call, refusal, world),
             Reply::Producer(identity) => self.producer.identity = Some(identity),
-            Reply::Offsets(offsets) => {
-                let lane = |(lane, offset)| GroupOffsets { lane, offsets: vec![offset] };
-                return Some(News::CommittedFetched { lanes: offsets.into_iter().map(lane).collect() });
-            }
+            Reply::Offsets(offsets) => return Some(fetched(&call.action, &offsets)),
             Reply::Ends(ends) => {
-                call.requests.push_back(self.fetch(&ends));
+                call.requests.push_back(self.fetch(&ends, world.layout));
                 call.ends = ends;
             }
             Reply::Records(read) => {
-                let (now, is_quiet) = (world.now, world.is_quiet);
+                let (now, is_quiet, layout) = (world.now, world.is_quiet, world.layout);
                 let speaks =
                     |partition: &Partition| is_quiet || self.silent.get(partition).is_none_or(|until| now >= *until);
                 for (partition, next, records) in read.into_iter().filter(|(partition, ..)| speaks(partition)) {
-                    let view = self.views.entry(partition as Lane).or_default();
+                    let view = self.views.entry(layout.lane(partition)).or_default();
                     view.position = next;
                     records.into_iter().for_each(|record| view.add(record));
                 }
                 let is_short =
-                    |(partition, end): &(Partition, usize)| self.views[&(*partition as Lane)].position < *end;
+                    |(partition, end): &(Partition, usize)| self.views[&layout.lane(*partition)].position < *end;
                 if call.ends.iter().any(is_short) && world.now < call.until {
-                    call.requests = VecDeque::from([self.fetch(&call.ends)]);
+                    call.requests = VecDeque::from([self.fetch(&call.ends, layout)]);
                     call.id = 0;
                     self.call = Some(call);
                     world.schedule(AGAIN_AFTER_MS, self.wake(Wake::Again));
                     return None;
                 }
             }
-            Reply::Done | Reply::Joined { .. } => {}
+            Reply::Done | Reply::Joined { .. } | Reply::Members(_) => {}
         }
         call.requests.pop_front();
         self.go_on(call, world)
@@ -172,7 +173,7 @@ impl Worker {
             Action::ReadState { lanes, .. } => {
                 let found = |lane: &Lane| {
                     let view = self.views.entry(*lane).or_default();
-                    let end = call.ends.iter().find(|(partition, _)| *partition as Lane == *lane);
+                    let end = call.ends.iter().find(|(partition, _)| world.layout.lane(*partition) == *lane);
                     let reached = end.is_some_and(|(_, end)| view.position >= *end);
                     StateFound { lane: *lane, reached, manifests: view.manifests() }
                 };
@@ -192,7 +193,9 @@ impl Worker {
             Action::Seek { lanes } => {
                 let seek = |start: &streamcore::checkpoint::machine::Start| {
                     let offset = start.offsets[0].unwrap_or(0);
-                    self.positions.insert(start.lane, offset);
+                    if start.lane != MEETING {
+                        self.positions.insert(start.lane, offset);
+                    }
                     LaneOffsets { lane: start.lane, offsets: vec![offset] }
                 };
                 return News::Sought { lanes: lanes.iter().map(seek).collect() };
@@ -204,7 +207,7 @@ impl Worker {
             }
             Action::Seal => {
                 let seal = world.random.next();
-                return News::Sealed { lanes: self.engine.seal(&self.feed, seal) };
+                return News::Sealed { lanes: self.engine.seal(&self.feed, seal, world.layout.meets) };
             }
             Action::Rollback { lanes } => self.roll_back(lanes),
             Action::Keep { lanes } => {
@@ -236,7 +239,7 @@ impl Worker {
     fn roll_back(&mut self, lanes: &[Lane]) {
         self.engine.roll_back();
         self.undecided.clear();
-        for lane in self.feed.iter().filter(|lane| !lanes.contains(lane)) {
+        for lane in self.feed.iter().filter(|lane| **lane != MEETING && !lanes.contains(lane)) {
             if let Some(state) = self.engine.lanes.get(lane) {
                 self.positions.insert(*lane, state.kept.next);
             }
@@ -251,7 +254,10 @@ impl Worker {
                 return failed(ErrorClass::Fatal, "a block is missing");
             };
             let state = &self.engine.lanes[&ask.lane].now;
-            restored.push(RestoredLane { lane: ask.lane, clock_ms: state.clock_ms(), digest: state.digest() });
+            restored.push(RestoredLane { lane: ask.lane, clock_ms: state.clock_ms(ask.lane), digest: state.digest() });
+        }
+        if self.engine.lacks_shared() {
+            return failed(ErrorClass::Fatal, "lanes have committed epochs, and what they share has none");
         }
         News::Restored { lanes: restored }
     }
@@ -267,11 +273,7 @@ impl Worker {
             Part::Outputs => {
                 let mut batches: BTreeMap<Partition, Vec<Record>> = BTreeMap::new();
                 for row in self.engine.take_rows() {
-                    let key = match row {
-                        Row::Update { key, .. } => key as u64,
-                        Row::Timer { number, .. } => number,
-                    };
-                    batches.entry(world.layout.output(key)).or_default().push(Record::Row(row));
+                    batches.entry(world.layout.output(row.key())).or_default().push(Record::Row(row));
                 }
                 batches.into_iter().for_each(|(partition, records)| self.producer.queue(partition, records));
             }
@@ -304,7 +306,13 @@ impl Worker {
             GroupMetadata::First => self.first_metadata?,
             GroupMetadata::Missing => (-1, 0),
         };
-        let offsets = lanes.iter().map(|lane| (lane.lane, lane.offsets[0])).collect();
+        let of_inputs = lanes.iter().filter(|of| of.lane != MEETING);
+        let mut offsets: Vec<(Lane, i64)> = of_inputs.map(|of| (of.lane, of.offsets[0])).collect();
+        if offsets.is_empty() {
+            // What lanes share has no offset, and a transaction without any is not fenced.
+            let fed = self.feed.iter().filter(|lane| **lane != MEETING);
+            offsets = fed.filter_map(|lane| Some((*lane, *self.positions.get(lane)?))).collect();
+        }
         let partitions = vec![world.layout.offsets()];
         self.producer.added.extend(&partitions);
         Some(VecDeque::from([
@@ -340,9 +348,9 @@ impl Worker {
         }
     }
 
-    fn fetch(&mut self, ends: &[(Partition, usize)]) -> Request {
+    fn fetch(&mut self, ends: &[(Partition, usize)], layout: Layout) -> Request {
         let position = |(partition, _): &(Partition, usize)| {
-            (*partition, self.views.entry(*partition as Lane).or_default().position)
+            (*partition, self.views.entry(layout.lane(*partition)).or_default().position)
         };
         Request::Fetch { partitions: ends.iter().map(position).collect() }
     }
@@ -363,6 +371,15 @@ fn timeout_ms(action: &Action) -> u64 {
         | Action::Commit { timeout_ms }
         | Action::Abort { timeout_ms } => *timeout_ms,
         _ => 1_000,
+    }
+}
+
+/// What the group has of the lanes that were asked for: nothing, of what they share.
+fn fetched(asked: &Action, offsets: &[(Lane, Option<i64>)]) -> News {
+    let Action::FetchCommitted { lanes, .. } = asked else { return failed(ErrorClass::Fatal, "nothing was asked") };
+    let known = |lane: &Lane| offsets.iter().find(|(one, _)| one == lane).and_then(|(_, offset)| *offset);
+    News::CommittedFetched {
+        lanes: lanes.iter().map(|lane| GroupOffsets { lane: *lane, offsets: vec![known(lane)] }).collect(),
     }
 }
 

@@ -27,7 +27,10 @@ pub enum Fault {
 #[derive(Debug, Clone, Copy)]
 pub struct Weather {
     pub workers_min: u64,
+    pub workers_max: u64,
     pub lanes_min: u64,
+    /// Whether lanes share state: one worker has all of them, and another that waits may take its place.
+    pub meets: bool,
     /// Of a thousand: markers that are late, moments in which a lane gets a record, in which its timer fires.
     pub late_markers: u64,
     pub inputs: u64,
@@ -67,10 +70,28 @@ impl Weather {
     /// get records: epochs whose outcome is unknown, and is known of one lane before it is of another.
     pub const DOUBTS: u64 = 5;
 
-    /// By turns.
+    /// By turns; in every fourth round lanes meet, and there partitions of the state often answer later than others.
     pub fn of(seed: u64) -> Self {
+        let apart = Self::of_lanes_apart(seed);
+        if !Self::has_meeting(seed) {
+            return apart;
+        }
+        // One worker reads all of it; one that sleeps has to do so for longer until its place is taken.
+        let (inputs, silences) = (apart.inputs.min(200), apart.silences.max(200));
+        let pause_ms = (apart.pause_ms.0, apart.pause_ms.1 + 2_500);
+        Self { meets: true, workers_min: 1, workers_max: 2, inputs, silences, pause_ms, ..apart }
+    }
+
+    /// Whether lanes meet in the run of a seed.
+    pub fn has_meeting(seed: u64) -> bool {
+        seed / Self::COUNT % 4 == 3
+    }
+
+    fn of_lanes_apart(seed: u64) -> Self {
         let mixed = Self {
             workers_min: 1,
+            workers_max: 4,
+            meets: false,
             lanes_min: 2,
             late_markers: 8,
             inputs: 600,

@@ -119,6 +119,11 @@ impl Group {
         }
     }
 
+    /// How many are in it, whether they are there or not.
+    pub fn size(&self) -> usize {
+        self.members.len()
+    }
+
     /// Members that were not heard of for a session are out.
     pub fn scan(&mut self, now: Time, session: Time) -> Replies {
         let before = self.members.len();

@@ -13,6 +13,7 @@ mod executor;
 mod faults;
 mod group;
 mod log;
+mod meeting;
 mod oracle;
 mod producer;
 mod random;
@@ -24,7 +25,9 @@ mod view;
 mod worker;
 mod world;
 
+use faults::Weather;
 use run::{run, settings};
+use std::io::Write;
 
 /// A number from the environment, which only tests may read.
 #[expect(clippy::disallowed_methods, reason = "seeds are chosen from outside")]
@@ -39,13 +42,20 @@ fn every_row_counts_once_whatever_fails() {
         assert_eq!(outcome.wrong, None, "seed {seed}");
         return;
     }
-    let (mut epochs_min, mut faults_min) = (u64::MAX, u64::MAX);
-    for seed in 0..number("STREAMCORE_SEEDS").unwrap_or(200) {
+    let (mut epochs_min, mut faults_min, mut windows_min) = (u64::MAX, u64::MAX, u64::MAX);
+    let seeds = number("STREAMCORE_SEEDS").unwrap_or(200);
+    for seed in 0..seeds {
         let outcome = run(seed, &settings(), false, false);
         assert_eq!(outcome.wrong, None, "seed {seed}: run it again with STREAMCORE_SEED={seed}");
         epochs_min = epochs_min.min(outcome.epochs);
         faults_min = faults_min.min(outcome.faults);
+        if Weather::has_meeting(seed) {
+            windows_min = windows_min.min(outcome.windows);
+        }
     }
+    let least = format!("{epochs_min} epochs, {faults_min} faults, {windows_min} windows where lanes meet");
+    let _ = writeln!(std::io::stdout(), "{seeds} seeds, each with at least {least}");
     assert!(faults_min >= 10, "a seed had {faults_min} faults only");
     assert!(epochs_min >= 200, "a seed had {epochs_min} epochs only");
+    assert!(windows_min >= 1, "no window of lanes that meet was read in a seed");
 }

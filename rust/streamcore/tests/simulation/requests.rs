@@ -7,6 +7,9 @@ use streamcore::checkpoint::machine::{Lane, Manifest};
 /// Milliseconds since the beginning of the run.
 pub type Time = u64;
 
+/// What all lanes share, which is the state of a lane of its own; no input and no offsets belong to it.
+pub const MEETING: Lane = -1;
+
 /// A partition, by its place in [`Layout`].
 pub type Partition = usize;
 
@@ -15,12 +18,24 @@ pub type Partition = usize;
 pub struct Layout {
     pub lanes: usize,
     pub outputs: usize,
+    /// Whether lanes share state: then a worker owns all of them or none.
+    pub meets: bool,
 }
 
 impl Layout {
-    #[expect(clippy::unused_self, reason = "a layout's verbs are alike")]
     pub fn state(self, lane: Lane) -> Partition {
-        lane as usize
+        if lane == MEETING { self.offsets() + 1 } else { lane as usize }
+    }
+
+    /// Undoes `state`.
+    pub fn lane(self, partition: Partition) -> Lane {
+        if partition > self.offsets() { MEETING } else { partition as Lane }
+    }
+
+    /// All lanes, and the one of what they share.
+    pub fn all(self) -> impl Iterator<Item = Lane> {
+        let first = if self.meets { MEETING } else { 0 };
+        first..self.lanes as Lane
     }
 
     pub fn output(self, key: u64) -> Partition {
@@ -33,7 +48,7 @@ impl Layout {
     }
 
     pub fn count(self) -> usize {
-        self.offsets() + 1
+        self.offsets() + 1 + usize::from(self.meets)
     }
 }
 
@@ -58,13 +73,25 @@ pub enum Row {
     Update { lane: Lane, offset: i64, key: usize, sum: i64 },
     /// The nth firing of the lane's timer, which no record causes.
     Timer { lane: Lane, number: u64 },
+    /// The sum of all values that all lanes had in the nth window.
+    Window { number: u64, sum: i64 },
+}
+
+impl Row {
+    /// What it is kept under in its topic.
+    pub fn key(self) -> u64 {
+        match self {
+            Self::Update { key, .. } => key as u64,
+            Self::Timer { number, .. } | Self::Window { number, .. } => number,
+        }
+    }
 }
 
 /// A record of an output or state partition.
 #[derive(Debug, Clone)]
 pub enum Record {
     Row(Row),
-    /// What an epoch changed: the key and its sum, and all counters.
+    /// What an epoch changed: the key and its sum (0: it is gone), and all counters.
     Delta {
         owner_epoch: u64,
         epoch: u64,
@@ -104,17 +131,54 @@ pub struct File {
 
 #[derive(Debug, Clone)]
 pub enum Request {
-    InitProducer { name: usize },
-    AddPartitions { producer: Identity, partitions: Vec<Partition> },
-    Produce { producer: Identity, partition: Partition, sequence: u64, records: Rc<Vec<Record>> },
-    CommitOffsets { producer: Identity, generation: i64, member: u64, offsets: Vec<(Lane, i64)> },
-    EndTransaction { producer: Identity, commit: bool },
-    FetchOffsets { lanes: Vec<Lane>, stable: bool },
-    Ends { partitions: Vec<Partition>, stable: bool },
-    Fetch { partitions: Vec<(Partition, usize)> },
-    Join { member: u64, generation: i64, owned: Vec<Lane> },
-    Heartbeat { member: u64, generation: i64 },
-    Leave { member: u64 },
+    InitProducer {
+        name: usize,
+    },
+    AddPartitions {
+        producer: Identity,
+        partitions: Vec<Partition>,
+    },
+    Produce {
+        producer: Identity,
+        partition: Partition,
+        sequence: u64,
+        records: Rc<Vec<Record>>,
+    },
+    CommitOffsets {
+        producer: Identity,
+        generation: i64,
+        member: u64,
+        offsets: Vec<(Lane, i64)>,
+    },
+    EndTransaction {
+        producer: Identity,
+        commit: bool,
+    },
+    FetchOffsets {
+        lanes: Vec<Lane>,
+        stable: bool,
+    },
+    Ends {
+        partitions: Vec<Partition>,
+        stable: bool,
+    },
+    Fetch {
+        partitions: Vec<(Partition, usize)>,
+    },
+    Join {
+        member: u64,
+        generation: i64,
+        owned: Vec<Lane>,
+    },
+    Heartbeat {
+        member: u64,
+        generation: i64,
+    },
+    Leave {
+        member: u64,
+    },
+    /// Who is in the group.
+    Members,
 }
 
 #[derive(Debug, Clone)]
@@ -130,6 +194,8 @@ pub enum Reply {
         generation: i64,
         lanes: Vec<Lane>,
     },
+    /// How many are in the group.
+    Members(usize),
     Refused(Refusal),
 }
 

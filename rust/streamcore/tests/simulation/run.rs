@@ -23,6 +23,8 @@ pub struct Outcome {
     pub wrong: Option<String>,
     pub epochs: u64,
     pub faults: u64,
+    /// Windows of all lanes that were read.
+    pub windows: u64,
     /// Calls of the first worker's first machine, when asked for.
     pub trace: Vec<Traced>,
 }
@@ -60,13 +62,13 @@ pub fn settings() -> Settings {
 pub fn run(seed: u64, settings: &Settings, is_verbose: bool, is_traced: bool) -> Outcome {
     let mut draw_world = crate::random::Random::new(seed ^ 0x5EED);
     let weather = Weather::of(seed);
-    let layout =
-        Layout { lanes: draw_world.between(weather.lanes_min, 4) as usize, outputs: draw_world.between(1, 3) as usize };
-    let workers = draw_world.between(weather.workers_min, 4) as usize;
+    let lanes = draw_world.between(weather.lanes_min, 4) as usize;
+    let layout = Layout { lanes, outputs: draw_world.between(1, 3) as usize, meets: weather.meets };
+    let workers = draw_world.between(weather.workers_min, weather.workers_max) as usize;
     let faults = weather.draw(&mut draw_world, FAULTS_MS, workers, layout.lanes);
     let world = World::new(seed, layout, workers, weather, is_verbose);
     let knows_generations = draw_world.chance(500);
-    let start = |worker| Worker::new(Process { worker, life: 0 }, settings.clone(), knows_generations);
+    let start = |worker| Worker::new(Process { worker, life: 0 }, settings.clone(), knows_generations, layout);
     let workers = (0..workers).map(start).collect();
     let mut run = Run {
         world,
@@ -223,7 +225,8 @@ impl Run {
         let old = &self.workers[worker];
         if !old.is_alive {
             let life = old.process.life + 1;
-            let mut new = Worker::new(Process { worker, life }, self.settings.clone(), self.knows_generations);
+            let (settings, layout) = (self.settings.clone(), self.world.layout);
+            let mut new = Worker::new(Process { worker, life }, settings, self.knows_generations, layout);
             if let Some(trace) = self.workers[worker].trace.take() {
                 self.first_trace = Some(trace);
             }
@@ -265,6 +268,7 @@ impl Run {
         }
         let trace = self.first_trace.take().or_else(|| self.workers[0].trace.take()).unwrap_or_default();
         let wrong = self.world.oracle.wrong.take();
-        self.outcome = Some(Outcome { wrong, epochs, faults: self.done, trace });
+        let windows = self.world.oracle.windows_seen() as u64;
+        self.outcome = Some(Outcome { wrong, epochs, faults: self.done, windows, trace });
     }
 }

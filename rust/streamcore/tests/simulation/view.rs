@@ -55,11 +55,10 @@ impl View {
         let mut state = Sums { next: record.manifest.offsets[0], ..Sums::default() };
         for name in record.base.iter().chain(&record.deltas) {
             let block = self.blocks.get(name)?;
-            for (key, sum) in &block.sums {
-                state.of_keys[*key] = *sum;
-            }
+            state.of_keys.extend(block.sums.iter().copied());
             state.timers = block.timers;
         }
+        state.of_keys.retain(|_, sum| *sum != 0);
         Some(state)
     }
 }

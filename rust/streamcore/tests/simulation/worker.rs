@@ -5,8 +5,9 @@
 use crate::consumer::Consumer;
 use crate::engine::Engine;
 use crate::executor::Call;
+use crate::meeting::Meeting;
 use crate::producer::Producer;
-use crate::requests::{Partition, Process, Reply, Request, Time};
+use crate::requests::{Layout, Partition, Process, Reply, Request, Time};
 use crate::view::View;
 use crate::world::{Event, Wake, World};
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ pub struct Worker {
     pub feed: Vec<Lane>,
     /// Lanes of a sealed epoch that is neither kept nor taken back.
     pub undecided: Vec<Lane>,
+    meeting: Meeting,
     tick_at: Option<Time>,
     due_at: Time,
     turn: Turn,
@@ -54,7 +56,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn new(process: Process, settings: Settings, knows_generations: bool) -> Self {
+    pub fn new(process: Process, settings: Settings, knows_generations: bool, layout: Layout) -> Self {
         Self {
             process,
             is_alive: true,
@@ -64,7 +66,7 @@ impl Worker {
             machine: Machine::new(settings),
             engine: Engine::default(),
             producer: Producer::default(),
-            consumer: Consumer::new(knows_generations),
+            consumer: Consumer::new(knows_generations, layout.meets),
             call: None,
             views: BTreeMap::new(),
             positions: BTreeMap::new(),
@@ -72,6 +74,7 @@ impl Worker {
             first_metadata: None,
             feed: Vec::new(),
             undecided: Vec::new(),
+            meeting: Meeting::default(),
             tick_at: None,
             due_at: 0,
             turn: Turn::Poll,
@@ -116,6 +119,7 @@ impl Worker {
         match action {
             Action::Report { level: Level::Error, message } => world.oracle.fail(message),
             Action::Report { .. } => {}
+            Action::Rest { .. } if self.meeting.is_taken => self.exit(ExitCode::Fenced, "others took lanes", world),
             Action::Rest { feed, tick_ms } => {
                 self.feed = feed;
                 self.tick_at = tick_ms.map(|tick_ms| world.now + tick_ms);
@@ -144,6 +148,7 @@ impl Worker {
         }
         self.is_alive = false;
         let pause = world.random.between(100, 1_000);
+        let pause = if self.meeting.is_taken { 3 * pause } else { pause };
         world.schedule(pause, Event::Restart { worker: self.process.worker });
     }
 
@@ -167,7 +172,7 @@ impl Worker {
     }
 
     pub fn reply(&mut self, id: u64, reply: Reply, world: &mut World) {
-        if self.consumer.reply(id, &reply) {
+        if self.consumer.reply(id, &reply, world.now) {
             return;
         }
         if let Some(news) = self.replied(id, reply, world) {
@@ -182,7 +187,13 @@ impl Worker {
             self.turn = match self.turn {
                 Turn::Poll => {
                     if let Some(news) = self.consumer.poll(self.process, world) {
+                        let owned = self.consumer.owned.len();
+                        let news = self.meeting.tell(news, owned, world.layout, world.now);
                         self.tell(news, world);
+                    } else if self.consumer.is_refused {
+                        self.exit(ExitCode::Fenced, "another member is alive", world);
+                    } else if self.meeting.is_stuck(world.now) {
+                        self.stop(world);
                     }
                     Turn::Feed
                 }
@@ -227,6 +238,9 @@ impl Worker {
     }
 
     fn fire_timers(&mut self, world: &mut World) {
+        if world.layout.meets && !self.fed().is_empty() && (world.is_quiet || world.random.chance(300)) {
+            self.engine.let_windows_leave();
+        }
         if world.is_quiet {
             return;
         }

@@ -122,11 +122,14 @@ pub enum Bug {
     TrustCache,
     /// Each lane of an epoch whose outcome was unknown is kept or taken back as soon as its own manifest is read.
     DecideLaneByLane,
+    /// Where lanes meet, each is fed as soon as its own state is back, whatever is still being read of the others or of what
+    /// they share.
+    FeedBeforeMeeting,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::OffsetsBeforeOutputs,
         Self::NoRollbackOnAbort,
         Self::NoSeekAfterAbort,
@@ -145,5 +148,6 @@ impl Bug {
         Self::ResumeAtGroupOffset,
         Self::TrustCache,
         Self::DecideLaneByLane,
+        Self::FeedBeforeMeeting,
     ];
 }
