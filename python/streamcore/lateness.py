@@ -10,7 +10,7 @@ since the input grew, may be of windows that are over by that clock.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from streamcore import _core
@@ -42,8 +42,10 @@ def made_late(
     before: Mapping[int, LaneState],
     after: _core.Pipeline,
     offsets: Mapping[int, int],
+    *,
+    between: Callable[[], None],
 ) -> dict[int, Late]:
-    """By lane, those that have any; `after` has the new lanes, and takes what there is from `offsets` on.
+    """By lane, those that have any; `after` has the new lanes, and takes what there is from `offsets` on. `between` is called now and then.
 
     `before` are the lanes that would have read them: without one, a partition has no clock but that of its records. Where lanes
     meet none is put ahead. Raises `SourceError`, `StateError`.
@@ -53,10 +55,12 @@ def made_late(
     ranges = {lane: (max(offset, begins[lane]), ends[lane]) for lane, offset in offsets.items()}
     if committed.meets or all(start >= end for start, end in ranges.values()):
         return {}
-    late = {lane: counts for lane, counts in _judged(committed, ranges, after).items() if any(counts[1:])}
+    judged = _judged(committed, ranges, after, between)
+    late = {lane: counts for lane, counts in judged.items() if any(counts[1:])}
     if not late:
         return {}
-    anyway = _judged(committed, {lane: ranges[lane] for lane in late}, _as_it_was(committed, before, offsets))
+    again = {lane: ranges[lane] for lane in late}
+    anyway = _judged(committed, again, _as_it_was(committed, before, offsets), between)
     found = {}
     for lane, (records, *counts) in late.items():
         of_move = [max(0, count - known) for count, known in zip(counts, anyway[lane][1:], strict=True)]
@@ -113,12 +117,13 @@ def _missed(one: Late) -> str:
 
 
 def _judged(
-    committed: CommittedState, ranges: Mapping[int, Range], engine: _core.Pipeline
+    committed: CommittedState, ranges: Mapping[int, Range], engine: _core.Pipeline, between: Callable[[], None]
 ) -> dict[int, tuple[int, int, int]]:
     """By lane: records that were read, late ones, and windows that others missed."""
     topic, name = committed.topic, committed.topic.name
     started, unsealed = _counts(engine), 0
     for lane, messages in messages_of(committed.connection, name, ranges):
+        between()
         intake = _core.Intake(
             {(name, lane): ranges[lane]},
             keys=True,

@@ -146,7 +146,8 @@ def rescale(committed: CommittedState, request: Request) -> Rescaled:
         offsets = _new_offsets(committed, old, request)
         layout = committed.states.layout + 1
         records = _written(committed, old, offsets)
-        late = made_late(committed, old.lanes_of(committed.topic), _check_records(committed, records), offsets)
+        there = _check_records(committed, records)
+        late = made_late(committed, old.lanes_of(committed.topic), there, offsets, between=held.keep)
         if late and not request.accept_late:
             raise refusal(old.states, late, can_drain=old.is_all_old)
         fault_point("rescale-moved")

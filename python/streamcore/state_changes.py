@@ -54,9 +54,11 @@ class _Seat:
 
     def __init__(self) -> None:
         self.is_broken = False
+        self.member = ""
 
     def assigned(self, lanes: list[int], member: str) -> None:
         """See `kafka_member.Listener`."""
+        self.member = member
 
     def revoked(self, lanes: list[int]) -> None:
         """See `kafka_member.Listener`."""
@@ -90,6 +92,21 @@ class Claim:
                 )
         self._transactions.renew(CALL_TIMEOUT_S)
 
+    def keep(self) -> None:
+        """To be called where other work takes long, or the group takes the seat away. Raises `FencedError` where it has."""
+        self._source.poll(0.0)
+        self._metadata()
+
+    def _metadata(self) -> Any:
+        """What fences. That of a consumer without a seat would be taken from anybody."""
+        member, metadata = self._source.membership()
+        if self._seat.is_broken or member != self._seat.member:
+            raise FencedError(
+                f"the state was not changed: the command has lost its seat in group {self._committed.group}, to a worker or by standing still "
+                "for too long; stop the workers and try again"
+            )
+        return metadata
+
     def place(self, lanes: Sequence[int]) -> Offsets:
         """Where a run would begin in lanes of which nothing is known."""
         numbers = [number for lane in lanes for number in self._source.numbers(lane)]
@@ -109,19 +126,20 @@ class Claim:
         """The same of records with their topics and partitions, in that order."""
         from confluent_kafka import KafkaException
 
+        self.keep()
         try:
             bytes_in_all = sum(len(value or b"") for _, _, _, value in records)
             self._transactions.begin(len(records), size_bytes=bytes_in_all)
             self._send(records)
             fault_point("claim-sent")
-            _, metadata = self._source.membership()
+            metadata = self._metadata()
             places = ((topic, lane, offset) for lane, at in offsets.items() for topic, offset in at.items())
             parts = [part for topic, lane, offset in places for part in partition_list(topic, {lane: offset})]
             self._transactions.send_offsets(parts, metadata, CALL_TIMEOUT_S)
             fault_point("claim-offsets")
             self._transactions.commit(CALL_TIMEOUT_S)
             fault_point("claim-committed")
-        except (KafkaException, BufferError, SourceError) as error:
+        except (KafkaException, BufferError, FencedError, SourceError) as error:
             with suppress(KafkaException):
                 self._transactions.abort(CALL_TIMEOUT_S)
             if not isinstance(error, KafkaException):
