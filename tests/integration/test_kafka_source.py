@@ -174,12 +174,15 @@ def test_going_back_to_records_that_the_client_has_given_up_names_the_gap(
 ) -> None:
     create_topic(kafka_server, unique)
     produce(kafka_server, unique, numbered(100))
-    admin = AdminClient({"bootstrap.servers": kafka_server.bootstrap_servers})
     with opened(kafka_server, unique, group=unique) as source:
-        part = TopicPartition(unique, 0, 50)
-        admin.delete_records([part])[part].result()
+        delete_before(kafka_server, unique, 50)
         with pytest.raises(StateError, match="records 10 to 49 of partition 0"):
             go_back_often(source, 10)
+
+
+def delete_before(server: KafkaServer, topic: str, offset: int) -> None:
+    admin, part = AdminClient({"bootstrap.servers": server.bootstrap_servers}), TopicPartition(topic, 0, offset)
+    admin.delete_records([part])[part].result()
 
 
 def go_back_often(source: KafkaSource, position: int) -> None:
@@ -197,10 +200,8 @@ def read_from(source: KafkaSource, position: int) -> None:
 def test_a_gap_left_by_retention_is_an_error_that_names_it(kafka_server: KafkaServer, unique: str) -> None:
     create_topic(kafka_server, unique)
     produce(kafka_server, unique, numbered(100))
-    admin = AdminClient({"bootstrap.servers": kafka_server.bootstrap_servers})
     with opened(kafka_server, unique, group=unique) as source:
-        part = TopicPartition(unique, 0, 50)
-        admin.delete_records([part])[part].result()
+        delete_before(kafka_server, unique, 50)
         with pytest.raises(StateError, match="records 10 to 49 of partition 0"):
             read_from(source, 10)
     with pytest.raises(StateError, match="records 10 to 49 of partition 0"):
