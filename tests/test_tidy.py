@@ -140,7 +140,6 @@ TESTED_BY = {
     "python/streamcore/commands/state.py": "tests/integration/test_state_commands.py",
     "python/streamcore/commands/state_actions.py": "tests/integration/test_state_commands.py",
     "python/streamcore/epochs.py": "tests/integration/test_exactly_once.py",
-    "python/streamcore/membership.py": "tests/faults/test_kills.py",
     "python/streamcore/rescaling.py": "tests/faults/test_rescale.py",
     "python/streamcore/draining.py": "tests/integration/test_rescale.py",
     "python/streamcore/unread.py": "tests/integration/test_rescale.py",

@@ -45,6 +45,7 @@ from streamcore.lane_files import LaneFiles
 from streamcore.lane_states import LaneStates
 from streamcore.layouts import MEETING_LANE
 from streamcore.manifests import Identity
+from streamcore.membership import ALONE, Meeting
 from streamcore.outboxes import Outboxes
 from streamcore.outputs import Outputs
 from streamcore.phases import FINAL, STATE_GENERATION, Phase, partials_plan, partials_source, phases_of
@@ -72,8 +73,6 @@ BUGS_VARIABLE = "STREAMCORE_COMMIT_BUGS"
 TRANSACTION_INTERVALS = 5
 """Commit intervals that a transaction may stay open, at least the session's timeout: as long a dead worker's rows may hold
 up its successor and whoever reads committed rows alone."""
-
-ALONE = 'windows of all partitions are merged in one process (combine = "local"); stop the other worker, or see combine = "topic"'
 
 _Opened = TypeVar("_Opened", bound="MemberSource | JoinedSource")
 
@@ -250,7 +249,7 @@ class Parts:
             states=states,
             machine=_core.CommitMachine(settings),
             identity=Identity(config.name or "", engine.fingerprint, self._generation),
-            meets=meets,
+            meeting=Meeting(source, meets=meets, session_timeout_ms=self._connection.session_timeout),
             files=LaneFiles(sinks),
             trace=_trace(settings, f"{phase.prefix}{self._instance}", stack),
             phase=phase,

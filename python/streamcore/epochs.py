@@ -66,12 +66,12 @@ class Epochs:
         states: LaneStates,
         machine: _core.CommitMachine,
         identity: Identity,
-        meets: bool,
+        meeting: Meeting,
         files: LaneFiles,
         trace: Callable[[bytes, bytes, int], None] | None = None,
         phase: Phase = WHOLE,
     ) -> None:
-        """`meets`: lanes share state, so this worker needs all of them. `trace` is shown events and actions as JSON."""
+        """`trace` is shown events and actions as JSON."""
         self._phase = phase
         self._engine = engine
         self._source = source
@@ -80,7 +80,7 @@ class Epochs:
         self._states = states
         self._machine = machine
         self._identity = identity
-        self._meets = meets
+        self._meeting = meeting
         self._files = files
         self._has_state: dict[int, bool] = {}
         """By lane that was brought to its state: whether there was any."""
@@ -95,7 +95,7 @@ class Epochs:
         self._gaps = Gaps(source)
         self._manifests: list[tuple[int, bytes, bytes]] = []
         self._sealed: set[int] = set()
-        """Lanes of the epoch whose records were made, until it is kept or taken back: the engine has one way back for all."""
+        """Lanes of the epoch that was sealed, until it is kept or taken back: the engine has one way back for all."""
         self._seals_end = False
         """Whether that is the end of the input; it may be kept long after it was sent."""
         self._ledger_restored: Ledgers = {}
@@ -108,7 +108,6 @@ class Epochs:
         self._seal = 0
         """Tells the sealed epoch from another's of the same state."""
         self._membership = Membership(source)
-        self._meeting = Meeting(source, meets=meets)
 
     # What the runner asks of whoever commits.
 
@@ -124,13 +123,13 @@ class Epochs:
 
     @property
     def in_doubt(self) -> bool:
-        """Whether an epoch was sent, and the machine has not found out yet what became of it."""
+        """Whether an epoch was sealed, and the machine has not found out yet what became of it."""
         return bool(self._sealed)
 
     @property
     def stands(self) -> bool:
         """Whether no clock may run: an epoch is in doubt, or of lanes that meet some are back, and others not."""
-        return self.in_doubt or (self._meets and bool(self._has_state) and not self._feed)
+        return self.in_doubt or (self._meeting.meets and bool(self._has_state) and not self._feed)
 
     @property
     def header(self) -> Header:
@@ -163,6 +162,7 @@ class Epochs:
     def tick(self) -> None:
         """Lets the machine go on with what takes time: recovery, pauses. Called between two polls."""
         self._outputs.check()
+        self._meeting.check_whole()
         if self._tick_due_s is not None and time.monotonic() >= self._tick_due_s:
             self._run({"event": "tick"})
 
@@ -252,6 +252,7 @@ class Epochs:
     def _exit(self, action: Action) -> None:
         self._tick_due_s, self._feed = None, []
         self._source.feed(())
+        self._transactions.give_up()
         moved = self._membership.refusal if self._stops else None
         error = failure_of(action, self._refusal, name=self._transactions.transactional_id, moved=moved)
         if error is not None:
@@ -334,7 +335,8 @@ class Epochs:
         }
 
     def _do_begin(self, action: Action) -> Event:
-        del action
+        del action  # An epoch was sealed, and there is something in it.
+        self._sealed, self._seals_end = set(self._feed), self._ended
         # Windows that are handed over go out whole.
         held = self._engine.state().values() if self._phase is PARTIAL else ()
         self._transactions.begin(self._outputs.held_rows, size_bytes=sum(step["bytes"] for step in held))
@@ -351,7 +353,7 @@ class Epochs:
         for lane in self._feed:
             digest, watermark_ms = facts[lane]
             # Where lanes share state, offsets of all fence its epoch, so all have a manifest from the first one on.
-            is_first = self._meets and not self._has_state.get(lane, False)
+            is_first = self._meeting.meets and not self._has_state.get(lane, False)
             lanes.append(
                 {
                     **offsets_of(self._source, lane, positions, 0),
@@ -380,7 +382,7 @@ class Epochs:
     def _produce_state(self, lanes: Sequence[Mapping[str, int]]) -> None:
         positions, still = self._source.positions(), self._engine.ended_lanes
         files = self._files.write(lanes, positions, seal=self._seal)
-        self._manifests, self._sealed, self._seals_end = [], {each["lane"] for each in lanes}, self._ended
+        self._manifests = []
         self._states.begin_epoch()
         if self._phase is PARTIAL:
             send_partials(self._engine, self._transactions, self._identity.pipeline, lanes, seal=self._seal)

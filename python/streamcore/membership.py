@@ -6,6 +6,7 @@ Invariant: an epoch is proven by the metadata of the assignment that it was read
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from streamcore.errors import FencedError
@@ -13,6 +14,11 @@ from streamcore.layouts import MEETING_LANE
 from streamcore.sources.kafka_joined import JoinedSource
 from streamcore.sources.kafka_member import MemberSource, generation_of
 from streamcore.transactions import refuses_member
+
+REBALANCE_S = 10.0
+"""How long the group takes to give out anew what a dead member had, once its session is over."""
+
+ALONE = 'windows of all partitions are merged in one process (combine = "local"); stop the other worker, or see combine = "topic"'
 
 
 class Membership:
@@ -74,33 +80,53 @@ class Membership:
 class Meeting:
     """Lanes that share state: they are this worker's only when all of them are, with what they share."""
 
-    def __init__(self, source: MemberSource | JoinedSource, *, meets: bool) -> None:
+    def __init__(self, source: MemberSource | JoinedSource, *, meets: bool, session_timeout_ms: int) -> None:
         """`meets`: whether there is such state; without it lanes pass as they come."""
         self._source = source
-        self._meets = meets
+        self.meets = meets
+        self._patience_s = session_timeout_ms / 1_000 + REBALANCE_S
         self._met: set[int] = set()
         """Lanes that the machine was told of."""
+        self._waits_since_s: float | None = None
+        """Since when the group has given this worker less than all (monotonic)."""
 
     def came(self, lanes: list[int]) -> list[int]:
         """The lanes that the machine is told of when the group has given `lanes`."""
-        if not self._meets:
+        if not self.meets:
             return lanes
-        meeting = {*self._source.partitions, MEETING_LANE} if self._source.owns_all else set()
+        owns_all = self._source.owns_all
+        since_s = time.monotonic() if self._waits_since_s is None else self._waits_since_s
+        self._waits_since_s = None if owns_all else since_s
+        meeting = {*self._source.partitions, MEETING_LANE} if owns_all else set()
         new = sorted(meeting - self._met)
         self._met |= meeting
         return new
 
     def gone(self, lanes: list[int]) -> list[int]:
         """The lanes that are gone for the machine when `lanes` are: where they meet, all that it was told of."""
-        if not self._meets:
+        if not self.meets:
             return lanes
         gone, self._met = sorted(self._met), set()
         return gone
 
     def check_taken(self, lanes: list[int]) -> None:
         """Raises `FencedError` where the group took `lanes` away, which are of use only together."""
-        if self._meets and lanes:
+        if self.meets and lanes:
             raise FencedError(
-                f"another member has joined the group and took partitions {sorted(lanes)} of {self._source.topic}: this "
-                'pipeline merges all of them in one process (combine = "local"); stop the other worker'
+                f"another member has joined the group and took partitions {sorted(lanes)} of {self._source.topic}: {ALONE}"
+            )
+
+    def check_whole(self) -> None:
+        """Raises `FencedError` where another member has had the other lanes for longer than a dead one could.
+
+        Of two such workers the one without the first partition goes first, and the other gets what it leaves.
+        """
+        if self._waits_since_s is None:
+            return
+        waited_s, owned = time.monotonic() - self._waits_since_s, sorted(self._source.owned)
+        goes_first = self._source.partitions[0] not in owned
+        if waited_s > self._patience_s * (1 if goes_first else 2):
+            raise FencedError(
+                f"the group has given this worker only partitions {owned} of {self._source.topic} for {waited_s:.0f} s, and another "
+                f"member has the others: {ALONE}"
             )

@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
@@ -41,6 +41,15 @@ OPEN_MAX_MS = 900_000
 """How long brokers let a transaction be open at most, where they are left as they come."""
 
 RENEW_S = 10.0
+
+LINGER_MS = 0
+"""Records of an epoch are on their way while the next are made, and while its offsets are sent."""
+
+VERDICT_S, POLL_S = 0.2, 0.02
+"""How long is waited to hear which record it was, when a call fails because of one."""
+
+GIVE_UP_S = 2.0
+"""How long the abort at the end of a run may take that could not go on."""
 
 KEY_SHOWN = 100
 """Bytes of a key that an error shows."""
@@ -78,6 +87,8 @@ class Transactions:
         self._timeout_ms = timeout_ms
         self._producer: Producer | None = None
         self._open_ms = timeout_ms
+        self._is_open = False
+        """Whether a transaction is, of which the broker was not told yet how it ends."""
         self._until_s = math.inf
         """When no record is queued any more (monotonic)."""
         self._failure: Any = None
@@ -119,7 +130,8 @@ class Transactions:
         }
         with creating_client(self._connection):
             # quixstreams puts the prefix of its group before the name; ours is whole.
-            app = application(self._connection, group="", defaults=PRODUCER_SETTINGS, settings=settings)
+            defaults = {**PRODUCER_SETTINGS, "linger.ms": LINGER_MS}
+            app = application(self._connection, group="", defaults=defaults, settings=settings)
             producer = app.get_producer(transactional=True)
             client = self._make_client(producer)
         # Outside: an answer that does not come is no fault of the settings.
@@ -161,6 +173,7 @@ class Transactions:
             self._open_for(wanted_ms, min(RENEW_S, self._left_s()))
         self._failure = self._too_large = None
         self._open.begin_transaction()
+        self._is_open = True
 
     def send(
         self,
@@ -210,9 +223,14 @@ class Transactions:
 
         Raises `KafkaException` for one that failed, `SinkError` for one that is too large, which it always will be.
         """
+        left = self._open.flush(timeout_s)
+        self._check_delivered()
+        return left
+
+    def _check_delivered(self) -> None:
+        """Raises for records that were not."""
         from confluent_kafka import KafkaException
 
-        left = self._open.flush(timeout_s)
         if self._too_large is not None:
             raise SinkError(
                 f"{self._too_large}; raise the topic's max.message.bytes, and the run goes on from its last epoch",
@@ -220,15 +238,33 @@ class Transactions:
             )
         if self._failure is not None:
             raise KafkaException(self._failure)
-        return left
+
+    @contextmanager
+    def _blaming(self) -> Iterator[None]:
+        """A call in here that fails because of a record raises what was said of the record."""
+        from confluent_kafka import KafkaException
+
+        try:
+            yield
+        except KafkaException as error:
+            if error.args[0].txn_requires_abort():
+                until_s = time.monotonic() + VERDICT_S
+                while self._failure is None and time.monotonic() < until_s:
+                    self._open.poll(POLL_S)
+                self._check_delivered()
+            # Else what became of the call is not known, or the producer is fenced: that weighs more than a record.
+            raise
 
     def send_offsets(self, offsets: Sequence[Any], group: Any, timeout_s: float) -> None:
-        """Puts the group's offsets into the transaction: the step that fences."""
-        self._open.send_offsets_to_transaction(list(offsets), group, timeout_s)
+        """Puts the group's offsets into the transaction: the step that fences. Records may be on their way meanwhile; raises as `flush` does."""
+        with self._blaming():
+            self._open.send_offsets_to_transaction(list(offsets), group, timeout_s)
 
     def commit(self, timeout_s: float) -> bool:
         """Commits; gives whether a connection was lost since the producer was made."""
-        self._open.commit_transaction(timeout_s)
+        self._is_open = False
+        with self._blaming():
+            self._open.commit_transaction(timeout_s)
         self._open.poll(0)  # what the client has to say about its connections
         return self._lost_connection
 
@@ -237,15 +273,25 @@ class Transactions:
 
         What is on its way is waited for: it could else arrive in the next transaction.
         """
+        self._is_open = False
         self._open._producer.purge(in_flight=False)  # noqa: SLF001
         self._open.abort_transaction(timeout_s)
         self._open.poll(0)
         self._failure = None
         return self._lost_connection
 
+    def give_up(self) -> None:
+        """Aborts what is open as the run ends: readers would else wait behind it until its time is over."""
+        from confluent_kafka import KafkaException
+
+        if self._is_open:
+            # One that was fenced has nothing open any more, and says so.
+            with suppress(KafkaException):
+                self.abort(GIVE_UP_S)
+
     def close(self) -> None:
         """Lets go of the producer, without waiting for anything."""
-        producer, self._producer = self._producer, None
+        producer, self._producer, self._is_open = self._producer, None, False
         if producer is not None and producer.instantiated:
             _let_go(producer._producer)  # noqa: SLF001
 

@@ -32,8 +32,9 @@ TEXT = (
 POINTS = {
     "CP2 applied, not sealed": "before-{}seal:5:kill",
     "CP3 rows or partials partly sent": "after-{}produce-outputs:5:kill",
-    "CP4 sent and flushed, no offsets": "after-{}flush:5:kill",
-    "CP5 offsets sent, not committed": "after-{}send_offsets:5:kill",
+    "CP4 sent, no offsets": "before-{}send_offsets:5:kill",
+    "CP5 offsets sent, not flushed": "after-{}send_offsets:5:kill",
+    "CP5 flushed, not committed": "after-{}flush:5:kill",
     "CP9 committed, undo log not dropped": "after-{}commit:5:kill",
     "CP13 while recovering": "after-{}read_state:1:kill",
     "CP13 recovered, not started": "after-{}restore:1:kill",

@@ -1,4 +1,4 @@
-"""F12 and F19: two workers under one name, and a worker that stands still longer than a transaction may stay open.
+"""F12 and F19: two workers under one name, a worker that stands still longer than a transaction may stay open, and one of two that each need all lanes.
 
 Invariant: of two one goes on; the other commits nothing any more, and ends with exit code 7.
 """
@@ -9,10 +9,15 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer
 
-from tests.faults.workers import RUN_S, SESSION_S, Job
+from streamcore.kafka_client import member_settings
+from tests.faults.workers import PARTITIONS, RUN_S, SESSION_S, SOURCE_AND_STEPS, TOPIC_SINK, Job
+from tests.integration.kafka_tools import connection
+from tests.servers.kafka import KafkaServer
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
 FENCED = 7
@@ -61,3 +66,34 @@ def test_a_worker_that_stood_still_for_longer_than_its_transaction_begins_the_ep
         time.sleep(0.1)
     assert revived in ([], [FENCED])
     job.end(stream, running)
+
+
+@pytest.mark.column("pull")
+@pytest.mark.timeout(300)
+def test_a_worker_that_is_given_a_part_of_lanes_that_meet_ends(
+    kafka_server: KafkaServer, unique: str, tmp_path: Path
+) -> None:
+    """Two that both lost their sessions may come back in the same moment; here the other comes when this one has looked that nobody is there."""
+    text = SOURCE_AND_STEPS.replace('keyed_by = "k"\n', "") + TOPIC_SINK
+    text = text.replace('delivery = "exactly_once"', 'delivery = "exactly_once"\ncombine = "local"')
+    job = Job(kafka_server, unique, tmp_path, text=text)
+    settings = {**member_settings(connection(kafka_server, session_timeout=f"{SESSION_S}s")), "group.id": unique}
+    other = Consumer({**settings, "bootstrap.servers": kafka_server.bootstrap_servers})
+    try:
+        process = job.start(faults="before-new_producer:1:stop")
+        job.await_stopped(process)
+        other.subscribe([job.input])
+        deadline = time.monotonic() + RUN_S
+        while len(other.assignment()) < PARTITIONS:
+            assert time.monotonic() < deadline
+            other.poll(0.1)
+        process.send_signal(signal.SIGCONT)
+        while process.poll() is None:
+            assert time.monotonic() < deadline, job.log()
+            other.poll(0.1)
+    finally:
+        other.close()
+        job.kill_all()
+    assert process.returncode == FENCED, job.log()
+    assert "the group has given this worker only partitions" in job.log()
+    assert "hint: stop the other worker" in job.log()

@@ -28,8 +28,9 @@ KILLS = 5
 POINTS = {
     "CP2 applied, not sealed": "before-seal:3:kill",
     "CP3 rows partly sent": "after-produce-outputs:3:kill",
-    "CP4 sent and flushed, no offsets": "after-flush:3:kill",
-    "CP5 offsets sent, not committed": "after-send_offsets:3:kill",
+    "CP4 sent, no offsets": "before-send_offsets:3:kill",
+    "CP5 offsets sent, not flushed": "after-send_offsets:3:kill",
+    "CP5 flushed, not committed": "after-flush:3:kill",
     "CP9 committed, undo log not dropped": "after-commit:3:kill",
     "CP13 while recovering": "after-read_state:1:kill",
     "CP13 recovered, not started": "after-restore:1:kill",
@@ -174,7 +175,7 @@ def test_workers_of_a_join_that_come_and_go_lose_and_repeat_nothing(join_job: Jo
 @pytest.mark.timeout(600)
 @pytest.mark.column("nightly")
 @pytest.mark.parametrize("run", range(RUNS))
-@pytest.mark.parametrize("point", ["before-push", "after-flush", "after-send_offsets"])
+@pytest.mark.parametrize("point", ["before-push", "before-send_offsets", "after-send_offsets"])
 def test_a_join_that_stood_still_commits_nothing_of_what_another_has_taken(
     join_job: JoinJob, point: str, run: int
 ) -> None:

@@ -24,7 +24,7 @@ RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
 POINTS = {
     "CP3 rows sent, no file written": "before-produce-state:3:kill",
     "CP4 files written, no manifest": "before-produce-manifests:3:kill",
-    "CP5 offsets sent, not committed": "after-send_offsets:3:kill",
+    "CP5 offsets sent, not committed": "after-flush:3:kill",
     "CP9 committed, undo log not dropped": "after-commit:3:kill",
     "CP11 before files are published": "before-publish:3:kill",
     "CP11 renamed, folder not synced": "publish-renamed:3:kill",

@@ -23,7 +23,7 @@ SENDING_S, POLL_RECORDS = 5.0, 2
 
 POINTS = {
     "rows partly sent": "after-produce-outputs:1:kill",
-    "sent, not committed": "after-send_offsets:1:kill",
+    "sent, not committed": "after-flush:1:kill",
     "committed, still in the group": "after-commit:1:kill",
 }
 """The first commit that is not for a rebalance is that of the end."""

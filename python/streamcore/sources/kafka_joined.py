@@ -149,6 +149,11 @@ class JoinedSource(InputsSource):
         return all(topic.owns_all for topic in self._topics)
 
     @property
+    def owned(self) -> set[int]:
+        """The partitions that the group gives this worker, of each topic."""
+        return set.intersection(*(topic.owned for topic in self._topics))
+
+    @property
     def topic(self) -> str:
         """Their names, for people."""
         return " and ".join(self.topics)

@@ -102,6 +102,11 @@ class MemberSource(KafkaSource):
         return self._owned == set(self._topic.partitions)
 
     @property
+    def owned(self) -> set[int]:
+        """The partitions that the group gives this worker."""
+        return self._owned
+
+    @property
     def topic(self) -> str:
         """Its name."""
         return self._topic.name

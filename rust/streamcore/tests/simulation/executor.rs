@@ -48,15 +48,28 @@ impl Worker {
                 let partitions = lanes.iter().map(|lane| world.layout.state(*lane)).collect();
                 VecDeque::from([Request::Ends { partitions, stable: *until == ReadEnd::LastStable }])
             }
-            Action::Flush { .. } => self.producer.deliver(),
             Action::Produce { part, lanes } => {
                 self.produce(*part, lanes, world);
-                if world.random.chance(700) { VecDeque::new() } else { self.producer.deliver() }
+                if world.random.chance(100) {
+                    // The client's queue is full for a while.
+                    let pause = world.random.between(5, 60);
+                    world.schedule(pause, self.wake(Wake::Answer(News::Produced)));
+                    return None;
+                }
+                match world.random.between(0, 9) {
+                    0..3 if self.flight.is_none() => self.producer.deliver(),
+                    3..7 if self.flight.is_none() => {
+                        self.take_off(world);
+                        VecDeque::new()
+                    }
+                    _ => VecDeque::new(),
+                }
             }
             Action::SendOffsets { lanes, member, group, .. } => match self.offsets(lanes, member, *group, world) {
                 Some(requests) => requests,
                 None => return Some(failed(ErrorClass::Abortable, "the membership is another one")),
             },
+            Action::Flush { .. } => VecDeque::new(),
             Action::Commit { .. } => self.end(true),
             Action::Abort { .. } => self.end(false),
             Action::Wait { wait_ms } => {
@@ -73,6 +86,18 @@ impl Worker {
 
     /// Sends the next request of an action, or answers it.
     fn go_on(&mut self, mut call: Call, world: &mut World) -> Option<News> {
+        if self.flight.is_some() && waits_for_records(&call.action) {
+            self.call = Some(Call { id: 0, ..call });
+            world.schedule(AGAIN_AFTER_MS, self.wake(Wake::Again));
+            return None;
+        }
+        if let Some(class) = self.producer.failure.filter(|_| fails_with_records(&call.action)) {
+            return Some(failed(class, "records were refused"));
+        }
+        if matches!(call.action, Action::Flush { .. }) && !call.delivers {
+            call.requests = self.producer.deliver();
+            call.delivers = true;
+        }
         let Some(request) = call.requests.front() else { return Some(self.finish(call, world)) };
         call.id = world.send(self.process, request.clone());
         let timeout = self.wake(Wake::Timeout(call.id));
@@ -83,6 +108,10 @@ impl Worker {
 
     /// The request that is out was not answered in time: again, on a new connection.
     pub fn timed_out(&mut self, id: u64, world: &mut World) -> Option<News> {
+        if self.is_flying(id) {
+            self.resend(world);
+            return None;
+        }
         let call = self.call.take_if(|call| call.id == id)?;
         self.producer.disconnected = true;
         self.again(call, world)
@@ -101,6 +130,11 @@ impl Worker {
 
     /// A reply has come; one to a request that was given up changes nothing.
     pub fn replied(&mut self, id: u64, reply: Reply, world: &mut World) -> Option<News> {
+        if self.is_flying(id) {
+            let refusal = if let Reply::Refused(refusal) = reply { Some(refusal) } else { None };
+            self.landed(refusal, world);
+            return None;
+        }
         let mut call = self.call.take_if(|call| call.id == id)?;
         match reply {
             Reply::Refused(refusal) => return self.refused(call, refusal, world),
@@ -264,6 +298,7 @@ impl Worker {
 
     fn renew_producer(&mut self) {
         self.producer = crate::producer::Producer::default();
+        self.flight = None;
         self.engine.take_rows();
     }
 
@@ -324,7 +359,8 @@ impl Worker {
     /// The request that ends a transaction; none where the broker knows of none.
     fn end(&mut self, commit: bool) -> VecDeque<Request> {
         if !commit {
-            self.producer.purge();
+            self.stop_sending();
+            self.producer.failure = None;
             self.engine.take_rows();
         }
         match self.producer.identity {
@@ -372,6 +408,16 @@ fn timeout_ms(action: &Action) -> u64 {
         | Action::Abort { timeout_ms } => *timeout_ms,
         _ => 1_000,
     }
+}
+
+/// Whether it begins only when no record is on its way any more.
+const fn waits_for_records(action: &Action) -> bool {
+    matches!(action, Action::Flush { .. } | Action::Commit { .. } | Action::Abort { .. })
+}
+
+/// Whether the client refuses it once a record was refused.
+const fn fails_with_records(action: &Action) -> bool {
+    matches!(action, Action::Produce { .. } | Action::SendOffsets { .. } | Action::Flush { .. } | Action::Commit { .. })
 }
 
 /// What the group has of the lanes that were asked for: nothing, of what they share.

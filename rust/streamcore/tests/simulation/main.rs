@@ -11,6 +11,7 @@ mod consumer;
 mod engine;
 mod executor;
 mod faults;
+mod flight;
 mod group;
 mod log;
 mod meeting;

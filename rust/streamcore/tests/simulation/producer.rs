@@ -5,6 +5,7 @@
 use crate::requests::{Identity, Partition, Record, Request};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
+use streamcore::checkpoint::machine::ErrorClass;
 
 #[derive(Default)]
 pub struct Producer {
@@ -15,12 +16,15 @@ pub struct Producer {
     sequences: BTreeMap<Partition, u64>,
     /// A request was sent twice since `begin`.
     pub disconnected: bool,
+    /// Why records that nobody waited for were refused.
+    pub failure: Option<ErrorClass>,
 }
 
 impl Producer {
     pub fn begin(&mut self) {
         self.added.clear();
         self.disconnected = false;
+        self.failure = None;
     }
 
     pub fn queue(&mut self, partition: Partition, records: Vec<Record>) {
@@ -37,6 +41,15 @@ impl Producer {
     pub fn purge(&mut self) {
         for (partition, first, _) in self.queue.drain(..).rev() {
             self.sequences.insert(partition, first);
+        }
+    }
+
+    /// Requests of `deliver` behind the first `sent` are not sent any more, nor numbered.
+    pub fn drop_unsent(&mut self, requests: &mut VecDeque<Request>, sent: usize) {
+        for request in requests.drain(sent.min(requests.len())..).rev() {
+            if let Request::Produce { partition, sequence, .. } = request {
+                self.sequences.insert(partition, sequence);
+            }
         }
     }
 

@@ -28,8 +28,8 @@ fn what_the_broker_says_in_a_run_agrees_with_itself() {
 
 #[test]
 fn an_epoch_that_is_read_back_as_another_is_noticed() {
-    let text = recorded(1);
     let is_read = |line: &&str| line.contains(r#""event":"state_read""#) && line.contains(r#""digest""#);
+    let text = (0..30).map(recorded).find(|text| text.lines().any(|line| is_read(&line))).unwrap();
     let last = text.lines().rfind(is_read).unwrap();
     let digest = last.split(r#""digest":"#).nth(1).unwrap().split(',').next().unwrap();
     let error = audit(&text.replace(last, &last.replace(digest, "7"))).unwrap_err().to_string();

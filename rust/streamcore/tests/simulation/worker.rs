@@ -5,6 +5,7 @@
 use crate::consumer::Consumer;
 use crate::engine::Engine;
 use crate::executor::Call;
+use crate::flight::Flight;
 use crate::meeting::Meeting;
 use crate::producer::Producer;
 use crate::requests::{Layout, Partition, Process, Reply, Request, Time};
@@ -35,6 +36,7 @@ pub struct Worker {
     pub producer: Producer,
     pub consumer: Consumer,
     pub call: Option<Call>,
+    pub flight: Option<Flight>,
     pub views: BTreeMap<Lane, View>,
     pub positions: BTreeMap<Lane, i64>,
     /// Until when leaders of partitions do not answer.
@@ -68,6 +70,7 @@ impl Worker {
             producer: Producer::default(),
             consumer: Consumer::new(knows_generations, layout.meets),
             call: None,
+            flight: None,
             views: BTreeMap::new(),
             positions: BTreeMap::new(),
             silent: BTreeMap::new(),
@@ -161,6 +164,12 @@ impl Worker {
             }
             Wake::Answer(news) => Some(news),
             Wake::Timeout(id) => self.timed_out(id, world),
+            Wake::Resend => {
+                if self.is_flying(0) {
+                    self.resend(world);
+                }
+                None
+            }
             Wake::Again => match self.call.take() {
                 Some(call) => self.again(call, world),
                 None => None,

@@ -40,6 +40,7 @@ pub enum Wake {
     Answer(News),
     Timeout(u64),
     Again,
+    Resend,
     Heartbeat,
 }
 

@@ -1,7 +1,8 @@
 //! Ends an epoch: from `Due` to the release of post-commit sinks.
 //!
-//! Before it: lanes that are fed. After it: `failure`, when a step does not succeed, or the next epoch. The order is that of
-//! the design: seal, outputs, state, manifests last, flush, offsets, commit, keep, cache, publish.
+//! Before it: lanes that are fed. After it: `failure`, when a step does not succeed, or the next epoch. The order: seal, outputs,
+//! state, manifests last, offsets, flush, commit, keep, cache, publish. Records are on their way while the offsets are sent, as in
+//! Kafka Streams, whose commit flushes; all of it is one transaction.
 //!
 //! Invariant: an epoch is committed with the offsets of every lane that is in it, under the member that fed them; a
 //! transaction without offsets would be let through from anybody.
@@ -89,11 +90,15 @@ impl Machine {
         if !self.settings.has(Bug::ManifestNotLast) {
             self.queue.push_back(produce(Part::Manifests));
         }
-        self.queue.push_back(flush());
         if !self.settings.has(Bug::OffsetsBeforeOutputs) {
             self.queue.extend(offsets);
         }
-        self.queue.extend([commit(), Action::Keep { lanes: epochs.clone() }, Action::WriteCache { lanes: epochs }]);
+        self.queue.extend([
+            flush(),
+            commit(),
+            Action::Keep { lanes: epochs.clone() },
+            Action::WriteCache { lanes: epochs },
+        ]);
         if !is_early {
             self.queue.push_back(publish);
         }

@@ -58,11 +58,11 @@ fn live() -> Machine {
     machine
 }
 
-/// The same, with epoch 4 sealed, produced and flushed, and its offsets sent.
+/// The same, with epoch 4 sealed, produced, its offsets sent, and all of it flushed.
 fn committing() -> Machine {
     let mut machine = live();
     let mut events = vec![Event::Due, sealed(4, 1), Event::Began];
-    events.extend([Event::Produced, Event::Produced, Event::Produced, Event::Flushed, Event::OffsetsSent]);
+    events.extend([Event::Produced, Event::Produced, Event::Produced, Event::OffsetsSent, Event::Flushed]);
     assert_eq!(failure::name(&last(&mut machine, 10, events)), "commit");
     machine
 }
@@ -78,8 +78,7 @@ fn an_epoch_with_nothing_in_it_sends_nothing() {
 fn rows_without_input_send_offsets_all_the_same() {
     let mut machine = live();
     let events = vec![Event::Due, sealed(3, 1), Event::Began, Event::Produced, Event::Produced, Event::Produced];
-    last(&mut machine, 5, events);
-    let step = last(&mut machine, 5, vec![Event::Flushed]);
+    let step = last(&mut machine, 5, events);
     let lanes = vec![LaneOffsets { lane: 0, offsets: vec![30] }];
     let group = GroupMetadata::Assigned;
     assert_eq!(step, Action::SendOffsets { lanes, member: "m".to_owned(), group, timeout_ms: 5_000 });
@@ -127,7 +126,7 @@ fn doubting() -> Machine {
     ]);
     events.extend([Event::Done, Event::Sought { lanes: both.map(sought).to_vec() }, Event::Due]);
     events.extend([Event::Sealed { lanes: both.map(sealed).to_vec() }, Event::Began]);
-    events.extend([Event::Produced, Event::Produced, Event::Produced, Event::Flushed, Event::OffsetsSent]);
+    events.extend([Event::Produced, Event::Produced, Event::Produced, Event::OffsetsSent, Event::Flushed]);
     assert_eq!(failure::name(&last(&mut machine, 0, events)), "commit");
     machine.handle(failed(ErrorClass::Indeterminate), 20);
     let step = last(&mut machine, 1_000, vec![Event::Tick, Event::ProducerReady, Event::Tick, fetched()]);
