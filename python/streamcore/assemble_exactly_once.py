@@ -249,7 +249,7 @@ class Parts:
             states=states,
             machine=_core.CommitMachine(settings),
             identity=Identity(config.name or "", engine.fingerprint, self._generation),
-            meeting=Meeting(source, meets=meets, session_timeout_ms=self._connection.session_timeout),
+            meeting=Meeting(source, group=group, meets=meets, session_timeout_ms=self._connection.session_timeout),
             files=LaneFiles(sinks),
             trace=_trace(settings, f"{phase.prefix}{self._instance}", stack),
             phase=phase,

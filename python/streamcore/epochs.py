@@ -336,7 +336,7 @@ class Epochs:
 
     def _do_begin(self, action: Action) -> Event:
         del action  # An epoch was sealed, and there is something in it.
-        self._sealed, self._seals_end = set(self._feed), self._ended
+        self._sealed, self._seals_end, self._is_done = set(self._feed), self._ended, False
         # Windows that are handed over go out whole.
         held = self._engine.state().values() if self._phase is PARTIAL else ()
         self._transactions.begin(self._outputs.held_rows, size_bytes=sum(step["bytes"] for step in held))

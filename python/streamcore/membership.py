@@ -18,6 +18,9 @@ from streamcore.transactions import refuses_member
 REBALANCE_S = 10.0
 """How long the group takes to give out anew what a dead member had, once its session is over."""
 
+ASK_S = 2.0
+"""How long a broker may take to say who is in the group."""
+
 ALONE = 'windows of all partitions are merged in one process (combine = "local"); stop the other worker, or see combine = "topic"'
 
 
@@ -80,9 +83,12 @@ class Membership:
 class Meeting:
     """Lanes that share state: they are this worker's only when all of them are, with what they share."""
 
-    def __init__(self, source: MemberSource | JoinedSource, *, meets: bool, session_timeout_ms: int) -> None:
+    def __init__(
+        self, source: MemberSource | JoinedSource, *, group: str, meets: bool, session_timeout_ms: int
+    ) -> None:
         """`meets`: whether there is such state; without it lanes pass as they come."""
         self._source = source
+        self._group = group
         self.meets = meets
         self._patience_s = session_timeout_ms / 1_000 + REBALANCE_S
         self._met: set[int] = set()
@@ -106,6 +112,8 @@ class Meeting:
         """The lanes that are gone for the machine when `lanes` are: where they meet, all that it was told of."""
         if not self.meets:
             return lanes
+        # What is given next may be all of them.
+        self._waits_since_s = None
         gone, self._met = sorted(self._met), set()
         return gone
 
@@ -119,14 +127,22 @@ class Meeting:
     def check_whole(self) -> None:
         """Raises `FencedError` where another member has had the other lanes for longer than a dead one could.
 
-        Of two such workers the one without the first partition goes first, and the other gets what it leaves.
+        Of two such workers the one without the first partition goes first, and the other gets what it leaves. Where the group
+        lists nobody else they are on their way, and the time begins anew.
         """
         if self._waits_since_s is None:
             return
         waited_s, owned = time.monotonic() - self._waits_since_s, sorted(self._source.owned)
         goes_first = self._source.partitions[0] not in owned
-        if waited_s > self._patience_s * (1 if goes_first else 2):
+        if waited_s <= self._patience_s * (1 if goes_first else 2):
+            return
+        name, _ = self._source.membership()
+        others = [
+            other for other in self._source.cluster.members_now(self._group, ASK_S) if name and other.member_id != name
+        ]
+        if others:
             raise FencedError(
-                f"the group has given this worker only partitions {owned} of {self._source.topic} for {waited_s:.0f} s, and another "
-                f"member has the others: {ALONE}"
+                f"the group has given this worker only partitions {owned} of {self._source.topic} for {waited_s:.0f} s, and has another "
+                f"member, {', '.join(map(str, others))}: {ALONE}"
             )
+        self._waits_since_s = time.monotonic()

@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote
 
@@ -187,22 +187,29 @@ class Transactions:
         delivered: Callable[[int], None] | None = None,
     ) -> None:
         """Queues a record in the open transaction; `delivered` is told its offset. Raises `KafkaException` or `BufferError`."""
-        self._open.produce(
-            topic,
-            key=key,
-            value=value,
-            headers=cast("Any", list(headers) or None),  # quixstreams' type forgets null values
-            partition=partition,
-            timestamp=timestamp_ms,
-            poll_timeout=min(FULL_QUEUE_WAIT_S, self._left_s() / FULL_QUEUE_TRIES_MAX),
-            buffer_error_max_tries=FULL_QUEUE_TRIES_MAX,
-            on_delivery=self._note_delivery if delivered is None else self._telling(delivered),
-        )
+        from confluent_kafka import KafkaException
+
+        try:
+            self._open.produce(
+                topic,
+                key=key,
+                value=value,
+                headers=cast("Any", list(headers) or None),  # quixstreams' type forgets null values
+                partition=partition,
+                timestamp=timestamp_ms,
+                poll_timeout=min(FULL_QUEUE_WAIT_S, self._left_s() / FULL_QUEUE_TRIES_MAX),
+                buffer_error_max_tries=FULL_QUEUE_TRIES_MAX,
+                on_delivery=self._note_delivery if delivered is None else self._telling(delivered),
+            )
+        except KafkaException as error:
+            self._blame(error)
+            raise
 
     def _note_delivery(self, error: Any, message: Any) -> None:
         from confluent_kafka import KafkaError
 
-        if error is None:
+        if error is None or error.code() in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):  # noqa: SLF001
+            # Thrown away as the transaction cannot be committed any more: for another reason, which is told elsewhere.
             return
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and self._too_large is None:
             key = (message.key() or b"")[:KEY_SHOWN]
@@ -239,46 +246,43 @@ class Transactions:
         if self._failure is not None:
             raise KafkaException(self._failure)
 
-    @contextmanager
-    def _blaming(self) -> Iterator[None]:
-        """A call in here that fails because of a record raises what was said of the record."""
-        from confluent_kafka import KafkaException
-
-        try:
-            yield
-        except KafkaException as error:
-            if error.args[0].txn_requires_abort():
-                until_s = time.monotonic() + VERDICT_S
-                while self._failure is None and time.monotonic() < until_s:
-                    self._open.poll(POLL_S)
-                self._check_delivered()
-            # Else what became of the call is not known, or the producer is fenced: that weighs more than a record.
-            raise
+    def _blame(self, error: Exception) -> None:
+        """Raises what was said of a record, if a call of the transaction failed because of one with this `KafkaException`."""
+        if _may_be_of_a_record(error.args[0]):
+            until_s = time.monotonic() + VERDICT_S
+            while self._failure is None and time.monotonic() < until_s:
+                self._open.poll(POLL_S)
+            self._check_delivered()
 
     def send_offsets(self, offsets: Sequence[Any], group: Any, timeout_s: float) -> None:
         """Puts the group's offsets into the transaction: the step that fences. Records may be on their way meanwhile; raises as `flush` does."""
-        with self._blaming():
+        from confluent_kafka import KafkaException
+
+        try:
             self._open.send_offsets_to_transaction(list(offsets), group, timeout_s)
+        except KafkaException as error:
+            self._blame(error)
+            raise
 
     def commit(self, timeout_s: float) -> bool:
         """Commits; gives whether a connection was lost since the producer was made."""
         self._is_open = False
-        with self._blaming():
-            self._open.commit_transaction(timeout_s)
+        self._open.commit_transaction(timeout_s)
         self._open.poll(0)  # what the client has to say about its connections
         return self._lost_connection
 
     def abort(self, timeout_s: float) -> bool:
-        """Aborts, and throws away what is queued; gives whether a connection was lost since the producer was made.
+        """Aborts; gives whether a connection was lost since the producer was made, or may have been.
 
-        What is on its way is waited for: it could else arrive in the next transaction.
+        The client throws away what is queued, and waits for what is on its way: that could else arrive in the next transaction. A request
+        that is half written as it does so costs its connection, and it does not say so.
         """
         self._is_open = False
-        self._open._producer.purge(in_flight=False)  # noqa: SLF001
+        is_busy = len(self._open) > 0
         self._open.abort_transaction(timeout_s)
         self._open.poll(0)
         self._failure = None
-        return self._lost_connection
+        return self._lost_connection or is_busy
 
     def give_up(self) -> None:
         """Aborts what is open as the run ends: readers would else wait behind it until its time is over."""
@@ -388,6 +392,14 @@ def classified(error: Any) -> str:
     if error.retriable() or error.code() in (KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError._TRANSPORT):  # noqa: SLF001
         return "retriable"
     return "fatal" if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED else "abortable"
+
+
+def _may_be_of_a_record(error: Any) -> bool:
+    """Whether a call failed for what became of a record before it; not where its own outcome is unknown, or the group refuses the member."""
+    from confluent_kafka import KafkaError
+
+    is_abortable = error.txn_requires_abort() or error.code() == KafkaError._STATE  # noqa: SLF001
+    return is_abortable and classified(error) == "abortable" and not _is_of_membership(error)
 
 
 def _is_of_membership(error: Any) -> bool:

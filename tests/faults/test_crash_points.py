@@ -7,17 +7,12 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-from contextlib import suppress
 
 import pytest
 
 from tests.faults.workers import RUN_S, Job
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
-
-JOINS_MAX, JOIN_S = 5, 15.0
-"""How often a worker joins so that another has to give lanes away, and how long that may take."""
 
 POINTS = {
     "CP1 read, not applied": "before-push:3:kill",
@@ -46,14 +41,7 @@ def test_a_worker_killed_while_it_gives_lanes_away_loses_and_repeats_nothing(job
     stream = job.stream(run)
     process = job.start(faults=f"{point}:1:kill")
     offsets = job.await_progress({})
-    for _ in range(JOINS_MAX):
-        heir = job.start(worker="heir")
-        with suppress(subprocess.TimeoutExpired):
-            assert process.wait(JOIN_S) == -signal.SIGKILL, job.log()
-            break
-        # An epoch had just ended, so there was nothing to commit; once more.
-        job.leave({"heir": heir})
-    assert process.poll() == -signal.SIGKILL, f"the point was not reached:\n{job.log()}"
+    heir = job.killed_by_a_join(process)
     job.await_progress(offsets)
     job.end(stream, {"heir": heir})
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +26,10 @@ from tests.servers.kafka import KafkaServer
 PARTITIONS = 3
 SESSION_S = 6
 RUN_S = 150.0
+JOINS_MAX, JOIN_S = 5, 15.0
+"""How often a worker joins so that another has to give lanes away, and how long that may take."""
+TRANSACTION_OVER_S = SESSION_S + 15.0
+"""What a dead worker left open is aborted by the broker when its time is over and the broker has looked, every 10 s."""
 RECORDS = 1_000_000_000
 """Of a stream: more than any test waits for."""
 
@@ -240,6 +245,17 @@ class Job:
             offsets = self.await_progress(offsets)
         return running
 
+    def killed_by_a_join(self, process: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        """Another worker joins, so that this one gives lanes away, until it is killed in that; gives the other one."""
+        for _ in range(JOINS_MAX):
+            heir = self.start(worker="heir")
+            with suppress(subprocess.TimeoutExpired):
+                assert process.wait(JOIN_S) == -signal.SIGKILL, self.log()
+                return heir
+            # An epoch had just ended, so there was nothing to commit; once more.
+            self.leave({"heir": heir})
+        raise AssertionError(f"the point was not reached:\n{self.log()}")
+
     def revive(self, running: dict[str, subprocess.Popen[bytes]]) -> list[int]:
         """Starts workers again that ended as one does that a supervisor is to start again; gives their codes."""
         codes = []
@@ -302,7 +318,10 @@ class Job:
         topics = [f"{self.name}.out", f"{self.name}.dead-letters", f"{self.name}.0.state.g1"]
         if self.by != "k":
             topics += [f"{self.name}.0.partials.g1", f"{self.name}.1.state.g1"]
-        assert oracle.hanging(servers, topics) == []
+        deadline = time.monotonic() + TRANSACTION_OVER_S
+        while (hanging := oracle.hanging(servers, topics)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert hanging == []
         wrong = self.differences()
         assert wrong == [], f"{len(wrong)} wrong:\n" + "\n".join(wrong[:20]) + self.log()
         assert self.offsets() == self.ends()

@@ -8,6 +8,7 @@ import pytest
 
 from streamcore import membership
 from streamcore.errors import FencedError
+from streamcore.kafka_client import Member
 from streamcore.membership import REBALANCE_S, Meeting
 
 SESSION_S = 6.0
@@ -18,8 +19,20 @@ class Given:
     """A source of three partitions, of which the group gives some."""
 
     topic = "in"
+    others: tuple[Member, ...] = (Member("other", "streamcore-w1", "/127.0.0.1"),)
     partitions = (0, 1, 2)
     owned: frozenset[int] = frozenset()
+
+    def membership(self) -> tuple[str, Any]:
+        return "own", None
+
+    @property
+    def cluster(self) -> Given:
+        return self
+
+    def members_now(self, group: str, timeout_s: float) -> list[Member]:
+        assert group == "g"
+        return [Member("own", "streamcore-w0", "/127.0.0.1"), *self.others]
 
     @property
     def owns_all(self) -> bool:
@@ -43,7 +56,7 @@ def hours(monkeypatch: pytest.MonkeyPatch) -> Hours:
 
 
 def _meeting(source: Given) -> Meeting:
-    return Meeting(cast("Any", source), meets=True, session_timeout_ms=int(1_000 * SESSION_S))
+    return Meeting(cast("Any", source), group="g", meets=True, session_timeout_ms=int(1_000 * SESSION_S))
 
 
 def _is_refused(meeting: Meeting) -> bool:
@@ -92,8 +105,22 @@ def test_whoever_gets_the_other_lanes_in_time_goes_on(hours: Hours) -> None:
     assert _is_refused(meeting)
 
 
+def test_whoever_is_alone_in_the_group_goes_on_waiting(hours: Hours) -> None:
+    source = Given()
+    source.others = ()
+    meeting = _meeting(source)
+    meeting.came([])
+    hours.now_s += PATIENCE_S + 0.1
+    assert not _is_refused(meeting)
+    source.others = Given.others
+    hours.now_s += PATIENCE_S - 0.1
+    assert not _is_refused(meeting)
+    hours.now_s += 0.2
+    assert _is_refused(meeting)
+
+
 def test_lanes_that_share_nothing_are_taken_as_they_come(hours: Hours) -> None:
-    meeting = Meeting(cast("Any", Given()), meets=False, session_timeout_ms=6_000)
+    meeting = Meeting(cast("Any", Given()), group="g", meets=False, session_timeout_ms=6_000)
     assert meeting.came([1]) == [1]
     assert meeting.gone([1]) == [1]
     hours.now_s += 1_000.0

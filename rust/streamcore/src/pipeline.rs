@@ -78,6 +78,8 @@ pub struct Pipeline {
     stages: Stages,
     /// Logs of the lanes, where state is kept so.
     logs: BTreeMap<i32, LaneLog>,
+    /// The lanes that the sealed epoch wrote to their logs; none where state is not kept so: then all are written.
+    written: Option<BTreeSet<i32>>,
     /// Memory that blocks of logs are compressed in, one a thread.
     spares: Mutex<Vec<Vec<u8>>>,
     /// Digest of each lane's state, and of what is where they meet, as of the last seal.
@@ -119,6 +121,7 @@ impl Pipeline {
             stages: Stages::new(plan.combined_stages(), COMBINE_LANE),
             plan,
             logs: BTreeMap::new(),
+            written: None,
             spares: Mutex::default(),
             digests: BTreeMap::new(),
             lanes: BTreeMap::new(),
@@ -285,15 +288,18 @@ impl Pipeline {
         lane.clock.is_idle(self.now_ms, timeout_ms) || self.finished.contains(&lane.id) || self.is_of_table(lane)
     }
 
-    /// The sealed epoch is durable.
+    /// The sealed epoch is durable. What of it was not written has not moved, and its last commit stays what it was: its rows
+    /// may have other places than in its log, all of which the next epoch that it moves in has to write.
     pub fn committed(&mut self) {
-        self.lanes.values_mut().for_each(Lane::commit);
-        self.merging.values_mut().for_each(Merging::commit);
-        if let Some(combine) = &mut self.combine {
-            combine.commit();
+        let written = self.written.take();
+        let is_written = |id: i32| written.as_ref().is_none_or(|lanes| lanes.contains(&id));
+        self.lanes.values_mut().filter(|lane| is_written(saved_as(&self.plan, lane.id))).for_each(Lane::commit);
+        self.merging.iter_mut().filter(|(id, _)| is_written(**id)).for_each(|(_, merging)| merging.commit());
+        self.meetings.iter_mut().filter(|(id, _)| is_written(**id)).for_each(|(_, meeting)| meeting.commit());
+        if is_written(COMBINE_LANE) {
+            self.combine.iter_mut().for_each(Combine::commit);
+            self.stages.commit();
         }
-        self.meetings.values_mut().for_each(Meeting::commit);
-        self.stages.commit();
         self.logs.values_mut().for_each(LaneLog::commit);
         self.ended.commit();
         self.more_committed = self.more;
@@ -309,6 +315,7 @@ impl Pipeline {
         }
         self.meetings.values_mut().for_each(Meeting::rollback);
         self.logs.values_mut().for_each(LaneLog::rollback);
+        self.written = None;
         self.finished.clear();
         (self.more, self.ending) = (self.more_committed, None);
         self.ended.rollback();

@@ -6,6 +6,8 @@ mod common;
 use common::{Course, Job, course, json};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use streamcore::checkpoint::manifest::Facts;
+use streamcore::checkpoint::recovery::Recovery;
 use streamcore::pipeline::{OutputBatch, OutputKind, Pipeline};
 use streamcore::plan::analyse;
 use streamcore::raw::{RawBatch, lane_id};
@@ -217,4 +219,64 @@ fn a_join_by_another_key_is_no_join_of_partitions() {
     let one = spec("auto", r#""type":"interval","from_ms":0,"to_ms":5"#, "inner", "");
     let fingerprint = |spec: &Spec| Pipeline::new(spec, 1).expect("a plan").plan().fingerprint;
     assert_ne!(fingerprint(&one), fingerprint(&other), "state of one is none of the other");
+}
+
+/// The records of a partition's log.
+type Topic = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Ends an epoch that is of these partitions, and keeps it.
+fn write(pipeline: &mut Pipeline, partitions: &[i32], topics: &mut BTreeMap<i32, Topic>) {
+    pipeline.seal().expect("balanced");
+    let facts = partitions.iter().map(|id| (*id, Facts { pipeline: "p".into(), ..Facts::default() })).collect();
+    for (id, records) in pipeline.seal_logs(&facts) {
+        let topic = topics.entry(id).or_default();
+        for (key, value) in records {
+            match value {
+                Some(value) => drop(topic.insert(key, value)),
+                None => drop(topic.remove(&key)),
+            }
+        }
+    }
+    pipeline.committed();
+}
+
+fn recovered(spec: &Spec, topics: &BTreeMap<i32, Topic>) -> Pipeline {
+    let mut pipeline = Pipeline::new(spec, 1).expect("a plan");
+    for (id, topic) in topics {
+        let mut recovery = Recovery::new(pipeline.log_owner(*id));
+        topic.iter().for_each(|(key, value)| recovery.add(key, Some(value)));
+        pipeline.recover_lane(&recovery, *id, false).expect("a whole state").expect("a state");
+    }
+    pipeline.restored();
+    pipeline
+}
+
+/// A recovered partition has its rows in other places than its log, which is to be written whenever it moves next.
+#[test]
+fn a_recovered_partition_that_is_in_no_epoch_for_a_while_is_written_whole_in_its_next() {
+    let apart = spec("none", r#""type":"interval","from_ms":-1000,"to_ms":1000"#, "inner", "");
+    let mut offsets = BTreeMap::new();
+    let mut events = |key: u8, count: i64| -> Vec<RawBatch> {
+        let each = |value| [0, 1].map(|input| Event { input, key, time_ms: 10, value: 100 + value });
+        raws(&(0..count).flat_map(each).collect::<Vec<_>>(), &mut offsets)
+    };
+    let (mut topics, mut pipeline) = (BTreeMap::new(), Pipeline::new(&apart, 1).expect("a plan"));
+    pipeline.assign(&lanes(&[0, 1]));
+    for key in [0, 1] {
+        pipeline.push(&events(key, 20), 0).expect("a push");
+    }
+    write(&mut pipeline, &[0, 1], &mut topics);
+    pipeline = recovered(&apart, &topics);
+    for moved in [0, 0, 1, 1, 0] {
+        pipeline.push(&events(moved, 3), 0).expect("a push");
+        write(&mut pipeline, &[i32::from(moved)], &mut topics);
+        let digest = pipeline.seal().expect("balanced").digest;
+        assert_eq!(recovered(&apart, &topics).seal().expect("balanced").digest, digest);
+    }
+    // And what is taken back is what was not written.
+    pipeline.push(&events(1, 3), 0).expect("a push");
+    pipeline.push(&events(0, 3), 0).expect("a push");
+    pipeline.rollback();
+    let digest = pipeline.seal().expect("balanced").digest;
+    assert_eq!(recovered(&apart, &topics).seal().expect("balanced").digest, digest);
 }

@@ -30,6 +30,7 @@ impl Pipeline {
     /// is to say of each.
     pub fn seal_logs(&mut self, facts: &BTreeMap<i32, Facts>) -> Vec<(i32, Vec<Record>)> {
         let lanes: Vec<i32> = self.saved_lanes().into_iter().filter(|id| facts.contains_key(id)).collect();
+        self.written.get_or_insert_default().extend(&lanes);
         let take = |id: i32| (id, self.logs.remove(&id).unwrap_or_else(|| LaneLog::new(self.log_owner(id))));
         let logs: Vec<_> = lanes.into_iter().map(take).map(Mutex::new).collect();
         let records = share(&logs, self.threads, |log| {

@@ -39,8 +39,9 @@ impl Producer {
 
     /// An abort: what was not sent is not sent any more, nor numbered.
     pub fn purge(&mut self) {
-        for (partition, first, _) in self.queue.drain(..).rev() {
-            self.sequences.insert(partition, first);
+        for (partition, first, _) in self.queue.drain(..) {
+            let next = self.sequences.entry(partition).or_insert(first);
+            *next = first.min(*next);
         }
     }
 
