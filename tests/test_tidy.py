@@ -150,7 +150,6 @@ TESTED_BY = {
     "python/streamcore/sources/kafka_partials.py": "tests/integration/test_combine_topic.py",
     "python/streamcore/savepoints.py": "tests/integration/test_state_changes.py",
     "python/streamcore/state_topics.py": "tests/integration/test_exactly_once.py",
-    "python/streamcore/transactions.py": "tests/integration/test_exactly_once.py",
     "python/streamcore/commands/reach.py": "tests/integration/test_check_connect.py",
     "python/streamcore/commands/sampling.py": "tests/unit/test_commands_check.py",
     "python/streamcore/config/base.py": "tests/unit/test_config_models.py",

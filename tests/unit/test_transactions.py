@@ -1,0 +1,106 @@
+"""Which error a call of a transaction raises that fails while records are on their way; the rest is held by tests/faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from streamcore import transactions
+from streamcore.config import KafkaConnection
+from streamcore.errors import SinkError
+from streamcore.transactions import Transactions, failure
+
+Told = Callable[[Any, Any], None]
+
+
+class Refused:
+    """The record that a broker has refused."""
+
+    def topic(self) -> str:
+        return "out"
+
+    def key(self) -> bytes:
+        return b"k"
+
+    def value(self) -> bytes:
+        return b"v" * 1_000
+
+
+class Client:
+    """A producer whose calls fail, and which tells of a record in the poll behind it."""
+
+    def __init__(self, error: KafkaError, verdict: int | None) -> None:
+        self._error = error
+        self._verdict = verdict
+        self._told: Told | None = None
+        self.polls = 0
+
+    def produce(self, *_: Any, on_delivery: Told, **__: Any) -> None:
+        if self._told is not None:
+            raise KafkaException(self._error)
+        self._told = on_delivery
+
+    def send_offsets_to_transaction(self, *_: Any) -> None:
+        raise KafkaException(self._error)
+
+    def poll(self, timeout_s: float) -> None:
+        self.polls += 1
+        if self._verdict is not None and self._told is not None:
+            self._told(KafkaError(self._verdict), Refused())
+
+
+def _sent(monkeypatch: pytest.MonkeyPatch, client: Client) -> Transactions:
+    monkeypatch.setattr(transactions, "VERDICT_S", 0.001)
+    made = Transactions(KafkaConnection(), transactional_id="t", timeout_ms=1_000)
+    made._producer = cast("Any", client)
+    made.send("out", key=b"k", value=b"v")
+    return made
+
+
+def _abortable(code: int) -> KafkaError:
+    return KafkaError(code, "it failed", False, False, True)
+
+
+TOO_LARGE = KafkaError.MSG_SIZE_TOO_LARGE
+
+
+@pytest.mark.parametrize("error", [_abortable(TOO_LARGE), KafkaError(KafkaError._STATE, "erroneous state")])
+@pytest.mark.parametrize("call", ["send", "send_offsets"])
+def test_a_call_that_fails_because_of_a_record_says_which(
+    monkeypatch: pytest.MonkeyPatch, error: KafkaError, call: str
+) -> None:
+    made = _sent(monkeypatch, Client(error, TOO_LARGE))
+    arguments: tuple[Any, ...] = ("out",) if call == "send" else ([], None, 1.0)
+    more = {"key": b"k", "value": b"v"} if call == "send" else {}
+    with pytest.raises(SinkError, match=r"topic out refuses a record of 1,000 bytes with the key b'k'"):
+        getattr(made, call)(*arguments, **more)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (_abortable(KafkaError.ILLEGAL_GENERATION), "abortable"),
+        # What became of it is not known, though the transaction cannot be committed any more.
+        (_abortable(KafkaError._TIMED_OUT), "indeterminate"),
+        (KafkaError(KafkaError._FENCED, "fenced"), "fenced"),
+    ],
+)
+def test_what_is_not_of_a_record_is_told_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, error: KafkaError, kind: str
+) -> None:
+    client = Client(error, TOO_LARGE)
+    with pytest.raises(KafkaException) as raised:
+        _sent(monkeypatch, client).send_offsets([], None, 1.0)
+    assert raised.value.args[0].code() == error.code()
+    assert (failure(raised.value)["error"], client.polls) == (kind, 0)
+
+
+def test_records_that_are_thrown_away_with_a_transaction_are_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(_abortable(KafkaError.COORDINATOR_NOT_AVAILABLE), KafkaError._PURGE_QUEUE)
+    with pytest.raises(KafkaException) as raised:
+        _sent(monkeypatch, client).send_offsets([], None, 1.0)
+    assert raised.value.args[0].code() == KafkaError.COORDINATOR_NOT_AVAILABLE
+    assert client.polls > 0
