@@ -115,7 +115,7 @@ class FloodJob(Job):
     def differences(self) -> list[str]:
         servers = self.server.bootstrap_servers
         topics = {topic: f"{self.name}.{topic}" for topic in TOPICS}
-        assert oracle.hanging(servers, list(topics.values())) == []
+        self.check_ended(list(topics.values()))
         assert oracle.read(servers, f"{self.name}.dead-letters") == []
         return oracle_flood.differences(
             servers, self.wanted(), output=topics["out"], late=topics["late"], future=topics["future"]

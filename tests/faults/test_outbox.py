@@ -57,7 +57,7 @@ def _check(job: Job, server: RedisServer) -> None:
     found = _rows(job, server)
     wrong = {key: (wanted.rows.get(key), found.get(key)) for key in {*wanted.rows, *found}}
     assert {key: both for key, both in wrong.items() if both[0] != both[1]} == {}, job.log()
-    assert oracle.hanging(servers, [f"{job.name}.out", f"{job.name}.dead-letters", f"{job.name}.0.state.g1"]) == []
+    job.check_ended([f"{job.name}.out", f"{job.name}.dead-letters", f"{job.name}.0.state.g1"])
     assert job.offsets() == wanted.ends
 
 

@@ -51,7 +51,7 @@ def _check(job: Job) -> None:
     found = Counter(row for path in files for row in pl.read_parquet(path).select(columns).rows())
     assert (right - found, found - right) == (Counter(), Counter()), job.log()
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
-    assert oracle.hanging(servers, [f"{job.name}.dead-letters", f"{job.name}.0.state.g1"]) == []
+    job.check_ended([f"{job.name}.dead-letters", f"{job.name}.0.state.g1"])
     assert job.offsets() == wanted.ends
 
 

@@ -179,7 +179,7 @@ class Rescaled:
         letters = Counter(map(_letter, oracle.read(self.servers, f"{self.job.name}.dead-letters")))
         assert letters == dead
         layouts = [f"{self.job.name}.0.state.g{layout}" for layout in (1, 2, 3)]
-        assert oracle.hanging(self.servers, [f"{self.job.name}.out", f"{self.job.name}.dead-letters", *layouts]) == []
+        self.job.check_ended([f"{self.job.name}.out", f"{self.job.name}.dead-letters", *layouts])
         audit = subprocess.run(
             [sys.executable, "-m", "streamcore", "audit", str(self.job.file), "--json"],
             env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": self.servers},

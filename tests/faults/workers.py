@@ -308,20 +308,23 @@ class Job:
         texts = [path.read_text() for path in paths]
         return [text[: text.rfind("\n") + 1] for text in texts if "\n" in text]
 
+    def check_ended(self, topics: list[str]) -> None:
+        """A7: no transaction stays open in these topics."""
+        deadline = time.monotonic() + TRANSACTION_OVER_S
+        while (hanging := oracle.hanging(self.server.bootstrap_servers, topics)) and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert hanging == []
+
     def check(self, *, recovered: bool = True) -> None:
         """A1, A2, A4 and A7: each row and dead letter once and right, offsets at the end, nothing hangs.
 
         And what workers recorded is what this commit machine decides, and what a broker of the model can say; `recovered`: a
         worker found a manifest of an earlier one.
         """
-        servers = self.server.bootstrap_servers
         topics = [f"{self.name}.out", f"{self.name}.dead-letters", f"{self.name}.0.state.g1"]
         if self.by != "k":
             topics += [f"{self.name}.0.partials.g1", f"{self.name}.1.state.g1"]
-        deadline = time.monotonic() + TRANSACTION_OVER_S
-        while (hanging := oracle.hanging(servers, topics)) and time.monotonic() < deadline:
-            time.sleep(0.5)
-        assert hanging == []
+        self.check_ended(topics)
         wrong = self.differences()
         assert wrong == [], f"{len(wrong)} wrong:\n" + "\n".join(wrong[:20]) + self.log()
         assert self.offsets() == self.ends()
