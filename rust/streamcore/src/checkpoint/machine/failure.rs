@@ -184,7 +184,7 @@ impl Machine {
         }
     }
 
-    /// Whether the deadline of a callback has passed before the step that fences.
+    /// Whether the deadline of a callback has passed before what is to be done in it is.
     pub(super) fn is_late(&self) -> bool {
         let is_over = self.deadline_ms.is_some_and(|deadline| self.now_ms >= deadline);
         let needs_time = |step: &Action| {
