@@ -192,9 +192,14 @@ class Job:
         servers = self.server.bootstrap_servers
         return traffic.Stream(servers, self.input, seed, RECORDS, partitions=PARTITIONS, keys=keys, pause_s=pause_s)
 
-    def leave(self, running: Mapping[str, subprocess.Popen[bytes]]) -> None:
-        """Has workers commit what they have, and leave; one that has only just begun may be interrupted before it has joined."""
+    def leave(self, running: Mapping[str, subprocess.Popen[bytes]], *, revives: bool = False) -> None:
+        """Has workers commit what they have, and leave; one that has only just begun may be interrupted before it has joined.
+
+        With `revives` one may have ended by itself meanwhile, as one that is to be started again.
+        """
         for worker, process in running.items():
+            if revives and process.poll() in RESTARTABLE:
+                continue
             has_joined = '"progress"' in (self.folder / f"{worker}.log").read_text()
             process.send_signal(signal.SIGTERM)
             assert process.wait(RUN_S) in ((0,) if has_joined else (0, 130, -signal.SIGTERM)), self.log(worker)
@@ -203,7 +208,7 @@ class Job:
         """Nothing more is sent; the workers read it all, leave, one closes the windows, and all is right."""
         stream.close()
         self.await_end(running, revives=revives)
-        self.leave(running)
+        self.leave(running, revives=revives)
         self.finish(revives=revives)
         self.check()
 

@@ -134,3 +134,15 @@ def test_what_was_told_before_a_seek_is_asked_anew() -> None:
     broker.answer(_0=12, _1=6)
     assert watch.caught_up({0: 10, 1: 6}, 0.3) == (1,)
     assert broker.asked == [[0, 1], [0, 1]]
+
+
+def test_while_nothing_is_asked_nobody_is_silent() -> None:
+    broker = Broker()
+    watch = EndWatch(broker.ask)
+    watch.caught_up({0: 3}, 0.0)
+    watch.caught_up({0: 3}, ANSWER_TIMEOUT_S)  # given up
+    watch.caught_up({}, 60.0)  # lanes are held, or are brought to their state
+    assert watch.outage_s(200.0) == 0.0
+    watch.caught_up({0: 3}, 200.0)
+    watch.caught_up({0: 3}, 200.0 + ANSWER_TIMEOUT_S)
+    assert watch.outage_s(210.0) == 10.0

@@ -41,6 +41,8 @@ class EndWatch:
     def caught_up(self, positions: Mapping[int, int], now_s: float) -> tuple[int, ...]:
         """Those of the lanes in `positions` that had read everything readable when last heard of."""
         self._collect(now_s)
+        if not positions:
+            self._silent_since_s = None
         if not self._waiting and positions and now_s - self._asked_s >= ASK_INTERVAL_S:
             self._asked_s = now_s
             self._waiting = dict(self._ask(sorted(positions)))
@@ -73,7 +75,7 @@ class EndWatch:
             self._asked_s = float("-inf")
 
     def outage_s(self, now_s: float) -> float:
-        """How long no broker has answered; 0 while one does, or nothing is asked because records come."""
+        """How long no broker has answered; 0 while one does, or nothing is asked because records come or no lane is read."""
         return 0.0 if self._silent_since_s is None else now_s - self._silent_since_s
 
     def heard(self) -> None:

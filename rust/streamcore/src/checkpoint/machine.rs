@@ -55,6 +55,8 @@ pub struct Machine {
     backoff_until_ms: u64,
     /// Recovery takes no step before.
     recover_at_ms: u64,
+    /// A recovery that takes long is not told of before.
+    warn_at_ms: u64,
     /// Inside `Revoked` or `Stop`: when it must be over.
     deadline_ms: Option<u64>,
     /// Revoked lanes that go when the queue is empty.
@@ -88,6 +90,7 @@ impl Machine {
             failures: 0,
             backoff_until_ms: 0,
             recover_at_ms: 0,
+            warn_at_ms: 0,
             deadline_ms: None,
             leaving: Vec::new(),
             unpublished: BTreeSet::new(),

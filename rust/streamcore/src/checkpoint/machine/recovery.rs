@@ -16,6 +16,22 @@ use super::failure::name;
 use super::lanes::{Stage, in_stage};
 use super::settings::Bug;
 
+/// A recovery that takes so long is told of, again and again.
+const SLOW_MS: u64 = 30_000;
+
+/// What keeps a lane in a stage of its recovery, and where to look.
+const fn hindrance(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Offsets => {
+            "the group's offsets are not told: no broker answers, or a transaction on them stays open (kafka-transactions.sh find-hanging)"
+        }
+        Stage::Reading => {
+            "its state is not read to the end: no broker answers, or a transaction in its topic stays open (kafka-transactions.sh find-hanging)"
+        }
+        Stage::Restoring | Stage::Live => "its state is not put together yet",
+    }
+}
+
 /// Steps that bring lanes to their manifests, gathered lane by lane.
 #[derive(Default)]
 struct Plan {
@@ -31,14 +47,18 @@ struct Plan {
 impl Machine {
     /// Queues the next step of recovery; false: no lane needs one.
     pub(super) fn recover(&mut self) -> bool {
-        let late = self.lanes.iter().find(|(_, owned)| {
-            owned.stage != Stage::Live && self.now_ms - owned.since_ms > self.settings.recovery_budget_ms
-        });
-        if let Some((lane, owned)) = late {
-            let spent_ms = self.now_ms - owned.since_ms;
-            let message = format!("lane {lane} was not recovered within {spent_ms} ms: start again");
-            self.exit(ExitCode::Unreachable, message);
-            return true;
+        let waiting = self.lanes.iter().filter(|(_, owned)| owned.stage != Stage::Live);
+        if let Some((lane, owned)) = waiting.min_by_key(|(_, owned)| owned.since_ms) {
+            let (spent_ms, why) = (self.now_ms - owned.since_ms, hindrance(owned.stage));
+            let what = format!("lane {lane} was not recovered within {spent_ms} ms: {why}");
+            if spent_ms > self.settings.recovery_budget_ms {
+                self.exit(ExitCode::Unreachable, format!("{what}; start again"));
+                return true;
+            }
+            if spent_ms >= SLOW_MS && self.now_ms >= self.warn_at_ms {
+                self.warn_at_ms = self.now_ms + SLOW_MS;
+                self.report(Level::Warning, what);
+            }
         }
         let unasked = in_stage(&self.lanes, Stage::Offsets);
         let unread = in_stage(&self.lanes, Stage::Reading);

@@ -337,3 +337,25 @@ fn events_and_actions_are_tagged_json() {
     assert_eq!(serde_json::to_string(&exit).unwrap(), r#"{"action":"exit","code":7,"message":"so"}"#);
     assert_eq!(serde_json::from_str::<Action>(r#"{"action":"exit","code":7,"message":"so"}"#).unwrap(), exit);
 }
+
+#[test]
+fn a_recovery_that_takes_long_says_what_it_waits_for_and_ends_when_its_time_is_over() {
+    let mut machine = reading(Settings::default(), 30);
+    let mut told = Vec::new();
+    let not_yet = || Event::StateRead { lanes: vec![StateFound { lane: 0, reached: false, manifests: Vec::new() }] };
+    for now_ms in (0..=300_500).step_by(500) {
+        for action in machine.handle(not_yet(), now_ms).into_iter().chain(machine.handle(Event::Tick, now_ms)) {
+            match action {
+                Action::Report { message, .. } => told.push((now_ms, message)),
+                Action::Exit { code, message } => {
+                    assert_eq!((now_ms, code), (300_500, ExitCode::Unreachable));
+                    assert!(message.contains("a transaction in its topic stays open"), "{message}");
+                }
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(told.len(), 10, "{told:?}");
+    assert_eq!(told[0].0, 30_000);
+    assert!(told[0].1.starts_with("lane 0 was not recovered within 30000 ms: its state is not read"), "{told:?}");
+}
