@@ -478,8 +478,8 @@ class Epochs:
     def _do_drop(self, action: Action) -> Event:
         lanes = action["lanes"]
         self._sealed -= set(lanes)
-        if self._outputs.held_rows and not self._sealed:
-            # Rows of an epoch that is over without a commit, of these lanes or beside theirs.
+        if not self._sealed:
+            # Of an epoch that is over without a commit: rows of these lanes or beside theirs, of which the engine may have some yet.
             self._is_done = False
             self._roll_back(but=lanes)
         self._engine.revoke(lanes)

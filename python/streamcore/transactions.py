@@ -138,7 +138,8 @@ class Transactions:
         try:
             client.init_transactions(timeout_s)
         except BaseException as error:
-            _let_go(client)
+            del client  # what is raised keeps this frame
+            _let_go(producer)
             _check_time(error, open_ms)
             raise
         self._producer, self._open_ms = producer, open_ms
@@ -296,8 +297,8 @@ class Transactions:
     def close(self) -> None:
         """Lets go of the producer, without waiting for anything."""
         producer, self._producer, self._is_open = self._producer, None, False
-        if producer is not None and producer.instantiated:
-            _let_go(producer._producer)  # noqa: SLF001
+        if producer is not None:
+            _let_go(producer)
 
 
 def _check_time(error: BaseException, open_ms: int) -> None:
@@ -321,14 +322,19 @@ def worker_of(transactional_id: str) -> str:
     return unquote(transactional_id.rpartition("/")[2])
 
 
-def _let_go(client: Client) -> None:
-    """What is queued is dropped; without that the client waits for it when it is destroyed."""
+def _let_go(producer: Producer) -> None:
+    """Ends the client inside: what is queued is dropped, which it would else wait for.
+
+    At once, and not when garbage is collected: it would go on meanwhile to ask for its producer id, and fence its successor.
+    """
     from confluent_kafka import KafkaException
 
-    with suppress(KafkaException):
-        # One that was fenced says so once more.
-        client.purge()
-        client.poll(0)
+    client, producer._inner_producer = producer._inner_producer, None  # noqa: SLF001
+    if client is not None:
+        with suppress(KafkaException):
+            # One that was fenced says so once more.
+            client.purge()
+            client.poll(0)
 
 
 class InTransaction:
@@ -383,7 +389,7 @@ def classified(error: Any) -> str:
     unclear = (KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE)  # noqa: SLF001
     if error.code() in fenced or error.name() == "PRODUCER_FENCED":
         return "fenced"
-    if error.fatal():
+    if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001
         return "fatal"
     if error.code() in unclear:
         return "indeterminate"

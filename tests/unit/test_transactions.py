@@ -1,8 +1,10 @@
-"""Which error a call of a transaction raises that fails while records are on their way; the rest is held by tests/faults."""
+"""Which error a call of a transaction raises that fails while records are on their way, and the end of a producer; the rest is held by tests/faults."""
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -104,3 +106,18 @@ def test_records_that_are_thrown_away_with_a_transaction_are_no_verdict(monkeypa
         _sent(monkeypatch, client).send_offsets([], None, 1.0)
     assert raised.value.args[0].code() == KafkaError.COORDINATOR_NOT_AVAILABLE
     assert client.polls > 0
+
+
+def test_a_producer_that_was_not_ready_in_time_is_gone_at_once_with_its_threads() -> None:
+    made = Transactions(
+        KafkaConnection(bootstrap_servers="127.0.0.1:1"), transactional_id="nobody-there", timeout_ms=1_000
+    )
+    threads = Path("/proc/self/task")
+    gc.disable()
+    try:
+        before = len(list(threads.iterdir()))
+        with pytest.raises(KafkaException):
+            made.renew(0.2)
+        assert len(list(threads.iterdir())) == before
+    finally:
+        gc.enable()
