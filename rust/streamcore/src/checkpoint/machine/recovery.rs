@@ -26,7 +26,7 @@ const fn hindrance(stage: Stage) -> &'static str {
             "the group's offsets are not told: no broker answers, or a transaction on them stays open (kafka-transactions.sh find-hanging)"
         }
         Stage::Reading => {
-            "its state is not read to the end: no broker answers, or a transaction in its topic stays open (kafka-transactions.sh find-hanging)"
+            "its state is not read to the end: there is much of it, no broker answers, or a transaction in its topic stays open (kafka-transactions.sh find-hanging)"
         }
         Stage::Restoring | Stage::Live => "its state is not put together yet",
     }
