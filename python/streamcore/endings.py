@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from streamcore.errors import Error, FencedError, SinkError, SourceError, StateError
+from streamcore.errors import Error, FencedError, SinkError, SourceError, StateError, StateFullError
 from streamcore.transactions import worker_of
 
 log = logging.getLogger("streamcore.commit")
@@ -37,6 +37,17 @@ def await_known(epochs: Doubting, until_s: float) -> None:
         epochs.tick()
 
 
+def await_named(epochs: Doubting, have_names: Callable[[], bool], until_s: float) -> None:
+    """Waits until all files of an input that is over have their names. Raises `SinkError` where they do not by then."""
+    while not have_names():
+        if time.monotonic() >= until_s:
+            raise SinkError(
+                "everything is committed, but files of it could not be given their names; start again, which does it"
+            )
+        time.sleep(TICK_S)
+        epochs.tick()
+
+
 def seconds_of(action: Mapping[str, Any]) -> float:
     """How long an action may take."""
     return float(action["timeout_ms"]) / 1_000
@@ -45,7 +56,7 @@ def seconds_of(action: Mapping[str, Any]) -> float:
 def own_failure(error: Error) -> dict[str, str]:
     """What the machine is told of an error of ours; "fatal": it is what the run ends with."""
     kind = "fatal"
-    if isinstance(error, SinkError) and error.retriable:
+    if (isinstance(error, SinkError) and error.retriable) or isinstance(error, StateFullError):
         kind = "abortable"
     elif isinstance(error, SourceError) and error.unreachable:
         kind = "retriable"

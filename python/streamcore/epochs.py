@@ -19,7 +19,7 @@ import orjson
 
 from streamcore import _core
 from streamcore.checkpoint import Header
-from streamcore.endings import await_known, failure_of, own_failure, seconds_of
+from streamcore.endings import await_known, await_named, failure_of, own_failure, seconds_of
 from streamcore.errors import ConfigError, Error, SinkError, SourceError, StateError
 from streamcore.faults import action_point, fault_point
 from streamcore.gaps import Gaps
@@ -29,7 +29,7 @@ from streamcore.lane_states import LaneStates
 from streamcore.layouts import MEETING_LANE
 from streamcore.manifests import SEAL_BITS, Identity, by_number, by_topic, facts_of, offsets_of, told_of
 from streamcore.membership import Meeting, Membership
-from streamcore.phases import PARTIAL, WHOLE, Phase, send_partials
+from streamcore.phases import PARTIAL, WHOLE, Phase, handed_over_bytes, send_partials
 from streamcore.report import Ledgers, Stages, add_ledgers
 from streamcore.sources.base import Position
 from streamcore.sources.kafka_joined import JoinedSource
@@ -38,8 +38,6 @@ from streamcore.state_topics import check_shared
 from streamcore.transactions import Transactions, failure
 
 log = logging.getLogger("streamcore.commit")
-
-LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 REVOKE_S = 10.0
 """How long the commit inside a revoke may take: the group waits for it."""
@@ -102,7 +100,7 @@ class Epochs:
         self._stages_restored: Stages = engine.stages()
         self._stops = False
         self._refusal: Error | None = None
-        """Why an action failed for good, in words that the machine does not know."""
+        """Why the last action failed for good, in words that the machine does not know."""
         self._place = phase.prefix
         """Where actions are carried out, before the names of fault points."""
         self._seal = 0
@@ -174,6 +172,8 @@ class Epochs:
         if ended and self._is_done is None:
             # The rows of an end must not wait for more input.
             self.rollback()
+        elif ended:
+            await_named(self, lambda: not self._files.waits, time.monotonic() + STOP_S)
         return self._is_done is True
 
     def stop(self) -> bool:
@@ -231,7 +231,7 @@ class Epochs:
             for action in actions:
                 name = action["action"]
                 if name == "report":
-                    log.log(LEVELS[action["level"]], "%s", action["message"])
+                    log.log(logging.getLevelNamesMapping()[action["level"].upper()], "%s", action["message"])
                 elif name == "rest":
                     self._rest(action)
                     return
@@ -262,6 +262,7 @@ class Epochs:
         from confluent_kafka import KafkaException
 
         fault_point(f"before-{self._place}{action_point(action)}")
+        self._refusal = None
         try:
             answer: Event = getattr(self, f"_do_{name}")(action)
         except (KafkaException, BufferError) as error:
@@ -269,7 +270,7 @@ class Epochs:
             return failure(error)
         except (ConfigError, SinkError, SourceError, StateError) as error:
             event = own_failure(error)
-            self._refusal = error if event["error"] == "fatal" else self._refusal
+            self._refusal = error if event["error"] == "fatal" else None
             return event
         fault_point(f"after-{self._place}{action_point(action)}")
         return answer
@@ -337,9 +338,7 @@ class Epochs:
     def _do_begin(self, action: Action) -> Event:
         del action  # An epoch was sealed, and there is something in it.
         self._sealed, self._seals_end, self._is_done = set(self._feed), self._ended, False
-        # Windows that are handed over go out whole.
-        held = self._engine.state().values() if self._phase is PARTIAL else ()
-        self._transactions.begin(self._outputs.held_rows, size_bytes=sum(step["bytes"] for step in held))
+        self._transactions.begin(self._outputs.held_rows, size_bytes=handed_over_bytes(self._engine, self._phase))
         return {"event": "began"}
 
     def _do_seal(self, action: Action) -> Event:
@@ -471,19 +470,19 @@ class Epochs:
         return {"event": "done"}
 
     def _do_publish(self, action: Action) -> Event:
-        del action
-        self._files.publish()
+        self._files.publish(action["lanes"])
         return {"event": "done"}
 
     def _do_drop(self, action: Action) -> Event:
         lanes = action["lanes"]
         self._sealed -= set(lanes)
+        # Before anything is taken back: they may be of a committed epoch, which whoever has the lanes next finds out.
+        self._files.forget(lanes)
         if not self._sealed:
             # Of an epoch that is over without a commit: rows of these lanes or beside theirs, of which the engine may have some yet.
             self._is_done = False
             self._roll_back(but=lanes)
         self._engine.revoke(lanes)
-        self._files.forget(lanes)
         self._source.forget(lanes)
         self._states.drop(lanes)
         for lane in lanes:

@@ -88,6 +88,12 @@ def partials_source(config: PipelineConfig) -> KafkaSourceConfig:
     )
 
 
+def handed_over_bytes(engine: _core.Pipeline, phase: Phase) -> int:
+    """What an epoch may hand over, at most: windows go out whole; nothing of other phases."""
+    held = engine.state().items() if phase is PARTIAL else ()
+    return sum(step["bytes"] for name, step in held if name.endswith("(window)"))
+
+
 def send_partials(
     engine: _core.Pipeline, transactions: Transactions, pipeline: str, lanes: Sequence[Mapping[str, int]], *, seal: int
 ) -> None:

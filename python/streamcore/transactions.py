@@ -167,10 +167,11 @@ class Transactions:
         """Begins a transaction of about so many rows, or bytes, and others; the end of an input may have millions of rows.
 
         The broker aborts what stays open for too long, and the time is the producer's: it is made anew where that is
-        too short. Raises `KafkaException`.
+        too short, and when it is not needed any more: readers wait for so long where a worker dies. Raises `KafkaException`.
         """
         wanted_ms = min(OPEN_MAX_MS, max(rows, size_bytes // BYTES_OF_A_ROW) * 1_000 // ROWS_PER_S)
-        if wanted_ms > self._open_ms:
+        wanted_ms = max(wanted_ms, self._timeout_ms)
+        if wanted_ms > self._open_ms or wanted_ms == self._timeout_ms < self._open_ms:
             self._open_for(wanted_ms, min(RENEW_S, self._left_s()))
         self._failure = self._too_large = None
         self._open.begin_transaction()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
@@ -128,3 +129,19 @@ def test_a_producer_that_was_not_ready_in_time_is_gone_at_once_with_its_threads(
             time.sleep(0.01)
     finally:
         gc.enable()
+
+
+def test_a_long_transaction_leaves_no_long_time_to_those_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    made = Transactions(KafkaConnection(), transactional_id="t", timeout_ms=45_000)
+    made._producer = cast("Any", Mock())
+
+    def open_for(open_ms: int, timeout_s: float) -> None:
+        del timeout_s
+        opened.append(open_ms)
+        made._open_ms = open_ms
+
+    monkeypatch.setattr(made, "_open_for", open_for)
+    for rows in (10, 2_000_000, 2_000_000, 10, 10, 800_000, 5_000_000_000):
+        made.begin(rows)
+    assert opened == [100_000, 45_000, 900_000]
