@@ -13,7 +13,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
@@ -168,13 +168,13 @@ class Epochs:
         """Ends the epoch; false where it was taken back, or cannot end now: then what was read comes again."""
         self._ended, self._is_done = ended, None
         self._run({"event": "due"})
-        self._ended = False
-        if ended and self._is_done is None:
+        self._ended, done = False, cast("bool | None", self._is_done)
+        if ended and done is None:
             # The rows of an end must not wait for more input.
             self.rollback()
         elif ended:
             await_named(self, lambda: not self._files.waits, time.monotonic() + STOP_S)
-        return self._is_done is True
+        return done is True
 
     def stop(self) -> bool:
         """Commits a last time and ends. Raises what the machine ends the run with, if that is not well.
