@@ -43,7 +43,7 @@ from streamcore.instance import lease_instance
 from streamcore.kafka_client import Cluster
 from streamcore.lane_files import LaneFiles
 from streamcore.lane_states import LaneStates
-from streamcore.layouts import MEETING_LANE
+from streamcore.layouts import MEETING_LANE, refuse_state
 from streamcore.manifests import Identity
 from streamcore.membership import ALONE, Meeting
 from streamcore.outboxes import Outboxes
@@ -332,3 +332,12 @@ def _trace(settings: bytes, instance: str, stack: ExitStack) -> Callable[[bytes,
         file.write(b'{"now_ms":%d,"event":%b,"actions":%b}\n' % (now_ms, event, actions))
 
     return write
+
+
+def refuse_committed_state(plan: Plan) -> None:
+    """Raises `StateError` where a named run that does not commit in transactions would pass over state that one of its name has committed."""
+    for source in plan.config.all_sources.values():
+        if isinstance(source, KafkaSourceConfig):
+            cluster = Cluster(kafka_connection(plan.config, source.connection))
+            cluster.connect()
+            refuse_state(cluster, plan.config.name or "", plan.delivery)

@@ -82,6 +82,21 @@ def pipelines_there(cluster: Cluster) -> list[str]:
     return sorted({match[1] for match in found if match is not None})
 
 
+def refuse_state(cluster: Cluster, pipeline: str, delivery: str) -> None:
+    """Raises `StateError` where a pipeline that is to keep its state on this machine has committed state in Kafka.
+
+    It would go on from the group's offsets, without what windows hold. Raises `SourceError`.
+    """
+    for _, name in topics_there(cluster, pipeline):
+        topic = cluster.topic(name)
+        if topic is not None and any(cluster.offsets(name, topic.partitions, "latest").values()):
+            raise StateError(
+                f'{pipeline} has state in the topic {name}, as delivery = "exactly_once" keeps it, and this run is {delivery}: it would go '
+                "on from the group's offsets without what windows hold, and count anew what they have counted; run it as "
+                "exactly_once, give it another name, or give the state up: streamcore state reset FILE"
+            )
+
+
 def find_layout(
     cluster: Cluster, pipeline: str, stage: int, first: Callable[[str], tuple[bytes, bytes] | None]
 ) -> tuple[int, Mapping[str, Any]]:

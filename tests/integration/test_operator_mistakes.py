@@ -32,6 +32,21 @@ def test_a_state_topic_that_retention_would_empty_is_refused(job: Job, policy: s
     assert f"{job.state_topic}, which keeps the state, has cleanup.policy={policy}" in refused.err
 
 
+@pytest.mark.parametrize("delivery", ["effectively_once", "at_least_once"])
+def test_state_of_exactly_once_is_not_passed_over_under_another_delivery(job: Job, delivery: str) -> None:
+    job.send(range(25))
+    assert job.run().code == 0
+    rows = job.rows()
+    job.send(range(25, 50))
+    refused = job.run("--set", f"delivery={delivery}")
+    assert refused.code == EXIT_STATE, refused.err
+    assert f"{job.name} has state in the topic {job.state_topic}" in refused.err
+    assert f"this run is {delivery}" in refused.err
+    assert job.rows() == rows
+    assert job.state("reset", "--yes").code == 0
+    assert job.run("--set", f"delivery={delivery}").code == 0
+
+
 @pytest.mark.timeout(60)
 def test_a_row_that_its_topic_refuses_for_its_size_ends_the_run_with_its_topic(
     kafka_server: KafkaServer, unique: str, tmp_path: Path
