@@ -24,7 +24,7 @@ from streamcore.faults import fault_point
 from streamcore.gaps import Skipped
 from streamcore.kafka_client import partition_list
 from streamcore.layouts import MEETING_LANE, state_plans, topics_there
-from streamcore.manifests import SEAL_BITS, by_topic, facts_of, last_manifest
+from streamcore.manifests import SEAL_BITS, by_topic, check_group, facts_of, groups_of, last_manifest
 from streamcore.phases import FINAL, PARTIAL, partials_source
 from streamcore.sources.base import Start
 from streamcore.sources.kafka_joined import JoinedSource, member_source
@@ -173,14 +173,12 @@ class Claim:
 
 
 @contextmanager
-def claim(committed: CommittedState) -> Iterator[Claim]:
-    """A claim on the whole pipeline. Raises `FencedError` where workers are alive."""
-    members = committed.cluster.members(committed.group)
-    if members:
-        raise FencedError(
-            f"group {committed.group} has {len(members)} member{'s' * (len(members) > 1)}: {', '.join(map(str, members))}; stop "
-            "them first (one that was killed counts until its session is over)"
-        )
+def claim(committed: CommittedState, *, is_reset: bool = False) -> Iterator[Claim]:
+    """A claim on the whole pipeline; `is_reset`: state that two groups have written may go, where neither has workers.
+
+    Raises `FencedError` where workers are alive, `StateError` where the state is of another group.
+    """
+    _check_members(committed, committed.group)
     options: dict[str, Any] = {"group": committed.group, "instance_id": "state-command"}
     member: MemberSource | JoinedSource
     own = partials_source(committed.config) if committed.phase is FINAL else committed.config.source
@@ -196,10 +194,34 @@ def claim(committed: CommittedState) -> Iterator[Claim]:
         member.open(Start(default=own.start))
         held = Claim(committed, member, transactions)
         held.take()
+        _check_groups(committed, is_reset=is_reset)
         yield held
     finally:
         transactions.close()
         member.close()
+
+
+def _check_members(committed: CommittedState, group: str) -> None:
+    members = committed.cluster.members(group)
+    if members:
+        raise FencedError(
+            f"group {group} has {len(members)} member{'s' * (len(members) > 1)}: {', '.join(map(str, members))}; stop "
+            "them first (one that was killed counts until its session is over)"
+        )
+
+
+def _check_groups(committed: CommittedState, *, is_reset: bool) -> None:
+    """The state is of no group but that of the claim, which fences nobody else.
+
+    Read behind the claim, which has ended what one that died has left open.
+    """
+    manifests = (one for state in committed.read_all() for one, _ in state.found["manifests"])
+    groups = groups_of(manifests)
+    if not is_reset or committed.pipeline_group not in groups:
+        check_group(committed.identity(), groups)
+    for group in groups:
+        if group != committed.pipeline_group:
+            _check_members(committed, committed.phase.group(group))
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +308,7 @@ def _repair_lane(
         )
     facts = taken["facts"]
     facts |= {"owner": owner, "seal": secrets.randbits(SEAL_BITS)}
+    facts["source"]["group"] = committed.pipeline_group
     records = committed.engine.rewrite(lane, state.records, orjson.dumps(facts))
     again: dict[str, tuple[int, int]] = {}
     for topic, position in facts["positions"].items():
@@ -340,7 +363,7 @@ def reset(phases: Sequence[CommittedState]) -> list[tuple[CommittedState, dict[i
     """
     with ExitStack() as stack:
         there = [committed for committed in phases if committed.partitions]
-        claims = [stack.enter_context(claim(committed)) for committed in there]
+        claims = [stack.enter_context(claim(committed, is_reset=True)) for committed in there]
         done = [(committed, _discard(committed, held)) for committed, held in zip(there, claims, strict=True)]
         for committed in there:
             _renew_topics(committed)
