@@ -23,7 +23,7 @@ from streamcore.gaps import skipped_by
 from streamcore.layouts import MEETING_LANE
 from streamcore.manifests import SEAL_BITS, told
 from streamcore.phases import FINAL
-from streamcore.state_changes import Claim, Offsets, claim, of_input, rewritten_facts
+from streamcore.state_changes import Claim, Offsets, Record, claim, of_input, rewritten_facts
 from streamcore.tables import Batch
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def restore(committed: CommittedState, folder: Path) -> Savepoint:
     """
     loaded = load(committed, folder)
     with claim(committed) as held:
-        put_back(committed, loaded, held)
+        held.write(*rewritten(committed, loaded, held))
     check_written(committed, loaded.manifests)
     return Savepoint(folder, loaded.manifests, 0)
 
@@ -185,8 +185,10 @@ def load(committed: CommittedState, folder: Path) -> Loaded:
     return Loaded(folder, manifests, _loaded(committed, folder, manifests))
 
 
-def put_back(committed: CommittedState, loaded: Loaded, held: Claim, *, at: Offsets | None = None) -> None:
-    """Writes every lane anew, in one transaction; `at`: where lanes go on, if not where they were."""
+def rewritten(
+    committed: CommittedState, loaded: Loaded, held: Claim, *, at: Offsets | None = None
+) -> tuple[dict[int, list[Record]], Offsets]:
+    """The records that write every lane anew, and where each goes on; `at`: if not where it was."""
     manifests, engine = loaded.manifests, loaded.engine
     committed.states.open(committed.cluster, create=committed.config.auto_create_topics)
     committed.look_again()
@@ -200,7 +202,7 @@ def put_back(committed: CommittedState, loaded: Loaded, held: Claim, *, at: Offs
     positions |= {**held.place(empty), **(at or {})}
     seal, generation = secrets.randbits(SEAL_BITS), time.time_ns() // 1_000_000_000
     newest = max((int(one["epoch"]) for one in manifests.values()), default=0)
-    records = {}
+    records: dict[int, list[Record]] = {}
     for lane, state in states.items():
         ended = bool(manifests.get(lane, {}).get("facts", {}).get("ended", False))
         facts = rewritten_facts(
@@ -215,7 +217,7 @@ def put_back(committed: CommittedState, loaded: Loaded, held: Claim, *, at: Offs
         # Behind the savepoint's epoch too: files that sinks have named tell theirs.
         state.records.write_behind(newest)
         records[lane] = engine.rewrite(lane, state.records, facts)
-    held.write(records, positions)
+    return records, positions
 
 
 def _loaded(committed: CommittedState, folder: Path, manifests: dict[int, dict[str, Any]]) -> _core.Pipeline:
@@ -243,7 +245,7 @@ def _loaded(committed: CommittedState, folder: Path, manifests: dict[int, dict[s
 
 
 def check_written(committed: CommittedState, manifests: dict[int, dict[str, Any]]) -> None:
-    """Reads what `put_back` wrote. Raises `StateError` where it is anything else."""
+    """Reads what was written of a savepoint. Raises `StateError` where it is anything else."""
     for state in committed.read_all():
         problems = [one for one in committed.recover(state) if one not in of_input(committed, state)]
         committed.engine.revoke([state.lane])

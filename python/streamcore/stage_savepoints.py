@@ -2,8 +2,7 @@
 
 Before it: `savepoints.py`, which saves one stage and puts it back. After it: the commands.
 Invariant: both stages are of one moment, with nothing on its way between them: each partition of partials has merged the last epoch
-that each lane of the input has handed over. What is put back is so as well, or the final stage is behind the other, which stops
-it until it is put back once more.
+that each lane of the input has handed over. What is put back is so as well, as one transaction has both stages.
 """
 
 from __future__ import annotations
@@ -24,9 +23,9 @@ from streamcore.savepoints import (
     Savepoint,
     check_written,
     load,
-    put_back,
     read_manifest,
     recovered,
+    rewritten,
     write,
     write_manifest,
 )
@@ -87,7 +86,10 @@ def save_stages(phases: Sequence[CommittedState], folder: Path) -> StageSavepoin
 
 
 def restore_stages(phases: Sequence[CommittedState], folder: Path) -> StageSavepoints:
-    """Puts both stages back, and reads them again: the final one first, so that a death in between leaves it behind the other.
+    """Puts both stages back in one transaction, and reads them again.
+
+    Not one after the other: lanes that go on from the savepoint would hand over what a final stage of another moment cannot tell from lost
+    partials, and where the first were put back alone a worker would commit epochs before anything is noticed.
 
     Partials that are there now are of what came after the savepoint and are passed over: the final stage goes on behind them.
     Raises `StateError` for a savepoint of another pipeline or input, or a damaged one; `FencedError` where workers are alive.
@@ -110,8 +112,10 @@ def restore_stages(phases: Sequence[CommittedState], folder: Path) -> StageSavep
     with ExitStack() as stack:
         held = _claims(phases, stack)
         ends = _ends(final)
-        put_back(final, loaded[1], held[1], at=ends)
-        put_back(partial, loaded[0], held[0])
+        of_partial, offsets = rewritten(partial, loaded[0], held[0])
+        of_final, offsets_final = rewritten(final, loaded[1], held[1], at=ends)
+        records = [*held[0].placed(of_partial), *held[1].placed(of_final)]
+        held[0].write_placed(records, offsets, beside=[(held[1], offsets_final)])
     for committed, of_stage in zip(phases, loaded, strict=True):
         check_written(committed, of_stage.manifests)
     going_on = {lane: _at(manifest, ends[lane]) for lane, manifest in loaded[1].manifests.items()}

@@ -92,12 +92,17 @@ class Claim:
                 )
         self._transactions.renew(CALL_TIMEOUT_S)
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the group has taken the seat away."""
+        return self._seat.is_broken
+
     def keep(self) -> None:
         """To be called where other work takes long, or the group takes the seat away. Raises `FencedError` where it has."""
         self._source.poll(0.0)
-        self._metadata()
+        self.metadata()
 
-    def _metadata(self) -> Any:
+    def metadata(self) -> Any:
         """What fences. That of a consumer without a seat would be taken from anybody."""
         member, metadata = self._source.membership()
         if self._seat.is_broken or member != self._seat.member:
@@ -115,28 +120,35 @@ class Claim:
 
     def write(self, records: Mapping[int, Sequence[Record]], offsets: Offsets) -> None:
         """Writes records of lanes, and the group's offsets, in one transaction. Raises `FencedError`, `SourceError`."""
-        placed = [
-            (*self._committed.states.place(lane), key, value)
-            for lane, of_lane in records.items()
-            for key, value in of_lane
-        ]
-        self.write_placed(placed, offsets)
+        self.write_placed(self.placed(records), offsets)
 
-    def write_placed(self, records: Sequence[Placed], offsets: Offsets) -> None:
-        """The same of records with their topics and partitions, in that order."""
+    def placed(self, records: Mapping[int, Sequence[Record]]) -> list[Placed]:
+        """Records of lanes with their topics and partitions."""
+        places = {lane: self._committed.states.place(lane) for lane in records}
+        return [(*places[lane], key, value) for lane, of_lane in records.items() for key, value in of_lane]
+
+    def write_placed(
+        self, records: Sequence[Placed], offsets: Offsets, *, beside: Sequence[tuple[Claim, Offsets]] = ()
+    ) -> None:
+        """The same of records with their topics and partitions, in that order.
+
+        `beside`: claims on other groups whose offsets go into the same transaction, which fails where a worker joins any of them.
+        """
         from confluent_kafka import KafkaException
 
-        self.keep()
+        claims = [(self, offsets), *beside]
+        for claimed, _ in claims:
+            claimed.keep()
         try:
             bytes_in_all = sum(len(value or b"") for _, _, _, value in records)
             self._transactions.begin(len(records), size_bytes=bytes_in_all)
             self._send(records)
             fault_point("claim-sent")
-            metadata = self._metadata()
-            places = ((topic, lane, offset) for lane, at in offsets.items() for topic, offset in at.items())
-            parts = [part for topic, lane, offset in places for part in partition_list(topic, {lane: offset})]
-            self._transactions.send_offsets(parts, metadata, CALL_TIMEOUT_S)
-            fault_point("claim-offsets")
+            for claimed, of_group in claims:
+                places = ((topic, lane, offset) for lane, at in of_group.items() for topic, offset in at.items())
+                parts = [part for topic, lane, offset in places for part in partition_list(topic, {lane: offset})]
+                self._transactions.send_offsets(parts, claimed.metadata(), CALL_TIMEOUT_S)
+                fault_point("claim-offsets")
             self._transactions.commit(CALL_TIMEOUT_S)
             fault_point("claim-committed")
         except (KafkaException, BufferError, FencedError, SourceError) as error:
@@ -144,7 +156,7 @@ class Claim:
                 self._transactions.abort(CALL_TIMEOUT_S)
             if not isinstance(error, KafkaException):
                 raise
-            raise self._told(error.args[0]) from error
+            raise self._told(error.args[0], is_broken=any(each.is_broken for each, _ in claims)) from error
 
     def _send(self, records: Sequence[Placed]) -> None:
         unflushed = 0
@@ -160,9 +172,10 @@ class Claim:
         if left:
             raise SourceError(f"{left} records of the state are not acknowledged; nothing was changed")
 
-    def _told(self, reason: Any) -> Error:
+    @staticmethod
+    def _told(reason: Any, *, is_broken: bool) -> Error:
         text = f"{reason.str()} ({reason.name()})"
-        if self._seat.is_broken or reason.fatal() or reason.txn_requires_abort():
+        if is_broken or reason.fatal() or reason.txn_requires_abort():
             return FencedError(
                 f"the state was not changed: a worker has joined the group, or another command runs: {text}"
             )
