@@ -23,6 +23,7 @@ from streamcore.gaps import skipped_by
 from streamcore.layouts import MEETING_LANE
 from streamcore.manifests import SEAL_BITS, told
 from streamcore.phases import FINAL
+from streamcore.savepoint_checks import EMPTY, check_content, check_head, check_lanes, state_file, with_checksum
 from streamcore.state_changes import Claim, Offsets, Record, claim, of_input, rewritten_facts
 from streamcore.tables import Batch
 
@@ -84,7 +85,7 @@ def write(committed: CommittedState, manifests: dict[int, dict[str, Any]], folde
         for lane, state_bytes in committed.engine.save():
             if lane in manifests:
                 head = orjson.dumps({"lane": lane, "digest": manifests[lane]["digest"]})
-                (folder / _state_file(lane)).write_bytes(_core.encode_checkpoint(head, [(lane, state_bytes)]))
+                (folder / state_file(lane)).write_bytes(_core.encode_checkpoint(head, [(lane, state_bytes)]))
         rows = _write_windows(committed, windows)
         content = {
             "format": FORMAT,
@@ -93,6 +94,7 @@ def write(committed: CommittedState, manifests: dict[int, dict[str, Any]], folde
             "saved_at_ms": time.time_ns() // 1_000_000,
             "meets": committed.meets,
             "lanes": {str(lane): manifest for lane, manifest in manifests.items()},
+            EMPTY: [lane for lane in committed.partitions if lane not in manifests],
             "rows": rows,
         }
         write_manifest(folder, content)
@@ -102,12 +104,8 @@ def write(committed: CommittedState, manifests: dict[int, dict[str, Any]], folde
 
 
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:
-    """Writes it, as the last of the files, so that a folder without it is none."""
-    (folder / MANIFEST).write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
-
-
-def _state_file(lane: int) -> str:
-    return "shared.state" if lane == MEETING_LANE else f"lane-{lane}.state"
+    """Writes it with its checksum, as the last of the files, so that a folder without it is none."""
+    (folder / MANIFEST).write_bytes(orjson.dumps(with_checksum(content), option=orjson.OPT_INDENT_2))
 
 
 def _write_windows(committed: CommittedState, folder: Path) -> int:
@@ -137,16 +135,18 @@ def _write(frames: list[pl.DataFrame], folder: Path, number: int) -> int:
 def read_manifest(folder: Path, *, wanted: int = FORMAT) -> dict[str, Any]:
     """The manifest of a savepoint. Raises `StateError`."""
     try:
-        content: dict[str, Any] = orjson.loads((folder / MANIFEST).read_bytes())
+        read: object = orjson.loads((folder / MANIFEST).read_bytes())
     except OSError as error:
         raise StateError(f"{folder} is no savepoint: {MANIFEST}: {error.strerror}") from error
     except orjson.JSONDecodeError as error:
         raise StateError(f"{folder / MANIFEST} is damaged: {error}") from error
+    content: dict[str, Any] = read if isinstance(read, dict) else {}
     found = content.get("format")
     if found != wanted and found in STAGES:
         raise StateError(f"{folder} is of a pipeline with {STAGES[found]}, and this one has {STAGES[wanted]}")
     if found != wanted:
         raise StateError(f"{folder} has format {found}; this streamcore reads {wanted}")
+    check_content(folder / MANIFEST, content)
     return content
 
 
@@ -182,6 +182,7 @@ def load(committed: CommittedState, folder: Path) -> Loaded:
         raise StateError(f"{size}; a savepoint of the old size does not fit")
     for manifest in manifests.values():
         told(orjson.dumps(manifest), committed.identity(), committed.source, is_whole=True)
+    check_lanes(folder, content, partitions=committed.partitions, topics=committed.source.topics, meets=committed.meets)
     return Loaded(folder, manifests, _loaded(committed, folder, manifests))
 
 
@@ -222,15 +223,17 @@ def rewritten(
 
 def _loaded(committed: CommittedState, folder: Path, manifests: dict[int, dict[str, Any]]) -> _core.Pipeline:
     """An engine with the savepoint's state, whose digests are compared."""
-    lanes = []
-    for lane in manifests:
-        path = folder / _state_file(lane)
+    lanes: list[tuple[int, bytes]] = []
+    for lane, manifest in manifests.items():
+        path = folder / state_file(lane)
         try:
-            lanes += _core.decode_checkpoint(path.read_bytes())[1]
+            head, of_lane = _core.decode_checkpoint(path.read_bytes())
         except OSError as error:
             raise StateError(f"{path}: {error.strerror}; the savepoint is not whole") from error
         except StateError as error:
             raise StateError(f"{path}: {error}") from error
+        check_head(path, head, [number for number, _ in of_lane], manifest)
+        lanes += of_lane
     engine = committed.new_engine()
     engine.restore(lanes)
     engine.seal([])  # lanes that hand over have nothing to tell of it
