@@ -207,7 +207,7 @@ def claim(committed: CommittedState, *, is_reset: bool = False) -> Iterator[Clai
         member.open(Start(default=own.start))
         held = Claim(committed, member, transactions)
         held.take()
-        _check_groups(committed, is_reset=is_reset)
+        _check_groups(committed, held, is_reset=is_reset)
         yield held
     finally:
         transactions.close()
@@ -223,12 +223,15 @@ def _check_members(committed: CommittedState, group: str) -> None:
         )
 
 
-def _check_groups(committed: CommittedState, *, is_reset: bool) -> None:
+def _check_groups(committed: CommittedState, held: Claim, *, is_reset: bool) -> None:
     """The state is of no group but that of the claim, which fences nobody else.
 
     Read behind the claim, which has ended what one that died has left open.
     """
-    manifests = (one for state in committed.read_all() for one, _ in state.found["manifests"])
+    manifests: list[Mapping[str, Any]] = []
+    for state in committed.read_all():
+        manifests += [one for one, _ in state.found["manifests"]]
+        held.keep()
     groups = groups_of(manifests)
     if not is_reset or committed.pipeline_group not in groups:
         check_group(committed.identity(), groups)
