@@ -163,6 +163,12 @@ class Epochs:
         self._meeting.check_whole()
         if self._tick_due_s is not None and time.monotonic() >= self._tick_due_s:
             self._run({"event": "tick"})
+        if self._unplaced():
+            self._run({"event": "due"})
+
+    def _unplaced(self) -> list[int]:
+        """Lanes of which no epoch says yet where they began, though that is not their oldest record: until then nothing is read."""
+        return [lane for lane in self._feed if self._source.starts_late and not self._has_state.get(lane, False)]
 
     def commit(self, *, ended: bool) -> bool:
         """Ends the epoch; false where it was taken back, or cannot end now: then what was read comes again."""
@@ -245,7 +251,7 @@ class Epochs:
 
     def _rest(self, action: Action) -> None:
         self._feed = list(action["feed"])
-        self._source.feed(lane for lane in self._feed if lane != MEETING_LANE)
+        self._source.feed(set(self._feed) - {MEETING_LANE, *self._unplaced()})
         tick_ms = action["tick_ms"]
         self._tick_due_s = None if tick_ms is None else time.monotonic() + tick_ms / 1000
 
@@ -284,10 +290,8 @@ class Epochs:
     def _do_fetch_committed(self, action: Action) -> Event:
         numbers = [number for lane in action["lanes"] for number in self._source.numbers(lane)]
         found = self._source.committed_offsets(numbers, seconds_of(action)) if numbers else {}
-        return {
-            "event": "committed_fetched",
-            "lanes": [offsets_of(self._source, lane, found, None) for lane in action["lanes"]],
-        }
+        lanes = [offsets_of(self._source, lane, found, None) for lane in action["lanes"]]
+        return {"event": "committed_fetched", "lanes": lanes}
 
     def _do_read_state(self, action: Action) -> Event:
         reached = self._states.read(
@@ -332,17 +336,15 @@ class Epochs:
         self._gaps.sought((start["lane"] for start in action["lanes"]), known, found)
         return {
             "event": "sought",
-            "lanes": [offsets_of(self._source, start["lane"], found, 0) for start in action["lanes"]],
+            "lanes": [offsets_of(self._source, each["lane"], found, 0) for each in action["lanes"]],
         }
 
-    def _do_begin(self, action: Action) -> Event:
-        del action  # An epoch was sealed, and there is something in it.
+    def _do_begin(self, _action: Action) -> Event:
         self._sealed, self._seals_end, self._is_done = set(self._feed), self._ended, False
         self._transactions.begin(self._outputs.held_rows, size_bytes=handed_over_bytes(self._engine, self._phase))
         return {"event": "began"}
 
-    def _do_seal(self, action: Action) -> Event:
-        del action
+    def _do_seal(self, _action: Action) -> Event:
         epoch = self._engine.epoch
         self._outputs.hold(self._engine.seal(self._feed).outputs, epoch=epoch)
         facts, positions = self._engine.sealed_lanes(), self._source.positions()
@@ -352,7 +354,7 @@ class Epochs:
         for lane in self._feed:
             digest, watermark_ms = facts[lane]
             # Where lanes share state, offsets of all fence its epoch, so all have a manifest from the first one on.
-            is_first = self._meeting.meets and not self._has_state.get(lane, False)
+            is_first = (self._meeting.meets or self._source.starts_late) and not self._has_state.get(lane, False)
             lanes.append(
                 {
                     **offsets_of(self._source, lane, positions, 0),
@@ -464,8 +466,7 @@ class Epochs:
         self._is_done = True
         return {"event": "done"}
 
-    def _do_write_cache(self, action: Action) -> Event:
-        del action
+    def _do_write_cache(self, _action: Action) -> Event:
         self._states.write()
         return {"event": "done"}
 

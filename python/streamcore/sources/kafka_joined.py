@@ -239,6 +239,11 @@ class JoinedSource(InputsSource):
 
     # What is read.
 
+    @property
+    def starts_late(self) -> bool:
+        """Of any of them; see `MemberSource`."""
+        return any(topic.starts_late for topic in self._topics)
+
     def feed(self, lanes: Iterable[int]) -> None:
         """These lanes are read from now on, and no others."""
         lanes = list(lanes)

@@ -217,6 +217,11 @@ class MemberSource(KafkaSource):
     def _readable_lanes(self) -> list[int]:
         return sorted(self._owned)
 
+    @property
+    def starts_late(self) -> bool:
+        """Whether a lane without state begins where only this moment knows: not at its oldest record."""
+        return self._default != "earliest"
+
     def feed(self, lanes: Iterable[int]) -> None:
         """These lanes are read from now on, and no others."""
         self._fed = set(lanes) & self._owned
