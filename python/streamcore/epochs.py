@@ -46,8 +46,7 @@ REVOKE_S = 10.0
 
 STOP_S = 10.0
 """How long the last commit of a run may take, and to find out what became of the one before."""
-LANES_AT_ONCE = os.cpu_count() or 1
-"""Lanes whose records are made side by side."""
+LANES_AT_ONCE = os.cpu_count() or 1  # lanes whose records are made side by side
 
 Event = dict[str, Any]
 Action = dict[str, Any]
@@ -283,6 +282,7 @@ class Epochs:
     def _do_fetch_committed(self, action: Action) -> Event:
         numbers = [number for lane in action["lanes"] for number in self._source.numbers(lane)]
         found = self._source.committed_offsets(numbers, seconds_of(action)) if numbers else {}
+        self._states.ask_anew()  # a commit that it waited for may be behind the ends that were asked for
         return {
             "event": "committed_fetched",
             "lanes": [offsets_of(self._source, lane, found, None) for lane in action["lanes"]],
