@@ -63,7 +63,7 @@ UP = " in state UP"
 """Of a connection that ends: it was one. An attempt that fails is none, and happens wherever a name has several addresses."""
 
 
-REFUSED = re.compile(r'Failed to add partition "([^"]+)"')
+REFUSED = re.compile(r'Failed to add partition "([^"]+)" .*authorization failed')
 """Of a topic that the client could not make part of the transaction."""
 
 
@@ -135,9 +135,14 @@ class Transactions:
 
     def denied(self, error: Any, doing: str, topics: Sequence[str] = ()) -> ConfigError | None:
         """The error to end with for a `KafkaError` that says that a right is missing; None elsewhere. `topics` are those that are read."""
-        if self._producer is not None and is_denied(error):
+        from confluent_kafka import KafkaError
+
+        if self._producer is not None:
             self._producer.poll(0)  # what the client has to say about topics
         refused = sorted(self._refused)
+        if refused and not is_denied(error):
+            # Which call fails first, and with that, or merely as the transaction has failed, is chance.
+            error = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, error.str())
         return denied(error, doing, transactional_id=self._id, group=group_of(self._id), topics=topics, refused=refused)
 
     def renew(self, timeout_s: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -182,3 +183,15 @@ def test_a_question_has_what_is_left_of_a_revoke_and_never_nothing() -> None:
     assert 1.0 < made.left_of(10.0) <= 2.0
     made.within(0)
     assert made.left_of(10.0) == transactions.LEAST_S
+
+
+def test_a_topic_that_is_refused_is_named_whatever_call_fails_first() -> None:
+    """The client names it in its log alone, and the call may fail as the transaction has failed."""
+    made = Transactions(KafkaConnection(), transactional_id=transactional_id("g", "w"), timeout_ms=1_000)
+    watch = transactions._Watch(logging.getLogger(__name__), lambda: None, made._refused.add)
+    state = KafkaError(KafkaError._STATE, "erroneous state")
+    line = 'TxnCoordinator/1: Failed to add partition "out" [0] to transaction: Broker: '
+    watch.log(logging.ERROR, "%s %s %s", "ADDPARTS", "producer-1", line + "Not coordinator")
+    assert made.denied(state, "this worker") is None
+    watch.log(logging.ERROR, "%s %s %s", "ADDPARTS", "producer-1", line + "Topic authorization failed")
+    assert "grant the user WRITE and DESCRIBE on out" in str(made.denied(state, "this worker"))
