@@ -54,8 +54,8 @@ PACKAGE_LAYERS = (
     {"_core", "errors", "clock", "gaps", "signals", "status", "versions", "aggregates", "user_aggregates", "report"},
     {"config"},
     {
-        *("checkpoint", "copy_files", "faults", "instance", "kafka_client", "kafka_producer", "memory_log", "options"),
-        *("tables", "topics"),
+        *("checkpoint", "copy_files", "faults", "instance", "kafka_client", "kafka_errors", "kafka_producer"),
+        *("kafka_questions", "memory_log", "options", "tables", "topics"),
     },
     {"layouts"},
     {
@@ -65,6 +65,7 @@ PACKAGE_LAYERS = (
             "lane_states",
             "manifests",
             "recompute",
+            "state_bounds",
             "state_topics",
             "transactions",
         ),
@@ -103,8 +104,8 @@ PACKAGE_LAYERS = (
 # that need them; LATE ones also at the top of files that are themselves imported late.
 HOMES = {
     "confluent_kafka": (
-        *("committed_reader", "epochs", "kafka_client", "kafka_producer", "sources.kafka", "sources.kafka_member"),
-        *("state_changes", "transactions", "versions"),
+        *("committed_reader", "epochs", "kafka_client", "kafka_producer", "kafka_questions", "sources.kafka"),
+        *("sources.kafka_member", "state_changes", "transactions", "versions"),
     ),
     "httpx": ("sinks.webhook",),
     "orjson": (

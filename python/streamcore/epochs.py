@@ -19,11 +19,12 @@ import orjson
 
 from streamcore import _core
 from streamcore.checkpoint import Header
-from streamcore.endings import await_known, await_named, failure_of, own_failure, seconds_of
+from streamcore.endings import await_known, await_named, failure_of, seconds_of, told
 from streamcore.errors import ConfigError, Error, SinkError, SourceError, StateError
 from streamcore.faults import action_point, fault_point
 from streamcore.gaps import Gaps
 from streamcore.held_outputs import HeldOutputs
+from streamcore.kafka_client import REQUEST_TIMEOUT_S
 from streamcore.lane_files import LaneFiles
 from streamcore.lane_states import LaneStates
 from streamcore.layouts import MEETING_LANE
@@ -35,7 +36,7 @@ from streamcore.sources.base import Position
 from streamcore.sources.kafka_joined import JoinedSource
 from streamcore.sources.kafka_member import MemberSource
 from streamcore.state_topics import check_shared
-from streamcore.transactions import Transactions, failure
+from streamcore.transactions import Transactions
 
 log = logging.getLogger("streamcore.commit")
 
@@ -229,10 +230,10 @@ class Epochs:
         """Tells the machine of an event, and carries its actions out until it rests."""
         self._transactions.within(event.get("within_ms"))
         while True:
-            told, now_ms = orjson.dumps(event), time.monotonic_ns() // 1_000_000
-            answer = self._machine.handle(told, now_ms)
+            news, now_ms = orjson.dumps(event), time.monotonic_ns() // 1_000_000
+            answer = self._machine.handle(news, now_ms)
             if self._trace is not None:
-                self._trace(told, answer, now_ms)
+                self._trace(news, answer, now_ms)
             actions: list[Action] = orjson.loads(answer)
             for action in actions:
                 name = action["action"]
@@ -271,12 +272,9 @@ class Epochs:
         self._refusal = None
         try:
             answer: Event = getattr(self, f"_do_{name}")(action)
-        except (KafkaException, BufferError) as error:
+        except (KafkaException, BufferError, ConfigError, SinkError, SourceError, StateError) as error:
             self._membership.note(error)
-            return failure(error)
-        except (ConfigError, SinkError, SourceError, StateError) as error:
-            event = own_failure(error)
-            self._refusal = error if event["error"] == "fatal" else None
+            event, self._refusal = told(error, self._transactions, self._source.topics)
             return event
         fault_point(f"after-{self._place}{action_point(action)}")
         return answer
@@ -290,6 +288,7 @@ class Epochs:
     def _do_fetch_committed(self, action: Action) -> Event:
         numbers = [number for lane in action["lanes"] for number in self._source.numbers(lane)]
         found = self._source.committed_offsets(numbers, seconds_of(action)) if numbers else {}
+        self._states.ask_anew()  # a commit that it waited for may be behind the ends that were asked for
         lanes = [offsets_of(self._source, lane, found, None) for lane in action["lanes"]]
         return {"event": "committed_fetched", "lanes": lanes}
 
@@ -331,7 +330,7 @@ class Epochs:
 
     def _do_seek(self, action: Action) -> Event:
         known = by_number(self._source, action["lanes"])
-        found = self._source.place(known)
+        found = self._source.place(known, timeout_s=self._transactions.left_of(REQUEST_TIMEOUT_S))
         self._kept |= found
         self._gaps.sought((start["lane"] for start in action["lanes"]), known, found)
         return {

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from streamcore.config import KafkaConnection, format_duration
 from streamcore.config.suggest import did_you_mean
 from streamcore.errors import ConfigError, Problem, SinkError, SourceError
-from streamcore.topics import REPLICATION_MAX, TopicPlan
+from streamcore.kafka_errors import PASSING, SETTLING, UNANSWERED, denied
+from streamcore.kafka_questions import RETRY_INTERVAL_S, Question, answer_of
+from streamcore.topics import REPLICATION_MAX, TopicPlan, missing_topic
 
 if TYPE_CHECKING:
     from quixstreams import Application
@@ -30,20 +32,7 @@ REQUEST_TIMEOUT_S = 10.0
 PROBE_INTERVAL_S = 1.0
 """How often a first contact looks whether it was refused rather than unanswered."""
 
-RETRY_INTERVAL_S = 0.1
-
 SEEK_TRIES_MAX, SEEK_RETRY_S = 100, 0.02
-
-SETTLING = frozenset(
-    {"COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR", "NOT_LEADER_FOR_PARTITION"}
-    | {"LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART", "UNSTABLE_OFFSET_COMMIT"}
-    | {"FENCED_LEADER_EPOCH", "UNKNOWN_LEADER_EPOCH"}
-)
-"""Answers of a cluster that has just made a topic or its first group, has begun anew, or ends a transaction; they pass within
-seconds."""
-
-UNANSWERED = frozenset({"_TRANSPORT", "_TIMED_OUT", "_TIMED_OUT_QUEUE", "_ALL_BROKERS_DOWN", "REQUEST_TIMED_OUT"})
-"""Nobody answered in time."""
 
 log = logging.getLogger("streamcore.kafka")
 
@@ -123,6 +112,11 @@ class Topic:
     """Changes when a topic is deleted and made again under the same name."""
     partitions: tuple[int, ...]
 
+    @classmethod
+    def of(cls, described: Any) -> Topic:
+        """As the client describes it."""
+        return cls(described.name, str(described.topic_id), tuple(sorted(info.id for info in described.partitions)))
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -163,7 +157,8 @@ class Cluster:
         while True:
             patience = max(0.1, min(PROBE_INTERVAL_S, deadline - time.monotonic()))
             try:
-                self._brokers = len(self._admin.describe_cluster(request_timeout=patience).result().nodes)
+                described = answer_of(self._admin.describe_cluster(request_timeout=patience), patience)
+                self._brokers = len(described.nodes)
             except KafkaException:
                 self._admin.poll(0)
                 refusal = self._refusal()
@@ -200,41 +195,45 @@ class Cluster:
             "start the broker, or set bootstrap_servers in [kafka] or KAFKA_BOOTSTRAP_SERVERS"
         )
 
-    def _retried(self, ask: Callable[[], list[Future[Any]]], doing: str) -> list[Any]:
-        """The answers to `ask`, asked again while the cluster is still settling (a new topic, a first group)."""
+    def ask(
+        self, ask: Callable[[], Sequence[Future[Any]]], doing: str, *, within_s: float = REQUEST_TIMEOUT_S
+    ) -> Question:
+        """A question, asked again while the cluster is still settling (a new topic, a first group), at most so long in all."""
         from confluent_kafka import KafkaException
 
-        deadline = time.monotonic() + REQUEST_TIMEOUT_S
-        while True:
-            try:
-                return [future.result() for future in ask()]
-            except KafkaException as error:
-                if error.args[0].name() not in SETTLING or time.monotonic() > deadline:
-                    raise self._failed(doing, error) from error
-                if error.args[0].name() == "FENCED_LEADER_EPOCH":
-                    # The client goes on asking under the leadership that it knows.
-                    with suppress(KafkaException):
-                        self._admin.list_topics(timeout=REQUEST_TIMEOUT_S)
-                time.sleep(RETRY_INTERVAL_S)
+        def refresh(timeout_s: float) -> None:
+            with suppress(KafkaException):
+                self._admin.list_topics(timeout=timeout_s)
+
+        return Question(ask, within_s=within_s, refresh=refresh, failed=lambda error: self._failed(doing, error))
 
     def _failed(self, doing: str, error: Exception) -> Exception:
         reason = error.args[0]
-        message = f"Kafka at {self._connection.bootstrap_servers}: {doing}: {reason.str()} ({reason.name()})"
-        return self._error(message, unreachable=reason.name() in SETTLING | UNANSWERED)
+        doing = f"Kafka at {self._connection.bootstrap_servers}: {doing}"
+        refusal = denied(reason, doing) if self._error is SourceError else None
+        message = f"{doing}: {reason.str()} ({reason.name()})"
+        return refusal or self._error(message, unreachable=reason.name() in SETTLING | UNANSWERED)
 
     def topic(self, name: str) -> Topic | None:
         """The topic, or None when there is none. Never creates one, whatever the broker's `auto.create` says."""
-        from confluent_kafka import KafkaError, KafkaException, TopicCollection
+        from confluent_kafka import KafkaError, KafkaException
 
-        future = self._admin.describe_topics(TopicCollection([name]), request_timeout=REQUEST_TIMEOUT_S)[name]
         try:
-            described = future.result()
+            described = answer_of(self.topics_later([name])[0], REQUEST_TIMEOUT_S)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
             raise self._failed(f"topic {name} cannot be described", error) from error
-        partitions = tuple(sorted(info.id for info in described.partitions))
-        return Topic(name, str(described.topic_id), partitions)
+        return Topic.of(described)
+
+    def topics_later(self, names: Sequence[str]) -> list[Future[Any]]:
+        """`topic` without waiting: futures of what `Topic.of` takes. They may stay open for ever, as those of `places_later`."""
+        from confluent_kafka import TopicCollection
+
+        if not names:
+            return []
+        asked = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=REQUEST_TIMEOUT_S)
+        return [asked[name] for name in names]
 
     def create_topic(self, plan: TopicPlan) -> None:
         """Creates a topic and waits until it can be described. Raises `ConfigError` where that is not allowed."""
@@ -245,7 +244,8 @@ class Cluster:
         partitions = -1 if plan.partitions is None else plan.partitions
         new = NewTopic(plan.name, num_partitions=partitions, replication_factor=replication, config=dict(plan.settings))
         try:
-            self._admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_S)[plan.name].result()
+            made = self._admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_S)
+            answer_of(made[plan.name], REQUEST_TIMEOUT_S)
         except KafkaException as error:
             if error.args[0].name() in SETTLING | UNANSWERED:
                 raise self._failed(f"topic {plan.name} cannot be made", error) from error
@@ -266,7 +266,7 @@ class Cluster:
             return
         for name, deleted in self._admin.delete_topics(there, request_timeout=REQUEST_TIMEOUT_S).items():
             try:
-                deleted.result()
+                answer_of(deleted, REQUEST_TIMEOUT_S)
             except KafkaException as error:
                 raise self._failed(f"topic {name} cannot be deleted", error) from error
         deadline = time.monotonic() + REQUEST_TIMEOUT_S
@@ -319,7 +319,8 @@ class Cluster:
 
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
         try:
-            settings = self._admin.describe_configs([resource], request_timeout=REQUEST_TIMEOUT_S)[resource].result()
+            described = self._admin.describe_configs([resource], request_timeout=REQUEST_TIMEOUT_S)
+            settings = answer_of(described[resource], REQUEST_TIMEOUT_S)
         except KafkaException:
             return None  # it takes a right of its own
         return settings[name].value if name in settings else None
@@ -339,7 +340,7 @@ class Cluster:
         def ask() -> list[Future[Any]]:
             return list(self._admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S).values())
 
-        (described,) = self._retried(ask, f"group {group} cannot be described")
+        (described,) = self.ask(ask, f"group {group} cannot be described").answers()
         return [
             Member(member.member_id, member.client_id, member.host, member.group_instance_id)
             for member in described.members
@@ -371,7 +372,7 @@ class Cluster:
             )
             return list(found.values())
 
-        (found,) = self._retried(ask, f"offsets of group {group} cannot be listed")
+        (found,) = self.ask(ask, f"offsets of group {group} cannot be listed").answers()
         return {part.partition: part.offset if part.offset >= 0 else None for part in found.topic_partitions}
 
     def delete_group(self, group: str) -> None:
@@ -380,7 +381,7 @@ class Cluster:
 
         (deleted,) = self._admin.delete_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S).values()
         try:
-            deleted.result()
+            answer_of(deleted, REQUEST_TIMEOUT_S)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
                 raise self._failed(f"group {group} cannot be deleted", error) from error
@@ -393,7 +394,7 @@ class Cluster:
         futures = self._admin.delete_records(partition_list(topic.name, ends), request_timeout=REQUEST_TIMEOUT_S)
         try:
             for future in futures.values():
-                future.result()
+                answer_of(future, REQUEST_TIMEOUT_S)
         except KafkaException as error:
             raise self._failed(f"records of topic {topic.name} cannot be deleted", error) from error
 
@@ -403,56 +404,57 @@ class Cluster:
         The latest readable one is the last stable offset; where `committed` is false, the high watermark. -1: no record is
         as late as `at`.
         """
-        wanted = list(lanes)
+        return self.offsets_at(topic, lanes, [at], committed=committed)[0]
+
+    def offsets_at(
+        self,
+        topic: str,
+        lanes: Iterable[int],
+        at: Sequence[str | int],
+        *,
+        committed: bool = True,
+        within_s: float = REQUEST_TIMEOUT_S,
+    ) -> list[dict[int, int]]:
+        """`offsets` for each of `at`, in requests side by side."""
+        places = [(topic, lane) for lane in lanes]
 
         def ask() -> list[Future[Any]]:
-            futures = self.offsets_later(topic, wanted, at, committed=committed)
-            return [futures[lane] for lane in wanted]
+            return [future for each in at for future in self.places_later(places, each, committed=committed)]
 
-        doing, deadline = f"offsets of topic {topic} cannot be listed", time.monotonic() + REQUEST_TIMEOUT_S
-        while True:
-            offsets = [result.offset for result in self._retried(ask, doing)]
-            if all(is_told(offset) for offset in offsets):
-                return dict(zip(wanted, offsets, strict=True))
-            if time.monotonic() > deadline:
-                where = self._connection.bootstrap_servers
-                raise self._error(f"Kafka at {where}: {doing}: the broker tells none", unreachable=True)
-            time.sleep(RETRY_INTERVAL_S)
+        answers = self.ask(ask, f"offsets of topic {topic} cannot be listed", within_s=within_s).answers()
+        told = iter([answer.offset for answer in answers])
+        return [{lane: next(told) for _, lane in places} for _ in at]
 
-    def offsets_later(
-        self, topic: str, lanes: Iterable[int], at: str | int, *, committed: bool = True
-    ) -> dict[int, Future[Any]]:
-        """`offsets` without waiting: futures of objects with an `.offset`.
+    def places_later(
+        self, places: Sequence[tuple[str, int]], at: str | int, *, committed: bool = True
+    ) -> list[Future[Any]]:
+        """`offsets` of topics and partitions, in one request, without waiting: futures of objects with an `.offset`, in order.
 
         While no broker answers they may stay open for ever, whatever the request's own timeout.
         """
         from confluent_kafka import IsolationLevel, TopicPartition
         from confluent_kafka.admin import OffsetSpec
 
+        if not places:
+            return []
         spec = {"earliest": OffsetSpec.earliest, "latest": OffsetSpec.latest}.get(str(at))
         wanted = spec() if spec is not None else OffsetSpec.for_timestamp(int(at))
         futures = self._admin.list_offsets(
-            {TopicPartition(topic, lane): wanted for lane in lanes},
+            {TopicPartition(topic, lane): wanted for topic, lane in places},
             isolation_level=IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED,
             request_timeout=REQUEST_TIMEOUT_S,
         )
-        return {part.partition: future for part, future in futures.items()}
+        asked = {(part.topic, part.partition): future for part, future in futures.items()}
+        return [asked[place] for place in places]
+
+    def offsets_later(self, topic: str, lanes: Sequence[int], at: str | int) -> dict[int, Future[Any]]:
+        """`places_later` of lanes of one topic."""
+        return dict(zip(lanes, self.places_later([(topic, lane) for lane in lanes], at), strict=True))
 
 
-def is_told(offset: int) -> bool:
-    """Whether an answer of the broker's holds an offset, or says that there is none (-1).
-
-    Where a request was lost with its connection, the client may give -1001 in its place, without an error.
-    """
-    return offset >= -1
-
-
-def missing_topic(plan: TopicPlan, connection: KafkaConnection, reason: str, *, near: str | None = None) -> ConfigError:
-    """The error for a topic that is not there and is not made; `near` asks whether another one was meant."""
-    message = f"topic {plan.name} ({plan.role}) cannot be used at {connection.bootstrap_servers}: {reason}"
-    make = "create it with the rights it takes: streamcore topics create FILE"
-    problem = Problem("kafka", message, hint=make if near is None else f"{near} Otherwise {make}")
-    return ConfigError("a topic is missing", [problem])
+def is_passing(error: Any) -> bool:
+    """Whether this `KafkaError` passes by itself: the client goes on trying, and whoever waits has a bound of its own."""
+    return error.name() in PASSING
 
 
 def _bare(text: str) -> str:

@@ -17,6 +17,7 @@ import orjson
 
 from streamcore.errors import SourceError, StateError
 from streamcore.kafka_client import Cluster, partition_list
+from streamcore.kafka_errors import failed_reading
 from streamcore.topics import TopicPlan
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def find_layout(
 
 def first_record(cluster: Cluster, topic: str, consumer: Consumer) -> tuple[bytes, bytes] | None:
     """The first committed record of partition 0; None without one. Raises `SourceError`."""
-    begin, end = (cluster.offsets(topic, [0], at)[0] for at in ("earliest", "latest"))
+    begin, end = (of_lanes[0] for of_lanes in cluster.offsets_at(topic, [0], ["earliest", "latest"]))
     if begin >= end:
         return None
     deadline = time.monotonic() + FIRST_S
@@ -131,8 +132,9 @@ def first_record(cluster: Cluster, topic: str, consumer: Consumer) -> tuple[byte
                 error = message.error()
                 if error is None:
                     return _bytes(message.key()), _bytes(message.value())
-                if not error.retriable():
-                    raise SourceError(f"the state in topic {topic} cannot be read: {error.str()}")
+                failure = failed_reading(error, f"the state in topic {topic}", topic)
+                if failure is not None:
+                    raise failure
             if consumer.position(partition_list(topic, [0]))[0].offset >= end:
                 return None
     finally:

@@ -19,7 +19,7 @@ import orjson
 
 from streamcore.committed_state import CommittedState, LaneState
 from streamcore.config import KafkaSourceConfig
-from streamcore.errors import Error, FencedError, SourceError, StateError
+from streamcore.errors import ConfigError, Error, FencedError, SinkError, SourceError, StateError
 from streamcore.faults import fault_point
 from streamcore.gaps import Skipped
 from streamcore.kafka_client import partition_list
@@ -139,8 +139,9 @@ class Claim:
             fault_point("claim-offsets")
             self._transactions.commit(CALL_TIMEOUT_S)
             fault_point("claim-committed")
-        except (KafkaException, BufferError, FencedError, SourceError) as error:
-            with suppress(KafkaException):
+        except (KafkaException, BufferError, Error) as error:
+            # Without a producer, as where a longer transaction is refused, nothing is open.
+            with suppress(KafkaException, SinkError):
                 self._transactions.abort(CALL_TIMEOUT_S)
             if not isinstance(error, KafkaException):
                 raise
@@ -162,6 +163,9 @@ class Claim:
 
     def _told(self, reason: Any) -> Error:
         text = f"{reason.str()} ({reason.name()})"
+        refusal = self._transactions.denied(reason, "the state was not changed", self._source.topics)
+        if refusal is not None:
+            return refusal
         if self._seat.is_broken or reason.fatal() or reason.txn_requires_abort():
             return FencedError(
                 f"the state was not changed: a worker has joined the group, or another command runs: {text}"
@@ -370,8 +374,12 @@ def _renew_topics(committed: CommittedState) -> None:
     try:
         committed.cluster.delete_topics([name for name in found if name not in current])
         committed.cluster.delete_topics(current)
-    except SourceError as error:
-        if error.unreachable or committed.check_size() is not None or committed.states.layout > 1:
+    except (SourceError, ConfigError) as error:
+        if (
+            (isinstance(error, SourceError) and error.unreachable)
+            or committed.check_size() is not None
+            or committed.states.layout > 1
+        ):
             raise
         # Who may write to topics, and not delete them: these fit the input as they are.
         log.warning("%s; its records are deleted, and it is used again", error)

@@ -1,8 +1,8 @@
 """Owns the topics that state is kept in: their making, and reading a lane's records to the end.
 
 Before it: `epochs.py`, in recovery. After it: the broker, and the engine, which knows what the records say.
-Invariant: records of a lane are handed over in order, committed ones only, and `reached` is said only when the end that
-was asked for at the beginning of the call is behind.
+Invariant: records of a lane are handed over in order, committed ones only, and `reached` is said only when an end is behind
+that was asked for after `ask_anew` was called last.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from streamcore import _core
 from streamcore.config import KafkaConnection
-from streamcore.errors import SourceError, StateError
+from streamcore.errors import StateError
 from streamcore.kafka_client import Cluster, application, creating_client, partition_list
+from streamcore.kafka_errors import failed_reading
 from streamcore.layouts import MEETING_LANE, find_layout, first_record, meeting_topic, state_plans, state_topic
+from streamcore.state_bounds import Bounds
 
 if TYPE_CHECKING:
     from quixstreams.kafka import Consumer
@@ -90,6 +92,7 @@ class StateTopics:
     def attach(self, cluster: Cluster) -> None:
         """Goes on with the topics as they are, if they are there."""
         self._cluster = cluster
+        self._bounds = Bounds(cluster, self.place)
         self.layout, self.begun = find_layout(
             cluster, self._pipeline, self._stage, lambda topic: first_record(cluster, topic, self._reader)
         )
@@ -105,17 +108,18 @@ class StateTopics:
     ) -> dict[int, bool]:
         """Reads on towards the end that the lanes have now; gives for each whether it was reached.
 
-        `records` makes what a lane's records are put into, where its reading begins. Raises `SourceError`.
+        What was too much for one call, be it the broker's answer where the ends are, is gone on with in the next, to the same end.
+        `records` makes what a lane's records are put into, where its reading begins. Raises `SourceError`, `ConfigError`.
         """
         deadline = time.monotonic() + timeout_s
-        begins = self._first([lane for lane in lanes if lane not in self._readings])
+        new = [lane for lane in lanes if lane not in self._readings]
+        if not self._bounds.find(lanes, new, committed=until == "last_stable", until_s=deadline):
+            return dict.fromkeys(lanes, False)
         for lane in lanes:
             if lane not in self._readings:
                 reading = self._readings[lane] = self._begin(lane, records)
-                reading.position = max(reading.position, begins[lane])
-            topic, partition = self.place(lane)
-            ends = self._cluster.offsets(topic, [partition], "latest", committed=until == "last_stable")
-            self._readings[lane].end = ends[partition]
+                reading.position = max(reading.position, self._bounds.begins[lane])
+            self._readings[lane].end = self._bounds.end(lane)
         # What was read to its end, or from a copy that lies behind it, is not asked for: behind the end there is no offset to read from.
         readings = {self.place(lane): self._readings[lane] for lane in lanes}
         waiting = {place: one for place, one in readings.items() if one.position < one.end}
@@ -127,16 +131,13 @@ class StateTopics:
             self._take(consumer.consume(READ_RECORDS, WAIT_S), waiting)
             self._pass_markers(consumer, waiting)
         consumer.unassign()  # type: ignore[no-untyped-call]
-        return {lane: self._readings[lane].position >= self._readings[lane].end for lane in lanes}
+        reached = {lane: self._readings[lane].position >= self._readings[lane].end for lane in lanes}
+        self._bounds.forget([lane for lane, done in reached.items() if done])
+        return reached
 
-    def _first(self, lanes: Sequence[int]) -> dict[int, int]:
-        """The first offset that there is of each lane: what was before it was deleted, and the manifests say whether that counts."""
-        found: dict[int, int] = {}
-        for topic in {self.place(lane)[0] for lane in lanes}:
-            of_topic = {self.place(lane)[1]: lane for lane in lanes if self.place(lane)[0] == topic}
-            begins = self._cluster.offsets(topic, list(of_topic), "earliest")
-            found |= {of_topic[partition]: offset for partition, offset in begins.items()}
-        return found
+    def ask_anew(self) -> None:
+        """From now on ends are asked for that are not of before: somebody's commit may have been waited for."""
+        self._bounds.ask_anew()
 
     def _begin(self, lane: int, records: Callable[[int], _core.StateRecords]) -> Reading:
         """Of a lane of which nothing was read yet."""
@@ -152,6 +153,7 @@ class StateTopics:
 
     def forget(self, lanes: Sequence[int]) -> None:
         """Lets go of what was read; the next reading begins anew."""
+        self._bounds.forget(lanes)
         for lane in lanes:
             self._readings.pop(lane, None)
 
@@ -164,9 +166,10 @@ class StateTopics:
         for message in messages:
             error = message.error()
             if error is not None:
-                if error.retriable():
-                    continue
-                raise SourceError(f"the state in topic {message.topic()} cannot be read: {error.str()}")
+                failure = failed_reading(error, f"the state in topic {message.topic()}", message.topic())
+                if failure is not None:
+                    raise failure
+                continue
             one = waiting[message.topic(), message.partition()]
             one.take(message.key() or b"", message.value(), message.offset())
             one.written_ms = max(one.written_ms, message.timestamp()[1])

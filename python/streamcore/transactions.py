@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from urllib.parse import unquote
 from streamcore.config import KafkaConnection
 from streamcore.errors import ConfigError, SinkError
 from streamcore.kafka_client import application, creating_client
+from streamcore.kafka_errors import denied, is_denied
 from streamcore.kafka_producer import (
     FULL_QUEUE_TRIES_MAX,
     FULL_QUEUE_WAIT_S,
@@ -51,11 +53,18 @@ VERDICT_S, POLL_S = 0.2, 0.02
 GIVE_UP_S = 2.0
 """How long the abort at the end of a run may take that could not go on."""
 
+LEAST_S = 0.5
+"""How long a question may take though the time is over."""
+
 KEY_SHOWN = 100
 """Bytes of a key that an error shows."""
 
 UP = " in state UP"
 """Of a connection that ends: it was one. An attempt that fails is none, and happens wherever a name has several addresses."""
+
+
+REFUSED = re.compile(r'Failed to add partition "([^"]+)" .*authorization failed')
+"""Of a topic that the client could not make part of the transaction."""
 
 
 class _Watch:
@@ -66,14 +75,18 @@ class _Watch:
     only the first is sure to be told; it counts until the producer is replaced.
     """
 
-    def __init__(self, log: logging.Logger, lost: Callable[[], None]) -> None:
+    def __init__(self, log: logging.Logger, lost: Callable[[], None], refused: Callable[[str], None]) -> None:
+        """`refused` is told of a topic that the transaction may not have: the error that the client raises does not name it."""
         self._log = log
         self._lost = lost
+        self._refused = refused
 
     def log(self, level: int, pattern: str, *parts: Any) -> None:
         """As `logging.Logger` has it, which is what the client calls."""
         if "FAIL" in parts and any(UP in str(part) for part in parts):
             self._lost()
+        for topic in REFUSED.findall(" ".join(map(str, parts))) if "ADDPARTS" in parts else ():
+            self._refused(topic)
         self._log.log(level, pattern, *parts)
 
 
@@ -95,6 +108,8 @@ class Transactions:
         """The first delivery of the transaction that failed (`KafkaError`), or None."""
         self._too_large: str | None = None
         """A record that the broker refused for its size, in words."""
+        self._refused: set[str] = set()
+        """Topics that the transaction may not have."""
         self._lost_connection = False
         """Whether the producer has lost a connection: a request may have been sent twice then."""
 
@@ -113,6 +128,22 @@ class Transactions:
         if left_s <= 0:
             raise BufferError("the time for it is over")
         return left_s
+
+    def left_of(self, timeout_s: float) -> float:
+        """As much of this time as `within` leaves, and never nothing: what is asked for has to be answered."""
+        return min(timeout_s, max(LEAST_S, self._until_s - time.monotonic()))
+
+    def denied(self, error: Any, doing: str, topics: Sequence[str] = ()) -> ConfigError | None:
+        """The error to end with for a `KafkaError` that says that a right is missing; None elsewhere. `topics` are those that are read."""
+        from confluent_kafka import KafkaError
+
+        if self._producer is not None:
+            self._producer.poll(0)  # what the client has to say about topics
+        refused = sorted(self._refused)
+        if refused and not is_denied(error):
+            # Which call fails first, and with that, or merely as the transaction has failed, is chance.
+            error = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, error.str())
+        return denied(error, doing, transactional_id=self._id, group=group_of(self._id), topics=topics, refused=refused)
 
     def renew(self, timeout_s: float) -> None:
         """Makes a new producer in place of the one there is. Raises `KafkaException`, or `ConfigError`."""
@@ -140,17 +171,32 @@ class Transactions:
         except BaseException as error:
             del client  # what is raised keeps this frame
             _let_go(producer)
-            _check_time(error, open_ms)
+            self._check_allowed(error, open_ms)
             raise
         self._producer, self._open_ms = producer, open_ms
         self._failure, self._lost_connection = None, False
+
+    def _check_allowed(self, error: BaseException, open_ms: int) -> None:
+        """Raises `ConfigError` where the broker does not allow this producer, or transactions of this length."""
+        from confluent_kafka import KafkaError, KafkaException
+
+        if not isinstance(error, KafkaException):
+            return
+        refusal = self.denied(error.args[0], "the producer cannot be made")
+        if refusal is not None:
+            raise refusal from error
+        if error.args[0].code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
+            raise ConfigError(
+                f"the broker refuses transactions of {open_ms:,} ms (its transaction.max.timeout.ms): raise that, or lower "
+                "commit_interval and session_timeout"
+            ) from error
 
     def _make_client(self, producer: Producer) -> Client:
         """The client inside, whose first call would else wait for the coordinator for ever."""
         from confluent_kafka import Producer as Client
 
         settings = producer._producer_config  # noqa: SLF001
-        client = Client({**settings, "logger": _Watch(settings["logger"], self._note_loss)})
+        client = Client({**settings, "logger": _Watch(settings["logger"], self._note_loss, self._refused.add)})
         producer._inner_producer = client  # noqa: SLF001
         return client
 
@@ -174,6 +220,7 @@ class Transactions:
         if wanted_ms > self._open_ms or wanted_ms == self._timeout_ms < self._open_ms:
             self._open_for(wanted_ms, min(RENEW_S, self._left_s()))
         self._failure = self._too_large = None
+        self._refused.clear()
         self._open.begin_transaction()
         self._is_open = True
 
@@ -217,7 +264,8 @@ class Transactions:
             key = (message.key() or b"")[:KEY_SHOWN]
             self._too_large = f"topic {message.topic()} refuses a record of {len(message.value() or b''):,} bytes with the key {key!r}"
         if self._failure is None:
-            self._failure = error
+            # A delivery's error does not name its topic.
+            self._failure = KafkaError(error.code(), f"a record for topic {message.topic()}: {error.str()}")
 
     def _telling(self, delivered: Callable[[int], None]) -> Callable[[Any, Any], None]:
         def note(error: Any, message: Any) -> None:
@@ -302,20 +350,14 @@ class Transactions:
             _let_go(producer)
 
 
-def _check_time(error: BaseException, open_ms: int) -> None:
-    """Raises `ConfigError` where the broker does not allow transactions of this length."""
-    from confluent_kafka import KafkaError, KafkaException
-
-    if isinstance(error, KafkaException) and error.args[0].code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
-        raise ConfigError(
-            f"the broker refuses transactions of {open_ms:,} ms (its transaction.max.timeout.ms): raise that, or lower commit_interval "
-            "and session_timeout"
-        ) from error
-
-
 def transactional_id(group: str, worker: str) -> str:
     """The name of a worker to the broker: no two groups and workers share one."""
     return "/".join(["streamcore", *(part.replace("%", "%25").replace("/", "%2F") for part in (group, worker))])
+
+
+def group_of(transactional_id: str) -> str:
+    """The group in a name that `transactional_id` made."""
+    return unquote(transactional_id.rpartition("/")[0].rpartition("/")[2])
 
 
 def worker_of(transactional_id: str) -> str:
@@ -390,7 +432,7 @@ def classified(error: Any) -> str:
     unclear = (KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE)  # noqa: SLF001
     if error.code() in fenced or error.name() == "PRODUCER_FENCED":
         return "fenced"
-    if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001
+    if error.fatal() or error.code() == KafkaError._FATAL or is_denied(error):  # noqa: SLF001
         return "fatal"
     if error.code() in unclear:
         return "indeterminate"
@@ -398,7 +440,7 @@ def classified(error: Any) -> str:
         return "abortable"
     if error.retriable() or error.code() in (KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError._TRANSPORT):  # noqa: SLF001
         return "retriable"
-    return "fatal" if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED else "abortable"
+    return "abortable"
 
 
 def _may_be_of_a_record(error: Any) -> bool:

@@ -23,6 +23,7 @@ from streamcore.config.durations import format_instant
 from streamcore.config.steps import SessionStep
 from streamcore.errors import ConfigError, Error, Problem, SourceError
 from streamcore.kafka_client import Cluster, application, creating_client, partition_list
+from streamcore.kafka_errors import failed_reading
 from streamcore.options import RunOptions
 from streamcore.recompute import Recipe, recipe_of, recompute, row_of
 from streamcore.report import Ledger
@@ -175,7 +176,10 @@ def _kafka_records(config: PipelineConfig, source: KafkaSourceConfig, start: str
             messages: list[Any] = consumer.consume(1_000, 0.1)
             for message in messages:
                 if message.error() is not None:
-                    raise SourceError(f"{topic.name} cannot be read: {message.error().str()}")
+                    failure = failed_reading(message.error(), topic.name, topic.name)
+                    if failure is not None:
+                        raise failure
+                    continue
                 heard_s = time.monotonic()
                 place = (message.partition(), message.offset())
                 if place[1] < ends[place[0]]:

@@ -26,7 +26,8 @@ from tests.faults.test_delayed_commit import strike_the_next_epoch
 from tests.faults.workers import RUN_S, SESSION_S, Job
 
 TRIES_MAX = int(os.environ.get("STREAMCORE_BUG_TRIES", "20"))
-GROUP_AUTHORIZATION_FAILED = 30
+INVALID_COMMIT_OFFSET_SIZE = 28
+"""A refusal that ends the transaction, and not the producer or the run."""
 SOON_S = 40.0
 
 pytestmark = [pytest.mark.column("nightly"), pytest.mark.timeout(900)]
@@ -72,7 +73,7 @@ def refused(run: Run) -> None:
     stream, process = run.stream(), run.job.start()
     for _ in range(3):
         offsets = run.job.await_progress({})
-        rule = run.network.workers.add(ADD_OFFSETS_TO_TXN, "answer", error=GROUP_AUTHORIZATION_FAILED, skip=2)
+        rule = run.network.workers.add(ADD_OFFSETS_TO_TXN, "answer", error=INVALID_COMMIT_OFFSET_SIZE, skip=2)
         rule.await_caught()
         run.job.await_progress(offsets, within_s=SOON_S)
     run.end(stream, {"w0": process})
@@ -82,7 +83,7 @@ def aborted_twice(run: Run) -> None:
     """An abort is sent twice, and its first request arrives when rows of the next epoch are with the broker."""
     stream, process = run.stream(), run.job.start()
     offsets = run.job.await_progress({})
-    run.network.workers.add(ADD_OFFSETS_TO_TXN, "answer", error=GROUP_AUTHORIZATION_FAILED)
+    run.network.workers.add(ADD_OFFSETS_TO_TXN, "answer", error=INVALID_COMMIT_OFFSET_SIZE)
     # The abort is the last byte of the request.
     rule = run.network.workers.add(END_TXN, "hold", ends=b"\0")
     first = rule.await_caught()

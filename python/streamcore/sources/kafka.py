@@ -24,11 +24,14 @@ from streamcore.kafka_client import (
     Topic,
     application,
     creating_client,
+    is_passing,
     log,
     member_settings,
     partition_list,
     seek,
 )
+from streamcore.kafka_errors import denied
+from streamcore.kafka_questions import RETRY_INTERVAL_S
 from streamcore.sources.base import End, Polled, Start
 from streamcore.sources.kafka_ends import EndWatch
 from streamcore.sources.kafka_group import JOIN_TIMEOUT_S, Seat, wait_for_free_group
@@ -66,6 +69,9 @@ the second-level cache before they are looked at, and consuming and taking one c
 CONSUME_FAILURES_MAX = 5
 OUTAGE_MAX_S = 120.0
 """How long no broker may answer before the run ends with exit code 4; until then it waits for one to come back."""
+
+UNKNOWN_MAX_S = 5.0
+"""How long a topic may be unknown to the brokers; nothing is polled meanwhile."""
 
 PAUSED_WAIT_S = 0.02
 
@@ -314,10 +320,22 @@ class KafkaSource:
                 f"another worker has taken the seat of {self._instance_id} in group {self._group}: give each worker an "
                 "instance_id of its own, in the pipeline file or by STREAMCORE_INSTANCE_ID"
             )
-        if error.retriable() or error.code() == KafkaError._TRANSPORT:  # noqa: SLF001
+        if is_passing(error) and (error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART or self._is_back()):
             log.warning("%s: %s", where, error.str())
             return
-        raise SourceError(f"{where} cannot be read: {error.str()}")
+        doing = f"{where} cannot be read"
+        refusal = denied(error, doing, group=self._group or "of this name", topics=[self._topic.name])
+        raise refusal or SourceError(f"{doing}: {error.str()}")
+
+    def _is_back(self) -> bool:
+        """Whether a topic that a broker did not know is there, as brokers that begin anew may not know theirs for a moment.
+
+        One that was made again is another, in which positions mean nothing.
+        """
+        until_s = time.monotonic() + UNKNOWN_MAX_S
+        while (found := self._cluster.topic(self._topic.name)) is None and time.monotonic() < until_s:
+            time.sleep(RETRY_INTERVAL_S)
+        return found is not None and found.topic_id == self._topic.topic_id
 
     def _watch_outage(self) -> None:
         if self._ends.outage_s(time.monotonic()) > OUTAGE_MAX_S:

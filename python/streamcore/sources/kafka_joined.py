@@ -16,7 +16,7 @@ from typing import Any
 from streamcore import _core
 from streamcore.config import KafkaConnection, KafkaSourceConfig, PipelineConfig
 from streamcore.errors import SourceError, StateError
-from streamcore.kafka_client import Cluster, log, partition_list
+from streamcore.kafka_client import REQUEST_TIMEOUT_S, Cluster, log, partition_list
 from streamcore.sources.base import Polled, Position, Start
 from streamcore.sources.inputs import Input, InputsSource, check_sizes
 from streamcore.sources.kafka import CONSUME_FAILURES_MAX, CONSUME_RECORDS, PAUSED_WAIT_S
@@ -251,7 +251,7 @@ class JoinedSource(InputsSource):
             topic.feed(lanes)
             each.lanes = topic.fed
 
-    def place(self, offsets: Mapping[int, int | None]) -> dict[int, int]:
+    def place(self, offsets: Mapping[int, int | None], *, timeout_s: float = REQUEST_TIMEOUT_S) -> dict[int, int]:
         """Where the runner's lanes begin: as said, or, for None, by the policy; a table is to be read to its end from there.
 
         Raises `StateError` for records that are gone.
@@ -260,7 +260,8 @@ class JoinedSource(InputsSource):
         for number, (each, topic) in enumerate(zip(self.inputs, self._topics, strict=True)):
             own = self._own(number, offsets)
             if own:
-                found |= {self._number(number, lane): offset for lane, offset in topic.place(own).items()}
+                placed = topic.place(own, timeout_s=timeout_s / len(self.inputs))
+                found |= {self._number(number, lane): offset for lane, offset in placed.items()}
                 self._begin_again(each, topic, own)
         return found
 

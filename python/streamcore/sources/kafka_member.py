@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from streamcore import _core
 from streamcore.config import KafkaConnection, KafkaSourceConfig
 from streamcore.errors import StateError
-from streamcore.kafka_client import Cluster, partition_list
+from streamcore.kafka_client import REQUEST_TIMEOUT_S, Cluster, partition_list
 from streamcore.sources.base import Polled, Start
 from streamcore.sources.kafka import KafkaSource
 from streamcore.sources.kafka_ends import EndWatch
@@ -235,12 +235,19 @@ class MemberSource(KafkaSource):
                 change(partition_list(self._topic.name, sorted(lanes)))
         self._paused = wanted
 
-    def place(self, offsets: Mapping[int, int | None]) -> dict[int, int]:
+    def place(self, offsets: Mapping[int, int | None], *, timeout_s: float = REQUEST_TIMEOUT_S) -> dict[int, int]:
         """Where lanes begin: as said, or, for None, by the policy. Raises `StateError` for records that are gone."""
         lanes = [lane for lane in offsets if lane in self._topic.partitions]
         known = {lane: offset for lane, offset in offsets.items() if offset is not None}
         found = start_positions(
-            self._cluster, self._topic, known, self._default, _now_ms(), lanes=lanes, accept_gap=self._accept_gap
+            self._cluster,
+            self._topic,
+            known,
+            self._default,
+            _now_ms(),
+            lanes=lanes,
+            accept_gap=self._accept_gap,
+            timeout_s=timeout_s,
         )
         self.seek(found)
         return found
