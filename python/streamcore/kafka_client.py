@@ -39,8 +39,7 @@ SETTLING = frozenset(
     | {"LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART", "UNSTABLE_OFFSET_COMMIT"}
     | {"FENCED_LEADER_EPOCH", "UNKNOWN_LEADER_EPOCH"}
 )
-"""Answers of a cluster that has just made a topic or its first group, has begun anew, or ends a transaction; they pass within
-seconds."""
+"""Answers of a cluster that has just made a topic or its first group, has begun anew, or ends a transaction: for seconds."""
 
 UNANSWERED = frozenset({"_TRANSPORT", "_TIMED_OUT", "_TIMED_OUT_QUEUE", "_ALL_BROKERS_DOWN", "REQUEST_TIMED_OUT"})
 """Nobody answered in time."""
@@ -299,8 +298,7 @@ class Cluster:
         topic = self.topic(plan.name)
         if topic is None:
             known = (name for name in self.topic_names() if not name.startswith("__"))
-            near = did_you_mean(plan.name, known)
-            raise missing_topic(plan, self._connection, "it does not exist", near=near)
+            raise missing_topic(plan, self._connection, "it does not exist", near=did_you_mean(plan.name, known))
         return topic
 
     def partition_count(self, name: str, timeout_s: float) -> int | None:
@@ -445,6 +443,11 @@ def is_told(offset: int) -> bool:
     Where a request was lost with its connection, the client may give -1001 in its place, without an error.
     """
     return offset >= -1
+
+
+def is_passing(error: Any) -> bool:
+    """Whether the client gets over an error in a record's place by itself. `error.retriable()` is false of all of them."""
+    return error.name() in SETTLING | UNANSWERED | {"_RESOLVE", "_WAIT_COORD"}
 
 
 def missing_topic(plan: TopicPlan, connection: KafkaConnection, reason: str, *, near: str | None = None) -> ConfigError:
