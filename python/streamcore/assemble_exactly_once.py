@@ -122,7 +122,7 @@ class Parts:
         for phase in others:
             engine = self._engine(phase)
             self.phases.append(self._open(phase, self._partials_source(engine), engine, outboxes))
-        for outbox in make_outboxes(self.config, group=self._group):
+        for outbox in make_outboxes(self.config, group=self._group, accept_gap=plan.options.accept_gap):
             outboxes.add(outbox)
             self.notes.append(f"outbox: {outbox.place}, fed from topic {outbox.topic}")
         outboxes.start()
