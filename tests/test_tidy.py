@@ -64,6 +64,7 @@ PACKAGE_LAYERS = (
             "committed_rows",
             "lane_states",
             "manifests",
+            "recipe",
             "recompute",
             "state_topics",
             "transactions",

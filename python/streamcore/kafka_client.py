@@ -422,14 +422,15 @@ class Cluster:
     def offsets_later(
         self, topic: str, lanes: Iterable[int], at: str | int, *, committed: bool = True
     ) -> dict[int, Future[Any]]:
-        """`offsets` without waiting: futures of objects with an `.offset`.
+        """`offsets` without waiting, also of the `newest` timestamp: futures of objects with `.offset` and `.timestamp`.
 
         While no broker answers they may stay open for ever, whatever the request's own timeout.
         """
         from confluent_kafka import IsolationLevel, TopicPartition
         from confluent_kafka.admin import OffsetSpec
 
-        spec = {"earliest": OffsetSpec.earliest, "latest": OffsetSpec.latest}.get(str(at))
+        words = {"earliest": OffsetSpec.earliest, "latest": OffsetSpec.latest, "newest": OffsetSpec.max_timestamp}
+        spec = words.get(str(at))
         wanted = spec() if spec is not None else OffsetSpec.for_timestamp(int(at))
         futures = self._admin.list_offsets(
             {TopicPartition(topic, lane): wanted for lane in lanes},
