@@ -55,7 +55,7 @@ PACKAGE_LAYERS = (
     {"config"},
     {
         *("checkpoint", "copy_files", "faults", "instance", "kafka_client", "kafka_errors", "kafka_producer"),
-        *("kafka_questions", "memory_log", "options", "tables", "topics"),
+        *("group_offsets", "kafka_questions", "memory_log", "options", "tables", "topics"),
     },
     {"layouts"},
     {
@@ -64,6 +64,7 @@ PACKAGE_LAYERS = (
             "committed_rows",
             "lane_states",
             "manifests",
+            "recipe",
             "recompute",
             "state_bounds",
             "state_topics",
@@ -104,7 +105,15 @@ PACKAGE_LAYERS = (
 # that need them; LATE ones also at the top of files that are themselves imported late.
 HOMES = {
     "confluent_kafka": (
-        *("committed_reader", "epochs", "kafka_client", "kafka_producer", "kafka_questions", "sources.kafka"),
+        *(
+            "committed_reader",
+            "epochs",
+            "group_offsets",
+            "kafka_client",
+            "kafka_producer",
+            "kafka_questions",
+            "sources.kafka",
+        ),
         *("sources.kafka_member", "state_changes", "transactions", "versions"),
     ),
     "httpx": ("sinks.webhook",),

@@ -11,6 +11,7 @@ import errno
 import importlib
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +44,9 @@ examples:
 
 OUTPUT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Of an `OSError` without a file name: what was printed cannot be written."""
+
+BEFORE_NOW = re.compile(r"-(\d+(\.\d+)?(ms|s|m|h|d|w))+")
+"""As `-2h`: a time, which argparse takes for an option where it stands alone."""
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -88,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not given:
             parser.print_help(sys.stderr)
             parser.exit(EXIT_USAGE)
-        parsed = parser.parse_args(given)
+        parsed = parser.parse_args(_joined(given))
         code = int(parsed.run(parsed))
         sys.stdout.flush()
     except KeyboardInterrupt:
@@ -110,6 +114,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     else:
         return code
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `--start`, `-2h` as `--start=-2h`, up to a `--`."""
+    joined: list[str] = []
+    for number, argument in enumerate(arguments):
+        if argument == "--":
+            return [*joined, *arguments[number:]]
+        before = joined[-1] if joined else ""
+        if BEFORE_NOW.fullmatch(argument) and before.startswith("--") and "=" not in before:
+            joined[-1] = f"{before}={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _open_closed_streams() -> None:

@@ -362,18 +362,17 @@ class Cluster:
 
     def group_offsets(self, group: str, topic: str, lanes: Iterable[int]) -> dict[int, int | None]:
         """Where a consumer group stands in each lane, once no transaction on it is pending; None: nowhere."""
-        from confluent_kafka import ConsumerGroupTopicPartitions
+        from confluent_kafka import KafkaException
 
-        wanted = [ConsumerGroupTopicPartitions(group, partition_list(topic, list(lanes)))]
+        from streamcore.group_offsets import GroupOffsets
 
-        def ask() -> list[Future[Any]]:
-            found = self._admin.list_consumer_group_offsets(
-                wanted, require_stable=True, request_timeout=REQUEST_TIMEOUT_S
-            )
-            return list(found.values())
-
-        (found,) = self.ask(ask, f"offsets of group {group} cannot be listed").answers()
-        return {part.partition: part.offset if part.offset >= 0 else None for part in found.topic_partitions}
+        asker = GroupOffsets(self._connection, group)
+        try:
+            return asker.of(topic, list(lanes), REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            raise self._failed(f"offsets of group {group} cannot be listed", error) from error
+        finally:
+            asker.close()
 
     def delete_group(self, group: str) -> None:
         """Deletes a group without members, and its offsets; one that is not there is none."""
@@ -428,7 +427,7 @@ class Cluster:
     def places_later(
         self, places: Sequence[tuple[str, int]], at: str | int, *, committed: bool = True
     ) -> list[Future[Any]]:
-        """`offsets` of topics and partitions, in one request, without waiting: futures of objects with an `.offset`, in order.
+        """`offsets` of topics and partitions, in one request, without waiting, also of the `newest` timestamp: futures of objects with `.offset` and `.timestamp`, in order.
 
         While no broker answers they may stay open for ever, whatever the request's own timeout.
         """
@@ -437,7 +436,8 @@ class Cluster:
 
         if not places:
             return []
-        spec = {"earliest": OffsetSpec.earliest, "latest": OffsetSpec.latest}.get(str(at))
+        words = {"earliest": OffsetSpec.earliest, "latest": OffsetSpec.latest, "newest": OffsetSpec.max_timestamp}
+        spec = words.get(str(at))
         wanted = spec() if spec is not None else OffsetSpec.for_timestamp(int(at))
         futures = self._admin.list_offsets(
             {TopicPartition(topic, lane): wanted for topic, lane in places},
