@@ -30,10 +30,10 @@ from streamcore.config.suggest import closest
 from streamcore.errors import ConfigError, SourceError, StateError
 from streamcore.functions import functions_of
 from streamcore.kafka_client import Cluster, Topic
-from streamcore.layouts import MEETING_LANE, pipelines_there, topics_there
-from streamcore.manifests import Identity, told
+from streamcore.layouts import MEETING_LANE, partials_topic, pipelines_there, topics_there
+from streamcore.manifests import PUT_BACK, Identity, lost_partials, mismatch, told
 from streamcore.options import RunOptions
-from streamcore.phases import FINAL, PARTIAL, STATE_GENERATION, Phase, partials_topic, phases_of
+from streamcore.phases import FINAL, PARTIAL, STATE_GENERATION, Phase, partials_plan, phases_of
 from streamcore.sources.inputs import check_sizes
 from streamcore.state_topics import StateTopics
 from streamcore.topics import input_topic
@@ -117,22 +117,39 @@ class CommittedState:
         self.group = self.phase.group(config.source.group_id or self.name)
         self.cluster = Cluster(self.connection)
         self.cluster.connect()
-        found = self._topics(config)
-        self.topics: list[Topic] = list(found.values())
-        check_sizes({topic.name: len(topic.partitions) for topic in self.topics})
+        self._find_input(config)
         self.config: PipelineConfig = typed_by_its_topic(plan, Event())[0]
         self.engine = self.new_engine()
         self.meets = MEETING_LANE in self.engine.sealed_lanes()
+        self.states = self._new_states()
+        stack.callback(self._close)
+        self._sizes: dict[str, int] = {}
+        self.look_again()
+
+    def _find_input(self, config: PipelineConfig) -> None:
+        found = self._topics(config)
+        self.topics: list[Topic] = list(found.values())
+        check_sizes({topic.name: len(topic.partitions) for topic in self.topics})
         self.source = Described(tuple(topic.name for topic in self.topics), described(found))
-        self.states = StateTopics(
+
+    def _close(self) -> None:
+        self.states.close()
+
+    def _new_states(self) -> StateTopics:
+        return StateTopics(
             self.connection,
             pipeline=self.name,
             partitions=len(self.partitions),
             meets=self.meets,
             stage=self.phase.stage,
         )
-        stack.callback(self.states.close)
-        self._sizes: dict[str, int] = {}
+
+    def partials_made(self) -> None:
+        """The topic of partials was made since the beginning."""
+        self._find_input(self.config)
+        self.engine = self.new_engine()
+        self.states.close()
+        self.states = self._new_states()
         self.look_again()
 
     def _topics(self, config: PipelineConfig) -> dict[str | None, Topic]:
@@ -212,10 +229,9 @@ class CommittedState:
         size, count = self.size, len(self.partitions)
         if size in (0, count):
             return None
-        return (
-            f"STATE_PARTITION_MISMATCH: the state has {size} partitions, and the input {self.topics[0].name} has {count}: keys "
-            f"have moved between them; streamcore state rescale FILE --to {count} moves it, or says why it cannot"
-        )
+        if self.phase is FINAL and not count:
+            return lost_partials(self.name, is_there=False)
+        return mismatch(size, self.topic.name, count)
 
     def read(self, lane: int) -> LaneState:
         """Reads all there is of a lane. Raises `SourceError`.
@@ -371,10 +387,19 @@ def check_there(phases: Sequence[CommittedState], *, is_reset: bool = False) -> 
     topic = first.states.place(0)[0]
     if has_offsets:
         raise StateError(
-            f"there is no state of {first.name}, though group {first.group} has offsets: topic {topic} was deleted; restore a "
-            "savepoint, or begin anew: streamcore state reset FILE"
+            f"there is no state of {first.name}, though group {first.group} has offsets: topic {topic} was deleted; {PUT_BACK}"
         )
     raise StateError(f"there is no state of {first.name}: topic {topic} does not exist; {_others(first)}")
+
+
+def make_partials(phases: Sequence[CommittedState]) -> None:
+    """Makes the topic between two stages of state, where it is lost. Raises `ConfigError` where it may not be made."""
+    first, final = phases[0], phases[-1]
+    if final.phase is FINAL and not final.partitions:
+        plan = partials_plan(first.config, len(first.partitions))
+        first.cluster.ensure_topic(plan, create=first.config.auto_create_topics)
+        for committed in phases:
+            committed.partials_made()
 
 
 def _others(committed: CommittedState) -> str:

@@ -54,6 +54,11 @@ def meeting_topic(pipeline: str, layout: int = 1) -> str:
     return f"{pipeline}.0.combine.g{layout}"
 
 
+def partials_topic(pipeline: str) -> str:
+    """The topic between two stages of state, in its first generation."""
+    return f"{pipeline}.0.partials.g1"
+
+
 def state_plans(pipeline: str, partitions: int, *, meets: bool, stage: int = 0, layout: int = 1) -> list[TopicPlan]:
     """The state topics of a stage."""
     plans = [TopicPlan(state_topic(pipeline, stage, layout), "state", partitions, STATE_SETTINGS)]

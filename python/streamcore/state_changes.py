@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from streamcore.committed_state import CommittedState, LaneState
+from streamcore.committed_state import CommittedState, LaneState, make_partials
 from streamcore.config import KafkaSourceConfig
 from streamcore.errors import Error, FencedError, SourceError, StateError
 from streamcore.faults import fault_point
@@ -338,6 +338,8 @@ def reset(phases: Sequence[CommittedState]) -> list[tuple[CommittedState, dict[i
     Its topics are made anew, for as many partitions as the input has. What lies between two phases goes as well, or it would be
     merged once more. Raises `FencedError` where workers are alive.
     """
+    if phases[-1].size:  # or that of the final stage would stay
+        make_partials(phases)
     with ExitStack() as stack:
         there = [committed for committed in phases if committed.partitions]
         claims = [stack.enter_context(claim(committed)) for committed in there]

@@ -90,7 +90,15 @@ def test_a_savepoint_that_was_changed_or_is_of_another_pipeline_is_refused(job: 
     text = job.file.read_text()
     job.file.write_text(text.replace("count()", "sum(v)"))
     refused = job.state("restore", str(folder))
-    assert (refused.code, "was made by another version" in refused.err) == (6, True)
+    assert (refused.code, f"the savepoint was made by another version of {job.name}" in refused.err) == (6, True)
+    other = job.state("restore", str(folder), "--set", 'name="other"')
+    assert f"error: the savepoint is of pipeline {job.name}, and this is other, whose source" in other.err
+    assert f"hint: name the file of {job.name}, or a savepoint of other" in other.err
+    assert "hint: name a folder that streamcore state savepoint" in job.state("restore", str(folder / "none")).err
+    job.file.write_text(text.replace('keyed_by = "k"', ""))
+    staged = job.state("restore", str(folder))
+    assert f"is of pipeline {job.name} with one stage of state, and this one has two stages" in staged.err
+    assert "hint: name the file it was made of, or set combine as it was then" in staged.err
     job.file.write_text(text)
     assert [lane["epoch"] for lane in job.state("inspect", "--json").json["lanes"]] == epochs
 
