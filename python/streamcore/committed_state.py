@@ -35,7 +35,7 @@ from streamcore.manifests import PUT_BACK, Identity, lost_partials, mismatch, to
 from streamcore.options import RunOptions
 from streamcore.phases import FINAL, PARTIAL, STATE_GENERATION, Phase, partials_plan, phases_of
 from streamcore.sources.inputs import check_sizes
-from streamcore.state_topics import StateTopics
+from streamcore.state_topics import StateTopics, gone
 from streamcore.topics import input_topic
 
 READS_MAX = 20
@@ -124,6 +124,8 @@ class CommittedState:
         self.states = self._new_states()
         stack.callback(self._close)
         self._sizes: dict[str, int] = {}
+        self.lost_next: tuple[int, str] | None = None
+        """The layout that the state has gone to, and its topic, where nothing is left of it; looked for where sizes differ."""
         self.look_again()
 
     def _find_input(self, config: PipelineConfig) -> None:
@@ -177,6 +179,15 @@ class CommittedState:
         """Finds out which topics of the state there are."""
         self.states.close()  # a topic may have been made again under the name that its consumer knows
         self.states.attach(self.cluster)
+        self._find_sizes()
+        self.lost_next = self.states.lost_next() if self.size not in (0, len(self.partitions)) else None
+
+    def go_on_in(self, layout: int) -> None:
+        """The topics of this layout were made, and nothing says yet that it counts."""
+        self.states.layout, self.states.begun, self.lost_next = layout, {}, None
+        self._find_sizes()
+
+    def _find_sizes(self) -> None:
         self._sizes = {name: self._size(name) for name, _ in map(self.states.place, (0, MEETING_LANE))}
 
     def _size(self, topic: str) -> int:
@@ -229,6 +240,8 @@ class CommittedState:
         size, count = self.size, len(self.partitions)
         if size in (0, count):
             return None
+        if self.lost_next is not None:
+            return gone(self.lost_next[1])
         if self.phase is FINAL and not count:
             return lost_partials(self.name, is_there=False)
         return mismatch(size, self.topic.name, count)
@@ -379,6 +392,8 @@ def check_there(phases: Sequence[CommittedState], *, is_reset: bool = False) -> 
     `is_reset`: what a run would be refused for is enough, a layout that does not count or offsets of the group.
     """
     first = phases[0]
+    if first.lost_next is not None and not is_reset:
+        raise StateError(gone(first.lost_next[1]))
     if any(committed.size for committed in phases):
         return
     has_offsets = any(committed.has_offsets for committed in phases)

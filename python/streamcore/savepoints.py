@@ -19,11 +19,11 @@ import orjson
 from streamcore import _core
 from streamcore.committed_state import CommittedState, LaneState
 from streamcore.errors import FencedError, StateError
-from streamcore.gaps import skipped_by
-from streamcore.layouts import MEETING_LANE
+from streamcore.gaps import offsets_of, skipped_by
+from streamcore.layouts import BEGIN, MEETING_LANE
 from streamcore.manifests import SEAL_BITS, other_input, told
 from streamcore.phases import FINAL
-from streamcore.state_changes import Claim, Offsets, claim, of_input, rewritten_facts
+from streamcore.state_changes import Claim, Offsets, Placed, claim, make_layout, of_input, rewritten_facts
 from streamcore.tables import Batch
 
 if TYPE_CHECKING:
@@ -184,9 +184,7 @@ def load(committed: CommittedState, folder: Path) -> Loaded:
     content = read_manifest(folder)
     manifests = {int(lane): manifest for lane, manifest in content["lanes"].items()}
     check_pipeline(committed, content)
-    size = committed.check_size()
-    if size is not None:
-        raise StateError(f"{size}; a savepoint of the old size does not fit")
+    _check_size(committed, manifests)
     source = committed.source
     if committed.phase is FINAL:
         # All partials were merged, and lanes go on where the topic ends now: it may have been made again.
@@ -196,6 +194,20 @@ def load(committed: CommittedState, folder: Path) -> Loaded:
     for manifest in manifests.values():
         told(orjson.dumps(manifest), committed.identity(), source, is_whole=True)
     return Loaded(folder, manifests, _loaded(committed, folder, manifests))
+
+
+def _check_size(committed: CommittedState, manifests: Mapping[int, Mapping[str, Any]]) -> None:
+    """The savepoint has the partitions of the input, and so has the state, or what it has is lost. Raises `StateError`."""
+    count = len(committed.partitions)
+    saved = next((one["facts"]["source"].get("partitions") for one in manifests.values()), None)
+    if saved not in (None, count):
+        raise StateError(
+            f"STATE_PARTITION_MISMATCH: the savepoint is of {saved} partitions, and the input {committed.topic.name} has {count}, so it "
+            f"does not fit; restore one of {count}, or begin anew: streamcore state reset FILE"
+        )
+    size = committed.check_size()
+    if size is not None and committed.lost_next is None:
+        raise StateError(f"{size.partition('; ')[0]}; streamcore state reset FILE, and restore the savepoint then")
 
 
 def check_pipeline(committed: CommittedState, content: Mapping[str, Any]) -> None:
@@ -215,10 +227,18 @@ def check_pipeline(committed: CommittedState, content: Mapping[str, Any]) -> Non
 
 
 def put_back(committed: CommittedState, loaded: Loaded, held: Claim, *, at: Offsets | None = None) -> None:
-    """Writes every lane anew, in one transaction; `at`: where lanes go on, if not where they were."""
+    """Writes every lane anew, in one transaction; `at`: where lanes go on, if not where they were.
+
+    Where the state has gone to topics that are lost, these are made again; until they are committed nothing of them counts.
+    """
     manifests, engine = loaded.manifests, loaded.engine
-    committed.states.open(committed.cluster, create=committed.config.auto_create_topics)
-    committed.look_again()
+    lost = committed.lost_next
+    if lost is None:
+        committed.states.open(committed.cluster, create=committed.config.auto_create_topics)
+        committed.look_again()
+    else:
+        make_layout(committed, lost[0], len(committed.partitions))
+        committed.go_on_in(lost[0])
     states = {state.lane: state for state in committed.read_all()}
     found = [each for state in states.values() for each, _ in state.found["manifests"]]
     owner = max((each["facts"]["owner"] for each in [*found, *manifests.values()]), default=0) + 1
@@ -242,7 +262,21 @@ def put_back(committed: CommittedState, loaded: Loaded, held: Claim, *, at: Offs
             skipped=skipped_by(manifests[lane]["facts"]) if lane in manifests else {},
         )
         records[lane] = _rewritten(committed, engine, state, facts, behind=newest)
-    held.write(records, positions)
+    marks = [] if lost is None else [_begin(committed, loaded, positions)]
+    held.write(records, positions, before=marks)
+
+
+def _begin(committed: CommittedState, loaded: Loaded, positions: Offsets) -> Placed:
+    """The mark that a layout begins with which takes the place of a lost one; see `rescaling.py`."""
+    counted, topic = loaded.engine.ledger(), committed.topic.name
+    lanes = {}
+    for lane in committed.partitions:
+        facts = loaded.manifests[lane]["facts"] if lane in loaded.manifests else {"source": {}}
+        left_out = offsets_of(skipped_by(facts), topic)
+        read = counted.get(lane, {}).get("read", 0)
+        lanes[str(lane)] = {"position": positions[lane][topic], "read": read, "skipped": left_out}
+    begin = {"layout": committed.states.layout, "partitions": len(lanes), "from": {"savepoint": True}, "lanes": lanes}
+    return (*committed.states.place(0), BEGIN, orjson.dumps(begin))
 
 
 def _rewritten(

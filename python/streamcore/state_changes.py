@@ -113,12 +113,17 @@ class Claim:
         found = self._source.place(dict.fromkeys(numbers)) if numbers else {}
         return {lane: by_topic(self._source, lane, found) for lane in lanes}
 
-    def write(self, records: Mapping[int, Sequence[Record]], offsets: Offsets) -> None:
-        """Writes records of lanes, and the group's offsets, in one transaction. Raises `FencedError`, `SourceError`."""
-        placed = [
-            (*self._committed.states.place(lane), key, value)
-            for lane, of_lane in records.items()
-            for key, value in of_lane
+    def write(
+        self, records: Mapping[int, Sequence[Record]], offsets: Offsets, *, before: Sequence[Placed] = ()
+    ) -> None:
+        """Writes records of lanes, `before` them others, and the group's offsets, in one transaction. Raises `FencedError`, `SourceError`."""
+        placed: list[Placed] = [
+            *before,
+            *(
+                (*self._committed.states.place(lane), key, value)
+                for lane, of_lane in records.items()
+                for key, value in of_lane
+            ),
         ]
         self.write_placed(placed, offsets)
 
@@ -380,6 +385,14 @@ def _renew_topics(committed: CommittedState) -> None:
         return
     plans = state_plans(committed.name, len(committed.partitions), meets=committed.meets, stage=committed.phase.stage)
     for plan in plans if found else ():
+        committed.cluster.create_topic(plan)
+
+
+def make_layout(committed: CommittedState, layout: int, partitions: int) -> None:
+    """Makes the topics of a layout that does not count, empty: what a try that died has left is deleted."""
+    plans = state_plans(committed.name, partitions, meets=committed.meets, layout=layout)
+    committed.cluster.delete_topics([plan.name for plan in plans])
+    for plan in plans:
         committed.cluster.create_topic(plan)
 
 
