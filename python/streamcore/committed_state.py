@@ -31,7 +31,7 @@ from streamcore.errors import ConfigError, SourceError, StateError
 from streamcore.functions import functions_of
 from streamcore.kafka_client import Cluster, Topic
 from streamcore.layouts import MEETING_LANE, partials_topic, pipelines_there, topics_there
-from streamcore.manifests import PUT_BACK, Identity, lost_partials, mismatch, told
+from streamcore.manifests import ANEW, PUT_BACK, Identity, lost_partials, mismatch, told
 from streamcore.options import RunOptions
 from streamcore.phases import FINAL, PARTIAL, STATE_GENERATION, Phase, partials_plan, phases_of
 from streamcore.sources.inputs import check_sizes
@@ -300,8 +300,10 @@ class CommittedState:
     def problems(self, state: LaneState) -> list[str]:
         """What is wrong with a lane before anything is loaded."""
         manifests = state.found["manifests"]
-        found = [*state.found["problems"], *([manifests[0][1]] if manifests and manifests[0][1] else [])]
         manifest = state.manifest
+        found = list(state.found["problems"])
+        if manifests and manifests[0][1] and not self._is_of_other_steps(manifest):
+            found.append(manifests[0][1])
         if manifest is None:
             at = {topic: place.group_offset for topic, place in state.inputs.items() if place.group_offset}
             if at:
@@ -337,9 +339,15 @@ class CommittedState:
             found.append(f"partition {lane} of {topic} ends at {place.end}, before the position {position}")
         return found
 
+    def _is_of_other_steps(self, manifest: Mapping[str, Any] | None) -> bool:
+        """Of such a lane the engine says in other words what `told` says."""
+        return manifest is not None and manifest["fingerprint"] != self.engine.fingerprint
+
     def recover(self, state: LaneState) -> list[str]:
         """Puts the lane's state into `engine`, comparing its digest; gives what is wrong with it."""
         found = self.problems(state)
+        if self._is_of_other_steps(state.manifest):
+            return found
         try:
             self.engine.recover(state.lane, state.records)
         except StateError as error:
@@ -436,7 +444,7 @@ def of_one_stage(phases: Sequence[CommittedState]) -> CommittedState:
     first, *others = phases
     if others:
         raise ConfigError(
-            f'{first.name} has its state in two stages (combine = "topic"): moving it to other partitions is not built; keep the '
-            'input, and begin anew, or use combine = "local"'
+            f'{first.name} has its state in two stages (combine = "topic"): moving it to other partitions is not built; {ANEW}'
+            '; with combine = "local" then, it can be moved'
         )
     return first

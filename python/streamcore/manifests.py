@@ -193,7 +193,7 @@ def told(manifest_json: bytes, identity: Identity, source: Input, *, is_whole: b
     facts = manifest["facts"]
     if manifest["fingerprint"] != identity.fingerprint:
         raise StateError(
-            f"the state was made by another version of {identity.pipeline}: its source, schema or steps have changed "
+            f"the state was made by another version of {identity.pipeline}: its source, schema or steps have changed, or combine "
             f"(fingerprint then {manifest['fingerprint']}, now {identity.fingerprint}); undo the change, or {ANEW}"
         )
     other = other_input(identity.pipeline, facts["source"], source.describe())

@@ -18,13 +18,14 @@ import orjson
 
 from streamcore import _core
 from streamcore.committed_state import CommittedState, LaneState
+from streamcore.config import describe
 from streamcore.errors import FencedError, StateError
 from streamcore.gaps import offsets_of, skipped_by
 from streamcore.layouts import BEGIN, MEETING_LANE
 from streamcore.manifests import SEAL_BITS, other_input, told
 from streamcore.phases import FINAL
 from streamcore.state_changes import Claim, Offsets, Placed, claim, make_layout, of_input, rewritten_facts
-from streamcore.tables import Batch
+from streamcore.tables import Batch, empty_schema
 
 if TYPE_CHECKING:
     import polars as pl
@@ -121,9 +122,15 @@ def _write_windows(committed: CommittedState, folder: Path) -> int:
         if waiting and sum(map(len, waiting)) >= ROWS_OF_A_FILE:
             total, files, waiting = total + _write(waiting, folder, files), files + 1, []
         batches, _, more = engine.go_on()
-    if waiting:
-        total += _write(waiting, folder, files)
+    if waiting or not files:  # one that is empty can be read as well
+        total += _write(waiting or [_empty(committed)], folder, files)
     return total
+
+
+def _empty(committed: CommittedState) -> pl.DataFrame:
+    import polars as pl
+
+    return pl.DataFrame(empty_schema(describe(committed.config)["columns"]).empty_table())
 
 
 def _write(frames: list[pl.DataFrame], folder: Path, number: int) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from streamcore.committed_state import CommittedState, LaneState, make_partials
-from streamcore.config import KafkaSourceConfig
+from streamcore.config import KafkaSourceConfig, format_duration
 from streamcore.errors import Error, FencedError, SourceError, StateError
 from streamcore.faults import fault_point
 from streamcore.gaps import Skipped
@@ -184,7 +184,8 @@ def claim(committed: CommittedState) -> Iterator[Claim]:
     if members:
         raise FencedError(
             f"group {committed.group} has {len(members)} member{'s' * (len(members) > 1)}: {', '.join(map(str, members))}; stop "
-            "them first (one that was killed counts until its session is over)"
+            "them first (one that was killed, or stopped with --keep-seat, counts until its session is over, "
+            f"{format_duration(committed.connection.session_timeout)} after its end)"
         )
     options: dict[str, Any] = {"group": committed.group, "instance_id": "state-command"}
     member: MemberSource | JoinedSource
