@@ -40,6 +40,9 @@ BEGIN = b"G/begin"
 NEXT = b"G/next"
 """Key of the record that says that the state has gone to another layout: JSON of which."""
 
+MARKERS_MAX = 200
+"""Markers of transactions that may lie behind that record: one, and those of workers that died and were aborted."""
+
 FIRST_S = 30.0
 """How long the first record of a topic may take to be read."""
 WAIT_S = 0.05
@@ -53,6 +56,11 @@ def state_topic(pipeline: str, stage: int = 0, layout: int = 1) -> str:
 def meeting_topic(pipeline: str, layout: int = 1) -> str:
     """The topic of what lanes share where they meet."""
     return f"{pipeline}.0.combine.g{layout}"
+
+
+def partials_topic(pipeline: str) -> str:
+    """The topic between two stages of state, in its first generation."""
+    return f"{pipeline}.0.partials.g1"
 
 
 def state_plans(pipeline: str, partitions: int, *, meets: bool, stage: int = 0, layout: int = 1) -> list[TopicPlan]:
@@ -117,6 +125,44 @@ def find_layout(
                 raise StateError(f"the first record of topic {topic} is damaged: {error}") from error
             return layout, said
     return 1, {}
+
+
+def lost_next(cluster: Cluster, topic: str, consumer: Consumer) -> tuple[int, str] | None:
+    """The layout, and its topic, that the state in `topic` has gone to, where nothing is left of it; None where it has gone nowhere.
+
+    To be asked of the layout that counts. Raises `SourceError`.
+    """
+    mark = _next_mark(cluster, topic, consumer)
+    if mark is None:
+        return None
+    said = orjson.loads(mark)
+    name = str(said["topic"])
+    if cluster.topic(name) is not None:
+        begin, end = (cluster.offsets(name, [0], at, committed=False)[0] for at in ("earliest", "latest"))
+        if begin < end:  # its commit is just being decided
+            return None
+    return int(said["layout"]), name
+
+
+def _next_mark(cluster: Cluster, topic: str, consumer: Consumer) -> bytes | None:
+    """The mark `NEXT`, which is the last record that anybody writes to a partition."""
+    begin, end = (cluster.offsets(topic, [0], at)[0] for at in ("earliest", "latest"))
+    first = max(begin, end - MARKERS_MAX)
+    consumer.assign(partition_list(topic, {0: first}))
+    deadline = time.monotonic() + FIRST_S
+    try:
+        while time.monotonic() < deadline:
+            for message in consumer.consume(MARKERS_MAX, WAIT_S):
+                error = message.error()
+                if error is None and _bytes(message.key()) == NEXT:
+                    return _bytes(message.value())
+                if error is not None and not error.retriable():
+                    raise SourceError(f"the state in topic {topic} cannot be read: {error.str()}")
+            if max(first, consumer.position(partition_list(topic, [0]))[0].offset) >= end:
+                return None
+    finally:
+        consumer.unassign()  # type: ignore[no-untyped-call]
+    raise SourceError(f"the last records of topic {topic} were not read within {FIRST_S:.0f} s", unreachable=True)
 
 
 def first_record(cluster: Cluster, topic: str, consumer: Consumer) -> tuple[bytes, bytes] | None:

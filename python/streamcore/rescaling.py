@@ -24,10 +24,10 @@ from streamcore.faults import fault_point
 from streamcore.gaps import Skipped, added_by, offsets_of, skipped, skipped_by
 from streamcore.kafka_client import Topic
 from streamcore.lateness import Late, made_late, refusal
-from streamcore.layouts import BEGIN, MEETING_LANE, NEXT, meeting_topic, state_plans, state_topic
+from streamcore.layouts import BEGIN, MEETING_LANE, NEXT, meeting_topic, state_topic
 from streamcore.manifests import SEAL_BITS, facts_of
 from streamcore.sources.kafka_positions import start_positions
-from streamcore.state_changes import Placed, claim
+from streamcore.state_changes import Placed, claim, make_layout
 from streamcore.unread import Unread, unread
 
 VISIBLE_S = 60.0
@@ -151,7 +151,7 @@ def rescale(committed: CommittedState, request: Request) -> Rescaled:
         if late and not request.accept_late:
             raise refusal(old.states, late, can_drain=old.is_all_old)
         fault_point("rescale-moved")
-        _make_topics(committed, layout, request.to)
+        make_layout(committed, layout, request.to)
         fault_point("rescale-topics-made")
         old_topics = _old_topics(committed)
         places = {lane: {committed.topic.name: offset} for lane, offset in offsets.items()}
@@ -418,14 +418,6 @@ def _check_contents(engine: _core.Pipeline, wanted: tuple[int, int], outcome: st
             f"{wanted[0]} rows of digest {wanted[1]:016x} were moved, and {found[0]} of {found[1]:016x} are read; {outcome}; please "
             "report this"
         )
-
-
-def _make_topics(committed: CommittedState, layout: int, partitions: int) -> None:
-    """Topics of the new layout, empty: what a try that died has left is deleted."""
-    plans = state_plans(committed.name, partitions, meets=committed.meets, layout=layout)
-    committed.cluster.delete_topics([plan.name for plan in plans])
-    for plan in plans:
-        committed.cluster.create_topic(plan)
 
 
 def _old_topics(committed: CommittedState) -> list[str]:

@@ -10,21 +10,22 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from streamcore import _core
-from streamcore.committed_state import CommittedState
+from streamcore.committed_state import CommittedState, LaneState
+from streamcore.config import describe
 from streamcore.errors import FencedError, StateError
-from streamcore.gaps import skipped_by
-from streamcore.layouts import MEETING_LANE
-from streamcore.manifests import SEAL_BITS, told
+from streamcore.gaps import offsets_of, skipped_by
+from streamcore.layouts import BEGIN, MEETING_LANE
+from streamcore.manifests import SEAL_BITS, other_input, told
 from streamcore.phases import FINAL
-from streamcore.state_changes import Claim, Offsets, claim, of_input, rewritten_facts
-from streamcore.tables import Batch
+from streamcore.state_changes import Claim, Offsets, Placed, claim, make_layout, of_input, rewritten_facts
+from streamcore.tables import Batch, empty_schema
 
 if TYPE_CHECKING:
     import polars as pl
@@ -121,9 +122,15 @@ def _write_windows(committed: CommittedState, folder: Path) -> int:
         if waiting and sum(map(len, waiting)) >= ROWS_OF_A_FILE:
             total, files, waiting = total + _write(waiting, folder, files), files + 1, []
         batches, _, more = engine.go_on()
-    if waiting:
-        total += _write(waiting, folder, files)
+    if waiting or not files:  # one that is empty can be read as well
+        total += _write(waiting or [_empty(committed)], folder, files)
     return total
+
+
+def _empty(committed: CommittedState) -> pl.DataFrame:
+    import polars as pl
+
+    return pl.DataFrame(empty_schema(describe(committed.config)["columns"]).empty_table())
 
 
 def _write(frames: list[pl.DataFrame], folder: Path, number: int) -> int:
@@ -139,12 +146,18 @@ def read_manifest(folder: Path, *, wanted: int = FORMAT) -> dict[str, Any]:
     try:
         content: dict[str, Any] = orjson.loads((folder / MANIFEST).read_bytes())
     except OSError as error:
-        raise StateError(f"{folder} is no savepoint: {MANIFEST}: {error.strerror}") from error
+        raise StateError(
+            f"{folder} is no savepoint: {MANIFEST}: {error.strerror}; name a folder that streamcore state savepoint has written"
+        ) from error
     except orjson.JSONDecodeError as error:
         raise StateError(f"{folder / MANIFEST} is damaged: {error}") from error
     found = content.get("format")
     if found != wanted and found in STAGES:
-        raise StateError(f"{folder} is of a pipeline with {STAGES[found]}, and this one has {STAGES[wanted]}")
+        pipeline = content.get("pipeline")
+        raise StateError(
+            f"{folder} is of pipeline {pipeline} with {STAGES[found]}, and this one has {STAGES[wanted]}; name the file it was made of, or "
+            "set combine as it was then"
+        )
     if found != wanted:
         raise StateError(f"{folder} has format {found}; this streamcore reads {wanted}")
     return content
@@ -177,19 +190,62 @@ def load(committed: CommittedState, folder: Path) -> Loaded:
     """Loads what `write` wrote. Raises `StateError` where it does not fit, or is damaged."""
     content = read_manifest(folder)
     manifests = {int(lane): manifest for lane, manifest in content["lanes"].items()}
-    size = committed.check_size()
-    if size is not None:
-        raise StateError(f"{size}; a savepoint of the old size does not fit")
+    check_pipeline(committed, content)
+    _check_size(committed, manifests)
+    source = committed.source
+    if committed.phase is FINAL:
+        # All partials were merged, and lanes go on where the topic ends now: it may have been made again.
+        source = replace(
+            source, description={name: fact for name, fact in source.description.items() if name != "topic_id"}
+        )
     for manifest in manifests.values():
-        told(orjson.dumps(manifest), committed.identity(), committed.source, is_whole=True)
+        told(orjson.dumps(manifest), committed.identity(), source, is_whole=True)
     return Loaded(folder, manifests, _loaded(committed, folder, manifests))
 
 
+def _check_size(committed: CommittedState, manifests: Mapping[int, Mapping[str, Any]]) -> None:
+    """The savepoint has the partitions of the input, and so has the state, or what it has is lost. Raises `StateError`."""
+    count = len(committed.partitions)
+    saved = next((one["facts"]["source"].get("partitions") for one in manifests.values()), None)
+    if saved not in (None, count):
+        raise StateError(
+            f"STATE_PARTITION_MISMATCH: the savepoint is of {saved} partitions, and the input {committed.topic.name} has {count}, so it "
+            f"does not fit; restore one of {count}, or begin anew: streamcore state reset FILE"
+        )
+    size = committed.check_size()
+    if size is not None and committed.lost_next is None:
+        raise StateError(f"{size.partition('; ')[0]}; streamcore state reset FILE, and restore the savepoint then")
+
+
+def check_pipeline(committed: CommittedState, content: Mapping[str, Any]) -> None:
+    """The savepoint is of the same source, schema and steps; `content` is its manifest, or that of a stage. Raises `StateError`."""
+    identity = committed.identity()
+    if content["fingerprint"] == identity.fingerprint:
+        return
+    if content["pipeline"] != committed.name:
+        raise StateError(
+            f"the savepoint is of pipeline {content['pipeline']}, and this is {committed.name}, whose source, schema or steps are others; "
+            f"name the file of {content['pipeline']}, or a savepoint of {committed.name}"
+        )
+    raise StateError(
+        f"the savepoint was made by another version of {committed.name}: its source, schema or steps have changed (fingerprint then "
+        f"{content['fingerprint']}, now {identity.fingerprint}); undo the change, or begin without the savepoint"
+    )
+
+
 def put_back(committed: CommittedState, loaded: Loaded, held: Claim, *, at: Offsets | None = None) -> None:
-    """Writes every lane anew, in one transaction; `at`: where lanes go on, if not where they were."""
+    """Writes every lane anew, in one transaction; `at`: where lanes go on, if not where they were.
+
+    Where the state has gone to topics that are lost, these are made again; until they are committed nothing of them counts.
+    """
     manifests, engine = loaded.manifests, loaded.engine
-    committed.states.open(committed.cluster, create=committed.config.auto_create_topics)
-    committed.look_again()
+    lost = committed.lost_next
+    if lost is None:
+        committed.states.open(committed.cluster, create=committed.config.auto_create_topics)
+        committed.look_again()
+    else:
+        make_layout(committed, lost[0], len(committed.partitions))
+        committed.go_on_in(lost[0])
     states = {state.lane: state for state in committed.read_all()}
     found = [each for state in states.values() for each, _ in state.found["manifests"]]
     owner = max((each["facts"]["owner"] for each in [*found, *manifests.values()]), default=0) + 1
@@ -212,10 +268,41 @@ def put_back(committed: CommittedState, loaded: Loaded, held: Claim, *, at: Offs
             generation=generation,
             skipped=skipped_by(manifests[lane]["facts"]) if lane in manifests else {},
         )
-        # Behind the savepoint's epoch too: files that sinks have named tell theirs.
-        state.records.write_behind(newest)
-        records[lane] = engine.rewrite(lane, state.records, facts)
-    held.write(records, positions)
+        records[lane] = _rewritten(committed, engine, state, facts, behind=newest)
+    marks = [] if lost is None else [_begin(committed, loaded, positions)]
+    held.write(records, positions, before=marks)
+
+
+def _begin(committed: CommittedState, loaded: Loaded, positions: Offsets) -> Placed:
+    """The mark that a layout begins with which takes the place of a lost one; see `rescaling.py`."""
+    counted, topic = loaded.engine.ledger(), committed.topic.name
+    lanes = {}
+    for lane in committed.partitions:
+        facts = loaded.manifests[lane]["facts"] if lane in loaded.manifests else {"source": {}}
+        left_out = offsets_of(skipped_by(facts), topic)
+        read = counted.get(lane, {}).get("read", 0)
+        lanes[str(lane)] = {"position": positions[lane][topic], "read": read, "skipped": left_out}
+    begin = {"layout": committed.states.layout, "partitions": len(lanes), "from": {"savepoint": True}, "lanes": lanes}
+    return (*committed.states.place(0), BEGIN, orjson.dumps(begin))
+
+
+def _rewritten(
+    committed: CommittedState, engine: _core.Pipeline, state: LaneState, facts: bytes, *, behind: int
+) -> list[tuple[bytes, bytes | None]]:
+    """The records of a lane's new epoch, which is after `behind` too: files that sinks have named tell theirs.
+
+    Older manifests stay, but of partials that are lost: a start would refuse them.
+    """
+    state.records.write_behind(behind)
+    before = [manifest for manifest, _ in state.found["manifests"]]
+    now = committed.source.description
+    if all(other_input(committed.name, manifest["facts"]["source"], now) is None for manifest in before):
+        return engine.rewrite(state.lane, state.records, facts)
+    fresh = engine.state_records(state.lane)
+    fresh.write_behind(max([behind, *(int(manifest["epoch"]) for manifest in before)]))
+    records = engine.rewrite(state.lane, fresh, facts)
+    over = set(state.records.keys()).difference(key for key, _ in records)
+    return [*((key, None) for key in sorted(over)), *records]
 
 
 def _loaded(committed: CommittedState, folder: Path, manifests: dict[int, dict[str, Any]]) -> _core.Pipeline:

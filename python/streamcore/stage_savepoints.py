@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamcore.committed_state import CommittedState
+from streamcore.committed_state import CommittedState, make_partials
 from streamcore.errors import StateError
+from streamcore.manifests import lost_partials
+from streamcore.phases import partials_plan
 from streamcore.savepoints import (
     FORMAT_OF_PHASES,
     MANIFEST,
     Savepoint,
+    check_pipeline,
     check_written,
     load,
     put_back,
@@ -51,7 +54,8 @@ def save_stages(phases: Sequence[CommittedState], folder: Path) -> StageSavepoin
     where workers are alive.
     """
     partial, final = phases
-    _check_topic(final)
+    if not final.partitions:
+        raise StateError(lost_partials(final.name, is_there=False))
     with ExitStack() as stack:
         _claims(phases, stack)
         manifests = [recovered(committed) for committed in phases]
@@ -89,20 +93,18 @@ def save_stages(phases: Sequence[CommittedState], folder: Path) -> StageSavepoin
 def restore_stages(phases: Sequence[CommittedState], folder: Path) -> StageSavepoints:
     """Puts both stages back, and reads them again: the final one first, so that a death in between leaves it behind the other.
 
-    Partials that are there now are of what came after the savepoint and are passed over: the final stage goes on behind them.
+    Partials that are there now are of what came after the savepoint and are passed over: the final stage goes on behind them. It has merged
+    all that came before, so the topic of partials is made where it is lost.
     Raises `StateError` for a savepoint of another pipeline or input, or a damaged one; `FencedError` where workers are alive.
     """
     partial, final = phases
     content = read_manifest(folder, wanted=FORMAT_OF_PHASES)
-    _check_topic(final)
-    if content["partitions"] != len(final.partitions):
-        raise StateError(
-            f"STATE_PARTITION_MISMATCH: the savepoint is of {content['partitions']} partitions of partials, and {final.topic.name} has "
-            f"{len(final.partitions)}"
-        )
     for committed in phases:
         if content["stages"].get(_name(committed)) != _hash(folder / _name(committed)):
             raise StateError(f"{folder}: {_name(committed)}/{MANIFEST} is not that of this savepoint")
+        check_pipeline(committed, read_manifest(folder / _name(committed)))
+    _check_partitions(phases, content["partitions"])
+    make_partials(phases)
     loaded = [load(committed, folder / _name(committed)) for committed in phases]
     ahead = apart(loaded[0].engine.told(), loaded[1].engine.inputs(), len(final.partitions))
     if ahead:
@@ -144,11 +146,18 @@ def _claims(phases: Sequence[CommittedState], stack: ExitStack) -> list[Claim]:
     return [stack.enter_context(claim(committed)) for committed in phases]
 
 
-def _check_topic(final: CommittedState) -> None:
-    if not final.partitions:
-        raise StateError(
-            f"{final.topic.name} does not exist: without the topic of partials there is no state of both stages"
-        )
+def _check_partitions(phases: Sequence[CommittedState], saved: int) -> None:
+    """The topic of partials has as many partitions as that of the savepoint, or will have when it is made."""
+    partial, final = phases
+    plan = partials_plan(partial.config, len(partial.partitions))
+    count = len(final.partitions) or plan.partitions
+    if count == saved:
+        return
+    way = f"begin anew: streamcore state reset FILE, or set combine_partitions to {saved} and delete {final.topic.name} (restore makes it)"
+    raise StateError(
+        f"STATE_PARTITION_MISMATCH: the savepoint is of {saved} partitions of partials, and {final.topic.name} has {count}; "
+        f"{way if final.partitions else f'set combine_partitions to {saved}'}"
+    )
 
 
 def _ends(final: CommittedState) -> dict[int, dict[str, int]]:

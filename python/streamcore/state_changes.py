@@ -17,8 +17,8 @@ from typing import Any
 
 import orjson
 
-from streamcore.committed_state import CommittedState, LaneState
-from streamcore.config import KafkaSourceConfig
+from streamcore.committed_state import CommittedState, LaneState, make_partials
+from streamcore.config import KafkaSourceConfig, format_duration
 from streamcore.errors import ConfigError, Error, FencedError, SinkError, SourceError, StateError
 from streamcore.faults import fault_point
 from streamcore.gaps import Skipped
@@ -113,12 +113,17 @@ class Claim:
         found = self._source.place(dict.fromkeys(numbers)) if numbers else {}
         return {lane: by_topic(self._source, lane, found) for lane in lanes}
 
-    def write(self, records: Mapping[int, Sequence[Record]], offsets: Offsets) -> None:
-        """Writes records of lanes, and the group's offsets, in one transaction. Raises `FencedError`, `SourceError`."""
-        placed = [
-            (*self._committed.states.place(lane), key, value)
-            for lane, of_lane in records.items()
-            for key, value in of_lane
+    def write(
+        self, records: Mapping[int, Sequence[Record]], offsets: Offsets, *, before: Sequence[Placed] = ()
+    ) -> None:
+        """Writes records of lanes, `before` them others, and the group's offsets, in one transaction. Raises `FencedError`, `SourceError`."""
+        placed: list[Placed] = [
+            *before,
+            *(
+                (*self._committed.states.place(lane), key, value)
+                for lane, of_lane in records.items()
+                for key, value in of_lane
+            ),
         ]
         self.write_placed(placed, offsets)
 
@@ -183,7 +188,8 @@ def claim(committed: CommittedState) -> Iterator[Claim]:
     if members:
         raise FencedError(
             f"group {committed.group} has {len(members)} member{'s' * (len(members) > 1)}: {', '.join(map(str, members))}; stop "
-            "them first (one that was killed counts until its session is over)"
+            "them first (one that was killed, or stopped with --keep-seat, counts until its session is over, "
+            f"{format_duration(committed.connection.session_timeout)} after its end)"
         )
     options: dict[str, Any] = {"group": committed.group, "instance_id": "state-command"}
     member: MemberSource | JoinedSource
@@ -342,6 +348,8 @@ def reset(phases: Sequence[CommittedState]) -> list[tuple[CommittedState, dict[i
     Its topics are made anew, for as many partitions as the input has. What lies between two phases goes as well, or it would be
     merged once more. Raises `FencedError` where workers are alive.
     """
+    if phases[-1].size:  # or that of the final stage would stay
+        make_partials(phases)
     with ExitStack() as stack:
         there = [committed for committed in phases if committed.partitions]
         claims = [stack.enter_context(claim(committed)) for committed in there]
@@ -386,6 +394,14 @@ def _renew_topics(committed: CommittedState) -> None:
         return
     plans = state_plans(committed.name, len(committed.partitions), meets=committed.meets, stage=committed.phase.stage)
     for plan in plans if found else ():
+        committed.cluster.create_topic(plan)
+
+
+def make_layout(committed: CommittedState, layout: int, partitions: int) -> None:
+    """Makes the topics of a layout that does not count, empty: what a try that died has left is deleted."""
+    plans = state_plans(committed.name, partitions, meets=committed.meets, layout=layout)
+    committed.cluster.delete_topics([plan.name for plan in plans])
+    for plan in plans:
         committed.cluster.create_topic(plan)
 
 

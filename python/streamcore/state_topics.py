@@ -18,7 +18,16 @@ from streamcore.config import KafkaConnection
 from streamcore.errors import StateError
 from streamcore.kafka_client import Cluster, application, creating_client, partition_list
 from streamcore.kafka_errors import failed_reading
-from streamcore.layouts import MEETING_LANE, find_layout, first_record, meeting_topic, state_plans, state_topic
+from streamcore.layouts import (
+    MEETING_LANE,
+    find_layout,
+    first_record,
+    lost_next,
+    meeting_topic,
+    state_plans,
+    state_topic,
+)
+from streamcore.manifests import PUT_BACK
 from streamcore.state_bounds import Bounds
 
 if TYPE_CHECKING:
@@ -76,6 +85,8 @@ class StateTopics:
         ):
             topic = cluster.ensure_topic(plan, create=create)
             if len(topic.partitions) != plan.partitions:
+                if (lost := self.lost_next()) is not None:
+                    raise StateError(gone(lost[1]))
                 raise StateError(
                     f"STATE_PARTITION_MISMATCH: the state of {self._pipeline} in topic {topic.name} has "
                     f"{len(topic.partitions)} partitions, and the input has {plan.partitions}: keys have moved between "
@@ -96,6 +107,10 @@ class StateTopics:
         self.layout, self.begun = find_layout(
             cluster, self._pipeline, self._stage, lambda topic: first_record(cluster, topic, self._reader)
         )
+
+    def lost_next(self) -> tuple[int, str] | None:
+        """See `layouts.lost_next`."""
+        return lost_next(self._cluster, self.place(0)[0], self._reader)
 
     def place(self, lane: int) -> tuple[str, int]:
         """Topic and partition of a lane's records."""
@@ -209,6 +224,11 @@ def group_of_nobody(connection: KafkaConnection, settings: Mapping[str, Any]) ->
         consumer = app.get_consumer(auto_commit_enable=False)
         consumer.assignment()  # quixstreams makes the client at its first use
     return consumer
+
+
+def gone(topic: str) -> str:
+    """In words, that a rescale moved the state to `topic`, which is lost."""
+    return f"{topic}, where the state went, is gone; {PUT_BACK}"
 
 
 def check_shared(has_state: Mapping[int, bool], topic: str) -> None:

@@ -81,6 +81,11 @@ def test_other_partitions_are_refused_by_name(job: Job) -> None:
     assert job.run().code == 0
     refused = job.state("rescale", "--to", "3")
     assert (refused.code, "its state in two stages" in refused.err) == (EXIT_CONFIG, True), refused.err
+    assert "hint: begin anew, under another name or after streamcore state reset FILE; with" in refused.err
+    other = job.run("--set", "combine=local")
+    assert (other.code, "its source, schema or steps have changed, or combine" in other.err) == (EXIT_STATE, True), (
+        other.err
+    )
 
 
 def test_a_topic_of_partials_that_is_compacted_is_refused(job: Job) -> None:

@@ -99,7 +99,14 @@ def test_a_savepoint_that_is_put_back_after_a_reset_goes_on_with_the_files_there
         assert job.run().code == 0
     saved, rows = tmp_path / "saved", pl.read_parquet(tmp_path / "rows").height
     assert job.state("savepoint", str(saved)).code == 0
-    assert job.state("reset", "--yes").code == 0
+    reset = job.state("reset", "--yes")
+    assert reset.code == 0, reset.err
+    assert reset.out.endswith(
+        f"move the files of {unique} in {tmp_path}/rows away first: they are of the state that is discarded, and a run that finds them ends "
+        "with code 6\n"
+    )
+    refused = job.run()
+    assert (refused.code, f"{tmp_path}/rows holds" in refused.err) == (EXIT_STATE, True), refused.err
     put_back = job.state("restore", str(saved))
     assert put_back.code == 0, put_back.err
     job.send(range(65, 85))
