@@ -54,8 +54,8 @@ PACKAGE_LAYERS = (
     {"_core", "errors", "clock", "gaps", "signals", "status", "versions", "aggregates", "user_aggregates", "report"},
     {"config"},
     {
-        *("checkpoint", "copy_files", "faults", "instance", "kafka_client", "kafka_producer", "memory_log", "options"),
-        *("tables", "topics"),
+        *("checkpoint", "copy_files", "faults", "instance", "kafka_client", "kafka_consumer", "kafka_producer"),
+        *("memory_log", "options", "tables", "topics", "topic_watch"),
     },
     {"layouts"},
     {
@@ -103,8 +103,8 @@ PACKAGE_LAYERS = (
 # that need them; LATE ones also at the top of files that are themselves imported late.
 HOMES = {
     "confluent_kafka": (
-        *("committed_reader", "epochs", "kafka_client", "kafka_producer", "sources.kafka", "sources.kafka_member"),
-        *("state_changes", "transactions", "versions"),
+        *("committed_reader", "epochs", "kafka_client", "kafka_consumer", "kafka_producer", "sources.kafka"),
+        *("sources.kafka_member", "state_changes", "topic_watch", "transactions", "versions"),
     ),
     "httpx": ("sinks.webhook",),
     "orjson": (

@@ -59,6 +59,7 @@ from streamcore.sources.kafka_joined import JoinedSource, member_source
 from streamcore.sources.kafka_member import MemberSource
 from streamcore.sources.kafka_old_layout import OldLayoutSource
 from streamcore.sources.kafka_partials import PartialsSource
+from streamcore.topic_watch import TopicWatch
 from streamcore.transactions import OPEN_MAX_MS, InTransaction, Transactions, transactional_id
 
 if TYPE_CHECKING:
@@ -233,6 +234,7 @@ class Parts:
         )
         stack.callback(states.close)
         states.open(source.cluster, create=config.auto_create_topics)
+        states.watch = transactions.watch = TopicWatch(source.cluster, read=source.found, state=states.found)
         sinks = _sinks(config, InTransaction(transactions), phase)
         outputs = HeldOutputs(
             _outputs(config, sinks, InTransaction(transactions), self._generation),

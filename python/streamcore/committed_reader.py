@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from streamcore.config import KafkaConnection
 from streamcore.errors import SinkError
-from streamcore.kafka_client import Cluster, application, creating_client, member_settings, partition_list, seek
+from streamcore.kafka_client import Cluster, application, creating_client, partition_list
+from streamcore.kafka_consumer import member_settings, seek
 
 if TYPE_CHECKING:
     from quixstreams.kafka import Consumer

@@ -22,7 +22,6 @@ from streamcore.topics import REPLICATION_MAX, TopicPlan
 
 if TYPE_CHECKING:
     from quixstreams import Application
-    from quixstreams.kafka import Consumer
 
 REQUEST_TIMEOUT_S = 10.0
 """One admin request to a cluster that was reachable a moment ago."""
@@ -31,8 +30,6 @@ PROBE_INTERVAL_S = 1.0
 """How often a first contact looks whether it was refused rather than unanswered."""
 
 RETRY_INTERVAL_S = 0.1
-
-SEEK_TRIES_MAX, SEEK_RETRY_S = 100, 0.02
 
 SETTLING = frozenset(
     {"COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR", "NOT_LEADER_FOR_PARTITION"}
@@ -224,17 +221,25 @@ class Cluster:
 
     def topic(self, name: str) -> Topic | None:
         """The topic, or None when there is none. Never creates one, whatever the broker's `auto.create` says."""
-        from confluent_kafka import KafkaError, KafkaException, TopicCollection
+        from confluent_kafka import KafkaError, KafkaException
 
-        future = self._admin.describe_topics(TopicCollection([name]), request_timeout=REQUEST_TIMEOUT_S)[name]
         try:
-            described = future.result()
+            described = self.topics_later([name])[0].result()
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
             raise self._failed(f"topic {name} cannot be described", error) from error
         partitions = tuple(sorted(info.id for info in described.partitions))
         return Topic(name, str(described.topic_id), partitions)
+
+    def topics_later(self, names: Sequence[str]) -> list[Future[Any]]:
+        """Asks for topics without waiting: futures of objects with a `.topic_id`, in order. They may stay open for ever."""
+        from confluent_kafka import TopicCollection
+
+        if not names:
+            return []
+        asked = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=REQUEST_TIMEOUT_S)
+        return [asked[name] for name in names]
 
     def create_topic(self, plan: TopicPlan) -> None:
         """Creates a topic and waits until it can be described. Raises `ConfigError` where that is not allowed."""
@@ -468,30 +473,3 @@ def partition_list(topic: str, positions: Mapping[int, int] | Sequence[int]) -> 
     if isinstance(positions, Mapping):
         return [TopicPartition(topic, lane, offset) for lane, offset in positions.items()]
     return [TopicPartition(topic, lane) for lane in positions]
-
-
-def member_settings(connection: KafkaConnection) -> dict[str, Any]:
-    """Settings of a consumer that shares a topic with others and reads what is committed."""
-    session_ms = connection.session_timeout
-    return {
-        "session.timeout.ms": session_ms,
-        "heartbeat.interval.ms": max(1, min(3_000, session_ms // 3)),
-        "partition.assignment.strategy": "cooperative-sticky",
-        "isolation.level": "read_committed",
-        "allow.auto.create.topics": False,
-    }
-
-
-def seek(consumer: Consumer, part: Any) -> str | None:
-    """Has a partition read from its offset on; why it could not be. Refused until its fetcher, just assigned, has started."""
-    from confluent_kafka import KafkaException
-
-    for _ in range(SEEK_TRIES_MAX):
-        try:
-            consumer.seek(part)
-        except KafkaException as error:
-            failure = str(error)
-            time.sleep(SEEK_RETRY_S)
-        else:
-            return None
-    return failure

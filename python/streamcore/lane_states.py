@@ -21,6 +21,7 @@ from streamcore.copy_files import NO_COUNTS, At, CopyFiles, Counts
 from streamcore.errors import SourceError, StateError
 from streamcore.kafka_client import Topic
 from streamcore.state_topics import End, Reading, StateTopics
+from streamcore.topic_watch import TopicWatch
 
 log = logging.getLogger("streamcore.cache")
 
@@ -101,6 +102,8 @@ class LaneStates(StateTopics):
         self._files = files
         self._facts = facts
         self.counts: Counts = dict(NO_COUNTS) if files is None else files.counts
+        self.watch: TopicWatch | None = None
+        """Tells, where the state cannot be read, that its topics are gone."""
         self._described: dict[str, Topic] = {}
         self._begins: dict[int, int] = {}
         """Where the topic began when a lane's copy was asked for."""
@@ -118,8 +121,27 @@ class LaneStates(StateTopics):
     def read(
         self, lanes: Sequence[int], *, until: End, timeout_s: float, records: Callable[[int], _core.StateRecords]
     ) -> dict[int, bool]:
-        """See `StateTopics.read`; a lane whose copy turns out to be of no use is read again, from the beginning."""
+        """See `StateTopics.read`; a lane whose copy turns out to be of no use is read again, from the beginning.
+
+        Raises `StateError` where topics are gone.
+        """
         self.write()
+        try:
+            reached = self._read(lanes, until, timeout_s, records)
+        except SourceError:
+            self._look_for_topics()
+            raise
+        if not all(reached.values()):
+            self._look_for_topics()
+        return reached
+
+    def _look_for_topics(self) -> None:
+        if self.watch is not None:
+            self.watch.check_state()
+
+    def _read(
+        self, lanes: Sequence[int], until: End, timeout_s: float, records: Callable[[int], _core.StateRecords]
+    ) -> dict[int, bool]:
         if self._copies is not None:
             self._find_begins([lane for lane in lanes if self.reading(lane) is None])
         for lane in lanes:

@@ -26,6 +26,7 @@ from streamcore.kafka_producer import (
     PRODUCER_SETTINGS,
     Headers,
 )
+from streamcore.topic_watch import TopicWatch
 
 if TYPE_CHECKING:
     from confluent_kafka import Producer as Client
@@ -95,6 +96,10 @@ class Transactions:
         """The first delivery of the transaction that failed (`KafkaError`), or None."""
         self._too_large: str | None = None
         """A record that the broker refused for its size, in words."""
+        self.watch: TopicWatch | None = None
+        """Asked whether topics are still there, and the same."""
+        self._sent: set[str] = set()
+        """Topics that records were ever sent to."""
         self._lost_connection = False
         """Whether the producer has lost a connection: a request may have been sent twice then."""
 
@@ -115,7 +120,12 @@ class Transactions:
         return left_s
 
     def renew(self, timeout_s: float) -> None:
-        """Makes a new producer in place of the one there is. Raises `KafkaException`, or `ConfigError`."""
+        """Makes a new producer in place of the one there is. Raises `KafkaException`, or `ConfigError`.
+
+        What became of an epoch is in doubt, if there was one: its topics may be gone. Raises `StateError` or `SinkError` then.
+        """
+        if self._sent:
+            self._check_there()
         self._open_for(self._timeout_ms, timeout_s)
 
     def _open_for(self, open_ms: int, timeout_s: float) -> None:
@@ -176,6 +186,8 @@ class Transactions:
         self._failure = self._too_large = None
         self._open.begin_transaction()
         self._is_open = True
+        if self.watch is not None:
+            self.watch.ask()
 
     def send(
         self,
@@ -191,6 +203,7 @@ class Transactions:
         """Queues a record in the open transaction; `delivered` is told its offset. Raises `KafkaException` or `BufferError`."""
         from confluent_kafka import KafkaException
 
+        self._sent.add(topic)
         try:
             self._open.produce(
                 topic,
@@ -230,11 +243,18 @@ class Transactions:
     def flush(self, timeout_s: float) -> int:
         """Waits for acknowledgements; gives how many records are left.
 
-        Raises `KafkaException` for one that failed, `SinkError` for one that is too large, which it always will be.
+        Raises `KafkaException` for one that failed, `SinkError` for one that is too large, which it always will be, and where its
+        topic is gone; `StateError` for that of the state.
         """
         left = self._open.flush(timeout_s)
+        if left or (self._failure is not None and self._too_large is None):
+            self._check_there()
         self._check_delivered()
         return left
+
+    def _check_there(self) -> None:
+        if self.watch is not None:
+            self.watch.check_there(self._sent)
 
     def _check_delivered(self) -> None:
         """Raises for records that were not."""
@@ -257,9 +277,14 @@ class Transactions:
             self._check_delivered()
 
     def send_offsets(self, offsets: Sequence[Any], group: Any, timeout_s: float) -> None:
-        """Puts the group's offsets into the transaction: the step that fences. Records may be on their way meanwhile; raises as `flush` does."""
+        """Puts the group's offsets into the transaction: the step that fences. Records may be on their way meanwhile; raises as `flush` does.
+
+        Raises `StateError` where a topic of the input or the state was made again.
+        """
         from confluent_kafka import KafkaException
 
+        if self.watch is not None:
+            self.watch.check()
         try:
             self._open.send_offsets_to_transaction(list(offsets), group, timeout_s)
         except KafkaException as error:

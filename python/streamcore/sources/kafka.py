@@ -19,16 +19,8 @@ from streamcore import _core
 from streamcore.config import KafkaConnection, KafkaSourceConfig
 from streamcore.errors import FencedError, SourceError
 from streamcore.gaps import Span, found_gaps
-from streamcore.kafka_client import (
-    Cluster,
-    Topic,
-    application,
-    creating_client,
-    log,
-    member_settings,
-    partition_list,
-    seek,
-)
+from streamcore.kafka_client import Cluster, Topic, application, creating_client, log, partition_list
+from streamcore.kafka_consumer import member_settings, seek
 from streamcore.sources.base import End, Polled, Start
 from streamcore.sources.kafka_ends import EndWatch
 from streamcore.sources.kafka_group import JOIN_TIMEOUT_S, Seat, wait_for_free_group
