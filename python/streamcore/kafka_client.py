@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from streamcore.config import KafkaConnection, format_duration
 from streamcore.config.suggest import did_you_mean
-from streamcore.errors import ConfigError, Problem, SinkError, SourceError
+from streamcore.config.validation import refused_keys
+from streamcore.errors import ConfigError, FencedError, Problem, SinkError, SourceError
 from streamcore.topics import REPLICATION_MAX, TopicPlan
 
 if TYPE_CHECKING:
@@ -100,11 +101,16 @@ def application(
 
 @contextmanager
 def creating_client(connection: KafkaConnection) -> Iterator[None]:
-    """Around the making of a client: settings that librdkafka refuses become a `ConfigError`."""
+    """Around the making of a client: settings that it refuses become a `ConfigError`, which repeats no value of an option."""
     from confluent_kafka import KafkaException
 
     try:
         yield
+    except ValueError as error:
+        # quixstreams' own look at what is not the client's alone; it would show the values.
+        refused = refused_keys(error)
+        message = f"the client for {connection.bootstrap_servers} cannot be made: {', '.join(refused) or 'one of its settings'} has a value that it does not take"
+        raise ConfigError("Kafka settings are refused", [Problem("kafka.options", message)]) from None
     except KafkaException as error:
         message = f"the client for {connection.bootstrap_servers} cannot be made: {error.args[0].str()}"
         problem = Problem("kafka", message, hint="look at the options and ssl_ keys of the connection, source or sink")
@@ -319,10 +325,27 @@ class Cluster:
 
     def topic_setting(self, topic: str, name: str) -> str | None:
         """A setting of a topic as the broker has it; None where it is not told."""
+        from confluent_kafka.admin import ConfigResource
+
+        return self._setting(ConfigResource(ConfigResource.Type.TOPIC, topic), name)
+
+    def broker_setting(self, name: str) -> int | None:
+        """A number in the settings of the brokers, as one of them has it; None where it is not told."""
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import ConfigResource
 
-        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        try:
+            brokers = self._admin.describe_cluster(request_timeout=REQUEST_TIMEOUT_S).result().nodes
+        except KafkaException:
+            return None
+        told = (
+            self._setting(ConfigResource(ConfigResource.Type.BROKER, brokers[0].id_string), name) if brokers else None
+        )
+        return int(told) if told is not None and told.isdecimal() else None
+
+    def _setting(self, resource: Any, name: str) -> str | None:
+        from confluent_kafka import KafkaException
+
         try:
             settings = self._admin.describe_configs([resource], request_timeout=REQUEST_TIMEOUT_S)[resource].result()
         except KafkaException:
@@ -380,13 +403,15 @@ class Cluster:
         return {part.partition: part.offset if part.offset >= 0 else None for part in found.topic_partitions}
 
     def delete_group(self, group: str) -> None:
-        """Deletes a group without members, and its offsets; one that is not there is none."""
+        """Deletes a group without members, and its offsets; one that is not there is none. Raises `FencedError` for one that has members."""
         from confluent_kafka import KafkaError, KafkaException
 
         (deleted,) = self._admin.delete_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S).values()
         try:
             deleted.result()
         except KafkaException as error:
+            if error.args[0].code() == KafkaError.NON_EMPTY_GROUP:
+                raise FencedError(f"group {group} has a member") from error
             if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
                 raise self._failed(f"group {group} cannot be deleted", error) from error
 

@@ -14,6 +14,9 @@ from streamcore.config import KafkaConnection
 if TYPE_CHECKING:
     from quixstreams.kafka import Consumer
 
+POLL_INTERVAL_MS = 300_000
+"""The client's own `max.poll.interval.ms`, which may not be less than the session."""
+
 SEEK_TRIES_MAX, SEEK_RETRY_S = 100, 0.02
 
 
@@ -22,6 +25,7 @@ def member_settings(connection: KafkaConnection) -> dict[str, Any]:
     session_ms = connection.session_timeout
     return {
         "session.timeout.ms": session_ms,
+        **({"max.poll.interval.ms": session_ms} if session_ms > POLL_INTERVAL_MS else {}),
         "heartbeat.interval.ms": max(1, min(3_000, session_ms // 3)),
         "partition.assignment.strategy": "cooperative-sticky",
         "isolation.level": "read_committed",

@@ -81,8 +81,21 @@ class _Watch:
 class Transactions:
     """The producer of a worker that commits exactly once."""
 
-    def __init__(self, connection: KafkaConnection, *, transactional_id: str, timeout_ms: int) -> None:
-        """`timeout_ms`: how long the broker lets a transaction stay open before it aborts it."""
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        *,
+        transactional_id: str,
+        timeout_ms: int,
+        open_max_ms: int = OPEN_MAX_MS,
+        shorter: str = ", or lower commit_interval and session_timeout",
+    ) -> None:
+        """`timeout_ms`: how long the broker lets a transaction stay open before it aborts it; `open_max_ms`: a long one.
+
+        `shorter` is what can be done, beside the broker's settings, where it allows neither.
+        """
+        self._open_max_ms = open_max_ms
+        self._shorter = shorter
         self._connection = connection
         self._id = transactional_id
         self._timeout_ms = timeout_ms
@@ -150,7 +163,7 @@ class Transactions:
         except BaseException as error:
             del client  # what is raised keeps this frame
             _let_go(producer)
-            _check_time(error, open_ms)
+            _check_time(error, open_ms, self._shorter)
             raise
         self._producer, self._open_ms = producer, open_ms
         self._failure, self._lost_connection = None, False
@@ -179,7 +192,7 @@ class Transactions:
         The broker aborts what stays open for too long, and the time is the producer's: it is made anew where that is
         too short, and when it is not needed any more: readers wait for so long where a worker dies. Raises `KafkaException`.
         """
-        wanted_ms = min(OPEN_MAX_MS, max(rows, size_bytes // BYTES_OF_A_ROW) * 1_000 // ROWS_PER_S)
+        wanted_ms = min(self._open_max_ms, max(rows, size_bytes // BYTES_OF_A_ROW) * 1_000 // ROWS_PER_S)
         wanted_ms = max(wanted_ms, self._timeout_ms)
         if wanted_ms > self._open_ms or wanted_ms == self._timeout_ms < self._open_ms:
             self._open_for(wanted_ms, min(RENEW_S, self._left_s()))
@@ -327,14 +340,13 @@ class Transactions:
             _let_go(producer)
 
 
-def _check_time(error: BaseException, open_ms: int) -> None:
+def _check_time(error: BaseException, open_ms: int, shorter: str) -> None:
     """Raises `ConfigError` where the broker does not allow transactions of this length."""
     from confluent_kafka import KafkaError, KafkaException
 
     if isinstance(error, KafkaException) and error.args[0].code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
         raise ConfigError(
-            f"the broker refuses transactions of {open_ms:,} ms (its transaction.max.timeout.ms): raise that, or lower commit_interval "
-            "and session_timeout"
+            f"the broker refuses transactions of {open_ms:,} ms (its transaction.max.timeout.ms): raise that{shorter}"
         ) from error
 
 
