@@ -230,6 +230,7 @@ class Transactions:
                 on_delivery=self._note_delivery if delivered is None else self._telling(delivered),
             )
         except KafkaException as error:
+            self._look_for_topic(error.args[0])
             self._blame(error)
             raise
 
@@ -264,6 +265,13 @@ class Transactions:
             self._check_there()
         self._check_delivered()
         return left
+
+    def _look_for_topic(self, error: Any) -> None:
+        """Where a call of the transaction failed with this `KafkaError` as the broker knows no such topic."""
+        from confluent_kafka import KafkaError
+
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            self._check_there()
 
     def _check_there(self) -> None:
         if self.watch is not None:
@@ -301,13 +309,23 @@ class Transactions:
         try:
             self._open.send_offsets_to_transaction(list(offsets), group, timeout_s)
         except KafkaException as error:
+            self._look_for_topic(error.args[0])
             self._blame(error)
             raise
 
     def commit(self, timeout_s: float) -> bool:
-        """Commits; gives whether a connection was lost since the producer was made."""
+        """Commits; gives whether a connection was lost since the producer was made. Raises as `flush` does where a topic is gone."""
+        from confluent_kafka import KafkaException
+
         self._is_open = False
-        self._open.commit_transaction(timeout_s)
+        try:
+            self._open.commit_transaction(timeout_s)
+        except KafkaException as error:
+            if error.args[0].txn_requires_abort():
+                self._is_open = True  # until then it is not decided
+                self._look_for_topic(error.args[0])
+                self._is_open = False
+            raise
         self._open.poll(0)  # what the client has to say about its connections
         return self._lost_connection
 
