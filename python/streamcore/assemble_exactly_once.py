@@ -59,6 +59,7 @@ from streamcore.sources.kafka_joined import JoinedSource, member_source
 from streamcore.sources.kafka_member import MemberSource
 from streamcore.sources.kafka_old_layout import OldLayoutSource
 from streamcore.sources.kafka_partials import PartialsSource
+from streamcore.topic_watch import TopicWatch
 from streamcore.transactions import OPEN_MAX_MS, InTransaction, Transactions, transactional_id
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ BUGS_VARIABLE = "STREAMCORE_COMMIT_BUGS"
 TRANSACTION_INTERVALS = 5
 """Commit intervals that a transaction may stay open, at least the session's timeout: as long a dead worker's rows may hold
 up its successor and whoever reads committed rows alone."""
+
+TRANSACTION_MIN_MS = 1_000
+"""The shortest that the client takes."""
 
 _Opened = TypeVar("_Opened", bound="MemberSource | JoinedSource")
 
@@ -217,9 +221,7 @@ class Parts:
         transactions = Transactions(
             self._connection,
             transactional_id=transactional_id(group, self._instance),
-            timeout_ms=min(
-                OPEN_MAX_MS, max(TRANSACTION_INTERVALS * config.commit_interval, self._connection.session_timeout)
-            ),
+            timeout_ms=_transaction_ms(config.commit_interval, self._connection.session_timeout),
         )
         stack.callback(transactions.close)
         states = LaneStates(
@@ -233,6 +235,7 @@ class Parts:
         )
         stack.callback(states.close)
         states.open(source.cluster, create=config.auto_create_topics)
+        states.watch = transactions.watch = TopicWatch(source.cluster, read=source.found, state=states.found)
         sinks = _sinks(config, InTransaction(transactions), phase)
         outputs = HeldOutputs(
             _outputs(config, sinks, InTransaction(transactions), self._generation),
@@ -285,6 +288,10 @@ def typed_by_its_topic(plan: Plan, stopping: Event) -> tuple[PipelineConfig, str
         config = with_types(config, name, types or fields.as_text())
         notes.append(describe_types(types, fields.table))
     return config, "\n".join(notes) or None
+
+
+def _transaction_ms(commit_interval_ms: int, session_ms: int) -> int:
+    return min(OPEN_MAX_MS, max(TRANSACTION_MIN_MS, TRANSACTION_INTERVALS * commit_interval_ms, session_ms))
 
 
 def _sinks(config: PipelineConfig, delivery: InTransaction, phase: Phase) -> list[Sink]:

@@ -12,6 +12,7 @@ import importlib
 import io
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = int(parsed.run(parsed))
         sys.stdout.flush()
     except KeyboardInterrupt:
+        _ignore_interrupts()
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output is gone.
@@ -142,6 +144,12 @@ def _escape_what_no_locale_has() -> None:
     """A name or a cell outside the encoding of the terminal is shown as an escape instead of a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _ignore_interrupts() -> None:
+    """Another Ctrl-C, as Python ends, would be a traceback and another exit code. Where a run is still to be closed it ends that: see `signals.py`."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _give_up_output() -> None:

@@ -19,15 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from streamcore.config import KafkaConnection
 from streamcore.errors import SinkError
-from streamcore.kafka_client import (
-    Cluster,
-    application,
-    creating_client,
-    is_passing,
-    member_settings,
-    partition_list,
-    seek,
-)
+from streamcore.kafka_client import Cluster, application, creating_client, is_passing, partition_list
+from streamcore.kafka_consumer import member_settings, seek
 
 if TYPE_CHECKING:
     from quixstreams.kafka import Consumer

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from streamcore.errors import Error, FencedError, SinkError, SourceError, StateError, StateFullError
-from streamcore.transactions import Transactions, failure, worker_of
+from streamcore.transaction_errors import failure
+from streamcore.transactions import Transactions, worker_of
 
 log = logging.getLogger("streamcore.commit")
 

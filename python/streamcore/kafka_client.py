@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from streamcore.config import KafkaConnection, format_duration
 from streamcore.config.suggest import did_you_mean
-from streamcore.errors import ConfigError, Problem, SinkError, SourceError
+from streamcore.config.validation import refused_keys
+from streamcore.errors import ConfigError, FencedError, Problem, SinkError, SourceError
 from streamcore.kafka_errors import PASSING, SETTLING, UNANSWERED, denied
 from streamcore.kafka_questions import RETRY_INTERVAL_S, Question, answer_of
 from streamcore.topics import REPLICATION_MAX, TopicPlan, missing_topic
 
 if TYPE_CHECKING:
     from quixstreams import Application
-    from quixstreams.kafka import Consumer
 
 REQUEST_TIMEOUT_S = 10.0
 """One admin request to a cluster that was reachable a moment ago."""
@@ -32,7 +32,6 @@ REQUEST_TIMEOUT_S = 10.0
 PROBE_INTERVAL_S = 1.0
 """How often a first contact looks whether it was refused rather than unanswered."""
 
-SEEK_TRIES_MAX, SEEK_RETRY_S = 100, 0.02
 
 log = logging.getLogger("streamcore.kafka")
 
@@ -92,11 +91,16 @@ def application(
 
 @contextmanager
 def creating_client(connection: KafkaConnection) -> Iterator[None]:
-    """Around the making of a client: settings that librdkafka refuses become a `ConfigError`."""
+    """Around the making of a client: settings that it refuses become a `ConfigError`, which repeats no value of an option."""
     from confluent_kafka import KafkaException
 
     try:
         yield
+    except ValueError as error:
+        # quixstreams' own look at what is not the client's alone; it would show the values.
+        refused = refused_keys(error)
+        message = f"the client for {connection.bootstrap_servers} cannot be made: {', '.join(refused) or 'one of its settings'} has a value that it does not take"
+        raise ConfigError("Kafka settings are refused", [Problem("kafka.options", message)]) from None
     except KafkaException as error:
         message = f"the client for {connection.bootstrap_servers} cannot be made: {error.args[0].str()}"
         problem = Problem("kafka", message, hint="look at the options and ssl_ keys of the connection, source or sink")
@@ -314,10 +318,27 @@ class Cluster:
 
     def topic_setting(self, topic: str, name: str) -> str | None:
         """A setting of a topic as the broker has it; None where it is not told."""
+        from confluent_kafka.admin import ConfigResource
+
+        return self._setting(ConfigResource(ConfigResource.Type.TOPIC, topic), name)
+
+    def broker_setting(self, name: str) -> int | None:
+        """A number in the settings of the brokers, as one of them has it; None where it is not told."""
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import ConfigResource
 
-        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        try:
+            brokers = self._admin.describe_cluster(request_timeout=REQUEST_TIMEOUT_S).result().nodes
+        except KafkaException:
+            return None
+        told = (
+            self._setting(ConfigResource(ConfigResource.Type.BROKER, brokers[0].id_string), name) if brokers else None
+        )
+        return int(told) if told is not None and told.isdecimal() else None
+
+    def _setting(self, resource: Any, name: str) -> str | None:
+        from confluent_kafka import KafkaException
+
         try:
             described = self._admin.describe_configs([resource], request_timeout=REQUEST_TIMEOUT_S)
             settings = answer_of(described[resource], REQUEST_TIMEOUT_S)
@@ -375,13 +396,15 @@ class Cluster:
             asker.close()
 
     def delete_group(self, group: str) -> None:
-        """Deletes a group without members, and its offsets; one that is not there is none."""
+        """Deletes a group without members, and its offsets; one that is not there is none. Raises `FencedError` for one that has members."""
         from confluent_kafka import KafkaError, KafkaException
 
         (deleted,) = self._admin.delete_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S).values()
         try:
             answer_of(deleted, REQUEST_TIMEOUT_S)
         except KafkaException as error:
+            if error.args[0].code() == KafkaError.NON_EMPTY_GROUP:
+                raise FencedError(f"group {group} has a member") from error
             if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
                 raise self._failed(f"group {group} cannot be deleted", error) from error
 
@@ -470,30 +493,3 @@ def partition_list(topic: str, positions: Mapping[int, int] | Sequence[int]) -> 
     if isinstance(positions, Mapping):
         return [TopicPartition(topic, lane, offset) for lane, offset in positions.items()]
     return [TopicPartition(topic, lane) for lane in positions]
-
-
-def member_settings(connection: KafkaConnection) -> dict[str, Any]:
-    """Settings of a consumer that shares a topic with others and reads what is committed."""
-    session_ms = connection.session_timeout
-    return {
-        "session.timeout.ms": session_ms,
-        "heartbeat.interval.ms": max(1, min(3_000, session_ms // 3)),
-        "partition.assignment.strategy": "cooperative-sticky",
-        "isolation.level": "read_committed",
-        "allow.auto.create.topics": False,
-    }
-
-
-def seek(consumer: Consumer, part: Any) -> str | None:
-    """Has a partition read from its offset on; why it could not be. Refused until its fetcher, just assigned, has started."""
-    from confluent_kafka import KafkaException
-
-    for _ in range(SEEK_TRIES_MAX):
-        try:
-            consumer.seek(part)
-        except KafkaException as error:
-            failure = str(error)
-            time.sleep(SEEK_RETRY_S)
-        else:
-            return None
-    return failure

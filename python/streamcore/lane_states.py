@@ -20,6 +20,7 @@ from streamcore import _core
 from streamcore.copy_files import NO_COUNTS, At, CopyFiles, Counts
 from streamcore.errors import SourceError, StateError
 from streamcore.state_topics import End, Reading, StateTopics
+from streamcore.topic_watch import TopicWatch
 
 log = logging.getLogger("streamcore.cache")
 
@@ -100,6 +101,8 @@ class LaneStates(StateTopics):
         self._files = files
         self._facts = facts
         self.counts: Counts = dict(NO_COUNTS) if files is None else files.counts
+        self.watch: TopicWatch | None = None
+        """Tells, where the state cannot be read, that its topics are gone."""
         self._without: set[int] = set()
         """Lanes whose copy was rejected, until they are restored."""
         self._epoch: dict[int, _Epoch] = {}
@@ -114,8 +117,27 @@ class LaneStates(StateTopics):
     def read(
         self, lanes: Sequence[int], *, until: End, timeout_s: float, records: Callable[[int], _core.StateRecords]
     ) -> dict[int, bool]:
-        """See `StateTopics.read`; a lane whose copy turns out to be of no use is read again, from the beginning."""
+        """See `StateTopics.read`; a lane whose copy turns out to be of no use is read again, from the beginning.
+
+        Raises `StateError` where topics are gone.
+        """
         self.write()
+        try:
+            reached = self._read(lanes, until, timeout_s, records)
+        except SourceError:
+            self._look_for_topics()
+            raise
+        if not all(reached.values()):
+            self._look_for_topics()
+        return reached
+
+    def _look_for_topics(self) -> None:
+        if self.watch is not None:
+            self.watch.check_state()
+
+    def _read(
+        self, lanes: Sequence[int], until: End, timeout_s: float, records: Callable[[int], _core.StateRecords]
+    ) -> dict[int, bool]:
         for lane in lanes:
             if self.reading(lane) is not None:
                 self._cached(lane).found = None  # there may be more now

@@ -7,9 +7,13 @@ back.
 
 from __future__ import annotations
 
+import errno
+import os
 import secrets
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +39,8 @@ FORMAT_OF_PHASES = 2
 STAGES = {FORMAT: "one stage of state", FORMAT_OF_PHASES: "two stages of state"}
 """What each format is of."""
 MANIFEST = "manifest.json"
+WRITTEN = "written"
+"""The name of a savepoint until it is whole, in a folder of its own."""
 ROWS_OF_A_FILE = 1_000_000
 """Rows of one Parquet file, about."""
 
@@ -60,7 +66,31 @@ def save(committed: CommittedState, folder: Path) -> Savepoint:
         raise FencedError(
             f"the lanes of {committed.name} share state, so a savepoint is of all of them at one moment; stop its worker first"
         )
-    return write(committed, recovered(committed), folder, windows=folder)
+    manifests = recovered(committed)
+    with new_folder(folder) as made:
+        saved = write(committed, manifests, made / WRITTEN, windows=made / WRITTEN)
+    return replace(saved, folder=folder)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` to write a savepoint in, as `WRITTEN`, which gets its name when all went well; otherwise nothing is left.
+
+    Raises `StateError` where `folder` is there, or cannot be.
+    """
+    made: Path | None = None
+    try:
+        if folder.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        made = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.unfinished")
+        made.mkdir(parents=True)
+        yield made
+        (made / WRITTEN).rename(folder)
+    except OSError as error:
+        raise StateError(f"{folder}: the savepoint cannot be written: {error.strerror}") from error
+    finally:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def recovered(committed: CommittedState) -> dict[int, dict[str, Any]]:
@@ -79,26 +109,23 @@ def recovered(committed: CommittedState) -> dict[int, dict[str, Any]]:
 
 
 def write(committed: CommittedState, manifests: dict[int, dict[str, Any]], folder: Path, *, windows: Path) -> Savepoint:
-    """Writes what was recovered to a new folder, and the rows of open windows to `windows`."""
-    try:
-        folder.mkdir(parents=True)
-        for lane, state_bytes in committed.engine.save():
-            if lane in manifests:
-                head = orjson.dumps({"lane": lane, "digest": manifests[lane]["digest"]})
-                (folder / _state_file(lane)).write_bytes(_core.encode_checkpoint(head, [(lane, state_bytes)]))
-        rows = _write_windows(committed, windows)
-        content = {
-            "format": FORMAT,
-            "pipeline": committed.name,
-            "fingerprint": committed.engine.fingerprint,
-            "saved_at_ms": time.time_ns() // 1_000_000,
-            "meets": committed.meets,
-            "lanes": {str(lane): manifest for lane, manifest in manifests.items()},
-            "rows": rows,
-        }
-        write_manifest(folder, content)
-    except OSError as error:
-        raise StateError(f"{folder}: the savepoint cannot be written: {error.strerror}") from error
+    """Writes what was recovered to a new folder in one of `new_folder`, and the rows of open windows to `windows`. Raises `OSError`."""
+    folder.mkdir()
+    for lane, state_bytes in committed.engine.save():
+        if lane in manifests:
+            head = orjson.dumps({"lane": lane, "digest": manifests[lane]["digest"]})
+            (folder / _state_file(lane)).write_bytes(_core.encode_checkpoint(head, [(lane, state_bytes)]))
+    rows = _write_windows(committed, windows)
+    content = {
+        "format": FORMAT,
+        "pipeline": committed.name,
+        "fingerprint": committed.engine.fingerprint,
+        "saved_at_ms": time.time_ns() // 1_000_000,
+        "meets": committed.meets,
+        "lanes": {str(lane): manifest for lane, manifest in manifests.items()},
+        "rows": rows,
+    }
+    write_manifest(folder, content)
     return Savepoint(folder, manifests, rows)
 
 

@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,12 @@ from streamcore.phases import partials_plan
 from streamcore.savepoints import (
     FORMAT_OF_PHASES,
     MANIFEST,
+    WRITTEN,
     Savepoint,
     check_pipeline,
     check_written,
     load,
+    new_folder,
     put_back,
     read_manifest,
     recovered,
@@ -66,28 +68,31 @@ def save_stages(phases: Sequence[CommittedState], folder: Path) -> StageSavepoin
                 "once it has merged them"
             )
             raise StateError("\n".join([reason, *(f"  {one}" for one in ahead)]))
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise StateError(f"{folder}: the savepoint cannot be written: {error.strerror}") from error
-        stages = [
-            (committed, write(committed, of_stage, folder / _name(committed), windows=folder))
-            for committed, of_stage in zip(phases, manifests, strict=True)
-        ]
-    rows = stages[-1][1].rows
-    try:
-        content = {
-            "format": FORMAT_OF_PHASES,
-            "pipeline": partial.name,
-            "saved_at_ms": time.time_ns() // 1_000_000,
-            "stages": {_name(committed): _hash(folder / _name(committed)) for committed in phases},
-            "partitions": len(final.partitions),
-            "rows": rows,
-        }
-        write_manifest(folder, content)
-    except OSError as error:
-        raise StateError(f"{folder}: the savepoint cannot be written: {error.strerror}") from error
-    return StageSavepoints(folder, stages, rows)
+        with new_folder(folder) as made:
+            stages = _write_stages(list(zip(phases, manifests, strict=True)), made / WRITTEN)
+    stages = [(committed, replace(saved, folder=folder / _name(committed))) for committed, saved in stages]
+    return StageSavepoints(folder, stages, stages[-1][1].rows)
+
+
+def _write_stages(
+    stages: Sequence[tuple[CommittedState, dict[int, dict[str, Any]]]], folder: Path
+) -> list[tuple[CommittedState, Savepoint]]:
+    folder.mkdir()
+    written = [
+        (committed, write(committed, of_stage, folder / _name(committed), windows=folder))
+        for committed, of_stage in stages
+    ]
+    final, saved = written[-1]
+    content = {
+        "format": FORMAT_OF_PHASES,
+        "pipeline": final.name,
+        "saved_at_ms": time.time_ns() // 1_000_000,
+        "stages": {_name(committed): _hash(folder / _name(committed)) for committed, _ in stages},
+        "partitions": len(final.partitions),
+        "rows": saved.rows,
+    }
+    write_manifest(folder, content)
+    return written
 
 
 def restore_stages(phases: Sequence[CommittedState], folder: Path) -> StageSavepoints:

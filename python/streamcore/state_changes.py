@@ -29,7 +29,7 @@ from streamcore.phases import FINAL, PARTIAL, partials_source
 from streamcore.sources.base import Start
 from streamcore.sources.kafka_joined import JoinedSource, member_source
 from streamcore.sources.kafka_member import MemberSource
-from streamcore.transactions import Transactions, transactional_id
+from streamcore.transactions import OPEN_MAX_MS, Transactions, transactional_id
 
 log = logging.getLogger("streamcore.state")
 
@@ -199,8 +199,13 @@ def claim(committed: CommittedState) -> Iterator[Claim]:
         member = MemberSource(committed.connection, own, **options)
     else:
         member = member_source(committed.config, committed.connection, **options)
+    allowed_ms = committed.cluster.broker_setting("transaction.max.timeout.ms") or OPEN_MAX_MS
     transactions = Transactions(
-        committed.connection, transactional_id=transactional_id(committed.group, "/state"), timeout_ms=TRANSACTION_MS
+        committed.connection,
+        transactional_id=transactional_id(committed.group, "/state"),
+        timeout_ms=min(TRANSACTION_MS, allowed_ms),
+        open_max_ms=min(OPEN_MAX_MS, allowed_ms),
+        shorter="",
     )
     try:
         member.open(Start(default=own.start))
@@ -359,8 +364,20 @@ def reset(phases: Sequence[CommittedState]) -> list[tuple[CommittedState, dict[i
             if committed.phase is FINAL:
                 committed.cluster.delete_records(committed.topic)
     for committed in there:
-        committed.cluster.delete_group(committed.group)
+        _delete_group(committed)
     return done
+
+
+def _delete_group(committed: CommittedState) -> None:
+    """Deletes the group, which has been left. Raises `FencedError` where somebody has joined it meanwhile."""
+    try:
+        committed.cluster.delete_group(committed.group)
+    except FencedError as error:
+        raise FencedError(
+            f"the state of {committed.name} is discarded, and the offsets of group {committed.group} are not, as a worker or another "
+            "command has joined it meanwhile: with them a worker is refused (exit code 6), and commits nothing; stop it, and call "
+            "streamcore state reset FILE again"
+        ) from error
 
 
 def _discard(committed: CommittedState, held: Claim) -> dict[int, int]:

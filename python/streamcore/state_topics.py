@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from streamcore import _core
 from streamcore.config import KafkaConnection
 from streamcore.errors import StateError
-from streamcore.kafka_client import Cluster, application, creating_client, partition_list
+from streamcore.kafka_client import Cluster, Topic, application, creating_client, partition_list
 from streamcore.kafka_errors import failed_reading
 from streamcore.layouts import (
     MEETING_LANE,
@@ -72,6 +72,8 @@ class StateTopics:
         self._stage = stage
         self._consumer: Consumer | None = None
         self._readings: dict[int, Reading] = {}
+        self.found: list[Topic] = []
+        """What the topics were when they were opened."""
         self.layout = 1
         """See `layouts.py`."""
         self.begun: Mapping[str, Any] = {}
@@ -80,6 +82,7 @@ class StateTopics:
     def open(self, cluster: Cluster, *, create: bool) -> None:
         """Makes sure of the topics. Raises `StateError` where one has other partitions than the input."""
         self.attach(cluster)
+        self.found = []
         for plan in state_plans(
             self._pipeline, self._partitions, meets=self._meets, stage=self._stage, layout=self.layout
         ):
@@ -92,7 +95,7 @@ class StateTopics:
                     f"{len(topic.partitions)} partitions, and the input has {plan.partitions}: keys have moved between "
                     f"them, so the state no longer fits; streamcore state rescale FILE --to {plan.partitions} moves it, or says why it cannot"
                 )
-
+            self.found.append(topic)
             policy = cluster.topic_setting(topic.name, "cleanup.policy")
             if policy not in (None, "compact"):
                 raise StateError(

@@ -28,6 +28,8 @@ from streamcore.kafka_producer import (
     PRODUCER_SETTINGS,
     Headers,
 )
+from streamcore.topic_watch import TopicWatch
+from streamcore.transaction_errors import may_be_of_a_record
 
 if TYPE_CHECKING:
     from confluent_kafka import Producer as Client
@@ -93,8 +95,21 @@ class _Watch:
 class Transactions:
     """The producer of a worker that commits exactly once."""
 
-    def __init__(self, connection: KafkaConnection, *, transactional_id: str, timeout_ms: int) -> None:
-        """`timeout_ms`: how long the broker lets a transaction stay open before it aborts it."""
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        *,
+        transactional_id: str,
+        timeout_ms: int,
+        open_max_ms: int = OPEN_MAX_MS,
+        shorter: str = ", or lower commit_interval and session_timeout",
+    ) -> None:
+        """`timeout_ms`: how long the broker lets a transaction stay open before it aborts it; `open_max_ms`: a long one.
+
+        `shorter` is what can be done, beside the broker's settings, where it allows neither.
+        """
+        self._open_max_ms = open_max_ms
+        self._shorter = shorter
         self._connection = connection
         self._id = transactional_id
         self._timeout_ms = timeout_ms
@@ -110,6 +125,10 @@ class Transactions:
         """A record that the broker refused for its size, in words."""
         self._refused: set[str] = set()
         """Topics that the transaction may not have."""
+        self.watch: TopicWatch | None = None
+        """Asked whether topics are still there, and the same."""
+        self._sent: set[str] = set()
+        """Topics that records were ever sent to."""
         self._lost_connection = False
         """Whether the producer has lost a connection: a request may have been sent twice then."""
 
@@ -146,7 +165,12 @@ class Transactions:
         return denied(error, doing, transactional_id=self._id, group=group_of(self._id), topics=topics, refused=refused)
 
     def renew(self, timeout_s: float) -> None:
-        """Makes a new producer in place of the one there is. Raises `KafkaException`, or `ConfigError`."""
+        """Makes a new producer in place of the one there is. Raises `KafkaException`, or `ConfigError`.
+
+        What became of an epoch is in doubt, if there was one: its topics may be gone. Raises `StateError` or `SinkError` then.
+        """
+        if self._sent:
+            self._check_there()
         self._open_for(self._timeout_ms, timeout_s)
 
     def _open_for(self, open_ms: int, timeout_s: float) -> None:
@@ -187,8 +211,7 @@ class Transactions:
             raise refusal from error
         if error.args[0].code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
             raise ConfigError(
-                f"the broker refuses transactions of {open_ms:,} ms (its transaction.max.timeout.ms): raise that, or lower "
-                "commit_interval and session_timeout"
+                f"the broker refuses transactions of {open_ms:,} ms (its transaction.max.timeout.ms): raise that{self._shorter}"
             ) from error
 
     def _make_client(self, producer: Producer) -> Client:
@@ -215,7 +238,7 @@ class Transactions:
         The broker aborts what stays open for too long, and the time is the producer's: it is made anew where that is
         too short, and when it is not needed any more: readers wait for so long where a worker dies. Raises `KafkaException`.
         """
-        wanted_ms = min(OPEN_MAX_MS, max(rows, size_bytes // BYTES_OF_A_ROW) * 1_000 // ROWS_PER_S)
+        wanted_ms = min(self._open_max_ms, max(rows, size_bytes // BYTES_OF_A_ROW) * 1_000 // ROWS_PER_S)
         wanted_ms = max(wanted_ms, self._timeout_ms)
         if wanted_ms > self._open_ms or wanted_ms == self._timeout_ms < self._open_ms:
             self._open_for(wanted_ms, min(RENEW_S, self._left_s()))
@@ -223,6 +246,8 @@ class Transactions:
         self._refused.clear()
         self._open.begin_transaction()
         self._is_open = True
+        if self.watch is not None:
+            self.watch.ask()
 
     def send(
         self,
@@ -238,6 +263,7 @@ class Transactions:
         """Queues a record in the open transaction; `delivered` is told its offset. Raises `KafkaException` or `BufferError`."""
         from confluent_kafka import KafkaException
 
+        self._sent.add(topic)
         try:
             self._open.produce(
                 topic,
@@ -251,6 +277,7 @@ class Transactions:
                 on_delivery=self._note_delivery if delivered is None else self._telling(delivered),
             )
         except KafkaException as error:
+            self._look_for_topic(error.args[0])
             self._blame(error)
             raise
 
@@ -278,11 +305,25 @@ class Transactions:
     def flush(self, timeout_s: float) -> int:
         """Waits for acknowledgements; gives how many records are left.
 
-        Raises `KafkaException` for one that failed, `SinkError` for one that is too large, which it always will be.
+        Raises `KafkaException` for one that failed, `SinkError` for one that is too large, which it always will be, and where its
+        topic is gone; `StateError` for that of the state.
         """
         left = self._open.flush(timeout_s)
+        if left or (self._failure is not None and self._too_large is None):
+            self._check_there()
         self._check_delivered()
         return left
+
+    def _look_for_topic(self, error: Any) -> None:
+        """Where a call of the transaction failed with this `KafkaError` as the broker knows no such topic."""
+        from confluent_kafka import KafkaError
+
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            self._check_there()
+
+    def _check_there(self) -> None:
+        if self.watch is not None:
+            self.watch.check_there(self._sent)
 
     def _check_delivered(self) -> None:
         """Raises for records that were not."""
@@ -298,26 +339,41 @@ class Transactions:
 
     def _blame(self, error: Exception) -> None:
         """Raises what was said of a record, if a call of the transaction failed because of one with this `KafkaException`."""
-        if _may_be_of_a_record(error.args[0]):
+        if may_be_of_a_record(error.args[0]):
             until_s = time.monotonic() + VERDICT_S
             while self._failure is None and time.monotonic() < until_s:
                 self._open.poll(POLL_S)
             self._check_delivered()
 
     def send_offsets(self, offsets: Sequence[Any], group: Any, timeout_s: float) -> None:
-        """Puts the group's offsets into the transaction: the step that fences. Records may be on their way meanwhile; raises as `flush` does."""
+        """Puts the group's offsets into the transaction: the step that fences. Records may be on their way meanwhile; raises as `flush` does.
+
+        Raises `StateError` where a topic of the input or the state was made again.
+        """
         from confluent_kafka import KafkaException
 
+        if self.watch is not None:
+            self.watch.check()
         try:
             self._open.send_offsets_to_transaction(list(offsets), group, timeout_s)
         except KafkaException as error:
+            self._look_for_topic(error.args[0])
             self._blame(error)
             raise
 
     def commit(self, timeout_s: float) -> bool:
-        """Commits; gives whether a connection was lost since the producer was made."""
+        """Commits; gives whether a connection was lost since the producer was made. Raises as `flush` does where a topic is gone."""
+        from confluent_kafka import KafkaException
+
         self._is_open = False
-        self._open.commit_transaction(timeout_s)
+        try:
+            self._open.commit_transaction(timeout_s)
+        except KafkaException as error:
+            if error.args[0].txn_requires_abort():
+                self._is_open = True  # until then it is not decided
+                self._look_for_topic(error.args[0])
+                self._is_open = False
+            raise
         self._open.poll(0)  # what the client has to say about its connections
         return self._lost_connection
 
@@ -422,56 +478,3 @@ class InTransaction:
 
     def close(self) -> None:
         """Nothing: the producer belongs to the worker."""
-
-
-def classified(error: Any) -> str:
-    """What a client's error means to the machine: see `ErrorClass` in `checkpoint/machine/event.rs`."""
-    from confluent_kafka import KafkaError
-
-    fenced = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.FENCED_INSTANCE_ID)  # noqa: SLF001
-    unclear = (KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE)  # noqa: SLF001
-    if error.code() in fenced or error.name() == "PRODUCER_FENCED":
-        return "fenced"
-    if error.fatal() or error.code() == KafkaError._FATAL or is_denied(error):  # noqa: SLF001
-        return "fatal"
-    if error.code() in unclear:
-        return "indeterminate"
-    if error.txn_requires_abort() or _is_of_membership(error):
-        return "abortable"
-    if error.retriable() or error.code() in (KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError._TRANSPORT):  # noqa: SLF001
-        return "retriable"
-    return "abortable"
-
-
-def _may_be_of_a_record(error: Any) -> bool:
-    """Whether a call failed for what became of a record before it; not where its own outcome is unknown, or the group refuses the member."""
-    from confluent_kafka import KafkaError
-
-    is_abortable = error.txn_requires_abort() or error.code() == KafkaError._STATE  # noqa: SLF001
-    return is_abortable and classified(error) == "abortable" and not _is_of_membership(error)
-
-
-def _is_of_membership(error: Any) -> bool:
-    from confluent_kafka import KafkaError
-
-    return error.code() in (
-        KafkaError.ILLEGAL_GENERATION,
-        KafkaError.UNKNOWN_MEMBER_ID,
-        KafkaError.REBALANCE_IN_PROGRESS,
-    )
-
-
-def refuses_member(error: Exception) -> bool:
-    """Whether this exception of the client says that the group has moved on from what the member knows of it."""
-    from confluent_kafka import KafkaException
-
-    return isinstance(error, KafkaException) and _is_of_membership(error.args[0])
-
-
-def failure(error: Exception) -> dict[str, str]:
-    """What the machine is told of a client's exception: `KafkaException`, or `BufferError`."""
-    if isinstance(error, BufferError):
-        message = f"records were not taken by the producer: {error}"
-        return {"event": "failed", "error": "indeterminate", "message": message}
-    reason = error.args[0]
-    return {"event": "failed", "error": classified(reason), "message": f"{reason.str()} ({reason.name()})"}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from argparse import Namespace
@@ -44,8 +45,10 @@ def test_an_interrupt_at_the_very_start_is_quiet(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "build_parser", interrupted)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     assert main(["run"]) == 130
     assert capsys.readouterr().err == ""
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # of another one while Python ends
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["run"], ["run", "x", "--for"]])

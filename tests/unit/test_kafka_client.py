@@ -57,6 +57,18 @@ def test_logins_reach_the_client_and_nothing_else() -> None:
     assert "canary" not in repr(connection)
 
 
+def test_a_value_that_is_refused_before_the_client_is_made_is_not_shown() -> None:
+    connection = KafkaConnection.model_construct(
+        bootstrap_servers="host:1", options={"ssl.keystore.password": ["CANARY"]}
+    )
+    with (
+        pytest.raises(ConfigError, match=r"ssl\.keystore\.password has a value") as caught,
+        creating_client(connection),
+    ):
+        application(connection, group="", defaults={}, settings={})
+    assert "CANARY" not in str(caught.value)
+
+
 def test_refused_settings_are_a_configuration_error() -> None:
     from confluent_kafka import Producer
 

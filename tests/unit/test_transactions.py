@@ -16,7 +16,8 @@ from confluent_kafka import KafkaError, KafkaException
 from streamcore import transactions
 from streamcore.config import KafkaConnection
 from streamcore.errors import ConfigError, SinkError
-from streamcore.transactions import Transactions, classified, failure, group_of, transactional_id, worker_of
+from streamcore.transaction_errors import classified, failure
+from streamcore.transactions import Transactions, group_of, transactional_id, worker_of
 
 GONE_S = 5.0
 
@@ -52,6 +53,8 @@ class Client:
 
     def send_offsets_to_transaction(self, *_: Any) -> None:
         raise KafkaException(self._error)
+
+    commit_transaction = send_offsets_to_transaction
 
     def poll(self, timeout_s: float) -> None:
         self.polls += 1
@@ -111,6 +114,20 @@ def test_records_that_are_thrown_away_with_a_transaction_are_no_verdict(monkeypa
         _sent(monkeypatch, client).send_offsets([], None, 1.0)
     assert raised.value.args[0].code() == KafkaError.COORDINATOR_NOT_AVAILABLE
     assert client.polls > 0
+
+
+@pytest.mark.parametrize("call", ["send", "send_offsets", "commit"])
+def test_a_call_that_fails_as_a_topic_is_not_known_asks_whether_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    made = _sent(monkeypatch, Client(_abortable(KafkaError.UNKNOWN_TOPIC_OR_PART), None))
+    made.watch = watch = Mock()
+    watch.check_there.side_effect = SinkError("topic out is gone", retriable=False)
+    arguments: tuple[Any, ...] = {"send": ("out",), "send_offsets": ([], None, 1.0), "commit": (1.0,)}[call]
+    more = {"key": b"k", "value": b"v"} if call == "send" else {}
+    with pytest.raises(SinkError, match="topic out is gone"):
+        getattr(made, call)(*arguments, **more)
+    watch.check_there.assert_called_once_with({"out"})
 
 
 def test_a_producer_that_was_not_ready_in_time_is_gone_at_once_with_its_threads() -> None:

@@ -16,20 +16,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from streamcore import _core
-from streamcore.config import KafkaConnection, KafkaSourceConfig
-from streamcore.errors import FencedError, SourceError
+from streamcore.config import KafkaConnection, KafkaSourceConfig, format_duration
+from streamcore.errors import ConfigError, FencedError, Problem, SourceError
 from streamcore.gaps import Span, found_gaps
-from streamcore.kafka_client import (
-    Cluster,
-    Topic,
-    application,
-    creating_client,
-    is_passing,
-    log,
-    member_settings,
-    partition_list,
-    seek,
-)
+from streamcore.kafka_client import Cluster, Topic, application, creating_client, is_passing, log, partition_list
+from streamcore.kafka_consumer import member_settings, seek
 from streamcore.kafka_errors import denied
 from streamcore.kafka_questions import RETRY_INTERVAL_S
 from streamcore.sources.base import End, Polled, Start
@@ -303,6 +294,23 @@ class KafkaSource:
                 f"{OUTAGE_MAX_S:.0f} s after the broker was away; stop its other members, or restart"
             )
 
+    def _refused_session(self) -> ConfigError:
+        """The error for a `session_timeout` outside the broker's bounds."""
+        names = ("group.min.session.timeout.ms", "group.max.session.timeout.ms")
+        least_ms, most_ms = (self._cluster.broker_setting(name) for name in names)
+        bounds = (
+            ""
+            if least_ms is None or most_ms is None
+            else f", {format_duration(least_ms)} to {format_duration(most_ms)}"
+        )
+        named = self._source.connection
+        message = (
+            f"the broker refuses {format_duration(self._connection.session_timeout)}: it is outside its bounds{bounds}"
+        )
+        hint = f"set one within them, or change the broker's {' and '.join(names)}"
+        path = f"{'kafka' if named is None else f'connections.{named}'}.session_timeout"
+        return ConfigError("Kafka settings are refused", [Problem(path, message, hint=hint)])
+
     def _check_error(self, error: Any, lane: int | None) -> None:
         """Errors that come in place of a record: those that pass by themselves are left to the client."""
         from confluent_kafka import KafkaError
@@ -320,6 +328,8 @@ class KafkaSource:
                 f"another worker has taken the seat of {self._instance_id} in group {self._group}: give each worker an "
                 "instance_id of its own, in the pipeline file or by STREAMCORE_INSTANCE_ID"
             )
+        if error.code() == KafkaError.INVALID_SESSION_TIMEOUT:
+            raise self._refused_session()
         if is_passing(error) and (error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART or self._is_back()):
             log.warning("%s: %s", where, error.str())
             return

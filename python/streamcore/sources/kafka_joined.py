@@ -16,7 +16,7 @@ from typing import Any
 from streamcore import _core
 from streamcore.config import KafkaConnection, KafkaSourceConfig, PipelineConfig
 from streamcore.errors import SourceError, StateError
-from streamcore.kafka_client import REQUEST_TIMEOUT_S, Cluster, log, partition_list
+from streamcore.kafka_client import REQUEST_TIMEOUT_S, Cluster, Topic, log, partition_list
 from streamcore.sources.base import Polled, Position, Start
 from streamcore.sources.inputs import Input, InputsSource, check_sizes
 from streamcore.sources.kafka import CONSUME_FAILURES_MAX, CONSUME_RECORDS, PAUSED_WAIT_S
@@ -157,6 +157,11 @@ class JoinedSource(InputsSource):
     def topic(self) -> str:
         """Their names, for people."""
         return " and ".join(self.topics)
+
+    @property
+    def found(self) -> tuple[Topic, ...]:
+        """What they were when the source was opened."""
+        return tuple(found for topic in self._topics for found in topic.found)
 
     @property
     def topics(self) -> tuple[str, ...]:

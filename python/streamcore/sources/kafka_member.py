@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from streamcore import _core
 from streamcore.config import KafkaConnection, KafkaSourceConfig
 from streamcore.errors import StateError
-from streamcore.kafka_client import REQUEST_TIMEOUT_S, Cluster, partition_list
+from streamcore.kafka_client import REQUEST_TIMEOUT_S, Cluster, Topic, partition_list
 from streamcore.sources.base import Polled, Start
 from streamcore.sources.kafka import KafkaSource
 from streamcore.sources.kafka_ends import EndWatch
@@ -110,6 +110,11 @@ class MemberSource(KafkaSource):
     def topic(self) -> str:
         """Its name."""
         return self._topic.name
+
+    @property
+    def found(self) -> tuple[Topic, ...]:
+        """What it was when the source was opened."""
+        return (self._topic,)
 
     @property
     def topics(self) -> tuple[str, ...]:
