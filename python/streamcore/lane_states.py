@@ -120,6 +120,8 @@ class LaneStates(StateTopics):
     ) -> dict[int, bool]:
         """See `StateTopics.read`; a lane whose copy turns out to be of no use is read again, from the beginning."""
         self.write()
+        if any(self.reading(lane) is None for lane in lanes):
+            self.check_layout()  # it may have changed between the worker's start and its seat
         if self._copies is not None:
             self._find_begins([lane for lane in lanes if self.reading(lane) is None])
         for lane in lanes:

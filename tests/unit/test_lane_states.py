@@ -10,7 +10,8 @@ import pytest
 from streamcore import _core
 from streamcore.copy_files import lane_file
 from streamcore.errors import StateError
-from tests.state_log import StateLog, Worker
+from streamcore.layouts import BEGIN
+from tests.state_log import TOPIC, StateLog, Worker
 
 KEYS = [f"key {number}" for number in range(300)]
 
@@ -373,3 +374,25 @@ def test_a_worker_without_copies_reads_the_topic(log: StateLog, folder: Path) ->
     assert (again.digest(), again.counts["records_from_topic"]) == (digest, len(log.records[0]))
     again.commit("a")
     assert again.position[0] == len(KEYS) + 11 * 10 + 1
+
+
+def test_a_layout_that_came_between_a_worker_s_start_and_its_seat_is_noticed(
+    log: StateLog, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.write(0, [(BEGIN, b"{}")])
+    worker = Worker(log, folder)
+    monkeypatch.setattr(log, "topic_names", lambda: [TOPIC, "job.0.state.g2"])
+    with pytest.raises(
+        StateError, match=r"has gone from job\.0\.state\.g1 to job\.0\.state\.g2 since this worker began"
+    ):
+        worker.recover()
+    worker.close()
+
+
+def test_who_reads_for_long_may_do_something_else_in_between(log: StateLog, folder: Path) -> None:
+    started(log, folder)
+    worker, calls = Worker(log, folder.parent / "other"), []
+    worker.states.between = lambda: calls.append(worker.states.reading(0))
+    worker.recover()
+    worker.close()
+    assert calls
