@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -59,6 +59,7 @@ from streamcore.sources.kafka_joined import JoinedSource, member_source
 from streamcore.sources.kafka_member import MemberSource
 from streamcore.sources.kafka_old_layout import OldLayoutSource
 from streamcore.sources.kafka_partials import PartialsSource
+from streamcore.state_topics import StateTopics
 from streamcore.topic_watch import TopicWatch
 from streamcore.transactions import OPEN_MAX_MS, InTransaction, Transactions, transactional_id
 
@@ -345,6 +346,9 @@ def refuse_committed_state(plan: Plan) -> None:
     """Raises `StateError` where a named run that does not commit in transactions would pass over state that one of its name has committed."""
     for source in plan.config.all_sources.values():
         if isinstance(source, KafkaSourceConfig):
-            cluster = Cluster(kafka_connection(plan.config, source.connection))
+            connection, name = kafka_connection(plan.config, source.connection), plan.config.name or ""
+            cluster = Cluster(connection)
             cluster.connect()
-            refuse_state(cluster, plan.config.name or "", plan.delivery)
+            with closing(StateTopics(connection, pipeline=name, partitions=0, meets=False)) as states:
+                states.attach(cluster)
+                refuse_state(cluster, name, plan.delivery, (states.layout, states.begun))

@@ -239,14 +239,15 @@ class Cluster:
         asked = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=REQUEST_TIMEOUT_S)
         return [asked[name] for name in names]
 
-    def create_topic(self, plan: TopicPlan) -> None:
-        """Creates a topic and waits until it can be described. Raises `ConfigError` where that is not allowed."""
+    def create_topic(self, plan: TopicPlan) -> bool:
+        """Creates a topic and waits until it can be described; whether it is new. Raises `ConfigError` where that is not allowed."""
         from confluent_kafka import KafkaError, KafkaException
         from confluent_kafka.admin import NewTopic
 
         replication = min(REPLICATION_MAX, max(1, self._brokers))
         partitions = -1 if plan.partitions is None else plan.partitions
         new = NewTopic(plan.name, num_partitions=partitions, replication_factor=replication, config=dict(plan.settings))
+        is_new = True
         try:
             made = self._admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_S)
             answer_of(made[plan.name], REQUEST_TIMEOUT_S)
@@ -255,11 +256,13 @@ class Cluster:
                 raise self._failed(f"topic {plan.name} cannot be made", error) from error
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise missing_topic(plan, self._connection, error.args[0].str()) from error
+            is_new = False
         deadline = time.monotonic() + REQUEST_TIMEOUT_S
         while self.topic(plan.name) is None:
             if time.monotonic() > deadline:
                 raise self._error(f"topic {plan.name} was created but is not there after {REQUEST_TIMEOUT_S:.0f} s")
             time.sleep(RETRY_INTERVAL_S)
+        return is_new
 
     def delete_topics(self, names: Sequence[str]) -> None:
         """Deletes the topics, those that are there, and waits until they are gone."""
@@ -408,17 +411,16 @@ class Cluster:
             if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
                 raise self._failed(f"group {group} cannot be deleted", error) from error
 
-    def delete_records(self, topic: Topic) -> None:
-        """Deletes all records that a topic has now. Raises `SourceError`."""
+    def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
+        """Deletes the records of a topic that are before these offsets. Raises `SourceError`."""
         from confluent_kafka import KafkaException
 
-        ends = self.offsets(topic.name, topic.partitions, "latest", committed=False)
-        futures = self._admin.delete_records(partition_list(topic.name, ends), request_timeout=REQUEST_TIMEOUT_S)
+        futures = self._admin.delete_records(partition_list(topic, before), request_timeout=REQUEST_TIMEOUT_S)
         try:
             for future in futures.values():
                 answer_of(future, REQUEST_TIMEOUT_S)
         except KafkaException as error:
-            raise self._failed(f"records of topic {topic.name} cannot be deleted", error) from error
+            raise self._failed(f"records of topic {topic} cannot be deleted", error) from error
 
     def offsets(self, topic: str, lanes: Iterable[int], at: str | int, *, committed: bool = True) -> dict[int, int]:
         """For each lane the `earliest` offset, the `latest` readable one, or the first at or after `at` ms.

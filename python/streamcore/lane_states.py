@@ -138,6 +138,8 @@ class LaneStates(StateTopics):
     def _read(
         self, lanes: Sequence[int], until: End, timeout_s: float, records: Callable[[int], _core.StateRecords]
     ) -> dict[int, bool]:
+        if any(self.reading(lane) is None for lane in lanes):
+            self.check_layout()  # it may have changed between the worker's start and its seat
         for lane in lanes:
             if self.reading(lane) is not None:
                 self._cached(lane).found = None  # there may be more now

@@ -1,9 +1,10 @@
 """Owns which topics a pipeline's state is in: their names, and which of several layouts counts.
 
-A layout is the state for one number of partitions; `rescaling.py` writes the next one. Before it: the pipeline's name. After it:
-`state_topics.py`, and `streamcore topics`.
+A layout is the state for one number of partitions; `rescaling.py` writes the next one, and `resetting.py` an empty one. Before it:
+the pipeline's name. After it: `state_topics.py`, and `streamcore topics`.
 Invariant: the layout that counts is the last one whose first record is the mark `BEGIN`; it is committed together with all of the
-layout's state and with the mark `NEXT` in every partition of the one before, which nobody can recover from there any more.
+layout's state and with the mark `NEXT` in every partition of the one before, which nobody can recover from there any more. Its number
+is never used again (`next_layout.py`), so a lower one never counts.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ STATE_SETTINGS = {
 
 BEGIN = b"G/begin"
 """Key of the record that a layout begins with: JSON of what was moved, and from where."""
+EMPTY = "empty"
+"""In what is said there: nothing was moved, the state before was discarded."""
+BEGIN_END = 2
+"""Where partition 0 ends that has nothing but `BEGIN` and the marker of its commit."""
 NEXT = b"G/next"
 """Key of the record that says that the state has gone to another layout: JSON of which."""
 
@@ -91,14 +96,19 @@ def pipelines_there(cluster: Cluster) -> list[str]:
     return sorted({match[1] for match in found if match is not None})
 
 
-def refuse_state(cluster: Cluster, pipeline: str, delivery: str) -> None:
+def refuse_state(cluster: Cluster, pipeline: str, delivery: str, counts: tuple[int, Mapping[str, Any]]) -> None:
     """Raises `StateError` where a pipeline that is to keep its state on this machine has committed state in Kafka.
 
-    It would go on from the group's offsets, without what windows hold. Raises `SourceError`.
+    It would go on from the group's offsets, without what windows hold. `counts` is as `find_layout` says. Raises `SourceError`.
     """
-    for _, name in topics_there(cluster, pipeline):
-        topic = cluster.topic(name)
-        if topic is not None and any(cluster.offsets(name, topic.partitions, "latest").values()):
+    layout, begun = counts
+    for number, name in topics_there(cluster, pipeline):
+        topic = cluster.topic(name) if number == layout else None
+        if topic is None:
+            continue
+        empty = BEGIN_END if begun.get(EMPTY) and name == state_topic(pipeline, layout=layout) else 0
+        ends = cluster.offsets(name, topic.partitions, "latest")
+        if any(end > (empty if partition == 0 else 0) for partition, end in ends.items()):
             raise StateError(
                 f'{pipeline} has state in the topic {name}, as delivery = "exactly_once" keeps it, and this run is {delivery}: it would go '
                 "on from the group's offsets without what windows hold, and count anew what they have counted; run it as "

@@ -28,7 +28,8 @@ PARTIALS_SETTINGS = {
 }
 
 STATE_GENERATION = 1
-"""Of the state's topics, as their names say: the numbers of a lane's partials go on for as long as there is its state."""
+"""Of a lane's partials: their numbers go on for as long as there is its state; a reset, after which they begin anew, deletes those
+of before."""
 
 POLL_FRAMES_MAX = 200
 """Records of the topic of partials that one poll takes: each may have half a MiB."""

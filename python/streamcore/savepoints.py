@@ -27,8 +27,9 @@ from streamcore.errors import FencedError, StateError
 from streamcore.gaps import offsets_of, skipped_by
 from streamcore.layouts import BEGIN, MEETING_LANE
 from streamcore.manifests import SEAL_BITS, other_input, told
+from streamcore.next_layout import make_layout
 from streamcore.phases import FINAL
-from streamcore.state_changes import Claim, Offsets, Placed, claim, make_layout, of_input, rewritten_facts
+from streamcore.state_changes import Claim, Offsets, Placed, claim, of_input, rewritten_facts
 from streamcore.tables import Batch, empty_schema
 
 if TYPE_CHECKING:
@@ -271,7 +272,7 @@ def put_back(committed: CommittedState, loaded: Loaded, held: Claim, *, at: Offs
         committed.states.open(committed.cluster, create=committed.config.auto_create_topics)
         committed.look_again()
     else:
-        make_layout(committed, lost[0], len(committed.partitions))
+        make_layout(committed, held, lost[0], len(committed.partitions))
         committed.go_on_in(lost[0])
     states = {state.lane: state for state in committed.read_all()}
     found = [each for state in states.values() for each, _ in state.found["manifests"]]

@@ -1,37 +1,34 @@
 """Owns changing the committed state of a pipeline from outside a run: one claim, one transaction.
 
-Before it: `committed_state.py`, which reads. After it: `streamcore state restore`, `repair` and `reset`.
+Before it: `committed_state.py`, which reads. After it: `savepoints.py`, `rescaling.py`, `resetting.py`, and `streamcore state repair`.
 Invariant: what is written goes in under the group's own fence: the claim is its only member, has all partitions, and sends
 their offsets in the same transaction as the records; a worker that joins meanwhile makes the transaction fail.
 """
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from streamcore.committed_state import CommittedState, LaneState, make_partials
+from streamcore.committed_state import CommittedState, LaneState
 from streamcore.config import KafkaSourceConfig, format_duration
-from streamcore.errors import ConfigError, Error, FencedError, SinkError, SourceError, StateError
+from streamcore.errors import Error, FencedError, SinkError, SourceError, StateError
 from streamcore.faults import fault_point
 from streamcore.gaps import Skipped
 from streamcore.kafka_client import partition_list
-from streamcore.layouts import MEETING_LANE, state_plans, topics_there
 from streamcore.manifests import SEAL_BITS, by_topic, facts_of, last_manifest
 from streamcore.phases import FINAL, PARTIAL, partials_source
 from streamcore.sources.base import Start
 from streamcore.sources.kafka_joined import JoinedSource, member_source
 from streamcore.sources.kafka_member import MemberSource
+from streamcore.state_topics import nothing
 from streamcore.transactions import OPEN_MAX_MS, Transactions, transactional_id
-
-log = logging.getLogger("streamcore.state")
 
 JOIN_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 30.0
@@ -77,6 +74,8 @@ class Claim:
         self._source = source
         self._transactions = transactions
         self._seat = _Seat()
+        self._is_done = False
+        """Whether the transaction is committed."""
 
     def take(self) -> None:
         """Joins the group and waits for all partitions. Raises `FencedError` where others are in it."""
@@ -93,7 +92,15 @@ class Claim:
         self._transactions.renew(CALL_TIMEOUT_S)
 
     def keep(self) -> None:
-        """To be called where other work takes long, or the group takes the seat away. Raises `FencedError` where it has."""
+        """To be called where other work takes long, or the group takes the seat away. Raises `FencedError` where it has.
+
+        Not once the transaction is committed: whoever joins then waits until what was written is read.
+        """
+        if not self._is_done:
+            self.look()
+
+    def look(self) -> None:
+        """Raises `FencedError` where the group has taken the seat away."""
         self._source.poll(0.0)
         self._metadata()
 
@@ -101,6 +108,11 @@ class Claim:
         """What fences. That of a consumer without a seat would be taken from anybody."""
         member, metadata = self._source.membership()
         if self._seat.is_broken or member != self._seat.member:
+            if self._is_done:
+                raise FencedError(
+                    f"the state was changed, and the command has then lost its seat in group {self._committed.group}, to a worker or by "
+                    "standing still for too long; look with streamcore state verify FILE"
+                )
             raise FencedError(
                 f"the state was not changed: the command has lost its seat in group {self._committed.group}, to a worker or by standing still "
                 "for too long; stop the workers and try again"
@@ -143,6 +155,7 @@ class Claim:
             self._transactions.send_offsets(parts, metadata, CALL_TIMEOUT_S)
             fault_point("claim-offsets")
             self._transactions.commit(CALL_TIMEOUT_S)
+            self._is_done = True
             fault_point("claim-committed")
         except (KafkaException, BufferError, Error) as error:
             # Without a producer, as where a longer transaction is refused, nothing is open.
@@ -161,6 +174,7 @@ class Claim:
                 fault_point("claim-half")
             if unflushed >= FLUSH_BYTES:
                 self._transactions.flush(CALL_TIMEOUT_S)
+                self.keep()
                 unflushed = 0
         left = self._transactions.flush(CALL_TIMEOUT_S)
         if left:
@@ -183,7 +197,10 @@ class Claim:
 
 @contextmanager
 def claim(committed: CommittedState) -> Iterator[Claim]:
-    """A claim on the whole pipeline. Raises `FencedError` where workers are alive."""
+    """A claim on the whole pipeline, whose state is looked at anew. Raises `FencedError` where workers are alive.
+
+    Reading the state may take longer than the group waits for a member that does not ask; so it asks in between.
+    """
     members = committed.cluster.members(committed.group)
     if members:
         raise FencedError(
@@ -211,8 +228,12 @@ def claim(committed: CommittedState) -> Iterator[Claim]:
         member.open(Start(default=own.start))
         held = Claim(committed, member, transactions)
         held.take()
+        committed.states.between = held.keep
+        # A command that changed it before is over by now: either nothing of it counts, or all.
+        committed.look_again()
         yield held
     finally:
+        committed.states.between = nothing
         transactions.close()
         member.close()
 
@@ -239,10 +260,9 @@ def repair(committed: CommittedState) -> list[Repaired]:
 
     Raises `StateError` where there is none, `FencedError` where workers are alive.
     """
-    size = committed.check_size()
-    if size is not None:
-        raise StateError(f"{size}; this is not repaired")
+    _check_fits(committed)
     with claim(committed) as held:
+        _check_fits(committed)
         done: list[Repaired] = []
         records: dict[int, list[Record]] = {}
         offsets: dict[int, dict[str, int]] = {}
@@ -260,6 +280,12 @@ def repair(committed: CommittedState) -> list[Repaired]:
         if records:
             held.write(records, offsets if any(offsets.values()) else held.place(committed.partitions))
     return done
+
+
+def _check_fits(committed: CommittedState) -> None:
+    size = committed.check_size()
+    if size is not None:
+        raise StateError(f"{size}; this is not repaired")
 
 
 def of_input(committed: CommittedState, state: LaneState) -> list[str]:
@@ -345,88 +371,3 @@ def rewritten_facts(
         files={},
         skipped=skipped,
     )
-
-
-def reset(phases: Sequence[CommittedState]) -> list[tuple[CommittedState, dict[int, int]]]:
-    """Discards the state of all lanes and the groups' offsets; gives how many records were deleted of each lane, by phase.
-
-    Its topics are made anew, for as many partitions as the input has. What lies between two phases goes as well, or it would be
-    merged once more. Raises `FencedError` where workers are alive.
-    """
-    if phases[-1].size:  # or that of the final stage would stay
-        make_partials(phases)
-    with ExitStack() as stack:
-        there = [committed for committed in phases if committed.partitions]
-        claims = [stack.enter_context(claim(committed)) for committed in there]
-        done = [(committed, _discard(committed, held)) for committed, held in zip(there, claims, strict=True)]
-        for committed in there:
-            _renew_topics(committed)
-            if committed.phase is FINAL:
-                committed.cluster.delete_records(committed.topic)
-    for committed in there:
-        _delete_group(committed)
-    return done
-
-
-def _delete_group(committed: CommittedState) -> None:
-    """Deletes the group, which has been left. Raises `FencedError` where somebody has joined it meanwhile."""
-    try:
-        committed.cluster.delete_group(committed.group)
-    except FencedError as error:
-        raise FencedError(
-            f"the state of {committed.name} is discarded, and the offsets of group {committed.group} are not, as a worker or another "
-            "command has joined it meanwhile: with them a worker is refused (exit code 6), and commits nothing; stop it, and call "
-            "streamcore state reset FILE again"
-        ) from error
-
-
-def _discard(committed: CommittedState, held: Claim) -> dict[int, int]:
-    """Deletes all records of the state of a phase; gives how many of each lane."""
-    keys = {state.lane: state.records.keys() for state in committed.read_all()}
-    records: dict[int, list[Record]] = {lane: [(key, None) for key in found] for lane, found in keys.items()}
-    if any(records.values()):
-        held.write(records, _known_offsets(committed) or {0: {committed.topic.name: 0}})
-    return {lane: len(found) for lane, found in records.items()}
-
-
-def _renew_topics(committed: CommittedState) -> None:
-    """Deletes the topics of all layouts, which have nothing any more that counts, and makes those of the first one.
-
-    The one that counts goes last: until then it is what a run would find, and nothing of an older one. Raises `SourceError`.
-    """
-    found = [name for _, name in topics_there(committed.cluster, committed.name, committed.phase.stage)]
-    current = [name for name in (committed.states.place(lane)[0] for lane in (0, MEETING_LANE)) if name in found]
-    try:
-        committed.cluster.delete_topics([name for name in found if name not in current])
-        committed.cluster.delete_topics(current)
-    except (SourceError, ConfigError) as error:
-        if (
-            (isinstance(error, SourceError) and error.unreachable)
-            or committed.check_size() is not None
-            or committed.states.layout > 1
-        ):
-            raise
-        # Who may write to topics, and not delete them: these fit the input as they are.
-        log.warning("%s; its records are deleted, and it is used again", error)
-        return
-    plans = state_plans(committed.name, len(committed.partitions), meets=committed.meets, stage=committed.phase.stage)
-    for plan in plans if found else ():
-        committed.cluster.create_topic(plan)
-
-
-def make_layout(committed: CommittedState, layout: int, partitions: int) -> None:
-    """Makes the topics of a layout that does not count, empty: what a try that died has left is deleted."""
-    plans = state_plans(committed.name, partitions, meets=committed.meets, layout=layout)
-    committed.cluster.delete_topics([plan.name for plan in plans])
-    for plan in plans:
-        committed.cluster.create_topic(plan)
-
-
-def _known_offsets(committed: CommittedState) -> dict[int, dict[str, int]]:
-    """The group's offsets, of those lanes that it has any of."""
-    found: dict[int, dict[str, int]] = {}
-    for topic in committed.topics:
-        for lane, offset in committed.cluster.group_offsets(committed.group, topic.name, topic.partitions).items():
-            if offset is not None:
-                found.setdefault(lane, {})[topic.name] = offset
-    return found

@@ -78,6 +78,8 @@ class StateTopics:
         """See `layouts.py`."""
         self.begun: Mapping[str, Any] = {}
         """What was said when this layout was written; nothing of the first."""
+        self.between: Callable[[], None] = nothing
+        """Called again and again while records are read, for whoever has to do something else as well."""
 
     def open(self, cluster: Cluster, *, create: bool) -> None:
         """Makes sure of the topics. Raises `StateError` where one has other partitions than the input."""
@@ -107,13 +109,29 @@ class StateTopics:
         """Goes on with the topics as they are, if they are there."""
         self._cluster = cluster
         self._bounds = Bounds(cluster, self.place)
-        self.layout, self.begun = find_layout(
-            cluster, self._pipeline, self._stage, lambda topic: first_record(cluster, topic, self._reader)
-        )
+        self.layout, self.begun = self._find()
 
     def lost_next(self) -> tuple[int, str] | None:
         """See `layouts.lost_next`."""
         return lost_next(self._cluster, self.place(0)[0], self._reader)
+
+    def _find(self) -> tuple[int, Mapping[str, Any]]:
+        cluster = self._cluster
+        return find_layout(
+            cluster, self._pipeline, self._stage, lambda topic: first_record(cluster, topic, self._reader)
+        )
+
+    def check_layout(self) -> None:
+        """Raises `StateError` where another layout counts by now.
+
+        To be called by whoever has a seat of the group: as long as it is theirs, nobody changes that.
+        """
+        layout, _ = self._find()
+        if layout != self.layout:
+            raise StateError(
+                f"the state of {self._pipeline} has gone from {self.place(0)[0]} to {state_topic(self._pipeline, self._stage, layout)} since "
+                "this worker began; start again, and that one is used"
+            )
 
     def place(self, lane: int) -> tuple[str, int]:
         """Topic and partition of a lane's records."""
@@ -148,6 +166,7 @@ class StateTopics:
         while self._unread(waiting) and time.monotonic() < deadline:
             self._take(consumer.consume(READ_RECORDS, WAIT_S), waiting)
             self._pass_markers(consumer, waiting)
+            self.between()
         consumer.unassign()  # type: ignore[no-untyped-call]
         reached = {lane: self._readings[lane].position >= self._readings[lane].end for lane in lanes}
         self._bounds.forget([lane for lane, done in reached.items() if done])
@@ -217,6 +236,10 @@ class StateTopics:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             consumer.close()  # type: ignore[no-untyped-call]
+
+
+def nothing() -> None:
+    """What is done in between where nothing is."""
 
 
 def group_of_nobody(connection: KafkaConnection, settings: Mapping[str, Any]) -> Consumer:

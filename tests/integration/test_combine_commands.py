@@ -70,6 +70,9 @@ def test_a_reset_discards_both_stages_and_the_partials_between_them(job: Job) ->
     assert done.code == 0, done.err
     assert "4 lanes" in done.out
     assert read_topic(job.server, f"{job.name}.0.partials.g1") == []
+    topics = job("topics", "plan", str(job.file)).out
+    assert all(f"{job.name}.{stage}.state.g2  state  exists: 2 partitions" in topics for stage in (0, 1)), topics
+    assert "state.g1" not in topics
     # All is read again, and merged once.
     assert job.run().code == 0
     assert job.final() == final

@@ -51,6 +51,15 @@ def test_state_of_exactly_once_is_not_passed_over_under_another_delivery(job: Jo
     assert job.run("--set", f"delivery={delivery}").code == 0
 
 
+def test_state_that_was_committed_since_a_reset_is_not_passed_over_either(job: Job) -> None:
+    job.send(range(25))
+    assert job.run().code == 0
+    assert job.state("reset", "--yes").code == 0
+    assert job.run().code == 0
+    refused = job.run("--set", "delivery=at_least_once")
+    assert (refused.code, f"state in the topic {job.name}.0.state.g2" in refused.err) == (EXIT_STATE, True), refused.err
+
+
 @pytest.mark.timeout(60)
 def test_a_row_that_its_topic_refuses_for_its_size_ends_the_run_with_its_topic(
     kafka_server: KafkaServer, unique: str, tmp_path: Path

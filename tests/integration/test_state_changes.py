@@ -179,7 +179,11 @@ def test_reset_asks_and_begins_anew(job: Job) -> None:
     assert (refused.code, "hint: say --yes if that is meant" in refused.err) == (2, True)
     done = job.state("reset", "--yes")
     assert done.code == 0, done.err
-    assert job.state_keys() == []
+    assert job.state_keys(topic=f"{job.name}.0.state.g2") == ["G/begin"]
+    topics = job("topics", "plan", str(job.file)).out
+    assert f"{job.name}.0.state.g2  state  exists: 2 partitions" in topics
+    assert job.state_topic not in topics
+    assert job.state("verify").out == "lane 0: nothing is committed yet\nlane 1: nothing is committed yet\n"
     again = job.run()
     assert again.code == 0
     assert job.final() == final

@@ -205,7 +205,7 @@ def reset(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> in
 
     from streamcore.cli import EXIT_USAGE, error_text
     from streamcore.errors import StateError
-    from streamcore.state_changes import reset as discard
+    from streamcore.resetting import reset as discard
 
     name = phases[0].name
     if not arguments.yes:
