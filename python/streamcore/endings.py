@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from streamcore.errors import Error, FencedError, SinkError, SourceError, StateError, StateFullError
-from streamcore.transactions import worker_of
+from streamcore.transaction_errors import failure
+from streamcore.transactions import Transactions, worker_of
 
 log = logging.getLogger("streamcore.commit")
 
@@ -61,6 +62,20 @@ def own_failure(error: Error) -> dict[str, str]:
     elif isinstance(error, SourceError) and error.unreachable:
         kind = "retriable"
     return {"event": "failed", "error": kind, "message": str(error)}
+
+
+def told(error: Any, transactions: Transactions, topics: Sequence[str]) -> tuple[dict[str, str], Error | None]:
+    """What the machine is told of what an action raised, and, where the run ends with it, the error of ours that says why.
+
+    `error` is one of ours, `KafkaException` or `BufferError`; `topics` are those that are read.
+    """
+    own = error if isinstance(error, Error) else None
+    if own is None and not isinstance(error, BufferError):
+        own = transactions.denied(error.args[0], "this worker", topics)
+    if own is None:
+        return failure(error), None
+    event = own_failure(own)
+    return event, own if event["error"] == "fatal" else None
 
 
 def failure_of(

@@ -19,11 +19,12 @@ import orjson
 
 from streamcore import _core
 from streamcore.checkpoint import Header
-from streamcore.endings import await_known, await_named, failure_of, own_failure, seconds_of
+from streamcore.endings import await_known, await_named, failure_of, seconds_of, told
 from streamcore.errors import ConfigError, Error, SinkError, SourceError, StateError
 from streamcore.faults import action_point, fault_point
 from streamcore.gaps import Gaps
 from streamcore.held_outputs import HeldOutputs
+from streamcore.kafka_client import REQUEST_TIMEOUT_S
 from streamcore.lane_files import LaneFiles
 from streamcore.lane_states import LaneStates
 from streamcore.layouts import MEETING_LANE
@@ -35,7 +36,7 @@ from streamcore.sources.base import Position
 from streamcore.sources.kafka_joined import JoinedSource
 from streamcore.sources.kafka_member import MemberSource
 from streamcore.state_topics import check_shared
-from streamcore.transactions import Transactions, failure
+from streamcore.transactions import Transactions
 
 log = logging.getLogger("streamcore.commit")
 
@@ -163,6 +164,12 @@ class Epochs:
         self._meeting.check_whole()
         if self._tick_due_s is not None and time.monotonic() >= self._tick_due_s:
             self._run({"event": "tick"})
+        if self._unplaced():
+            self._run({"event": "due"})
+
+    def _unplaced(self) -> list[int]:
+        """Lanes of which no epoch says yet where they began, though that is not their oldest record: until then nothing is read."""
+        return [lane for lane in self._feed if self._source.starts_late and not self._has_state.get(lane, False)]
 
     def commit(self, *, ended: bool) -> bool:
         """Ends the epoch; false where it was taken back, or cannot end now: then what was read comes again."""
@@ -223,10 +230,10 @@ class Epochs:
         """Tells the machine of an event, and carries its actions out until it rests."""
         self._transactions.within(event.get("within_ms"))
         while True:
-            told, now_ms = orjson.dumps(event), time.monotonic_ns() // 1_000_000
-            answer = self._machine.handle(told, now_ms)
+            news, now_ms = orjson.dumps(event), time.monotonic_ns() // 1_000_000
+            answer = self._machine.handle(news, now_ms)
             if self._trace is not None:
-                self._trace(told, answer, now_ms)
+                self._trace(news, answer, now_ms)
             actions: list[Action] = orjson.loads(answer)
             for action in actions:
                 name = action["action"]
@@ -245,7 +252,7 @@ class Epochs:
 
     def _rest(self, action: Action) -> None:
         self._feed = list(action["feed"])
-        self._source.feed(lane for lane in self._feed if lane != MEETING_LANE)
+        self._source.feed(set(self._feed) - {MEETING_LANE, *self._unplaced()})
         tick_ms = action["tick_ms"]
         self._tick_due_s = None if tick_ms is None else time.monotonic() + tick_ms / 1000
 
@@ -265,12 +272,9 @@ class Epochs:
         self._refusal = None
         try:
             answer: Event = getattr(self, f"_do_{name}")(action)
-        except (KafkaException, BufferError) as error:
+        except (KafkaException, BufferError, ConfigError, SinkError, SourceError, StateError) as error:
             self._membership.note(error)
-            return failure(error)
-        except (ConfigError, SinkError, SourceError, StateError) as error:
-            event = own_failure(error)
-            self._refusal = error if event["error"] == "fatal" else None
+            event, self._refusal = told(error, self._transactions, self._source.topics)
             return event
         fault_point(f"after-{self._place}{action_point(action)}")
         return answer
@@ -284,10 +288,9 @@ class Epochs:
     def _do_fetch_committed(self, action: Action) -> Event:
         numbers = [number for lane in action["lanes"] for number in self._source.numbers(lane)]
         found = self._source.committed_offsets(numbers, seconds_of(action)) if numbers else {}
-        return {
-            "event": "committed_fetched",
-            "lanes": [offsets_of(self._source, lane, found, None) for lane in action["lanes"]],
-        }
+        self._states.ask_anew()  # a commit that it waited for may be behind the ends that were asked for
+        lanes = [offsets_of(self._source, lane, found, None) for lane in action["lanes"]]
+        return {"event": "committed_fetched", "lanes": lanes}
 
     def _do_read_state(self, action: Action) -> Event:
         reached = self._states.read(
@@ -327,22 +330,20 @@ class Epochs:
 
     def _do_seek(self, action: Action) -> Event:
         known = by_number(self._source, action["lanes"])
-        found = self._source.place(known)
+        found = self._source.place(known, timeout_s=self._transactions.left_of(REQUEST_TIMEOUT_S))
         self._kept |= found
         self._gaps.sought((start["lane"] for start in action["lanes"]), known, found)
         return {
             "event": "sought",
-            "lanes": [offsets_of(self._source, start["lane"], found, 0) for start in action["lanes"]],
+            "lanes": [offsets_of(self._source, each["lane"], found, 0) for each in action["lanes"]],
         }
 
-    def _do_begin(self, action: Action) -> Event:
-        del action  # An epoch was sealed, and there is something in it.
+    def _do_begin(self, _action: Action) -> Event:
         self._sealed, self._seals_end, self._is_done = set(self._feed), self._ended, False
         self._transactions.begin(self._outputs.held_rows, size_bytes=handed_over_bytes(self._engine, self._phase))
         return {"event": "began"}
 
-    def _do_seal(self, action: Action) -> Event:
-        del action
+    def _do_seal(self, _action: Action) -> Event:
         epoch = self._engine.epoch
         self._outputs.hold(self._engine.seal(self._feed).outputs, epoch=epoch)
         facts, positions = self._engine.sealed_lanes(), self._source.positions()
@@ -352,7 +353,7 @@ class Epochs:
         for lane in self._feed:
             digest, watermark_ms = facts[lane]
             # Where lanes share state, offsets of all fence its epoch, so all have a manifest from the first one on.
-            is_first = self._meeting.meets and not self._has_state.get(lane, False)
+            is_first = (self._meeting.meets or self._source.starts_late) and not self._has_state.get(lane, False)
             lanes.append(
                 {
                     **offsets_of(self._source, lane, positions, 0),
@@ -464,8 +465,7 @@ class Epochs:
         self._is_done = True
         return {"event": "done"}
 
-    def _do_write_cache(self, action: Action) -> Event:
-        del action
+    def _do_write_cache(self, _action: Action) -> Event:
         self._states.write()
         return {"event": "done"}
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 from streamcore import _core
 from streamcore.config import KafkaSourceConfig, PipelineConfig, describe
+from streamcore.layouts import partials_topic
 from streamcore.topics import TopicPlan
 from streamcore.transactions import Transactions
 
@@ -27,7 +28,8 @@ PARTIALS_SETTINGS = {
 }
 
 STATE_GENERATION = 1
-"""Of the state's topics, as their names say: the numbers of a lane's partials go on for as long as there is its state."""
+"""Of a lane's partials: their numbers go on for as long as there is its state; a reset, after which they begin anew, deletes those
+of before."""
 
 POLL_FRAMES_MAX = 200
 """Records of the topic of partials that one poll takes: each may have half a MiB."""
@@ -64,11 +66,6 @@ FINAL = Phase("final", 1)
 def phases_of(config: PipelineConfig) -> tuple[Phase, ...]:
     """The phases, in the order of the data."""
     return (PARTIAL, FINAL) if describe(config)["combine"] == "topic" else (WHOLE,)
-
-
-def partials_topic(pipeline: str) -> str:
-    """The topic between the phases, in its first generation."""
-    return f"{pipeline}.0.partials.g1"
 
 
 def partials_plan(config: PipelineConfig, input_partitions: int) -> TopicPlan:

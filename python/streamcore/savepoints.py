@@ -7,25 +7,31 @@ back.
 
 from __future__ import annotations
 
+import errno
+import os
 import secrets
+import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from streamcore import _core
-from streamcore.committed_state import CommittedState
+from streamcore.committed_state import CommittedState, LaneState
+from streamcore.config import describe
 from streamcore.errors import FencedError, StateError
-from streamcore.gaps import skipped_by
-from streamcore.layouts import MEETING_LANE
-from streamcore.manifests import SEAL_BITS, told
+from streamcore.gaps import offsets_of, skipped_by
+from streamcore.layouts import BEGIN, MEETING_LANE
+from streamcore.manifests import SEAL_BITS, other_input, told
+from streamcore.next_layout import make_layout
 from streamcore.phases import FINAL
 from streamcore.savepoint_checks import EMPTY, check_content, check_head, check_lanes, state_file, with_checksum
-from streamcore.state_changes import Claim, Offsets, Record, claim, of_input, rewritten_facts
-from streamcore.tables import Batch
+from streamcore.state_changes import Claim, Offsets, Placed, Record, claim, of_input, rewritten_facts
+from streamcore.tables import Batch, empty_schema
 
 if TYPE_CHECKING:
     import polars as pl
@@ -35,6 +41,8 @@ FORMAT_OF_PHASES = 2
 STAGES = {FORMAT: "one stage of state", FORMAT_OF_PHASES: "two stages of state"}
 """What each format is of."""
 MANIFEST = "manifest.json"
+WRITTEN = "written"
+"""The name of a savepoint until it is whole, in a folder of its own."""
 ROWS_OF_A_FILE = 1_000_000
 """Rows of one Parquet file, about."""
 
@@ -60,7 +68,31 @@ def save(committed: CommittedState, folder: Path) -> Savepoint:
         raise FencedError(
             f"the lanes of {committed.name} share state, so a savepoint is of all of them at one moment; stop its worker first"
         )
-    return write(committed, recovered(committed), folder, windows=folder)
+    manifests = recovered(committed)
+    with new_folder(folder) as made:
+        saved = write(committed, manifests, made / WRITTEN, windows=made / WRITTEN)
+    return replace(saved, folder=folder)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` to write a savepoint in, as `WRITTEN`, which gets its name when all went well; otherwise nothing is left.
+
+    Raises `StateError` where `folder` is there, or cannot be.
+    """
+    made: Path | None = None
+    try:
+        if folder.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        made = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.unfinished")
+        made.mkdir(parents=True)
+        yield made
+        (made / WRITTEN).rename(folder)
+    except OSError as error:
+        raise StateError(f"{folder}: the savepoint cannot be written: {error.strerror}") from error
+    finally:
+        if made is not None:
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def recovered(committed: CommittedState) -> dict[int, dict[str, Any]]:
@@ -79,27 +111,24 @@ def recovered(committed: CommittedState) -> dict[int, dict[str, Any]]:
 
 
 def write(committed: CommittedState, manifests: dict[int, dict[str, Any]], folder: Path, *, windows: Path) -> Savepoint:
-    """Writes what was recovered to a new folder, and the rows of open windows to `windows`."""
-    try:
-        folder.mkdir(parents=True)
-        for lane, state_bytes in committed.engine.save():
-            if lane in manifests:
-                head = orjson.dumps({"lane": lane, "digest": manifests[lane]["digest"]})
-                (folder / state_file(lane)).write_bytes(_core.encode_checkpoint(head, [(lane, state_bytes)]))
-        rows = _write_windows(committed, windows)
-        content = {
-            "format": FORMAT,
-            "pipeline": committed.name,
-            "fingerprint": committed.engine.fingerprint,
-            "saved_at_ms": time.time_ns() // 1_000_000,
-            "meets": committed.meets,
-            "lanes": {str(lane): manifest for lane, manifest in manifests.items()},
-            EMPTY: [lane for lane in committed.partitions if lane not in manifests],
-            "rows": rows,
-        }
-        write_manifest(folder, content)
-    except OSError as error:
-        raise StateError(f"{folder}: the savepoint cannot be written: {error.strerror}") from error
+    """Writes what was recovered to a new folder in one of `new_folder`, and the rows of open windows to `windows`. Raises `OSError`."""
+    folder.mkdir()
+    for lane, state_bytes in committed.engine.save():
+        if lane in manifests:
+            head = orjson.dumps({"lane": lane, "digest": manifests[lane]["digest"]})
+            (folder / state_file(lane)).write_bytes(_core.encode_checkpoint(head, [(lane, state_bytes)]))
+    rows = _write_windows(committed, windows)
+    content = {
+        "format": FORMAT,
+        "pipeline": committed.name,
+        "fingerprint": committed.engine.fingerprint,
+        "saved_at_ms": time.time_ns() // 1_000_000,
+        "meets": committed.meets,
+        "lanes": {str(lane): manifest for lane, manifest in manifests.items()},
+        EMPTY: [lane for lane in committed.partitions if lane not in manifests],
+        "rows": rows,
+    }
+    write_manifest(folder, content)
     return Savepoint(folder, manifests, rows)
 
 
@@ -119,9 +148,15 @@ def _write_windows(committed: CommittedState, folder: Path) -> int:
         if waiting and sum(map(len, waiting)) >= ROWS_OF_A_FILE:
             total, files, waiting = total + _write(waiting, folder, files), files + 1, []
         batches, _, more = engine.go_on()
-    if waiting:
-        total += _write(waiting, folder, files)
+    if waiting or not files:  # one that is empty can be read as well
+        total += _write(waiting or [_empty(committed)], folder, files)
     return total
+
+
+def _empty(committed: CommittedState) -> pl.DataFrame:
+    import polars as pl
+
+    return pl.DataFrame(empty_schema(describe(committed.config)["columns"]).empty_table())
 
 
 def _write(frames: list[pl.DataFrame], folder: Path, number: int) -> int:
@@ -137,13 +172,19 @@ def read_manifest(folder: Path, *, wanted: int = FORMAT) -> dict[str, Any]:
     try:
         read: object = orjson.loads((folder / MANIFEST).read_bytes())
     except OSError as error:
-        raise StateError(f"{folder} is no savepoint: {MANIFEST}: {error.strerror}") from error
+        raise StateError(
+            f"{folder} is no savepoint: {MANIFEST}: {error.strerror}; name a folder that streamcore state savepoint has written"
+        ) from error
     except orjson.JSONDecodeError as error:
         raise StateError(f"{folder / MANIFEST} is damaged: {error}") from error
     content: dict[str, Any] = read if isinstance(read, dict) else {}
     found = content.get("format")
     if found != wanted and found in STAGES:
-        raise StateError(f"{folder} is of a pipeline with {STAGES[found]}, and this one has {STAGES[wanted]}")
+        pipeline = content.get("pipeline")
+        raise StateError(
+            f"{folder} is of pipeline {pipeline} with {STAGES[found]}, and this one has {STAGES[wanted]}; name the file it was made of, or "
+            "set combine as it was then"
+        )
     if found != wanted:
         raise StateError(f"{folder} has format {found}; this streamcore reads {wanted}")
     check_content(folder / MANIFEST, content)
@@ -168,7 +209,7 @@ def restore(committed: CommittedState, folder: Path) -> Savepoint:
     """
     loaded = load(committed, folder)
     with claim(committed) as held:
-        held.write(*rewritten(committed, loaded, held))
+        held.write_placed(*rewritten(committed, loaded, held))
     check_written(committed, loaded.manifests)
     return Savepoint(folder, loaded.manifests, 0)
 
@@ -177,22 +218,65 @@ def load(committed: CommittedState, folder: Path) -> Loaded:
     """Loads what `write` wrote. Raises `StateError` where it does not fit, or is damaged."""
     content = read_manifest(folder)
     manifests = {int(lane): manifest for lane, manifest in content["lanes"].items()}
-    size = committed.check_size()
-    if size is not None:
-        raise StateError(f"{size}; a savepoint of the old size does not fit")
+    check_pipeline(committed, content)
+    _check_size(committed, manifests)
+    source = committed.source
+    if committed.phase is FINAL:
+        # All partials were merged, and lanes go on where the topic ends now: it may have been made again.
+        source = replace(
+            source, description={name: fact for name, fact in source.description.items() if name != "topic_id"}
+        )
     for manifest in manifests.values():
-        told(orjson.dumps(manifest), committed.identity(), committed.source, is_whole=True)
+        told(orjson.dumps(manifest), committed.identity(), source, is_whole=True)
     check_lanes(folder, content, partitions=committed.partitions, topics=committed.source.topics, meets=committed.meets)
     return Loaded(folder, manifests, _loaded(committed, folder, manifests))
 
 
+def _check_size(committed: CommittedState, manifests: Mapping[int, Mapping[str, Any]]) -> None:
+    """The savepoint has the partitions of the input, and so has the state, or what it has is lost. Raises `StateError`."""
+    count = len(committed.partitions)
+    saved = next((one["facts"]["source"].get("partitions") for one in manifests.values()), None)
+    if saved not in (None, count):
+        raise StateError(
+            f"STATE_PARTITION_MISMATCH: the savepoint is of {saved} partitions, and the input {committed.topic.name} has {count}, so it "
+            f"does not fit; restore one of {count}, or begin anew: streamcore state reset FILE"
+        )
+    size = committed.check_size()
+    if size is not None and committed.lost_next is None:
+        raise StateError(f"{size.partition('; ')[0]}; streamcore state reset FILE, and restore the savepoint then")
+
+
+def check_pipeline(committed: CommittedState, content: Mapping[str, Any]) -> None:
+    """The savepoint is of the same source, schema and steps; `content` is its manifest, or that of a stage. Raises `StateError`."""
+    identity = committed.identity()
+    if content["fingerprint"] == identity.fingerprint:
+        return
+    if content["pipeline"] != committed.name:
+        raise StateError(
+            f"the savepoint is of pipeline {content['pipeline']}, and this is {committed.name}, whose source, schema or steps are others; "
+            f"name the file of {content['pipeline']}, or a savepoint of {committed.name}"
+        )
+    raise StateError(
+        f"the savepoint was made by another version of {committed.name}: its source, schema or steps have changed (fingerprint then "
+        f"{content['fingerprint']}, now {identity.fingerprint}); undo the change, or begin without the savepoint"
+    )
+
+
 def rewritten(
     committed: CommittedState, loaded: Loaded, held: Claim, *, at: Offsets | None = None
-) -> tuple[dict[int, list[Record]], Offsets]:
-    """The records that write every lane anew, and where each goes on; `at`: if not where it was."""
+) -> tuple[list[Placed], Offsets]:
+    """The records that write every lane anew, with their places, and where each goes on; `at`: if not where it was.
+
+    Where the state has gone to topics that are lost, these are made again; until the records are committed nothing of them counts.
+    """
     manifests, engine = loaded.manifests, loaded.engine
-    committed.states.open(committed.cluster, create=committed.config.auto_create_topics)
-    committed.look_again()
+    lost = committed.lost_next
+    if lost is None:
+        committed.states.open(committed.cluster, create=committed.config.auto_create_topics)
+        committed.look_again()
+    else:
+        make_layout(committed, held, lost[0], len(committed.partitions))
+        committed.go_on_in(lost[0])
     states = {state.lane: state for state in committed.read_all()}
     found = [each for state in states.values() for each, _ in state.found["manifests"]]
     owner = max((each["facts"]["owner"] for each in [*found, *manifests.values()]), default=0) + 1
@@ -215,10 +299,41 @@ def rewritten(
             generation=generation,
             skipped=skipped_by(manifests[lane]["facts"]) if lane in manifests else {},
         )
-        # Behind the savepoint's epoch too: files that sinks have named tell theirs.
-        state.records.write_behind(newest)
-        records[lane] = engine.rewrite(lane, state.records, facts)
-    return records, positions
+        records[lane] = _rewritten(committed, engine, state, facts, behind=newest)
+    marks = [] if lost is None else [_begin(committed, loaded, positions)]
+    return [*marks, *held.placed(records)], positions
+
+
+def _begin(committed: CommittedState, loaded: Loaded, positions: Offsets) -> Placed:
+    """The mark that a layout begins with which takes the place of a lost one; see `rescaling.py`."""
+    counted, topic = loaded.engine.ledger(), committed.topic.name
+    lanes = {}
+    for lane in committed.partitions:
+        facts = loaded.manifests[lane]["facts"] if lane in loaded.manifests else {"source": {}}
+        left_out = offsets_of(skipped_by(facts), topic)
+        read = counted.get(lane, {}).get("read", 0)
+        lanes[str(lane)] = {"position": positions[lane][topic], "read": read, "skipped": left_out}
+    begin = {"layout": committed.states.layout, "partitions": len(lanes), "from": {"savepoint": True}, "lanes": lanes}
+    return (*committed.states.place(0), BEGIN, orjson.dumps(begin))
+
+
+def _rewritten(
+    committed: CommittedState, engine: _core.Pipeline, state: LaneState, facts: bytes, *, behind: int
+) -> list[Record]:
+    """The records of a lane's new epoch, which is after `behind` too: files that sinks have named tell theirs.
+
+    Older manifests stay, but of partials that are lost: a start would refuse them.
+    """
+    state.records.write_behind(behind)
+    before = [manifest for manifest, _ in state.found["manifests"]]
+    now = committed.source.description
+    if all(other_input(committed.name, manifest["facts"]["source"], now) is None for manifest in before):
+        return engine.rewrite(state.lane, state.records, facts)
+    fresh = engine.state_records(state.lane)
+    fresh.write_behind(max([behind, *(int(manifest["epoch"]) for manifest in before)]))
+    records = engine.rewrite(state.lane, fresh, facts)
+    over = set(state.records.keys()).difference(key for key, _ in records)
+    return [*((key, None) for key in sorted(over)), *records]
 
 
 def _loaded(committed: CommittedState, folder: Path, manifests: dict[int, dict[str, Any]]) -> _core.Pipeline:

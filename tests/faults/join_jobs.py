@@ -134,7 +134,7 @@ class JoinJob(Job):
         left = oracle_join.side(servers, self.input, once=True)
         return left, oracle_join.side(servers, self.right, once=not is_table)
 
-    def wanted(self) -> None:
+    def expected(self) -> None:
         """See `Job`."""
 
     def differences(self) -> list[str]:

@@ -306,7 +306,7 @@ class Job:
         found = assertions.audited(self.file, self.server.bootstrap_servers)
         return {int(lane): counts for lane, counts in found["lanes"].items()}
 
-    def wanted(self) -> oracle.Expected | None:
+    def expected(self) -> oracle.Expected | None:
         """What all that was sent must come to; None where `differences` alone knows."""
         servers = self.server.bootstrap_servers
         shed = oracle.shed(servers, f"{self.name}.dead-letters")
@@ -314,10 +314,10 @@ class Job:
 
     def check_state(self) -> None:
         """A6, while windows are open."""
-        wanted = self.wanted()
-        if wanted is not None and self.reader is not None:
+        expected = self.expected()
+        if expected is not None and self.reader is not None:
             servers, output = self.server.bootstrap_servers, f"{self.name}.out"
-            assertions.state_is_right(self.file, servers, output=output, wanted=wanted)
+            assertions.state_is_right(self.file, servers, output=output, wanted=expected)
 
     def traces(self, *, combine: bool = False) -> list[str]:
         """What each worker's commit machine was told and answered; of one that was killed, its whole lines.
@@ -352,7 +352,7 @@ class Job:
         if self.reader is not None:
             there = oracle.read(servers, f"{self.name}.out")
             self.reader.await_records(Counter((message.key(), message.value()) for message in there))
-        ledgers, expected = self.ledgers(), self.wanted()
+        ledgers, expected = self.ledgers(), self.expected()
         if expected is not None:
             assertions.ledgers_are_right(ledgers, expected)
         assertions.state_is_whole(self.file, servers)

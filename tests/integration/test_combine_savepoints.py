@@ -18,7 +18,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from streamcore import _core
-from tests.integration.kafka_tools import read_topic
+from tests.integration.kafka_tools import create_topic, read_topic
 from tests.integration.state_job import Job
 from tests.servers.kafka import KafkaServer
 
@@ -87,6 +87,69 @@ def test_what_was_saved_goes_on_and_what_came_since_comes_again(job: Job, tmp_pa
     assert job.final() == _expected(range(75))
     audited = job("audit", str(job.file), "--json").json
     assert (audited["adds_up"], audited["total"]["read"]) == (True, 450)
+
+
+@pytest.mark.parametrize("lost", [("0.partials.g1",), ("0.partials.g1", "0.state.g1", "1.state.g1")])
+@pytest.mark.parametrize("is_made_again", [False, True])
+def test_a_savepoint_is_put_back_though_its_partials_are_lost(
+    job: Job, tmp_path: Path, lost: tuple[str, ...], is_made_again: bool
+) -> None:
+    job.send(range(25))
+    assert job.run().code == 0
+    folder = str(tmp_path / "noon")
+    assert job.state("savepoint", folder).code == 0
+    job.send(range(25, 50))
+    assert job.run().code == 0
+    _delete(job, lost)
+    if is_made_again:
+        create_topic(job.server, f"{job.name}.0.partials.g1", 2)
+    restored = job.state("restore", folder)
+    assert restored.code == 0, restored.err
+    assert job.state("verify").code == 0
+    job.send(range(50, 75))
+    went_on = job.run()
+    assert went_on.code == 0, went_on.err
+    assert job.final() == _expected(range(75))
+    audited = job("audit", str(job.file), "--json").json
+    assert (audited["adds_up"], audited["total"]["read"]) == (True, 450)
+
+
+def test_a_savepoint_of_another_number_of_partials_makes_no_topic(job: Job, tmp_path: Path) -> None:
+    job.send(range(25))
+    assert job.run().code == 0
+    assert job.state("savepoint", str(tmp_path / "noon")).code == 0
+    partials = f"{job.name}.0.partials.g1"
+    _delete(job, ("0.partials.g1",))
+    refused = job.state("restore", str(tmp_path / "noon"), "--set", "combine_partitions=3")
+    assert (refused.code, "hint: set combine_partitions to 2" in refused.err) == (EXIT_STATE, True), refused.err
+    assert partials not in job.admin.list_topics(timeout=TIMEOUT_S).topics
+
+
+def test_a_reset_discards_the_final_stage_though_its_partials_are_lost(job: Job, tmp_path: Path) -> None:
+    job.send(range(25))
+    assert job.run().code == 0
+    _delete(job, ("0.partials.g1",))
+    for arguments in (("verify",), ("savepoint", str(tmp_path / "late"))):
+        refused = job.state(*arguments)
+        assert refused.code == EXIT_STATE, refused.err
+        assert f"{job.name}.0.partials.g1 does not exist" in refused.err
+        assert "restore a savepoint, or begin anew: streamcore state reset FILE" in refused.err
+    refused = job.run()
+    assert (refused.code, "restore a savepoint" in refused.err) == (EXIT_STATE, True), refused.err
+    done = job.state("reset", "--yes")
+    assert done.code == 0, done.err
+    assert job.run().code == 0
+    assert job.final() == _expected(range(25))
+
+
+def _delete(job: Job, names: tuple[str, ...]) -> None:
+    topics = [f"{job.name}.{name}" for name in names]
+    for deleted in job.admin.delete_topics(topics).values():
+        deleted.result(TIMEOUT_S)
+    deadline = time.monotonic() + TIMEOUT_S
+    while not set(topics).isdisjoint(job.admin.list_topics(timeout=TIMEOUT_S).topics):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @needs_faults

@@ -29,6 +29,7 @@ def _epochs(engine: _core.Pipeline, **parts_given: Any) -> Epochs:
     fakes: dict[str, Any] = {name: Mock() for name in parts}
     fakes["outputs"].held_rows = 0
     fakes["source"].numbers = lambda lane: [lane]
+    fakes["source"].starts_late = False
     epochs = Epochs(engine=engine, **(fakes | parts_given))
     epochs._rest({"feed": [LANE], "tick_ms": None})
     return epochs

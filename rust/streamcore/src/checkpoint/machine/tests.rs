@@ -295,7 +295,7 @@ fn a_group_ahead_is_read_again_then_stops_with_the_evidence() {
         panic!("it goes on")
     };
     assert_eq!(code, ExitCode::State);
-    assert!(message.contains("Some(40)") && message.contains("epoch: 3"), "{message}");
+    assert!(message.contains("at 40, past") && message.contains("epoch: 3"), "{message}");
 }
 
 #[test]
