@@ -121,6 +121,13 @@ class StateLog:
         partitions = [SimpleNamespace(id=partition) for partition in range(PARTITIONS)]
         return [answered(SimpleNamespace(name=name, topic_id=self.topic_id, partitions=partitions)) for name in names]
 
+    def offsets_at(self, topic: str, lanes: Sequence[int], at: Sequence[str]) -> list[dict[int, int]]:
+        places = [(topic, lane) for lane in lanes]
+        return [
+            {lane: told.result().offset for lane, told in zip(lanes, self.places_later(places, each), strict=True)}
+            for each in at
+        ]
+
     def topic_names(self) -> list[str]:
         return [TOPIC]
 

@@ -166,8 +166,9 @@ def _next_mark(cluster: Cluster, topic: str, consumer: Consumer) -> bytes | None
                 error = message.error()
                 if error is None and _bytes(message.key()) == NEXT:
                     return _bytes(message.value())
-                if error is not None and not error.retriable():
-                    raise SourceError(f"the state in topic {topic} cannot be read: {error.str()}")
+                failure = None if error is None else failed_reading(error, f"the state in topic {topic}", topic)
+                if failure is not None:
+                    raise failure
             if max(first, consumer.position(partition_list(topic, [0]))[0].offset) >= end:
                 return None
     finally:

@@ -279,7 +279,7 @@ def test_a_partition_that_the_client_gave_up_without_a_word_is_read_on(
     running: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every seek was refused, for ever: the one before had made the client forget its error."""
-    monkeypatch.setattr("streamcore.kafka_client.SEEK_TRIES_MAX", 2)
+    monkeypatch.setattr("streamcore.kafka_consumer.SEEK_TRIES_MAX", 2)
     client, sink = Client(), Sink(away=1)
 
     def give_up(partition: int) -> None:

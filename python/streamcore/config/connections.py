@@ -10,7 +10,7 @@ import re
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, Field, PlainSerializer, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, SecretStr, WithJsonSchema, field_validator, model_validator
 
 from streamcore.config.base import Model, setting
 from streamcore.config.durations import PositiveDuration
@@ -52,7 +52,12 @@ def _instead(owned: list[str]) -> str:
     return "".join(f"; {keys[name]}" for name in owned[:1] if name in keys)
 
 
-Options = Annotated[dict[str, Any], AfterValidator(_not_ours), PlainSerializer(redacted, when_used="json")]
+Options = Annotated[
+    dict[str, Any],
+    AfterValidator(_not_ours),
+    PlainSerializer(redacted, when_used="json"),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}),
+]
 """Raw client settings, which may hold secrets: as JSON they are blotted out."""
 
 
