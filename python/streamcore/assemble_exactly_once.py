@@ -252,7 +252,7 @@ class Parts:
             transactions=transactions,
             states=states,
             machine=_core.CommitMachine(settings),
-            identity=Identity(config.name or "", engine.fingerprint, self._generation),
+            identity=Identity(config.name or "", engine.fingerprint, self._generation, self._group),
             meeting=Meeting(source, group=group, meets=meets, session_timeout_ms=self._connection.session_timeout),
             files=LaneFiles(sinks),
             trace=_trace(settings, f"{phase.prefix}{self._instance}", stack),

@@ -31,7 +31,16 @@ from streamcore.errors import ConfigError, SourceError, StateError
 from streamcore.functions import functions_of
 from streamcore.kafka_client import Cluster, Topic
 from streamcore.layouts import MEETING_LANE, partials_topic, pipelines_there, topics_there
-from streamcore.manifests import ANEW, PUT_BACK, Identity, lost_partials, mismatch, told
+from streamcore.manifests import (
+    ANEW,
+    PUT_BACK,
+    Identity,
+    check_group,
+    groups_of,
+    lost_partials,
+    mismatch,
+    told,
+)
 from streamcore.options import RunOptions
 from streamcore.phases import FINAL, PARTIAL, STATE_GENERATION, Phase, partials_plan, phases_of
 from streamcore.sources.inputs import check_sizes
@@ -114,7 +123,8 @@ class CommittedState:
         self.phase = phase or phases_of(config)[0]
         self.connection = kafka_connection(config, config.source.connection)
         self.name = config.name or ""
-        self.group = self.phase.group(config.source.group_id or self.name)
+        self.pipeline_group = config.source.group_id or self.name
+        self.group = self.phase.group(self.pipeline_group)
         self.cluster = Cluster(self.connection)
         self.cluster.connect()
         self._find_input(config)
@@ -209,7 +219,7 @@ class CommittedState:
 
     def identity(self, generation: int = 0) -> Identity:
         """Of the pipeline as it is now."""
-        return Identity(self.name, self.engine.fingerprint, generation)
+        return Identity(self.name, self.engine.fingerprint, generation, self.pipeline_group)
 
     @property
     def lanes(self) -> list[int]:
@@ -315,6 +325,7 @@ class CommittedState:
                 )
             return found
         try:
+            check_group(self.identity(), groups_of(one for one, _ in manifests))
             told(orjson.dumps(manifest), self.identity(), self.source, is_whole=True)
         except StateError as error:
             found.append(str(error))

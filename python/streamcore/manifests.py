@@ -6,7 +6,7 @@ Before it: `epochs.py`, when it commits and when it recovers. After it: the engi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,6 +34,8 @@ class Identity:
     pipeline: str
     fingerprint: str
     generation: int
+    group: str = ""
+    """The pipeline's consumer group, whose members fence each other; without one it is neither written nor compared."""
 
     def header(self, epoch: int, positions: Mapping[int, int], source: Mapping[str, object], *, ended: bool) -> Header:
         """Of an epoch, as checkpoints have it; a digest is in manifests alone."""
@@ -96,7 +98,7 @@ def facts_of(
             "seal": seal,
             "positions": positions,
             "files": files,
-            "source": described(source.describe(), skipped),
+            "source": described(source.describe() | ({"group": identity.group} if identity.group else {}), skipped),
             "ended": ended,
         }
     )
@@ -142,10 +144,35 @@ def last_manifest(engine: _core.Pipeline, lane: int, records: Sequence[tuple[byt
 def told_of(states: States, lane: int, identity: Identity, source: Input, *, reached: bool) -> dict[str, Any]:
     """What the commit machine is told of a lane that is read, to its end or not yet. Raises `StateError` where its newest manifest is of no use."""
     found = states.manifests(lane) if reached else []
+    check_group(identity, groups_of(orjson.loads(manifest) for manifest, _ in found))
     manifests = [told(manifest, identity, source, is_whole=is_whole) for manifest, is_whole in found]
     if found:
         check_whole(lane, states.records(lane), found)
     return {"lane": lane, "reached": reached, "manifests": manifests}
+
+
+def groups_of(manifests: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The groups under which manifests were written, the newest first; earlier versions did not say."""
+    sources = (one["facts"]["source"] for one in manifests)
+    return list(dict.fromkeys(one["group"] for one in sources if "group" in one))
+
+
+def check_group(identity: Identity, groups: Sequence[str]) -> None:
+    """Raises `StateError` where state was written under another group, whose members nothing keeps from writing it at the same time."""
+    others = [group for group in groups if group != identity.group]
+    if not identity.group or not others:
+        return
+    name, own, other = identity.pipeline, identity.group, others[0]
+    if own in groups:
+        raise StateError(
+            f'the state of {name} was written under two groups, group_id = "{own}" and group_id = "{other}", which do not fence each other, so '
+            f"it cannot be gone on from; stop the workers of both, discard it (streamcore state reset FILE) and restore a savepoint"
+        )
+    raise StateError(
+        f'the state of {name} is of group_id = "{other}", and this is group_id = "{own}": workers of the two do not fence each other, and '
+        f'would both write it; set group_id = "{other}", or discard the state under that group first (streamcore state reset FILE), or give the '
+        "pipeline another name"
+    )
 
 
 def other_input(pipeline: str, before: Mapping[str, object], now: Mapping[str, object]) -> str | None:

@@ -49,7 +49,7 @@ def reset(phases: Sequence[CommittedState]) -> list[tuple[CommittedState, dict[i
         make_partials(phases)
     with ExitStack() as stack:
         there = [committed for committed in phases if committed.partitions]
-        resets = [_Reset(committed, stack.enter_context(claim(committed))) for committed in there]
+        resets = [_Reset(committed, stack.enter_context(claim(committed, is_reset=True))) for committed in there]
         # 1. What takes the state's place is there, and does not count yet.
         for one in resets:
             _prepare(one)

@@ -29,7 +29,8 @@ from streamcore.layouts import BEGIN, MEETING_LANE
 from streamcore.manifests import SEAL_BITS, other_input, told
 from streamcore.next_layout import make_layout
 from streamcore.phases import FINAL
-from streamcore.state_changes import Claim, Offsets, Placed, claim, of_input, rewritten_facts
+from streamcore.savepoint_checks import EMPTY, check_content, check_head, check_lanes, state_file, with_checksum
+from streamcore.state_changes import Claim, Offsets, Placed, Record, claim, of_input, rewritten_facts
 from streamcore.tables import Batch, empty_schema
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def write(committed: CommittedState, manifests: dict[int, dict[str, Any]], folde
     for lane, state_bytes in committed.engine.save():
         if lane in manifests:
             head = orjson.dumps({"lane": lane, "digest": manifests[lane]["digest"]})
-            (folder / _state_file(lane)).write_bytes(_core.encode_checkpoint(head, [(lane, state_bytes)]))
+            (folder / state_file(lane)).write_bytes(_core.encode_checkpoint(head, [(lane, state_bytes)]))
     rows = _write_windows(committed, windows)
     content = {
         "format": FORMAT,
@@ -124,6 +125,7 @@ def write(committed: CommittedState, manifests: dict[int, dict[str, Any]], folde
         "saved_at_ms": time.time_ns() // 1_000_000,
         "meets": committed.meets,
         "lanes": {str(lane): manifest for lane, manifest in manifests.items()},
+        EMPTY: [lane for lane in committed.partitions if lane not in manifests],
         "rows": rows,
     }
     write_manifest(folder, content)
@@ -131,12 +133,8 @@ def write(committed: CommittedState, manifests: dict[int, dict[str, Any]], folde
 
 
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:
-    """Writes it, as the last of the files, so that a folder without it is none."""
-    (folder / MANIFEST).write_bytes(orjson.dumps(content, option=orjson.OPT_INDENT_2))
-
-
-def _state_file(lane: int) -> str:
-    return "shared.state" if lane == MEETING_LANE else f"lane-{lane}.state"
+    """Writes it with its checksum, as the last of the files, so that a folder without it is none."""
+    (folder / MANIFEST).write_bytes(orjson.dumps(with_checksum(content), option=orjson.OPT_INDENT_2))
 
 
 def _write_windows(committed: CommittedState, folder: Path) -> int:
@@ -172,13 +170,14 @@ def _write(frames: list[pl.DataFrame], folder: Path, number: int) -> int:
 def read_manifest(folder: Path, *, wanted: int = FORMAT) -> dict[str, Any]:
     """The manifest of a savepoint. Raises `StateError`."""
     try:
-        content: dict[str, Any] = orjson.loads((folder / MANIFEST).read_bytes())
+        read: object = orjson.loads((folder / MANIFEST).read_bytes())
     except OSError as error:
         raise StateError(
             f"{folder} is no savepoint: {MANIFEST}: {error.strerror}; name a folder that streamcore state savepoint has written"
         ) from error
     except orjson.JSONDecodeError as error:
         raise StateError(f"{folder / MANIFEST} is damaged: {error}") from error
+    content: dict[str, Any] = read if isinstance(read, dict) else {}
     found = content.get("format")
     if found != wanted and found in STAGES:
         pipeline = content.get("pipeline")
@@ -188,6 +187,7 @@ def read_manifest(folder: Path, *, wanted: int = FORMAT) -> dict[str, Any]:
         )
     if found != wanted:
         raise StateError(f"{folder} has format {found}; this streamcore reads {wanted}")
+    check_content(folder / MANIFEST, content)
     return content
 
 
@@ -209,7 +209,7 @@ def restore(committed: CommittedState, folder: Path) -> Savepoint:
     """
     loaded = load(committed, folder)
     with claim(committed) as held:
-        put_back(committed, loaded, held)
+        held.write_placed(*rewritten(committed, loaded, held))
     check_written(committed, loaded.manifests)
     return Savepoint(folder, loaded.manifests, 0)
 
@@ -228,6 +228,7 @@ def load(committed: CommittedState, folder: Path) -> Loaded:
         )
     for manifest in manifests.values():
         told(orjson.dumps(manifest), committed.identity(), source, is_whole=True)
+    check_lanes(folder, content, partitions=committed.partitions, topics=committed.source.topics, meets=committed.meets)
     return Loaded(folder, manifests, _loaded(committed, folder, manifests))
 
 
@@ -261,10 +262,12 @@ def check_pipeline(committed: CommittedState, content: Mapping[str, Any]) -> Non
     )
 
 
-def put_back(committed: CommittedState, loaded: Loaded, held: Claim, *, at: Offsets | None = None) -> None:
-    """Writes every lane anew, in one transaction; `at`: where lanes go on, if not where they were.
+def rewritten(
+    committed: CommittedState, loaded: Loaded, held: Claim, *, at: Offsets | None = None
+) -> tuple[list[Placed], Offsets]:
+    """The records that write every lane anew, with their places, and where each goes on; `at`: if not where it was.
 
-    Where the state has gone to topics that are lost, these are made again; until they are committed nothing of them counts.
+    Where the state has gone to topics that are lost, these are made again; until the records are committed nothing of them counts.
     """
     manifests, engine = loaded.manifests, loaded.engine
     lost = committed.lost_next
@@ -284,7 +287,7 @@ def put_back(committed: CommittedState, loaded: Loaded, held: Claim, *, at: Offs
     positions |= {**held.place(empty), **(at or {})}
     seal, generation = secrets.randbits(SEAL_BITS), time.time_ns() // 1_000_000_000
     newest = max((int(one["epoch"]) for one in manifests.values()), default=0)
-    records = {}
+    records: dict[int, list[Record]] = {}
     for lane, state in states.items():
         ended = bool(manifests.get(lane, {}).get("facts", {}).get("ended", False))
         facts = rewritten_facts(
@@ -298,7 +301,7 @@ def put_back(committed: CommittedState, loaded: Loaded, held: Claim, *, at: Offs
         )
         records[lane] = _rewritten(committed, engine, state, facts, behind=newest)
     marks = [] if lost is None else [_begin(committed, loaded, positions)]
-    held.write(records, positions, before=marks)
+    return [*marks, *held.placed(records)], positions
 
 
 def _begin(committed: CommittedState, loaded: Loaded, positions: Offsets) -> Placed:
@@ -316,7 +319,7 @@ def _begin(committed: CommittedState, loaded: Loaded, positions: Offsets) -> Pla
 
 def _rewritten(
     committed: CommittedState, engine: _core.Pipeline, state: LaneState, facts: bytes, *, behind: int
-) -> list[tuple[bytes, bytes | None]]:
+) -> list[Record]:
     """The records of a lane's new epoch, which is after `behind` too: files that sinks have named tell theirs.
 
     Older manifests stay, but of partials that are lost: a start would refuse them.
@@ -335,15 +338,17 @@ def _rewritten(
 
 def _loaded(committed: CommittedState, folder: Path, manifests: dict[int, dict[str, Any]]) -> _core.Pipeline:
     """An engine with the savepoint's state, whose digests are compared."""
-    lanes = []
-    for lane in manifests:
-        path = folder / _state_file(lane)
+    lanes: list[tuple[int, bytes]] = []
+    for lane, manifest in manifests.items():
+        path = folder / state_file(lane)
         try:
-            lanes += _core.decode_checkpoint(path.read_bytes())[1]
+            head, of_lane = _core.decode_checkpoint(path.read_bytes())
         except OSError as error:
             raise StateError(f"{path}: {error.strerror}; the savepoint is not whole") from error
         except StateError as error:
             raise StateError(f"{path}: {error}") from error
+        check_head(path, head, [number for number, _ in of_lane], manifest)
+        lanes += of_lane
     engine = committed.new_engine()
     engine.restore(lanes)
     engine.seal([])  # lanes that hand over have nothing to tell of it
@@ -358,7 +363,7 @@ def _loaded(committed: CommittedState, folder: Path, manifests: dict[int, dict[s
 
 
 def check_written(committed: CommittedState, manifests: dict[int, dict[str, Any]]) -> None:
-    """Reads what `put_back` wrote. Raises `StateError` where it is anything else."""
+    """Reads what was written of a savepoint. Raises `StateError` where it is anything else."""
     for state in committed.read_all():
         problems = [one for one in committed.recover(state) if one not in of_input(committed, state)]
         committed.engine.revoke([state.lane])

@@ -2,8 +2,7 @@
 
 Before it: `savepoints.py`, which saves one stage and puts it back. After it: the commands.
 Invariant: both stages are of one moment, with nothing on its way between them: each partition of partials has merged the last epoch
-that each lane of the input has handed over. What is put back is so as well, or the final stage is behind the other, which stops
-it until it is put back once more.
+that each lane of the input has handed over. What is put back is so as well, as one transaction has both stages.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ from streamcore.savepoints import (
     check_written,
     load,
     new_folder,
-    put_back,
     read_manifest,
     recovered,
+    rewritten,
     write,
     write_manifest,
 )
@@ -96,7 +95,10 @@ def _write_stages(
 
 
 def restore_stages(phases: Sequence[CommittedState], folder: Path) -> StageSavepoints:
-    """Puts both stages back, and reads them again: the final one first, so that a death in between leaves it behind the other.
+    """Puts both stages back in one transaction, and reads them again.
+
+    Not one after the other: lanes that go on from the savepoint would hand over what a final stage of another moment cannot tell from lost
+    partials, and where the first were put back alone a worker would commit epochs before anything is noticed.
 
     Partials that are there now are of what came after the savepoint and are passed over: the final stage goes on behind them. It has merged
     all that came before, so the topic of partials is made where it is lost.
@@ -117,8 +119,9 @@ def restore_stages(phases: Sequence[CommittedState], folder: Path) -> StageSavep
     with ExitStack() as stack:
         held = _claims(phases, stack)
         ends = _ends(final)
-        put_back(final, loaded[1], held[1], at=ends)
-        put_back(partial, loaded[0], held[0])
+        of_partial, offsets = rewritten(partial, loaded[0], held[0])
+        of_final, offsets_final = rewritten(final, loaded[1], held[1], at=ends)
+        held[0].write_placed([*of_partial, *of_final], offsets, beside=[(held[1], offsets_final)])
     for committed, of_stage in zip(phases, loaded, strict=True):
         check_written(committed, of_stage.manifests)
     going_on = {lane: _at(manifest, ends[lane]) for lane, manifest in loaded[1].manifests.items()}
@@ -148,7 +151,16 @@ def apart(told: Mapping[int, int], inputs: Mapping[int, Mapping[str, Any]], part
 
 
 def _claims(phases: Sequence[CommittedState], stack: ExitStack) -> list[Claim]:
-    return [stack.enter_context(claim(committed)) for committed in phases]
+    """A claim on each, kept while the state of either is read."""
+    claims = [stack.enter_context(claim(committed)) for committed in phases]
+
+    def keep() -> None:
+        for held in claims:
+            held.keep()
+
+    for committed in phases:
+        committed.states.between = keep
+    return claims
 
 
 def _check_partitions(phases: Sequence[CommittedState], saved: int) -> None:

@@ -22,7 +22,7 @@ from streamcore.errors import Error, FencedError, SinkError, SourceError, StateE
 from streamcore.faults import fault_point
 from streamcore.gaps import Skipped
 from streamcore.kafka_client import partition_list
-from streamcore.manifests import SEAL_BITS, by_topic, facts_of, last_manifest
+from streamcore.manifests import SEAL_BITS, by_topic, check_group, facts_of, groups_of, last_manifest
 from streamcore.phases import FINAL, PARTIAL, partials_source
 from streamcore.sources.base import Start
 from streamcore.sources.kafka_joined import JoinedSource, member_source
@@ -74,8 +74,8 @@ class Claim:
         self._source = source
         self._transactions = transactions
         self._seat = _Seat()
-        self._is_done = False
-        """Whether the transaction is committed."""
+        self.is_done = False
+        """Whether the transaction that it was for is committed."""
 
     def take(self) -> None:
         """Joins the group and waits for all partitions. Raises `FencedError` where others are in it."""
@@ -91,24 +91,34 @@ class Claim:
                 )
         self._transactions.renew(CALL_TIMEOUT_S)
 
+    @property
+    def topics(self) -> Sequence[str]:
+        """What the group reads."""
+        return self._source.topics
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the group has taken the seat away."""
+        return self._seat.is_broken
+
     def keep(self) -> None:
         """To be called where other work takes long, or the group takes the seat away. Raises `FencedError` where it has.
 
         Not once the transaction is committed: whoever joins then waits until what was written is read.
         """
-        if not self._is_done:
+        if not self.is_done:
             self.look()
 
     def look(self) -> None:
         """Raises `FencedError` where the group has taken the seat away."""
         self._source.poll(0.0)
-        self._metadata()
+        self.metadata()
 
-    def _metadata(self) -> Any:
+    def metadata(self) -> Any:
         """What fences. That of a consumer without a seat would be taken from anybody."""
         member, metadata = self._source.membership()
         if self._seat.is_broken or member != self._seat.member:
-            if self._is_done:
+            if self.is_done:
                 raise FencedError(
                     f"the state was changed, and the command has then lost its seat in group {self._committed.group}, to a worker or by "
                     "standing still for too long; look with streamcore state verify FILE"
@@ -125,37 +135,40 @@ class Claim:
         found = self._source.place(dict.fromkeys(numbers)) if numbers else {}
         return {lane: by_topic(self._source, lane, found) for lane in lanes}
 
-    def write(
-        self, records: Mapping[int, Sequence[Record]], offsets: Offsets, *, before: Sequence[Placed] = ()
-    ) -> None:
-        """Writes records of lanes, `before` them others, and the group's offsets, in one transaction. Raises `FencedError`, `SourceError`."""
-        placed: list[Placed] = [
-            *before,
-            *(
-                (*self._committed.states.place(lane), key, value)
-                for lane, of_lane in records.items()
-                for key, value in of_lane
-            ),
-        ]
-        self.write_placed(placed, offsets)
+    def write(self, records: Mapping[int, Sequence[Record]], offsets: Offsets) -> None:
+        """Writes records of lanes, and the group's offsets, in one transaction. Raises `FencedError`, `SourceError`."""
+        self.write_placed(self.placed(records), offsets)
 
-    def write_placed(self, records: Sequence[Placed], offsets: Offsets) -> None:
-        """The same of records with their topics and partitions, in that order."""
+    def placed(self, records: Mapping[int, Sequence[Record]]) -> list[Placed]:
+        """Records of lanes with their topics and partitions."""
+        places = {lane: self._committed.states.place(lane) for lane in records}
+        return [(*places[lane], key, value) for lane, of_lane in records.items() for key, value in of_lane]
+
+    def write_placed(
+        self, records: Sequence[Placed], offsets: Offsets, *, beside: Sequence[tuple[Claim, Offsets]] = ()
+    ) -> None:
+        """The same of records with their topics and partitions, in that order.
+
+        `beside`: claims on other groups whose offsets go into the same transaction, which fails where a worker joins any of them.
+        """
         from confluent_kafka import KafkaException
 
-        self.keep()
+        claims = [(self, offsets), *beside]
+        for claimed, _ in claims:
+            claimed.keep()
         try:
             bytes_in_all = sum(len(value or b"") for _, _, _, value in records)
             self._transactions.begin(len(records), size_bytes=bytes_in_all)
-            self._send(records)
+            self._send(records, [claimed for claimed, _ in claims])
             fault_point("claim-sent")
-            metadata = self._metadata()
-            places = ((topic, lane, offset) for lane, at in offsets.items() for topic, offset in at.items())
-            parts = [part for topic, lane, offset in places for part in partition_list(topic, {lane: offset})]
-            self._transactions.send_offsets(parts, metadata, CALL_TIMEOUT_S)
-            fault_point("claim-offsets")
+            for claimed, of_group in claims:
+                places = ((topic, lane, offset) for lane, at in of_group.items() for topic, offset in at.items())
+                parts = [part for topic, lane, offset in places for part in partition_list(topic, {lane: offset})]
+                self._transactions.send_offsets(parts, claimed.metadata(), CALL_TIMEOUT_S)
+                fault_point("claim-offsets")
             self._transactions.commit(CALL_TIMEOUT_S)
-            self._is_done = True
+            for claimed, _ in claims:
+                claimed.is_done = True
             fault_point("claim-committed")
         except (KafkaException, BufferError, Error) as error:
             # Without a producer, as where a longer transaction is refused, nothing is open.
@@ -163,9 +176,11 @@ class Claim:
                 self._transactions.abort(CALL_TIMEOUT_S)
             if not isinstance(error, KafkaException):
                 raise
-            raise self._told(error.args[0]) from error
+            topics = [topic for each, _ in claims for topic in each.topics]
+            is_broken = any(each.is_broken for each, _ in claims)
+            raise self._told(error.args[0], is_broken=is_broken, topics=topics) from error
 
-    def _send(self, records: Sequence[Placed]) -> None:
+    def _send(self, records: Sequence[Placed], claims: Sequence[Claim]) -> None:
         unflushed = 0
         for number, (topic, partition, key, value) in enumerate(records):
             self._transactions.send(topic, key=key, value=value, partition=partition)
@@ -174,18 +189,19 @@ class Claim:
                 fault_point("claim-half")
             if unflushed >= FLUSH_BYTES:
                 self._transactions.flush(CALL_TIMEOUT_S)
-                self.keep()
+                for claimed in claims:
+                    claimed.keep()
                 unflushed = 0
         left = self._transactions.flush(CALL_TIMEOUT_S)
         if left:
             raise SourceError(f"{left} records of the state are not acknowledged; nothing was changed")
 
-    def _told(self, reason: Any) -> Error:
+    def _told(self, reason: Any, *, is_broken: bool, topics: Sequence[str]) -> Error:
         text = f"{reason.str()} ({reason.name()})"
-        refusal = self._transactions.denied(reason, "the state was not changed", self._source.topics)
+        refusal = self._transactions.denied(reason, "the state was not changed", topics)
         if refusal is not None:
             return refusal
-        if self._seat.is_broken or reason.fatal() or reason.txn_requires_abort():
+        if is_broken or reason.fatal() or reason.txn_requires_abort():
             return FencedError(
                 f"the state was not changed: a worker has joined the group, or another command runs: {text}"
             )
@@ -196,18 +212,13 @@ class Claim:
 
 
 @contextmanager
-def claim(committed: CommittedState) -> Iterator[Claim]:
-    """A claim on the whole pipeline, whose state is looked at anew. Raises `FencedError` where workers are alive.
+def claim(committed: CommittedState, *, is_reset: bool = False) -> Iterator[Claim]:
+    """A claim on the whole pipeline, whose state is looked at anew; `is_reset`: state that two groups have written may go, where neither has workers.
 
     Reading the state may take longer than the group waits for a member that does not ask; so it asks in between.
+    Raises `FencedError` where workers are alive, `StateError` where the state is of another group.
     """
-    members = committed.cluster.members(committed.group)
-    if members:
-        raise FencedError(
-            f"group {committed.group} has {len(members)} member{'s' * (len(members) > 1)}: {', '.join(map(str, members))}; stop "
-            "them first (one that was killed, or stopped with --keep-seat, counts until its session is over, "
-            f"{format_duration(committed.connection.session_timeout)} after its end)"
-        )
+    _check_members(committed, committed.group)
     options: dict[str, Any] = {"group": committed.group, "instance_id": "state-command"}
     member: MemberSource | JoinedSource
     own = partials_source(committed.config) if committed.phase is FINAL else committed.config.source
@@ -231,11 +242,39 @@ def claim(committed: CommittedState) -> Iterator[Claim]:
         committed.states.between = held.keep
         # A command that changed it before is over by now: either nothing of it counts, or all.
         committed.look_again()
+        _check_groups(committed, held, is_reset=is_reset)
         yield held
     finally:
         committed.states.between = nothing
         transactions.close()
         member.close()
+
+
+def _check_members(committed: CommittedState, group: str) -> None:
+    members = committed.cluster.members(group)
+    if members:
+        raise FencedError(
+            f"group {group} has {len(members)} member{'s' * (len(members) > 1)}: {', '.join(map(str, members))}; stop "
+            "them first (one that was killed, or stopped with --keep-seat, counts until its session is over, "
+            f"{format_duration(committed.connection.session_timeout)} after its end)"
+        )
+
+
+def _check_groups(committed: CommittedState, held: Claim, *, is_reset: bool) -> None:
+    """The state is of no group but that of the claim, which fences nobody else.
+
+    Read behind the claim, which has ended what one that died has left open.
+    """
+    manifests: list[Mapping[str, Any]] = []
+    for state in committed.read_all():
+        manifests += [one for one, _ in state.found["manifests"]]
+        held.keep()
+    groups = groups_of(manifests)
+    if not is_reset or committed.pipeline_group not in groups:
+        check_group(committed.identity(), groups)
+    for group in groups:
+        if group != committed.pipeline_group:
+            _check_members(committed, committed.phase.group(group))
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +366,7 @@ def _repair_lane(
         )
     facts = taken["facts"]
     facts |= {"owner": owner, "seal": secrets.randbits(SEAL_BITS)}
+    facts["source"]["group"] = committed.pipeline_group
     records = committed.engine.rewrite(lane, state.records, orjson.dumps(facts))
     again: dict[str, tuple[int, int]] = {}
     for topic, position in facts["positions"].items():

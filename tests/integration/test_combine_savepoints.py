@@ -15,7 +15,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from streamcore import _core
 from tests.integration.kafka_tools import create_topic, read_topic
@@ -192,24 +192,64 @@ def test_an_older_savepoint_is_put_back_over_a_later_one(job: Job, tmp_path: Pat
 
 
 @needs_faults
-def test_a_death_between_the_stages_is_refused_and_mended(job: Job, tmp_path: Path) -> None:
+@pytest.mark.parametrize("at", ["claim-half:1", "claim-offsets:1", "claim-offsets:2", "claim-committed:1"])
+def test_a_restore_that_dies_has_put_both_stages_back_or_none(job: Job, tmp_path: Path, at: str) -> None:
+    """It was two transactions: a death between them left the final stage alone put back, which `verify` called complete."""
     job.send(range(25))
     assert job.run().code == 0
     folder = str(tmp_path / "noon")
     assert job.state("savepoint", folder).code == 0
     job.send(range(25, 50))
     assert job.run().code == 0
-    rows = len(read_topic(job.server, f"{job.name}-out"))
-    _killed("state", "restore", str(job.file), folder, at="claim-committed:1:kill")
+    _killed("state", "restore", str(job.file), folder, at=f"{at}:kill")
     _await_no_member(job)
-    refused = job.run()
-    assert (refused.code, "are missing" in refused.err) == (EXIT_STATE, True), refused.err
-    assert len(read_topic(job.server, f"{job.name}-out")) == rows
-    restored = job.state("restore", folder)
-    assert restored.code == 0, restored.err
+    is_put_back = at.startswith("claim-committed")
+    verified = job.state("verify", "--json")
+    assert verified.code == 0, verified.err
+    assert {lane["owner"] for lane in verified.json["lanes"]} == {int(is_put_back)}
+    audited = job("audit", str(job.file), "--json")
+    assert (audited.code, audited.json["differences"]) == (0, []), audited.err
+    job.send(range(50, 75))
+    went_on = job.run()
+    assert went_on.code == 0, went_on.err
+    assert job.final() == _expected(range(75))
+    assert job("audit", str(job.file), "--json").json["adds_up"] is True
+
+
+@needs_faults
+def test_a_worker_that_joins_either_stage_keeps_a_restore_from_being_committed(job: Job, tmp_path: Path) -> None:
+    job.send(range(25))
+    assert job.run().code == 0
+    folder = str(tmp_path / "noon")
+    assert job.state("savepoint", folder).code == 0
+    command = [sys.executable, "-m", "streamcore", "state", "restore", str(job.file), folder]
+    environment = {**os.environ, "STREAMCORE_FAULTS": "claim-sent:1:stop"}
+    restore = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert os.waitid(os.P_PID, restore.pid, os.WSTOPPED) is not None
+        _await_no_member(job)  # it stood still until its session was over
+        job.send(range(25, 50))
+        _join(job, f"{job.name}.combine", f"{job.name}.0.partials.g1")
+    finally:
+        restore.send_signal(signal.SIGCONT)
+    _, told = restore.communicate(timeout=TIMEOUT_S)
+    assert restore.returncode == EXIT_FENCED, told
+    _await_no_member(job)
+    assert {lane["owner"] for lane in job.state("verify", "--json").json["lanes"]} == {0}
     assert job.run().code == 0
     assert job.final() == _expected(range(50))
-    assert job("audit", str(job.file), "--json").json["adds_up"] is True
+
+
+def _join(job: Job, group: str, topic: str) -> None:
+    """Another member joins a group, and leaves it."""
+    settings = {"bootstrap.servers": job.server.bootstrap_servers, "group.id": group, "enable.auto.commit": False}
+    consumer = Consumer(settings)
+    consumer.subscribe([topic])
+    deadline = time.monotonic() + TIMEOUT_S
+    while not consumer.assignment():
+        assert time.monotonic() < deadline
+        consumer.poll(0.2)
+    consumer.close()
 
 
 def _await_no_member(job: Job) -> None:
@@ -247,6 +287,9 @@ def test_partials_deleted_in_the_middle_of_an_epoch_can_be_gone_on_without(job: 
     audited = job("audit", str(job.file), "--json").json
     assert (audited["adds_up"], audited["differences"]) == (True, [])
     assert sum(counts["missing"] for counts in audited["combined"].values()) >= 1
+    assert audited["unmerged"] > 0
+    shown = job("audit", str(job.file)).out
+    assert f"in no window: {audited['unmerged']} of {audited['total']['applied']} applied records" in shown, shown
     gap = audited["skipped"][f"combine {partition}"][topic]
     assert gap["offsets"] == sum(last - first + 1 for first, last in gap["spans"]) > 0
     assert gap["spans"][-1][1] == offset

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -100,6 +102,10 @@ def test_a_savepoint_that_was_changed_or_is_of_another_pipeline_is_refused(job: 
     manifest["lanes"]["1"]["digest"] = "0" * 16
     (folder / "manifest.json").write_text(json.dumps(manifest))
     refused = job.state("restore", str(folder))
+    assert (refused.code, "manifest.json is not as it was written" in refused.err) == (6, True)
+    _as_earlier_versions(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    refused = job.state("restore", str(folder))
     assert (refused.code, "the manifest says 0000000000000000" in refused.err) == (6, True)
     text = job.file.read_text()
     job.file.write_text(text.replace("count()", "sum(v)"))
@@ -115,6 +121,70 @@ def test_a_savepoint_that_was_changed_or_is_of_another_pipeline_is_refused(job: 
     assert "hint: name the file it was made of, or set combine as it was then" in staged.err
     job.file.write_text(text)
     assert [lane["epoch"] for lane in job.state("inspect", "--json").json["lanes"]] == epochs
+
+
+def _as_earlier_versions(manifest: dict[str, Any]) -> None:
+    """They wrote no checksum, and nothing of partitions without state."""
+    del manifest["sha256"], manifest["empty"]
+
+
+def _behind(manifest: dict[str, Any], job: Job) -> None:
+    manifest["lanes"]["1"]["facts"]["positions"][f"{job.name}-in"] -= 10
+
+
+def _without_a_lane(manifest: dict[str, Any], job: Job) -> None:
+    del job, manifest["lanes"]["1"]
+
+
+def _without_lanes(manifest: dict[str, Any], job: Job) -> None:
+    del job
+    manifest["lanes"] = {}
+
+
+def _of_a_wrong_type(manifest: dict[str, Any], job: Job) -> None:
+    del job
+    manifest["lanes"]["0"]["facts"]["positions"] = "x"
+
+
+@pytest.mark.parametrize("change", [_behind, _without_a_lane, _without_lanes, _of_a_wrong_type])
+def test_a_savepoint_whose_manifest_was_edited_is_refused(
+    job: Job, tmp_path: Path, change: Callable[[dict[str, Any], Job], None]
+) -> None:
+    """Each was put back with exit 0, or ended in a traceback."""
+    folder = tmp_path / "saved"
+    job.send(range(25))
+    assert job.run().code == 0
+    assert job.state("savepoint", str(folder)).code == 0
+    before = job.state("inspect", "--json").json["lanes"]
+    path = folder / "manifest.json"
+    text = path.read_text()
+    for is_earlier in (False, True):
+        manifest = json.loads(text)
+        if is_earlier:
+            _as_earlier_versions(manifest)
+            path.write_text(json.dumps(manifest))
+            if change is _behind:
+                continue  # what has no checksum cannot tell
+        change(manifest, job)
+        path.write_text(json.dumps(manifest))
+        refused = job.state("restore", str(folder))
+        assert refused.code == 6, (refused.out, refused.err)
+        assert "take another copy of it, or another savepoint" in refused.err
+    assert job.state("inspect", "--json").json["lanes"] == before
+    manifest = json.loads(text)
+    _as_earlier_versions(manifest)
+    path.write_text(json.dumps(manifest))
+    assert job.state("restore", str(folder)).code == 0
+
+
+def test_a_partition_that_had_committed_nothing_is_none_that_is_missing(job: Job, tmp_path: Path) -> None:
+    job.send(range(25), partition=0)
+    assert job.run("--set", "commit_interval=1h").code == 0
+    assert job.state("savepoint", str(tmp_path / "saved")).code == 0
+    assert job.state("restore", str(tmp_path / "saved")).code == 0
+    job.send(range(25), partition=1)
+    assert job.run().code == 0
+    assert job("audit", str(job.file), "--json").json["total"]["read"] == 150
 
 
 def test_nothing_is_changed_while_a_worker_lives(job: Job, tmp_path: Path) -> None:

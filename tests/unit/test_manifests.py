@@ -8,7 +8,17 @@ import pytest
 
 from streamcore import _core
 from streamcore.errors import StateError
-from streamcore.manifests import ANEW, Identity, facts_of, last_manifest, lost_partials, other_input, told
+from streamcore.manifests import (
+    ANEW,
+    Identity,
+    check_group,
+    facts_of,
+    groups_of,
+    last_manifest,
+    lost_partials,
+    other_input,
+    told,
+)
 
 IDENTITY = Identity("p", "00000000000000ff", 7)
 
@@ -80,3 +90,31 @@ def test_the_manifest_of_written_records_is_found_whatever_is_in_its_checksum() 
         assert last_manifest(engine, 0, records)["facts"]["seal"] == seal
         checksums_with_a_brace += b"{" in (records[-1][1] or b"")[:10]
     assert checksums_with_a_brace > 0
+
+
+@pytest.mark.parametrize("groups", [[], ["own"], ["own", "own"]])
+def test_state_of_the_own_group_or_of_none_that_is_told_is_taken(groups: list[str]) -> None:
+    check_group(Identity("p", "ff", 7, "own"), groups)
+    check_group(Identity("p", "ff", 7), ["other"])
+
+
+def test_state_of_another_group_is_refused_with_both_names() -> None:
+    with pytest.raises(
+        StateError, match=r'is of group_id = "other", and this is group_id = "own".*set group_id = "other"'
+    ):
+        check_group(Identity("p", "ff", 7, "own"), ["other"])
+    with pytest.raises(StateError, match=r"under two groups.*state reset"):
+        check_group(Identity("p", "ff", 7, "own"), ["own", "other"])
+
+
+def test_the_group_is_written_and_found() -> None:
+    facts = [
+        json.loads(facts_of(identity, Clicks(), positions={}, owner=0, seal=0, ended=False, files={}, skipped={}))
+        for identity in (
+            Identity("p", "ff", 7, "b"),
+            IDENTITY,
+            Identity("p", "ff", 7, "a"),
+            Identity("p", "ff", 7, "b"),
+        )
+    ]
+    assert groups_of({"facts": one} for one in facts) == ["b", "a"]
