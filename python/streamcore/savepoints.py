@@ -27,7 +27,7 @@ from streamcore.errors import FencedError, StateError
 from streamcore.gaps import offsets_of, skipped_by
 from streamcore.layouts import BEGIN, MEETING_LANE
 from streamcore.manifests import SEAL_BITS, other_input, told
-from streamcore.next_layout import make_layout
+from streamcore.next_layout import delete_layouts, make_layout, next_number
 from streamcore.phases import FINAL
 from streamcore.savepoint_checks import EMPTY, check_content, check_head, check_lanes, state_file, with_checksum
 from streamcore.state_changes import Claim, Offsets, Placed, Record, claim, of_input, rewritten_facts
@@ -209,8 +209,10 @@ def restore(committed: CommittedState, folder: Path) -> Savepoint:
     """
     loaded = load(committed, folder)
     with claim(committed) as held:
+        before = committed.states.layout
         held.write_placed(*rewritten(committed, loaded, held))
     check_written(committed, loaded.manifests)
+    delete_lost(committed, before)
     return Savepoint(folder, loaded.manifests, 0)
 
 
@@ -267,7 +269,7 @@ def rewritten(
 ) -> tuple[list[Placed], Offsets]:
     """The records that write every lane anew, with their places, and where each goes on; `at`: if not where it was.
 
-    Where the state has gone to topics that are lost, these are made again; until the records are committed nothing of them counts.
+    Where the state has gone to topics that are lost, others take their place; until the records are committed nothing of them counts.
     """
     manifests, engine = loaded.manifests, loaded.engine
     lost = committed.lost_next
@@ -275,8 +277,10 @@ def rewritten(
         committed.states.open(committed.cluster, create=committed.config.auto_create_topics)
         committed.look_again()
     else:
-        make_layout(committed, held, lost[0], len(committed.partitions))
-        committed.go_on_in(lost[0])
+        # Not under their names where these are there, of a command that died or that goes on some day, or of whoever has made them.
+        number = max(lost[0], next_number(committed))
+        make_layout(committed, held, number, len(committed.partitions))
+        committed.go_on_in(number)
     states = {state.lane: state for state in committed.read_all()}
     found = [each for state in states.values() for each, _ in state.found["manifests"]]
     owner = max((each["facts"]["owner"] for each in [*found, *manifests.values()]), default=0) + 1
@@ -360,6 +364,12 @@ def _loaded(committed: CommittedState, folder: Path, manifests: dict[int, dict[s
                 f"{folder}: lane {lane} has the digest {found}, and the manifest says {manifest['digest']}"
             )
     return engine
+
+
+def delete_lost(committed: CommittedState, before: int) -> None:
+    """Deletes what is left of layouts between the one that counted `before` and the one that a savepoint was put back to."""
+    now = committed.states.layout
+    delete_layouts(committed, range(before + 1, now), below=now)
 
 
 def check_written(committed: CommittedState, manifests: dict[int, dict[str, Any]]) -> None:

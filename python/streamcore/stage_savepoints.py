@@ -26,6 +26,7 @@ from streamcore.savepoints import (
     Savepoint,
     check_pipeline,
     check_written,
+    delete_lost,
     load,
     new_folder,
     read_manifest,
@@ -118,12 +119,14 @@ def restore_stages(phases: Sequence[CommittedState], folder: Path) -> StageSavep
         raise StateError("\n".join([f"{folder}: its stages are of different moments", *(f"  {one}" for one in ahead)]))
     with ExitStack() as stack:
         held = _claims(phases, stack)
+        before = [committed.states.layout for committed in phases]
         ends = _ends(final)
         of_partial, offsets = rewritten(partial, loaded[0], held[0])
         of_final, offsets_final = rewritten(final, loaded[1], held[1], at=ends)
         held[0].write_placed([*of_partial, *of_final], offsets, beside=[(held[1], offsets_final)])
-    for committed, of_stage in zip(phases, loaded, strict=True):
+    for committed, of_stage, layout in zip(phases, loaded, before, strict=True):
         check_written(committed, of_stage.manifests)
+        delete_lost(committed, layout)
     going_on = {lane: _at(manifest, ends[lane]) for lane, manifest in loaded[1].manifests.items()}
     done = [Savepoint(folder, loaded[0].manifests, 0), Savepoint(folder, going_on, 0)]
     return StageSavepoints(folder, list(zip(phases, done, strict=True)), 0)
