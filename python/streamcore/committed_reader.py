@@ -61,6 +61,8 @@ class CommittedReader:
         """Of partitions that are placed: the next offset to hand out."""
         self._lost: set[int] = set()
         """Partitions of ours that the client has given up, as their next record is gone."""
+        self._sent: set[int] = set()
+        """Partitions that were sent elsewhere, and have brought no record since."""
         self._paused = False
         self.joined = False
         """Whether the group has said which partitions are ours, be it none."""
@@ -155,6 +157,7 @@ class CommittedReader:
             # The client may hand out what it held before a seek or of a partition that is gone.
             if message.error() is None and not self._paused and offset >= self._next.get(partition, offset + 1):
                 found.setdefault(partition, []).append(Committed(partition, offset, message.value()))
+                self._sent.discard(partition)
                 self._next[partition] = offset + 1
         return found
 
@@ -183,6 +186,7 @@ class CommittedReader:
 
     def _seek(self, partition: int, offset: int) -> None:
         (part,) = partition_list(self.topic, {partition: offset})
+        self._sent.add(partition)
         if partition not in self._lost and seek(self._reader, part) is None:
             return
         # The client refuses to seek what it has given up, be it that we have not heard of it and never will: a seek makes it forget
@@ -217,14 +221,24 @@ class CommittedReader:
         except KafkaException as error:
             raise SinkError(f"the consumer of group {self._group} was asked {what}: {error.args[0].str()}") from error
 
+    def passed(self) -> dict[int, int]:
+        """The next offset of placed partitions, behind control records that were read there. Raises `SinkError`.
+
+        Of one that was sent elsewhere, and has brought no record since, the client may tell where it was before: it is left out.
+        """
+        return self._positions(sorted(set(self._next) - self._sent))
+
+    def _positions(self, lanes: Sequence[int]) -> dict[int, int]:
+        with self._asking("where it is"):
+            places: Sequence[Any] = self._reader.position(partition_list(self.topic, lanes)) if lanes else ()
+        # Control records bring no message: the client's position passes them.
+        return {part.partition: max(part.offset, self._next[part.partition]) for part in places}
+
     def waiting(self) -> int:
         """How many offsets of the placed partitions are not read. Raises `SinkError`."""
         lanes = sorted(self._next)
+        at = self._positions(lanes)
         ends = self._cluster.offsets(self.topic, lanes, "latest") if lanes else {}
-        with self._asking("where it is"):
-            places: Sequence[Any] = self._reader.position(partition_list(self.topic, lanes))
-        # Control records count, and bring no message: the client's position passes them.
-        at = {part.partition: max(part.offset, self._next[part.partition]) for part in places}
         return sum(max(0, ends[lane] - at[lane]) for lane in lanes)
 
     def close(self) -> None:

@@ -43,7 +43,8 @@ def await_named(epochs: Doubting, have_names: Callable[[], bool], until_s: float
     while not have_names():
         if time.monotonic() >= until_s:
             raise SinkError(
-                "everything is committed, but files of it could not be given their names; start again, which does it"
+                "everything is committed, but files of it could not be given their names; start again, which does it",
+                retriable=False,
             )
         time.sleep(TICK_S)
         epochs.tick()

@@ -331,7 +331,8 @@ class Cluster:
         from confluent_kafka.admin import ConfigResource
 
         try:
-            brokers = self._admin.describe_cluster(request_timeout=REQUEST_TIMEOUT_S).result().nodes
+            described = self._admin.describe_cluster(request_timeout=REQUEST_TIMEOUT_S)
+            brokers = answer_of(described, REQUEST_TIMEOUT_S).nodes
         except KafkaException:
             return None
         told = (

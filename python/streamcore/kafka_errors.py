@@ -15,9 +15,16 @@ from streamcore.errors import ConfigError, Error, Problem, SourceError
 SETTLING = frozenset(
     {"COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR", "NOT_LEADER_FOR_PARTITION"}
     | {"LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART", "UNSTABLE_OFFSET_COMMIT"}
-    | {"FENCED_LEADER_EPOCH", "UNKNOWN_LEADER_EPOCH"}
+    | {"FENCED_LEADER_EPOCH", "UNKNOWN_LEADER_EPOCH", "OFFSET_NOT_AVAILABLE"}
+    | {
+        "NETWORK_EXCEPTION",
+        "BROKER_NOT_AVAILABLE",
+        "REPLICA_NOT_AVAILABLE",
+        "LISTENER_NOT_FOUND",
+        "KAFKA_STORAGE_ERROR",
+    }
 )
-"""Answers of a cluster that has just made a topic or its first group, has begun anew, or ends a transaction; they pass within
+"""Answers of a cluster that has just made a topic or its first group, has begun anew, hands over, or ends a transaction; they pass within
 seconds."""
 
 UNANSWERED = frozenset({"_TRANSPORT", "_TIMED_OUT", "_TIMED_OUT_QUEUE", "_ALL_BROKERS_DOWN", "REQUEST_TIMED_OUT"})
@@ -27,14 +34,7 @@ PASSING = (
     SETTLING
     | UNANSWERED
     | {"_RESOLVE", "_DESTROY_BROKER", "_WAIT_COORD", "_WAIT_CACHE", "_RETRY", "_MSG_TIMED_OUT"}
-    | {
-        "NETWORK_EXCEPTION",
-        "BROKER_NOT_AVAILABLE",
-        "REPLICA_NOT_AVAILABLE",
-        "LISTENER_NOT_FOUND",
-        "KAFKA_STORAGE_ERROR",
-    }
-    | {"OFFSET_NOT_AVAILABLE", "NOT_ENOUGH_REPLICAS", "NOT_ENOUGH_REPLICAS_AFTER_APPEND", "NOT_CONTROLLER"}
+    | {"NOT_ENOUGH_REPLICAS", "NOT_ENOUGH_REPLICAS_AFTER_APPEND", "NOT_CONTROLLER"}
     | {"PREFERRED_LEADER_NOT_AVAILABLE", "ELIGIBLE_LEADERS_NOT_AVAILABLE", "UNKNOWN_TOPIC_ID", "_UNKNOWN_PARTITION"}
     | {"FETCH_SESSION_ID_NOT_FOUND", "INVALID_FETCH_SESSION_EPOCH", "THROTTLING_QUOTA_EXCEEDED"}
     | {"CONCURRENT_TRANSACTIONS", "REBALANCE_IN_PROGRESS", "STALE_BROKER_EPOCH"}

@@ -103,6 +103,8 @@ class LaneStates(StateTopics):
         self.counts: Counts = dict(NO_COUNTS) if files is None else files.counts
         self.watch: TopicWatch | None = None
         """Tells, where the state cannot be read, that its topics are gone."""
+        self._is_layout_seen = False
+        """Since the worker has its seat."""
         self._without: set[int] = set()
         """Lanes whose copy was rejected, until they are restored."""
         self._epoch: dict[int, _Epoch] = {}
@@ -138,8 +140,10 @@ class LaneStates(StateTopics):
     def _read(
         self, lanes: Sequence[int], until: End, timeout_s: float, records: Callable[[int], _core.StateRecords]
     ) -> dict[int, bool]:
-        if any(self.reading(lane) is None for lane in lanes):
-            self.check_layout()  # it may have changed between the worker's start and its seat
+        if not self._is_layout_seen:
+            # It may have changed between the worker's start and its seat, and not while the seat is its own.
+            self.check_layout()
+            self._is_layout_seen = True
         for lane in lanes:
             if self.reading(lane) is not None:
                 self._cached(lane).found = None  # there may be more now
@@ -307,6 +311,7 @@ class LaneStates(StateTopics):
         """These lanes are not ours any more; their copies stay."""
         self.write()
         self.forget(lanes)
+        self._is_layout_seen = False
         for lane in lanes:
             self._without.discard(lane)
             self._epoch.pop(lane, None)

@@ -78,6 +78,8 @@ class Outbox:
         self._opened = self._connected = False
         self._taken: dict[int, int] = {}
         """By partition: the offset after the last record that the sink took."""
+        self._passed: dict[int, int] = {}
+        """By partition: the offset behind the last control record that the sink's place was moved over."""
         self._failures = 0
         self._again_s: float | None = None
         """When to try again what failed; None: nothing did."""
@@ -191,11 +193,14 @@ class Outbox:
             self._connected = True
         for partition in self._reader.unplaced:
             self._taken.pop(partition, None)
+            self._passed.pop(partition, None)
             self._place(partition, self._taker.position(partition))
         self._look()
         if self._pass_on():
             self._moved_s = time.monotonic()
-        elif self._stopping.is_set() and self._reader.joined and not self._reader.unplaced:
+            return
+        self._pass_markers()
+        if self._stopping.is_set() and self._reader.joined and not self._reader.unplaced:
             self._is_drained = self._reader.waiting() == 0
 
     def _pass_on(self) -> bool:
@@ -211,6 +216,15 @@ class Outbox:
             self._reader.back_to(before)
             raise
         return bool(found)
+
+    def _pass_markers(self) -> None:
+        """The sink's place moves behind control records at the end of what it took: retention may delete them, and they are no rows."""
+        for partition, position in self._reader.passed().items():
+            if position > self._taken.get(partition, self._passed.get(partition, -1)):
+                self._taker.skip(partition, position)
+                self._passed[partition] = position
+                if partition in self._taken:
+                    self._taken[partition] = position
 
     def _take(self, partition: int, records: Sequence[Committed]) -> None:
         elsewhere = self._taker.take(partition, records)

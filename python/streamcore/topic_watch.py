@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
@@ -21,7 +21,10 @@ CHECK_INTERVAL_S = 1.0
 """How old the last good answer may be when an epoch is committed: an epoch that takes as long is asked of each time."""
 
 ANSWER_S = 2.0
-"""How long an answer is waited for."""
+"""How long an answer is waited for, where something is wrong."""
+
+BESIDE_S = 0.25
+"""How long an epoch waits at most for the answer that was asked for as it began."""
 
 AGAIN_S = 2.0
 """After this a bad answer is asked for once more: a broker that has just begun may not know of a topic yet."""
@@ -47,17 +50,18 @@ class TopicWatch:
 
     def ask(self) -> None:
         """Asks, without waiting, whether the topics of input and state are the same; not where the last good answer is young."""
-        self._asked = {}
-        if time.monotonic() - self._good_s >= CHECK_INTERVAL_S:
-            self._asked_s = time.monotonic()
+        now_s = time.monotonic()
+        is_under_way = self._asked and now_s - self._asked_s < ANSWER_S
+        if now_s - self._good_s >= CHECK_INTERVAL_S and not is_under_way:
+            self._asked_s = now_s
             self._asked = self._question([*self._read, *self._state])
 
     def check(self) -> None:
         """Looks at the answer to `ask`. Raises `StateError` where a topic was made again.
 
-        One that is gone is none of its business, and neither is a broker that does not answer: the next epoch asks again.
+        One that is gone is none of its business, and neither is a broker that does not answer: the next epoch looks again.
         """
-        if not self._asked:
+        if not self._asked or wait(self._asked.values(), BESIDE_S).not_done:
             return
         asked, self._asked = self._asked, {}
         found = self._faults(asked)

@@ -322,7 +322,8 @@ class Transactions:
             self._check_there()
 
     def _check_there(self) -> None:
-        if self.watch is not None:
+        # Not in a revoke or a stop, whose time is for the commit; the next epoch, or the next start, finds out.
+        if self.watch is not None and self._until_s == math.inf:
             self.watch.check_there(self._sent)
 
     def _check_delivered(self) -> None:

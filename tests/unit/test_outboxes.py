@@ -196,6 +196,35 @@ def await_failure(outbox: Outbox) -> BaseException:
 Start = Callable[..., tuple[Outbox, Outboxes]]
 
 
+def test_retention_that_deletes_the_marker_behind_the_last_row_ends_nothing(running: Start) -> None:
+    client, sink = Client(), Sink()
+    outbox, all_of_them = running(sink, client)
+    await_that(lambda: len(sink.has.get(0, [])) == ROWS, outbox)
+    client.bounds[0] = (0, ROWS + 1)
+    client.at[0] = ROWS + 1  # the client has read the marker, which brings no record
+    await_that(lambda: sink.at[0] == ROWS + 1, outbox)
+    all_of_them.close()
+    client.bounds[0] = (ROWS + 1, ROWS + 1)
+    again, _ = running(sink, client)
+    await_that(lambda: client.at[0] == ROWS + 1 and 0 in again._reader.placed, again)
+    assert again.failure is None
+
+
+def test_a_place_that_the_client_was_at_before_a_sink_failed_is_none_that_the_sink_has_reached(running: Start) -> None:
+    client, sink = Client(), Sink(away=3)
+    stale: dict[int, int] = {}
+
+    def position(parts: list[TopicPartition]) -> list[TopicPartition]:
+        # As librdkafka has it: a seek does not change what it tells, the next record does.
+        stale[0] = max(stale.get(0, 0), client.at[0])
+        return [TopicPartition(part.topic, part.partition, stale[0]) for part in parts]
+
+    client.position = position  # type: ignore[method-assign]
+    outbox, _ = running(sink, client)
+    await_that(lambda: len(sink.has.get(0, [])) >= ROWS, outbox)
+    assert sink.has[0] == list(range(ROWS))
+
+
 @pytest.mark.parametrize("code", [KafkaError._ALL_BROKERS_DOWN, KafkaError.TOPIC_AUTHORIZATION_FAILED])
 def test_an_error_that_comes_with_records_costs_none_of_them(running: Start, code: int) -> None:
     """What came before it in the same batch was dropped, and not sought again."""

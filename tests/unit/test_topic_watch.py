@@ -115,3 +115,20 @@ def test_topics_of_the_state_are_asked_for_now_and_then_while_it_cannot_be_read(
     for _ in range(3):
         watch.check_state()
     assert broker.asked == [["state"]]
+
+
+def test_an_answer_that_comes_late_is_looked_at_with_the_next_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epochs waited for two seconds each, where the broker described topics slowly."""
+    monkeypatch.setattr(topic_watch, "BESIDE_S", 0.01)
+    monkeypatch.setattr(topic_watch, "ANSWER_S", 60.0)
+    broker = Broker(**{"in": "1", "state": SILENT})
+    watch = _watch(broker)
+    watch.ask()
+    late = watch._asked["state"]
+    watch.check()
+    watch.ask()
+    assert broker.asked == [["in", "state"]]
+    late.set_result(SimpleNamespace(topic_id="3"))
+    broker.topics["state"] = "3"
+    with pytest.raises(StateError, match="made again"):
+        watch.check()

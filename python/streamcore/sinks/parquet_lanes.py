@@ -129,7 +129,10 @@ class LaneParquetSink:
             if of_epoch is not None and of_epoch > epoch:
                 later.append(entry)
             elif of_epoch is not None:
-                unfinished(self._path, entry).unlink(missing_ok=True)
+                try:
+                    unfinished(self._path, entry).unlink(missing_ok=True)
+                except OSError as error:
+                    raise SinkError(f"{self._path}: {entry} cannot be deleted: {reason_of(error)}") from error
         return later
 
     def _name(self, entries: Collection[str]) -> None:
