@@ -154,10 +154,12 @@ class Transactions:
 
     def denied(self, error: Any, doing: str, topics: Sequence[str] = ()) -> ConfigError | None:
         """The error to end with for a `KafkaError` that says that a right is missing; None elsewhere. `topics` are those that are read."""
-        from confluent_kafka import KafkaError
+        from confluent_kafka import KafkaError, KafkaException
 
         if self._producer is not None:
-            self._producer.poll(0)  # what the client has to say about topics
+            # What the client has to say about topics; a fatal error it says once more.
+            with suppress(KafkaException):
+                self._producer.poll(0)
         refused = sorted(self._refused)
         if refused and not is_denied(error):
             # Which call fails first, and with that, or merely as the transaction has failed, is chance.

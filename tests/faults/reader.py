@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 Record = tuple[bytes | None, bytes | None]
 """Key and value."""
 
-METADATA_S, LOOK_S = 5.0, 0.2
+METADATA_S, METADATA_MS, LOOK_S = 5.0, 1_000, 0.2
 
 
 class Reader:
@@ -24,6 +24,8 @@ class Reader:
     def __init__(self, servers: str, topic: str) -> None:
         settings = {"bootstrap.servers": servers, "group.id": f"reader-{topic}", "enable.auto.commit": False}
         settings |= {"auto.offset.reset": "error", "isolation.level": "read_committed", "log_level": 0}
+        # A topic that has just been made may be found with a partition whose leader does not know of it: it is looked for again soon.
+        settings |= {"topic.metadata.refresh.interval.ms": METADATA_MS}
         self._consumer = Consumer(settings)
         self._topic = topic
         self.records: Counter[Record] = Counter()
@@ -69,7 +71,10 @@ class Reader:
         while self.records != wanted and time.monotonic() < deadline:
             time.sleep(0.1)
         assert self.wrong == []
-        assert (wanted - self.records, self.records - wanted) == (Counter(), Counter())
+        lacking, more = wanted - self.records, self.records - wanted
+        assert (lacking, more) == (Counter(), Counter()), (
+            f"{lacking.total()} lacking, {more.total()} more, up to {self._next}"
+        )
 
     def close(self) -> None:
         self._stopping.set()

@@ -229,3 +229,13 @@ def test_a_topic_that_is_refused_is_named_whatever_call_fails_first() -> None:
     assert made.denied(state, "this worker") is None
     watch.log(logging.ERROR, "%s %s %s", "ADDPARTS", "producer-1", line + "Topic authorization failed")
     assert "grant the user WRITE and DESCRIBE on out" in str(made.denied(state, "this worker"))
+
+
+def test_a_client_that_was_fenced_says_so_once_more_and_that_is_no_error_of_ours() -> None:
+    """It ended the run with a traceback and exit code 1, and not with 7."""
+    fenced = KafkaError(KafkaError._FENCED, "fenced", True, False, False)
+    made = Transactions(KafkaConnection(), transactional_id=transactional_id("g", "w"), timeout_ms=1_000)
+    made._producer = cast("Any", Mock())
+    made._producer.poll.side_effect = KafkaException(fenced)  # type: ignore[union-attr]
+    assert made.denied(fenced, "this worker") is None
+    assert classified(fenced) == "fenced"
