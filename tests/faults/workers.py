@@ -176,8 +176,10 @@ class Job:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
             process.wait()
-        if self.reader is not None:
-            self.reader.close()
+        # Another one begins with the next worker, if any.
+        reader, self.reader = self.reader, None
+        if reader is not None:
+            reader.close()
 
     def offsets(self) -> dict[int, int]:
         return oracle.group_offsets(self.server.bootstrap_servers, self.name, self.input, PARTITIONS)
