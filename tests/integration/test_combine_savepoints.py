@@ -89,17 +89,23 @@ def test_what_was_saved_goes_on_and_what_came_since_comes_again(job: Job, tmp_pa
     assert (audited["adds_up"], audited["total"]["read"]) == (True, 450)
 
 
+def _saved_at_noon(job: Job, folder: Path) -> str:
+    """A savepoint, behind which the run has gone on; gives where it is."""
+    job.send(range(25))
+    assert job.run().code == 0
+    noon = str(folder / "noon")
+    assert job.state("savepoint", noon).code == 0
+    job.send(range(25, 50))
+    assert job.run().code == 0
+    return noon
+
+
 @pytest.mark.parametrize("lost", [("0.partials.g1",), ("0.partials.g1", "0.state.g1", "1.state.g1")])
 @pytest.mark.parametrize("is_made_again", [False, True])
 def test_a_savepoint_is_put_back_though_its_partials_are_lost(
     job: Job, tmp_path: Path, lost: tuple[str, ...], is_made_again: bool
 ) -> None:
-    job.send(range(25))
-    assert job.run().code == 0
-    folder = str(tmp_path / "noon")
-    assert job.state("savepoint", folder).code == 0
-    job.send(range(25, 50))
-    assert job.run().code == 0
+    folder = _saved_at_noon(job, tmp_path)
     _delete(job, lost)
     if is_made_again:
         create_topic(job.server, f"{job.name}.0.partials.g1", 2)
@@ -195,12 +201,7 @@ def test_an_older_savepoint_is_put_back_over_a_later_one(job: Job, tmp_path: Pat
 @pytest.mark.parametrize("at", ["claim-half:1", "claim-offsets:1", "claim-offsets:2", "claim-committed:1"])
 def test_a_restore_that_dies_has_put_both_stages_back_or_none(job: Job, tmp_path: Path, at: str) -> None:
     """It was two transactions: a death between them left the final stage alone put back, which `verify` called complete."""
-    job.send(range(25))
-    assert job.run().code == 0
-    folder = str(tmp_path / "noon")
-    assert job.state("savepoint", folder).code == 0
-    job.send(range(25, 50))
-    assert job.run().code == 0
+    folder = _saved_at_noon(job, tmp_path)
     _killed("state", "restore", str(job.file), folder, at=f"{at}:kill")
     _await_no_member(job)
     is_put_back = at.startswith("claim-committed")
