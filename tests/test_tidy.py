@@ -189,6 +189,7 @@ TESTED_BY = {
     "python/streamcore/sinks/base.py": "",
     "python/streamcore/sources/base.py": "",
     "python/streamcore/sources/kafka_positions.py": "tests/integration/test_kafka_source.py",
+    "python/streamcore/sources/kafka_reader.py": "tests/integration/test_kafka_traps.py",
     "rust/streamcore/src/dedupe/generations.rs": "rust/streamcore/src/dedupe/exact.rs",
     "rust/streamcore/src/error.rs": "",
     "rust/streamcore/src/function.rs": "tests/unit/test_functions.py",

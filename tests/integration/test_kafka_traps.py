@@ -33,11 +33,11 @@ class Meddler:
     """Stands before a source's consumer: what `consume` does can be changed, everything else is passed on."""
 
     def __init__(self, source: KafkaSource) -> None:
-        self._consumer: Any = source._consumer
+        self._consumer: Any = source._reader.consumer
         self.timeouts_s: list[float] = []
         self.failures = 0
         self.extra: list[Any] = []
-        source._consumer = self  # type: ignore[assignment]
+        source._reader.consumer = self  # type: ignore[assignment]
 
     def consume(self, count: int, timeout_s: float) -> list[Any]:
         self.timeouts_s.append(timeout_s)
@@ -90,7 +90,7 @@ def test_records_fetched_again_and_records_of_others_are_left_out_and_counted(
     stale: list[Any] = []
     for topic in (unique, other):
         with opened(kafka_server, topic) as source:
-            consumer: Any = source._consumer
+            consumer: Any = source._reader.consumer
             source.seek({0: 0})
             while not any(message.topic() == topic for message in stale):
                 stale += consumer.consume(50, 0.2)

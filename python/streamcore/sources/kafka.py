@@ -4,8 +4,8 @@ Before it: the broker. After it: the runner, which gets a `Raw` without a Python
 Invariant: `positions` says exactly what `poll` handed out; whatever the client does, the next record handed out of a
 lane is the one at its position, or, where the log has holes, the first after it.
 
-One thread only: seeking or pausing beside a running `consume` may lose records. The parts: `kafka_positions.py`
-(where lanes begin and end), `kafka_group.py` (the seat in the group), `kafka_ends.py` (what is read to its end).
+The parts: `kafka_reader.py` (how records come), `kafka_positions.py` (where lanes begin and end), `kafka_group.py` (the
+seat in the group), `kafka_ends.py` (what is read to its end).
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from streamcore.config import KafkaConnection, KafkaSourceConfig, format_duratio
 from streamcore.errors import ConfigError, FencedError, Problem, SourceError
 from streamcore.gaps import Span, found_gaps
 from streamcore.kafka_client import Cluster, Topic, application, creating_client, is_passing, log, partition_list
-from streamcore.kafka_consumer import member_settings, seek
+from streamcore.kafka_consumer import member_settings
 from streamcore.kafka_errors import denied
 from streamcore.kafka_questions import RETRY_INTERVAL_S
 from streamcore.sources.base import End, Polled, Start
 from streamcore.sources.kafka_ends import EndWatch
 from streamcore.sources.kafka_group import JOIN_TIMEOUT_S, Seat, wait_for_free_group
 from streamcore.sources.kafka_positions import check_same_topic, check_still_there, start_positions, stop_positions
+from streamcore.sources.kafka_reader import ConsumerReader, Place, Wanted
 from streamcore.topics import input_topic
 
 if TYPE_CHECKING:
@@ -53,18 +54,11 @@ FETCH_SETTINGS = {
 }
 """Read settings sized for throughput; `options` of the source may set others."""
 
-CONSUME_RECORDS = 500
-"""Messages consumed at a time. Each is a handful of Python objects: of more than about a thousand, the first have left
-the second-level cache before they are looked at, and consuming and taking one costs twice as much."""
-
-CONSUME_FAILURES_MAX = 5
 OUTAGE_MAX_S = 120.0
 """How long no broker may answer before the run ends with exit code 4; until then it waits for one to come back."""
 
 UNKNOWN_MAX_S = 5.0
 """How long a topic may be unknown to the brokers; nothing is polled meanwhile."""
-
-PAUSED_WAIT_S = 0.02
 
 
 class KafkaSource:
@@ -98,7 +92,7 @@ class KafkaSource:
         self._record_bytes_max = record_bytes_max
         self._accept_gap = accept_gap
         """Whether records that retention deleted are gone on without."""
-        self._consumer: Consumer | None = None
+        self._open_reader: ConsumerReader | None = None
         self._seat: Seat | None = None
         self._next: dict[tuple[str, int], int] = {}
         """Per (topic, partition) the next offset to hand out: as `Intake` tells them."""
@@ -110,7 +104,6 @@ class KafkaSource:
         self._paused: set[int] = set()
         """Lanes the consumer was told to pause: those held back or done."""
         self._committed: dict[int, int] = {}
-        self._consume_failures = 0
         self._gaps: dict[int, Span] = {}
 
     def open(self, start: Start) -> list[int]:
@@ -121,15 +114,19 @@ class KafkaSource:
         check_same_topic(self._topic, start.previous)
         if self._group is not None:
             wait_for_free_group(cluster, self._group, self._connection.session_timeout)
-        self._consumer = self._new_consumer()
+        self._open_reader = self._new_reader()
         self._place(cluster, start)
         self._ends = EndWatch(lambda lanes: cluster.offsets_later(self._topic.name, lanes, "latest"))
         if self._group is None:
-            self._consumer.assign(partition_list(self._topic.name, self.positions()))
+            self._reader.assign(partition_list(self._topic.name, self.positions()), incremental=False)
         else:
-            self._join(self._consumer, self._group, cluster)
+            self._join(self._group, cluster)
         self._apply_pauses()
         return list(self._topic.partitions)
+
+    def _new_reader(self) -> ConsumerReader:
+        wanted = Wanted(keys=self._keys, headers=self._headers, record_bytes_max=self._record_bytes_max)
+        return ConsumerReader(self._new_consumer(), wanted, self, name=self._topic.name)
 
     def _new_consumer(self) -> Consumer:
         group = self._group or f"streamcore-ephemeral-{uuid.uuid4().hex}"
@@ -168,20 +165,20 @@ class KafkaSource:
 
         parts = partition_list(self._topic.name, self._topic.partitions)
         try:
-            found = self._reader.committed(parts, timeout=self._connection.connect_timeout / 1000)
+            found = self._reader.consumer.committed(parts, timeout=self._connection.connect_timeout / 1000)
         except KafkaException as error:
             reason = error.args[0].str()
             raise SourceError(f"offsets of group {self._group} cannot be read: {reason}") from error
         return {part.partition: part.offset for part in found if part.offset >= 0}
 
-    def _join(self, consumer: Consumer, group: str, cluster: Cluster) -> None:
+    def _join(self, group: str, cluster: Cluster) -> None:
         """Waits until all partitions are ours; a poll that brings records goes back to where it began."""
-        self._seat = Seat(consumer, self._topic.name, group, cluster, self.positions)
+        self._seat = Seat(self._reader, self._topic.name, group, cluster, self.positions)
         self._seat.join()
         deadline = time.monotonic() + JOIN_TIMEOUT_S
         while not self._seat.whole:
-            if self._consume(CONSUME_RECORDS, self._source.poll_timeout / 1000):
-                self.seek(self.positions())
+            if self._reader.discard(self._source.poll_timeout / 1000):
+                self.go_back()
             self._seat.check()
             if time.monotonic() > deadline:
                 raise SourceError(
@@ -196,10 +193,10 @@ class KafkaSource:
         return self._gaps
 
     @property
-    def _reader(self) -> Consumer:
-        if self._consumer is None:
+    def _reader(self) -> ConsumerReader:
+        if self._open_reader is None:
             raise SourceError("the Kafka source is not open")
-        return self._consumer
+        return self._open_reader
 
     def poll(self, timeout_s: float) -> Polled:
         """The next records, at most `poll_records_max`."""
@@ -227,55 +224,32 @@ class KafkaSource:
         return self._topic.partitions
 
     def _take(self, timeout_s: float) -> Polled:
-        """Consumes until there is nothing more at hand; only the first time is waited for."""
-        bounds = {
-            (self._topic.name, lane): (self._next[self._topic.name, lane], self._stops.get(lane))
-            for lane in self._lanes()
-            if lane not in self._done
-        }
-        intake = _core.Intake(bounds, keys=self._keys, headers=self._headers, record_bytes_max=self._record_bytes_max)
-        room = self._source.poll_records_max
-        while room > 0:
-            wanted = min(room, CONSUME_RECORDS)
-            # No name for the messages: the next ones get their memory while it is still in the cache.
-            consumed = self._hand_over(intake, self._consume(wanted, timeout_s))
-            if consumed < wanted:
-                break
-            room -= consumed
-            timeout_s = 0.0
-        return self._taken(*intake.finish())
+        is_silent = bool(self._paused) and len(self._paused) == len(self._next)
+        return self._taken(
+            *self._reader.take(self._bounds(), self._source.poll_records_max, timeout_s, is_silent=is_silent)
+        )
+
+    def _bounds(self) -> dict[Place, tuple[int, int | None]]:
+        """Of each lane that is read: where to go on, and where to stop."""
+        lanes = [lane for lane in self._lanes() if lane not in self._done]
+        return {(self._topic.name, lane): (self._next[self._topic.name, lane], self._stops.get(lane)) for lane in lanes}
 
     def _taken(self, raw: _core.Raw, moved: dict[tuple[str, int], int], refetched: int) -> Polled:
         self._next |= moved
         return Polled(raw if len(raw) else None, refetched=refetched)
 
-    def _hand_over(self, intake: _core.Intake, messages: list[Any]) -> int:
-        for message in intake.take(messages):
-            self._check_error(message.error(), message.partition())
-        return len(messages)
+    @property
+    def is_disturbed(self) -> bool:
+        """See `kafka_reader.Listening`: a seat that is taken ends the run, so what came with it does no harm."""
+        return False
 
-    def _consume(self, records: int, timeout_s: float) -> list[Any]:
-        """One `consume`, which must not wait long: until it returns, no signal is served.
+    def go_back(self) -> None:
+        """See `kafka_reader.Listening`."""
+        self.seek(self.positions())
 
-        With every lane paused it would wait for nothing, so the waiting is done outside.
-        """
-        if self._paused and len(self._paused) == len(self._next):
-            time.sleep(min(timeout_s, PAUSED_WAIT_S))
-            timeout_s = 0.0
-        try:
-            messages = self._reader.consume(records, timeout_s)
-        except Exception as error:
-            self._consume_failures += 1
-            if self._consume_failures > CONSUME_FAILURES_MAX:
-                raise SourceError(
-                    f"reading {self._topic.name} failed {self._consume_failures} times: {error}"
-                ) from error
-            log.warning("reading %s failed (%s); going back to the last position", self._topic.name, error)
-            self.seek(self.positions())
-            return []
-        if messages:
-            self._consume_failures = 0
-        return messages
+    def refuse(self, error: Any, place: Place | None) -> None:
+        """See `kafka_reader.Listening`."""
+        self._check_error(error, None if place is None else place[1])
 
     def _check_seat(self, seat: Seat) -> None:
         """After an outage the work goes on only if the group's offsets are where we left them."""
@@ -365,10 +339,8 @@ class KafkaSource:
     def _skip_markers(self) -> None:
         """Control records and holes move the consumer's position but bring no message: they are read too."""
         lanes = [lane for lane in self._lanes() if lane not in self._paused | self._done]
-        for part in self._reader.position(partition_list(self._topic.name, lanes)):
-            position = min(part.offset, self._stops.get(part.partition, part.offset))
-            key = (self._topic.name, part.partition)
-            self._next[key] = max(self._next[key], position)
+        for place, offset in self._reader.positions(partition_list(self._topic.name, lanes)).items():
+            self._next[place] = max(self._next[place], min(offset, self._stops.get(place[1], offset)))
 
     def _mark_done(self) -> None:
         at = {lane: offset for (_, lane), offset in self._next.items()}
@@ -392,7 +364,7 @@ class KafkaSource:
         self._apply_pauses()
 
     def _seek(self, part: Any) -> None:
-        failure = seek(self._reader, part)
+        failure = self._reader.seek(part)
         if failure is not None:
             # Refused too where the client has given up the partition for records that are not there any more.
             check_still_there(self._cluster, self._topic.name, part.partition, part.offset)
@@ -421,7 +393,7 @@ class KafkaSource:
             return
         moved = {lane: offset for lane, offset in positions.items() if self._committed.get(lane) != offset}
         if moved:
-            self._reader.commit(offsets=partition_list(self._topic.name, moved), asynchronous=True)
+            self._reader.consumer.commit(offsets=partition_list(self._topic.name, moved), asynchronous=True)
             self._committed |= moved
             self._seat.tell(moved)
 
@@ -437,14 +409,14 @@ class KafkaSource:
 
     def close(self) -> None:
         """Leaves the group at once, so that a successor need not wait for the seat."""
-        consumer, self._consumer = self._consumer, None
-        if consumer is None:
+        reader, self._open_reader = self._open_reader, None
+        if reader is None:
             return
         if self._seat is not None:
             if self._committed and self._seat.whole and self._seat.lost_s is None:
-                self._commit_now(consumer)
+                self._commit_now(reader.consumer)
             self._seat.leave()
-        consumer.close()  # type: ignore[no-untyped-call]
+        reader.close()
 
     def _commit_now(self, consumer: Consumer) -> None:
         from confluent_kafka import KafkaException

@@ -17,7 +17,7 @@ from streamcore.errors import Error, FencedError, SourceError, StateError
 from streamcore.kafka_client import Cluster, Member, log, partition_list
 
 if TYPE_CHECKING:
-    from quixstreams.kafka import Consumer
+    from streamcore.sources.kafka_reader import ConsumerReader
 
 SEAT_MARGIN_S = 2.0
 """The broker looks for dead members in its own time, a little after their session has ended."""
@@ -77,8 +77,8 @@ class Seat:
     seat to make sure that nobody worked meanwhile.
     """
 
-    def __init__(self, consumer: Consumer, topic: str, group: str, cluster: Cluster, positions: Positions) -> None:
-        self._consumer = consumer
+    def __init__(self, reader: ConsumerReader, topic: str, group: str, cluster: Cluster, positions: Positions) -> None:
+        self._reader = reader
         self._topic = topic
         self._group = group
         self._cluster = cluster
@@ -98,7 +98,7 @@ class Seat:
 
     def join(self) -> None:
         """Starts the join; it goes on inside the consumer's polls."""
-        self._consumer.subscribe(
+        self._reader.consumer.subscribe(
             [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
@@ -148,7 +148,9 @@ class Seat:
                 )
                 lanes -= strange
             # The consumer is told where to start in the same call: it never fetches from anywhere else.
-            consumer.incremental_assign(partition_list(self._topic, {lane: positions[lane] for lane in lanes}))
+            self._reader.assign(
+                partition_list(self._topic, {lane: positions[lane] for lane in lanes}), incremental=True
+            )
             self.owned |= lanes
         except Exception as error:  # noqa: BLE001 - see the invariant
             self._note(SourceError(f"partitions of {self._topic} could not be taken over: {error}"))

@@ -13,18 +13,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from streamcore import _core
 from streamcore.config import KafkaConnection, KafkaSourceConfig, PipelineConfig
 from streamcore.errors import SourceError, StateError
-from streamcore.kafka_client import REQUEST_TIMEOUT_S, Cluster, Topic, log, partition_list
+from streamcore.kafka_client import REQUEST_TIMEOUT_S, Cluster, Topic, partition_list
 from streamcore.sources.base import Polled, Position, Start
 from streamcore.sources.inputs import Input, InputsSource, check_sizes
-from streamcore.sources.kafka import CONSUME_FAILURES_MAX, CONSUME_RECORDS, PAUSED_WAIT_S
 from streamcore.sources.kafka_member import Listener, MemberSource
+from streamcore.sources.kafka_reader import ConsumerReader, Place, Taken, Wanted
 
 
 class _Topic(MemberSource):
-    """One of the topics; its consumer is that of all."""
+    """One of the topics; its reader is that of all."""
 
     def _seat_settings(self) -> dict[str, str]:
         # Of each topic the same partitions go to the same member; cooperative-sticky parts them.
@@ -32,12 +31,11 @@ class _Topic(MemberSource):
 
     def make_consumer(self) -> Any:
         """The consumer of all topics."""
-        self._consumer = self._new_consumer()
-        return self._consumer
+        return self._new_consumer()
 
-    def use(self, consumer: Any) -> None:
-        """Reads by the consumer that another topic has made, or by none."""
-        self._consumer = consumer
+    def use(self, reader: ConsumerReader | None) -> None:
+        """Reads by the reader of all topics, or by none."""
+        self._open_reader = reader
 
     def own(self, lanes: Iterable[int]) -> None:
         """These lanes are ours, and paused; it was all that is ours."""
@@ -56,10 +54,9 @@ class _Topic(MemberSource):
         """Where the client is told to begin; it is sent elsewhere before anything is read."""
         return partition_list(self.topic, {lane: self._first[lane] for lane in lanes})
 
-    def bounds(self) -> dict[tuple[str, int], tuple[int, int | None]]:
-        """See `Intake`."""
-        lanes = [lane for lane in self._lanes() if lane not in self._done]
-        return {(self.topic, lane): (self._next[self.topic, lane], self._stops.get(lane)) for lane in lanes}
+    def bounds(self) -> dict[Place, tuple[int, int | None]]:
+        """See `KafkaSource`."""
+        return self._bounds()
 
     @property
     def is_silent(self) -> bool:
@@ -87,10 +84,6 @@ class _Topic(MemberSource):
         self._watch_outage()
         return Polled(caught_up=caught_up, ended=self._stop is not None and self._is_read())
 
-    def refuse(self, error: Any, lane: int | None) -> None:
-        """Raises for an error that came in place of a record, if it does not pass by itself."""
-        self._check_error(error, lane)
-
     def look_anew(self, lanes: Iterable[int]) -> None:
         """Where these lanes end is asked for anew."""
         self._ends.forget(lanes)
@@ -117,21 +110,28 @@ class JoinedSource(InputsSource):
         self._called_back = False
         self._failure: Exception | None = None
         self._closing = False
-        self._consumer: Any = None
-        self._consume_failures = 0
+        self._open_reader: ConsumerReader | None = None
 
     def open(self, start: Start) -> list[int]:
         """Finds the topics; lanes come with the group. Raises `ConfigError` for topics that cannot be joined so."""
-        first, *others = self._topics
+        first = self._topics[0]
         first.connect()
         for each, topic in zip(self.inputs, self._topics, strict=True):
             topic.find(first.cluster, replace(start, default=each.start))
             each.unread = set() if each.is_table else None
         check_sizes({topic.topic: len(topic.partitions) for topic in self._topics})
-        self._consumer = first.make_consumer()
-        for topic in others:
-            topic.use(self._consumer)
+        inputs = {topic.topic: number for number, topic in enumerate(self._topics)}
+        wanted = Wanted(keys=True, headers=True, record_bytes_max=self._record_bytes_max, inputs=inputs)
+        self._open_reader = ConsumerReader(first.make_consumer(), wanted, self, name=self.topic)
+        for topic in self._topics:
+            topic.use(self._open_reader)
         return []
+
+    @property
+    def _reader(self) -> ConsumerReader:
+        if self._open_reader is None:
+            raise SourceError("the Kafka source is not open")
+        return self._open_reader
 
     @property
     def cluster(self) -> Cluster:
@@ -182,7 +182,7 @@ class JoinedSource(InputsSource):
     def join(self, listener: Listener) -> None:
         """Asks for a share of the partitions; it comes inside later polls."""
         self._listener = listener
-        self._consumer.subscribe(
+        self._reader.consumer.subscribe(
             list(self.topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
@@ -192,9 +192,8 @@ class JoinedSource(InputsSource):
             lanes = aligned(self.topics, partitions)
             for topic in self._topics:
                 topic.check_size(lanes)
-            consumer.assign([part for topic in self._topics for part in topic.first_parts(lanes)])
-            if lanes:
-                consumer.pause([part for topic in self._topics for part in partition_list(topic.topic, lanes)])
+            parts = [part for topic in self._topics for part in topic.first_parts(lanes)]
+            self._reader.assign(parts, incremental=False, paused=True)
             for topic in self._topics:
                 topic.own(lanes)
             self._paused = [None] * len(self._topics)
@@ -329,50 +328,24 @@ class JoinedSource(InputsSource):
                 each.source.pause(sorted(wanted))
                 self._paused[number] = wanted
 
-    def _take(self, timeout_s: float) -> tuple[_core.Raw, dict[tuple[str, int], int], int]:
-        """Consumes until there is nothing more at hand; only the first time is waited for."""
+    def _take(self, timeout_s: float) -> Taken:
         bounds = {place: bound for topic in self._topics for place, bound in topic.bounds().items()}
-        intake = _core.Intake(
-            bounds,
-            keys=True,
-            headers=True,
-            record_bytes_max=self._record_bytes_max,
-            inputs={topic.topic: number for number, topic in enumerate(self._topics)},
-        )
-        room = self._settings.poll_records_max
-        while room > 0:
-            wanted = min(room, CONSUME_RECORDS)
-            consumed = self._hand_over(intake, self._consume(wanted, timeout_s))
-            # What comes behind a callback is thrown away.
-            if consumed < wanted or self._called_back:
-                break
-            room -= consumed
-            timeout_s = 0.0
-        return intake.finish()
+        is_silent = all(topic.is_silent for topic in self._topics)
+        return self._reader.take(bounds, self._settings.poll_records_max, timeout_s, is_silent=is_silent)
 
-    def _hand_over(self, intake: _core.Intake, messages: list[Any]) -> int:
+    @property
+    def is_disturbed(self) -> bool:
+        """See `kafka_reader.Listening`."""
+        return self._called_back
+
+    def go_back(self) -> None:
+        """See `kafka_reader.Listening`."""
+        self.seek(self.positions())
+
+    def refuse(self, error: Any, place: Place | None) -> None:
+        """See `kafka_reader.Listening`."""
         by_name = {topic.topic: topic for topic in self._topics}
-        for message in intake.take(messages):
-            by_name.get(message.topic(), self._topics[0]).refuse(message.error(), message.partition())
-        return len(messages)
-
-    def _consume(self, records: int, timeout_s: float) -> list[Any]:
-        """One `consume`; see `KafkaSource`."""
-        if all(topic.is_silent for topic in self._topics):
-            time.sleep(min(timeout_s, PAUSED_WAIT_S))
-            timeout_s = 0.0
-        try:
-            messages: list[Any] = self._consumer.consume(records, timeout_s)
-        except Exception as error:
-            self._consume_failures += 1
-            if self._consume_failures > CONSUME_FAILURES_MAX:
-                raise SourceError(f"reading {self.topic} failed {self._consume_failures} times: {error}") from error
-            log.warning("reading %s failed (%s); going back to the last position", self.topic, error)
-            self.seek(self.positions())
-            return []
-        if messages:
-            self._consume_failures = 0
-        return messages
+        by_name.get(place[0] if place else "", self._topics[0]).refuse(error, place)
 
     def committed(self, positions: Mapping[int, Position]) -> None:
         """Nothing: offsets are part of the transaction."""
@@ -380,11 +353,11 @@ class JoinedSource(InputsSource):
     def close(self) -> None:
         """Leaves the group."""
         self._closing = True
-        consumer, self._consumer = self._consumer, None
+        reader, self._open_reader = self._open_reader, None
         for topic in self._topics:
             topic.use(None)
-        if consumer is not None:
-            consumer.close()
+        if reader is not None:
+            reader.close()
 
 
 def aligned(topics: Sequence[str], partitions: Iterable[Any]) -> list[int]:

@@ -68,7 +68,7 @@ class MemberSource(KafkaSource):
         """Finds the topic; lanes come with the group, when it is joined."""
         self.connect()
         self.find(self._cluster, start)
-        self._consumer = self._new_consumer()
+        self._open_reader = self._new_reader()
         return []
 
     def connect(self) -> None:
@@ -136,7 +136,7 @@ class MemberSource(KafkaSource):
     def join(self, listener: Listener) -> None:
         """Asks for a share of the partitions; it comes inside later polls."""
         self._listener = listener
-        self._reader.subscribe(
+        self._reader.consumer.subscribe(
             [self._topic.name], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
@@ -147,8 +147,11 @@ class MemberSource(KafkaSource):
             self._check_size(lanes)
             # Where to read from is said later, by a seek. A number, and no `OFFSET_END`: the client would ask the broker for
             # that, and go there when it hears of it, though it was sent elsewhere meanwhile.
-            consumer.incremental_assign(partition_list(self._topic.name, {lane: self._first[lane] for lane in lanes}))
-            consumer.pause(partition_list(self._topic.name, lanes))
+            self._reader.assign(
+                partition_list(self._topic.name, {lane: self._first[lane] for lane in lanes}),
+                incremental=True,
+                paused=True,
+            )
             self._owned |= set(lanes)
             self._paused |= set(lanes)
             self._listener.assigned(lanes, consumer.memberid() or "")  # forgotten meanwhile: nobody
@@ -200,6 +203,11 @@ class MemberSource(KafkaSource):
     def _check_membership(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def is_disturbed(self) -> bool:
+        """See `kafka_reader.Listening`."""
+        return self._called_back
 
     def _check_error(self, error: Any, lane: int | None) -> None:
         # Partitions that a callback has refused are read nevertheless, from nowhere.
@@ -266,7 +274,7 @@ class MemberSource(KafkaSource):
 
     def committed_offsets(self, lanes: Sequence[int], timeout_s: float) -> dict[int, int | None]:
         """The group's offsets; asks again later while a transaction on them is pending. Raises `KafkaException`."""
-        found = self._reader.committed(partition_list(self._topic.name, lanes), timeout=timeout_s)
+        found = self._reader.consumer.committed(partition_list(self._topic.name, lanes), timeout=timeout_s)
         for part in found:
             if part.error is not None:
                 from confluent_kafka import KafkaException
@@ -276,9 +284,10 @@ class MemberSource(KafkaSource):
 
     def membership(self) -> tuple[str, Any]:
         """The member id, and the metadata that fences; "" where the membership moved meanwhile."""
-        before = self._reader.memberid()
-        metadata = self._reader.consumer_group_metadata()
-        return (before if before == self._reader.memberid() else "") or "", metadata
+        consumer = self._reader.consumer
+        before = consumer.memberid()
+        metadata = consumer.consumer_group_metadata()
+        return (before if before == consumer.memberid() else "") or "", metadata
 
     def foreign_metadata(self) -> Any:
         """Metadata of the group by a consumer that is no member of it: only as a seeded bug of the commit machine."""
@@ -294,9 +303,9 @@ class MemberSource(KafkaSource):
     def close(self) -> None:
         """Leaves the group."""
         self._closing = True
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
-            consumer.close()  # type: ignore[no-untyped-call]
+        reader, self._open_reader = self._open_reader, None
+        if reader is not None:
+            reader.close()
 
 
 def _now_ms() -> int:
