@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
 from streamcore.config import PipelineConfig, parse_duration
 from streamcore.config.durations import check_position
 from streamcore.config.problems import problems_of
+from streamcore.config.sources import KafkaSourceConfig, Transport
 from streamcore.errors import ConfigError, Problem
 from streamcore.status import parse_address
 
@@ -46,6 +47,9 @@ class RunOptions:
 
     keep_seat: bool = False
     """Whether partitions wait for this worker while it restarts, for as long as its session lasts."""
+
+    transport: str | None = None
+    """How records of Kafka come, for all inputs: `auto`, `native` or `librdkafka`."""
 
     @property
     def run_for_ms(self) -> int | None:
@@ -78,6 +82,8 @@ class RunOptions:
             for name in ("name", "delivery", "commit_interval", "combine", "instance_id")
             if getattr(self, name) is not None
         }
+        if self.transport is not None:
+            config = self._through(config, self.transport)
         if not given:
             return config
         try:
@@ -85,6 +91,22 @@ class RunOptions:
         except ValidationError as error:
             raise ConfigError("the run's settings are wrong", problems_of(error, given)) from error
         return config.model_copy(update={name: getattr(checked, name) for name in given})
+
+    @staticmethod
+    def _through(config: PipelineConfig, transport: str) -> PipelineConfig:
+        """Every input that is a Kafka topic is read so."""
+        if transport not in get_args(Transport):
+            error = ValueError(f"{transport!r} is none of {', '.join(get_args(Transport))}")
+            raise _problem("transport", error)
+        own: dict[str | None, Any] = {
+            name: source.model_copy(update={"transport": transport})
+            for name, source in config.all_sources.items()
+            if isinstance(source, KafkaSourceConfig)
+        }
+        if not own:
+            raise _problem("transport", ValueError("no input is a Kafka topic"))
+        others = {name: own.get(name, source) for name, source in config.sources.items()}
+        return config.model_copy(update={"source": own.get(None, config.source), "sources": others})
 
 
 def _problem(name: str, error: ValueError) -> ConfigError:

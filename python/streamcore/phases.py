@@ -82,6 +82,8 @@ def partials_source(config: PipelineConfig) -> KafkaSourceConfig:
         connection=config.source.connection,
         start="earliest",
         poll_records_max=POLL_FRAMES_MAX,
+        transport=config.source.transport,
+        stall_timeout=config.source.stall_timeout,
     )
 
 

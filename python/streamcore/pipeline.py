@@ -62,6 +62,7 @@ class RunKeys(TypedDict, total=False):
     listen: str
     accept_gap: bool
     keep_seat: bool
+    transport: str
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -325,7 +326,8 @@ class Pipeline:
         `name` makes it durable: state and positions are kept under it, and a later run goes on. Without one the
         run is ephemeral. `start`: `"earliest"`, `"latest"`, an ISO time or `"-2h"`. `stop`: `"end"` or a time.
         `for_` is wall time; `listen` serves the status as JSON; `accept_gap` goes on without records that retention deleted
-        before they were read; with `keep_seat` this worker's partitions wait for its restart. Raises `ConfigError`, `SourceError`, `StateError` or `FencedError`.
+        before they were read; with `keep_seat` this worker's partitions wait for its restart; `transport`
+        is how records of Kafka come. Raises `ConfigError`, `SourceError`, `StateError` or `FencedError`.
         """
         from streamcore.run import start
 

@@ -51,6 +51,11 @@ def add_parser(subparsers: Subparsers) -> None:
         help="partitions wait for this worker's restart, as long as its session lasts",
     )
     parser.add_argument(
+        "--transport",
+        choices=("auto", "native", "librdkafka"),
+        help="how records of Kafka come: fetched by streamcore, or by librdkafka's consumer",
+    )
+    parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="override a key of the file; may be repeated"
     )
 
@@ -78,6 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "stop": arguments.stop,
                 "accept_gap": arguments.accept_gap,
                 "keep_seat": arguments.keep_seat,
+                "transport": arguments.transport,
             },
             output=arguments.output,
             report_path=arguments.report,

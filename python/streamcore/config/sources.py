@@ -17,6 +17,8 @@ from streamcore.config.durations import Duration, LogPosition, PositiveDuration,
 OUT_OF_ORDERNESS_DEFAULT_MS = 5_000
 """For sources without an end."""
 
+Transport = Literal["auto", "native", "librdkafka"]
+
 Unbounded = Literal["unbounded"]
 
 
@@ -99,6 +101,14 @@ class KafkaSourceConfig(KeyedSource):
     )
     poll_records_max: int = setting(10_000, "Most records taken by one poll.", unit="records", ge=1, le=1_000_000)
     poll_timeout: PositiveDuration = setting(50, "How long one poll waits for records.")
+    transport: Transport = setting(
+        "auto",
+        "How records come. `native`: fetched by streamcore, in whole batches. `librdkafka`: by that client's consumer. `auto`: "
+        "native, unless the connection has a setting that it does not have.",
+    )
+    stall_timeout: PositiveDuration = setting(
+        120_000, "A partition that no broker answers for, for this long, ends the run with exit code 1."
+    )
     options: Options = setting({}, "Raw consumer settings (librdkafka names).")
 
 

@@ -17,17 +17,33 @@ from typing import TYPE_CHECKING, Any
 
 from streamcore import _core
 from streamcore.config import KafkaConnection, KafkaSourceConfig, format_duration
-from streamcore.errors import ConfigError, FencedError, Problem, SourceError
+from streamcore.errors import ConfigError, FencedError, Problem, SourceError, StateError
 from streamcore.gaps import Span, found_gaps
-from streamcore.kafka_client import Cluster, Topic, application, creating_client, is_passing, log, partition_list
+from streamcore.kafka_client import (
+    Cluster,
+    Topic,
+    application,
+    client_settings,
+    creating_client,
+    is_passing,
+    log,
+    partition_list,
+)
 from streamcore.kafka_consumer import member_settings
 from streamcore.kafka_errors import denied
 from streamcore.kafka_questions import RETRY_INTERVAL_S
 from streamcore.sources.base import End, Polled, Start
-from streamcore.sources.kafka_ends import EndWatch
+from streamcore.sources.kafka_ends import Ends
 from streamcore.sources.kafka_group import JOIN_TIMEOUT_S, Seat, wait_for_free_group
-from streamcore.sources.kafka_positions import check_same_topic, check_still_there, start_positions, stop_positions
-from streamcore.sources.kafka_reader import ConsumerReader, Place, Wanted
+from streamcore.sources.kafka_positions import (
+    AFRESH,
+    check_same_topic,
+    check_still_there,
+    start_positions,
+    stop_positions,
+)
+from streamcore.sources.kafka_reader import ConsumerReader, Listening, Place, Wanted
+from streamcore.sources.kafka_transport import make_reader
 from streamcore.topics import input_topic
 
 if TYPE_CHECKING:
@@ -116,7 +132,7 @@ class KafkaSource:
             wait_for_free_group(cluster, self._group, self._connection.session_timeout)
         self._open_reader = self._new_reader()
         self._place(cluster, start)
-        self._ends = EndWatch(lambda lanes: cluster.offsets_later(self._topic.name, lanes, "latest"))
+        self._ends = self._new_ends()
         if self._group is None:
             self._reader.assign(partition_list(self._topic.name, self.positions()), incremental=False)
         else:
@@ -126,7 +142,17 @@ class KafkaSource:
 
     def _new_reader(self) -> ConsumerReader:
         wanted = Wanted(keys=self._keys, headers=self._headers, record_bytes_max=self._record_bytes_max)
-        return ConsumerReader(self._new_consumer(), wanted, self, name=self._topic.name)
+        return self._reader_of(self._new_consumer(), wanted, self, name=self._topic.name)
+
+    def _reader_of(self, consumer: Consumer, wanted: Wanted, source: Listening, *, name: str) -> ConsumerReader:
+        """By the transport of this source."""
+        name_of_client = {"client.id": f"streamcore-{self._instance_id}"} if self._instance_id else {}
+        settings = {**name_of_client, **client_settings(self._connection), **self._source.options}
+        return make_reader(consumer, settings, wanted, source, name=name, transport=self._source.transport)
+
+    def _new_ends(self) -> Ends:
+        topic = self._topic.name
+        return self._reader.ends(topic, lambda lanes: self._cluster.offsets_later(topic, lanes, "latest"))
 
     def _new_consumer(self) -> Consumer:
         group = self._group or f"streamcore-ephemeral-{uuid.uuid4().hex}"
@@ -251,6 +277,20 @@ class KafkaSource:
         """See `kafka_reader.Listening`."""
         self._check_error(error, None if place is None else place[1])
 
+    def stopped(self, place: Place, kind: str, why: str) -> None:
+        """See `kafka_reader.Listening`."""
+        topic, lane = place
+        if kind == "out_of_range":
+            check_still_there(self._cluster, topic, lane, self._next[place])
+        where = f"partition {lane} of {topic}"
+        if kind in ("truncated", "other_topic"):
+            raise StateError(f"{where}: {why}; {AFRESH}")
+        if kind == "denied":
+            from confluent_kafka import KafkaError
+
+            self._check_error(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, why), lane)
+        raise SourceError(f"{where} cannot be read: {why}", unreachable=kind in ("out_of_range", "failed"))
+
     def _check_seat(self, seat: Seat) -> None:
         """After an outage the work goes on only if the group's offsets are where we left them."""
         seat.check()
@@ -327,6 +367,13 @@ class KafkaSource:
                 f"Kafka at {self._connection.bootstrap_servers} has not answered for {OUTAGE_MAX_S:.0f} s; "
                 "restart the run once the broker is back, and it goes on from its last checkpoint",
                 unreachable=True,
+            )
+        stalled = self._ends.stalled(self._source.stall_timeout / 1000)
+        if stalled is not None:
+            lane, why = stalled
+            raise SourceError(
+                f"partition {lane} of {self._topic.name} has not been answered for {format_duration(self._source.stall_timeout)} "
+                f"(stall_timeout): {why}; look at its leader (kafka-topics.sh --describe), and restart the run"
             )
 
     def _caught_up(self) -> tuple[int, ...]:

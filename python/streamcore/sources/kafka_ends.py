@@ -1,4 +1,4 @@
-"""Owns the knowledge of which lanes of a topic have nothing left to read, as their broker says.
+"""Owns the knowledge of which lanes of a topic have nothing left to read, as their broker says: asked for it, or with each fetch.
 
 Before it: positions after a poll. After it: idle lanes, and the notice that no broker answers any more.
 Invariant: a lane counts as read to its end only on the broker's word, not older than `FRESH_S`: during an outage
@@ -10,9 +10,10 @@ the end, and a later resume starts there, behind a record that was never read.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Protocol
 
 from streamcore.kafka_questions import is_told
 from streamcore.sources.base import End
@@ -23,7 +24,32 @@ ANSWER_TIMEOUT_S = 3.0
 
 FRESH_S = 5.0
 
+LOOK_INTERVAL_S = 0.02
+"""How often the answers to fetches are looked at."""
+
 Ask = Callable[[list[int]], Mapping[int, "Future[Any]"]]
+
+
+class Ends(Protocol):
+    """Where lanes end."""
+
+    def caught_up(self, positions: Mapping[int, int], now_s: float) -> tuple[int, ...]:
+        """Those of the lanes in `positions`, which are read, that had read everything readable when last heard of."""
+
+    def ends(self, now_s: float) -> dict[int, End]:
+        """The ends that were told, and how old each is."""
+
+    def forget(self, lanes: Iterable[int]) -> None:
+        """What was told of these lanes is of before; only what is told from now on counts."""
+
+    def outage_s(self, now_s: float) -> float:
+        """How long no broker has answered; 0 while one does, or nothing is asked because records come or no lane is read."""
+
+    def heard(self) -> None:
+        """Records came: a broker is there."""
+
+    def stalled(self, longest_s: float) -> tuple[int, str] | None:
+        """A lane that is read and that no broker answers for, for longer than that, and what is known of why."""
 
 
 class EndWatch:
@@ -81,3 +107,64 @@ class EndWatch:
     def heard(self) -> None:
         """Records came: a broker is there."""
         self._silent_since_s = None
+
+    def stalled(self, longest_s: float) -> tuple[int, str] | None:
+        """Nothing is known of single lanes: the client keeps that to itself."""
+        del longest_s
+        return None
+
+
+class FetchedEnds:
+    """Knows what came with the answers to fetches; see `Ends`."""
+
+    def __init__(self, progress: Callable[[], Mapping[int, Mapping[str, Any]]]) -> None:
+        """`progress` is that of `_core.Fetcher`, by lane."""
+        self._progress = progress
+        self._told: Mapping[int, Mapping[str, Any]] = {}
+        self._looked_s = float("-inf")
+        self._forgotten_s: dict[int, float] = {}
+        self._read: set[int] = set()
+
+    def _look(self, now_s: float) -> Mapping[int, Mapping[str, Any]]:
+        if now_s - self._looked_s >= LOOK_INTERVAL_S:
+            self._told, self._looked_s = self._progress(), now_s
+        return self._told
+
+    def caught_up(self, positions: Mapping[int, int], now_s: float) -> tuple[int, ...]:
+        """See `Ends`."""
+        self._read = set(positions)
+        return tuple(sorted(lane for lane, position in positions.items() if self._at_end(lane, position, now_s)))
+
+    def _at_end(self, lane: int, position: int, now_s: float) -> bool:
+        end = self.ends(now_s).get(lane)
+        return end is not None and end.age_s <= FRESH_S and position >= end.position
+
+    def ends(self, now_s: float) -> dict[int, End]:
+        """See `Ends`."""
+        found = {}
+        for lane, told in self._look(now_s).items():
+            age_s = None if told["answered_s"] is None else told["answered_s"] + now_s - self._looked_s
+            is_known = age_s is not None and now_s - age_s > self._forgotten_s.get(lane, float("-inf"))
+            if is_known and age_s is not None and told["last_stable_offset"] is not None:
+                found[lane] = End(told["last_stable_offset"], age_s)
+        return found
+
+    def forget(self, lanes: Iterable[int]) -> None:
+        """See `Ends`."""
+        self._looked_s = float("-inf")
+        self._forgotten_s |= dict.fromkeys(lanes, time.monotonic())
+
+    def outage_s(self, now_s: float) -> float:
+        """See `Ends`."""
+        silent = [told["silent_s"] or 0.0 for lane, told in self._look(now_s).items() if lane in self._read]
+        return min(silent, default=0.0)
+
+    def heard(self) -> None:
+        """Nothing: each answer tells."""
+
+    def stalled(self, longest_s: float) -> tuple[int, str] | None:
+        """See `Ends`."""
+        for lane, told in sorted(self._told.items()):
+            if lane in self._read and (told["silent_s"] or 0.0) > longest_s:
+                return lane, told["last_failure"] or "no answer came"
+        return None

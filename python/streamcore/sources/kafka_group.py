@@ -171,6 +171,7 @@ class Seat:
             self._gone(partitions, f"{names} has joined while this worker was out of contact")
             return
         self.owned -= {part.partition for part in partitions}
+        self._reader.revoke(partitions)
         if self.lost_s is None:
             self.lost_s = time.monotonic()
             log.warning("group %s: no word from its broker; joining again when there is", self._group)
@@ -186,6 +187,7 @@ class Seat:
     def _gone(self, partitions: list[Any], why: str) -> None:
         lanes = sorted(part.partition for part in partitions)
         self.owned -= set(lanes)
+        self._reader.revoke(partitions)
         if not self._leaving and lanes:
             self._note(
                 FencedError(

@@ -19,7 +19,7 @@ from streamcore.kafka_client import REQUEST_TIMEOUT_S, Cluster, Topic, partition
 from streamcore.sources.base import Polled, Position, Start
 from streamcore.sources.inputs import Input, InputsSource, check_sizes
 from streamcore.sources.kafka_member import Listener, MemberSource
-from streamcore.sources.kafka_reader import ConsumerReader, Place, Taken, Wanted
+from streamcore.sources.kafka_reader import ConsumerReader, Listening, Place, Taken, Wanted
 
 
 class _Topic(MemberSource):
@@ -36,6 +36,12 @@ class _Topic(MemberSource):
     def use(self, reader: ConsumerReader | None) -> None:
         """Reads by the reader of all topics, or by none."""
         self._open_reader = reader
+        if reader is not None:
+            self._ends = self._new_ends()
+
+    def reader_of(self, consumer: Any, wanted: Wanted, source: Listening, *, name: str) -> ConsumerReader:
+        """The reader of all topics, as this one's settings say."""
+        return self._reader_of(consumer, wanted, source, name=name)
 
     def own(self, lanes: Iterable[int]) -> None:
         """These lanes are ours, and paused; it was all that is ours."""
@@ -122,7 +128,7 @@ class JoinedSource(InputsSource):
         check_sizes({topic.topic: len(topic.partitions) for topic in self._topics})
         inputs = {topic.topic: number for number, topic in enumerate(self._topics)}
         wanted = Wanted(keys=True, headers=True, record_bytes_max=self._record_bytes_max, inputs=inputs)
-        self._open_reader = ConsumerReader(first.make_consumer(), wanted, self, name=self.topic)
+        self._open_reader = first.reader_of(first.make_consumer(), wanted, self, name=self.topic)
         for topic in self._topics:
             topic.use(self._open_reader)
         return []
@@ -218,6 +224,7 @@ class JoinedSource(InputsSource):
                 tell(sorted({part.partition for part in partitions}))
         except Exception as error:  # noqa: BLE001 - as above
             self._failure = self._failure or error
+        self._reader.revoke(partitions)
         for topic in self._topics:
             topic.disown()
         for each in self.inputs:
@@ -344,8 +351,15 @@ class JoinedSource(InputsSource):
 
     def refuse(self, error: Any, place: Place | None) -> None:
         """See `kafka_reader.Listening`."""
+        self._topic_of(place).refuse(error, place)
+
+    def stopped(self, place: Place, kind: str, why: str) -> None:
+        """See `kafka_reader.Listening`."""
+        self._topic_of(place).stopped(place, kind, why)
+
+    def _topic_of(self, place: Place | None) -> _Topic:
         by_name = {topic.topic: topic for topic in self._topics}
-        by_name.get(place[0] if place else "", self._topics[0]).refuse(error, place)
+        return by_name.get(place[0] if place else "", self._topics[0])
 
     def committed(self, positions: Mapping[int, Position]) -> None:
         """Nothing: offsets are part of the transaction."""

@@ -18,7 +18,6 @@ from streamcore.errors import StateError
 from streamcore.kafka_client import REQUEST_TIMEOUT_S, Cluster, Topic, partition_list
 from streamcore.sources.base import Polled, Start
 from streamcore.sources.kafka import KafkaSource
-from streamcore.sources.kafka_ends import EndWatch
 from streamcore.sources.kafka_positions import check_same_topic, start_positions, stop_positions
 from streamcore.topics import input_topic
 
@@ -69,6 +68,7 @@ class MemberSource(KafkaSource):
         self.connect()
         self.find(self._cluster, start)
         self._open_reader = self._new_reader()
+        self._ends = self._new_ends()
         return []
 
     def connect(self) -> None:
@@ -84,7 +84,6 @@ class MemberSource(KafkaSource):
         self._first = self._cluster.offsets(self._topic.name, self._topic.partitions, "earliest")
         self._default = start.default
         self._stops = stop_positions(self._cluster, self._topic, self._stop, _now_ms())
-        self._ends = EndWatch(lambda lanes: self._cluster.offsets_later(self._topic.name, lanes, "latest"))
 
     @property
     def cluster(self) -> Cluster:
@@ -191,6 +190,7 @@ class MemberSource(KafkaSource):
                 tell(lanes)
         except Exception as error:  # noqa: BLE001 - as above
             self._failure = self._failure or error
+        self._reader.revoke(partition_list(self._topic.name, lanes))
         self._owned -= set(lanes)
         self._paused -= set(lanes)
         self._fed -= set(lanes)

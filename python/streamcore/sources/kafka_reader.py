@@ -18,6 +18,7 @@ from streamcore import _core
 from streamcore.errors import SourceError
 from streamcore.kafka_client import log
 from streamcore.kafka_consumer import seek
+from streamcore.sources.kafka_ends import Ask, Ends, EndWatch
 
 if TYPE_CHECKING:
     from quixstreams.kafka import Consumer
@@ -55,6 +56,9 @@ class Listening(Protocol):
     def refuse(self, error: Any, place: Place | None) -> None:
         """Raises for a `KafkaError` that came in place of a record, if it does not pass by itself."""
 
+    def stopped(self, place: Place, kind: str, why: str) -> None:
+        """Raises for a partition that is not read on, of one of the kinds of `_core.Fetcher.take`."""
+
     def go_back(self) -> None:
         """Sends each partition back to where it was: what was read since is lost."""
 
@@ -84,6 +88,9 @@ class ConsumerReader:
         (self.consumer.incremental_assign if incremental else self.consumer.assign)(list(parts))
         if paused and parts:
             self.consumer.pause(list(parts))
+
+    def revoke(self, parts: Sequence[Any]) -> None:
+        """These partitions are not ours any more, as the client knows."""
 
     def pause(self, parts: Sequence[Any]) -> None:
         """Brings no record of these partitions."""
@@ -123,6 +130,11 @@ class ConsumerReader:
             records_max -= consumed
             timeout_s = 0.0
         return intake.finish()
+
+    def ends(self, topic: str, ask: Ask) -> Ends:
+        """Who knows where partitions of a topic end: the broker, which `ask` asks."""
+        del topic
+        return EndWatch(ask)
 
     def discard(self, timeout_s: float) -> bool:
         """Consumes for the group's callbacks alone; whether there were records, which are lost."""
