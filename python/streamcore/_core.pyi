@@ -160,6 +160,69 @@ class Intake:
     def __len__(self) -> int: ...
 
 @final
+class Fetcher:
+    """Fetches partitions of Kafka on threads of its own, beside the consumer that was given them.
+
+    `settings` are librdkafka's of a connection, as text; `tokens` is its `oauth_cb`. Keys and headers are taken if asked for. Of a
+    value of more than `record_bytes_max` bytes there is its beginning: it is refused when decoded. `inputs` says of topics
+    which input they are. A broker waits up to `wait_ms` for records; an answer has about `fetch_bytes_max` bytes, and
+    `partition_bytes_max` of a partition; about `queued_bytes_max` are held ahead of `take`. Raises `ConfigError`.
+    """
+
+    def __new__(
+        cls,
+        settings: Mapping[str, str],
+        *,
+        keys: bool,
+        headers: bool,
+        record_bytes_max: int | None = None,
+        inputs: Mapping[str, int] | None = None,
+        tokens: Callable[[str], Any] | None = None,
+        wait_ms: int = 500,
+        fetch_bytes_max: int = ...,
+        partition_bytes_max: int = ...,
+        queued_bytes_max: int = ...,
+    ) -> Fetcher: ...
+    @staticmethod
+    def lacks(settings: Mapping[str, str], has_tokens: bool) -> list[str]:
+        """The settings that a fetcher does not have, by name. Raises `ConfigError` for those that nobody can use."""
+
+    def assign(self, offsets: Mapping[tuple[str, int], int], paused: bool) -> None:
+        """Takes on partitions at their offsets; those that are there already begin anew. Paused ones wait until they are resumed."""
+
+    def revoke(self, places: Sequence[tuple[str, int]]) -> None:
+        """Lets go of partitions: nothing of them is handed out from now on."""
+
+    def seek(self, place: tuple[str, int], offset: int) -> bool:
+        """Reads a partition from `offset` on; false where it is not assigned."""
+
+    def stop_at(self, place: tuple[str, int], stop: int | None) -> bool:
+        """Records of a partition from `stop` on are not wanted; `None`: all are. False where it is not assigned."""
+
+    def pause(self, places: Sequence[tuple[str, int]]) -> None:
+        """Hands out nothing of partitions until they are resumed, and fetches no more of them."""
+
+    def resume(self, places: Sequence[tuple[str, int]]) -> None:
+        """Goes on with partitions that were paused."""
+
+    def take(
+        self, records_max: int, timeout_s: float
+    ) -> tuple[Raw, dict[tuple[str, int], int], int, list[tuple[tuple[str, int], str, str]]]:
+        """What is there, of each partition the next piece, about `records_max` in all; waits up to `timeout_s` for the first.
+
+        `(raw, next offsets, refetched, troubles)`. A trouble is `(place, kind, why)`; nothing comes of its partition until it is
+        sought or revoked. Kinds: `out_of_range`, `truncated`, `other_topic`, `refused`, `too_large`, `denied`, `failed`, `panicked`.
+        """
+
+    def progress(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """Of each partition `next_offset`, `high_watermark`, `last_stable_offset`, `log_start`, `queued_bytes`, `answered_s`
+        (how long ago a broker told that), `silent_s` (how long none has, where one was asked) and `last_failure`; None where
+        it is not known."""
+
+    def close(self) -> None:
+        """Ends its threads. Twice is as good as once."""
+
+@final
 class FileReader:
     """Reads a file of records in large pieces, straight into a `Raw`, with the GIL released.
 
