@@ -1,7 +1,7 @@
 //! The records of a set that are handed out, batch after batch.
 //!
-//! Part of `records.rs`, which passes over what nobody wants. Invariant: what is between the first value and the last is spaces,
-//! and so is what is behind the last, as far as it is the set's.
+//! Part of `records.rs`, which passes over what nobody wants. Invariant: what is between two values is spaces, and so are the
+//! bytes behind the last that wide loads read, as far as they are the set's.
 
 use super::{Asked, Settings};
 use crate::batch_head::Head;
