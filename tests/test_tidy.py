@@ -178,6 +178,7 @@ TESTED_BY = {
     "rust/streamcore/src/function.rs": "tests/unit/test_functions.py",
     "rust/streamcore/src/lib.rs": "",
     "rust/streamcore/src/prefetch.rs": "",
+    "rust/streamcore/src/raw/data.rs": "rust/streamcore/src/raw/placed.rs",
     "rust/streamcore/src/spec.rs": "tests/unit/test_config_engine.py",
     "rust/streamcore/src/spec/limits.rs": "tests/unit/test_config_engine.py",
     "rust/streamcore/src/spec/meeting.rs": "rust/streamcore/tests/topic/refused.rs",

@@ -18,7 +18,7 @@ const BLANK: u8 = b' ';
 const NO_TIME_MS: i64 = -1;
 
 /// How many bytes between values are written at once.
-const BLANKS: usize = 8;
+const BLANKS: usize = 16;
 
 /// Records that are handed out.
 #[derive(Debug)]
@@ -163,19 +163,24 @@ impl Taken {
     }
 }
 
-/// Makes spaces of `from..to`: mostly the ten bytes or so between two values, for which two writes are enough.
+/// Makes spaces of `from..to`: mostly the ten to thirty bytes between two values, for which two writes that overlap are enough.
 #[inline]
 fn blank(bytes: &mut [u8], from: usize, to: usize) {
     let gap = &mut bytes[from..to];
-    let len = gap.len();
-    if len > 2 * BLANKS {
+    if gap.len() > 2 * BLANKS {
         gap.fill(BLANK);
-    } else if let Some(first) = gap.first_chunk_mut::<BLANKS>() {
-        *first = [BLANK; BLANKS];
-        if let Some(last) = gap.last_chunk_mut::<BLANKS>() {
-            *last = [BLANK; BLANKS];
-        }
-    } else {
+    } else if !blank_by::<BLANKS>(gap) && !blank_by::<{ BLANKS / 2 }>(gap) {
         gap.iter_mut().for_each(|byte| *byte = BLANK);
     }
+}
+
+/// Makes spaces of `gap`, which has at most twice `N` bytes; false where it has fewer than `N`.
+#[inline]
+fn blank_by<const N: usize>(gap: &mut [u8]) -> bool {
+    let Some(first) = gap.first_chunk_mut::<N>() else { return false };
+    *first = [BLANK; N];
+    if let Some(last) = gap.last_chunk_mut::<N>() {
+        *last = [BLANK; N];
+    }
+    true
 }
