@@ -2,7 +2,10 @@
 //!
 //! A consumer that makes an object of every record spends more on them than the engine does on their windows. Here the answer to
 //! a fetch stays the bytes it came as: [`records`] checks its batches, finds where each value lies, and gives the engine's
-//! [`RawBatch`](streamcore::raw::RawBatch) over those bytes. Nothing here opens a socket or reads a clock.
+//! [`RawBatch`](streamcore::raw::RawBatch) over those bytes, without a socket or a clock.
+//!
+//! [`cluster`] and [`connection`] are the way to the brokers: blocking sockets with deadlines, TLS, a login, and the newest version of a
+//! request that both sides speak. No thread is started here.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -24,8 +27,19 @@
 
 pub mod aborted;
 mod batch_head;
+pub mod cluster;
 mod compression;
+pub mod config;
+pub mod connection;
 pub mod error;
+pub mod failure;
 mod record;
 pub mod records;
+mod sasl;
+#[cfg(test)]
+mod scripted;
+pub mod secret;
+pub mod shape;
+pub mod tls;
 mod varint;
+pub mod wire;
