@@ -49,9 +49,11 @@ ENGINE_LAYERS = (
 )
 # Kafka's wire, from the bottom up, as the engine.
 KAFKA_LAYERS = (
-    {"error", "varint"},
-    {"aborted", "batch_head", "compression", "record"},
-    {"records"},
+    {"error", "failure", "secret", "varint"},
+    {"aborted", "batch_head", "compression", "config", "record", "shape"},
+    {"records", "sasl", "scripted", "tls", "wire"},
+    {"connection"},
+    {"cluster"},
 )
 # Steps are wired by plan and lane and know nothing of each other.
 STEPS = {"dedupe", "expr", "join", "window"}
@@ -172,7 +174,9 @@ TESTED_BY = {
     "python/streamcore/sources/base.py": "",
     "python/streamcore/sources/kafka_positions.py": "tests/integration/test_kafka_source.py",
     "rust/streamcore-kafka/src/error.rs": "rust/streamcore-kafka/tests/records/damage.rs",
+    "rust/streamcore-kafka/src/connection/stream.rs": "rust/streamcore-kafka/src/connection/tests.rs",
     "rust/streamcore-kafka/src/lib.rs": "",
+    "rust/streamcore-kafka/src/scripted.rs": "",
     "rust/streamcore/src/dedupe/generations.rs": "rust/streamcore/src/dedupe/exact.rs",
     "rust/streamcore/src/error.rs": "",
     "rust/streamcore/src/function.rs": "tests/unit/test_functions.py",

@@ -61,8 +61,13 @@ impl Cluster {
     /// # Errors
     /// No broker answers by the deadline; a topic that is not there or may not be seen.
     pub fn refresh(&mut self, topics: &[&str], deadline: Instant) -> Result<&View> {
+        let mut last = None;
         loop {
-            let answer = self.ask_any(|version| metadata_request(topics, version), deadline)?;
+            let answer = match self.ask_any(|version| metadata_request(topics, version), deadline) {
+                Ok(answer) => answer,
+                // What is wrong with the topic says more than that the time was over.
+                Err(failure) => return Err(last.filter(|_| failure.is_passing()).unwrap_or(failure)),
+            };
             let faults = self.view.apply(&answer);
             let Some((topic, error)) = faults.into_iter().find(|(topic, _)| topics.contains(&topic.as_str())) else {
                 self.backoff.reset();
@@ -72,6 +77,7 @@ impl Cluster {
             if !error.is_retriable() || !self.pause_until(deadline) {
                 return Err(failure);
             }
+            last = Some(failure);
         }
     }
 
@@ -84,14 +90,14 @@ impl Cluster {
 
     /// Makes a request to whoever answers: brokers that are known, then those to begin with.
     fn ask_any<R: Answered>(&mut self, request: impl Fn(i16) -> R, deadline: Instant) -> Result<R::Response> {
+        let mut last = None;
         loop {
-            let mut last = None;
             for address in self.candidates() {
                 match self.call(&address, &request, deadline) {
                     Ok((answer, _)) => return Ok(answer),
                     // What is wrong with one need not be wrong with the next, unless it is wrong with us.
                     Err(failure) if !failure.is_passing() => return Err(failure),
-                    Err(failure) => last = Some(failure),
+                    Err(failure) => last = later(last, failure, deadline),
                 }
                 self.turn = self.turn.wrapping_add(1);
             }
@@ -167,6 +173,11 @@ impl Cluster {
         let names: Vec<_> = self.dialer.config().bootstrap.iter().map(ToString::to_string).collect();
         Failure::new(names.join(","), cause)
     }
+}
+
+/// The last failure that says something: what fails because the time is over says nothing of the broker.
+fn later(last: Option<Failure>, failure: Failure, deadline: Instant) -> Option<Failure> {
+    last.filter(|_| Instant::now() >= deadline).or(Some(failure))
 }
 
 fn metadata_request(topics: &[&str], version: i16) -> MetadataRequest {

@@ -250,9 +250,8 @@ impl Connection {
             return Err(Cause::Answer { what: "ApiVersions".to_owned(), error });
         }
         let versions = answer.api_keys.iter();
-        self.versions = versions
-            .map(|key| (key.api_key, VersionRange { min: key.min_version, max: key.max_version }))
-            .collect();
+        self.versions =
+            versions.map(|key| (key.api_key, VersionRange { min: key.min_version, max: key.max_version })).collect();
         Ok(())
     }
 

@@ -88,7 +88,9 @@ pub enum Cause {
         right: String,
     },
     /// It speaks no version of a request that we do.
-    #[error("it speaks {request} {theirs} and this client {ours}; upgrade the broker, or use transport = \"librdkafka\"")]
+    #[error(
+        "it speaks {request} {theirs} and this client {ours}; upgrade the broker, or use transport = \"librdkafka\""
+    )]
     Versions {
         /// The name of the request.
         request: &'static str,
@@ -241,7 +243,9 @@ pub enum LoginFault {
     #[error("the broker breaks the rules of the mechanism: {0}")]
     Broken(&'static str),
     /// It asks for too little or too much work.
-    #[error("the broker asks for {asked} rounds of hashing, and between {min} and {max} are allowed; set the credentials anew")]
+    #[error(
+        "the broker asks for {asked} rounds of hashing, and between {min} and {max} are allowed; set the credentials anew"
+    )]
     Iterations {
         /// What it asks for.
         asked: u64,

@@ -115,7 +115,9 @@ mod tests {
     fn a_token_goes_with_its_extensions() {
         let message = bearer(&token("a.b-c", &[("logicalCluster", "lkc-1")])).expect("a message");
         assert_eq!(message, b"n,,\x01auth=Bearer a.b-c\x01logicalCluster=lkc-1\x01\x01");
-        for wrong in [token("", &[]), token("a\u{1}b", &[]), token("a", &[("auth", "x")]), token("a", &[("b", "\u{1}")])] {
+        for wrong in
+            [token("", &[]), token("a\u{1}b", &[]), token("a", &[("auth", "x")]), token("a", &[("b", "\u{1}")])]
+        {
             assert!(matches!(bearer(&wrong), Err(LoginFault::Characters(_))), "{wrong:?}");
         }
     }

@@ -16,8 +16,6 @@ use std::time::Duration;
 /// A request that came in.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// Which connection it came by, from 0.
-    pub connection: usize,
     /// Which request.
     pub key: i16,
     /// Its version.
@@ -62,12 +60,12 @@ pub enum Reply {
     SayAndClose(Vec<u8>),
 }
 
-/// The versions that a broker says it speaks: those of kafka-protocol for two requests, and for `others`.
-pub fn versions(others: &[(i16, i16, i16)]) -> ApiVersionsResponse {
+/// The versions that a broker says it speaks: for each key the first and the last.
+pub fn versions(keys: &[(i16, i16, i16)]) -> ApiVersionsResponse {
     let key = |&(key, min, max): &(i16, i16, i16)| {
         ApiVersion::default().with_api_key(key).with_min_version(min).with_max_version(max)
     };
-    ApiVersionsResponse::default().with_api_keys(others.iter().map(key).collect())
+    ApiVersionsResponse::default().with_api_keys(keys.iter().map(key).collect())
 }
 
 /// All versions of a request that kafka-protocol has.
@@ -93,10 +91,10 @@ impl Scripted {
         let calls = Arc::new(Mutex::new(Vec::new()));
         let (log, reply) = (Arc::clone(&calls), Arc::new(reply));
         std::thread::spawn(move || {
-            for (number, stream) in listener.incoming().enumerate() {
+            for stream in listener.incoming() {
                 let (log, reply) = (Arc::clone(&log), Arc::clone(&reply));
                 let stream = stream.expect("accepted");
-                std::thread::spawn(move || serve(stream, number, &log, &*reply));
+                std::thread::spawn(move || serve(stream, &log, &*reply));
             }
         });
         Self { address, calls }
@@ -122,8 +120,8 @@ impl Scripted {
     }
 }
 
-fn serve(mut stream: TcpStream, connection: usize, log: &Mutex<Vec<(i16, i16)>>, reply: &dyn Fn(&Call) -> Reply) {
-    while let Some(call) = read(&mut stream, connection) {
+fn serve(mut stream: TcpStream, log: &Mutex<Vec<(i16, i16)>>, reply: &dyn Fn(&Call) -> Reply) {
+    while let Some(call) = read(&mut stream) {
         log.lock().expect("no panic").push((call.key, call.version));
         let said = match reply(&call) {
             Reply::Say(bytes) => stream.write_all(&bytes),
@@ -142,7 +140,7 @@ fn serve(mut stream: TcpStream, connection: usize, log: &Mutex<Vec<(i16, i16)>>,
     }
 }
 
-fn read(stream: &mut TcpStream, connection: usize) -> Option<Call> {
+fn read(stream: &mut TcpStream) -> Option<Call> {
     let mut length = [0; 4];
     stream.read_exact(&mut length).ok()?;
     let mut frame = vec![0; u32::from_be_bytes(length) as usize];
@@ -151,5 +149,5 @@ fn read(stream: &mut TcpStream, connection: usize) -> Option<Call> {
     let (key, version) = (body.slice(..2).get_i16(), body.slice(2..4).get_i16());
     let api = kafka_protocol::messages::ApiKey::try_from(key).expect("a known request");
     let header = RequestHeader::decode(&mut body, api.request_header_version(version)).expect("a header");
-    Some(Call { connection, key, version, correlation: header.correlation_id, body })
+    Some(Call { key, version, correlation: header.correlation_id, body })
 }

@@ -75,8 +75,7 @@ impl Answered for SaslHandshakeRequest {
 
 impl Answered for SaslAuthenticateRequest {
     const NAME: &'static str = "SaslAuthenticate";
-    const SHAPE: Shape =
-        Shape { flexible: 2, parts: &[Fixed(2), Text, Octets, Within(1, LAST, &Fixed(8)), NO_TAGS] };
+    const SHAPE: Shape = Shape { flexible: 2, parts: &[Fixed(2), Text, Octets, Within(1, LAST, &Fixed(8)), NO_TAGS] };
 }
 
 impl Answered for MetadataRequest {

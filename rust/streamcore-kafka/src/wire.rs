@@ -152,7 +152,9 @@ mod tests {
 
     #[test]
     fn a_length_beyond_the_bound_takes_no_memory() {
-        for (length, hint) in [([0x15, 3, 3, 0], "TLS"), (*b"HTTP", "HTTP"), ([0, 0, 1, 0], "raise"), ([0xff; 4], "look")] {
+        for (length, hint) in
+            [([0x15, 3, 3, 0], "TLS"), (*b"HTTP", "HTTP"), ([0, 0, 1, 0], "raise"), ([0xff; 4], "look")]
+        {
             let mut into = Vec::new();
             let Err(Unread::Frame(cause)) = receive(&mut &length[..], 255, &mut into) else { panic!("{length:?}") };
             assert!(cause.to_string().contains(hint), "{cause}");

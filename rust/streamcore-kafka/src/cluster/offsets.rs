@@ -2,9 +2,9 @@
 //!
 //! Asked of the leader of each partition. Invariant: an answer has all partitions that were asked for, or there is an error.
 
-use super::Cluster;
+use super::{Cluster, later};
 use crate::config::Address;
-use crate::failure::{Cause, Result};
+use crate::failure::{Cause, Failure, Result};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
@@ -84,13 +84,16 @@ impl Cluster {
         if missing.iter().any(|partition| self.view().leader(topic, *partition).is_none()) {
             self.refresh(&[topic], deadline)?;
         }
+        let mut last = None;
         loop {
-            let mut last = None;
             for (address, partitions) in self.by_leader(topic, &missing, &mut last)? {
                 let asked = Asked { topic, at, isolation, partitions };
                 match self.ask_leader(&address, &asked, deadline) {
-                    Ok(answer) => last = take(&asked, &answer, &mut missing, &mut listed).or(last),
-                    Err(failure) if failure.is_passing() => last = Some(*failure.cause),
+                    Ok(answer) => {
+                        let cause = take(&asked, &answer, &mut missing, &mut listed);
+                        last = cause.map(|cause| Failure::new(&address, cause)).or(last);
+                    }
+                    Err(failure) if failure.is_passing() => last = later(last, failure, deadline),
                     Err(failure) => return Err(failure),
                 }
             }
@@ -98,14 +101,16 @@ impl Cluster {
                 self.backoff.reset();
                 return Ok(listed);
             };
-            let cause = last.unwrap_or_else(|| Cause::NoLeader { topic: topic.to_owned(), partition });
-            if !cause.is_passing() || !self.pause_until(deadline) {
-                return Err(self.failure(cause));
+            let no_leader = || self.failure(Cause::NoLeader { topic: topic.to_owned(), partition });
+            let failure = last.take().unwrap_or_else(no_leader);
+            if !failure.is_passing() || !self.pause_until(deadline) {
+                return Err(failure);
             }
             // Without a broker that answers, what is wrong with the leader says more.
-            if let Err(failure) = self.refresh(&[topic], deadline) {
-                return Err(if failure.is_passing() { self.failure(cause) } else { failure });
+            if let Err(other) = self.refresh(&[topic], deadline) {
+                return Err(if other.is_passing() { failure } else { other });
             }
+            last = Some(failure);
         }
     }
 
@@ -114,14 +119,16 @@ impl Cluster {
         &self,
         topic: &str,
         missing: &BTreeSet<i32>,
-        last: &mut Option<Cause>,
+        last: &mut Option<Failure>,
     ) -> Result<BTreeMap<Address, Vec<(i32, Option<i32>)>>> {
         let mut leaders: BTreeMap<Address, Vec<_>> = BTreeMap::new();
         for &partition in missing {
             let known = self.view().topics.get(topic).is_some_and(|topic| topic.leaders.contains_key(&partition));
             match self.view().leader(topic, partition) {
                 Some((broker, epoch)) => leaders.entry(broker.address.clone()).or_default().push((partition, epoch)),
-                None if known => *last = Some(Cause::NoLeader { topic: topic.to_owned(), partition }),
+                None if known => {
+                    *last = Some(self.failure(Cause::NoLeader { topic: topic.to_owned(), partition }));
+                }
                 None => return Err(self.failure(Cause::NoPartition { topic: topic.to_owned(), partition })),
             }
         }

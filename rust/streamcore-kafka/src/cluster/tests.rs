@@ -16,7 +16,7 @@ fn soon() -> Instant {
 }
 
 fn at_once() -> Instant {
-    Instant::now() + Duration::from_millis(50)
+    Instant::now() + Duration::from_millis(300)
 }
 
 /// One broker that leads two partitions of `clicks`; `fault` is asked for the error of its answers, by how many came before of the
@@ -93,9 +93,8 @@ fn offsets_come_from_leaders_by_one_request_over_one_connection() {
 #[test]
 fn a_leader_that_moved_is_looked_up_and_asked_again_for_what_is_missing() {
     let moved = |error: ResponseError| {
-        let broker = broker(move |key, before| {
-            if key == ListOffsetsRequest::KEY && before < 2 { error.code() } else { 0 }
-        });
+        let broker =
+            broker(move |key, before| if key == ListOffsetsRequest::KEY && before < 2 { error.code() } else { 0 });
         let mut cluster = cluster(broker.config());
         assert_eq!(found(&mut cluster, At::Earliest, soon()), Ok(vec![Some(5), Some(1006)]), "{error:?}");
         assert_eq!(broker.calls().iter().filter(|(key, _)| *key == MetadataRequest::KEY).count(), 3);
@@ -152,7 +151,8 @@ fn a_connection_that_was_closed_while_idle_is_opened_anew() {
             other => other,
         },
     });
-    let config = Config { backoff_min: Duration::from_secs(60), backoff_max: Duration::from_secs(60), ..broker.config() };
+    let config =
+        Config { backoff_min: Duration::from_secs(60), backoff_max: Duration::from_secs(60), ..broker.config() };
     let mut cluster = cluster(config);
     let ask = |cluster: &mut Cluster| {
         let request = |version| metadata_request(&["clicks"], version);

@@ -76,7 +76,9 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        for text in ["", ":9092", "a:", "a:0", "a:65536", "a:b", "::1", "[::1", "[kafka]:1", "[::1]9092", "a b:1", "u@h"] {
+        for text in
+            ["", ":9092", "a:", "a:0", "a:65536", "a:b", "::1", "[::1", "[kafka]:1", "[::1]9092", "a b:1", "u@h"]
+        {
             assert_eq!(Address::parse(text), None, "{text}");
         }
         assert_eq!(Address::parse_list("a, b:1,,").map(|list| list.len()), Ok(2));

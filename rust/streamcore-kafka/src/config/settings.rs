@@ -168,7 +168,8 @@ impl Reader {
         config.backoff_max = config.backoff_max.max(config.backoff_min);
         if let Some(bytes) = self.take_number("receive.message.max.bytes")? {
             let bytes = usize::try_from(bytes).ok().filter(|bytes| ANSWER_BYTES.contains(bytes));
-            config.answer_bytes_max = bytes.ok_or_else(|| wrong("receive.message.max.bytes", "use 1000 to 2147483647"))?;
+            config.answer_bytes_max =
+                bytes.ok_or_else(|| wrong("receive.message.max.bytes", "use 1000 to 2147483647"))?;
         }
         // Every request has its deadline, which finds a dead peer as well; small requests are never held back here.
         self.expect("socket.keepalive.enable", &["false", "true"]);
@@ -297,16 +298,16 @@ mod tests {
 
     #[test]
     fn a_setting_that_we_do_not_have_is_named() {
-        assert_eq!(missing(&[SERVERS, ("ssl.key.password", "p"), ("ssl.crl.location", "f")]), [
-            "ssl.crl.location",
-            "ssl.key.password"
-        ]);
+        assert_eq!(
+            missing(&[SERVERS, ("ssl.key.password", "p"), ("ssl.crl.location", "f")]),
+            ["ssl.crl.location", "ssl.key.password"]
+        );
         let sasl = ("security.protocol", "sasl_plaintext");
         assert_eq!(missing(&[SERVERS, sasl, ("sasl.mechanism", "GSSAPI")]), ["sasl.mechanism = GSSAPI"]);
-        assert_eq!(missing(&[SERVERS, sasl, ("sasl.mechanism", "OAUTHBEARER"), ("sasl.oauthbearer.method", "oidc")]), [
-            "sasl.mechanism = OAUTHBEARER",
-            "sasl.oauthbearer.method"
-        ]);
+        assert_eq!(
+            missing(&[SERVERS, sasl, ("sasl.mechanism", "OAUTHBEARER"), ("sasl.oauthbearer.method", "oidc")]),
+            ["sasl.mechanism = OAUTHBEARER", "sasl.oauthbearer.method"]
+        );
         let unchecked = ("enable.ssl.certificate.verification", "false");
         assert_eq!(missing(&[SERVERS, unchecked]), ["enable.ssl.certificate.verification"]);
     }

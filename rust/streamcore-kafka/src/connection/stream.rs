@@ -104,7 +104,11 @@ impl Write for Stream {
 pub fn connect(address: &Address, family: Family, deadline: Instant) -> Result<Timed, Cause> {
     let started = Instant::now();
     let found = resolve(address, family)?;
-    let mut last = Cause::Name("it has no address of that family".to_owned());
+    let late = |waited| Cause::Timeout { doing: super::CONNECTING, waited };
+    let mut last = match found.as_slice() {
+        [] => Cause::Name("it has no address of that family".to_owned()),
+        _ => late(deadline.saturating_duration_since(started)),
+    };
     for (place, one) in found.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let share = left / u32::try_from(found.len() - place).unwrap_or(u32::MAX);

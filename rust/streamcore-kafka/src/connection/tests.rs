@@ -64,7 +64,7 @@ fn an_old_broker_is_asked_again_in_the_oldest_version() {
 
 #[test]
 fn an_answer_cut_at_any_byte_is_a_closed_connection() {
-    let whole = say(Call { connection: 0, key: 3, version: 13, correlation: 2, body: Bytes::new() }
+    let whole = say(Call { key: 3, version: 13, correlation: 2, body: Bytes::new() }
         .answer::<MetadataRequest>(&MetadataResponse::default()));
     for length in 0..whole.len() {
         let broker = metadata(move |_, mut answer| {
@@ -169,12 +169,10 @@ fn a_login_is_renewed_before_its_session_ends() {
     assert!(ask(&mut connection).is_ok());
     assert_eq!(logins(), 2);
     assert!(connection.renew_at.is_some_and(|at| at > Instant::now()));
-    assert_eq!([0, -5, 100, 10_000].map(renewal), [
-        None,
-        None,
-        Some(Duration::from_secs(1)),
-        Some(Duration::from_millis(8_500))
-    ]);
+    assert_eq!(
+        [0, -5, 100, 10_000].map(renewal),
+        [None, None, Some(Duration::from_secs(1)), Some(Duration::from_millis(8_500))]
+    );
 }
 
 #[test]

@@ -39,8 +39,8 @@ pub fn of_tls(error: &TlsError, has_certificate: bool) -> Cause {
 
 fn of_certificate(error: &CertificateError) -> TlsFault {
     match error {
-        CertificateError::UnknownIssuer => TlsFault::UnknownAuthority,
-        // A certificate of its own that a file names as authority is no authority for webpki, though OpenSSL takes it.
+        // A bad signature is that of an authority which has the name of one that we trust, and another key: one made anew.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsFault::UnknownAuthority,
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => TlsFault::Expired,
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => TlsFault::NotYetValid,
         CertificateError::Revoked => TlsFault::Revoked,
@@ -58,6 +58,8 @@ fn of_alert(alert: AlertDescription, has_certificate: bool) -> TlsFault {
         Alert::CertificateRequired => TlsFault::CertificateWanted,
         // What Java says to a client without one, by its version and that of TLS.
         Alert::BadCertificate | Alert::HandshakeFailure if !has_certificate => TlsFault::CertificateWanted,
+        // Of rustls, for a certificate that an authority signed which has the right name alone.
+        Alert::DecryptError if has_certificate => TlsFault::CertificateRefused(format!("{alert:?}")),
         Alert::BadCertificate
         | Alert::UnsupportedCertificate
         | Alert::CertificateRevoked

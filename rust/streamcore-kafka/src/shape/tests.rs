@@ -3,7 +3,9 @@
 use super::*;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::api_versions_response::{ApiVersion, SupportedFeatureKey};
-use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, NodeEndpoint, PartitionData};
+use kafka_protocol::messages::fetch_response::{
+    AbortedTransaction, FetchableTopicResponse, NodeEndpoint, PartitionData,
+};
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
 use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
@@ -53,7 +55,11 @@ fn api_versions() {
     check::<ApiVersionsRequest>(|version| {
         let answer = ApiVersionsResponse::default().with_api_keys(vec![ApiVersion::default(); 3]);
         let feature = SupportedFeatureKey::default().with_name(text("metadata.version")).with_max_version(7);
-        if version >= 3 { answer.with_supported_features(vec![feature]).with_finalized_features_epoch(3) } else { answer }
+        if version >= 3 {
+            answer.with_supported_features(vec![feature]).with_finalized_features_epoch(3)
+        } else {
+            answer
+        }
     });
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::secret::Secret;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ServerConfig, ServerConnection};
 
@@ -12,9 +12,10 @@ struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
 
-fn authority() -> Authority {
+fn authority(name: &str) -> Authority {
     let key = KeyPair::generate().expect("a key");
     let mut params = CertificateParams::new(Vec::new()).expect("params");
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let certificate = params.self_signed(&key).expect("signed");
     let (pem, der) = (certificate.pem(), certificate.der().clone());
@@ -98,11 +99,13 @@ fn fault(tls: &Tls, host: &str, server: ServerConnection) -> TlsFault {
 
 #[test]
 fn a_certificate_is_verified_up_to_its_authority() {
-    let (ours, theirs) = (authority(), authority());
+    let [ours, theirs, namesake] = ["ours", "theirs", "ours"].map(authority);
     let client = TlsClient::new(&trusting(&ours)).expect("settings");
     assert_eq!(shake(&client, "kafka.test", server(&ours, "kafka.test", 2100, None)), Ok(()));
     let tls = trusting(&ours);
-    assert_eq!(fault(&tls, "kafka.test", server(&theirs, "kafka.test", 2100, None)), TlsFault::UnknownAuthority);
+    for signer in [&theirs, &namesake] {
+        assert_eq!(fault(&tls, "kafka.test", server(signer, "kafka.test", 2100, None)), TlsFault::UnknownAuthority);
+    }
     assert_eq!(fault(&tls, "kafka.test", server(&ours, "kafka.test", 2001, None)), TlsFault::Expired);
     let host = fault(&tls, "other.test", server(&ours, "kafka.test", 2100, None));
     assert!(matches!(&host, TlsFault::WrongHost(_)) && host.to_string().contains("kafka.test"), "{host}");
@@ -110,17 +113,19 @@ fn a_certificate_is_verified_up_to_its_authority() {
 
 #[test]
 fn without_the_check_of_the_host_all_else_is_checked() {
-    let (ours, theirs) = (authority(), authority());
+    let [ours, theirs, namesake] = ["ours", "theirs", "ours"].map(authority);
     let tls = Tls { checks_host: false, ..trusting(&ours) };
     let client = TlsClient::new(&tls).expect("settings");
     assert_eq!(shake(&client, "other.test", server(&ours, "kafka.test", 2100, None)), Ok(()));
-    assert_eq!(fault(&tls, "other.test", server(&theirs, "kafka.test", 2100, None)), TlsFault::UnknownAuthority);
+    for signer in [&theirs, &namesake] {
+        assert_eq!(fault(&tls, "other.test", server(signer, "kafka.test", 2100, None)), TlsFault::UnknownAuthority);
+    }
     assert_eq!(fault(&tls, "other.test", server(&ours, "kafka.test", 2001, None)), TlsFault::Expired);
 }
 
 #[test]
 fn a_client_certificate_is_shown_where_it_is_wanted() {
-    let (ours, theirs) = (authority(), authority());
+    let [ours, theirs, namesake] = ["ours", "theirs", "ours"].map(authority);
     let wants = || server(&ours, "kafka.test", 2100, Some(&ours));
     assert_eq!(fault(&trusting(&ours), "kafka.test", wants()), TlsFault::CertificateWanted);
     let identity = |signer: &Authority| {
@@ -129,12 +134,15 @@ fn a_client_certificate_is_shown_where_it_is_wanted() {
     };
     let client = TlsClient::new(&identity(&ours)).expect("settings");
     assert_eq!(shake(&client, "kafka.test", wants()), Ok(()));
-    assert!(matches!(fault(&identity(&theirs), "kafka.test", wants()), TlsFault::CertificateRefused(_)));
+    for signer in [&theirs, &namesake] {
+        let refused = fault(&identity(signer), "kafka.test", wants());
+        assert!(matches!(refused, TlsFault::CertificateRefused(_)), "{refused}");
+    }
 }
 
 #[test]
 fn settings_that_cannot_be_used_are_named_and_show_no_key() {
-    let ours = authority();
+    let ours = authority("ours");
     let (_, certificate, key) = ours.certify("client", 2100);
     let line = |tls: Tls| TlsClient::new(&tls).map(|_| ()).expect_err("refused").to_string();
     let with = |certificate: &str, key: &str| {
