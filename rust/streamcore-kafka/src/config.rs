@@ -53,7 +53,7 @@ impl Default for Config {
             tls: None,
             login: None,
             setup_timeout: Duration::from_secs(30),
-            request_timeout: Duration::from_secs(60),
+            request_timeout: Duration::from_mins(1),
             backoff_min: Duration::from_millis(100),
             backoff_max: Duration::from_secs(10),
             answer_bytes_max: 100_000_000,

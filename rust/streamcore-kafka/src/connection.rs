@@ -40,7 +40,7 @@ const RENEWED_AFTER_PERCENT: u32 = 85;
 const RENEWED_AFTER_MIN: Duration = Duration::from_secs(1);
 
 /// The longest session that is counted; longer ones are renewed as well.
-const SESSION_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+const SESSION_MAX: Duration = Duration::from_hours(7 * 24);
 
 const TLS_HANDSHAKE: &str = "the TLS handshake";
 const CONNECTING: &str = "a connection attempt";
@@ -282,13 +282,11 @@ impl Connection {
                     error => Cause::Answer { what: "SaslAuthenticate".to_owned(), error },
                 });
             }
-            match exchange.answer(&answer.auth_bytes).map_err(fail)? {
-                Some(next) => message = next,
-                None => {
-                    self.renew_at = renewal(answer.session_lifetime_ms).map(|after| Instant::now() + after);
-                    return Ok(());
-                }
-            }
+            let Some(next) = exchange.answer(&answer.auth_bytes).map_err(fail)? else {
+                self.renew_at = renewal(answer.session_lifetime_ms).map(|after| Instant::now() + after);
+                return Ok(());
+            };
+            message = next;
         }
         Err(fail(LoginFault::Broken("it goes on without an end")))
     }

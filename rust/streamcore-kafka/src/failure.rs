@@ -170,13 +170,23 @@ impl Cause {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Name(_) | Self::Refused | Self::Unreachable(_) | Self::Timeout { .. } | Self::Closed { .. } => true,
-            Self::Correlation { .. } | Self::NoLeader { .. } => true,
             Self::Login { fault, .. } => matches!(fault, LoginFault::Token(_)),
             Self::Answer { error, .. } => error.is_retriable(),
             Self::Tls(fault) => matches!(fault, TlsFault::Other(_)),
-            Self::NotAllowed { .. } | Self::Versions { .. } | Self::Oversized { .. } | Self::Malformed { .. } => false,
-            Self::NoTopic { .. } | Self::NoPartition { .. } | Self::Setting { .. } => false,
+            Self::Name(_)
+            | Self::Refused
+            | Self::Unreachable(_)
+            | Self::Timeout { .. }
+            | Self::Closed { .. }
+            | Self::Correlation { .. }
+            | Self::NoLeader { .. } => true,
+            Self::NotAllowed { .. }
+            | Self::Versions { .. }
+            | Self::Oversized { .. }
+            | Self::Malformed { .. }
+            | Self::NoTopic { .. }
+            | Self::NoPartition { .. }
+            | Self::Setting { .. } => false,
         }
     }
 

@@ -83,7 +83,8 @@ fn bearer(Token { value, extensions }: &Token) -> Result<Vec<u8>, LoginFault> {
         if !is_name || !value.chars().all(is_text) {
             return Err(LoginFault::Characters("extension of the token"));
         }
-        message.push_str(&format!("{name}={value}{PART_END}"));
+        message.extend([name.as_str(), "=", value.as_str()]);
+        message.push(PART_END);
     }
     message.push(PART_END);
     Ok(message.into_bytes())

@@ -34,7 +34,7 @@ impl TlsClient {
         let provider = Arc::new(ring::default_provider());
         let roots = Arc::new(roots(&tls.authorities)?);
         let verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider)).build();
-        let verifier = verifier.map_err(|error| wrong(CA, error))?;
+        let verifier = verifier.map_err(|error| wrong(CA, error.to_string()))?;
         let verifier: Arc<dyn ServerCertVerifier> =
             if tls.checks_host { verifier } else { Arc::new(AnyHost { inner: verifier }) };
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
@@ -44,7 +44,7 @@ impl TlsClient {
             None => builder.with_no_client_auth(),
             Some(identity) => {
                 let (chain, key) = read_identity(identity, &provider)?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| wrong(CERTIFICATE, error))?
+                builder.with_client_auth_cert(chain, key).map_err(|error| wrong(CERTIFICATE, error.to_string()))?
             }
         };
         Ok(Self { config: Arc::new(config), has_certificate: tls.identity.is_some() })
@@ -117,8 +117,8 @@ fn read(pem: &Pem, name: &'static str) -> Result<Vec<u8>, Cause> {
     }
 }
 
-fn wrong(name: &'static str, fault: impl ToString) -> Cause {
-    Cause::Setting { name, fault: said(&fault.to_string()) }
+fn wrong(name: &'static str, fault: impl Into<String>) -> Cause {
+    Cause::Setting { name, fault: said(&fault.into()) }
 }
 
 /// Verifies all but the name, for `ssl.endpoint.identification.algorithm = none`.

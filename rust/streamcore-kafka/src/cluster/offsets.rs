@@ -54,13 +54,16 @@ impl At {
     }
 }
 
+/// A partition, and the epoch in which we think that it is led.
+type Led = (i32, Option<i32>);
+
 /// A question to one leader.
 struct Asked<'a> {
     topic: &'a str,
     at: At,
     isolation: Isolation,
-    /// Each with the epoch in which we think that it is led.
-    partitions: Vec<(i32, Option<i32>)>,
+    /// What it leads of what is asked for.
+    partitions: Vec<Led>,
 }
 
 impl Cluster {
@@ -120,7 +123,7 @@ impl Cluster {
         topic: &str,
         missing: &BTreeSet<i32>,
         last: &mut Option<Failure>,
-    ) -> Result<BTreeMap<Address, Vec<(i32, Option<i32>)>>> {
+    ) -> Result<BTreeMap<Address, Vec<Led>>> {
         let mut leaders: BTreeMap<Address, Vec<_>> = BTreeMap::new();
         for &partition in missing {
             let known = self.view().topics.get(topic).is_some_and(|topic| topic.leaders.contains_key(&partition));
@@ -144,7 +147,7 @@ impl Cluster {
 
 /// The request in a version: fields that it does not have stay as they are by default.
 fn request(asked: &Asked<'_>, version: i16, timeout_ms: i32) -> ListOffsetsRequest {
-    let partition = |(partition, epoch): &(i32, Option<i32>)| {
+    let partition = |(partition, epoch): &Led| {
         let epoch = epoch.filter(|_| version >= 4).unwrap_or(-1);
         ListOffsetsPartition::default()
             .with_partition_index(*partition)

@@ -1,6 +1,6 @@
 //! SCRAM (RFC 5802, RFC 7677): a proof that each side knows the password, which itself stays here.
 //!
-//! `sasl.rs` begins it and hands over what the broker says. Names and passwords are hashed as they are: RFC 5802 asks for SASLprep,
+//! `sasl.rs` begins it and hands over what the broker says. Names and passwords are hashed as they are: RFC 5802 asks for `SASLprep`,
 //! but Kafka's brokers, its own client and librdkafka do without, and a password that it changes would fit no key of theirs.
 //! Invariant: the nonce is never used twice, and nothing follows a signature that is not the broker's.
 
