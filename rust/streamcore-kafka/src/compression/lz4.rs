@@ -1,8 +1,9 @@
 //! The frame around blocks of LZ4.
 //!
-//! Part of `compression.rs`. The blocks are decompressed right where their bytes belong: the crate's own reader of frames copies
-//! them in and out of buffers that it makes for each frame. Its checksums are passed over, as that of the batch, which was
-//! right, is over all of them. Invariant: no more is taken of a block than the frame says a block has at most.
+//! Part of `compression.rs`. The blocks are decompressed right where their bytes belong. The crate's own reader of frames is as fast,
+//! but makes room for whatever a head says, and takes a frame that is cut between two blocks for a whole one. Checksums are passed
+//! over, as that of the batch, which was right, is over the same bytes. Invariant: no more is taken of a block than the frame
+//! says a block has at most, and no more room is made than so many bytes can need.
 
 use super::{Output, Refusal};
 use lz4_flex::block::{DecompressError, decompress_into, decompress_into_with_dict};
