@@ -115,6 +115,7 @@ mod tests {
         let mut longer = [&RECORD[..], &[0]].concat();
         longer[0] += 2;
         assert_eq!(read(&longer, 0).and_then(|record| read_headers(&longer[record.headers])), Err(RecordFault::Length));
+        assert_eq!(read(&[10, 0, 0, 0, 1, 1], 0), Err(RecordFault::Length), "no number of headers");
         let negative = [1, 0, 0, 0, 1, 1, 0];
         assert_eq!(read(&negative, 0), Err(RecordFault::Length));
     }

@@ -236,10 +236,18 @@ impl RawBatch {
     }
 
     fn copy(&mut self, value: &[u8]) -> Result<Span> {
-        check_len(self.data.len() + value.len())?;
-        let start = self.data.len() as u32;
-        self.data.own().push_bytes(value);
+        let Data::Own(data) = &mut self.data else { return self.copy_slow(value) };
+        check_len(data.len() + value.len())?;
+        let start = data.len() as u32;
+        data.push_bytes(value);
         Ok(Span { start, len: value.len() as u32 })
+    }
+
+    /// The same for a batch of shared bytes, which has its own from then on.
+    #[cold]
+    fn copy_slow(&mut self, value: &[u8]) -> Result<Span> {
+        self.data.own();
+        self.copy(value)
     }
 
     /// Adds the key of the record just pushed. Once called, it is called for every record.
@@ -255,8 +263,8 @@ impl RawBatch {
 
     /// Adds the padding. The binding calls it once, when the batch is complete. Shared bytes have theirs.
     pub fn seal(&mut self) {
-        if !self.data.is_shared() {
-            self.data.own().push_bytes(&[b' '; PADDING]);
+        if let Data::Own(data) = &mut self.data {
+            data.push_bytes(&[b' '; PADDING]);
         }
     }
 

@@ -50,9 +50,9 @@ pub(super) fn unpack(packed: &[u8], output: &mut Output<'_>) -> Result<(), Refus
             return Err(Refusal::Broken("a block is longer than its frame allows".into()));
         }
         if len & PLAIN == 0 {
-            unpack_block(&frame, block, output)?
+            unpack_block(&frame, block, output)?;
         } else {
-            output.push(block)?
+            output.push(block)?;
         }
         if frame.checked {
             take(&mut rest, CHECKSUM_BYTES)?;

@@ -100,6 +100,9 @@ fn heads_that_cannot_be_are_refused() {
     assert!(matches!(fault_of(&Batch { count: -1, ..batch() }), Fault::Count { count: -1, .. }));
     assert!(matches!(fault_of(&Batch { count: i32::MAX, ..batch() }), Fault::Count { count: i32::MAX, .. }));
     assert!(matches!(fault_of(&Batch { count: 1, ..batch() }), Fault::Left { .. }));
+    let mut longer = batch();
+    longer.body.push(0);
+    assert_eq!(fault_of(&longer), Fault::Left { bytes: 1 });
     assert_eq!(fault_of(&Batch { count: 3, ..batch() }), Fault::Record { number: 3, fault: RecordFault::Cut });
     let beyond = Batch { last_offset: 5, ..batch() };
     assert_eq!(fault_of(&beyond), Fault::Record { number: 2, fault: RecordFault::Offset });

@@ -115,6 +115,19 @@ fn values_stay_where_they_were_fetched() {
     assert_eq!(raw.value(0).map(<[u8]>::as_ptr), Some(frame[at..].as_ptr()));
 }
 
+/// The head of the next batch would make the decoder look at the last records one by one.
+#[test]
+fn what_is_read_behind_the_last_value_is_spaces_as_far_as_it_is_the_sets() {
+    let row = Row { offset: 5, value: Some(b"{}".to_vec()), headers: vec![("h".into(), None)], ..Row::default() };
+    for codec in [Codec::None, Codec::Lz4] {
+        let mut set = Batch::of(5, std::slice::from_ref(&row), codec).write();
+        set.extend_from_slice(&Batch::of(6, &[row.clone(), row.clone()], codec).write()[..70]);
+        let raw = walk(&set, 0).raw.expect("a record");
+        let (bytes, _) = raw.padded_bytes(0..1).expect("padded");
+        assert_eq!(bytes, [&b"{}"[..], &[b' '; PADDING]].concat(), "{codec:?}");
+    }
+}
+
 #[test]
 fn a_frame_without_padding_is_refused() {
     let row = Row { offset: 5, value: Some(b"{}".to_vec()), ..Row::default() };

@@ -143,6 +143,16 @@ fn what_follows_the_marker_of_an_abort_is_another_transaction() {
 }
 
 #[test]
+fn what_an_aborting_producer_writes_outside_its_transaction_is_handed_out() {
+    let row = Row { offset: 4, time_ms: Some(1), value: Some(b"{}".to_vec()), ..Row::default() };
+    let batch = Batch { producer_id: 9, ..Batch::of(4, std::slice::from_ref(&row), Codec::None) };
+    let listed = [AbortedTransaction { producer_id: 9, first_offset: 2 }];
+    let read = |batch: &Batch| walk_with(ALL, &batch.write(), 0, Some(&listed)).rows;
+    assert_eq!(read(&batch), [row]);
+    assert_eq!(read(&Batch { flags: TRANSACTIONAL, ..batch }), []);
+}
+
+#[test]
 fn a_marker_that_says_nothing_is_refused_and_an_empty_one_is_none() {
     let marker = Batch::marker(3, 9, false);
     let empty = Batch { body: Vec::new(), count: 0, ..marker.clone() };

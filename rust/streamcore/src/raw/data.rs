@@ -16,23 +16,13 @@ pub(super) enum Data {
 }
 
 impl Data {
-    /// The buffer to write into.
-    #[inline]
-    pub(super) fn own(&mut self) -> &mut Buffer {
+    /// Makes shared bytes its own, by a copy.
+    pub(super) fn own(&mut self) {
         if let Self::Shared(bytes) = self {
             let mut copy = Buffer::with_capacity(bytes.len());
             copy.push_bytes(bytes);
             *self = Self::Own(copy);
         }
-        match self {
-            Self::Own(buffer) => buffer,
-            Self::Shared(_) => unreachable!("it was copied right above"),
-        }
-    }
-
-    /// True where others may hold the bytes too.
-    pub(super) const fn is_shared(&self) -> bool {
-        matches!(self, Self::Shared(_))
     }
 }
 
