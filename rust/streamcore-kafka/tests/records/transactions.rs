@@ -75,7 +75,7 @@ impl Log {
     fn write(&mut self, count: i64, producer_id: i64, flags: u16, codec: Codec) -> std::ops::Range<usize> {
         let row = |offset: i64| Row { offset, time_ms: Some(offset), value: Some(vec![b'v'; 5]), ..Row::default() };
         let rows: Vec<Row> = (self.next..self.next + count).map(row).collect();
-        self.batches.push(Batch { producer_id, flags, ..Batch::of(self.next, &rows, codec) });
+        self.batches.push(Batch { flags, producer_id, ..Batch::of(self.next, &rows, codec) });
         let first = self.records.len();
         self.next += count;
         self.records.extend(rows.into_iter().map(|row| (row, false)));
