@@ -151,8 +151,7 @@ fn a_connection_that_was_closed_while_idle_is_opened_anew() {
             other => other,
         },
     });
-    let config =
-        Config { backoff_min: Duration::from_secs(60), backoff_max: Duration::from_secs(60), ..broker.config() };
+    let config = Config { backoff_min: Duration::from_mins(1), backoff_max: Duration::from_mins(1), ..broker.config() };
     let mut cluster = cluster(config);
     let ask = |cluster: &mut Cluster| {
         let request = |version| metadata_request(&["clicks"], version);
