@@ -8,6 +8,7 @@
     reason = "whoever runs it by hand says where, and reads what comes"
 )]
 
+use kafka_protocol::messages::MetadataRequest;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use streamcore_kafka::cluster::{At, Cluster, Isolation};
@@ -31,7 +32,10 @@ fn ask(topic: &str) -> Result<()> {
     let token = |value| move || Ok(Token { value: Secret::new(String::clone(&value)), extensions: BTreeMap::new() });
     let tokens = variable("STREAMCORE_KAFKA_TOKEN").map(|value| TokenSource::new(token(value)));
     let Choice::Native(config) = from_librdkafka(&settings(), tokens)? else { panic!("settings of librdkafka alone") };
+    let first = config.bootstrap[0].clone();
     let mut cluster = Cluster::new(Dialer::new(*config)?);
+    // Of its own, so that a login that is not renewed is not hidden by a connection that is opened anew.
+    let mut connection = cluster.dialer().open(&first)?;
     let deadline = || Instant::now() + Duration::from_secs(10);
     let view = cluster.refresh(&[topic], deadline())?.clone();
     let partitions: Vec<i32> = view.topics[topic].leaders.keys().copied().collect();
@@ -39,6 +43,7 @@ fn ask(topic: &str) -> Result<()> {
     let wait_s = variable("STREAMCORE_KAFKA_WAIT_S").and_then(|text| text.parse().ok()).unwrap_or(0);
     for pause_s in [0, wait_s] {
         std::thread::sleep(Duration::from_secs(pause_s));
+        connection.call(&MetadataRequest::default())?;
         for at in [At::Earliest, At::Latest, At::Time(1_000)] {
             for isolation in [Isolation::Committed, Isolation::Uncommitted] {
                 let listed = cluster.list_offsets(topic, &partitions, at, isolation, deadline())?;

@@ -46,10 +46,16 @@ fn of_certificate(error: &CertificateError) -> TlsFault {
         CertificateError::Revoked => TlsFault::Revoked,
         CertificateError::NotValidForName => TlsFault::WrongHost(String::new()),
         CertificateError::NotValidForNameContext { presented, .. } => {
-            TlsFault::WrongHost(format!(" but of {}", said(&presented.join(", "))))
+            let names: Vec<_> = presented.iter().map(|name| bare(name)).collect();
+            TlsFault::WrongHost(format!(" but of {}", said(&names.join(", "))))
         }
         error => TlsFault::Other(format!("its certificate cannot be used: {}", said(&error.to_string()))),
     }
+}
+
+/// The name in `DnsName("kafka-1")`, as rustls writes it.
+fn bare(name: &str) -> &str {
+    name.split('"').nth(1).unwrap_or(name)
 }
 
 fn of_alert(alert: AlertDescription, has_certificate: bool) -> TlsFault {
