@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Generator, Iterator
 
@@ -41,6 +42,15 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Settings of the person who runs the tests are not theirs: configuration reads these where a key is absent."""
     for name in ("KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "STREAMCORE_INSTANCE_ID", "STREAMCORE_STATE_DIR"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _own_signals() -> Iterator[None]:
+    """A command that a signal ends leaves its handlers in place, as its process would end."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ The topic has offsets as a broker gives them: a marker behind each epoch, and ho
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import orjson
@@ -18,7 +20,7 @@ from streamcore import _core
 from streamcore.config import KafkaConnection
 from streamcore.copy_files import NO_COUNTS, CopyFiles
 from streamcore.errors import SourceError
-from streamcore.kafka_client import Topic
+from streamcore.kafka_questions import Question
 from streamcore.lane_states import LaneStates
 from streamcore.manifests import Identity, facts_of
 
@@ -26,6 +28,7 @@ PIPELINE = "job"
 INPUT = "job-in"
 TOPIC = "job.0.state.g1"
 PARTITIONS = 2
+ANSWER_S = 5.0
 CONSUME_AT_ONCE = 7
 """Fewer than a reader asks for, so that it has to ask again."""
 
@@ -49,6 +52,13 @@ SPEC = json.dumps(
         ],
     }
 ).encode()
+
+
+def answered(answer: SimpleNamespace) -> Future[SimpleNamespace]:
+    """What the client gives for a request that the broker has answered."""
+    future: Future[SimpleNamespace] = Future()
+    future.set_result(answer)
+    return future
 
 
 @dataclass(frozen=True)
@@ -96,15 +106,30 @@ class StateLog:
 
     # As `kafka_client.Cluster`.
 
-    def offsets(self, topic: str, lanes: Sequence[int], at: str, *, committed: bool = True) -> dict[int, int]:
-        del topic, committed
-        return {lane: self.begin if at == "earliest" else self.ends[lane] for lane in lanes}
+    def ask(self, ask: Callable[[], Sequence[Future[Any]]], doing: str) -> Question:
+        del doing
+        return Question(ask, within_s=ANSWER_S, refresh=lambda _: None, failed=lambda error: error)
+
+    def places_later(
+        self, places: Sequence[tuple[str, int]], at: str, *, committed: bool = True
+    ) -> list[Future[SimpleNamespace]]:
+        del committed
+        told = [self.begin if at == "earliest" else self.ends[partition] for _, partition in places]
+        return [answered(SimpleNamespace(offset=offset)) for offset in told]
+
+    def topics_later(self, names: Sequence[str]) -> list[Future[SimpleNamespace]]:
+        partitions = [SimpleNamespace(id=partition) for partition in range(PARTITIONS)]
+        return [answered(SimpleNamespace(name=name, topic_id=self.topic_id, partitions=partitions)) for name in names]
+
+    def offsets_at(self, topic: str, lanes: Sequence[int], at: Sequence[str]) -> list[dict[int, int]]:
+        places = [(topic, lane) for lane in lanes]
+        return [
+            {lane: told.result().offset for lane, told in zip(lanes, self.places_later(places, each), strict=True)}
+            for each in at
+        ]
 
     def topic_names(self) -> list[str]:
         return [TOPIC]
-
-    def topic(self, name: str) -> Topic:
-        return Topic(name, self.topic_id, tuple(range(PARTITIONS)))
 
 
 @dataclass
@@ -141,6 +166,8 @@ class Reader:
     def __init__(self, log: StateLog) -> None:
         self._log = log
         self._at: dict[int, int] = {}
+        self.failures: list[KafkaError] = []
+        """What comes next in place of records."""
 
     def assign(self, parts: Sequence[Any]) -> None:
         self._at = {part.partition: part.offset for part in parts}
@@ -150,7 +177,8 @@ class Reader:
 
     def consume(self, count: int, timeout_s: float) -> list[_Message]:
         del count, timeout_s
-        messages = []
+        messages = [_Message((0, -1001), failure=failure) for failure in self.failures]
+        self.failures = []
         for partition, at in self._at.items():
             if not self._log.begin <= at <= self._log.ends[partition]:
                 failure = KafkaError(KafkaError._AUTO_OFFSET_RESET, "Offset out of range")

@@ -132,6 +132,10 @@ def assemble(plan: Plan, *, clock: Clock, stopping: Event, own_sinks: Sequence[S
         return _assemble_exactly_once(plan, clock, stopping)
     with ExitStack() as stack:
         config = plan.config
+        if config.name and any(isinstance(source, KafkaSourceConfig) for source in config.all_sources.values()):
+            from streamcore.assemble_exactly_once import refuse_committed_state
+
+            refuse_committed_state(plan)
         checkpoint, saved = _open_checkpoint(plan, stack)
         dead_letters = build_dead_letters(config)
         sinks = [*(build_sink(config, sink, dead_letters) for sink in config.sinks), *plan.sinks, *own_sinks]

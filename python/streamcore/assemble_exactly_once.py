@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -43,7 +43,7 @@ from streamcore.instance import lease_instance
 from streamcore.kafka_client import Cluster
 from streamcore.lane_files import LaneFiles
 from streamcore.lane_states import LaneStates
-from streamcore.layouts import MEETING_LANE
+from streamcore.layouts import MEETING_LANE, refuse_state
 from streamcore.manifests import Identity
 from streamcore.membership import ALONE, Meeting
 from streamcore.outboxes import Outboxes
@@ -59,6 +59,8 @@ from streamcore.sources.kafka_joined import JoinedSource, member_source
 from streamcore.sources.kafka_member import MemberSource
 from streamcore.sources.kafka_old_layout import OldLayoutSource
 from streamcore.sources.kafka_partials import PartialsSource
+from streamcore.state_topics import StateTopics
+from streamcore.topic_watch import TopicWatch
 from streamcore.transactions import OPEN_MAX_MS, InTransaction, Transactions, transactional_id
 
 if TYPE_CHECKING:
@@ -73,6 +75,9 @@ BUGS_VARIABLE = "STREAMCORE_COMMIT_BUGS"
 TRANSACTION_INTERVALS = 5
 """Commit intervals that a transaction may stay open, at least the session's timeout: as long a dead worker's rows may hold
 up its successor and whoever reads committed rows alone."""
+
+TRANSACTION_MIN_MS = 1_000
+"""The shortest that the client takes."""
 
 _Opened = TypeVar("_Opened", bound="MemberSource | JoinedSource")
 
@@ -122,7 +127,7 @@ class Parts:
         for phase in others:
             engine = self._engine(phase)
             self.phases.append(self._open(phase, self._partials_source(engine), engine, outboxes))
-        for outbox in make_outboxes(self.config, group=self._group):
+        for outbox in make_outboxes(self.config, group=self._group, accept_gap=plan.options.accept_gap):
             outboxes.add(outbox)
             self.notes.append(f"outbox: {outbox.place}, fed from topic {outbox.topic}")
         outboxes.start()
@@ -217,9 +222,7 @@ class Parts:
         transactions = Transactions(
             self._connection,
             transactional_id=transactional_id(group, self._instance),
-            timeout_ms=min(
-                OPEN_MAX_MS, max(TRANSACTION_INTERVALS * config.commit_interval, self._connection.session_timeout)
-            ),
+            timeout_ms=_transaction_ms(config.commit_interval, self._connection.session_timeout),
         )
         stack.callback(transactions.close)
         states = LaneStates(
@@ -233,6 +236,7 @@ class Parts:
         )
         stack.callback(states.close)
         states.open(source.cluster, create=config.auto_create_topics)
+        states.watch = transactions.watch = TopicWatch(source.cluster, read=source.found, state=states.found)
         sinks = _sinks(config, InTransaction(transactions), phase)
         outputs = HeldOutputs(
             _outputs(config, sinks, InTransaction(transactions), self._generation),
@@ -248,7 +252,7 @@ class Parts:
             transactions=transactions,
             states=states,
             machine=_core.CommitMachine(settings),
-            identity=Identity(config.name or "", engine.fingerprint, self._generation),
+            identity=Identity(config.name or "", engine.fingerprint, self._generation, self._group),
             meeting=Meeting(source, group=group, meets=meets, session_timeout_ms=self._connection.session_timeout),
             files=LaneFiles(sinks),
             trace=_trace(settings, f"{phase.prefix}{self._instance}", stack),
@@ -285,6 +289,10 @@ def typed_by_its_topic(plan: Plan, stopping: Event) -> tuple[PipelineConfig, str
         config = with_types(config, name, types or fields.as_text())
         notes.append(describe_types(types, fields.table))
     return config, "\n".join(notes) or None
+
+
+def _transaction_ms(commit_interval_ms: int, session_ms: int) -> int:
+    return min(OPEN_MAX_MS, max(TRANSACTION_MIN_MS, TRANSACTION_INTERVALS * commit_interval_ms, session_ms))
 
 
 def _sinks(config: PipelineConfig, delivery: InTransaction, phase: Phase) -> list[Sink]:
@@ -332,3 +340,15 @@ def _trace(settings: bytes, instance: str, stack: ExitStack) -> Callable[[bytes,
         file.write(b'{"now_ms":%d,"event":%b,"actions":%b}\n' % (now_ms, event, actions))
 
     return write
+
+
+def refuse_committed_state(plan: Plan) -> None:
+    """Raises `StateError` where a named run that does not commit in transactions would pass over state that one of its name has committed."""
+    for source in plan.config.all_sources.values():
+        if isinstance(source, KafkaSourceConfig):
+            connection, name = kafka_connection(plan.config, source.connection), plan.config.name or ""
+            cluster = Cluster(connection)
+            cluster.connect()
+            with closing(StateTopics(connection, pipeline=name, partitions=0, meets=False)) as states:
+                states.attach(cluster)
+                refuse_state(cluster, name, plan.delivery, (states.layout, states.begun))

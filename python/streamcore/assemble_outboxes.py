@@ -23,8 +23,8 @@ from streamcore.sinks.redis_outbox import RedisOutbox
 from streamcore.sinks.webhook_outbox import WebhookOutbox
 
 
-def make_outboxes(config: PipelineConfig, *, group: str) -> list[Outbox]:
-    """The outboxes of a pipeline whose types are known; `group` is that of its workers."""
+def make_outboxes(config: PipelineConfig, *, group: str, accept_gap: bool) -> list[Outbox]:
+    """The outboxes of a pipeline whose types are known; `group` is that of its workers, `accept_gap` as in `RunOptions`."""
     topic = outbox_topic(config)
     if topic is None:
         return []
@@ -32,14 +32,15 @@ def make_outboxes(config: PipelineConfig, *, group: str) -> list[Outbox]:
     connection = kafka_connection(config, getattr(config.source, "connection", None))
     outboxes: list[Outbox] = []
     for index, sink in enumerate(config.sinks):
-        group_part = sink.name or f"sink{index}"
+        name, group_part = sink.name or f"sinks[{index}]", sink.name or f"sink{index}"
+        taker: RedisOutbox | WebhookOutbox
         if isinstance(sink, RedisSinkConfig):
-            name = sink.name or f"sinks[{index}]"
             taker = RedisOutbox(sink, pipeline=config, rows=rows, name=name)
-            reader = CommittedReader(connection, topic.topic, group=f"{group}.{group_part}")
-            outboxes.append(Outbox(taker, reader))
         elif isinstance(sink, WebhookSinkConfig):
             letters = open_dead_letters(config, config.dead_letters or DeadLettersConfig())
-            server = WebhookOutbox(sink, pipeline=config, rows=rows, letters=letters)
-            outboxes.append(Outbox(server, CommittedReader(connection, topic.topic, group=f"{group}.{group_part}")))
+            taker = WebhookOutbox(sink, pipeline=config, rows=rows, letters=letters)
+        else:
+            continue
+        reader = CommittedReader(connection, topic.topic, group=f"{group}.{group_part}")
+        outboxes.append(Outbox(taker, reader, name=name, accept_gap=accept_gap))
     return outboxes

@@ -46,6 +46,9 @@ class Audit:
     skipped: dict[int, dict[str, Skipped]] = field(default_factory=dict)
     """Of lanes, and of partitions of partials as in `unusable`, by topic: offsets that accepted gaps have passed over, whose records
     nobody has counted."""
+    unmerged: int = 0
+    """Records that lanes applied and no partition of partials has merged, where epochs of lanes are missing there: they are in no window.
+    Partials that are on their way beside a worker count as well."""
     unusable: dict[int, list[str]] = field(default_factory=dict)
     """Lanes whose state cannot be read, and why."""
     differences: list[str] = field(default_factory=list)
@@ -70,6 +73,7 @@ def audit(phases: Sequence[CommittedState]) -> Audit:
         found.stages = final.engine.stages()
         is_read = _is_read(final, of_final.positions)
         found.differences += of_final.told + combined_differences(found, is_read=is_read)
+        found.unmerged = unmerged(found)
     for name, counts in found.stages.items():
         found.differences += unbalanced(f"the rows that reached {name}", counts, ROW_PLACES)
     return found
@@ -124,6 +128,14 @@ def combined_differences(found: Audit, *, is_read: bool) -> list[str]:
     if merged > applied or (is_read and not missing and merged != applied):
         told.append(f"lanes applied {applied} records, and {merged} were taken where their windows meet")
     return told
+
+
+def unmerged(found: Audit) -> int:
+    """See `Audit`; 0 where no epoch is missing, as what is not merged is a difference then."""
+    if found.unusable or not any(counts["missing"] for counts in found.combined.values()):
+        return 0
+    applied = sum(counts.get("applied", 0) for counts in found.lanes.values())
+    return max(0, applied - sum(counts["partials"] for counts in found.combined.values()))
 
 
 def _audit_records(committed: CommittedState) -> Audit:
@@ -230,6 +242,7 @@ def to_json(found: Audit) -> dict[str, Any]:
         "combined": {str(lane): counts for lane, counts in sorted(found.combined.items())},
         "stages": found.stages,
         "skipped": {place_of(lane): dict(gaps) for lane, gaps in sorted(found.skipped.items(), reverse=True)},
+        "unmerged": found.unmerged,
         "total": found.total(),
         "unusable": {str(lane): why for lane, why in sorted(found.unusable.items())},
         "differences": found.differences,

@@ -11,6 +11,8 @@ import errno
 import importlib
 import io
 import os
+import re
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,6 +45,9 @@ examples:
 
 OUTPUT_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Of an `OSError` without a file name: what was printed cannot be written."""
+
+BEFORE_NOW = re.compile(r"-(\d+(\.\d+)?(ms|s|m|h|d|w))+")
+"""As `-2h`: a time, which argparse takes for an option where it stands alone."""
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -88,10 +93,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not given:
             parser.print_help(sys.stderr)
             parser.exit(EXIT_USAGE)
-        parsed = parser.parse_args(given)
+        parsed = parser.parse_args(_joined(given))
         code = int(parsed.run(parsed))
         sys.stdout.flush()
     except KeyboardInterrupt:
+        _ignore_interrupts()
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output is gone.
@@ -112,6 +118,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
 
 
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `--start`, `-2h` as `--start=-2h`, up to a `--`."""
+    joined: list[str] = []
+    for number, argument in enumerate(arguments):
+        if argument == "--":
+            return [*joined, *arguments[number:]]
+        before = joined[-1] if joined else ""
+        if BEFORE_NOW.fullmatch(argument) and before.startswith("--") and "=" not in before:
+            joined[-1] = f"{before}={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
 def _open_closed_streams() -> None:
     """A shell may start us with an output closed (`>&-`); Python then has None in its place."""
     if sys.stdout is None:
@@ -124,6 +144,12 @@ def _escape_what_no_locale_has() -> None:
     """A name or a cell outside the encoding of the terminal is shown as an escape instead of a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
         sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _ignore_interrupts() -> None:
+    """Another Ctrl-C, as Python ends, would be a traceback and another exit code. Where a run is still to be closed it ends that: see `signals.py`."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _give_up_output() -> None:

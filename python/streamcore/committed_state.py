@@ -30,12 +30,21 @@ from streamcore.config.suggest import closest
 from streamcore.errors import ConfigError, SourceError, StateError
 from streamcore.functions import functions_of
 from streamcore.kafka_client import Cluster, Topic
-from streamcore.layouts import MEETING_LANE, pipelines_there, topics_there
-from streamcore.manifests import Identity, told
+from streamcore.layouts import MEETING_LANE, partials_topic, pipelines_there, topics_there
+from streamcore.manifests import (
+    ANEW,
+    PUT_BACK,
+    Identity,
+    check_group,
+    groups_of,
+    lost_partials,
+    mismatch,
+    told,
+)
 from streamcore.options import RunOptions
-from streamcore.phases import FINAL, PARTIAL, STATE_GENERATION, Phase, partials_topic, phases_of
+from streamcore.phases import FINAL, PARTIAL, STATE_GENERATION, Phase, partials_plan, phases_of
 from streamcore.sources.inputs import check_sizes
-from streamcore.state_topics import StateTopics
+from streamcore.state_topics import StateTopics, gone
 from streamcore.topics import input_topic
 
 READS_MAX = 20
@@ -114,25 +123,45 @@ class CommittedState:
         self.phase = phase or phases_of(config)[0]
         self.connection = kafka_connection(config, config.source.connection)
         self.name = config.name or ""
-        self.group = self.phase.group(config.source.group_id or self.name)
+        self.pipeline_group = config.source.group_id or self.name
+        self.group = self.phase.group(self.pipeline_group)
         self.cluster = Cluster(self.connection)
         self.cluster.connect()
-        found = self._topics(config)
-        self.topics: list[Topic] = list(found.values())
-        check_sizes({topic.name: len(topic.partitions) for topic in self.topics})
+        self._find_input(config)
         self.config: PipelineConfig = typed_by_its_topic(plan, Event())[0]
         self.engine = self.new_engine()
         self.meets = MEETING_LANE in self.engine.sealed_lanes()
+        self.states = self._new_states()
+        stack.callback(self._close)
+        self._sizes: dict[str, int] = {}
+        self.lost_next: tuple[int, str] | None = None
+        """The layout that the state has gone to, and its topic, where nothing is left of it; looked for where sizes differ."""
+        self.look_again()
+
+    def _find_input(self, config: PipelineConfig) -> None:
+        found = self._topics(config)
+        self.topics: list[Topic] = list(found.values())
+        check_sizes({topic.name: len(topic.partitions) for topic in self.topics})
         self.source = Described(tuple(topic.name for topic in self.topics), described(found))
-        self.states = StateTopics(
+
+    def _close(self) -> None:
+        self.states.close()
+
+    def _new_states(self) -> StateTopics:
+        return StateTopics(
             self.connection,
             pipeline=self.name,
             partitions=len(self.partitions),
             meets=self.meets,
             stage=self.phase.stage,
         )
-        stack.callback(self.states.close)
-        self._sizes: dict[str, int] = {}
+
+    def partials_made(self) -> None:
+        """The topic of partials was made since the beginning."""
+        self._find_input(self.config)
+        self.engine = self.new_engine()
+        self.states.close()
+        self.states = self._new_states()
         self.look_again()
 
     def _topics(self, config: PipelineConfig) -> dict[str | None, Topic]:
@@ -160,6 +189,15 @@ class CommittedState:
         """Finds out which topics of the state there are."""
         self.states.close()  # a topic may have been made again under the name that its consumer knows
         self.states.attach(self.cluster)
+        self._find_sizes()
+        self.lost_next = self.states.lost_next() if self.size not in (0, len(self.partitions)) else None
+
+    def go_on_in(self, layout: int) -> None:
+        """The topics of this layout were made, and nothing says yet that it counts."""
+        self.states.layout, self.states.begun, self.lost_next = layout, {}, None
+        self._find_sizes()
+
+    def _find_sizes(self) -> None:
         self._sizes = {name: self._size(name) for name, _ in map(self.states.place, (0, MEETING_LANE))}
 
     def _size(self, topic: str) -> int:
@@ -181,7 +219,7 @@ class CommittedState:
 
     def identity(self, generation: int = 0) -> Identity:
         """Of the pipeline as it is now."""
-        return Identity(self.name, self.engine.fingerprint, generation)
+        return Identity(self.name, self.engine.fingerprint, generation, self.pipeline_group)
 
     @property
     def lanes(self) -> list[int]:
@@ -212,10 +250,11 @@ class CommittedState:
         size, count = self.size, len(self.partitions)
         if size in (0, count):
             return None
-        return (
-            f"STATE_PARTITION_MISMATCH: the state has {size} partitions, and the input {self.topics[0].name} has {count}: keys "
-            f"have moved between them; streamcore state rescale FILE --to {count} moves it, or says why it cannot"
-        )
+        if self.lost_next is not None:
+            return gone(self.lost_next[1])
+        if self.phase is FINAL and not count:
+            return lost_partials(self.name, is_there=False)
+        return mismatch(size, self.topic.name, count)
 
     def read(self, lane: int) -> LaneState:
         """Reads all there is of a lane. Raises `SourceError`.
@@ -271,8 +310,10 @@ class CommittedState:
     def problems(self, state: LaneState) -> list[str]:
         """What is wrong with a lane before anything is loaded."""
         manifests = state.found["manifests"]
-        found = [*state.found["problems"], *([manifests[0][1]] if manifests and manifests[0][1] else [])]
         manifest = state.manifest
+        found = list(state.found["problems"])
+        if manifests and manifests[0][1] and not self._is_of_other_steps(manifest):
+            found.append(manifests[0][1])
         if manifest is None:
             at = {topic: place.group_offset for topic, place in state.inputs.items() if place.group_offset}
             if at:
@@ -284,6 +325,7 @@ class CommittedState:
                 )
             return found
         try:
+            check_group(self.identity(), groups_of(one for one, _ in manifests))
             told(orjson.dumps(manifest), self.identity(), self.source, is_whole=True)
         except StateError as error:
             found.append(str(error))
@@ -308,9 +350,15 @@ class CommittedState:
             found.append(f"partition {lane} of {topic} ends at {place.end}, before the position {position}")
         return found
 
+    def _is_of_other_steps(self, manifest: Mapping[str, Any] | None) -> bool:
+        """Of such a lane the engine says in other words what `told` says."""
+        return manifest is not None and manifest["fingerprint"] != self.engine.fingerprint
+
     def recover(self, state: LaneState) -> list[str]:
         """Puts the lane's state into `engine`, comparing its digest; gives what is wrong with it."""
         found = self.problems(state)
+        if self._is_of_other_steps(state.manifest):
+            return found
         try:
             self.engine.recover(state.lane, state.records)
         except StateError as error:
@@ -363,6 +411,8 @@ def check_there(phases: Sequence[CommittedState], *, is_reset: bool = False) -> 
     `is_reset`: what a run would be refused for is enough, a layout that does not count or offsets of the group.
     """
     first = phases[0]
+    if first.lost_next is not None and not is_reset:
+        raise StateError(gone(first.lost_next[1]))
     if any(committed.size for committed in phases):
         return
     has_offsets = any(committed.has_offsets for committed in phases)
@@ -371,10 +421,19 @@ def check_there(phases: Sequence[CommittedState], *, is_reset: bool = False) -> 
     topic = first.states.place(0)[0]
     if has_offsets:
         raise StateError(
-            f"there is no state of {first.name}, though group {first.group} has offsets: topic {topic} was deleted; restore a "
-            "savepoint, or begin anew: streamcore state reset FILE"
+            f"there is no state of {first.name}, though group {first.group} has offsets: topic {topic} was deleted; {PUT_BACK}"
         )
     raise StateError(f"there is no state of {first.name}: topic {topic} does not exist; {_others(first)}")
+
+
+def make_partials(phases: Sequence[CommittedState]) -> None:
+    """Makes the topic between two stages of state, where it is lost. Raises `ConfigError` where it may not be made."""
+    first, final = phases[0], phases[-1]
+    if final.phase is FINAL and not final.partitions:
+        plan = partials_plan(first.config, len(first.partitions))
+        first.cluster.ensure_topic(plan, create=first.config.auto_create_topics)
+        for committed in phases:
+            committed.partials_made()
 
 
 def _others(committed: CommittedState) -> str:
@@ -396,7 +455,7 @@ def of_one_stage(phases: Sequence[CommittedState]) -> CommittedState:
     first, *others = phases
     if others:
         raise ConfigError(
-            f'{first.name} has its state in two stages (combine = "topic"): moving it to other partitions is not built; keep the '
-            'input, and begin anew, or use combine = "local"'
+            f'{first.name} has its state in two stages (combine = "topic"): moving it to other partitions is not built; {ANEW}'
+            '; with combine = "local" then, it can be moved'
         )
     return first

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from streamcore.errors import Error, FencedError, SinkError, SourceError, StateError
-from streamcore.transactions import worker_of
+from streamcore.errors import Error, FencedError, SinkError, SourceError, StateError, StateFullError
+from streamcore.transaction_errors import failure
+from streamcore.transactions import Transactions, worker_of
 
 log = logging.getLogger("streamcore.commit")
 
@@ -37,6 +38,18 @@ def await_known(epochs: Doubting, until_s: float) -> None:
         epochs.tick()
 
 
+def await_named(epochs: Doubting, have_names: Callable[[], bool], until_s: float) -> None:
+    """Waits until all files of an input that is over have their names. Raises `SinkError` where they do not by then."""
+    while not have_names():
+        if time.monotonic() >= until_s:
+            raise SinkError(
+                "everything is committed, but files of it could not be given their names; start again, which does it",
+                retriable=False,
+            )
+        time.sleep(TICK_S)
+        epochs.tick()
+
+
 def seconds_of(action: Mapping[str, Any]) -> float:
     """How long an action may take."""
     return float(action["timeout_ms"]) / 1_000
@@ -45,11 +58,25 @@ def seconds_of(action: Mapping[str, Any]) -> float:
 def own_failure(error: Error) -> dict[str, str]:
     """What the machine is told of an error of ours; "fatal": it is what the run ends with."""
     kind = "fatal"
-    if isinstance(error, SinkError) and error.retriable:
+    if (isinstance(error, SinkError) and error.retriable) or isinstance(error, StateFullError):
         kind = "abortable"
     elif isinstance(error, SourceError) and error.unreachable:
         kind = "retriable"
     return {"event": "failed", "error": kind, "message": str(error)}
+
+
+def told(error: Any, transactions: Transactions, topics: Sequence[str]) -> tuple[dict[str, str], Error | None]:
+    """What the machine is told of what an action raised, and, where the run ends with it, the error of ours that says why.
+
+    `error` is one of ours, `KafkaException` or `BufferError`; `topics` are those that are read.
+    """
+    own = error if isinstance(error, Error) else None
+    if own is None and not isinstance(error, BufferError):
+        own = transactions.denied(error.args[0], "this worker", topics)
+    if own is None:
+        return failure(error), None
+    event = own_failure(own)
+    return event, own if event["error"] == "fatal" else None
 
 
 def failure_of(

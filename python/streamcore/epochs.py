@@ -13,33 +13,32 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
 from streamcore import _core
 from streamcore.checkpoint import Header
-from streamcore.endings import await_known, failure_of, own_failure, seconds_of
+from streamcore.endings import await_known, await_named, failure_of, seconds_of, told
 from streamcore.errors import ConfigError, Error, SinkError, SourceError, StateError
 from streamcore.faults import action_point, fault_point
 from streamcore.gaps import Gaps
 from streamcore.held_outputs import HeldOutputs
+from streamcore.kafka_client import REQUEST_TIMEOUT_S
 from streamcore.lane_files import LaneFiles
 from streamcore.lane_states import LaneStates
 from streamcore.layouts import MEETING_LANE
 from streamcore.manifests import SEAL_BITS, Identity, by_number, by_topic, facts_of, offsets_of, told_of
 from streamcore.membership import Meeting, Membership
-from streamcore.phases import PARTIAL, WHOLE, Phase, send_partials
+from streamcore.phases import PARTIAL, WHOLE, Phase, handed_over_bytes, send_partials
 from streamcore.report import Ledgers, Stages, add_ledgers
 from streamcore.sources.base import Position
 from streamcore.sources.kafka_joined import JoinedSource
 from streamcore.sources.kafka_member import MemberSource
 from streamcore.state_topics import check_shared
-from streamcore.transactions import Transactions, failure
+from streamcore.transactions import Transactions
 
 log = logging.getLogger("streamcore.commit")
-
-LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 REVOKE_S = 10.0
 """How long the commit inside a revoke may take: the group waits for it."""
@@ -102,7 +101,7 @@ class Epochs:
         self._stages_restored: Stages = engine.stages()
         self._stops = False
         self._refusal: Error | None = None
-        """Why an action failed for good, in words that the machine does not know."""
+        """Why the last action failed for good, in words that the machine does not know."""
         self._place = phase.prefix
         """Where actions are carried out, before the names of fault points."""
         self._seal = 0
@@ -165,16 +164,24 @@ class Epochs:
         self._meeting.check_whole()
         if self._tick_due_s is not None and time.monotonic() >= self._tick_due_s:
             self._run({"event": "tick"})
+        if self._unplaced():
+            self._run({"event": "due"})
+
+    def _unplaced(self) -> list[int]:
+        """Lanes of which no epoch says yet where they began, though that is not their oldest record: until then nothing is read."""
+        return [lane for lane in self._feed if self._source.starts_late and not self._has_state.get(lane, False)]
 
     def commit(self, *, ended: bool) -> bool:
         """Ends the epoch; false where it was taken back, or cannot end now: then what was read comes again."""
         self._ended, self._is_done = ended, None
         self._run({"event": "due"})
-        self._ended = False
-        if ended and self._is_done is None:
+        self._ended, done = False, cast("bool | None", self._is_done)
+        if ended and done is None:
             # The rows of an end must not wait for more input.
             self.rollback()
-        return self._is_done is True
+        elif ended:
+            await_named(self, lambda: not self._files.waits, time.monotonic() + STOP_S)
+        return done is True
 
     def stop(self) -> bool:
         """Commits a last time and ends. Raises what the machine ends the run with, if that is not well.
@@ -223,15 +230,15 @@ class Epochs:
         """Tells the machine of an event, and carries its actions out until it rests."""
         self._transactions.within(event.get("within_ms"))
         while True:
-            told, now_ms = orjson.dumps(event), time.monotonic_ns() // 1_000_000
-            answer = self._machine.handle(told, now_ms)
+            news, now_ms = orjson.dumps(event), time.monotonic_ns() // 1_000_000
+            answer = self._machine.handle(news, now_ms)
             if self._trace is not None:
-                self._trace(told, answer, now_ms)
+                self._trace(news, answer, now_ms)
             actions: list[Action] = orjson.loads(answer)
             for action in actions:
                 name = action["action"]
                 if name == "report":
-                    log.log(LEVELS[action["level"]], "%s", action["message"])
+                    log.log(logging.getLevelNamesMapping()[action["level"].upper()], "%s", action["message"])
                 elif name == "rest":
                     self._rest(action)
                     return
@@ -245,7 +252,7 @@ class Epochs:
 
     def _rest(self, action: Action) -> None:
         self._feed = list(action["feed"])
-        self._source.feed(lane for lane in self._feed if lane != MEETING_LANE)
+        self._source.feed(set(self._feed) - {MEETING_LANE, *self._unplaced()})
         tick_ms = action["tick_ms"]
         self._tick_due_s = None if tick_ms is None else time.monotonic() + tick_ms / 1000
 
@@ -262,14 +269,12 @@ class Epochs:
         from confluent_kafka import KafkaException
 
         fault_point(f"before-{self._place}{action_point(action)}")
+        self._refusal = None
         try:
             answer: Event = getattr(self, f"_do_{name}")(action)
-        except (KafkaException, BufferError) as error:
+        except (KafkaException, BufferError, ConfigError, SinkError, SourceError, StateError) as error:
             self._membership.note(error)
-            return failure(error)
-        except (ConfigError, SinkError, SourceError, StateError) as error:
-            event = own_failure(error)
-            self._refusal = error if event["error"] == "fatal" else self._refusal
+            event, self._refusal = told(error, self._transactions, self._source.topics)
             return event
         fault_point(f"after-{self._place}{action_point(action)}")
         return answer
@@ -283,10 +288,9 @@ class Epochs:
     def _do_fetch_committed(self, action: Action) -> Event:
         numbers = [number for lane in action["lanes"] for number in self._source.numbers(lane)]
         found = self._source.committed_offsets(numbers, seconds_of(action)) if numbers else {}
-        return {
-            "event": "committed_fetched",
-            "lanes": [offsets_of(self._source, lane, found, None) for lane in action["lanes"]],
-        }
+        self._states.ask_anew()  # a commit that it waited for may be behind the ends that were asked for
+        lanes = [offsets_of(self._source, lane, found, None) for lane in action["lanes"]]
+        return {"event": "committed_fetched", "lanes": lanes}
 
     def _do_read_state(self, action: Action) -> Event:
         reached = self._states.read(
@@ -326,24 +330,20 @@ class Epochs:
 
     def _do_seek(self, action: Action) -> Event:
         known = by_number(self._source, action["lanes"])
-        found = self._source.place(known)
+        found = self._source.place(known, timeout_s=self._transactions.left_of(REQUEST_TIMEOUT_S))
         self._kept |= found
         self._gaps.sought((start["lane"] for start in action["lanes"]), known, found)
         return {
             "event": "sought",
-            "lanes": [offsets_of(self._source, start["lane"], found, 0) for start in action["lanes"]],
+            "lanes": [offsets_of(self._source, each["lane"], found, 0) for each in action["lanes"]],
         }
 
-    def _do_begin(self, action: Action) -> Event:
-        del action  # An epoch was sealed, and there is something in it.
+    def _do_begin(self, _action: Action) -> Event:
         self._sealed, self._seals_end, self._is_done = set(self._feed), self._ended, False
-        # Windows that are handed over go out whole.
-        held = self._engine.state().values() if self._phase is PARTIAL else ()
-        self._transactions.begin(self._outputs.held_rows, size_bytes=sum(step["bytes"] for step in held))
+        self._transactions.begin(self._outputs.held_rows, size_bytes=handed_over_bytes(self._engine, self._phase))
         return {"event": "began"}
 
-    def _do_seal(self, action: Action) -> Event:
-        del action
+    def _do_seal(self, _action: Action) -> Event:
         epoch = self._engine.epoch
         self._outputs.hold(self._engine.seal(self._feed).outputs, epoch=epoch)
         facts, positions = self._engine.sealed_lanes(), self._source.positions()
@@ -353,7 +353,7 @@ class Epochs:
         for lane in self._feed:
             digest, watermark_ms = facts[lane]
             # Where lanes share state, offsets of all fence its epoch, so all have a manifest from the first one on.
-            is_first = self._meeting.meets and not self._has_state.get(lane, False)
+            is_first = (self._meeting.meets or self._source.starts_late) and not self._has_state.get(lane, False)
             lanes.append(
                 {
                     **offsets_of(self._source, lane, positions, 0),
@@ -465,25 +465,24 @@ class Epochs:
         self._is_done = True
         return {"event": "done"}
 
-    def _do_write_cache(self, action: Action) -> Event:
-        del action
+    def _do_write_cache(self, _action: Action) -> Event:
         self._states.write()
         return {"event": "done"}
 
     def _do_publish(self, action: Action) -> Event:
-        del action
-        self._files.publish()
+        self._files.publish(action["lanes"])
         return {"event": "done"}
 
     def _do_drop(self, action: Action) -> Event:
         lanes = action["lanes"]
         self._sealed -= set(lanes)
+        # Before anything is taken back: they may be of a committed epoch, which whoever has the lanes next finds out.
+        self._files.forget(lanes)
         if not self._sealed:
             # Of an epoch that is over without a commit: rows of these lanes or beside theirs, of which the engine may have some yet.
             self._is_done = False
             self._roll_back(but=lanes)
         self._engine.revoke(lanes)
-        self._files.forget(lanes)
         self._source.forget(lanes)
         self._states.drop(lanes)
         for lane in lanes:

@@ -132,6 +132,10 @@ class StateError(Error):
     exit_code = 6
 
 
+class FilesAheadError(StateError):
+    """Files of a lane are of later epochs than the state that was read of it, which may have moved on meanwhile."""
+
+
 class StateFullError(StateError):
     """The state has reached `limits.max_keys` or `limits.max_state_bytes`; the message says which step holds what."""
 

@@ -34,6 +34,11 @@ class HeldOutputs:
         return rows
 
     @property
+    def skipped_by_outboxes(self) -> dict[str, int]:
+        """See `Report`. It goes on being filled until the outboxes have ended."""
+        return self._outboxes.skipped
+
+    @property
     def dead_letters_place(self) -> str | None:
         """See `Outputs`."""
         return self._outputs.dead_letters_place

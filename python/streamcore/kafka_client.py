@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from streamcore.config import KafkaConnection, format_duration
 from streamcore.config.suggest import did_you_mean
-from streamcore.errors import ConfigError, Problem, SinkError, SourceError
-from streamcore.topics import REPLICATION_MAX, TopicPlan
+from streamcore.config.validation import refused_keys
+from streamcore.errors import ConfigError, FencedError, Problem, SinkError, SourceError
+from streamcore.kafka_errors import PASSING, SETTLING, UNANSWERED, denied
+from streamcore.kafka_questions import RETRY_INTERVAL_S, Question, answer_of
+from streamcore.topics import REPLICATION_MAX, TopicPlan, missing_topic
 
 if TYPE_CHECKING:
     from quixstreams import Application
-    from quixstreams.kafka import Consumer
 
 REQUEST_TIMEOUT_S = 10.0
 """One admin request to a cluster that was reachable a moment ago."""
@@ -30,20 +32,6 @@ REQUEST_TIMEOUT_S = 10.0
 PROBE_INTERVAL_S = 1.0
 """How often a first contact looks whether it was refused rather than unanswered."""
 
-RETRY_INTERVAL_S = 0.1
-
-SEEK_TRIES_MAX, SEEK_RETRY_S = 100, 0.02
-
-SETTLING = frozenset(
-    {"COORDINATOR_LOAD_IN_PROGRESS", "COORDINATOR_NOT_AVAILABLE", "NOT_COORDINATOR", "NOT_LEADER_FOR_PARTITION"}
-    | {"LEADER_NOT_AVAILABLE", "UNKNOWN_TOPIC_OR_PART", "UNSTABLE_OFFSET_COMMIT"}
-    | {"FENCED_LEADER_EPOCH", "UNKNOWN_LEADER_EPOCH"}
-)
-"""Answers of a cluster that has just made a topic or its first group, has begun anew, or ends a transaction; they pass within
-seconds."""
-
-UNANSWERED = frozenset({"_TRANSPORT", "_TIMED_OUT", "_TIMED_OUT_QUEUE", "_ALL_BROKERS_DOWN", "REQUEST_TIMED_OUT"})
-"""Nobody answered in time."""
 
 log = logging.getLogger("streamcore.kafka")
 
@@ -103,11 +91,16 @@ def application(
 
 @contextmanager
 def creating_client(connection: KafkaConnection) -> Iterator[None]:
-    """Around the making of a client: settings that librdkafka refuses become a `ConfigError`."""
+    """Around the making of a client: settings that it refuses become a `ConfigError`, which repeats no value of an option."""
     from confluent_kafka import KafkaException
 
     try:
         yield
+    except ValueError as error:
+        # quixstreams' own look at what is not the client's alone; it would show the values.
+        refused = refused_keys(error)
+        message = f"the client for {connection.bootstrap_servers} cannot be made: {', '.join(refused) or 'one of its settings'} has a value that it does not take"
+        raise ConfigError("Kafka settings are refused", [Problem("kafka.options", message)]) from None
     except KafkaException as error:
         message = f"the client for {connection.bootstrap_servers} cannot be made: {error.args[0].str()}"
         problem = Problem("kafka", message, hint="look at the options and ssl_ keys of the connection, source or sink")
@@ -122,6 +115,11 @@ class Topic:
     topic_id: str
     """Changes when a topic is deleted and made again under the same name."""
     partitions: tuple[int, ...]
+
+    @classmethod
+    def of(cls, described: Any) -> Topic:
+        """As the client describes it."""
+        return cls(described.name, str(described.topic_id), tuple(sorted(info.id for info in described.partitions)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +161,8 @@ class Cluster:
         while True:
             patience = max(0.1, min(PROBE_INTERVAL_S, deadline - time.monotonic()))
             try:
-                self._brokers = len(self._admin.describe_cluster(request_timeout=patience).result().nodes)
+                described = answer_of(self._admin.describe_cluster(request_timeout=patience), patience)
+                self._brokers = len(described.nodes)
             except KafkaException:
                 self._admin.poll(0)
                 refusal = self._refusal()
@@ -200,62 +199,70 @@ class Cluster:
             "start the broker, or set bootstrap_servers in [kafka] or KAFKA_BOOTSTRAP_SERVERS"
         )
 
-    def _retried(self, ask: Callable[[], list[Future[Any]]], doing: str) -> list[Any]:
-        """The answers to `ask`, asked again while the cluster is still settling (a new topic, a first group)."""
+    def ask(
+        self, ask: Callable[[], Sequence[Future[Any]]], doing: str, *, within_s: float = REQUEST_TIMEOUT_S
+    ) -> Question:
+        """A question, asked again while the cluster is still settling (a new topic, a first group), at most so long in all."""
         from confluent_kafka import KafkaException
 
-        deadline = time.monotonic() + REQUEST_TIMEOUT_S
-        while True:
-            try:
-                return [future.result() for future in ask()]
-            except KafkaException as error:
-                if error.args[0].name() not in SETTLING or time.monotonic() > deadline:
-                    raise self._failed(doing, error) from error
-                if error.args[0].name() == "FENCED_LEADER_EPOCH":
-                    # The client goes on asking under the leadership that it knows.
-                    with suppress(KafkaException):
-                        self._admin.list_topics(timeout=REQUEST_TIMEOUT_S)
-                time.sleep(RETRY_INTERVAL_S)
+        def refresh(timeout_s: float) -> None:
+            with suppress(KafkaException):
+                self._admin.list_topics(timeout=timeout_s)
+
+        return Question(ask, within_s=within_s, refresh=refresh, failed=lambda error: self._failed(doing, error))
 
     def _failed(self, doing: str, error: Exception) -> Exception:
         reason = error.args[0]
-        message = f"Kafka at {self._connection.bootstrap_servers}: {doing}: {reason.str()} ({reason.name()})"
-        return self._error(message, unreachable=reason.name() in SETTLING | UNANSWERED)
+        doing = f"Kafka at {self._connection.bootstrap_servers}: {doing}"
+        refusal = denied(reason, doing) if self._error is SourceError else None
+        message = f"{doing}: {reason.str()} ({reason.name()})"
+        return refusal or self._error(message, unreachable=reason.name() in SETTLING | UNANSWERED)
 
     def topic(self, name: str) -> Topic | None:
         """The topic, or None when there is none. Never creates one, whatever the broker's `auto.create` says."""
-        from confluent_kafka import KafkaError, KafkaException, TopicCollection
+        from confluent_kafka import KafkaError, KafkaException
 
-        future = self._admin.describe_topics(TopicCollection([name]), request_timeout=REQUEST_TIMEOUT_S)[name]
         try:
-            described = future.result()
+            described = answer_of(self.topics_later([name])[0], REQUEST_TIMEOUT_S)
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 return None
             raise self._failed(f"topic {name} cannot be described", error) from error
-        partitions = tuple(sorted(info.id for info in described.partitions))
-        return Topic(name, str(described.topic_id), partitions)
+        return Topic.of(described)
 
-    def create_topic(self, plan: TopicPlan) -> None:
-        """Creates a topic and waits until it can be described. Raises `ConfigError` where that is not allowed."""
+    def topics_later(self, names: Sequence[str]) -> list[Future[Any]]:
+        """`topic` without waiting: futures of what `Topic.of` takes. They may stay open for ever, as those of `places_later`."""
+        from confluent_kafka import TopicCollection
+
+        if not names:
+            return []
+        asked = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=REQUEST_TIMEOUT_S)
+        return [asked[name] for name in names]
+
+    def create_topic(self, plan: TopicPlan) -> bool:
+        """Creates a topic and waits until it can be described; whether it is new. Raises `ConfigError` where that is not allowed."""
         from confluent_kafka import KafkaError, KafkaException
         from confluent_kafka.admin import NewTopic
 
         replication = min(REPLICATION_MAX, max(1, self._brokers))
         partitions = -1 if plan.partitions is None else plan.partitions
         new = NewTopic(plan.name, num_partitions=partitions, replication_factor=replication, config=dict(plan.settings))
+        is_new = True
         try:
-            self._admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_S)[plan.name].result()
+            made = self._admin.create_topics([new], request_timeout=REQUEST_TIMEOUT_S)
+            answer_of(made[plan.name], REQUEST_TIMEOUT_S)
         except KafkaException as error:
             if error.args[0].name() in SETTLING | UNANSWERED:
                 raise self._failed(f"topic {plan.name} cannot be made", error) from error
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise missing_topic(plan, self._connection, error.args[0].str()) from error
+            is_new = False
         deadline = time.monotonic() + REQUEST_TIMEOUT_S
         while self.topic(plan.name) is None:
             if time.monotonic() > deadline:
                 raise self._error(f"topic {plan.name} was created but is not there after {REQUEST_TIMEOUT_S:.0f} s")
             time.sleep(RETRY_INTERVAL_S)
+        return is_new
 
     def delete_topics(self, names: Sequence[str]) -> None:
         """Deletes the topics, those that are there, and waits until they are gone."""
@@ -266,7 +273,7 @@ class Cluster:
             return
         for name, deleted in self._admin.delete_topics(there, request_timeout=REQUEST_TIMEOUT_S).items():
             try:
-                deleted.result()
+                answer_of(deleted, REQUEST_TIMEOUT_S)
             except KafkaException as error:
                 raise self._failed(f"topic {name} cannot be deleted", error) from error
         deadline = time.monotonic() + REQUEST_TIMEOUT_S
@@ -314,12 +321,31 @@ class Cluster:
 
     def topic_setting(self, topic: str, name: str) -> str | None:
         """A setting of a topic as the broker has it; None where it is not told."""
+        from confluent_kafka.admin import ConfigResource
+
+        return self._setting(ConfigResource(ConfigResource.Type.TOPIC, topic), name)
+
+    def broker_setting(self, name: str) -> int | None:
+        """A number in the settings of the brokers, as one of them has it; None where it is not told."""
         from confluent_kafka import KafkaException
         from confluent_kafka.admin import ConfigResource
 
-        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
         try:
-            settings = self._admin.describe_configs([resource], request_timeout=REQUEST_TIMEOUT_S)[resource].result()
+            described = self._admin.describe_cluster(request_timeout=REQUEST_TIMEOUT_S)
+            brokers = answer_of(described, REQUEST_TIMEOUT_S).nodes
+        except KafkaException:
+            return None
+        told = (
+            self._setting(ConfigResource(ConfigResource.Type.BROKER, brokers[0].id_string), name) if brokers else None
+        )
+        return int(told) if told is not None and told.isdecimal() else None
+
+    def _setting(self, resource: Any, name: str) -> str | None:
+        from confluent_kafka import KafkaException
+
+        try:
+            described = self._admin.describe_configs([resource], request_timeout=REQUEST_TIMEOUT_S)
+            settings = answer_of(described[resource], REQUEST_TIMEOUT_S)
         except KafkaException:
             return None  # it takes a right of its own
         return settings[name].value if name in settings else None
@@ -339,7 +365,7 @@ class Cluster:
         def ask() -> list[Future[Any]]:
             return list(self._admin.describe_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S).values())
 
-        (described,) = self._retried(ask, f"group {group} cannot be described")
+        (described,) = self.ask(ask, f"group {group} cannot be described").answers()
         return [
             Member(member.member_id, member.client_id, member.host, member.group_instance_id)
             for member in described.members
@@ -361,41 +387,41 @@ class Cluster:
 
     def group_offsets(self, group: str, topic: str, lanes: Iterable[int]) -> dict[int, int | None]:
         """Where a consumer group stands in each lane, once no transaction on it is pending; None: nowhere."""
-        from confluent_kafka import ConsumerGroupTopicPartitions
+        from confluent_kafka import KafkaException
 
-        wanted = [ConsumerGroupTopicPartitions(group, partition_list(topic, list(lanes)))]
+        from streamcore.group_offsets import GroupOffsets
 
-        def ask() -> list[Future[Any]]:
-            found = self._admin.list_consumer_group_offsets(
-                wanted, require_stable=True, request_timeout=REQUEST_TIMEOUT_S
-            )
-            return list(found.values())
-
-        (found,) = self._retried(ask, f"offsets of group {group} cannot be listed")
-        return {part.partition: part.offset if part.offset >= 0 else None for part in found.topic_partitions}
+        asker = GroupOffsets(self._connection, group)
+        try:
+            return asker.of(topic, list(lanes), REQUEST_TIMEOUT_S)
+        except KafkaException as error:
+            raise self._failed(f"offsets of group {group} cannot be listed", error) from error
+        finally:
+            asker.close()
 
     def delete_group(self, group: str) -> None:
-        """Deletes a group without members, and its offsets; one that is not there is none."""
+        """Deletes a group without members, and its offsets; one that is not there is none. Raises `FencedError` for one that has members."""
         from confluent_kafka import KafkaError, KafkaException
 
         (deleted,) = self._admin.delete_consumer_groups([group], request_timeout=REQUEST_TIMEOUT_S).values()
         try:
-            deleted.result()
+            answer_of(deleted, REQUEST_TIMEOUT_S)
         except KafkaException as error:
+            if error.args[0].code() == KafkaError.NON_EMPTY_GROUP:
+                raise FencedError(f"group {group} has a member") from error
             if error.args[0].code() != KafkaError.GROUP_ID_NOT_FOUND:
                 raise self._failed(f"group {group} cannot be deleted", error) from error
 
-    def delete_records(self, topic: Topic) -> None:
-        """Deletes all records that a topic has now. Raises `SourceError`."""
+    def delete_records(self, topic: str, before: Mapping[int, int]) -> None:
+        """Deletes the records of a topic that are before these offsets. Raises `SourceError`."""
         from confluent_kafka import KafkaException
 
-        ends = self.offsets(topic.name, topic.partitions, "latest", committed=False)
-        futures = self._admin.delete_records(partition_list(topic.name, ends), request_timeout=REQUEST_TIMEOUT_S)
+        futures = self._admin.delete_records(partition_list(topic, before), request_timeout=REQUEST_TIMEOUT_S)
         try:
             for future in futures.values():
-                future.result()
+                answer_of(future, REQUEST_TIMEOUT_S)
         except KafkaException as error:
-            raise self._failed(f"records of topic {topic.name} cannot be deleted", error) from error
+            raise self._failed(f"records of topic {topic} cannot be deleted", error) from error
 
     def offsets(self, topic: str, lanes: Iterable[int], at: str | int, *, committed: bool = True) -> dict[int, int]:
         """For each lane the `earliest` offset, the `latest` readable one, or the first at or after `at` ms.
@@ -403,56 +429,58 @@ class Cluster:
         The latest readable one is the last stable offset; where `committed` is false, the high watermark. -1: no record is
         as late as `at`.
         """
-        wanted = list(lanes)
+        return self.offsets_at(topic, lanes, [at], committed=committed)[0]
+
+    def offsets_at(
+        self,
+        topic: str,
+        lanes: Iterable[int],
+        at: Sequence[str | int],
+        *,
+        committed: bool = True,
+        within_s: float = REQUEST_TIMEOUT_S,
+    ) -> list[dict[int, int]]:
+        """`offsets` for each of `at`, in requests side by side."""
+        places = [(topic, lane) for lane in lanes]
 
         def ask() -> list[Future[Any]]:
-            futures = self.offsets_later(topic, wanted, at, committed=committed)
-            return [futures[lane] for lane in wanted]
+            return [future for each in at for future in self.places_later(places, each, committed=committed)]
 
-        doing, deadline = f"offsets of topic {topic} cannot be listed", time.monotonic() + REQUEST_TIMEOUT_S
-        while True:
-            offsets = [result.offset for result in self._retried(ask, doing)]
-            if all(is_told(offset) for offset in offsets):
-                return dict(zip(wanted, offsets, strict=True))
-            if time.monotonic() > deadline:
-                where = self._connection.bootstrap_servers
-                raise self._error(f"Kafka at {where}: {doing}: the broker tells none", unreachable=True)
-            time.sleep(RETRY_INTERVAL_S)
+        answers = self.ask(ask, f"offsets of topic {topic} cannot be listed", within_s=within_s).answers()
+        told = iter([answer.offset for answer in answers])
+        return [{lane: next(told) for _, lane in places} for _ in at]
 
-    def offsets_later(
-        self, topic: str, lanes: Iterable[int], at: str | int, *, committed: bool = True
-    ) -> dict[int, Future[Any]]:
-        """`offsets` without waiting: futures of objects with an `.offset`.
+    def places_later(
+        self, places: Sequence[tuple[str, int]], at: str | int, *, committed: bool = True
+    ) -> list[Future[Any]]:
+        """`offsets` of topics and partitions, in one request, without waiting, also of the `newest` timestamp: futures of objects with `.offset` and `.timestamp`, in order.
 
         While no broker answers they may stay open for ever, whatever the request's own timeout.
         """
         from confluent_kafka import IsolationLevel, TopicPartition
         from confluent_kafka.admin import OffsetSpec
 
-        spec = {"earliest": OffsetSpec.earliest, "latest": OffsetSpec.latest}.get(str(at))
+        if not places:
+            return []
+        words = {"earliest": OffsetSpec.earliest, "latest": OffsetSpec.latest, "newest": OffsetSpec.max_timestamp}
+        spec = words.get(str(at))
         wanted = spec() if spec is not None else OffsetSpec.for_timestamp(int(at))
         futures = self._admin.list_offsets(
-            {TopicPartition(topic, lane): wanted for lane in lanes},
+            {TopicPartition(topic, lane): wanted for topic, lane in places},
             isolation_level=IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED,
             request_timeout=REQUEST_TIMEOUT_S,
         )
-        return {part.partition: future for part, future in futures.items()}
+        asked = {(part.topic, part.partition): future for part, future in futures.items()}
+        return [asked[place] for place in places]
+
+    def offsets_later(self, topic: str, lanes: Sequence[int], at: str | int) -> dict[int, Future[Any]]:
+        """`places_later` of lanes of one topic."""
+        return dict(zip(lanes, self.places_later([(topic, lane) for lane in lanes], at), strict=True))
 
 
-def is_told(offset: int) -> bool:
-    """Whether an answer of the broker's holds an offset, or says that there is none (-1).
-
-    Where a request was lost with its connection, the client may give -1001 in its place, without an error.
-    """
-    return offset >= -1
-
-
-def missing_topic(plan: TopicPlan, connection: KafkaConnection, reason: str, *, near: str | None = None) -> ConfigError:
-    """The error for a topic that is not there and is not made; `near` asks whether another one was meant."""
-    message = f"topic {plan.name} ({plan.role}) cannot be used at {connection.bootstrap_servers}: {reason}"
-    make = "create it with the rights it takes: streamcore topics create FILE"
-    problem = Problem("kafka", message, hint=make if near is None else f"{near} Otherwise {make}")
-    return ConfigError("a topic is missing", [problem])
+def is_passing(error: Any) -> bool:
+    """Whether this `KafkaError` passes by itself: the client goes on trying, and whoever waits has a bound of its own."""
+    return error.name() in PASSING
 
 
 def _bare(text: str) -> str:
@@ -468,30 +496,3 @@ def partition_list(topic: str, positions: Mapping[int, int] | Sequence[int]) -> 
     if isinstance(positions, Mapping):
         return [TopicPartition(topic, lane, offset) for lane, offset in positions.items()]
     return [TopicPartition(topic, lane) for lane in positions]
-
-
-def member_settings(connection: KafkaConnection) -> dict[str, Any]:
-    """Settings of a consumer that shares a topic with others and reads what is committed."""
-    session_ms = connection.session_timeout
-    return {
-        "session.timeout.ms": session_ms,
-        "heartbeat.interval.ms": max(1, min(3_000, session_ms // 3)),
-        "partition.assignment.strategy": "cooperative-sticky",
-        "isolation.level": "read_committed",
-        "allow.auto.create.topics": False,
-    }
-
-
-def seek(consumer: Consumer, part: Any) -> str | None:
-    """Has a partition read from its offset on; why it could not be. Refused until its fetcher, just assigned, has started."""
-    from confluent_kafka import KafkaException
-
-    for _ in range(SEEK_TRIES_MAX):
-        try:
-            consumer.seek(part)
-        except KafkaException as error:
-            failure = str(error)
-            time.sleep(SEEK_RETRY_S)
-        else:
-            return None
-    return failure

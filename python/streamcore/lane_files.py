@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from streamcore.errors import FilesAheadError, SinkError
 from streamcore.sinks.base import Home, LanePublisher, Sink
 from streamcore.sinks.parquet_lanes import finish_entries
 
@@ -24,6 +25,8 @@ class LaneFiles:
 
     def __init__(self, sinks: Iterable[Sink] = ()) -> None:
         self._sinks = [sink for sink in sinks if isinstance(sink, LanePublisher)]
+        self._behind: dict[int, int] = {}
+        """By lane: the epoch of the state that was read, where files are of later ones."""
 
     def write(self, lanes: Sequence[Mapping[str, int]], positions: Mapping[int, int], *, seal: int) -> dict[int, Files]:
         """Writes the epoch's rows; gives what the manifest of each lane lists. Raises `SinkError`.
@@ -45,18 +48,35 @@ class LaneFiles:
         return files
 
     def recover(self, lane: int, manifest: bytes | None) -> None:
-        """A lane was restored to what this manifest says, which is JSON. Raises `StateError`, `SinkError`."""
+        """A lane was restored to what this manifest says, which is JSON. Raises `StateError`, `SinkError`.
+
+        A worker that was asleep for too long has read what others have gone on from: where files are of later epochs it is told so
+        (`SinkError`), reads again, and the group tells it meanwhile. Where it reads the same again the state is an old one.
+        """
         found: dict[str, Any] = {"epoch": 0, "facts": {"files": {}}} if manifest is None else orjson.loads(manifest)
         epoch, left = found["epoch"], dict(found["facts"].get("files", {}))
-        for sink in self._sinks:
-            left[sink.folder] = sink.recover_lane(lane, epoch, left.get(sink.folder, ()))
+        try:
+            for sink in self._sinks:
+                left[sink.folder] = sink.recover_lane(lane, epoch, left.get(sink.folder, ()))
+        except FilesAheadError as error:
+            if self._behind.get(lane) == epoch:
+                raise
+            self._behind[lane] = epoch
+            raise SinkError(f"{error}; the state is read once more") from None
+        self._behind.pop(lane, None)
         for folder, entries in left.items():
             finish_entries(folder, entries)
 
-    def publish(self) -> None:
-        """Gives files of committed epochs their names. Raises `SinkError`."""
+    @property
+    def waits(self) -> bool:
+        """Whether files of committed epochs have no name yet."""
+        return any(sink.waits for sink in self._sinks)
+
+    def publish(self, lanes: Sequence[Mapping[str, int]] = ()) -> None:
+        """Gives files of committed epochs their names. `lanes`: each with the `epoch` it has reached. Raises `SinkError`."""
+        epochs = {each["lane"]: each["epoch"] for each in lanes}
         for sink in self._sinks:
-            sink.publish()
+            sink.publish(epochs)
 
     def forget(self, lanes: Collection[int]) -> None:
         """These lanes are not ours any more."""

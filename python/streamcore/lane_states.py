@@ -19,8 +19,8 @@ import orjson
 from streamcore import _core
 from streamcore.copy_files import NO_COUNTS, At, CopyFiles, Counts
 from streamcore.errors import SourceError, StateError
-from streamcore.kafka_client import Topic
 from streamcore.state_topics import End, Reading, StateTopics
+from streamcore.topic_watch import TopicWatch
 
 log = logging.getLogger("streamcore.cache")
 
@@ -101,9 +101,10 @@ class LaneStates(StateTopics):
         self._files = files
         self._facts = facts
         self.counts: Counts = dict(NO_COUNTS) if files is None else files.counts
-        self._described: dict[str, Topic] = {}
-        self._begins: dict[int, int] = {}
-        """Where the topic began when a lane's copy was asked for."""
+        self.watch: TopicWatch | None = None
+        """Tells, where the state cannot be read, that its topics are gone."""
+        self._is_layout_seen = False
+        """Since the worker has its seat."""
         self._without: set[int] = set()
         """Lanes whose copy was rejected, until they are restored."""
         self._epoch: dict[int, _Epoch] = {}
@@ -118,23 +119,36 @@ class LaneStates(StateTopics):
     def read(
         self, lanes: Sequence[int], *, until: End, timeout_s: float, records: Callable[[int], _core.StateRecords]
     ) -> dict[int, bool]:
-        """See `StateTopics.read`; a lane whose copy turns out to be of no use is read again, from the beginning."""
+        """See `StateTopics.read`; a lane whose copy turns out to be of no use is read again, from the beginning.
+
+        Raises `StateError` where topics are gone.
+        """
         self.write()
-        if self._copies is not None:
-            self._find_begins([lane for lane in lanes if self.reading(lane) is None])
+        try:
+            reached = self._read(lanes, until, timeout_s, records)
+        except SourceError:
+            self._look_for_topics()
+            raise
+        if not all(reached.values()):
+            self._look_for_topics()
+        return reached
+
+    def _look_for_topics(self) -> None:
+        if self.watch is not None:
+            self.watch.check_state()
+
+    def _read(
+        self, lanes: Sequence[int], until: End, timeout_s: float, records: Callable[[int], _core.StateRecords]
+    ) -> dict[int, bool]:
+        if not self._is_layout_seen:
+            # It may have changed between the worker's start and its seat, and not while the seat is its own.
+            self.check_layout()
+            self._is_layout_seen = True
         for lane in lanes:
             if self.reading(lane) is not None:
                 self._cached(lane).found = None  # there may be more now
         reached = super().read(lanes, until=until, timeout_s=timeout_s, records=records)
         return {lane: done and self._is_usable(lane) for lane, done in reached.items()}
-
-    def _find_begins(self, lanes: Sequence[int]) -> None:
-        self._begins |= self._first(lanes)
-        for topic in {self.place(lane)[0] for lane in lanes}:
-            found = self._cluster.topic(topic)
-            if found is None:
-                raise SourceError(f"topic {topic}, which has the state, is gone")
-            self._described[topic] = found
 
     def _begin(self, lane: int, records: Callable[[int], _core.StateRecords]) -> Reading:
         copies = self._copies
@@ -159,7 +173,7 @@ class LaneStates(StateTopics):
 
     def _facts_of(self, lane: int) -> bytes:
         topic, partition = self.place(lane)
-        found = self._described[topic]
+        found = self._bounds.topics[topic]
         facts = {
             **self._facts,
             "pipeline": self._pipeline,
@@ -168,7 +182,7 @@ class LaneStates(StateTopics):
             "topic_id": found.topic_id,
             "partition": partition,
             "partitions": len(found.partitions),
-            "begin": self._begins[lane],
+            "begin": self._bounds.begins[lane],
         }
         return orjson.dumps(facts, option=orjson.OPT_SORT_KEYS)
 
@@ -297,6 +311,7 @@ class LaneStates(StateTopics):
         """These lanes are not ours any more; their copies stay."""
         self.write()
         self.forget(lanes)
+        self._is_layout_seen = False
         for lane in lanes:
             self._without.discard(lane)
             self._epoch.pop(lane, None)

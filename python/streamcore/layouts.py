@@ -1,9 +1,10 @@
 """Owns which topics a pipeline's state is in: their names, and which of several layouts counts.
 
-A layout is the state for one number of partitions; `rescaling.py` writes the next one. Before it: the pipeline's name. After it:
-`state_topics.py`, and `streamcore topics`.
+A layout is the state for one number of partitions; `rescaling.py` writes the next one, and `resetting.py` an empty one. Before it:
+the pipeline's name. After it: `state_topics.py`, and `streamcore topics`.
 Invariant: the layout that counts is the last one whose first record is the mark `BEGIN`; it is committed together with all of the
-layout's state and with the mark `NEXT` in every partition of the one before, which nobody can recover from there any more.
+layout's state and with the mark `NEXT` in every partition of the one before, which nobody can recover from there any more. Its number
+is never used again (`next_layout.py`), so a lower one never counts.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import orjson
 
 from streamcore.errors import SourceError, StateError
 from streamcore.kafka_client import Cluster, partition_list
+from streamcore.kafka_errors import failed_reading
 from streamcore.topics import TopicPlan
 
 if TYPE_CHECKING:
@@ -36,8 +38,15 @@ STATE_SETTINGS = {
 
 BEGIN = b"G/begin"
 """Key of the record that a layout begins with: JSON of what was moved, and from where."""
+EMPTY = "empty"
+"""In what is said there: nothing was moved, the state before was discarded."""
+BEGIN_END = 2
+"""Where partition 0 ends that has nothing but `BEGIN` and the marker of its commit."""
 NEXT = b"G/next"
 """Key of the record that says that the state has gone to another layout: JSON of which."""
+
+MARKERS_MAX = 200
+"""Markers of transactions that may lie behind that record: one, and those of workers that died and were aborted."""
 
 FIRST_S = 30.0
 """How long the first record of a topic may take to be read."""
@@ -52,6 +61,11 @@ def state_topic(pipeline: str, stage: int = 0, layout: int = 1) -> str:
 def meeting_topic(pipeline: str, layout: int = 1) -> str:
     """The topic of what lanes share where they meet."""
     return f"{pipeline}.0.combine.g{layout}"
+
+
+def partials_topic(pipeline: str) -> str:
+    """The topic between two stages of state, in its first generation."""
+    return f"{pipeline}.0.partials.g1"
 
 
 def state_plans(pipeline: str, partitions: int, *, meets: bool, stage: int = 0, layout: int = 1) -> list[TopicPlan]:
@@ -82,6 +96,26 @@ def pipelines_there(cluster: Cluster) -> list[str]:
     return sorted({match[1] for match in found if match is not None})
 
 
+def refuse_state(cluster: Cluster, pipeline: str, delivery: str, counts: tuple[int, Mapping[str, Any]]) -> None:
+    """Raises `StateError` where a pipeline that is to keep its state on this machine has committed state in Kafka.
+
+    It would go on from the group's offsets, without what windows hold. `counts` is as `find_layout` says. Raises `SourceError`.
+    """
+    layout, begun = counts
+    for number, name in topics_there(cluster, pipeline):
+        topic = cluster.topic(name) if number == layout else None
+        if topic is None:
+            continue
+        empty = BEGIN_END if begun.get(EMPTY) and name == state_topic(pipeline, layout=layout) else 0
+        ends = cluster.offsets(name, topic.partitions, "latest")
+        if any(end > (empty if partition == 0 else 0) for partition, end in ends.items()):
+            raise StateError(
+                f'{pipeline} has state in the topic {name}, as delivery = "exactly_once" keeps it, and this run is {delivery}: it would go '
+                "on from the group's offsets without what windows hold, and count anew what they have counted; run it as "
+                "exactly_once, give it another name, or give the state up: streamcore state reset FILE"
+            )
+
+
 def find_layout(
     cluster: Cluster, pipeline: str, stage: int, first: Callable[[str], tuple[bytes, bytes] | None]
 ) -> tuple[int, Mapping[str, Any]]:
@@ -103,9 +137,48 @@ def find_layout(
     return 1, {}
 
 
+def lost_next(cluster: Cluster, topic: str, consumer: Consumer) -> tuple[int, str] | None:
+    """The layout, and its topic, that the state in `topic` has gone to, where nothing is left of it; None where it has gone nowhere.
+
+    To be asked of the layout that counts. Raises `SourceError`.
+    """
+    mark = _next_mark(cluster, topic, consumer)
+    if mark is None:
+        return None
+    said = orjson.loads(mark)
+    name = str(said["topic"])
+    if cluster.topic(name) is not None:
+        begin, end = (cluster.offsets(name, [0], at, committed=False)[0] for at in ("earliest", "latest"))
+        if begin < end:  # its commit is just being decided
+            return None
+    return int(said["layout"]), name
+
+
+def _next_mark(cluster: Cluster, topic: str, consumer: Consumer) -> bytes | None:
+    """The mark `NEXT`, which is the last record that anybody writes to a partition."""
+    begin, end = (cluster.offsets(topic, [0], at)[0] for at in ("earliest", "latest"))
+    first = max(begin, end - MARKERS_MAX)
+    consumer.assign(partition_list(topic, {0: first}))
+    deadline = time.monotonic() + FIRST_S
+    try:
+        while time.monotonic() < deadline:
+            for message in consumer.consume(MARKERS_MAX, WAIT_S):
+                error = message.error()
+                if error is None and _bytes(message.key()) == NEXT:
+                    return _bytes(message.value())
+                failure = None if error is None else failed_reading(error, f"the state in topic {topic}", topic)
+                if failure is not None:
+                    raise failure
+            if max(first, consumer.position(partition_list(topic, [0]))[0].offset) >= end:
+                return None
+    finally:
+        consumer.unassign()  # type: ignore[no-untyped-call]
+    raise SourceError(f"the last records of topic {topic} were not read within {FIRST_S:.0f} s", unreachable=True)
+
+
 def first_record(cluster: Cluster, topic: str, consumer: Consumer) -> tuple[bytes, bytes] | None:
     """The first committed record of partition 0; None without one. Raises `SourceError`."""
-    begin, end = (cluster.offsets(topic, [0], at)[0] for at in ("earliest", "latest"))
+    begin, end = (of_lanes[0] for of_lanes in cluster.offsets_at(topic, [0], ["earliest", "latest"]))
     if begin >= end:
         return None
     deadline = time.monotonic() + FIRST_S
@@ -116,8 +189,9 @@ def first_record(cluster: Cluster, topic: str, consumer: Consumer) -> tuple[byte
                 error = message.error()
                 if error is None:
                     return _bytes(message.key()), _bytes(message.value())
-                if not error.retriable():
-                    raise SourceError(f"the state in topic {topic} cannot be read: {error.str()}")
+                failure = failed_reading(error, f"the state in topic {topic}", topic)
+                if failure is not None:
+                    raise failure
             if consumer.position(partition_list(topic, [0]))[0].offset >= end:
                 return None
     finally:

@@ -13,7 +13,7 @@ from streamcore.errors import FencedError
 from streamcore.layouts import MEETING_LANE
 from streamcore.sources.kafka_joined import JoinedSource
 from streamcore.sources.kafka_member import MemberSource, generation_of
-from streamcore.transactions import refuses_member
+from streamcore.transaction_errors import refuses_member
 
 REBALANCE_S = 10.0
 """How long the group takes to give out anew what a dead member had, once its session is over."""

@@ -83,6 +83,11 @@ class Outputs:
         return 0
 
     @property
+    def skipped_by_outboxes(self) -> dict[str, int]:
+        """None: sinks are written at once."""
+        return {}
+
+    @property
     def dead_letters_place(self) -> str | None:
         """Where refused records are kept; None: nowhere."""
         return None if self._dead_letters is None else self._dead_letters.place

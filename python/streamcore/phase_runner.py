@@ -7,6 +7,7 @@ what each has said.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from typing import Any
 from streamcore.phase_reports import merged_report, merged_status
 from streamcore.report import Report
 from streamcore.runner import Observer, Runner
+
+log = logging.getLogger("streamcore.commit")
 
 DRAIN_S = 1.0
 """How long, after a stop, the final phase goes on to merge what the partial phase has committed; others wait for its partitions."""
@@ -108,11 +111,13 @@ class PhasesRunner:
             self._partial_report, self._partial_is_over = partial, True
             self._over()
             self._await_final(stopped=partial.state == "stopped")
-        except BaseException:
+        except BaseException as error:
             self._final_stopping.set()
             self._final_done.wait()
             if self._failure is None:
                 raise
+            # Only one can be raised, and this may be what the other followed from.
+            log.error("the partial phase failed as well: %s: %s", type(error).__name__, error)  # noqa: TRY400
         thread.join()
         if self._failure is not None:
             raise self._failure

@@ -15,6 +15,7 @@ from typing import Literal
 
 from streamcore import _core
 from streamcore.config import KafkaSourceConfig, PipelineConfig, describe
+from streamcore.layouts import partials_topic
 from streamcore.topics import TopicPlan
 from streamcore.transactions import Transactions
 
@@ -27,7 +28,8 @@ PARTIALS_SETTINGS = {
 }
 
 STATE_GENERATION = 1
-"""Of the state's topics, as their names say: the numbers of a lane's partials go on for as long as there is its state."""
+"""Of a lane's partials: their numbers go on for as long as there is its state; a reset, after which they begin anew, deletes those
+of before."""
 
 POLL_FRAMES_MAX = 200
 """Records of the topic of partials that one poll takes: each may have half a MiB."""
@@ -66,11 +68,6 @@ def phases_of(config: PipelineConfig) -> tuple[Phase, ...]:
     return (PARTIAL, FINAL) if describe(config)["combine"] == "topic" else (WHOLE,)
 
 
-def partials_topic(pipeline: str) -> str:
-    """The topic between the phases, in its first generation."""
-    return f"{pipeline}.0.partials.g1"
-
-
 def partials_plan(config: PipelineConfig, input_partitions: int) -> TopicPlan:
     """The topic of partials as it is made."""
     partitions = config.combine_partitions or input_partitions
@@ -86,6 +83,12 @@ def partials_source(config: PipelineConfig) -> KafkaSourceConfig:
         start="earliest",
         poll_records_max=POLL_FRAMES_MAX,
     )
+
+
+def handed_over_bytes(engine: _core.Pipeline, phase: Phase) -> int:
+    """What an epoch may hand over, at most: windows go out whole; nothing of other phases."""
+    held = engine.state().items() if phase is PARTIAL else ()
+    return sum(step["bytes"] for name, step in held if name.endswith("(window)"))
 
 
 def send_partials(

@@ -197,6 +197,7 @@ def _exceptions(report: Report) -> list[tuple[str, int]]:
         ("rejected", ledger.rejected),
     ]
     counts += [("offsets of accepted gaps", sum(report.skipped.values()))]
+    counts += [(f"offsets skipped by {name}", offsets) for name, offsets in report.skipped_by_outboxes.items()]
     counts += [(f"null of {column}", count) for column, (count, _) in report.lost_values.items()]
     counts += [
         (f"{name} at {stage}", stage_counts.get(name, 0))

@@ -1,171 +1,54 @@
 """Owns working windows out anew, as a batch in polars, from records as they came.
 
-Before it: `verification.py`, which reads them. After it: a table of windows, to be held against the engine's.
-Invariant: nothing of the engine is used; what cannot be worked out exactly is refused by its name in the pipeline.
+Before it: `verification.py`, which reads them, and `recipe.py`. After it: a table of windows, to be held against the engine's.
+Invariant: nothing of the engine is used; copies are told apart in plain Python, record by record, everything else in polars.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from streamcore.config import PipelineConfig
-from streamcore.config.steps import FilterStep, HoppingStep, SessionStep, TumblingStep, WindowStep, tag_of
+from streamcore.config.steps import HoppingStep, SessionStep
+from streamcore.recipe import SCALAR, Aggregate, Condition, Dedupe, Recipe
 
 if TYPE_CHECKING:
     import polars as pl
 
-FIELD = r"[A-Za-z_][\w]*(?:\.[A-Za-z_][\w]*)*"
-CALL = re.compile(rf"(count|sum|min|max|mean)\(\s*({FIELD})?\s*\)(?:\s+where\s+(.+))?", re.DOTALL)
-COMPARISON = re.compile(rf"({FIELD})\s*(==|=|!=|<=|>=|<|>)\s*(-?\d+(?:\.\d+)?|'[^'\\]*'|\"[^\"\\]*\"|true|false)")
-PRESENCE = re.compile(rf"({FIELD})\s+is\s+(not\s+)?null")
-TYPES = ("string", "int64", "float64", "bool")
+NEWEST = "\0newest"
+"""A column of the table of windows: the newest event time, ms, of the lane that has the window; of several the least."""
 
-Condition = list[tuple[str, str, Any]]
-"""Field, operator and literal, all of which must hold; `is` and `is not` have None."""
+GENERATIONS = 8
+"""Ids are forgotten by eighths of the horizon (`docs/semantics.md`, Copies)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Aggregate:
-    """One result column."""
+class Row:
+    """A record that moved the clock, if `where` let it."""
 
-    name: str
-    function: str
-    field: str | None
-    where: Condition
+    lane: int
+    time_ms: int
+    values: list[Any]
+    is_left_out: bool
+    """The engine took it into no window: late, or refused by a step. Those behind it may be copies of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """What is worked out."""
+class _Number:
+    """A number as it was written."""
 
-    event_time: str | None
-    unit: str
-    filters: list[Condition]
-    keys: dict[str, str]
-    """Name and field."""
-    aggregates: list[Aggregate]
-    window: TumblingStep | HoppingStep | SessionStep
-    types: dict[str, str]
-
-    @property
-    def columns(self) -> list[str]:
-        """Of the table of windows."""
-        return [*self.keys, "window_start", "window_end", *(one.name for one in self.aggregates)]
+    text: str
 
 
-def recipe_of(config: PipelineConfig) -> tuple[Recipe | None, list[str]]:
-    """What to work out, or what of the pipeline cannot be."""
-    source, refused = config.source, list[str]()
-    if config.sources:
-        refused.append("sources: a join is not recomputed")
-    if source.format != "json":
-        refused.append(f'source.format: "{source.format}" is not recomputed')
-    filters = [_condition(source.where, "source.where", refused)] if source.where else []
-    window = _steps(config, filters, refused)
-    if not isinstance(window, TumblingStep | HoppingStep | SessionStep):
-        return None, refused or ["steps: there is no window"]
-    place = f"steps[{len(config.steps) - 1}]"
-    keys = {name: _field(text, f"{place}.by.{name}", refused) for name, text in window.by.items()}
-    aggregates = [
-        _aggregate(name, text, f"{place}.aggregate.{name}", refused) for name, text in window.aggregate.items()
-    ]
-    types = _types(
-        source.types,
-        [*filters, *(one.where for one in aggregates)],
-        [*keys.values(), *(one.field for one in aggregates)],
-        refused,
-    )
-    if refused:
-        return None, refused
-    return Recipe(source.event_time, source.event_time_unit, filters, keys, aggregates, window, types), []
-
-
-def _steps(config: PipelineConfig, filters: list[Condition], refused: list[str]) -> WindowStep | None:
-    """The window; filters before it are added to `filters`."""
-    window: WindowStep | None = None
-    for number, step in enumerate(config.steps):
-        place = f"steps[{number}]"
-        if window is not None:
-            refused.append(f"{place}: a step behind a window is not recomputed")
-        elif isinstance(step, FilterStep) and not step.parameters:
-            filters.append(_condition(step.filter, f"{place}.filter", refused))
-        elif isinstance(step, TumblingStep | HoppingStep | SessionStep):
-            window = step
-            refused += _refused_keys(step, place)
-        else:
-            refused.append(f"{place}: {tag_of(step)} is not recomputed")
-    return window
-
-
-def _types(
-    declared: Mapping[str, str], conditions: Sequence[Condition], fields: Sequence[str | None], refused: list[str]
-) -> dict[str, str]:
-    """Types of all fields that are used."""
-    used = [*(field for field in fields if field), *(field for condition in conditions for field, _, _ in condition)]
-    for field in dict.fromkeys(used):
-        kind = declared.get(field)
-        if kind not in TYPES:
-            what = "has no declared type" if kind is None else f"is of type {kind}"
-            refused.append(f"source.schema: {field} {what}; recomputed are {', '.join(TYPES)}")
-    return {field: declared[field] for field in dict.fromkeys(used) if field in declared}
-
-
-def _refused_keys(step: WindowStep, place: str) -> Iterator[str]:
-    for key in ("timezone", "min_start", "max_length", "week_start"):
-        if getattr(step, key, None) is not None:
-            yield f"{place}.{key}: is not recomputed"
-    if step.functions or step.parameters:
-        yield f"{place}: functions and parameters are not recomputed"
-
-
-def _field(text: str, place: str, refused: list[str]) -> str:
-    if re.fullmatch(FIELD, text.strip()):
-        return text.strip()
-    refused.append(f"{place}: {text} is more than a field")
-    return ""
-
-
-def _aggregate(name: str, text: str, place: str, refused: list[str]) -> Aggregate:
-    found = CALL.fullmatch(text.strip())
-    if found is None or (found[2] is None and found[1] != "count"):
-        refused.append(f"{place}: {text} is none of count, sum, min, max or mean of a field")
-        return Aggregate(name, "count", None, [])
-    return Aggregate(name, found[1], found[2], _condition(found[3], place, refused) if found[3] else [])
-
-
-def _condition(text: str, place: str, refused: list[str]) -> Condition:
-    """Comparisons of a field with a literal, joined by `and`."""
-    found: Condition = []
-    for part in re.split(r"\s+and\s+", text.strip()):
-        compared, asked = COMPARISON.fullmatch(part.strip()), PRESENCE.fullmatch(part.strip())
-        if compared is not None:
-            found.append((compared[1], {"=": "=="}.get(compared[2], compared[2]), _literal(compared[3])))
-        elif asked is not None:
-            found.append((asked[1], "is not" if asked[2] else "is", None))
-        else:
-            refused.append(f"{place}: {part.strip()} is more than a field compared with a literal")
-    return found
-
-
-def _literal(text: str) -> Any:
-    if text in ("true", "false"):
-        return text == "true"
-    if text[0] in "'\"":
-        return text[1:-1]
-    return float(text) if "." in text else int(text)
-
-
-def row_of(recipe: Recipe, value: Mapping[str, Any], timestamp_ms: int | None) -> tuple[int, list[Any]]:
-    """Event time and fields of one record. Raises `ValueError` for one without a time."""
-    time_ms = timestamp_ms if recipe.event_time is None else _time_ms(_walk(value, recipe.event_time), recipe.unit)
-    if time_ms is None:
-        raise ValueError("a record that the engine took has no event time")
-    return time_ms, [_typed(_walk(value, field), kind) for field, kind in recipe.types.items()]
+def row_of(recipe: Recipe, value: bytes, timestamp_ms: int | None) -> tuple[int | None, list[Any]]:
+    """Event time, None without one, and fields of one record."""
+    read = json.loads(value, parse_float=_Number, parse_int=_Number)
+    time_ms = timestamp_ms if recipe.event_time is None else _time_ms(_walk(read, recipe.event_time), recipe.unit)
+    return time_ms, [_typed(_walk(read, field), kind) for field, kind in recipe.types.items()]
 
 
 def _walk(value: Any, path: str) -> Any:
@@ -181,33 +64,98 @@ def _time_ms(value: Any, unit: str) -> int | None:
         found = datetime.fromisoformat(value)
         delta = found - datetime(1970, 1, 1, tzinfo=UTC)
         return (delta.days * 86_400_000_000 + delta.seconds * 1_000_000 + delta.microseconds) // 1000
-    if value is None or isinstance(value, str | bool):
+    if not isinstance(value, _Number):
         return None
     in_ms = {"s": Decimal(1000), "ms": Decimal(1), "us": Decimal("0.001"), "ns": Decimal("0.000001")}[unit]
-    return int((Decimal(value) * in_ms).to_integral_value("ROUND_FLOOR"))
+    return int((Decimal(value.text) * in_ms).to_integral_value("ROUND_FLOOR"))
 
 
 def _typed(value: Any, kind: str) -> Any:
     if value is None:
         return None
-    return {"string": str, "int64": int, "float64": float, "bool": bool}[kind](value)
+    if kind == SCALAR:
+        # As written, so that 1, 1.0 and "1" are three.
+        return f"#{value.text}" if isinstance(value, _Number) else f"'{value}" if isinstance(value, str) else str(value)
+    if isinstance(value, _Number):
+        return int(Decimal(value.text)) if kind == "int64" else float(value.text)
+    return value
 
 
-def recompute(recipe: Recipe, times_ms: Sequence[int], rows: Sequence[Sequence[Any]]) -> pl.DataFrame:
-    """The table of windows, by key and start; times in ms."""
+def entered(recipe: Recipe, rows: Sequence[Row]) -> tuple[pl.DataFrame, dict[int, int]]:
+    """The rows that windows take, in the order they came, and the newest event time of each lane, ms."""
     import polars as pl
 
-    kinds = {"string": pl.String, "int64": pl.Int64, "float64": pl.Float64, "bool": pl.Boolean}
-    columns = dict(zip(recipe.types, zip(*rows, strict=True), strict=True)) if rows else {}
+    kinds = {"string": pl.String, "int64": pl.Int64, "float64": pl.Float64, "bool": pl.Boolean, SCALAR: pl.String}
+    columns = dict(zip(recipe.types, zip(*(row.values for row in rows), strict=True), strict=True)) if rows else {}
     series = [pl.Series(field, columns.get(field, ()), dtype=kinds[kind]) for field, kind in recipe.types.items()]
-    frame = pl.DataFrame([pl.Series("\0t", times_ms, dtype=pl.Int64), *series])
-    for condition in recipe.filters:
-        frame = frame.filter(_expression(condition))
+    frame = pl.DataFrame(
+        [
+            pl.Series("\0t", [row.time_ms for row in rows], dtype=pl.Int64),
+            pl.Series("\0lane", [row.lane for row in rows], dtype=pl.Int64),
+            pl.Series("\0out", [row.is_left_out for row in rows], dtype=pl.Boolean),
+            *series,
+        ]
+    )
+    if recipe.where:
+        frame = frame.filter(_expression(recipe.where))
+    newest = pl.col("\0t").cum_max().over("\0lane")
+    # The clock as it stood before the record.
+    frame = frame.with_columns(
+        newest.shift(1).over("\0lane").alias("\0before"), pl.col("\0t").max().over("\0lane").alias(NEWEST)
+    )
+    newest_ms = dict(frame.select("\0lane", NEWEST).unique().rows())
+    for step in recipe.steps:
+        if isinstance(step, Dedupe):
+            frame = frame.filter(pl.Series(_are_first(recipe, step, frame), dtype=pl.Boolean))
+        else:
+            frame = frame.filter(_expression(step))
+    frame = frame.filter(~pl.col("\0out"))
     if recipe.window.null_keys == "drop":
         frame = frame.drop_nulls(list(recipe.keys.values()))
+    return frame, newest_ms
+
+
+def _are_first(recipe: Recipe, step: Dedupe, frame: pl.DataFrame) -> list[bool]:
+    """For each row whether it is the first with its id in its lane, of those that are remembered."""
+    generation_ms = max(1, step.within_ms // GENERATIONS)
+    bound_ms = recipe.out_of_orderness_ms
+    forgotten_at: dict[tuple[int, Any], int] = {}
+    """By lane and id: the reading of the clock that forgets it."""
+    found = []
+    for lane, time_ms, before_ms, id_ in frame.select("\0lane", "\0t", "\0before", step.id).iter_rows():
+        over_at_ms = (time_ms // generation_ms + 1) * generation_ms + step.within_ms
+        known_until_ms = forgotten_at.get((lane, id_))
+        if before_ms is None or bound_ms is None:
+            # The clock has not moved: nothing is forgotten, and nothing is too old.
+            is_first = known_until_ms is None
+        else:
+            clock_ms = before_ms - bound_ms - 1
+            is_first = clock_ms < over_at_ms and (known_until_ms is None or clock_ms >= known_until_ms)
+        # Without an id it is refused.
+        is_first = is_first and id_ is not None
+        if is_first:
+            forgotten_at[lane, id_] = over_at_ms
+        found.append(is_first)
+    return found
+
+
+def behind(recipe: Recipe, frame: pl.DataFrame) -> int:
+    """How many rows came further behind the newest of their lane than `out_of_orderness`."""
+    import polars as pl
+
+    if recipe.out_of_orderness_ms is None:
+        return 0
+    return frame.filter(pl.col("\0before") - pl.col("\0t") > recipe.out_of_orderness_ms).height
+
+
+def recompute(recipe: Recipe, frame: pl.DataFrame) -> pl.DataFrame:
+    """The table of windows of the rows of `entered`, by key and start; times in ms."""
+    import polars as pl
+
     by = [pl.col(field).alias(name) for name, field in recipe.keys.items()]
     bounds = [pl.col("\0s").alias("window_start"), pl.col("\0e").alias("window_end")]
-    found = _windows(recipe, frame).group_by(*by, *bounds).agg(*(_aggregated(one) for one in recipe.aggregates))
+    aggregated = [*(_aggregated(one) for one in recipe.aggregates), pl.col(NEWEST).min()]
+    found = _windows(recipe, frame).group_by(*by, *bounds).agg(*aggregated)
     return found.sort(*recipe.keys, "window_start", nulls_last=True)
 
 

@@ -80,6 +80,9 @@ class Report:
     skipped: dict[int, int] = field(default_factory=dict)
     """By lane, offsets that `--accept-gap` has passed over in this run, as retention had deleted their records: so many
     records at most, which no ledger has. Lane -1: of the topic of partials."""
+    skipped_by_outboxes: dict[str, int] = field(default_factory=dict)
+    """By sink that is fed from a topic, offsets of that topic that `--accept-gap` has passed over in this run, as retention had
+    deleted their rows. Filled until the sinks have ended, which is after the last epoch."""
     rows: dict[str, int] = field(default_factory=dict)
     """Rows of each output."""
     first_refusal: str | None = None

@@ -3,7 +3,7 @@
 Before it: `committed_state.py`, with the state in its old layout. After it: the next layout (`layouts.py`), and `streamcore state
 rescale`, which tells what was moved.
 Invariant: the new layout, its mark, those in the old one and the group's offsets are one transaction under the group's own fence; until
-it is committed the old layout is the truth, and what there is of the new one is deleted by the next try.
+it is committed the old layout is the truth, and what there is of the new one is deleted by a later try, once that is committed.
 """
 
 from __future__ import annotations
@@ -24,15 +24,12 @@ from streamcore.faults import fault_point
 from streamcore.gaps import Skipped, added_by, offsets_of, skipped, skipped_by
 from streamcore.kafka_client import Topic
 from streamcore.lateness import Late, made_late, refusal
-from streamcore.layouts import BEGIN, MEETING_LANE, NEXT, meeting_topic, state_plans, state_topic
+from streamcore.layouts import BEGIN, MEETING_LANE, NEXT, meeting_topic, state_topic
 from streamcore.manifests import SEAL_BITS, facts_of
+from streamcore.next_layout import await_layout, delete_layouts, make_layout, next_number
 from streamcore.sources.kafka_positions import start_positions
 from streamcore.state_changes import Placed, claim
 from streamcore.unread import Unread, unread
-
-VISIBLE_S = 60.0
-"""How long the markers of the commit may take."""
-VISIBLE_RETRY_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +130,6 @@ def rescale(committed: CommittedState, request: Request) -> Rescaled:
     """Moves the state. Raises `StateError` where it cannot be moved, `FencedError` where workers are alive."""
     check_asked(committed, request)
     with claim(committed) as held:
-        # Here a try that died before is over: either nothing of it counts, or all.
-        committed.look_again()
         check_asked(committed, request)
         old = _load(committed)
         before, moved = (
@@ -142,23 +137,31 @@ def rescale(committed: CommittedState, request: Request) -> Rescaled:
             orjson.loads(committed.engine.rescale(request.to, request.partitioner)),
         )
         _check_moved(before, moved)
+        held.keep()
         # By the right partitioner, as the state has shown.
         offsets = _new_offsets(committed, old, request)
-        layout = committed.states.layout + 1
+        before_layout, layout = committed.states.layout, next_number(committed)
         records = _written(committed, old, offsets)
         there = _check_records(committed, records)
+        held.keep()
         late = made_late(committed, old.lanes_of(committed.topic), there, offsets, between=held.keep)
         if late and not request.accept_late:
             raise refusal(old.states, late, can_drain=old.is_all_old)
         fault_point("rescale-moved")
-        _make_topics(committed, layout, request.to)
+        make_layout(committed, held, layout, request.to)
         fault_point("rescale-topics-made")
         old_topics = _old_topics(committed)
         places = {lane: {committed.topic.name: offset} for lane, offset in offsets.items()}
         held.write_placed(_placed(committed, old, (layout, records), (moved, offsets)), places)
         # Still the only member: a worker that is started again waits, and what is read is what was written.
-        _await_layout(committed, layout)
-        _check_written(committed, layout)
+        await_layout(committed, layout)
+        try:
+            _check_written(committed, layout)
+        except StateError:
+            held.look()  # what was written since is another matter
+            raise
+        # Of tries that died: they never counted, and the one that did was the last.
+        delete_layouts(committed, range(before_layout + 1, layout), below=layout)
     return Rescaled(
         before=old.size,
         after=request.to,
@@ -420,14 +423,6 @@ def _check_contents(engine: _core.Pipeline, wanted: tuple[int, int], outcome: st
         )
 
 
-def _make_topics(committed: CommittedState, layout: int, partitions: int) -> None:
-    """Topics of the new layout, empty: what a try that died has left is deleted."""
-    plans = state_plans(committed.name, partitions, meets=committed.meets, layout=layout)
-    committed.cluster.delete_topics([plan.name for plan in plans])
-    for plan in plans:
-        committed.cluster.create_topic(plan)
-
-
 def _old_topics(committed: CommittedState) -> list[str]:
     names = [committed.states.place(0)[0], committed.states.place(MEETING_LANE)[0]]
     return names if committed.meets else names[:1]
@@ -463,21 +458,6 @@ def _placed(
         place = (meeting, 0) if lane == MEETING_LANE else (topic, lane)
         placed += [(*place, key, value) for key, value in of_lane]
     return placed + [(*committed.states.place(lane), NEXT, next_layout) for lane in old.states]
-
-
-def _await_layout(committed: CommittedState, layout: int) -> None:
-    """Waits until the layout counts for whoever looks: a commit returns before its markers are written. Raises `StateError`."""
-    deadline = time.monotonic() + VISIBLE_S
-    while True:
-        committed.look_again()
-        if committed.states.layout == layout:
-            return
-        if time.monotonic() > deadline:
-            raise StateError(
-                f"layout {layout} was committed, and layout {committed.states.layout} is found after {VISIBLE_S:.0f} s; look with "
-                "streamcore state verify FILE"
-            )
-        time.sleep(VISIBLE_RETRY_S)
 
 
 def _check_written(committed: CommittedState, layout: int) -> None:

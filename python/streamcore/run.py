@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from streamcore.assemble import Plan, assemble, make_plan, state_folder_of
 from streamcore.clock import Clock, SystemClock
-from streamcore.config import unkept
+from streamcore.config import RedisSinkConfig, unkept
 from streamcore.errors import ConfigError, LateRowsWarning, LostValuesWarning, RefusedRecordsWarning, StateError
 from streamcore.options import RunOptions
 from streamcore.phase_runner import PhasesRunner
@@ -311,6 +311,11 @@ def start(
     Raises `ConfigError` and what opening can raise.
     """
     plan = _plan(pipeline, RunOptions(**options), viewers)
+    # Before anything is opened, or made: topics of a run that cannot begin would stay.
+    if any(isinstance(sink, RedisSinkConfig) for sink in plan.config.sinks):
+        from streamcore.sinks.redis import check_client
+
+        check_client()
     return Run(plan, clock=clock or SystemClock(), observers=observers, announce=announce)
 
 

@@ -189,6 +189,7 @@ class Runner:
             batches_not_interned=self._engine.batches_not_interned,
             lanes=self._committer.ledger(),
             skipped=self._committer.skipped(),
+            skipped_by_outboxes=self._outputs.skipped_by_outboxes,
             stages=self._committer.stages(),
             lost_values=self._engine.lost_values(),
             dedupes=self._engine.dedupes(),

@@ -1,11 +1,13 @@
 """Owns SIGINT and SIGTERM for the command line, the only part of streamcore that handles signals.
 
 Before it: a command. After it: a run that finishes its epoch.
-Invariant: the first signal asks, the second one forces; the handlers from before are put back.
+Invariant: the first signal asks, the second one forces, until the process is over; where none came, the handlers from before are
+put back.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from types import FrameType, TracebackType
@@ -31,14 +33,19 @@ class StopOnSignal:
         self._run = run
 
     def __enter__(self) -> Self:
+        # What is registered here first is called last at the end, behind a run that is still to be closed.
+        atexit.register(_ignore_signals)
         self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        # After a signal the process ends; with Python's own handler another one would leave a traceback, and another exit code.
+        if self.received is None:
+            atexit.unregister(_ignore_signals)
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received is not None:
@@ -48,3 +55,9 @@ class StopOnSignal:
         if self._run is None:
             raise KeyboardInterrupt
         self._run.stop()
+
+
+def _ignore_signals() -> None:
+    """As Python ends it lets go of its handlers, and a signal that is still on its way would be the exit code."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

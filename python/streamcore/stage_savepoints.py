@@ -2,8 +2,7 @@
 
 Before it: `savepoints.py`, which saves one stage and puts it back. After it: the commands.
 Invariant: both stages are of one moment, with nothing on its way between them: each partition of partials has merged the last epoch
-that each lane of the input has handed over. What is put back is so as well, or the final stage is behind the other, which stops
-it until it is put back once more.
+that each lane of the input has handed over. What is put back is so as well, as one transaction has both stages.
 """
 
 from __future__ import annotations
@@ -12,21 +11,27 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from streamcore.committed_state import CommittedState
+from streamcore.committed_state import CommittedState, make_partials
 from streamcore.errors import StateError
+from streamcore.manifests import lost_partials
+from streamcore.phases import partials_plan
 from streamcore.savepoints import (
     FORMAT_OF_PHASES,
     MANIFEST,
+    WRITTEN,
     Savepoint,
+    check_pipeline,
     check_written,
+    delete_lost,
     load,
-    put_back,
+    new_folder,
     read_manifest,
     recovered,
+    rewritten,
     write,
     write_manifest,
 )
@@ -51,7 +56,8 @@ def save_stages(phases: Sequence[CommittedState], folder: Path) -> StageSavepoin
     where workers are alive.
     """
     partial, final = phases
-    _check_topic(final)
+    if not final.partitions:
+        raise StateError(lost_partials(final.name, is_there=False))
     with ExitStack() as stack:
         _claims(phases, stack)
         manifests = [recovered(committed) for committed in phases]
@@ -62,58 +68,65 @@ def save_stages(phases: Sequence[CommittedState], folder: Path) -> StageSavepoin
                 "once it has merged them"
             )
             raise StateError("\n".join([reason, *(f"  {one}" for one in ahead)]))
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise StateError(f"{folder}: the savepoint cannot be written: {error.strerror}") from error
-        stages = [
-            (committed, write(committed, of_stage, folder / _name(committed), windows=folder))
-            for committed, of_stage in zip(phases, manifests, strict=True)
-        ]
-    rows = stages[-1][1].rows
-    try:
-        content = {
-            "format": FORMAT_OF_PHASES,
-            "pipeline": partial.name,
-            "saved_at_ms": time.time_ns() // 1_000_000,
-            "stages": {_name(committed): _hash(folder / _name(committed)) for committed in phases},
-            "partitions": len(final.partitions),
-            "rows": rows,
-        }
-        write_manifest(folder, content)
-    except OSError as error:
-        raise StateError(f"{folder}: the savepoint cannot be written: {error.strerror}") from error
-    return StageSavepoints(folder, stages, rows)
+        with new_folder(folder) as made:
+            stages = _write_stages(list(zip(phases, manifests, strict=True)), made / WRITTEN)
+    stages = [(committed, replace(saved, folder=folder / _name(committed))) for committed, saved in stages]
+    return StageSavepoints(folder, stages, stages[-1][1].rows)
+
+
+def _write_stages(
+    stages: Sequence[tuple[CommittedState, dict[int, dict[str, Any]]]], folder: Path
+) -> list[tuple[CommittedState, Savepoint]]:
+    folder.mkdir()
+    written = [
+        (committed, write(committed, of_stage, folder / _name(committed), windows=folder))
+        for committed, of_stage in stages
+    ]
+    final, saved = written[-1]
+    content = {
+        "format": FORMAT_OF_PHASES,
+        "pipeline": final.name,
+        "saved_at_ms": time.time_ns() // 1_000_000,
+        "stages": {_name(committed): _hash(folder / _name(committed)) for committed, _ in stages},
+        "partitions": len(final.partitions),
+        "rows": saved.rows,
+    }
+    write_manifest(folder, content)
+    return written
 
 
 def restore_stages(phases: Sequence[CommittedState], folder: Path) -> StageSavepoints:
-    """Puts both stages back, and reads them again: the final one first, so that a death in between leaves it behind the other.
+    """Puts both stages back in one transaction, and reads them again.
 
-    Partials that are there now are of what came after the savepoint and are passed over: the final stage goes on behind them.
+    Not one after the other: lanes that go on from the savepoint would hand over what a final stage of another moment cannot tell from lost
+    partials, and where the first were put back alone a worker would commit epochs before anything is noticed.
+
+    Partials that are there now are of what came after the savepoint and are passed over: the final stage goes on behind them. It has merged
+    all that came before, so the topic of partials is made where it is lost.
     Raises `StateError` for a savepoint of another pipeline or input, or a damaged one; `FencedError` where workers are alive.
     """
     partial, final = phases
     content = read_manifest(folder, wanted=FORMAT_OF_PHASES)
-    _check_topic(final)
-    if content["partitions"] != len(final.partitions):
-        raise StateError(
-            f"STATE_PARTITION_MISMATCH: the savepoint is of {content['partitions']} partitions of partials, and {final.topic.name} has "
-            f"{len(final.partitions)}"
-        )
     for committed in phases:
         if content["stages"].get(_name(committed)) != _hash(folder / _name(committed)):
             raise StateError(f"{folder}: {_name(committed)}/{MANIFEST} is not that of this savepoint")
+        check_pipeline(committed, read_manifest(folder / _name(committed)))
+    _check_partitions(phases, content["partitions"])
+    make_partials(phases)
     loaded = [load(committed, folder / _name(committed)) for committed in phases]
     ahead = apart(loaded[0].engine.told(), loaded[1].engine.inputs(), len(final.partitions))
     if ahead:
         raise StateError("\n".join([f"{folder}: its stages are of different moments", *(f"  {one}" for one in ahead)]))
     with ExitStack() as stack:
         held = _claims(phases, stack)
+        before = [committed.states.layout for committed in phases]
         ends = _ends(final)
-        put_back(final, loaded[1], held[1], at=ends)
-        put_back(partial, loaded[0], held[0])
-    for committed, of_stage in zip(phases, loaded, strict=True):
+        of_partial, offsets = rewritten(partial, loaded[0], held[0])
+        of_final, offsets_final = rewritten(final, loaded[1], held[1], at=ends)
+        held[0].write_placed([*of_partial, *of_final], offsets, beside=[(held[1], offsets_final)])
+    for committed, of_stage, layout in zip(phases, loaded, before, strict=True):
         check_written(committed, of_stage.manifests)
+        delete_lost(committed, layout)
     going_on = {lane: _at(manifest, ends[lane]) for lane, manifest in loaded[1].manifests.items()}
     done = [Savepoint(folder, loaded[0].manifests, 0), Savepoint(folder, going_on, 0)]
     return StageSavepoints(folder, list(zip(phases, done, strict=True)), 0)
@@ -141,14 +154,30 @@ def apart(told: Mapping[int, int], inputs: Mapping[int, Mapping[str, Any]], part
 
 
 def _claims(phases: Sequence[CommittedState], stack: ExitStack) -> list[Claim]:
-    return [stack.enter_context(claim(committed)) for committed in phases]
+    """A claim on each, kept while the state of either is read."""
+    claims = [stack.enter_context(claim(committed)) for committed in phases]
+
+    def keep() -> None:
+        for held in claims:
+            held.keep()
+
+    for committed in phases:
+        committed.states.between = keep
+    return claims
 
 
-def _check_topic(final: CommittedState) -> None:
-    if not final.partitions:
-        raise StateError(
-            f"{final.topic.name} does not exist: without the topic of partials there is no state of both stages"
-        )
+def _check_partitions(phases: Sequence[CommittedState], saved: int) -> None:
+    """The topic of partials has as many partitions as that of the savepoint, or will have when it is made."""
+    partial, final = phases
+    plan = partials_plan(partial.config, len(partial.partitions))
+    count = len(final.partitions) or plan.partitions
+    if count == saved:
+        return
+    way = f"begin anew: streamcore state reset FILE, or set combine_partitions to {saved} and delete {final.topic.name} (restore makes it)"
+    raise StateError(
+        f"STATE_PARTITION_MISMATCH: the savepoint is of {saved} partitions of partials, and {final.topic.name} has {count}; "
+        f"{way if final.partitions else f'set combine_partitions to {saved}'}"
+    )
 
 
 def _ends(final: CommittedState) -> dict[int, dict[str, int]]:

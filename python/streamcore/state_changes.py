@@ -1,37 +1,34 @@
 """Owns changing the committed state of a pipeline from outside a run: one claim, one transaction.
 
-Before it: `committed_state.py`, which reads. After it: `streamcore state restore`, `repair` and `reset`.
+Before it: `committed_state.py`, which reads. After it: `savepoints.py`, `rescaling.py`, `resetting.py`, and `streamcore state repair`.
 Invariant: what is written goes in under the group's own fence: the claim is its only member, has all partitions, and sends
 their offsets in the same transaction as the records; a worker that joins meanwhile makes the transaction fail.
 """
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from streamcore.committed_state import CommittedState, LaneState
-from streamcore.config import KafkaSourceConfig
-from streamcore.errors import Error, FencedError, SourceError, StateError
+from streamcore.config import KafkaSourceConfig, format_duration
+from streamcore.errors import Error, FencedError, SinkError, SourceError, StateError
 from streamcore.faults import fault_point
 from streamcore.gaps import Skipped
 from streamcore.kafka_client import partition_list
-from streamcore.layouts import MEETING_LANE, state_plans, topics_there
-from streamcore.manifests import SEAL_BITS, by_topic, facts_of, last_manifest
+from streamcore.manifests import SEAL_BITS, by_topic, check_group, facts_of, groups_of, last_manifest
 from streamcore.phases import FINAL, PARTIAL, partials_source
 from streamcore.sources.base import Start
 from streamcore.sources.kafka_joined import JoinedSource, member_source
 from streamcore.sources.kafka_member import MemberSource
-from streamcore.transactions import Transactions, transactional_id
-
-log = logging.getLogger("streamcore.state")
+from streamcore.state_topics import nothing
+from streamcore.transactions import OPEN_MAX_MS, Transactions, transactional_id
 
 JOIN_TIMEOUT_S = 30.0
 CALL_TIMEOUT_S = 30.0
@@ -77,6 +74,8 @@ class Claim:
         self._source = source
         self._transactions = transactions
         self._seat = _Seat()
+        self.is_done = False
+        """Whether the transaction that it was for is committed."""
 
     def take(self) -> None:
         """Joins the group and waits for all partitions. Raises `FencedError` where others are in it."""
@@ -92,15 +91,38 @@ class Claim:
                 )
         self._transactions.renew(CALL_TIMEOUT_S)
 
-    def keep(self) -> None:
-        """To be called where other work takes long, or the group takes the seat away. Raises `FencedError` where it has."""
-        self._source.poll(0.0)
-        self._metadata()
+    @property
+    def topics(self) -> Sequence[str]:
+        """What the group reads."""
+        return self._source.topics
 
-    def _metadata(self) -> Any:
+    @property
+    def is_broken(self) -> bool:
+        """Whether the group has taken the seat away."""
+        return self._seat.is_broken
+
+    def keep(self) -> None:
+        """To be called where other work takes long, or the group takes the seat away. Raises `FencedError` where it has.
+
+        Not once the transaction is committed: whoever joins then waits until what was written is read.
+        """
+        if not self.is_done:
+            self.look()
+
+    def look(self) -> None:
+        """Raises `FencedError` where the group has taken the seat away."""
+        self._source.poll(0.0)
+        self.metadata()
+
+    def metadata(self) -> Any:
         """What fences. That of a consumer without a seat would be taken from anybody."""
         member, metadata = self._source.membership()
         if self._seat.is_broken or member != self._seat.member:
+            if self.is_done:
+                raise FencedError(
+                    f"the state was changed, and the command has then lost its seat in group {self._committed.group}, to a worker or by "
+                    "standing still for too long; look with streamcore state verify FILE"
+                )
             raise FencedError(
                 f"the state was not changed: the command has lost its seat in group {self._committed.group}, to a worker or by standing still "
                 "for too long; stop the workers and try again"
@@ -115,38 +137,50 @@ class Claim:
 
     def write(self, records: Mapping[int, Sequence[Record]], offsets: Offsets) -> None:
         """Writes records of lanes, and the group's offsets, in one transaction. Raises `FencedError`, `SourceError`."""
-        placed = [
-            (*self._committed.states.place(lane), key, value)
-            for lane, of_lane in records.items()
-            for key, value in of_lane
-        ]
-        self.write_placed(placed, offsets)
+        self.write_placed(self.placed(records), offsets)
 
-    def write_placed(self, records: Sequence[Placed], offsets: Offsets) -> None:
-        """The same of records with their topics and partitions, in that order."""
+    def placed(self, records: Mapping[int, Sequence[Record]]) -> list[Placed]:
+        """Records of lanes with their topics and partitions."""
+        places = {lane: self._committed.states.place(lane) for lane in records}
+        return [(*places[lane], key, value) for lane, of_lane in records.items() for key, value in of_lane]
+
+    def write_placed(
+        self, records: Sequence[Placed], offsets: Offsets, *, beside: Sequence[tuple[Claim, Offsets]] = ()
+    ) -> None:
+        """The same of records with their topics and partitions, in that order.
+
+        `beside`: claims on other groups whose offsets go into the same transaction, which fails where a worker joins any of them.
+        """
         from confluent_kafka import KafkaException
 
-        self.keep()
+        claims = [(self, offsets), *beside]
+        for claimed, _ in claims:
+            claimed.keep()
         try:
             bytes_in_all = sum(len(value or b"") for _, _, _, value in records)
             self._transactions.begin(len(records), size_bytes=bytes_in_all)
-            self._send(records)
+            self._send(records, [claimed for claimed, _ in claims])
             fault_point("claim-sent")
-            metadata = self._metadata()
-            places = ((topic, lane, offset) for lane, at in offsets.items() for topic, offset in at.items())
-            parts = [part for topic, lane, offset in places for part in partition_list(topic, {lane: offset})]
-            self._transactions.send_offsets(parts, metadata, CALL_TIMEOUT_S)
-            fault_point("claim-offsets")
+            for claimed, of_group in claims:
+                places = ((topic, lane, offset) for lane, at in of_group.items() for topic, offset in at.items())
+                parts = [part for topic, lane, offset in places for part in partition_list(topic, {lane: offset})]
+                self._transactions.send_offsets(parts, claimed.metadata(), CALL_TIMEOUT_S)
+                fault_point("claim-offsets")
             self._transactions.commit(CALL_TIMEOUT_S)
+            for claimed, _ in claims:
+                claimed.is_done = True
             fault_point("claim-committed")
-        except (KafkaException, BufferError, FencedError, SourceError) as error:
-            with suppress(KafkaException):
+        except (KafkaException, BufferError, Error) as error:
+            # Without a producer, as where a longer transaction is refused, nothing is open.
+            with suppress(KafkaException, SinkError):
                 self._transactions.abort(CALL_TIMEOUT_S)
             if not isinstance(error, KafkaException):
                 raise
-            raise self._told(error.args[0]) from error
+            topics = [topic for each, _ in claims for topic in each.topics]
+            is_broken = any(each.is_broken for each, _ in claims)
+            raise self._told(error.args[0], is_broken=is_broken, topics=topics) from error
 
-    def _send(self, records: Sequence[Placed]) -> None:
+    def _send(self, records: Sequence[Placed], claims: Sequence[Claim]) -> None:
         unflushed = 0
         for number, (topic, partition, key, value) in enumerate(records):
             self._transactions.send(topic, key=key, value=value, partition=partition)
@@ -155,14 +189,19 @@ class Claim:
                 fault_point("claim-half")
             if unflushed >= FLUSH_BYTES:
                 self._transactions.flush(CALL_TIMEOUT_S)
+                for claimed in claims:
+                    claimed.keep()
                 unflushed = 0
         left = self._transactions.flush(CALL_TIMEOUT_S)
         if left:
             raise SourceError(f"{left} records of the state are not acknowledged; nothing was changed")
 
-    def _told(self, reason: Any) -> Error:
+    def _told(self, reason: Any, *, is_broken: bool, topics: Sequence[str]) -> Error:
         text = f"{reason.str()} ({reason.name()})"
-        if self._seat.is_broken or reason.fatal() or reason.txn_requires_abort():
+        refusal = self._transactions.denied(reason, "the state was not changed", topics)
+        if refusal is not None:
+            return refusal
+        if is_broken or reason.fatal() or reason.txn_requires_abort():
             return FencedError(
                 f"the state was not changed: a worker has joined the group, or another command runs: {text}"
             )
@@ -173,14 +212,13 @@ class Claim:
 
 
 @contextmanager
-def claim(committed: CommittedState) -> Iterator[Claim]:
-    """A claim on the whole pipeline. Raises `FencedError` where workers are alive."""
-    members = committed.cluster.members(committed.group)
-    if members:
-        raise FencedError(
-            f"group {committed.group} has {len(members)} member{'s' * (len(members) > 1)}: {', '.join(map(str, members))}; stop "
-            "them first (one that was killed counts until its session is over)"
-        )
+def claim(committed: CommittedState, *, is_reset: bool = False) -> Iterator[Claim]:
+    """A claim on the whole pipeline, whose state is looked at anew; `is_reset`: state that two groups have written may go, where neither has workers.
+
+    Reading the state may take longer than the group waits for a member that does not ask; so it asks in between.
+    Raises `FencedError` where workers are alive, `StateError` where the state is of another group.
+    """
+    _check_members(committed, committed.group)
     options: dict[str, Any] = {"group": committed.group, "instance_id": "state-command"}
     member: MemberSource | JoinedSource
     own = partials_source(committed.config) if committed.phase is FINAL else committed.config.source
@@ -189,17 +227,54 @@ def claim(committed: CommittedState) -> Iterator[Claim]:
         member = MemberSource(committed.connection, own, **options)
     else:
         member = member_source(committed.config, committed.connection, **options)
+    allowed_ms = committed.cluster.broker_setting("transaction.max.timeout.ms") or OPEN_MAX_MS
     transactions = Transactions(
-        committed.connection, transactional_id=transactional_id(committed.group, "/state"), timeout_ms=TRANSACTION_MS
+        committed.connection,
+        transactional_id=transactional_id(committed.group, "/state"),
+        timeout_ms=min(TRANSACTION_MS, allowed_ms),
+        open_max_ms=min(OPEN_MAX_MS, allowed_ms),
+        shorter="",
     )
     try:
         member.open(Start(default=own.start))
         held = Claim(committed, member, transactions)
         held.take()
+        committed.states.between = held.keep
+        # A command that changed it before is over by now: either nothing of it counts, or all.
+        committed.look_again()
+        _check_groups(committed, held, is_reset=is_reset)
         yield held
     finally:
+        committed.states.between = nothing
         transactions.close()
         member.close()
+
+
+def _check_members(committed: CommittedState, group: str) -> None:
+    members = committed.cluster.members(group)
+    if members:
+        raise FencedError(
+            f"group {group} has {len(members)} member{'s' * (len(members) > 1)}: {', '.join(map(str, members))}; stop "
+            "them first (one that was killed, or stopped with --keep-seat, counts until its session is over, "
+            f"{format_duration(committed.connection.session_timeout)} after its end)"
+        )
+
+
+def _check_groups(committed: CommittedState, held: Claim, *, is_reset: bool) -> None:
+    """The state is of no group but that of the claim, which fences nobody else.
+
+    Read behind the claim, which has ended what one that died has left open.
+    """
+    manifests: list[Mapping[str, Any]] = []
+    for state in committed.read_all():
+        manifests += [one for one, _ in state.found["manifests"]]
+        held.keep()
+    groups = groups_of(manifests)
+    if not is_reset or committed.pipeline_group not in groups:
+        check_group(committed.identity(), groups)
+    for group in groups:
+        if group != committed.pipeline_group:
+            _check_members(committed, committed.phase.group(group))
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,10 +299,9 @@ def repair(committed: CommittedState) -> list[Repaired]:
 
     Raises `StateError` where there is none, `FencedError` where workers are alive.
     """
-    size = committed.check_size()
-    if size is not None:
-        raise StateError(f"{size}; this is not repaired")
+    _check_fits(committed)
     with claim(committed) as held:
+        _check_fits(committed)
         done: list[Repaired] = []
         records: dict[int, list[Record]] = {}
         offsets: dict[int, dict[str, int]] = {}
@@ -245,6 +319,12 @@ def repair(committed: CommittedState) -> list[Repaired]:
         if records:
             held.write(records, offsets if any(offsets.values()) else held.place(committed.partitions))
     return done
+
+
+def _check_fits(committed: CommittedState) -> None:
+    size = committed.check_size()
+    if size is not None:
+        raise StateError(f"{size}; this is not repaired")
 
 
 def of_input(committed: CommittedState, state: LaneState) -> list[str]:
@@ -286,6 +366,7 @@ def _repair_lane(
         )
     facts = taken["facts"]
     facts |= {"owner": owner, "seal": secrets.randbits(SEAL_BITS)}
+    facts["source"]["group"] = committed.pipeline_group
     records = committed.engine.rewrite(lane, state.records, orjson.dumps(facts))
     again: dict[str, tuple[int, int]] = {}
     for topic, position in facts["positions"].items():
@@ -330,62 +411,3 @@ def rewritten_facts(
         files={},
         skipped=skipped,
     )
-
-
-def reset(phases: Sequence[CommittedState]) -> list[tuple[CommittedState, dict[int, int]]]:
-    """Discards the state of all lanes and the groups' offsets; gives how many records were deleted of each lane, by phase.
-
-    Its topics are made anew, for as many partitions as the input has. What lies between two phases goes as well, or it would be
-    merged once more. Raises `FencedError` where workers are alive.
-    """
-    with ExitStack() as stack:
-        there = [committed for committed in phases if committed.partitions]
-        claims = [stack.enter_context(claim(committed)) for committed in there]
-        done = [(committed, _discard(committed, held)) for committed, held in zip(there, claims, strict=True)]
-        for committed in there:
-            _renew_topics(committed)
-            if committed.phase is FINAL:
-                committed.cluster.delete_records(committed.topic)
-    for committed in there:
-        committed.cluster.delete_group(committed.group)
-    return done
-
-
-def _discard(committed: CommittedState, held: Claim) -> dict[int, int]:
-    """Deletes all records of the state of a phase; gives how many of each lane."""
-    keys = {state.lane: state.records.keys() for state in committed.read_all()}
-    records: dict[int, list[Record]] = {lane: [(key, None) for key in found] for lane, found in keys.items()}
-    if any(records.values()):
-        held.write(records, _known_offsets(committed) or {0: {committed.topic.name: 0}})
-    return {lane: len(found) for lane, found in records.items()}
-
-
-def _renew_topics(committed: CommittedState) -> None:
-    """Deletes the topics of all layouts, which have nothing any more that counts, and makes those of the first one.
-
-    The one that counts goes last: until then it is what a run would find, and nothing of an older one. Raises `SourceError`.
-    """
-    found = [name for _, name in topics_there(committed.cluster, committed.name, committed.phase.stage)]
-    current = [name for name in (committed.states.place(lane)[0] for lane in (0, MEETING_LANE)) if name in found]
-    try:
-        committed.cluster.delete_topics([name for name in found if name not in current])
-        committed.cluster.delete_topics(current)
-    except SourceError as error:
-        if error.unreachable or committed.check_size() is not None or committed.states.layout > 1:
-            raise
-        # Who may write to topics, and not delete them: these fit the input as they are.
-        log.warning("%s; its records are deleted, and it is used again", error)
-        return
-    plans = state_plans(committed.name, len(committed.partitions), meets=committed.meets, stage=committed.phase.stage)
-    for plan in plans if found else ():
-        committed.cluster.create_topic(plan)
-
-
-def _known_offsets(committed: CommittedState) -> dict[int, dict[str, int]]:
-    """The group's offsets, of those lanes that it has any of."""
-    found: dict[int, dict[str, int]] = {}
-    for topic in committed.topics:
-        for lane, offset in committed.cluster.group_offsets(committed.group, topic.name, topic.partitions).items():
-            if offset is not None:
-                found.setdefault(lane, {})[topic.name] = offset
-    return found

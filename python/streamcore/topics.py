@@ -21,7 +21,7 @@ from streamcore.config import (
     outbox_topic,
     sink_mode,
 )
-from streamcore.errors import ConfigError
+from streamcore.errors import ConfigError, Problem
 
 REPLICATION_MAX = 3
 """Copies of a topic where the cluster has that many brokers: one may be lost while another restarts."""
@@ -85,3 +85,11 @@ def topic_plans(config: PipelineConfig) -> list[tuple[KafkaConnection, TopicPlan
     if letters is not None and letters.kind == "kafka":
         plans.append((kafka_connection(config, letters.connection), dead_letter_topic(letters, config.name)))
     return plans
+
+
+def missing_topic(plan: TopicPlan, connection: KafkaConnection, reason: str, *, near: str | None = None) -> ConfigError:
+    """The error for a topic that is not there and is not made; `near` asks whether another one was meant."""
+    message = f"topic {plan.name} ({plan.role}) cannot be used at {connection.bootstrap_servers}: {reason}"
+    make = "create it with the rights it takes: streamcore topics create FILE"
+    problem = Problem("kafka", message, hint=make if near is None else f"{near} Otherwise {make}")
+    return ConfigError("a topic is missing", [problem])

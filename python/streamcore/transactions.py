@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,6 +20,7 @@ from urllib.parse import unquote
 from streamcore.config import KafkaConnection
 from streamcore.errors import ConfigError, SinkError
 from streamcore.kafka_client import application, creating_client
+from streamcore.kafka_errors import denied, is_denied
 from streamcore.kafka_producer import (
     FULL_QUEUE_TRIES_MAX,
     FULL_QUEUE_WAIT_S,
@@ -26,6 +28,8 @@ from streamcore.kafka_producer import (
     PRODUCER_SETTINGS,
     Headers,
 )
+from streamcore.topic_watch import TopicWatch
+from streamcore.transaction_errors import may_be_of_a_record
 
 if TYPE_CHECKING:
     from confluent_kafka import Producer as Client
@@ -51,11 +55,18 @@ VERDICT_S, POLL_S = 0.2, 0.02
 GIVE_UP_S = 2.0
 """How long the abort at the end of a run may take that could not go on."""
 
+LEAST_S = 0.5
+"""How long a question may take though the time is over."""
+
 KEY_SHOWN = 100
 """Bytes of a key that an error shows."""
 
 UP = " in state UP"
 """Of a connection that ends: it was one. An attempt that fails is none, and happens wherever a name has several addresses."""
+
+
+REFUSED = re.compile(r'Failed to add partition "([^"]+)" .*authorization failed')
+"""Of a topic that the client could not make part of the transaction."""
 
 
 class _Watch:
@@ -66,22 +77,39 @@ class _Watch:
     only the first is sure to be told; it counts until the producer is replaced.
     """
 
-    def __init__(self, log: logging.Logger, lost: Callable[[], None]) -> None:
+    def __init__(self, log: logging.Logger, lost: Callable[[], None], refused: Callable[[str], None]) -> None:
+        """`refused` is told of a topic that the transaction may not have: the error that the client raises does not name it."""
         self._log = log
         self._lost = lost
+        self._refused = refused
 
     def log(self, level: int, pattern: str, *parts: Any) -> None:
         """As `logging.Logger` has it, which is what the client calls."""
         if "FAIL" in parts and any(UP in str(part) for part in parts):
             self._lost()
+        for topic in REFUSED.findall(" ".join(map(str, parts))) if "ADDPARTS" in parts else ():
+            self._refused(topic)
         self._log.log(level, pattern, *parts)
 
 
 class Transactions:
     """The producer of a worker that commits exactly once."""
 
-    def __init__(self, connection: KafkaConnection, *, transactional_id: str, timeout_ms: int) -> None:
-        """`timeout_ms`: how long the broker lets a transaction stay open before it aborts it."""
+    def __init__(
+        self,
+        connection: KafkaConnection,
+        *,
+        transactional_id: str,
+        timeout_ms: int,
+        open_max_ms: int = OPEN_MAX_MS,
+        shorter: str = ", or lower commit_interval and session_timeout",
+    ) -> None:
+        """`timeout_ms`: how long the broker lets a transaction stay open before it aborts it; `open_max_ms`: a long one.
+
+        `shorter` is what can be done, beside the broker's settings, where it allows neither.
+        """
+        self._open_max_ms = open_max_ms
+        self._shorter = shorter
         self._connection = connection
         self._id = transactional_id
         self._timeout_ms = timeout_ms
@@ -95,6 +123,12 @@ class Transactions:
         """The first delivery of the transaction that failed (`KafkaError`), or None."""
         self._too_large: str | None = None
         """A record that the broker refused for its size, in words."""
+        self._refused: set[str] = set()
+        """Topics that the transaction may not have."""
+        self.watch: TopicWatch | None = None
+        """Asked whether topics are still there, and the same."""
+        self._sent: set[str] = set()
+        """Topics that records were ever sent to."""
         self._lost_connection = False
         """Whether the producer has lost a connection: a request may have been sent twice then."""
 
@@ -114,8 +148,31 @@ class Transactions:
             raise BufferError("the time for it is over")
         return left_s
 
+    def left_of(self, timeout_s: float) -> float:
+        """As much of this time as `within` leaves, and never nothing: what is asked for has to be answered."""
+        return min(timeout_s, max(LEAST_S, self._until_s - time.monotonic()))
+
+    def denied(self, error: Any, doing: str, topics: Sequence[str] = ()) -> ConfigError | None:
+        """The error to end with for a `KafkaError` that says that a right is missing; None elsewhere. `topics` are those that are read."""
+        from confluent_kafka import KafkaError, KafkaException
+
+        if self._producer is not None:
+            # What the client has to say about topics; a fatal error it says once more.
+            with suppress(KafkaException):
+                self._producer.poll(0)
+        refused = sorted(self._refused)
+        if refused and not is_denied(error):
+            # Which call fails first, and with that, or merely as the transaction has failed, is chance.
+            error = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, error.str())
+        return denied(error, doing, transactional_id=self._id, group=group_of(self._id), topics=topics, refused=refused)
+
     def renew(self, timeout_s: float) -> None:
-        """Makes a new producer in place of the one there is. Raises `KafkaException`, or `ConfigError`."""
+        """Makes a new producer in place of the one there is. Raises `KafkaException`, or `ConfigError`.
+
+        What became of an epoch is in doubt, if there was one: its topics may be gone. Raises `StateError` or `SinkError` then.
+        """
+        if self._sent:
+            self._check_there()
         self._open_for(self._timeout_ms, timeout_s)
 
     def _open_for(self, open_ms: int, timeout_s: float) -> None:
@@ -140,17 +197,31 @@ class Transactions:
         except BaseException as error:
             del client  # what is raised keeps this frame
             _let_go(producer)
-            _check_time(error, open_ms)
+            self._check_allowed(error, open_ms)
             raise
         self._producer, self._open_ms = producer, open_ms
         self._failure, self._lost_connection = None, False
+
+    def _check_allowed(self, error: BaseException, open_ms: int) -> None:
+        """Raises `ConfigError` where the broker does not allow this producer, or transactions of this length."""
+        from confluent_kafka import KafkaError, KafkaException
+
+        if not isinstance(error, KafkaException):
+            return
+        refusal = self.denied(error.args[0], "the producer cannot be made")
+        if refusal is not None:
+            raise refusal from error
+        if error.args[0].code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
+            raise ConfigError(
+                f"the broker refuses transactions of {open_ms:,} ms (its transaction.max.timeout.ms): raise that{self._shorter}"
+            ) from error
 
     def _make_client(self, producer: Producer) -> Client:
         """The client inside, whose first call would else wait for the coordinator for ever."""
         from confluent_kafka import Producer as Client
 
         settings = producer._producer_config  # noqa: SLF001
-        client = Client({**settings, "logger": _Watch(settings["logger"], self._note_loss)})
+        client = Client({**settings, "logger": _Watch(settings["logger"], self._note_loss, self._refused.add)})
         producer._inner_producer = client  # noqa: SLF001
         return client
 
@@ -167,14 +238,18 @@ class Transactions:
         """Begins a transaction of about so many rows, or bytes, and others; the end of an input may have millions of rows.
 
         The broker aborts what stays open for too long, and the time is the producer's: it is made anew where that is
-        too short. Raises `KafkaException`.
+        too short, and when it is not needed any more: readers wait for so long where a worker dies. Raises `KafkaException`.
         """
-        wanted_ms = min(OPEN_MAX_MS, max(rows, size_bytes // BYTES_OF_A_ROW) * 1_000 // ROWS_PER_S)
-        if wanted_ms > self._open_ms:
+        wanted_ms = min(self._open_max_ms, max(rows, size_bytes // BYTES_OF_A_ROW) * 1_000 // ROWS_PER_S)
+        wanted_ms = max(wanted_ms, self._timeout_ms)
+        if wanted_ms > self._open_ms or wanted_ms == self._timeout_ms < self._open_ms:
             self._open_for(wanted_ms, min(RENEW_S, self._left_s()))
         self._failure = self._too_large = None
+        self._refused.clear()
         self._open.begin_transaction()
         self._is_open = True
+        if self.watch is not None:
+            self.watch.ask()
 
     def send(
         self,
@@ -190,6 +265,7 @@ class Transactions:
         """Queues a record in the open transaction; `delivered` is told its offset. Raises `KafkaException` or `BufferError`."""
         from confluent_kafka import KafkaException
 
+        self._sent.add(topic)
         try:
             self._open.produce(
                 topic,
@@ -203,6 +279,7 @@ class Transactions:
                 on_delivery=self._note_delivery if delivered is None else self._telling(delivered),
             )
         except KafkaException as error:
+            self._look_for_topic(error.args[0])
             self._blame(error)
             raise
 
@@ -216,7 +293,8 @@ class Transactions:
             key = (message.key() or b"")[:KEY_SHOWN]
             self._too_large = f"topic {message.topic()} refuses a record of {len(message.value() or b''):,} bytes with the key {key!r}"
         if self._failure is None:
-            self._failure = error
+            # A delivery's error does not name its topic.
+            self._failure = KafkaError(error.code(), f"a record for topic {message.topic()}: {error.str()}")
 
     def _telling(self, delivered: Callable[[int], None]) -> Callable[[Any, Any], None]:
         def note(error: Any, message: Any) -> None:
@@ -229,11 +307,26 @@ class Transactions:
     def flush(self, timeout_s: float) -> int:
         """Waits for acknowledgements; gives how many records are left.
 
-        Raises `KafkaException` for one that failed, `SinkError` for one that is too large, which it always will be.
+        Raises `KafkaException` for one that failed, `SinkError` for one that is too large, which it always will be, and where its
+        topic is gone; `StateError` for that of the state.
         """
         left = self._open.flush(timeout_s)
+        if left or (self._failure is not None and self._too_large is None):
+            self._check_there()
         self._check_delivered()
         return left
+
+    def _look_for_topic(self, error: Any) -> None:
+        """Where a call of the transaction failed with this `KafkaError` as the broker knows no such topic."""
+        from confluent_kafka import KafkaError
+
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            self._check_there()
+
+    def _check_there(self) -> None:
+        # Not in a revoke or a stop, whose time is for the commit; the next epoch, or the next start, finds out.
+        if self.watch is not None and self._until_s == math.inf:
+            self.watch.check_there(self._sent)
 
     def _check_delivered(self) -> None:
         """Raises for records that were not."""
@@ -249,26 +342,41 @@ class Transactions:
 
     def _blame(self, error: Exception) -> None:
         """Raises what was said of a record, if a call of the transaction failed because of one with this `KafkaException`."""
-        if _may_be_of_a_record(error.args[0]):
+        if may_be_of_a_record(error.args[0]):
             until_s = time.monotonic() + VERDICT_S
             while self._failure is None and time.monotonic() < until_s:
                 self._open.poll(POLL_S)
             self._check_delivered()
 
     def send_offsets(self, offsets: Sequence[Any], group: Any, timeout_s: float) -> None:
-        """Puts the group's offsets into the transaction: the step that fences. Records may be on their way meanwhile; raises as `flush` does."""
+        """Puts the group's offsets into the transaction: the step that fences. Records may be on their way meanwhile; raises as `flush` does.
+
+        Raises `StateError` where a topic of the input or the state was made again.
+        """
         from confluent_kafka import KafkaException
 
+        if self.watch is not None:
+            self.watch.check()
         try:
             self._open.send_offsets_to_transaction(list(offsets), group, timeout_s)
         except KafkaException as error:
+            self._look_for_topic(error.args[0])
             self._blame(error)
             raise
 
     def commit(self, timeout_s: float) -> bool:
-        """Commits; gives whether a connection was lost since the producer was made."""
+        """Commits; gives whether a connection was lost since the producer was made. Raises as `flush` does where a topic is gone."""
+        from confluent_kafka import KafkaException
+
         self._is_open = False
-        self._open.commit_transaction(timeout_s)
+        try:
+            self._open.commit_transaction(timeout_s)
+        except KafkaException as error:
+            if error.args[0].txn_requires_abort():
+                self._is_open = True  # until then it is not decided
+                self._look_for_topic(error.args[0])
+                self._is_open = False
+            raise
         self._open.poll(0)  # what the client has to say about its connections
         return self._lost_connection
 
@@ -301,20 +409,14 @@ class Transactions:
             _let_go(producer)
 
 
-def _check_time(error: BaseException, open_ms: int) -> None:
-    """Raises `ConfigError` where the broker does not allow transactions of this length."""
-    from confluent_kafka import KafkaError, KafkaException
-
-    if isinstance(error, KafkaException) and error.args[0].code() == KafkaError.INVALID_TRANSACTION_TIMEOUT:
-        raise ConfigError(
-            f"the broker refuses transactions of {open_ms:,} ms (its transaction.max.timeout.ms): raise that, or lower commit_interval "
-            "and session_timeout"
-        ) from error
-
-
 def transactional_id(group: str, worker: str) -> str:
     """The name of a worker to the broker: no two groups and workers share one."""
     return "/".join(["streamcore", *(part.replace("%", "%25").replace("/", "%2F") for part in (group, worker))])
+
+
+def group_of(transactional_id: str) -> str:
+    """The group in a name that `transactional_id` made."""
+    return unquote(transactional_id.rpartition("/")[0].rpartition("/")[2])
 
 
 def worker_of(transactional_id: str) -> str:
@@ -379,56 +481,3 @@ class InTransaction:
 
     def close(self) -> None:
         """Nothing: the producer belongs to the worker."""
-
-
-def classified(error: Any) -> str:
-    """What a client's error means to the machine: see `ErrorClass` in `checkpoint/machine/event.rs`."""
-    from confluent_kafka import KafkaError
-
-    fenced = (KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.FENCED_INSTANCE_ID)  # noqa: SLF001
-    unclear = (KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE)  # noqa: SLF001
-    if error.code() in fenced or error.name() == "PRODUCER_FENCED":
-        return "fenced"
-    if error.fatal() or error.code() == KafkaError._FATAL:  # noqa: SLF001
-        return "fatal"
-    if error.code() in unclear:
-        return "indeterminate"
-    if error.txn_requires_abort() or _is_of_membership(error):
-        return "abortable"
-    if error.retriable() or error.code() in (KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError._TRANSPORT):  # noqa: SLF001
-        return "retriable"
-    return "fatal" if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED else "abortable"
-
-
-def _may_be_of_a_record(error: Any) -> bool:
-    """Whether a call failed for what became of a record before it; not where its own outcome is unknown, or the group refuses the member."""
-    from confluent_kafka import KafkaError
-
-    is_abortable = error.txn_requires_abort() or error.code() == KafkaError._STATE  # noqa: SLF001
-    return is_abortable and classified(error) == "abortable" and not _is_of_membership(error)
-
-
-def _is_of_membership(error: Any) -> bool:
-    from confluent_kafka import KafkaError
-
-    return error.code() in (
-        KafkaError.ILLEGAL_GENERATION,
-        KafkaError.UNKNOWN_MEMBER_ID,
-        KafkaError.REBALANCE_IN_PROGRESS,
-    )
-
-
-def refuses_member(error: Exception) -> bool:
-    """Whether this exception of the client says that the group has moved on from what the member knows of it."""
-    from confluent_kafka import KafkaException
-
-    return isinstance(error, KafkaException) and _is_of_membership(error.args[0])
-
-
-def failure(error: Exception) -> dict[str, str]:
-    """What the machine is told of a client's exception: `KafkaException`, or `BufferError`."""
-    if isinstance(error, BufferError):
-        message = f"records were not taken by the producer: {error}"
-        return {"event": "failed", "error": "indeterminate", "message": message}
-    reason = error.args[0]
-    return {"event": "failed", "error": classified(reason), "message": f"{reason.str()} ({reason.name()})"}

@@ -15,6 +15,7 @@ from streamcore import _core
 from streamcore.config import KafkaConnection
 from streamcore.errors import SourceError
 from streamcore.kafka_client import partition_list
+from streamcore.kafka_errors import failed_reading
 from streamcore.state_topics import group_of_nobody
 
 READ_S = 120.0
@@ -104,8 +105,9 @@ def messages_of(
             while position < end:
                 messages: list[Any] = consumer.consume(AT_ONCE, WAIT_S)
                 for error in (message.error() for message in messages):
-                    if error is not None and not error.retriable():
-                        raise SourceError(f"partition {lane} of {topic} cannot be read: {error.str()}")
+                    failure = None if error is None else failed_reading(error, f"partition {lane} of {topic}", topic)
+                    if failure is not None:
+                        raise failure
                 wanted = [each for each in messages if each.error() is None and each.offset() < end]
                 if wanted:
                     yield lane, wanted

@@ -134,6 +134,9 @@ class JoinJob(Job):
         left = oracle_join.side(servers, self.input, once=True)
         return left, oracle_join.side(servers, self.right, once=not is_table)
 
+    def expected(self) -> None:
+        """See `Job`."""
+
     def differences(self) -> list[str]:
         sides, is_table = self.sides(), self.text == TABLE
         return oracle_join.differences(

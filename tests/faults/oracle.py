@@ -24,6 +24,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 SIZE_MS = 10_000
 TIMEOUT_S = 120.0
 REQUEST_S = 5.0
+MARKERS_S = 3.0
 
 
 Row = tuple[str, int, int, int]
@@ -47,7 +48,14 @@ class Expected:
 
 
 def read(servers: str, topic: str) -> list[Any]:
-    """Every committed message of a topic, partition by partition in order."""
+    """Every committed message of a topic, partition by partition in order.
+
+    The markers of a transaction that was committed a moment ago may not be there yet: they are waited for, as long as they take at most. What is
+    left open behind them is not told.
+    """
+    markers_s = time.monotonic() + MARKERS_S
+    while hanging(servers, [topic]) and time.monotonic() < markers_s:
+        time.sleep(0.05)
     consumer = Consumer(
         {
             "bootstrap.servers": servers,

@@ -10,6 +10,7 @@ import signal
 
 import pytest
 
+from tests.faults.traces import epochs_found, epochs_left
 from tests.faults.workers import RUN_S, Job
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
@@ -29,6 +30,10 @@ POINTS = {
     "CP14 state sent, manifest not": "after-produce-state:4:kill",
     "CP14 manifest sent": "after-produce-manifests:4:kill",
 }
+
+
+COMMITTED = ("CP9", "CP10", "CP11")
+"""Where the epoch is there whole; elsewhere it is not there."""
 
 
 @pytest.mark.timeout(400)
@@ -54,5 +59,9 @@ def test_a_worker_killed_at_a_crash_point_loses_and_repeats_nothing(job: Job, po
     process = job.start(faults=POINTS[point])
     assert process.wait(RUN_S) == -signal.SIGKILL, f"the point was not reached:\n{job.log()}"
     stream.close()
-    job.finish()
+    (dead,) = job.traces()
+    # By turns the same worker is started again, or another one.
+    job.finish(worker=("w0", "heir")[run % 2])
+    (found,) = (epochs_found(trace) for trace in job.traces() if trace != dead)
+    assert found == epochs_left(dead, committed=point.split(maxsplit=1)[0] in COMMITTED)
     job.check(recovered=not point.startswith("CP13"))  # killed before its first commit

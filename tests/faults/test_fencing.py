@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer
 
-from streamcore.kafka_client import member_settings
+from streamcore.kafka_consumer import member_settings
 from tests.faults.workers import PARTITIONS, RUN_S, SESSION_S, SOURCE_AND_STEPS, TOPIC_SINK, Job
 from tests.integration.kafka_tools import connection
 from tests.servers.kafka import KafkaServer

@@ -103,6 +103,9 @@ class FloodJob(Job):
     text: str = PIPELINE + SINKS
     _wanted: Expected | None = None
 
+    def expected(self) -> None:
+        """See `Job`; `wanted` is more."""
+
     def wanted(self) -> Expected:
         """What is to become of all there is in the input, of which nothing more comes."""
         if self._wanted is None:

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from tests.faults.workers import RUN_S, SESSION_S, Job
+from tests.faults.workers import PARTITIONS, RUN_S, SESSION_S, Job
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
 KILLS = 5
@@ -71,3 +71,25 @@ def test_a_worker_that_stood_still_commits_nothing_of_what_another_has_taken(job
     except subprocess.TimeoutExpired:
         running["zombie"] = zombie
     job.end(stream, running)
+
+
+@pytest.mark.timeout(240)
+def test_what_comes_after_a_late_start_is_read_though_the_worker_dies_before_its_first_interval_is_over(
+    job: Job,
+) -> None:
+    """Where it began is committed before anything is read: the next start does not begin at another end."""
+    job.file.write_text(
+        job.file.read_text()
+        .replace('type = "kafka"', 'type = "kafka"\nstart = "latest"', 1)
+        .replace('commit_interval = "200ms"', 'commit_interval = "5m"')
+    )
+    process = job.start()
+    job.await_progress(dict.fromkeys(range(PARTITIONS), -1))
+    stream = job.stream(0)
+    time.sleep(2.0)
+    process.kill()
+    process.wait()
+    time.sleep(1.0)
+    stream.close()
+    job.finish()
+    job.check()

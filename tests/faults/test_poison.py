@@ -85,6 +85,9 @@ class PoisonJob(Job):
     text: str = PIPELINE
     _wanted: Expected | None = None
 
+    def expected(self) -> None:
+        """See `Job`; `wanted` is more."""
+
     def wanted(self) -> Expected:
         """What is to become of all there is in the input, of which nothing more comes."""
         if self._wanted is None:

@@ -100,9 +100,14 @@ class Rescaled:
         self.partitions = partitions
 
     def command(self, *arguments: str, faults: str = "") -> subprocess.CompletedProcess[str]:
+        begun = self.begin(*arguments, faults=faults)
+        out, err = begun.communicate(timeout=RUN_S)
+        return subprocess.CompletedProcess(begun.args, begun.returncode, out, err)
+
+    def begin(self, *arguments: str, faults: str = "") -> subprocess.Popen[str]:
         environment = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": self.servers, "STREAMCORE_FAULTS": faults}
         command = [sys.executable, "-m", "streamcore", "state", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=RUN_S, check=False)
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def lanes(self) -> list[dict[str, Any]]:
         found = self.command("inspect", str(self.job.file), "--json")
@@ -110,24 +115,25 @@ class Rescaled:
         lanes: list[dict[str, Any]] = json.loads(found.stdout)["lanes"]
         return lanes
 
+    def state_topics(self) -> list[str]:
+        """Of all layouts that are there."""
+        names = AdminClient({"bootstrap.servers": self.servers}).list_topics(timeout=RUN_S).topics
+        return sorted(name for name in names if name.startswith(f"{self.job.name}.0.state."))
+
     def contents(self) -> tuple[int, int, int]:
         """A6: lanes, rows of windows, and what they come to."""
         lanes = self.lanes()
         digest = sum(int(lane["contents"], 16) for lane in lanes if lane["rows"]) % 2**64
         return len(lanes), sum(lane["rows"] or 0 for lane in lanes), digest
 
+    def asked(self) -> list[str]:
+        to = ["--to", str(self.partitions), "--partitioner", self.partitioner]
+        return ["rescale", str(self.job.file), *to, "--json"]
+
     def rescale(self, point: str) -> None:
         """Dies at the point, and is started again; a worker that is started between them changes nothing."""
         lanes, rows, digest = self.contents()
-        arguments = [
-            "rescale",
-            str(self.job.file),
-            "--to",
-            str(self.partitions),
-            "--partitioner",
-            self.partitioner,
-            "--json",
-        ]
+        arguments = self.asked()
         died = self.command(*arguments, faults=f"{point}:1:kill")
         assert died.returncode == -signal.SIGKILL, died.stderr
         is_done = point == "claim-committed"
@@ -135,7 +141,7 @@ class Rescaled:
         if not is_done:
             refused = self.job.start(worker="early")
             assert refused.wait(RUN_S) == 6, self.job.log("early")
-        done = self._again(arguments)
+        done = self.again(arguments)
         if is_done:
             assert (done.returncode, "there is nothing to move" in done.stderr) == (6, True), done.stderr
         else:
@@ -147,7 +153,7 @@ class Rescaled:
         verified = self.command("verify", str(self.job.file))
         assert verified.returncode == 0, verified.stderr
 
-    def _again(self, arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    def again(self, arguments: list[str]) -> subprocess.CompletedProcess[str]:
         """Again, as soon as the group has noticed that the one before has died."""
         deadline = time.monotonic() + RUN_S
         while True:
@@ -178,8 +184,7 @@ class Rescaled:
         assert found == Counter({(*window, *values): 1 for window, values in rows.items()})
         letters = Counter(map(_letter, oracle.read(self.servers, f"{self.job.name}.dead-letters")))
         assert letters == dead
-        layouts = [f"{self.job.name}.0.state.g{layout}" for layout in (1, 2, 3)]
-        self.job.check_ended([f"{self.job.name}.out", f"{self.job.name}.dead-letters", *layouts])
+        self.job.check_ended([f"{self.job.name}.out", f"{self.job.name}.dead-letters", *self.state_topics()])
         audit = subprocess.run(
             [sys.executable, "-m", "streamcore", "audit", str(self.job.file), "--json"],
             env={**os.environ, "KAFKA_BOOTSTRAP_SERVERS": self.servers},
@@ -219,6 +224,39 @@ def test_state_that_is_moved_to_8_and_to_5_partitions_loses_and_repeats_nothing(
     rescaled.work(3, kill=True)
     rescaled.replace(5)
     rescaled.rescale(POINTS[run % len(POINTS)][1])
+    rescaled.work(2)
+    job.finish()
+    rescaled.check()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("run", range(RUNS))
+@pytest.mark.parametrize(
+    "point",
+    [
+        pytest.param("rescale-moved", marks=pytest.mark.column("pull")),
+        pytest.param("rescale-topics-made", marks=pytest.mark.column("nightly")),
+    ],
+)
+def test_a_rescale_that_stood_still_deletes_nothing_of_the_one_after_it(job: Job, run: int, point: str) -> None:
+    rescaled = Rescaled(job, run)
+    rescaled.work(1)
+    rescaled.grow(5)
+    asleep = rescaled.begin(*rescaled.asked(), faults=f"{point}:1:stop")
+    job.await_stopped(asleep)  # type: ignore[arg-type]
+    try:
+        done = rescaled.again(rescaled.asked())
+        assert done.returncode == 0, done.stderr
+        rescaled.work(1)
+        before, topics = rescaled.contents(), rescaled.state_topics()
+        asleep.send_signal(signal.SIGCONT)
+        _, told = asleep.communicate(timeout=RUN_S)
+    finally:
+        asleep.kill()
+    assert (asleep.returncode, "the state was not changed" in told) == (7, True), told
+    assert (rescaled.contents(), rescaled.state_topics()) == (before, topics)
+    # What never came to count is gone with the commit of what did.
+    assert topics == [f"{job.name}.0.state.g{layout}" for layout in (1, json.loads(done.stdout)["layout"])]
     rescaled.work(2)
     job.finish()
     rescaled.check()

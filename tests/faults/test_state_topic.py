@@ -54,7 +54,7 @@ def _all_manifests(job: Job) -> str:
     for key in job.state_keys():
         if key.startswith("M/"):
             job.put_state(key, None)
-    return "the group is at [Some(75)], and the state has no manifest"
+    return "the group is at 75, and the state has no manifest"
 
 
 def _damaged_manifest(job: Job) -> str:
@@ -73,7 +73,7 @@ def _base(job: Job) -> str:
 
 def _made_again(job: Job) -> str:
     job.make_again(job.state_topic, job.partitions)
-    return "the group is at [Some(75)], and the state has no manifest: its topic was emptied or made again"
+    return "the group is at 75, and the state has no manifest: its topic was emptied or made again"
 
 
 def _of_another_size(job: Job) -> str:

@@ -56,3 +56,31 @@ def reason(event: dict[str, Any], took_ms: int) -> str | None:
 def manifests_read(trace: str) -> int:
     """How often the state was read after a producer was made."""
     return sum(step["action"] == "read_state" for _, step, _, _ in steps(trace))
+
+
+def epochs_left(trace: str, *, committed: bool) -> dict[int, int]:
+    """By lane, the epoch that a worker leaves which died: the last one it kept, or, where that was `committed`, the one it was committing."""
+    kept: dict[int, int] = {}
+    under_way: dict[int, int] = {}
+    for action in _actions(trace):
+        if action["action"] == "produce" and action["part"] == "state":
+            under_way = {each["lane"]: each["epoch"] for each in action["lanes"]}
+        elif action["action"] == "keep":
+            kept |= {each["lane"]: each["epoch"] for each in action["lanes"]}
+            under_way = {}
+    return kept | under_way if committed else kept
+
+
+def epochs_found(trace: str) -> dict[int, int]:
+    """By lane, the epoch that a worker found when it began; lanes without any are left out."""
+    found: dict[int, int] = {}
+    for action in _actions(trace):
+        if action["action"] == "restore":
+            epochs = {each["lane"]: each["manifest"] for each in action["lanes"] if each["manifest"] is not None}
+            found = {lane: manifest["epoch"] for lane, manifest in epochs.items()} | found
+    return found
+
+
+def _actions(trace: str) -> Iterator[dict[str, Any]]:
+    for line in trace.splitlines()[1:]:
+        yield from json.loads(line)["actions"]

@@ -5,13 +5,13 @@ Before it: a test, which says where a worker is to fail. After it: the command l
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Protocol
 
 from streamcore import _core
-from tests.faults import oracle, traffic
+from tests.faults import assertions, oracle, traffic
+from tests.faults.reader import Reader
 from tests.integration.kafka_tools import create_topic
 from tests.servers.kafka import KafkaServer
 
@@ -115,6 +116,8 @@ class Job:
     by: str = "k"
     """The field that windows are of; not the record key, they meet through a topic."""
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    reader: Reader | None = None
+    """Of the output, from the first worker's start on."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -154,6 +157,8 @@ class Job:
             **self.environment,
         }
         until = ["--stop", stop] if stop else []
+        if self.reader is None and f'topic = "{self.name}.out"' in self.file.read_text():
+            self.reader = Reader(self.server.bootstrap_servers, f"{self.name}.out")
         command = [*under, sys.executable, "-m", "streamcore", "run", str(self.file), *until, *more]
         with (self.folder / f"{worker}.log").open("ab") as log:
             process = subprocess.Popen(command, env=variables, stdout=log, stderr=log)
@@ -171,6 +176,10 @@ class Job:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
             process.wait()
+        # Another one begins with the next worker, if any.
+        reader, self.reader = self.reader, None
+        if reader is not None:
+            reader.close()
 
     def offsets(self) -> dict[int, int]:
         return oracle.group_offsets(self.server.bootstrap_servers, self.name, self.input, PARTITIONS)
@@ -208,6 +217,7 @@ class Job:
         stream.close()
         self.await_end(running, revives=revives)
         self.leave(running, revives=revives)
+        self.check_state()
         self.finish(revives=revives)
         self.check()
 
@@ -295,13 +305,21 @@ class Job:
 
     def ledgers(self) -> dict[int, dict[str, int]]:
         """A5: what became of each lane's records, as `audit` reads it from the committed state; it must add up."""
-        command = [sys.executable, "-m", "streamcore", "audit", str(self.file), "--json"]
-        variables = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": self.server.bootstrap_servers}
-        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=RUN_S, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        found = json.loads(done.stdout)
-        assert found["adds_up"], found
+        found = assertions.audited(self.file, self.server.bootstrap_servers)
         return {int(lane): counts for lane, counts in found["lanes"].items()}
+
+    def expected(self) -> oracle.Expected | None:
+        """What all that was sent must come to; None where `differences` alone knows."""
+        servers = self.server.bootstrap_servers
+        shed = oracle.shed(servers, f"{self.name}.dead-letters")
+        return oracle.expected(servers, self.input, by=self.by, without=shed) if self.by == "k" else None
+
+    def check_state(self) -> None:
+        """A6, while windows are open."""
+        expected = self.expected()
+        if expected is not None and self.reader is not None:
+            servers, output = self.server.bootstrap_servers, f"{self.name}.out"
+            assertions.state_is_right(self.file, servers, output=output, wanted=expected)
 
     def traces(self, *, combine: bool = False) -> list[str]:
         """What each worker's commit machine was told and answered; of one that was killed, its whole lines.
@@ -320,7 +338,7 @@ class Job:
         assert hanging == []
 
     def check(self, *, recovered: bool = True) -> None:
-        """A1, A2, A4 and A7: each row and dead letter once and right, offsets at the end, nothing hangs.
+        """A1 to A7 and A9: each row and dead letter once and right, for whoever has read all the while too; ledgers and state; offsets at the end, nothing hangs; no trouble in a log.
 
         And what workers recorded is what this commit machine decides, and what a broker of the model can say; `recovered`: a
         worker found a manifest of an earlier one.
@@ -332,6 +350,15 @@ class Job:
         wrong = self.differences()
         assert wrong == [], f"{len(wrong)} wrong:\n" + "\n".join(wrong[:20]) + self.log()
         assert self.offsets() == self.ends()
+        servers = self.server.bootstrap_servers
+        if self.reader is not None:
+            there = oracle.read(servers, f"{self.name}.out")
+            self.reader.await_records(Counter((message.key(), message.value()) for message in there))
+        ledgers, expected = self.ledgers(), self.expected()
+        if expected is not None:
+            assertions.ledgers_are_right(ledgers, expected)
+        assertions.state_is_whole(self.file, servers)
+        assertions.logs_are_clear(self.folder)
         for combine in (False, True)[: 1 + (self.by != "k")]:
             # A trace is of one phase: lanes of both have the same numbers.
             calls, manifests = _core.CommitMachine.check_traces(self.traces(combine=combine))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, TopicMetadata
 
 from streamcore.config import KafkaConnection, KafkaSourceConfig
@@ -46,6 +46,13 @@ def produce(server: KafkaServer, topic: str, values: Iterable[bytes | None], par
             producer.produce(topic, value=value, partition=partition, **fields)
         producer.poll(0)
     assert producer.flush(TIMEOUT_S) == 0
+
+
+def delete_records(server: KafkaServer, topic: str, partition: int, before: int) -> None:
+    """Retention, at once."""
+    part = TopicPartition(topic, partition, before)
+    admin = AdminClient({"bootstrap.servers": server.bootstrap_servers})
+    admin.delete_records([part])[part].result(TIMEOUT_S)
 
 
 def transaction(server: KafkaServer, topic: str, values: Iterable[bytes], *, commit: bool) -> None:

@@ -12,12 +12,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from streamcore.cli import main
 from streamcore.kafka_client import Cluster
-from tests.integration.kafka_tools import TIMEOUT_S, connection, create_topic, produce, read_topic
+from tests.integration.kafka_tools import TIMEOUT_S, connection, create_topic, delete_records, produce, read_topic
 from tests.servers.kafka import KafkaServer
 
 PIPELINE = """
@@ -170,5 +170,4 @@ class Job:
 
     def delete_records(self, partition: int, before: int) -> None:
         """Retention, at once."""
-        part = TopicPartition(f"{self.name}-in", partition, before)
-        self.admin.delete_records([part])[part].result(TIMEOUT_S)
+        delete_records(self.server, f"{self.name}-in", partition, before)

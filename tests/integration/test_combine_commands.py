@@ -70,6 +70,9 @@ def test_a_reset_discards_both_stages_and_the_partials_between_them(job: Job) ->
     assert done.code == 0, done.err
     assert "4 lanes" in done.out
     assert read_topic(job.server, f"{job.name}.0.partials.g1") == []
+    topics = job("topics", "plan", str(job.file)).out
+    assert all(f"{job.name}.{stage}.state.g2  state  exists: 2 partitions" in topics for stage in (0, 1)), topics
+    assert "state.g1" not in topics
     # All is read again, and merged once.
     assert job.run().code == 0
     assert job.final() == final
@@ -81,6 +84,11 @@ def test_other_partitions_are_refused_by_name(job: Job) -> None:
     assert job.run().code == 0
     refused = job.state("rescale", "--to", "3")
     assert (refused.code, "its state in two stages" in refused.err) == (EXIT_CONFIG, True), refused.err
+    assert "hint: begin anew, under another name or after streamcore state reset FILE; with" in refused.err
+    other = job.run("--set", "combine=local")
+    assert (other.code, "its source, schema or steps have changed, or combine" in other.err) == (EXIT_STATE, True), (
+        other.err
+    )
 
 
 def test_a_topic_of_partials_that_is_compacted_is_refused(job: Job) -> None:

@@ -10,7 +10,7 @@ from confluent_kafka import Producer
 
 from streamcore.committed_reader import CommittedReader
 from streamcore.errors import SinkError
-from tests.integration.kafka_tools import connection, create_topic, produce, transaction
+from tests.integration.kafka_tools import connection, create_topic, delete_records, produce, transaction
 from tests.servers.kafka import KafkaServer
 
 JOIN_S = 20.0
@@ -29,7 +29,7 @@ def read(reader: CommittedReader, count: int, at: dict[int, int] | None = None) 
     while sum(map(len, found.values())) < count:
         assert time.monotonic() < deadline, f"{found}, at {reader.placed}"
         for partition in reader.unplaced:
-            reader.place(partition, (at or {}).get(partition))
+            reader.place(partition, (at or {}).get(partition, reader.bounds(partition)[0]))
         for partition, records in reader.poll(100, 0.1).items():
             found.setdefault(partition, []).extend(record.offset for record in records)
     return found
@@ -95,6 +95,25 @@ def test_what_is_held_back_comes_later_and_only_committed_records_do(kafka_serve
     assert reader.waiting() == 2
     reader.go_on()
     assert read(reader, 1) == {0: [6]}
+    reader.close()
+
+
+def test_a_partition_whose_next_record_was_deleted_is_placed_anew(kafka_server: KafkaServer, unique: str) -> None:
+    """The client went back to the same offset, and was refused it, again and again."""
+    create_topic(kafka_server, unique)
+    produce(kafka_server, unique, [b"%d" % number for number in range(30)])
+    reader = opened(kafka_server, unique, f"{unique}-readers")
+    assert read(reader, 30) == {0: list(range(30))}
+    reader.hold()
+    delete_records(kafka_server, unique, 0, 25)
+    reader.back_to({0: 10})
+    reader.go_on()
+    deadline = time.monotonic() + JOIN_S
+    while not reader.unplaced:
+        assert time.monotonic() < deadline
+        assert reader.poll(100, 0.1) == {}
+    assert (reader.placed, reader.bounds(0)) == ({}, (25, 30))
+    assert read(reader, 5) == {0: list(range(25, 30))}
     reader.close()
 
 

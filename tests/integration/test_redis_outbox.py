@@ -78,6 +78,19 @@ def test_a_redis_that_forgot_says_so_and_takes_nothing(redis_server: RedisServer
     outbox.close()
 
 
+def test_rows_that_are_gone_are_passed_over_once(redis_server: RedisServer, unique: str) -> None:
+    outbox = opened(redis_server, unique)
+    outbox.take(0, [row(1, "a", 1)])
+    outbox.skip(0, 50)
+    assert (outbox.position(0), stored(redis_server, f"{unique}:a")["n"]) == (50, "1")
+    with redis.Redis.from_url(redis_server.url) as client:
+        client.delete(f"streamcore:{unique}:sinks[0]:applied:0")
+    with pytest.raises(SinkError, match="has just lost rows") as lost:
+        outbox.skip(0, 60)
+    assert (lost.value.retriable, outbox.position(0)) == (True, None)
+    outbox.close()
+
+
 def test_rows_of_a_topic_made_anew_replace_the_others(redis_server: RedisServer, unique: str) -> None:
     before = opened(redis_server, unique)
     before.take(0, [row(7, "a", 7)])

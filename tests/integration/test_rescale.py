@@ -413,16 +413,16 @@ def test_a_reset_lets_a_run_begin_anew_whatever_the_partitions(job: Growing) -> 
     assert job.state("reset", "--yes").code == 0
     topics = job("topics", "plan", str(job.file)).out
     assert "not used" not in topics
-    assert f"{job.name}.0.state.g1  state  exists: 5 partitions\n" in topics
+    assert f"{job.name}.0.state.g3  state  exists: 5 partitions\n" in topics
     job.put(range(25, 40))
     again = job.run()
     assert again.code == 0, again.err
     # All of it is read again, by the clocks of five partitions.
     audit = job("audit", str(job.file), "--json").json
     assert (audit["adds_up"], audit["total"]["read"]) == (True, 40 * KEYS)
-    # And what is moved from here on begins a second layout once more.
+    # And what is moved from here on goes on from there: a number is used once.
     job.grow(6)
-    assert job.rescale(6, *OWN)["layout"] == 2
+    assert job.rescale(6, *OWN)["layout"] == 4
     audit = job("audit", str(job.file), "--json").json
     assert (audit["adds_up"], audit["total"]["read"]) == (True, 40 * KEYS)
     # Where it fits, too, nothing is left of what was moved before.

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from confluent_kafka.admin import NewPartitions
 
 from tests.integration.kafka_tools import TIMEOUT_S, create_topic
 from tests.integration.state_job import Job
@@ -115,7 +116,27 @@ def test_a_changed_pipeline_is_told_of(job: Job) -> None:
     assert job.run().code == 0
     job.file.write_text(job.file.read_text().replace("sum(v)", "max(v)"))
     refused = job.state("verify")
-    assert (refused.code, "the source, schema or steps have changed" in refused.err) == (6, True)
+    assert refused.code == 6
+    what, once = refused.err.splitlines()
+    assert what == "error: the state cannot be gone on from"
+    assert once.startswith(
+        f"  all 2 lanes: the state was made by another version of {job.name}: its source, schema or steps have"
+    )
+    assert "made by another version" not in refused.out
+    assert [len(lane["problems"]) for lane in job.state("inspect", "--json").json["lanes"]] == [1, 1]
+    assert job.state("inspect").out.count("made by another version") == 1
+
+
+def test_an_input_that_grew_is_told_of_once_with_the_right_advice(job: Job) -> None:
+    job.send(range(5))
+    assert job.run().code == 0
+    job.admin.create_partitions([NewPartitions(f"{job.name}-in", 3)])[f"{job.name}-in"].result(TIMEOUT_S)
+    refused = job.state("verify")
+    what = f"STATE_PARTITION_MISMATCH: the state has 2 partitions, and the input {job.name}-in has 3: keys have moved between them"
+    advice = "streamcore state rescale FILE --to 3 moves it, or says why it cannot"
+    assert refused.err == f"error: the state cannot be gone on from\n  {what}; {advice}\n"
+    assert [line.partition(":")[0] for line in refused.out.splitlines()] == ["lane 0", "lane 1"]
+    assert job.state("inspect").out.count(what) == 1
 
 
 def test_the_audit_adds_up_lane_by_lane(job: Job) -> None:

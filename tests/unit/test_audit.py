@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from streamcore.audit import Audit, combined_differences, differences, to_json, unbalanced
+from streamcore.audit import Audit, combined_differences, differences, to_json, unbalanced, unmerged
+from streamcore.commands.audit import _lines
 
 LEDGER = {"read": 10, "applied": 4, "filtered": 3, "rejected": 2, "late": 1, "no_window": 1, "shed": 2}
 
@@ -52,3 +53,19 @@ def test_what_is_merged_is_held_against_what_was_applied() -> None:
     assert combined_differences(combined(9, 9), is_read=True) == [
         "combine lane 0: took 9 records in partials, and accounts for 10"
     ]
+
+
+def test_records_whose_partials_are_missing_are_told_and_not_passed_over() -> None:
+    found = combined(7, 6, missing=2)
+    found.epochs[0] = 3
+    found.unmerged = unmerged(found)
+    assert (found.unmerged, to_json(found)["unmerged"]) == (2, 2)
+    assert list(_lines(found))[-3:] == [
+        "combine lane 0: 7 records in partials = merged 6 + late_after_combine 1, without 2 epochs of lanes, whose partials are missing",
+        "in no window: 2 of 9 applied records, whose partials are missing",
+        "the rest adds up: read 9 = applied 9",
+    ]
+    assert unmerged(combined(7, 6)) == 0
+    whole = combined(9, 8)
+    whole.epochs[0] = 3
+    assert list(_lines(whole))[-1] == "adds up: read 9 = applied 9"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from argparse import Namespace
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from streamcore import cli, errors
-from streamcore.cli import COMMANDS, build_parser, error_text, main
+from streamcore.cli import COMMANDS, _joined, build_parser, error_text, main
 
 
 def streamcore(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -44,8 +45,10 @@ def test_an_interrupt_at_the_very_start_is_quiet(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(cli, "build_parser", interrupted)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     assert main(["run"]) == 130
     assert capsys.readouterr().err == ""
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # of another one while Python ends
 
 
 @pytest.mark.parametrize("arguments", [[], ["nonsense"], ["run"], ["run", "x", "--for"]])
@@ -146,3 +149,17 @@ def test_a_closed_output_is_no_mistake(arguments: list[str]) -> None:
     done = subprocess.run(shell, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 0
     assert "Traceback" not in done.stderr
+
+
+def test_a_time_before_now_may_stand_by_itself() -> None:
+    given = ["verify", "f", "--start", "-2h", "--stop", "-1h30m", "--json", "--for", "-0.5s"]
+    assert _joined(given) == ["verify", "f", "--start=-2h", "--stop=-1h30m", "--json", "--for=-0.5s"]
+    for others in (
+        ["--start=-2h", "-2h"],
+        ["run", "-2h"],
+        ["--start", "-2"],
+        ["--start", "-h"],
+        ["--start", "-2hours"],
+        ["--", "--start", "-2h"],
+    ):
+        assert _joined(others) == others

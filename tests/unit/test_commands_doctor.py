@@ -89,3 +89,26 @@ def test_a_broker_that_does_not_answer_is_four(tmp_path: Path, capsys: pytest.Ca
     )
     assert main(["doctor", str(tmp_path / "job.toml")]) == 4
     assert f"FAIL broker: Kafka at {NOBODY} gave no answer within 500ms" in capsys.readouterr().out
+
+
+def test_a_login_among_the_servers_of_the_environment_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "ann:CANARY@host:1")
+    assert main(["doctor"]) == 3
+    told = capsys.readouterr()
+    assert "has an @ as of a login" in told.err
+    assert "CANARY" not in told.out + told.err
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_client_of_a_redis_sink_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_there: bool
+) -> None:
+    text = '[source]\ntype = "generate"\n[[sinks]]\ntype = "redis"\nkey_template = "{_key}"\n'
+    (tmp_path / "job.toml").write_text(text)
+    if not is_there:
+        monkeypatch.setitem(sys.modules, "redis", None)
+    assert main(["doctor", str(tmp_path / "job.toml")]) == (0 if is_there else 1)
+    told = "ok   Redis client: installed" if is_there else "FAIL Redis client: a Redis sink needs the Redis client; pip"
+    assert told in capsys.readouterr().out

@@ -19,6 +19,10 @@ from streamcore.config import KafkaConnection, RedisConnection
         ({"sasl_mechanism": "PLAIN"}, "needs security_protocol"),
         ({"security_protocol": "sasl_plaintext", "sasl_mechanism": "plain"}, "in the clear"),
         ({"options": {"enable.auto.commit": True}}, "enable.auto.commit is set by streamcore"),
+        (
+            {"options": {"transaction.timeout.ms": 1}},
+            "by streamcore and cannot be an option; it follows from commit_interval",
+        ),
     ],
 )
 def test_connections_that_would_not_work_or_not_be_safe(keys: dict[str, Any], message: str) -> None:
@@ -33,6 +37,20 @@ def test_logins_may_be_written_as_clients_write_them() -> None:
     assert (connection.security_protocol, connection.sasl_mechanism) == ("sasl_ssl", "SCRAM-SHA-512")
     clear = {"security_protocol": "sasl_plaintext", "sasl_mechanism": "PLAIN", "insecure": True}
     assert KafkaConnection.model_validate(clear).insecure
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"bootstrap_servers": "ann:CANARY@host:1"}, "has an @ as of a login"),
+        ({"options": {"ssl.keystore.password": ["CANARY"]}}, "ssl.keystore.password must be text, a number"),
+        ({"options": {"sasl.password": {"CANARY": 1}}}, "sasl.password must be text, a number"),
+    ],
+)
+def test_a_login_in_the_wrong_place_is_not_shown(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message) as caught:
+        KafkaConnection.model_validate(keys)
+    assert "CANARY" not in str(caught.value)
 
 
 def test_a_wrong_url_is_not_shown() -> None:

@@ -14,7 +14,7 @@ CANARIES = {
         "sasl_mechanism": "PLAIN",
         "sasl_password": "canary",
         "ssl_key_password": "canary",
-        "options": {"ssl.key.pem": "canary", "socket.timeout.ms": "shown", "nested": {"token": ["canary"]}},
+        "options": {"ssl.key.pem": "canary", "socket.timeout.ms": "shown"},
     },
     "connections": {"cache": {"type": "redis", "url": "rediss://user:canary@cache:6379/1"}},
     "sinks": [

@@ -58,11 +58,26 @@ def test_nothing_but_the_types_changes(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "wanted"),
+    [
+        ('schema = { "x}" = "string" }  # of {all}', 'schema = { "x}" = "string", ADDED }  # of {all}'),
+        ("schema = {}", "schema = { ADDED }"),
+        ('"schema"={user="string"}', '"schema"={user="string", ADDED }'),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_types_are_added_in_the_braces_where_the_schema_is_written_so(written: str, wanted: str, end: str) -> None:
+    text = f'[source]{end}type = "kafka"{end}{written}{end}{end}[kafka]{end}'
+    added = ", ".join(schema_lines(TYPES))
+    assert with_types(text, TYPES) == text.replace(written, wanted.replace("ADDED", added))
+
+
+@pytest.mark.parametrize(
     "text",
     [
         '[source]\ntype = "kafka"\nwhere = """\n[source.schema]\n"""\n[limits]\n',
         'source = { type = "kafka" }\n',
-        '[source]\ntype = "kafka"\nschema = { user = "string" }\n',
+        '[source]\ntype = "kafka"\nschema = { user = "string", at = { b = "string" } }\n',
     ],
 )
 def test_what_cannot_be_done_safely_is_left_to_the_reader(text: str) -> None:

@@ -32,8 +32,12 @@ SOURCE_KEYS: dict[str, Any] = {
     "out_of_orderness": st.one_of(DURATIONS, st.just("unbounded")),
     "on_idle": st.sampled_from(["advance", "hold"]),
 }
+SERVERS = TEXT.filter(lambda text: "@" not in text)
+"""Without a login, which has keys of its own."""
 SOURCES = st.one_of(
-    table({"type": st.just("kafka"), "topic": NAMES}, **SOURCE_KEYS, options=st.dictionaries(TEXT, VALUES, max_size=2)),
+    table(
+        {"type": st.just("kafka"), "topic": NAMES}, **SOURCE_KEYS, options=st.dictionaries(TEXT, SCALARS, max_size=2)
+    ),
     table({"type": st.just("files"), "path": TEXT}, **SOURCE_KEYS),
     table({"type": st.just("generate")}, **SOURCE_KEYS, rate=st.floats(0, 1e9), seed=st.integers(0, 2**63 - 1)),
     table({"type": st.just("memory"), "topic": TEXT}, **SOURCE_KEYS),
@@ -83,7 +87,9 @@ TESTS = table(
 CONNECTIONS = st.dictionaries(
     TEXT,
     st.one_of(
-        table({"type": st.just("kafka")}, bootstrap_servers=TEXT, options=st.dictionaries(NAMES, SCALARS, max_size=2)),
+        table(
+            {"type": st.just("kafka")}, bootstrap_servers=SERVERS, options=st.dictionaries(NAMES, SCALARS, max_size=2)
+        ),
         table({"type": st.just("redis"), "url": st.just("redis://h")}),
     ),
     max_size=2,
@@ -95,7 +101,7 @@ PIPELINES = table(
     commit_interval=DURATIONS,
     auto_create_topics=st.booleans(),
     state_dir=TEXT,
-    kafka=table({}, bootstrap_servers=TEXT, sasl_username=TEXT),
+    kafka=table({}, bootstrap_servers=SERVERS, sasl_username=TEXT),
     connections=CONNECTIONS,
     steps=st.lists(STEPS, max_size=3),
     sinks=st.lists(SINKS, max_size=3),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from concurrent.futures import Future
 from typing import Any, cast
 
@@ -54,6 +55,18 @@ def test_logins_reach_the_client_and_nothing_else() -> None:
     assert settings["ssl.ca.location"] == "/ca.pem"
     assert consumer_settings(connection)["sasl.password"] == "canary"
     assert "canary" not in repr(connection)
+
+
+def test_a_value_that_is_refused_before_the_client_is_made_is_not_shown() -> None:
+    connection = KafkaConnection.model_construct(
+        bootstrap_servers="host:1", options={"ssl.keystore.password": ["CANARY"]}
+    )
+    with (
+        pytest.raises(ConfigError, match=r"ssl\.keystore\.password has a value") as caught,
+        creating_client(connection),
+    ):
+        application(connection, group="", defaults={}, settings={})
+    assert "CANARY" not in str(caught.value)
 
 
 def test_refused_settings_are_a_configuration_error() -> None:
@@ -113,3 +126,36 @@ def test_a_topic_that_nobody_answered_for_is_no_mistake_of_the_configuration(nam
     with pytest.raises(expected) as caught:
         cluster.create_topic(TopicPlan("t", "state", 1, {}))
     assert getattr(caught.value, "unreachable", False) == (expected is SourceError)
+
+
+class Silent:
+    """An admin client that never answers, and never says that the time is over."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+    def list_offsets(self, wanted: dict[Any, Any], **_: Any) -> dict[Any, Future[Any]]:
+        self.requests += 1
+        return {part: Future() for part in wanted}
+
+
+def test_a_broker_that_goes_away_between_a_question_and_its_answer_is_not_waited_for_longer_than_said() -> None:
+    """It was waited for without an end: the run polled nothing any more, and SIGTERM was not served."""
+    cluster, silent = Cluster(KafkaConnection()), Silent()
+    cluster._admin = cast("Any", silent)
+    began_s = time.monotonic()
+    with pytest.raises(SourceError, match="offsets of topic t cannot be listed") as caught:
+        cluster.offsets_at("t", [0, 1, 2], ["earliest", "latest"], within_s=0.1)
+    assert caught.value.unreachable
+    assert time.monotonic() - began_s < 5
+    assert silent.requests == 2
+
+
+def test_an_administration_that_is_refused_says_what_to_grant() -> None:
+    from confluent_kafka import KafkaError, KafkaException
+
+    failure = KafkaException(KafkaError(KafkaError.GROUP_AUTHORIZATION_FAILED))
+    refusal = Cluster(KafkaConnection())._failed("group g cannot be described", failure)
+    assert isinstance(refusal, ConfigError)
+    assert "group g cannot be described" in str(refusal)
+    assert "READ on group" in str(refusal)

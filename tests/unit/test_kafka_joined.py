@@ -67,7 +67,7 @@ class Topic:
     def feed(self, lanes: Iterable[int]) -> None:
         self.fed = set(lanes)
 
-    def place(self, offsets: Mapping[int, int | None]) -> dict[int, int]:
+    def place(self, offsets: Mapping[int, int | None], *, timeout_s: float) -> dict[int, int]:
         self.at |= {lane: offset or 0 for lane, offset in offsets.items()}
         return dict(self.at)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pytest
 
@@ -18,8 +18,10 @@ AWAY = (
 class Broker:
     """Has records 10 to 19 of every partition."""
 
-    def offsets(self, topic: str, lanes: Iterable[int], at: str | int) -> dict[int, int]:
-        return dict.fromkeys(lanes, 10 if at == "earliest" else 20)
+    def offsets_at(
+        self, topic: str, lanes: Iterable[int], at: Sequence[str | int], *, within_s: float
+    ) -> list[dict[int, int]]:
+        return [dict.fromkeys(lanes, 10 if each == "earliest" else 20) for each in at]
 
 
 @pytest.mark.parametrize(

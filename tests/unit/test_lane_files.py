@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from streamcore.config import ParquetSinkConfig
+from streamcore.errors import FilesAheadError, SinkError
 from streamcore.lane_files import LaneFiles
 from streamcore.sinks.base import Version
 from streamcore.sinks.parquet_lanes import LaneParquetSink
@@ -71,6 +74,36 @@ def test_a_lane_without_a_manifest_has_no_files(tmp_path: Path) -> None:
     LaneFiles([sink]).write([{"lane": 0, "epoch": 1}], {0: 7}, seal=1)
     files = LaneFiles([opened(tmp_path)])
     files.recover(0, None)
-    files.publish()
+    files.publish([{"lane": 0, "epoch": 0}])
+    assert len(shown(tmp_path)) == 1, "whoever has written it may be about to commit it"
+    files.publish([{"lane": 0, "epoch": 1}])
     assert shown(tmp_path) == []
     files.forget([0])
+
+
+def test_state_that_is_older_than_files_is_read_once_more_and_then_refused(tmp_path: Path) -> None:
+    sink = opened(tmp_path)
+    sink.write(pages(1), Version(1, 1, 0))
+    files = LaneFiles([sink])
+    files.write([{"lane": 0, "epoch": 3}], {0: 7}, seal=1)
+    sink.committed(1)
+    files.publish()
+    for epoch in (1, 2):
+        with pytest.raises(SinkError, match=r"came after the state .* is read once more") as raised:
+            files.recover(0, manifest(epoch, {}))
+        assert raised.value.retriable
+    with pytest.raises(FilesAheadError, match="came after the state"):
+        files.recover(0, manifest(2, {}))
+    files.recover(0, manifest(3, {}))
+
+
+def test_files_wait_until_they_have_names(tmp_path: Path) -> None:
+    sink = opened(tmp_path)
+    sink.write(pages(1), Version(1, 1, 0))
+    files = LaneFiles([sink])
+    files.write([{"lane": 0, "epoch": 3}], {0: 7}, seal=1)
+    waits = [files.waits]
+    sink.committed(1)
+    waits.append(files.waits)
+    files.publish()
+    assert [*waits, files.waits] == [False, True, False]

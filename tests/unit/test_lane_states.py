@@ -4,13 +4,16 @@ import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
+from confluent_kafka import KafkaError
 
 from streamcore import _core
 from streamcore.copy_files import lane_file
-from streamcore.errors import StateError
-from tests.state_log import StateLog, Worker
+from streamcore.errors import ConfigError, StateError
+from streamcore.layouts import BEGIN
+from tests.state_log import TOPIC, Reader, StateLog, Worker
 
 KEYS = [f"key {number}" for number in range(300)]
 
@@ -373,3 +376,43 @@ def test_a_worker_without_copies_reads_the_topic(log: StateLog, folder: Path) ->
     assert (again.digest(), again.counts["records_from_topic"]) == (digest, len(log.records[0]))
     again.commit("a")
     assert again.position[0] == len(KEYS) + 11 * 10 + 1
+
+
+def test_a_leader_that_moves_while_state_is_read_is_waited_for(log: StateLog, folder: Path) -> None:
+    """It ended the run with exit code 1: the client calls no error of a message retriable."""
+    digest = started(log, folder)
+    again = Worker(log, folder)
+    codes = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError._TRANSPORT, KafkaError.GROUP_AUTHORIZATION_FAILED)
+    cast("Reader", again.states._consumer).failures = [KafkaError(code) for code in codes]
+    again.recover()
+    assert again.digest() == digest
+
+
+def test_a_state_that_may_not_be_read_says_what_to_grant(log: StateLog, folder: Path) -> None:
+    started(log, folder)
+    again = Worker(log, folder)
+    cast("Reader", again.states._consumer).failures = [KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)]
+    with pytest.raises(ConfigError, match=f"READ and DESCRIBE on {TOPIC}"):
+        again.recover()
+
+
+def test_a_layout_that_came_between_a_worker_s_start_and_its_seat_is_noticed(
+    log: StateLog, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.write(0, [(BEGIN, b"{}")])
+    worker = Worker(log, folder)
+    monkeypatch.setattr(log, "topic_names", lambda: [TOPIC, "job.0.state.g2"])
+    with pytest.raises(
+        StateError, match=r"has gone from job\.0\.state\.g1 to job\.0\.state\.g2 since this worker began"
+    ):
+        worker.recover()
+    worker.close()
+
+
+def test_who_reads_for_long_may_do_something_else_in_between(log: StateLog, folder: Path) -> None:
+    started(log, folder)
+    worker, calls = Worker(log, folder.parent / "other"), []
+    worker.states.between = lambda: calls.append(worker.states.reading(0))
+    worker.recover()
+    worker.close()
+    assert calls

@@ -7,8 +7,16 @@ from typing import Any, cast
 import pytest
 
 from streamcore.errors import StateError
-from streamcore.kafka_client import Cluster
-from streamcore.layouts import BEGIN, find_layout, layouts_there, state_plans, state_topic, topics_there
+from streamcore.kafka_client import Cluster, Topic
+from streamcore.layouts import (
+    BEGIN,
+    find_layout,
+    layouts_there,
+    refuse_state,
+    state_plans,
+    state_topic,
+    topics_there,
+)
 
 
 class Names:
@@ -69,3 +77,43 @@ def test_the_last_layout_that_begins_as_one_counts() -> None:
     assert found(names[1:], {names[1]: begun, names[2]: (BEGIN, b"{}")}) == (3, {})
     with pytest.raises(StateError, match=r"the first record of topic p\.q\.0\.state\.g2 is damaged"):
         found(names, {names[1]: (BEGIN, b"{")})
+
+
+class Ends(Names):
+    """A cluster of which ends of topics are known as well."""
+
+    def __init__(self, **ends: dict[int, int]) -> None:
+        self._ends = {f"p.q.0.{name.replace('_', '.')}": of_topic for name, of_topic in ends.items()}
+        super().__init__(*self._ends)
+
+    def topic(self, name: str) -> Topic:
+        return Topic(name, "id", tuple(self._ends[name]))
+
+    def offsets(self, name: str, lanes: tuple[int, ...], at: str) -> dict[int, int]:
+        assert at == "latest"
+        return {lane: self._ends[name][lane] for lane in lanes}
+
+
+@pytest.mark.parametrize(
+    ("ends", "counts", "is_refused"),
+    [
+        ({}, (1, {}), False),
+        ({"state_g1": {0: 0, 1: 0}}, (1, {}), False),
+        ({"state_g1": {0: 0, 1: 3}}, (1, {}), True),
+        # What was discarded does not count, and neither does what never came to.
+        ({"state_g1": {0: 9}, "state_g2": {0: 2, 1: 0}, "state_g3": {0: 7}}, (2, {"empty": True}), False),
+        ({"state_g2": {0: 2, 1: 3}}, (2, {"empty": True}), True),
+        ({"state_g2": {0: 5, 1: 0}}, (2, {"empty": True}), True),
+        ({"state_g2": {0: 2, 1: 0}, "combine_g2": {0: 2}}, (2, {"empty": True}), True),
+        ({"state_g2": {0: 2}}, (2, {}), True),
+    ],
+)
+def test_state_is_refused_under_another_delivery_where_any_counts(
+    ends: dict[str, dict[int, int]], counts: tuple[int, dict[str, Any]], is_refused: bool
+) -> None:
+    asked = cast("Cluster", Ends(**ends)), "p.q", "at_least_once", counts
+    if is_refused:
+        with pytest.raises(StateError, match=rf"p\.q has state in the topic p\.q\.0\.\w+\.g{counts[0]}, "):
+            refuse_state(*asked)
+    else:
+        refuse_state(*asked)

@@ -132,3 +132,14 @@ def test_a_commit_is_one_of_both() -> None:
         both.stopping.set()
         both.final_stopping.set()
         thread.join()
+
+
+def test_the_failure_that_is_not_raised_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """The partial phase's was often the cause, and nobody was told."""
+    both = Both(
+        lambda _: _raising(FencedError("taken by another")),
+        lambda it: _raising(StateError("followed")) if it.final_stopping.is_set() else None,
+    )
+    with pytest.raises(StateError, match="followed"):
+        both.runner.run()
+    assert "the partial phase failed as well: FencedError: taken by another" in caplog.text

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, cast
 
 from streamcore.config import PipelineConfig
+from streamcore.layouts import partials_topic
 from streamcore.phases import (
     FINAL,
     PARTIAL,
     WHOLE,
     partials_plan,
     partials_source,
-    partials_topic,
     phases_of,
     send_partials,
 )

@@ -479,3 +479,16 @@ def test_ctrl_c_ends_a_wait_and_the_process() -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate()
     assert errors.rstrip().endswith(b"KeyboardInterrupt")
+
+
+def test_a_client_that_a_sink_needs_is_missed_before_anything_is_opened(
+    monkeypatch: pytest.MonkeyPatch, topic: str
+) -> None:
+    def opened(*_: object, **__: object) -> None:
+        raise AssertionError("something was opened")
+
+    monkeypatch.setitem(sys.modules, "redis", None)
+    monkeypatch.setattr("streamcore.run.assemble", opened)
+    pipeline = views_of(topic).sink_redis("{page}")
+    with pytest.raises(ConfigError, match="a Redis sink needs the Redis client"):
+        start(pipeline)

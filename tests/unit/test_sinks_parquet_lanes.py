@@ -128,6 +128,27 @@ def test_after_a_crash_the_manifest_decides(sink: LaneParquetSink, listed: list[
     assert files(sink) == left
 
 
+def test_a_worker_that_was_asleep_leaves_a_file_that_another_is_about_to_commit(sink: LaneParquetSink) -> None:
+    asleep = opened(Path(sink.folder))
+    write(sink, 1)
+    asleep.recover_lane(1, 6, [])
+    asleep.publish({1: 6})
+    sink.committed(1)
+    sink.publish({1: 7})
+    assert files(sink) == [NAME]
+
+
+def test_what_a_dead_worker_left_goes_when_its_epoch_is_committed_by_another(sink: LaneParquetSink) -> None:
+    write(sink, 1)
+    heir = opened(Path(sink.folder))
+    heir.recover_lane(1, 6, [])
+    write(heir, 2, home=Home(lane=1, epoch=7, offset=42, seal=43))
+    heir.committed(1)
+    heir.publish({1: 7})
+    assert files(sink) == [NAME]
+    assert pl.read_parquet(Path(sink.folder) / NAME)["views"].to_list() == [2]
+
+
 def test_a_file_that_another_worker_has_named_meanwhile_is_named(sink: LaneParquetSink) -> None:
     write(sink, 1)
     sink.committed(1)

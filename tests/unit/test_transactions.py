@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import gc
+import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streamcore import transactions
 from streamcore.config import KafkaConnection
-from streamcore.errors import SinkError
-from streamcore.transactions import Transactions, failure
+from streamcore.errors import ConfigError, SinkError
+from streamcore.transaction_errors import classified, failure
+from streamcore.transactions import Transactions, group_of, transactional_id, worker_of
+
+GONE_S = 5.0
 
 Told = Callable[[Any, Any], None]
 
@@ -47,6 +53,8 @@ class Client:
 
     def send_offsets_to_transaction(self, *_: Any) -> None:
         raise KafkaException(self._error)
+
+    commit_transaction = send_offsets_to_transaction
 
     def poll(self, timeout_s: float) -> None:
         self.polls += 1
@@ -108,6 +116,20 @@ def test_records_that_are_thrown_away_with_a_transaction_are_no_verdict(monkeypa
     assert client.polls > 0
 
 
+@pytest.mark.parametrize("call", ["send", "send_offsets", "commit"])
+def test_a_call_that_fails_as_a_topic_is_not_known_asks_whether_it_is_gone(
+    monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    made = _sent(monkeypatch, Client(_abortable(KafkaError.UNKNOWN_TOPIC_OR_PART), None))
+    made.watch = watch = Mock()
+    watch.check_there.side_effect = SinkError("topic out is gone", retriable=False)
+    arguments: tuple[Any, ...] = {"send": ("out",), "send_offsets": ([], None, 1.0), "commit": (1.0,)}[call]
+    more = {"key": b"k", "value": b"v"} if call == "send" else {}
+    with pytest.raises(SinkError, match="topic out is gone"):
+        getattr(made, call)(*arguments, **more)
+    watch.check_there.assert_called_once_with({"out"})
+
+
 def test_a_producer_that_was_not_ready_in_time_is_gone_at_once_with_its_threads() -> None:
     made = Transactions(
         KafkaConnection(bootstrap_servers="127.0.0.1:1"), transactional_id="nobody-there", timeout_ms=1_000
@@ -118,6 +140,103 @@ def test_a_producer_that_was_not_ready_in_time_is_gone_at_once_with_its_threads(
         before = len(list(threads.iterdir()))
         with pytest.raises(KafkaException):
             made.renew(0.2)
-        assert len(list(threads.iterdir())) == before
+        # The system lists a thread for a moment longer than it runs.
+        deadline = time.monotonic() + GONE_S
+        while len(list(threads.iterdir())) > before:
+            assert time.monotonic() < deadline, "threads of the producer go on"
+            time.sleep(0.01)
     finally:
         gc.enable()
+
+
+def test_a_long_transaction_leaves_no_long_time_to_those_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    made = Transactions(KafkaConnection(), transactional_id="t", timeout_ms=45_000)
+    made._producer = cast("Any", Mock())
+
+    def open_for(open_ms: int, timeout_s: float) -> None:
+        del timeout_s
+        opened.append(open_ms)
+        made._open_ms = open_ms
+
+    monkeypatch.setattr(made, "_open_for", open_for)
+    for rows in (10, 2_000_000, 2_000_000, 10, 10, 800_000, 5_000_000_000):
+        made.begin(rows)
+    assert opened == [100_000, 45_000, 900_000]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.UNSUPPORTED_VERSION,
+    ],
+)
+@pytest.mark.parametrize("flags", [(False, False, False), (False, False, True), (True, False, False)])
+def test_a_right_that_is_missing_is_fatal_whatever_the_client_says_of_it(
+    code: int, flags: tuple[bool, bool, bool]
+) -> None:
+    """A group that may not be read was tried for 300 s, and then no broker had answered."""
+    assert classified(KafkaError(code, "no", *flags)) == "fatal"
+
+
+def test_a_delivery_that_failed_says_of_which_topic_its_record_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(_abortable(KafkaError._STATE), KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    with pytest.raises(KafkaException, match=r"a record for topic out: .*authorization failed"):
+        _sent(monkeypatch, client).send_offsets([], None, 1.0)
+
+
+def test_a_producer_whose_name_may_not_be_used_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was exit code 7, and another worker was said to have the name."""
+
+    class Denied:
+        def init_transactions(self, _: float) -> None:
+            raise KafkaException(KafkaError(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "no", True, False, False))
+
+        def purge(self) -> None: ...
+
+        def poll(self, _: float) -> None: ...
+
+    made = Transactions(KafkaConnection(), transactional_id=transactional_id("g/1", "w"), timeout_ms=1_000)
+    monkeypatch.setattr(made, "_make_client", lambda _: Denied())
+    with pytest.raises(ConfigError, match="grant the user WRITE and DESCRIBE on transactional id streamcore/g%2F1/w"):
+        made.renew(1.0)
+
+
+def test_the_group_and_the_worker_are_in_the_name() -> None:
+    name = transactional_id("a/b", "c/d")
+    assert (group_of(name), worker_of(name)) == ("a/b", "c/d")
+
+
+def test_a_question_has_what_is_left_of_a_revoke_and_never_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streamcore.transactions.time.monotonic", lambda: 100.0)
+    made = Transactions(KafkaConnection(), transactional_id="t", timeout_ms=1_000)
+    assert made.left_of(10.0) == 10.0
+    made.within(2_000)
+    assert made.left_of(10.0) == 2.0
+    made.within(0)
+    assert made.left_of(10.0) == transactions.LEAST_S
+
+
+def test_a_topic_that_is_refused_is_named_whatever_call_fails_first() -> None:
+    """The client names it in its log alone, and the call may fail as the transaction has failed."""
+    made = Transactions(KafkaConnection(), transactional_id=transactional_id("g", "w"), timeout_ms=1_000)
+    watch = transactions._Watch(logging.getLogger(__name__), lambda: None, made._refused.add)
+    state = KafkaError(KafkaError._STATE, "erroneous state")
+    line = 'TxnCoordinator/1: Failed to add partition "out" [0] to transaction: Broker: '
+    watch.log(logging.ERROR, "%s %s %s", "ADDPARTS", "producer-1", line + "Not coordinator")
+    assert made.denied(state, "this worker") is None
+    watch.log(logging.ERROR, "%s %s %s", "ADDPARTS", "producer-1", line + "Topic authorization failed")
+    assert "grant the user WRITE and DESCRIBE on out" in str(made.denied(state, "this worker"))
+
+
+def test_a_client_that_was_fenced_says_so_once_more_and_that_is_no_error_of_ours() -> None:
+    """It ended the run with a traceback and exit code 1, and not with 7."""
+    fenced = KafkaError(KafkaError._FENCED, "fenced", True, False, False)
+    made = Transactions(KafkaConnection(), transactional_id=transactional_id("g", "w"), timeout_ms=1_000)
+    made._producer = cast("Any", Mock())
+    made._producer.poll.side_effect = KafkaException(fenced)  # type: ignore[union-attr]
+    assert made.denied(fenced, "this worker") is None
+    assert classified(fenced) == "fenced"

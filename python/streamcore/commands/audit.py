@@ -71,7 +71,7 @@ def _lines(found: Audit) -> Iterator[str]:
         yield from _skipped(found, lane)
     for lane, counts in sorted(found.combined.items()):
         parts = " + ".join(f"{place} {counts[place]}" for place in PARTIAL_PLACES if counts[place])
-        yield f"combine lane {lane}: {counts['partials']} records in partials = {parts or 0}"
+        yield f"combine lane {lane}: {counts['partials']} records in partials = {parts or 0}{_missing(counts)}"
         yield from _skipped(found, COMBINED_LANE - lane)
     for name, counts in found.stages.items():
         yield f"rows that reached {name}: {_sum(counts, ROW_PLACES)}"
@@ -80,7 +80,19 @@ def _lines(found: Audit) -> Iterator[str]:
     elif not found.unusable and not found.differences:
         offsets = sum(offsets_of(gaps) for gaps in found.skipped.values())
         without = f", without {offsets} offset{'' if offsets == 1 else 's'} of accepted gaps" if offsets else ""
-        yield f"adds up: {_sum(found.total(), PLACES)}{without}"
+        total = found.total()
+        if found.unmerged:
+            yield f"in no window: {found.unmerged} of {total['applied']} applied records, whose partials are missing"
+        yield f"{'the rest adds up' if found.unmerged else 'adds up'}: {_sum(total, PLACES)}{without}"
+
+
+def _missing(counts: dict[str, int]) -> str:
+    missing = counts.get("missing", 0)
+    return (
+        f", without {missing} epoch{'' if missing == 1 else 's'} of lanes, whose partials are missing"
+        if missing
+        else ""
+    )
 
 
 def _skipped(found: Audit, lane: int) -> Iterator[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from streamcore.commands import Subparsers, add_command
 
 if TYPE_CHECKING:
-    from streamcore.config import KafkaConnection
+    from streamcore.config import KafkaConnection, PipelineConfig
 
 EXAMPLES = """
 streamcore doctor
@@ -57,10 +57,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def findings(file: str | None) -> Iterator[Finding]:
     """Everything worth knowing, in turn."""
+    from streamcore.config import RedisSinkConfig, load
+
     yield from _versions()
     yield _foreign_distribution()
     yield _engine()
-    connection = _connection(file)
+    config = None if file is None else load(file)
+    if config is not None and any(isinstance(sink, RedisSinkConfig) for sink in config.sinks):
+        yield _redis_client()
+    connection = _connection(config)
     if connection is None:
         yield Finding("broker", f"not tried; set {BROKER_VARIABLE} or name a pipeline file to try one")
     else:
@@ -114,19 +119,29 @@ def _tried(subject: str, work: Callable[[], int], *, wanted: int) -> Finding:
     return Finding(subject, "counts")
 
 
-def _connection(file: str | None) -> KafkaConnection | None:
-    if file is not None:
-        from streamcore.config import KafkaSourceConfig, kafka_connection, load
+def _redis_client() -> Finding:
+    from streamcore.errors import ConfigError
+    from streamcore.sinks.redis import check_client
 
-        config = load(file)
+    try:
+        check_client()
+    except ConfigError as error:
+        return Finding("Redis client", str(error), EXIT_FAILED)
+    return Finding("Redis client", "installed")
+
+
+def _connection(config: PipelineConfig | None) -> KafkaConnection | None:
+    if config is not None:
+        from streamcore.config import KafkaSourceConfig, kafka_connection
+
         source = config.source
         return kafka_connection(config, source.connection) if isinstance(source, KafkaSourceConfig) else None
-    servers = os.environ.get(BROKER_VARIABLE)
-    if servers is None:
+    if not os.environ.get(BROKER_VARIABLE):
         return None
-    from streamcore.config import KafkaConnection
+    from streamcore.config import GenerateSourceConfig, PipelineConfig
+    from streamcore.config.environment import fill_from_environment
 
-    return KafkaConnection(bootstrap_servers=servers)
+    return fill_from_environment(PipelineConfig(source=GenerateSourceConfig()), os.environ).kafka
 
 
 def _broker(connection: KafkaConnection) -> Finding:

@@ -20,12 +20,12 @@ def reach(config: PipelineConfig) -> Iterator[str]:
 
 
 def _topics(config: PipelineConfig) -> Iterator[str]:
-    from streamcore.topics import topic_plans
+    from streamcore.topics import missing_topic, topic_plans
 
     plans = topic_plans(config)
     if not plans:
         return
-    from streamcore.kafka_client import Cluster, missing_topic
+    from streamcore.kafka_client import Cluster
 
     clusters: dict[int, Cluster] = {}
     for connection, plan in plans:

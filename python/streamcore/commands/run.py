@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 OUTPUT_HELP = """print result rows (default where there is no sink: table on a terminal, else jsonl); table: the newest
 rows, live on a terminal, elsewhere once at the end; jsonl: all of them, one JSON object a line; arrow: an Arrow stream"""
 
+START_HELP = """where to begin without a checkpoint: earliest, latest, a time, -2h; a time is that of the records in Kafka, not
+their event time"""
+
+STOP_HELP = (
+    "'end': what is there now, then close all windows; or a time of the records in Kafka, as -1h, which closes none"
+)
+
 EXAMPLES = """
 streamcore run page_counts.toml
 streamcore run page_counts.toml --stop end --output jsonl
@@ -31,8 +38,8 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "run", run, summary="run a pipeline", examples=EXAMPLES)
     parser.add_argument("target", metavar="FILE", help="pipeline file, or module.py:name of a pipeline in Python")
     add_run_options(parser)
-    parser.add_argument("--start", metavar="T", help="where to begin without a checkpoint: earliest, latest, time, -2h")
-    parser.add_argument("--stop", metavar="T", help="'end': what is there now, then close all windows; or a time")
+    parser.add_argument("--start", metavar="T", help=START_HELP)
+    parser.add_argument("--stop", metavar="T", help=STOP_HELP)
     parser.add_argument(
         "--accept-gap",
         action="store_true",

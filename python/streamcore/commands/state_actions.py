@@ -7,6 +7,7 @@ Invariant: data goes to standard output: a line or a JSON object a lane.
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,12 +20,15 @@ if TYPE_CHECKING:
     from streamcore.committed_state import CommittedState, LaneState
     from streamcore.savepoints import Savepoint
 
+NAMES_MAX = 8
+"""Lanes of which one thing is said that are named."""
+
 
 def inspect(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> int:
     """Shows each lane, whole or not."""
     sizes = [size for committed in phases if (size := committed.check_size()) is not None]
     lanes = [_described(committed, state) for committed in phases for state in committed.read_all()]
-    _print(lanes, arguments, sizes, told_copies(state_folder_of(phases[0].config)))
+    _print(lanes, arguments, sizes, told_copies(state_folder_of(phases[0].config)), reasons=_reasons(lanes, sizes))
     return 0
 
 
@@ -35,12 +39,27 @@ def verify(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> i
     sizes = [size for committed in phases if (size := committed.check_size()) is not None]
     lanes = [_described(committed, state) for committed in phases for state in committed.read_all()]
     _check_shared(lanes)
-    _print(lanes, arguments, sizes)
-    reasons = [f"  {_told(one)}: {why}" for one in lanes for why in one["problems"]]
-    reasons = [*(f"  {size}" for size in sizes), *reasons]
+    reasons = _reasons(lanes, sizes)
+    _print(lanes, arguments, sizes, reasons=[])
     if reasons:
-        raise StateError("\n".join(["the state cannot be gone on from", *reasons]))
+        raise StateError("\n".join(["the state cannot be gone on from", *(f"  {one}" for one in reasons)]))
     return 0
+
+
+def _reasons(lanes: Sequence[Mapping[str, Any]], sizes: Sequence[str]) -> list[str]:
+    """What is wrong, each once, with the lanes of which it is so."""
+    found: dict[str, list[str]] = {}
+    for lane in lanes:
+        for problem in dict.fromkeys(lane["problems"]):
+            found.setdefault(problem, []).append(_told(lane))
+    return [*sizes, *(f"{_names(of, len(lanes))}: {why}" for why, of in found.items() if why not in sizes)]
+
+
+def _names(of: Sequence[str], count: int) -> str:
+    if len(of) == count > 1:
+        return f"all {count} lanes"
+    more = f" and {len(of) - NAMES_MAX} more" if len(of) > NAMES_MAX else ""
+    return ", ".join(of[:NAMES_MAX]) + more
 
 
 def _check_shared(lanes: list[dict[str, Any]]) -> None:
@@ -184,13 +203,15 @@ def reset(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> in
     """Asks, and discards the state."""
     import sys
 
+    from streamcore.cli import EXIT_USAGE, error_text
     from streamcore.errors import StateError
-    from streamcore.state_changes import reset as discard
+    from streamcore.resetting import reset as discard
 
     name = phases[0].name
     if not arguments.yes:
         if not sys.stdin.isatty():
-            raise StateError(f"this discards all state of {name}; say --yes if that is meant")
+            print(error_text(f"this discards all state of {name}; say --yes if that is meant"), file=sys.stderr)
+            return EXIT_USAGE
         print(f"This discards all state of {name}, and its group's offsets. Type its name to go on: ", end="")
         sys.stdout.flush()
         if sys.stdin.readline().strip() != name:
@@ -198,14 +219,33 @@ def reset(phases: Sequence[CommittedState], arguments: argparse.Namespace) -> in
     done = discard(phases)
     # They would be found out to be of no use; whoever asks for a reset wants the room.
     copies = remove_copies(state_folder_of(phases[0].config))
+    folders = _folders_with_files(phases[0])
     counts = {committed.called(lane): count for committed, lanes in done for lane, count in sorted(lanes.items())}
     if arguments.json:
         first = {str(lane): count for lane, count in sorted(done[0][1].items())}
-        print(json.dumps({"records_deleted": first if len(done) == 1 else counts, "copies_removed": copies}))
+        deleted = first if len(done) == 1 else counts
+        print(json.dumps({"records_deleted": deleted, "copies_removed": copies, "files_to_move": folders}))
         return 0
     print(f"the state of {name} is discarded: {sum(counts.values())} records of {len(counts)} lanes")
     print("the next run begins by start of its source; rows in its outputs stay, and what is read again comes again")
+    for folder in folders:
+        print(
+            f"move the files of {name} in {folder} away first: they are of the state that is discarded, and a run that finds them ends with "
+            "code 6"
+        )
     return 0
+
+
+def _folders_with_files(committed: CommittedState) -> list[str]:
+    """Folders of Parquet sinks that have files of this pipeline."""
+    from pathlib import Path
+
+    from streamcore.config import ParquetSinkConfig
+    from streamcore.sinks.parquet import writer_of
+
+    sinks = [sink for sink in committed.config.sinks if isinstance(sink, ParquetSinkConfig)]
+    form = f"{glob.escape(writer_of(committed.name))}-*-e*-o*-s*.parquet"
+    return sorted({sink.path for sink in sinks if any(Path(sink.path).glob(form))})
 
 
 def _stage(committed: CommittedState) -> dict[str, int]:
@@ -287,6 +327,8 @@ def _print(
     arguments: argparse.Namespace,
     sizes: list[str],
     copies: Sequence[tuple[str, int, int]] = (),
+    *,
+    reasons: Sequence[str],
 ) -> None:
     if arguments.json:
         told = [{"folder": folder, "lanes": count, "bytes": total} for folder, count, total in copies]
@@ -294,10 +336,8 @@ def _print(
         return
     for lane in lanes:
         print(_line(lane))
-        for problem in lane["problems"]:
-            print(f"  {problem}")
-    for size in sizes:
-        print(size)
+    for reason in reasons:
+        print(reason)
     for folder, count, total in copies:
         print(
             f"local copy of {count} lane{'s' * (count != 1)} in {folder}, {total} bytes: it may be deleted at any time"

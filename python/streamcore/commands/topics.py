@@ -7,8 +7,9 @@ Invariant: a topic that exists is never changed, only said to be other than plan
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 from streamcore.commands import Subparsers, add_command
 
@@ -67,21 +68,27 @@ def _lines(config: PipelineConfig, *, create: bool) -> Iterator[str]:
         yield f"{plan.name}  {plan.role}  {_state(cluster, plan, create=create)}"
     if config.delivery == "exactly_once" and clusters:
         cluster = clusters[0][1]
-        of_state, layout = _state_plans(config, cluster)
+        of_state, layouts = _state_plans(config, cluster)
         for plan in of_state:
             yield f"{plan.name}  {plan.role}  {_state(cluster, plan, create=create)}"
-        for old, name in topics_there(cluster, config.name or ""):
-            if old != layout:
-                why = (
-                    "its state has gone to the one above"
-                    if old < layout
-                    else "a rescale that did not end; the next one deletes it"
-                )
-                yield f"{name}  state  not used: {why}"
+        for stage, (layout, begun) in enumerate(layouts):
+            for other, name in topics_there(cluster, config.name or "", stage):
+                if other != layout:
+                    yield f"{name}  state  not used: {_why_not(other, layout, begun)}"
 
 
-def _state_plans(config: PipelineConfig, cluster: Cluster) -> tuple[list[TopicPlan], int]:
-    """Topics of the state and of partials, and the layout of the state.
+def _why_not(other: int, layout: int, begun: Mapping[str, Any]) -> str:
+    from streamcore.layouts import EMPTY
+
+    if other > layout:
+        return "a rescale or a reset that did not end; the next one deletes it"
+    return "its state was discarded" if begun.get(EMPTY) else "its state has gone to the one above"
+
+
+def _state_plans(
+    config: PipelineConfig, cluster: Cluster
+) -> tuple[list[TopicPlan], list[tuple[int, Mapping[str, Any]]]]:
+    """Topics of the state and of partials, and by stage the layout of the state, with what it began with.
 
     Their partitions follow the input, which comes first and so is there if it is to be made.
     """
@@ -94,25 +101,27 @@ def _state_plans(config: PipelineConfig, cluster: Cluster) -> tuple[list[TopicPl
 
     choose_delivery(config)
     assert isinstance(config.source, KafkaSourceConfig)  # noqa: S101 - checked by `choose_delivery`
+    connection, name = kafka_connection(config, config.source.connection), config.name or ""
     topic = cluster.topic(config.source.topic)
     count, meets = len(topic.partitions) if topic else 0, describe(config)["combine"] == "local"
-    states = StateTopics(
-        kafka_connection(config, config.source.connection), pipeline=config.name or "", partitions=count, meets=meets
-    )
-    try:
-        states.attach(cluster)
-    finally:
-        states.close()
-    plans = state_plans(config.name or "", count, meets=meets, layout=states.layout)
+    layouts = []
+    for phase in phases_of(config):
+        with closing(
+            StateTopics(connection, pipeline=name, partitions=count, meets=meets, stage=phase.stage)
+        ) as states:
+            states.attach(cluster)
+            layouts.append((states.layout, states.begun))
+    plans = state_plans(name, count, meets=meets, layout=layouts[0][0])
     if FINAL in phases_of(config):
         partials = partials_plan(config, count)
         made = cluster.topic(partials.name)
         # Those that are there stay as they are, whatever the input has become.
         partitions = len(made.partitions) if made else partials.partitions or 0
-        plans += [partials, *state_plans(config.name or "", partitions, meets=False, stage=FINAL.stage)]
+        layout = layouts[FINAL.stage][0]
+        plans += [partials, *state_plans(name, partitions, meets=False, stage=FINAL.stage, layout=layout)]
     if topic is None:
         plans = [replace(plan, partitions=plan.partitions or None) for plan in plans]
-    return plans, states.layout
+    return plans, layouts
 
 
 def _state(cluster: Cluster, plan: TopicPlan, *, create: bool) -> str:

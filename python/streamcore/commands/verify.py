@@ -38,6 +38,12 @@ streamcore verify page_counts.toml --against polars
 streamcore verify page_counts.toml --against polars --start -2h --stop -1h --json
 """
 
+DETAILS = """
+A range of a topic goes by the Kafka timestamps of its records, not by their event times. Windows that are not over where it ends at
+a time are left out. What can be worked out anew is listed in docs/state.md; columns that cannot are named, and left out.
+Exit code 1 where a window differs, or where there was nothing to compare.
+"""
+
 
 def add_parser(subparsers: Subparsers) -> None:
     """Declares the command."""
@@ -45,9 +51,14 @@ def add_parser(subparsers: Subparsers) -> None:
     parser = add_command(subparsers, "verify", run, summary=summary, examples=EXAMPLES)
     parser.add_argument("target", metavar="FILE", help="pipeline file, or module.py:name of a pipeline in Python")
     parser.add_argument("--against", choices=("polars",), required=True, help="what works the windows out anew")
-    parser.add_argument("--start", metavar="T", help="where to begin: earliest, a time, -2h")
+    parser.description = f"{parser.description}\n{DETAILS.rstrip()}"
     parser.add_argument(
-        "--stop", metavar="T", help="where to end: a time, -1h; unset: its end, where all windows close"
+        "--start", metavar="T", help="where to begin: earliest, a time, -2h; by the records' Kafka timestamps"
+    )
+    parser.add_argument(
+        "--stop",
+        metavar="T",
+        help="where to end: a time, -1h; by the records' Kafka timestamps; unset: its end, where all windows close",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     parser.add_argument(
@@ -56,7 +67,8 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Runs the command; 1 where a window differs."""
+    """Runs the command; 1 where a window differs, or none was compared."""
+    from streamcore.cli import error_text
     from streamcore.config.environment import fill_from_environment
     from streamcore.verification import verify
 
@@ -64,20 +76,25 @@ def run(arguments: argparse.Namespace) -> int:
     found = verify(config, start=arguments.start, stop=arguments.stop)
     if arguments.json:
         print(json.dumps(_plain(asdict(found))))
-        return 1 if found.differences else 0
+        return 1 if found.differences or found.nothing else 0
     for line in table_lines(found.differences[:SHOWN_MAX]):
         print(line)
     if len(found.differences) > SHOWN_MAX:
         print(f"and {len(found.differences) - SHOWN_MAX} more")
+    for column in found.columns_left_out:
+        print(f"not compared: {column}")
     print(_summary(found))
+    sys.stdout.flush()
     if found.differences:
-        sys.stdout.flush()
         print(NEXT, file=sys.stderr)
-    return 1 if found.differences else 0
+    if found.nothing:
+        print(error_text(f"nothing was compared: {found.nothing}"), file=sys.stderr)
+    return 1 if found.differences or found.nothing else 0
 
 
 def _summary(found: Verified) -> str:
     agreed = f"{found.differing} windows differ" if found.differences else "all windows agree"
+    agreed = "nothing was compared" if found.nothing else agreed
     still_open = f", {found.open} still open" if found.open else ""
     return f"{found.records} records, {found.left_out} of them left out, {found.windows} windows{still_open}: {agreed}"
 

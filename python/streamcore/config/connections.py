@@ -10,7 +10,7 @@ import re
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
-from pydantic import AfterValidator, Field, PlainSerializer, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, SecretStr, WithJsonSchema, field_validator, model_validator
 
 from streamcore.config.base import Model, setting
 from streamcore.config.durations import PositiveDuration
@@ -19,7 +19,7 @@ from streamcore.config.redact import redacted
 OWNED_OPTIONS = frozenset(
     {"bootstrap.servers", "group.id", "enable.auto.commit", "enable.auto.offset.store", "auto.offset.reset"}
     | {"enable.idempotence", "acks", "isolation.level", "group.instance.id", "transactional.id", "partitioner"}
-    | {"enable.partition.eof", "partition.assignment.strategy", "session.timeout.ms"}
+    | {"enable.partition.eof", "partition.assignment.strategy", "session.timeout.ms", "transaction.timeout.ms"}
 )
 """Client settings that the delivery promise rests on: `options` may not set them."""
 
@@ -35,11 +35,29 @@ _DATABASE_PATH = re.compile(rf"/?|/{_NUMBER.pattern}")
 def _not_ours(options: dict[str, Any]) -> dict[str, Any]:
     owned = sorted(OWNED_OPTIONS & set(options))
     if owned:
-        raise ValueError(f"{', '.join(owned)} is set by streamcore and cannot be an option")
+        raise ValueError(f"{', '.join(owned)} is set by streamcore and cannot be an option{_instead(owned)}")
+    strange = sorted(
+        name for name, value in options.items() if not (isinstance(value, (str, int, float)) or callable(value))
+    )
+    if strange:
+        raise ValueError(f"{', '.join(strange)} must be text, a number, or true or false")
     return options
 
 
-Options = Annotated[dict[str, Any], AfterValidator(_not_ours), PlainSerializer(redacted, when_used="json")]
+def _instead(owned: list[str]) -> str:
+    keys = {
+        "session.timeout.ms": "set session_timeout",
+        "transaction.timeout.ms": "it follows from commit_interval and session_timeout",
+    }
+    return "".join(f"; {keys[name]}" for name in owned[:1] if name in keys)
+
+
+Options = Annotated[
+    dict[str, Any],
+    AfterValidator(_not_ours),
+    PlainSerializer(redacted, when_used="json"),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}),
+]
 """Raw client settings, which may hold secrets: as JSON they are blotted out."""
 
 
@@ -72,6 +90,15 @@ class KafkaConnection(Model):
         10_000, "How long the broker keeps the seat of a worker that died; a restart waits for it at most this long."
     )
     options: Options = setting({}, "Raw client settings (librdkafka names) for what has no key here.")
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _without_login(cls, value: str) -> str:
+        if "@" in value:
+            raise ValueError(
+                "names hosts and ports alone, and has an @ as of a login; write host:port, and the login as sasl_username and sasl_password"
+            )
+        return value
 
     @field_validator("security_protocol", mode="before")
     @classmethod

@@ -7,6 +7,7 @@ Invariant: the document before and after differ in the added types only; where t
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import tomllib
 from collections.abc import Mapping
@@ -29,12 +30,16 @@ def with_types(text: str, types: Mapping[str, str]) -> str:
     before = tomllib.loads(text)
     end = "\r" if "\r\n" in text else ""
     lines = (text.rstrip("\r\n") + end).split("\n")  # not splitlines: a text in the file may hold other separators
-    index, under_header = _place(text, lines)
-    added = schema_lines(types)
-    if not under_header:
-        blank = [""] if index < len(lines) and lines[index].strip() else []
-        added = ["", HEADER, *added, *blank]
-    after = "\n".join([*lines[:index], *(line + end for line in added), *lines[index:]]).rstrip("\r\n") + end + "\n"
+    if isinstance(before["source"].get("schema"), dict) and (braces := _braces(text, lines)) is not None:
+        lines[braces[0]] = _in_braces(lines[braces[0]], braces[1], types)
+    else:
+        index, under_header = _place(text, lines)
+        added = schema_lines(types)
+        if not under_header:
+            blank = [""] if index < len(lines) and lines[index].strip() else []
+            added = ["", HEADER, *added, *blank]
+        lines[index:index] = [line + end for line in added]
+    after = "\n".join(lines).rstrip("\r\n") + end + "\n"
     wanted = {**before["source"].get("schema", {}), **types}
     try:
         is_right = tomllib.loads(after) == {**before, "source": {**before["source"], "schema": wanted}}
@@ -44,6 +49,21 @@ def with_types(text: str, types: Mapping[str, str]) -> str:
         by_hand = "\n".join(["[source.schema]", *schema_lines(types)])
         raise ConfigError(f"the types cannot be added to the file as it is written; add them by hand:\n{by_hand}")
     return after
+
+
+def _braces(text: str, lines: list[str]) -> tuple[int, int] | None:
+    """Index of the line with `schema = { ... }`, and where the brace is that closes it; None where it is written otherwise."""
+    line, _ = positions_of(text).get("source.schema", (0, 0))
+    written = lines[line - 1] if line else ""
+    found = re.match(r"""\s*"?schema"?\s*=\s*\{(?:[^"'#{}]|"[^"\\]*"|'[^']*')*\}""", written)
+    return None if found is None else (line - 1, found.end() - 1)
+
+
+def _in_braces(line: str, at: int, types: Mapping[str, str]) -> str:
+    """The line with `types` before the brace at `at`."""
+    head = line[:at].rstrip()
+    comma = "" if head.endswith(("{", ",")) else ","
+    return f"{head}{comma} {', '.join(schema_lines(types))} {line[at:]}"
 
 
 def _place(text: str, lines: list[str]) -> tuple[int, bool]:

@@ -93,7 +93,9 @@ class KafkaSourceConfig(KeyedSource):
     connection: str | None = setting(None, "Name of a `[connections.NAME]`; unset: `[kafka]`.")
     group_id: str | None = setting(None, "Consumer group; unset: the pipeline's name.", min_length=1)
     start: LogPosition = setting(
-        "earliest", "Where a new pipeline begins: `earliest`, `latest`, an ISO time, or `-2h` (before now)."
+        "earliest",
+        "Where a new pipeline begins: `earliest`, `latest`, an ISO time, or `-2h` (before now); "
+        "times are those of the records in Kafka.",
     )
     poll_records_max: int = setting(10_000, "Most records taken by one poll.", unit="records", ge=1, le=1_000_000)
     poll_timeout: PositiveDuration = setting(50, "How long one poll waits for records.")

@@ -32,3 +32,9 @@ def validated(config: PipelineConfig | None, changes: Mapping[str, Any]) -> Pipe
     if problems:
         raise problems_error(problems)
     return changed
+
+
+def refused_keys(error: ValueError) -> list[str]:
+    """Names of client settings that a model of somebody else's has refused, and no values."""
+    found = error.errors(include_input=False, include_url=False) if isinstance(error, ValidationError) else []
+    return sorted({".".join(map(str, detail["loc"])).replace("_", ".") for detail in found})

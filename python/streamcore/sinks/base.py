@@ -7,7 +7,7 @@ the last flush is durable, or raises `SinkError`. After a rollback the runner ca
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -112,10 +112,17 @@ class LanePublisher(Protocol):
         """What the lane's next manifest lists."""
 
     def recover_lane(self, lane: int, epoch: int, listed: Collection[str]) -> list[str]:
-        """Takes over what a lane's manifest lists, deletes what it does not; gives what is none of this sink's."""
+        """Takes over what a lane's manifest lists, deletes what it does not; gives what is none of this sink's.
 
-    def publish(self) -> None:
-        """Gives files of committed epochs their names. Raises `SinkError`."""
+        Raises `FilesAheadError`, `StateError`, `SinkError`.
+        """
+
+    @property
+    def waits(self) -> bool:
+        """Whether files of committed epochs have no name yet."""
+
+    def publish(self, epochs: Mapping[int, int] | None = None) -> None:
+        """Gives files of committed epochs their names; `epochs` are those that lanes have reached. Raises `SinkError`."""
 
     def forget(self, lanes: Collection[int]) -> None:
         """These lanes are not ours any more."""

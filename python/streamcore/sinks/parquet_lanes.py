@@ -12,14 +12,14 @@ name a dot stands before it and the number of the seal behind: two tries of an e
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from streamcore import _core
 from streamcore.checkpoint import fsync_folder
 from streamcore.config import ParquetSinkConfig
-from streamcore.errors import SinkError, StateError
+from streamcore.errors import FilesAheadError, SinkError, StateError
 from streamcore.faults import fault_point
 from streamcore.sinks.base import Home, Version
 from streamcore.sinks.parquet import (
@@ -64,6 +64,8 @@ class LaneParquetSink:
         """By lane: entries of the epoch that is being committed."""
         self._committed: dict[int, list[str]] = {}
         """By lane: entries of committed epochs whose files have no name yet."""
+        self._unclaimed: dict[int, list[str]] = {}
+        """By lane: entries of later epochs than its state when it was recovered, each until the lane is committed up to there."""
 
     def open(self) -> None:
         """Makes the folder. Raises `SinkError` when that is not allowed."""
@@ -103,11 +105,35 @@ class LaneParquetSink:
             self._committed.setdefault(lane, []).extend(entries)
         self._written = {}
 
-    def publish(self) -> None:
+    @property
+    def waits(self) -> bool:
+        """See `LanePublisher`."""
+        return any(self._committed.values())
+
+    def publish(self, epochs: Mapping[int, int] | None = None) -> None:
         """Gives all files of committed epochs their names. Raises `SinkError`; then it may be called again."""
-        if any(self._committed.values()):
+        if self.waits:
             self._name([entry for entries in self._committed.values() for entry in entries])
         self._committed = {}
+        for lane, epoch in (epochs or {}).items():
+            self._unclaimed[lane] = self._delete(lane, epoch, self._unclaimed.pop(lane, []))
+
+    def _delete(self, lane: int, epoch: int, entries: Collection[str]) -> list[str]:
+        """Deletes files without a name, none of which the lane's manifest lists, up to its epoch; gives the others.
+
+        Those may be another worker's, who is about to commit them, if this one has been asleep.
+        """
+        later = []
+        for entry in entries:
+            of_epoch = self._epoch_of(_Entry(entry).final, lane)
+            if of_epoch is not None and of_epoch > epoch:
+                later.append(entry)
+            elif of_epoch is not None:
+                try:
+                    unfinished(self._path, entry).unlink(missing_ok=True)
+                except OSError as error:
+                    raise SinkError(f"{self._path}: {entry} cannot be deleted: {reason_of(error)}") from error
+        return later
 
     def _name(self, entries: Collection[str]) -> None:
         try:
@@ -129,10 +155,10 @@ class LaneParquetSink:
                 raise
 
     def recover_lane(self, lane: int, epoch: int, listed: Collection[str]) -> list[str]:
-        """After a lane was restored: has `publish` name what its manifest lists, deletes what it does not.
+        """After a lane was restored: has `publish` name what its manifest lists, and what it does not list deleted.
 
-        Gives those of `listed` that are none of this sink's. Raises `StateError` for a listed file that is gone, and for
-        files of the lane that are of later epochs than its state.
+        Gives those of `listed` that are none of this sink's. Raises `StateError` for a listed file that is gone, and
+        `FilesAheadError` for files of the lane that are of later epochs than its state.
         """
         own = [entry for entry in listed if self._epoch_of(_Entry(entry).final, lane) is not None]
         try:
@@ -141,10 +167,9 @@ class LaneParquetSink:
                 self._check_present(entry, waiting)
             names = sorted(path.name for path in self._path.iterdir())
             self._refuse_later(lane, epoch, names)
-            for name in names:
-                bare = name.removeprefix(UNFINISHED_PREFIX).removesuffix(UNFINISHED_SUFFIX)
-                if bare != name and bare not in own and self._epoch_of(_Entry(bare).final, lane) is not None:
-                    (self._path / name).unlink(missing_ok=True)
+            bare = {name: name.removeprefix(UNFINISHED_PREFIX).removesuffix(UNFINISHED_SUFFIX) for name in names}
+            without = [entry for name, entry in bare.items() if entry != name and entry not in own]
+            self._unclaimed[lane] = self._delete(lane, epoch, without)
         except OSError as error:
             message = f"{self._path}: cannot be looked into: {reason_of(error)}; mend the rights"
             raise SinkError(message, retriable=False) from error
@@ -164,7 +189,7 @@ class LaneParquetSink:
         files = [name for name in names if (found := self._epoch_of(name, lane)) is not None and found > epoch]
         if files:
             state = f"is of epoch {epoch}" if epoch else "is not there"
-            raise StateError(
+            raise FilesAheadError(
                 f"{self._path} holds {len(files):,} {'file' if len(files) == 1 else 'files'} of {self._pipeline} (the first "
                 f"is {files[0]}) that came after the state of {_lane_text(lane)}, which {state}: this run would write their "
                 "rows once more; move them away, or bring the newer state back"
@@ -183,6 +208,7 @@ class LaneParquetSink:
         for lane in lanes:
             self._written.pop(lane, None)
             self._committed.pop(lane, None)
+            self._unclaimed.pop(lane, None)
 
     def close(self) -> None:
         """Leaves files whose epoch's end is not known to the next start."""

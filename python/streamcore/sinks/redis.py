@@ -74,6 +74,14 @@ class Write:
     """Names and values in turns."""
 
 
+def check_client() -> None:
+    """Raises `ConfigError` where the Redis client is not installed."""
+    try:
+        import redis  # noqa: F401 - only to see that it is there
+    except ModuleNotFoundError:
+        raise ConfigError('a Redis sink needs the Redis client; pip install "streamcore-engine[redis]"') from None
+
+
 class RedisSink:
     """Keys of one Redis; see `sinks/base.py` for the contract."""
 
@@ -98,10 +106,9 @@ class RedisSink:
 
     def open(self) -> None:
         """Connects and asks for a sign of life."""
-        try:
-            import redis
-        except ModuleNotFoundError:
-            raise ConfigError('a Redis sink needs the Redis client; pip install "streamcore-engine[redis]"') from None
+        check_client()
+        import redis
+
         try:
             self._client = redis.Redis.from_url(
                 self._server.url.get_secret_value(),

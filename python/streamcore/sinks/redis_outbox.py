@@ -86,14 +86,22 @@ class RedisOutbox(RedisSink):
 
     def take(self, partition: int, records: Sequence[Committed]) -> int | None:
         """One round trip; where the server has forgotten rows, it says so and takes none."""
+        chunks = (records[start : start + SCRIPT_ROWS_MAX] for start in range(0, len(records), SCRIPT_ROWS_MAX))
+        return self._reach(partition, [(chunk, chunk[-1].offset + 1) for chunk in chunks])
+
+    def skip(self, partition: int, offset: int) -> None:
+        """The server's place moves, without a row."""
+        if self._reach(partition, [((), offset)]) is not None:
+            raise SinkError(f"{self.place} has just lost rows that it had taken")
+
+    def _reach(self, partition: int, chunks: Sequence[tuple[Sequence[Committed], int]]) -> int | None:
+        """Writes rows, and with each chunk the offset that is reached; gives where the server is, where it has forgotten rows."""
         import redis
 
         try:
             with self._server_client.pipeline(transaction=False) as pipeline:
                 known = self._known.get(partition, -1)
-                for start in range(0, len(records), SCRIPT_ROWS_MAX):
-                    chunk = records[start : start + SCRIPT_ROWS_MAX]
-                    reach = chunk[-1].offset + 1
+                for chunk, reach in chunks:
                     self._queue(pipeline, partition, chunk, known, reach)
                     known = reach
                 answers = pipeline.execute()

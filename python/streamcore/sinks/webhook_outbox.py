@@ -91,6 +91,10 @@ class WebhookOutbox:
             self._note(partition, done)
         return None
 
+    def skip(self, partition: int, offset: int) -> None:
+        """The group's offset moves, without a request."""
+        self._note(partition, offset)
+
     def _note(self, partition: int, done: int) -> None:
         if self._reader is not None and done > self._done.get(partition, -1):
             self._done[partition] = done

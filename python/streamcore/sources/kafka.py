@@ -16,19 +16,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from streamcore import _core
-from streamcore.config import KafkaConnection, KafkaSourceConfig
-from streamcore.errors import FencedError, SourceError
+from streamcore.config import KafkaConnection, KafkaSourceConfig, format_duration
+from streamcore.errors import ConfigError, FencedError, Problem, SourceError
 from streamcore.gaps import Span, found_gaps
-from streamcore.kafka_client import (
-    Cluster,
-    Topic,
-    application,
-    creating_client,
-    log,
-    member_settings,
-    partition_list,
-    seek,
-)
+from streamcore.kafka_client import Cluster, Topic, application, creating_client, is_passing, log, partition_list
+from streamcore.kafka_consumer import member_settings, seek
+from streamcore.kafka_errors import denied
+from streamcore.kafka_questions import RETRY_INTERVAL_S
 from streamcore.sources.base import End, Polled, Start
 from streamcore.sources.kafka_ends import EndWatch
 from streamcore.sources.kafka_group import JOIN_TIMEOUT_S, Seat, wait_for_free_group
@@ -66,6 +60,9 @@ the second-level cache before they are looked at, and consuming and taking one c
 CONSUME_FAILURES_MAX = 5
 OUTAGE_MAX_S = 120.0
 """How long no broker may answer before the run ends with exit code 4; until then it waits for one to come back."""
+
+UNKNOWN_MAX_S = 5.0
+"""How long a topic may be unknown to the brokers; nothing is polled meanwhile."""
 
 PAUSED_WAIT_S = 0.02
 
@@ -297,6 +294,23 @@ class KafkaSource:
                 f"{OUTAGE_MAX_S:.0f} s after the broker was away; stop its other members, or restart"
             )
 
+    def _refused_session(self) -> ConfigError:
+        """The error for a `session_timeout` outside the broker's bounds."""
+        names = ("group.min.session.timeout.ms", "group.max.session.timeout.ms")
+        least_ms, most_ms = (self._cluster.broker_setting(name) for name in names)
+        bounds = (
+            ""
+            if least_ms is None or most_ms is None
+            else f", {format_duration(least_ms)} to {format_duration(most_ms)}"
+        )
+        named = self._source.connection
+        message = (
+            f"the broker refuses {format_duration(self._connection.session_timeout)}: it is outside its bounds{bounds}"
+        )
+        hint = f"set one within them, or change the broker's {' and '.join(names)}"
+        path = f"{'kafka' if named is None else f'connections.{named}'}.session_timeout"
+        return ConfigError("Kafka settings are refused", [Problem(path, message, hint=hint)])
+
     def _check_error(self, error: Any, lane: int | None) -> None:
         """Errors that come in place of a record: those that pass by themselves are left to the client."""
         from confluent_kafka import KafkaError
@@ -314,10 +328,24 @@ class KafkaSource:
                 f"another worker has taken the seat of {self._instance_id} in group {self._group}: give each worker an "
                 "instance_id of its own, in the pipeline file or by STREAMCORE_INSTANCE_ID"
             )
-        if error.retriable() or error.code() == KafkaError._TRANSPORT:  # noqa: SLF001
+        if error.code() == KafkaError.INVALID_SESSION_TIMEOUT:
+            raise self._refused_session()
+        if is_passing(error) and (error.code() != KafkaError.UNKNOWN_TOPIC_OR_PART or self._is_back()):
             log.warning("%s: %s", where, error.str())
             return
-        raise SourceError(f"{where} cannot be read: {error.str()}")
+        doing = f"{where} cannot be read"
+        refusal = denied(error, doing, group=self._group or "of this name", topics=[self._topic.name])
+        raise refusal or SourceError(f"{doing}: {error.str()}")
+
+    def _is_back(self) -> bool:
+        """Whether a topic that a broker did not know is there, as brokers that begin anew may not know theirs for a moment.
+
+        One that was made again is another, in which positions mean nothing.
+        """
+        until_s = time.monotonic() + UNKNOWN_MAX_S
+        while (found := self._cluster.topic(self._topic.name)) is None and time.monotonic() < until_s:
+            time.sleep(RETRY_INTERVAL_S)
+        return found is not None and found.topic_id == self._topic.topic_id
 
     def _watch_outage(self) -> None:
         if self._ends.outage_s(time.monotonic()) > OUTAGE_MAX_S:

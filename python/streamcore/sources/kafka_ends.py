@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any
 
-from streamcore.kafka_client import is_told
+from streamcore.kafka_questions import is_told
 from streamcore.sources.base import End
 
 ASK_INTERVAL_S = 1.0

@@ -16,7 +16,7 @@ from typing import Any
 from streamcore import _core
 from streamcore.config import KafkaConnection, KafkaSourceConfig, PipelineConfig
 from streamcore.errors import SourceError, StateError
-from streamcore.kafka_client import Cluster, log, partition_list
+from streamcore.kafka_client import REQUEST_TIMEOUT_S, Cluster, Topic, log, partition_list
 from streamcore.sources.base import Polled, Position, Start
 from streamcore.sources.inputs import Input, InputsSource, check_sizes
 from streamcore.sources.kafka import CONSUME_FAILURES_MAX, CONSUME_RECORDS, PAUSED_WAIT_S
@@ -159,6 +159,11 @@ class JoinedSource(InputsSource):
         return " and ".join(self.topics)
 
     @property
+    def found(self) -> tuple[Topic, ...]:
+        """What they were when the source was opened."""
+        return tuple(found for topic in self._topics for found in topic.found)
+
+    @property
     def topics(self) -> tuple[str, ...]:
         """Their names, in the order of offsets of a lane."""
         return tuple(topic.topic for topic in self._topics)
@@ -239,6 +244,11 @@ class JoinedSource(InputsSource):
 
     # What is read.
 
+    @property
+    def starts_late(self) -> bool:
+        """Of any of them; see `MemberSource`."""
+        return any(topic.starts_late for topic in self._topics)
+
     def feed(self, lanes: Iterable[int]) -> None:
         """These lanes are read from now on, and no others."""
         lanes = list(lanes)
@@ -246,7 +256,7 @@ class JoinedSource(InputsSource):
             topic.feed(lanes)
             each.lanes = topic.fed
 
-    def place(self, offsets: Mapping[int, int | None]) -> dict[int, int]:
+    def place(self, offsets: Mapping[int, int | None], *, timeout_s: float = REQUEST_TIMEOUT_S) -> dict[int, int]:
         """Where the runner's lanes begin: as said, or, for None, by the policy; a table is to be read to its end from there.
 
         Raises `StateError` for records that are gone.
@@ -255,7 +265,8 @@ class JoinedSource(InputsSource):
         for number, (each, topic) in enumerate(zip(self.inputs, self._topics, strict=True)):
             own = self._own(number, offsets)
             if own:
-                found |= {self._number(number, lane): offset for lane, offset in topic.place(own).items()}
+                placed = topic.place(own, timeout_s=timeout_s / len(self.inputs))
+                found |= {self._number(number, lane): offset for lane, offset in placed.items()}
                 self._begin_again(each, topic, own)
         return found
 

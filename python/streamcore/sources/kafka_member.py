@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from streamcore import _core
 from streamcore.config import KafkaConnection, KafkaSourceConfig
 from streamcore.errors import StateError
-from streamcore.kafka_client import Cluster, partition_list
+from streamcore.kafka_client import REQUEST_TIMEOUT_S, Cluster, Topic, partition_list
 from streamcore.sources.base import Polled, Start
 from streamcore.sources.kafka import KafkaSource
 from streamcore.sources.kafka_ends import EndWatch
@@ -110,6 +110,11 @@ class MemberSource(KafkaSource):
     def topic(self) -> str:
         """Its name."""
         return self._topic.name
+
+    @property
+    def found(self) -> tuple[Topic, ...]:
+        """What it was when the source was opened."""
+        return (self._topic,)
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -217,6 +222,11 @@ class MemberSource(KafkaSource):
     def _readable_lanes(self) -> list[int]:
         return sorted(self._owned)
 
+    @property
+    def starts_late(self) -> bool:
+        """Whether a lane without state begins where only this moment knows: not at its oldest record."""
+        return self._default != "earliest"
+
     def feed(self, lanes: Iterable[int]) -> None:
         """These lanes are read from now on, and no others."""
         self._fed = set(lanes) & self._owned
@@ -230,12 +240,19 @@ class MemberSource(KafkaSource):
                 change(partition_list(self._topic.name, sorted(lanes)))
         self._paused = wanted
 
-    def place(self, offsets: Mapping[int, int | None]) -> dict[int, int]:
+    def place(self, offsets: Mapping[int, int | None], *, timeout_s: float = REQUEST_TIMEOUT_S) -> dict[int, int]:
         """Where lanes begin: as said, or, for None, by the policy. Raises `StateError` for records that are gone."""
         lanes = [lane for lane in offsets if lane in self._topic.partitions]
         known = {lane: offset for lane, offset in offsets.items() if offset is not None}
         found = start_positions(
-            self._cluster, self._topic, known, self._default, _now_ms(), lanes=lanes, accept_gap=self._accept_gap
+            self._cluster,
+            self._topic,
+            known,
+            self._default,
+            _now_ms(),
+            lanes=lanes,
+            accept_gap=self._accept_gap,
+            timeout_s=timeout_s,
         )
         self.seek(found)
         return found

@@ -6,11 +6,15 @@ Invariant: every lane starts at an explicit offset that the broker still has; a 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 
 from streamcore.config import resolve_position
 from streamcore.errors import ConfigError, StateError
-from streamcore.kafka_client import Cluster, Topic, log
+from streamcore.kafka_client import REQUEST_TIMEOUT_S, Cluster, Topic, log
+
+LEAST_S = 0.5
+"""A last question may take so long though the time for all is over."""
 
 AFRESH = (
     "to begin anew, move the pipeline's state (exactly_once from Kafka: streamcore state reset FILE) and the files of its Parquet "
@@ -49,14 +53,15 @@ def start_positions(
     *,
     lanes: Sequence[int] | None = None,
     accept_gap: bool = False,
+    timeout_s: float = REQUEST_TIMEOUT_S,
 ) -> dict[int, int]:
     """The first offset of every lane: `known` where there is one, else by `default`.
 
     Raises `StateError` for records that are gone; with `accept_gap` those deleted by retention are left out, and told of.
     """
+    until_s = time.monotonic() + timeout_s
     lanes = topic.partitions if lanes is None else lanes
-    earliest = cluster.offsets(topic.name, lanes, "earliest")
-    latest = cluster.offsets(topic.name, lanes, "latest")
+    earliest, latest = cluster.offsets_at(topic.name, lanes, ["earliest", "latest"], within_s=timeout_s)
     known = {
         lane: _still_there(topic.name, lane, position, earliest[lane], latest[lane], accept_gap=accept_gap)
         for lane, position in known.items()
@@ -67,7 +72,8 @@ def start_positions(
     elif default in ("latest", "end"):
         first = latest
     else:
-        first = _offsets_at(cluster, topic.name, missing, _instant(default, now_ms), latest)
+        at_ms, left_s = _instant(default, now_ms), max(LEAST_S, until_s - time.monotonic())
+        first = _offsets_at(cluster, topic.name, missing, at_ms, latest, within_s=left_s)
     return {lane: known[lane] if lane in known else first[lane] for lane in lanes}
 
 
@@ -92,16 +98,22 @@ def _instant(position: str, now_ms: int) -> int:
 
 
 def _offsets_at(
-    cluster: Cluster, topic: str, lanes: Iterable[int], at_ms: int, latest: Mapping[int, int]
+    cluster: Cluster,
+    topic: str,
+    lanes: Iterable[int],
+    at_ms: int,
+    latest: Mapping[int, int],
+    *,
+    within_s: float = REQUEST_TIMEOUT_S,
 ) -> dict[int, int]:
     """Where records of `at_ms` or later begin; the end where there are none."""
-    found = cluster.offsets(topic, lanes, at_ms)
+    (found,) = cluster.offsets_at(topic, lanes, [at_ms], within_s=within_s)
     return {lane: offset if offset >= 0 else latest[lane] for lane, offset in found.items()}
 
 
 def check_still_there(cluster: Cluster, topic: str, lane: int, position: int) -> None:
     """Raises `StateError` where the record at `position` is not there any more."""
-    earliest, latest = (cluster.offsets(topic, [lane], at)[lane] for at in ("earliest", "latest"))
+    earliest, latest = (told[lane] for told in cluster.offsets_at(topic, [lane], ["earliest", "latest"]))
     _still_there(topic, lane, position, earliest, latest, accept_gap=False)
 
 

@@ -192,9 +192,12 @@ impl Machine {
         self.deadline_ms = None;
         if let Some(code) = self.stopping {
             self.ended = true;
-            let message = match code {
-                ExitCode::Stopped => "stopped, everything is committed",
-                _ => "stopped, the last epoch may be read again",
+            let (code, message) = match code {
+                ExitCode::Stopped if self.unpublished.is_empty() => (code, "stopped, everything is committed"),
+                ExitCode::Stopped => {
+                    (ExitCode::Failed, "stopped, everything is committed; the next start gives files their names")
+                }
+                _ => (code, "stopped, the last epoch may be read again"),
             };
             return Action::Exit { code, message: message.to_owned() };
         }

@@ -21,8 +21,6 @@ use std::collections::BTreeMap;
 
 /// Slots of a part that lie together.
 const RUN: usize = 1024;
-/// Numbers are sorted where there are fewer than one of so many.
-const SPARSE: usize = 512;
 /// Bytes of a row, at least.
 const ROW_BYTES_MIN: usize = 2;
 /// Bytes of a directory's entry, at least.
@@ -68,7 +66,7 @@ impl<S: Slots> StateTable<S> {
         match saving.extent() {
             Extent::Changes if !self.unsaved => {
                 // In the order of slots: their steps take fewer bytes, and what lies together is read together.
-                let slots = in_order(self.undo.iter().map(|undo| undo.slot), self.undo.len(), self.committed_len);
+                let slots = self.touched.in_order(self.undo.iter().map(|undo| undo.slot), self.undo.len());
                 for (at, slot) in slots.iter().enumerate() {
                     if let Some(ahead) = slots.get(at + TOGETHER) {
                         self.slots.prefetch(*ahead);
@@ -277,25 +275,6 @@ fn read_rows<'a>(
     Ok(())
 }
 
-/// These `count` numbers, all different and below `len`, in order: sorted, or, of many among `len`, as the bits that are set, which takes a tenth of the time.
-fn in_order(numbers: impl Iterator<Item = u32>, count: usize, len: usize) -> Vec<u32> {
-    if count * SPARSE < len {
-        let mut sorted: Vec<u32> = numbers.collect();
-        sorted.sort_unstable();
-        return sorted;
-    }
-    let mut words = vec![0_u64; len.div_ceil(64)];
-    numbers.for_each(|number| words[number as usize / 64] |= 1 << (number % 64));
-    let mut ordered = Vec::with_capacity(count);
-    for (at, mut word) in (0_u32..).zip(words) {
-        while word != 0 {
-            ordered.push(at * 64 + word.trailing_zeros());
-            word &= word - 1;
-        }
-    }
-    ordered
-}
-
 /// A number of either sign as one that is small where it is.
 const fn folded(number: i64) -> u64 {
     (number << 1 ^ number >> 63) as u64
@@ -303,22 +282,4 @@ const fn folded(number: i64) -> u64 {
 
 const fn unfolded(number: u64) -> i64 {
     (number >> 1) as i64 ^ -((number & 1) as i64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn few_and_many_numbers_come_in_order(
-            numbers in proptest::collection::btree_set(0_u32..3_000, 0..200), above in 0_usize..200_000, seed: u64,
-        ) {
-            let ordered: Vec<u32> = numbers.iter().copied().collect();
-            let mut mixed = ordered.clone();
-            mixed.sort_by_key(|number| u64::from(*number).wrapping_mul(seed | 1).rotate_left(32));
-            prop_assert_eq!(in_order(mixed.iter().copied(), mixed.len(), 3_000 + above), ordered);
-        }
-    }
 }

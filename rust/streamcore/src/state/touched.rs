@@ -2,6 +2,9 @@
 //!
 //! `state.rs` asks before every change. Invariant: no bit is set behind a commit or a rollback.
 
+/// As many words are looked through in the time that one slot of many takes to be sorted.
+const WORDS_A_SLOT: usize = 8;
+
 /// A set of slots.
 #[derive(Debug, Clone, Default)]
 pub struct Touched(Vec<u64>);
@@ -34,6 +37,24 @@ impl Touched {
         }
     }
 
+    /// All that are in it, in order: `slots`, which are `len`, and no other. Bits are in order already; few are sorted sooner.
+    #[must_use]
+    pub fn in_order(&self, slots: impl Iterator<Item = u32>, len: usize) -> Vec<u32> {
+        if len * WORDS_A_SLOT < self.0.len() {
+            let mut sorted: Vec<u32> = slots.collect();
+            sorted.sort_unstable();
+            return sorted;
+        }
+        let mut ordered = Vec::with_capacity(len);
+        for (at, mut word) in (0_u32..).zip(self.0.iter().copied()) {
+            while word != 0 {
+                ordered.push(at * 64 + word.trailing_zeros());
+                word &= word - 1;
+            }
+        }
+        ordered
+    }
+
     /// Bytes held.
     pub const fn byte_len(&self) -> usize {
         self.0.len() * size_of::<u64>()
@@ -43,6 +64,20 @@ impl Touched {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_slots_and_many_come_in_order() {
+        for count in [0, 1, 10, 100, 1_000, 20_000] {
+            let mut slots: Vec<u32> = (0..count).map(|number| number * 7_919 % 100_003).collect();
+            let mut touched = Touched::default();
+            assert!(touched.add(200_000));
+            slots.push(200_000);
+            assert!(slots[..count as usize].iter().all(|slot| touched.add(*slot)));
+            let ordered = touched.in_order(slots.iter().copied(), slots.len());
+            slots.sort_unstable();
+            assert_eq!(ordered, slots);
+        }
+    }
 
     #[test]
     fn a_slot_is_new_once_until_the_set_is_cleared() {

@@ -4,6 +4,7 @@
 //! Invariant: a lane's state is a function of its input up to `next` and its number of timer firings; what lanes share is one of the
 //! inputs of all. As in the engine, what is kept and what is taken back is that of all lanes at once.
 
+use crate::disk::Disk;
 use crate::random::mix;
 use crate::requests::{File, MEETING, ManifestRecord, Record, Row};
 use crate::view::View;
@@ -62,9 +63,6 @@ pub struct LaneState {
     /// Files of kept epochs that are not published.
     files: Vec<File>,
 }
-
-/// Names a file was published under, and what was in it.
-pub type Published = BTreeMap<(Lane, u64), Vec<Rc<Vec<Row>>>>;
 
 /// All lanes in memory, and those kept as a cache.
 #[derive(Default)]
@@ -193,20 +191,19 @@ impl Engine {
         }
     }
 
-    /// Whether rows of an epoch are there.
-    pub fn has_rows(&self) -> bool {
-        self.lanes.values().any(|state| !state.rows.is_empty())
+    /// Gives the lane's files their names; false where one is gone.
+    pub fn publish(&mut self, of: &LaneEpoch, disk: &mut Disk) -> bool {
+        let Some(state) = self.lanes.get_mut(&of.lane) else { return true };
+        let are_there = std::mem::take(&mut state.files).into_iter().all(|file| disk.publish(file));
+        if of.epoch > state.epoch {
+            disk.publish_early(state.file(of.lane, of.epoch));
+        }
+        are_there
     }
 
-    pub fn publish(&mut self, of: &LaneEpoch, published: &mut Published) {
-        let Some(state) = self.lanes.get_mut(&of.lane) else { return };
-        let mut files = std::mem::take(&mut state.files);
-        if of.epoch > state.epoch {
-            files.push(state.file(of.lane, of.epoch));
-        }
-        for file in files {
-            published.entry((file.lane, file.epoch)).or_default().push(file.rows);
-        }
+    /// The number of the lane's last seal.
+    pub fn seal_of(&self, lane: Lane) -> u64 {
+        self.lanes[&lane].seal
     }
 
     pub fn forget(&mut self, lane: Lane, keep_cache: bool) {
@@ -261,6 +258,6 @@ impl LaneState {
     }
 
     fn file(&self, lane: Lane, epoch: u64) -> File {
-        File { lane, epoch, rows: Rc::new(self.rows.clone()) }
+        File { lane, epoch, seal: self.seal, rows: Rc::new(self.rows.clone()) }
     }
 }

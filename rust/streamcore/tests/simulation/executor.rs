@@ -223,7 +223,7 @@ impl Worker {
     /// Actions that need no broker.
     fn perform_here(&mut self, action: &Action, world: &mut World) -> News {
         match action {
-            Action::Restore { lanes } => return self.restore(lanes),
+            Action::Restore { lanes } => return self.restore(lanes, world),
             Action::Seek { lanes } => {
                 let seek = |start: &streamcore::checkpoint::machine::Start| {
                     let offset = start.offsets[0].unwrap_or(0);
@@ -243,21 +243,29 @@ impl Worker {
                 let seal = world.random.next();
                 return News::Sealed { lanes: self.engine.seal(&self.feed, seal, world.layout.meets) };
             }
-            Action::Rollback { lanes } => self.roll_back(lanes),
+            Action::Rollback { lanes } => self.roll_back(lanes, world),
             Action::Keep { lanes } => {
                 self.engine.keep(lanes);
                 self.undecided.clear();
+                self.written.clear();
             }
             Action::Publish { lanes } => {
                 if world.random.chance(20) {
                     return failed(ErrorClass::Retriable, "no space left");
                 }
-                lanes.iter().for_each(|lane| self.engine.publish(lane, &mut world.published));
+                for lane in lanes {
+                    if !self.engine.publish(lane, &mut world.disk) {
+                        world.oracle.fail(format!("a file of {lane:?} is gone, and its epoch is committed"));
+                    }
+                    world.disk.sweep(lane.lane, lane.epoch, &[]);
+                }
             }
             Action::Drop { lanes, keep_cache } => {
                 self.undecided.retain(|lane| !lanes.contains(lane));
-                if self.engine.has_rows() && self.undecided.is_empty() {
-                    self.roll_back(lanes);
+                // Theirs may be committed, which whoever has the lane next finds out.
+                self.written.retain(|(lane, ..)| !lanes.contains(lane));
+                if self.undecided.is_empty() {
+                    self.roll_back(lanes, world);
                 }
                 for lane in lanes {
                     self.engine.forget(*lane, *keep_cache);
@@ -270,9 +278,10 @@ impl Worker {
     }
 
     /// All lanes are taken back; those that are fed and not among `lanes`, of which it is said later, are read again.
-    fn roll_back(&mut self, lanes: &[Lane]) {
+    fn roll_back(&mut self, lanes: &[Lane], world: &mut World) {
         self.engine.roll_back();
         self.undecided.clear();
+        world.disk.remove(&std::mem::take(&mut self.written));
         for lane in self.feed.iter().filter(|lane| **lane != MEETING && !lanes.contains(lane)) {
             if let Some(state) = self.engine.lanes.get(lane) {
                 self.positions.insert(*lane, state.kept.next);
@@ -280,10 +289,20 @@ impl Worker {
         }
     }
 
-    fn restore(&mut self, lanes: &[RestoreLane]) -> News {
+    fn restore(&mut self, lanes: &[RestoreLane], world: &mut World) -> News {
         let mut restored = Vec::new();
         for ask in lanes {
             let view = self.views.entry(ask.lane).or_default();
+            let manifest = ask.manifest.as_ref().and_then(|found| view.find(found.owner_epoch, found.epoch));
+            let (epoch, files) = manifest.map_or((0, [].as_slice()), |record| (record.manifest.epoch, &record.files));
+            if world.disk.is_behind(ask.lane, epoch) {
+                return failed(ErrorClass::Retriable, "files are of later epochs");
+            }
+            if let Some(gone) = world.disk.gone(files) {
+                world.oracle.fail(format!("the file {gone:?} is gone, and its epoch is committed"));
+            }
+            world.disk.sweep(ask.lane, epoch, files);
+            self.written.retain(|(lane, ..)| *lane != ask.lane);
             let Some(()) = self.engine.restore(ask.lane, ask.manifest.as_ref(), ask.trust_cache, view) else {
                 return failed(ErrorClass::Fatal, "a block is missing");
             };
@@ -302,7 +321,7 @@ impl Worker {
         self.engine.take_rows();
     }
 
-    fn produce(&mut self, part: Part, lanes: &[streamcore::checkpoint::machine::LaneEpoch], world: &World) {
+    fn produce(&mut self, part: Part, lanes: &[streamcore::checkpoint::machine::LaneEpoch], world: &mut World) {
         use crate::requests::Record;
         match part {
             Part::Outputs => {
@@ -314,6 +333,7 @@ impl Worker {
             }
             Part::State => {
                 self.undecided = lanes.iter().map(|of| of.lane).collect();
+                self.written.extend(world.disk.write(lanes, |lane| self.engine.seal_of(lane)));
                 lanes.iter().for_each(|of| self.producer.queue(world.layout.state(of.lane), self.engine.blocks(of)));
             }
             Part::Manifests => {

@@ -8,6 +8,7 @@
 mod broker;
 mod bugs;
 mod consumer;
+mod disk;
 mod engine;
 mod executor;
 mod faults;

@@ -4,7 +4,8 @@
 //! It shares no code with the model engine. Invariant: the first thing found wrong is kept; a run with one is a failure.
 
 use crate::broker::Broker;
-use crate::engine::{Published, Sums, WINDOW};
+use crate::disk::Published;
+use crate::engine::{Sums, WINDOW};
 use crate::requests::{Layout, MEETING, Record, Row};
 use crate::view::View;
 use std::collections::BTreeMap;

@@ -121,11 +121,12 @@ pub struct ManifestRecord {
     pub files: Vec<File>,
 }
 
-/// A file of the file sink: written when the epoch is sealed, published after its commit.
+/// A file of the file sink: written as the epoch is committed, published after that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
     pub lane: Lane,
     pub epoch: u64,
+    pub seal: u64,
     pub rows: Rc<Vec<Row>>,
 }
 

@@ -264,7 +264,7 @@ impl Run {
         self.world.oracle.read(&self.world.broker);
         let epochs = self.world.oracle.epochs(&self.world.broker);
         if self.world.oracle.wrong.is_none() {
-            self.world.oracle.check_end(&self.world.broker, &self.world.published);
+            self.world.oracle.check_end(&self.world.broker, &self.world.disk.published);
         }
         let trace = self.first_trace.take().or_else(|| self.workers[0].trace.take()).unwrap_or_default();
         let wrong = self.world.oracle.wrong.take();

@@ -3,6 +3,7 @@
 //! Invariant: it polls only while the machine rests, and does one thing an event, so that a fault may come between any two.
 
 use crate::consumer::Consumer;
+use crate::disk::Unnamed;
 use crate::engine::Engine;
 use crate::executor::Call;
 use crate::flight::Flight;
@@ -47,6 +48,8 @@ pub struct Worker {
     pub feed: Vec<Lane>,
     /// Lanes of a sealed epoch that is neither kept nor taken back.
     pub undecided: Vec<Lane>,
+    /// Files of the epoch that is being committed.
+    pub written: Vec<Unnamed>,
     meeting: Meeting,
     tick_at: Option<Time>,
     due_at: Time,
@@ -77,6 +80,7 @@ impl Worker {
             first_metadata: None,
             feed: Vec::new(),
             undecided: Vec::new(),
+            written: Vec::new(),
             meeting: Meeting::default(),
             tick_at: None,
             due_at: 0,

@@ -4,7 +4,7 @@
 //! Invariant: nothing happens but by an event of the queue, in order of time, then of scheduling.
 
 use crate::broker::{Broker, Effects};
-use crate::engine::Published;
+use crate::disk::Disk;
 use crate::faults::Weather;
 use crate::oracle::Oracle;
 use crate::random::Random;
@@ -59,7 +59,7 @@ pub struct World {
     pub random: Random,
     pub broker: Broker,
     pub oracle: Oracle,
-    pub published: Published,
+    pub disk: Disk,
     pub links: Vec<Link>,
     pub weather: Weather,
     /// No more faults, no more input: everything is to come to rest.
@@ -79,7 +79,7 @@ impl World {
             random: Random::new(seed),
             broker: Broker::new(layout),
             oracle: Oracle::new(layout),
-            published: Published::new(),
+            disk: Disk::default(),
             links: vec![Link::default(); workers],
             weather,
             is_quiet: false,

@@ -47,6 +47,12 @@ pub(super) enum Group {
     Equal,
 }
 
+/// The group's offsets for a person.
+pub(super) fn shown(group: &[Option<i64>]) -> String {
+    let offset = |offset: &Option<i64>| offset.map_or_else(|| "none".to_owned(), |offset| offset.to_string());
+    group.iter().map(offset).collect::<Vec<_>>().join(", ")
+}
+
 /// Compares the group's offsets with a manifest's.
 pub(super) fn compare(group: &[Option<i64>], manifest: &Manifest) -> Group {
     let pairs =

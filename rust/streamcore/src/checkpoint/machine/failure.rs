@@ -38,6 +38,8 @@ impl Machine {
                 self.publish_at_ms = self.now_ms + self.settings.backoff_max_ms;
             }
             Action::Wait { .. } => {}
+            // The epoch does not fit, say; it comes again in shorter ones.
+            Action::Seal if error == ErrorClass::Abortable => self.abort(&format!("it cannot be sealed: {message}")),
             Action::Begin
             | Action::Produce { .. }
             | Action::Flush { .. }
@@ -54,6 +56,8 @@ impl Machine {
         let is_abort = matches!(step, Action::Abort { .. });
         match error {
             ErrorClass::Fenced | ErrorClass::Fatal => self.exit(ExitCode::Fenced, format!("{what}; start again")),
+            // Of its records some may be on their way: again they would be there twice.
+            ErrorClass::Retriable if matches!(step, Action::Produce { .. }) => self.abort(&what),
             ErrorClass::Retriable if self.may_repeat() => {
                 self.repeats = true;
                 self.queue.push_front(step);

@@ -37,20 +37,19 @@ impl Machine {
     }
 
     /// The lanes may have been somebody else's for a while: take the epoch back and read their manifests. (Back at once:
-    /// rows that wait would go out with the next epoch of other lanes.)
+    /// rows that wait would go out with the next epoch of other lanes.) Of lanes that are still being read the group's offsets
+    /// are asked for anew too: what another has pending there, and may commit yet, began after they were.
     fn look_up_again(&mut self) {
         let live = in_stage(&self.lanes, Stage::Live);
-        if live.is_empty() {
-            return;
+        if !live.is_empty() {
+            if self.begun {
+                self.queue.push_back(Action::Abort { timeout_ms: 0 });
+            }
+            self.queue.push_back(Action::Rollback { lanes: live });
         }
-        if self.begun {
-            self.queue.push_back(Action::Abort { timeout_ms: 0 });
-        }
-        self.queue.push_back(Action::Rollback { lanes: live });
         let now_ms = self.now_ms;
-        for owned in self.lanes.values_mut().filter(|owned| owned.stage == Stage::Live) {
-            owned.recover(now_ms);
-        }
+        let is_read = |owned: &&mut Owned| owned.stage != Stage::Offsets;
+        self.lanes.values_mut().filter(is_read).for_each(|owned| owned.recover(now_ms));
     }
 
     /// Lanes are to go: commit within the bound, then let them.

@@ -10,7 +10,7 @@
 
 use super::Machine;
 use super::action::{Action, ExitCode, LaneEpoch, LaneOffsets, Level, ReadEnd, RestoreLane, Start};
-use super::choice::{Choice, Group, choose, compare};
+use super::choice::{Choice, Group, choose, compare, shown};
 use super::event::{ErrorClass, GroupOffsets, Lane, Manifest, RestoredLane, StateFound};
 use super::failure::name;
 use super::lanes::{Stage, in_stage};
@@ -26,7 +26,7 @@ const fn hindrance(stage: Stage) -> &'static str {
             "the group's offsets are not told: no broker answers, or a transaction on them stays open (kafka-transactions.sh find-hanging)"
         }
         Stage::Reading => {
-            "its state is not read to the end: no broker answers, or a transaction in its topic stays open (kafka-transactions.sh find-hanging)"
+            "its state is not read to the end: there is much of it, no broker answers, or a transaction in its topic stays open (kafka-transactions.sh find-hanging)"
         }
         Stage::Restoring | Stage::Live => "its state is not put together yet",
     }
@@ -187,13 +187,15 @@ impl Machine {
             Group::Equal => Ok(true),
             Group::Behind => {
                 let epoch = manifest.epoch;
-                let message = format!("lane {lane}: the group is at {group:?}, the manifest of epoch {epoch} wins");
+                let group = shown(&group);
+                let message = format!("lane {lane}: the group is at {group}, the manifest of epoch {epoch} wins");
                 self.report(Level::Info, format!("{message}: {:?}", manifest.offsets));
                 Ok(true)
             }
             Group::Ahead => {
+                let group = shown(&group);
                 let message = format!(
-                    "lane {lane}: the group is at {group:?}, past every committed manifest. Found: {evidence}. State was lost, or \
+                    "lane {lane}: the group is at {group}, past every committed manifest. Found: {evidence}. State was lost, or \
                      the offsets were moved by hand"
                 );
                 self.exit(ExitCode::State, message);
@@ -220,8 +222,10 @@ impl Machine {
             }
             None if owned.group.iter().flatten().any(|offset| *offset > 0) => {
                 let message = format!(
-                    "lane {lane}: the group is at {:?}, and the state has no manifest: its topic was emptied or made again, or the group's offsets are of a run without it. Nothing was read; to begin anew: streamcore state reset FILE",
-                    owned.group
+                    "lane {lane}: the group is at {}, and the state has no manifest: its topic was emptied or made again, or the group's \
+                     offsets are of a run without it, under another delivery. Nothing was read; to go on from a savepoint: streamcore \
+                     state restore FILE SAVEPOINT; to begin anew: streamcore state reset FILE",
+                    shown(&owned.group)
                 );
                 self.exit(ExitCode::State, message);
                 return false;

@@ -295,7 +295,7 @@ fn a_group_ahead_is_read_again_then_stops_with_the_evidence() {
         panic!("it goes on")
     };
     assert_eq!(code, ExitCode::State);
-    assert!(message.contains("Some(40)") && message.contains("epoch: 3"), "{message}");
+    assert!(message.contains("at 40, past") && message.contains("epoch: 3"), "{message}");
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn a_lane_without_a_manifest_begins_only_where_the_group_is_nowhere() {
         panic!("it begins with empty state")
     };
     assert_eq!(code, ExitCode::State);
-    assert!(message.contains("group is at [Some(40)], and the state has no manifest"), "{message}");
+    assert!(message.contains("group is at 40, and the state has no manifest"), "{message}");
     let mut machine = reading(Settings::default(), 0);
     assert_eq!(names(&machine.handle(read(vec![]), 0)), ["restore"]);
     let restored = Event::Restored { lanes: vec![RestoredLane { lane: 0, clock_ms: 0, digest: 0 }] };
@@ -358,4 +358,48 @@ fn a_recovery_that_takes_long_says_what_it_waits_for_and_ends_when_its_time_is_o
     assert_eq!(told.len(), 10, "{told:?}");
     assert_eq!(told[0].0, 30_000);
     assert!(told[0].1.starts_with("lane 0 was not recovered within 30000 ms: its state is not read"), "{told:?}");
+}
+
+#[test]
+fn a_lane_that_is_being_read_is_asked_of_anew_after_a_generation_that_was_missed() {
+    let mut machine = reading(Settings::default(), 30);
+    machine.handle(Event::StateRead { lanes: vec![StateFound { lane: 0, reached: false, manifests: Vec::new() }] }, 10);
+    let missed = Event::Assigned { lanes: Vec::new(), member: "m".to_owned(), continuous: false };
+    machine.handle(missed, 20);
+    assert_eq!(names(&machine.handle(Event::Tick, 20)), ["fetch_committed"]);
+    let mut machine = reading(Settings::default(), 30);
+    machine.handle(Event::StateRead { lanes: vec![StateFound { lane: 0, reached: false, manifests: Vec::new() }] }, 10);
+    let next = Event::Assigned { lanes: Vec::new(), member: "m".to_owned(), continuous: true };
+    machine.handle(next, 20);
+    assert_eq!(names(&machine.handle(Event::Tick, 20)), ["read_state"]);
+}
+
+#[test]
+fn an_epoch_that_cannot_be_sealed_comes_again_in_a_revoke_too() {
+    for news in [Event::Due, Event::Revoked { lanes: vec![0], within_ms: 1_000, continuous: true }] {
+        let mut machine = live();
+        assert_eq!(names(&machine.handle(news, 5)), ["seal"]);
+        assert_eq!(names(&machine.handle(failed(ErrorClass::Abortable), 5)), ["rollback"]);
+        assert_ne!(names(&machine.handle(Event::Done, 5)), ["exit"]);
+    }
+}
+
+#[test]
+fn records_are_not_sent_again_in_the_same_transaction() {
+    let mut machine = live();
+    last(&mut machine, 5, vec![Event::Due, sealed(4, 1), Event::Began]);
+    assert_eq!(names(&machine.handle(failed(ErrorClass::Retriable), 5)), ["abort"]);
+}
+
+#[test]
+fn a_stop_is_not_well_where_files_have_no_names_yet() {
+    let mut machine = live();
+    let mut events = vec![Event::Stop { within_ms: 1_000 }, sealed(4, 1), Event::Began];
+    events.extend([Event::Produced, Event::Produced, Event::Produced, Event::OffsetsSent, Event::Flushed]);
+    events.extend([Event::TransactionCommitted { disconnected: false }, Event::Done, Event::Done]);
+    assert_eq!(failure::name(&last(&mut machine, 10, events)), "publish");
+    let Some(Action::Exit { code, message }) = machine.handle(failed(ErrorClass::Retriable), 10).pop() else {
+        panic!("a stop ends");
+    };
+    assert_eq!((code, message.contains("names")), (ExitCode::Failed, true));
 }
