@@ -22,6 +22,7 @@ FUNCTION_LINES_MAX = 70
 FILE_BYTES_MAX = 1_000_000
 
 ENGINE = Path("rust/streamcore/src")
+KAFKA = Path("rust/streamcore-kafka/src")
 BINDING = Path("rust/streamcore-python/src")
 KERNELS = ENGINE / "decode" / "json" / "kernel"
 # Beside them, where Arrow is taken from others: its capsules hold pointers.
@@ -45,6 +46,14 @@ ENGINE_LAYERS = (
     {"combine", "joining"},
     {"merging"},
     {"pipeline"},
+)
+# Kafka's wire, from the bottom up, as the engine.
+KAFKA_LAYERS = (
+    {"error", "failure", "secret", "varint"},
+    {"aborted", "batch_head", "compression", "config", "record", "shape"},
+    {"records", "sasl", "scripted", "tls", "wire"},
+    {"connection"},
+    {"cluster"},
 )
 # Steps are wired by plan and lane and know nothing of each other.
 STEPS = {"dedupe", "expr", "join", "window"}
@@ -190,16 +199,21 @@ TESTED_BY = {
     "python/streamcore/sources/base.py": "",
     "python/streamcore/sources/kafka_positions.py": "tests/integration/test_kafka_source.py",
     "python/streamcore/sources/kafka_reader.py": "tests/integration/test_kafka_traps.py",
+    "rust/streamcore-kafka/src/error.rs": "rust/streamcore-kafka/tests/records/damage.rs",
+    "rust/streamcore-kafka/src/connection/stream.rs": "rust/streamcore-kafka/src/connection/tests.rs",
+    "rust/streamcore-kafka/src/lib.rs": "",
+    "rust/streamcore-kafka/src/scripted.rs": "",
     "rust/streamcore/src/dedupe/generations.rs": "rust/streamcore/src/dedupe/exact.rs",
     "rust/streamcore/src/error.rs": "",
     "rust/streamcore/src/function.rs": "tests/unit/test_functions.py",
     "rust/streamcore/src/lib.rs": "",
     "rust/streamcore/src/prefetch.rs": "",
+    "rust/streamcore/src/raw/data.rs": "rust/streamcore/src/raw/placed.rs",
     "rust/streamcore/src/spec.rs": "tests/unit/test_config_engine.py",
     "rust/streamcore/src/spec/limits.rs": "tests/unit/test_config_engine.py",
     "rust/streamcore/src/spec/meeting.rs": "rust/streamcore/tests/topic/refused.rs",
 }
-# Engine modules that mean something only together, and the suite that runs them.
+# Modules that mean something only together, and the suite that runs them.
 SUITES = {
     "rust/streamcore/tests/pipeline.rs": {"batch", "combine", "decode", "lane", "pipeline", "plan", "state", "window"},
     "rust/streamcore/tests/stages.rs": {"flow", "stage"},
@@ -208,6 +222,7 @@ SUITES = {
     "rust/streamcore/src/join/tests.rs": {"join"},
     "rust/streamcore/tests/joins.rs": {"joining"},
     "rust/streamcore/tests/topic/main.rs": {"merging", "partials"},
+    "rust/streamcore-kafka/tests/records/main.rs": {"records"},
 }
 
 # One letter of each word stands in brackets, so that the patterns do not find themselves.
@@ -284,16 +299,17 @@ def test_every_source_file_opens_with_its_documentation() -> None:
 # --- directions
 
 
-def test_engine_modules_use_only_what_lies_below_them() -> None:
-    rank = {name: row for row, names in enumerate(ENGINE_LAYERS) for name in names}
+@pytest.mark.parametrize(("folder", "layers"), [(ENGINE, ENGINE_LAYERS), (KAFKA, KAFKA_LAYERS)])
+def test_rust_modules_use_only_what_lies_below_them(folder: Path, layers: tuple[set[str], ...]) -> None:
+    rank = {name: row for row, names in enumerate(layers) for name in names}
     wrong = []
-    for path in rust_files(ENGINE):
-        module = rust.module_of(path, ENGINE)
+    for path in rust_files(folder):
+        module = rust.module_of(path, folder)
         if module in {"lib", "main"}:
             continue
-        assert module in rank, f"{path}: give `{module}` a row in ENGINE_LAYERS"
+        assert module in rank, f"{path}: give `{module}` a row among the layers"
         for used in rust.crate_uses(rust.without_tests(rust.code(path))) - {module}:
-            if rank.get(used, len(ENGINE_LAYERS)) >= rank[module]:
+            if rank.get(used, len(layers)) >= rank[module]:
                 wrong.append(f"{path} uses crate::{used}")
             if {module, used} <= STEPS:
                 wrong.append(f"{path}: steps never use each other, {module} uses {used}")
@@ -302,7 +318,8 @@ def test_engine_modules_use_only_what_lies_below_them() -> None:
 
 def test_the_engine_knows_nothing_of_python_and_the_world() -> None:
     manifest = tomllib.loads(tree.text(ENGINE.parent / "Cargo.toml"))
-    assert not {"pyo3", "tokio", "rustls", "numpy", "rdkafka"} & set(manifest["dependencies"])
+    assert not {"pyo3", "tokio", "rustls", "numpy", "rdkafka", "streamcore-kafka"} & set(manifest["dependencies"])
+    assert "pyo3" not in tomllib.loads(tree.text(KAFKA.parent / "Cargo.toml"))["dependencies"]
     named = [str(path) for path in rust_files(ENGINE) if re.search(r"\bpyo3::|\btokio::", rust.code(path))]
     assert named == []
 
@@ -373,7 +390,7 @@ print([name for name in {heavy!r} if name in sys.modules], file=sys.stderr)
 # --- nothing dead, nothing untested
 
 
-@pytest.mark.parametrize("folder", [ENGINE, BINDING])
+@pytest.mark.parametrize("folder", [ENGINE, KAFKA, BINDING])
 def test_every_rust_file_is_declared(folder: Path) -> None:
     declared = {folder / "lib.rs"}
     for path in rust_files(folder):
@@ -410,12 +427,14 @@ def test_every_python_module_has_a_test() -> None:
     assert bare == []
 
 
-def test_every_engine_module_has_a_test() -> None:
-    together = set().union(*SUITES.values())
+@pytest.mark.parametrize("folder", [ENGINE, KAFKA])
+def test_every_rust_module_has_a_test(folder: Path) -> None:
+    suites = [names for path, names in SUITES.items() if Path(path).is_relative_to(folder.parent)]
+    together: set[str] = set().union(*suites)
     bare = []
-    for path in rust_files(ENGINE):
-        neighbours = [other for other in rust_files(ENGINE) if other.parent == path.parent and "test" in other.stem]
-        has_own = "#[cfg(test)]" in tree.text(path) or neighbours or rust.module_of(path, ENGINE) in together
+    for path in rust_files(folder):
+        neighbours = [other for other in rust_files(folder) if other.parent == path.parent and "test" in other.stem]
+        has_own = "#[cfg(test)]" in tree.text(path) or neighbours or rust.module_of(path, folder) in together
         if not has_own and str(path) not in TESTED_BY:
             bare.append(str(path))
     assert bare == []
@@ -459,7 +478,7 @@ def test_unsafe_is_left_to_the_kernels_and_unwrap_noticed() -> None:
     lints = tomllib.loads(tree.text(Path("Cargo.toml")))["workspace"]["lints"]
     assert lints["rust"]["unsafe_code"] == "deny"
     assert lints["clippy"]["unwrap_used"] == "warn"
-    for crate in (ENGINE, BINDING):
+    for crate in (ENGINE, KAFKA, BINDING):
         assert tomllib.loads(tree.text(crate.parent / "Cargo.toml"))["lints"] == {"workspace": True}
         for path in (path for path in tree.files() if path.is_relative_to(crate) and path.suffix == ".rs"):
             allowed = "(unsafe_code" in tree.text(path) or "unsafe {" in tree.text(path)

@@ -11,6 +11,7 @@ pub mod group_by;
 pub mod join_jobs;
 pub mod nexmark;
 pub mod nexmark_answers;
+pub mod record_sets;
 pub mod rounds;
 pub mod run;
 pub mod turns;

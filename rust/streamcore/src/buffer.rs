@@ -1,7 +1,7 @@
 //! Byte buffers that are used again.
 //!
-//! `raw.rs` keeps the values of a batch in one. A fresh allocation of megabytes costs a page fault
-//! every 4 KiB, which for a record can be as much as decoding it; a buffer that was used before has
+//! `raw.rs` keeps the values of a batch in one; as [`bytes::Bytes`] several batches share it. A fresh allocation of megabytes
+//! costs a page fault every 4 KiB, which for a record can be as much as decoding it; a buffer that was used before has
 //! its pages. Invariant: idle buffers are empty and take at most [`IDLE_BYTES_MAX`] together.
 
 use std::collections::VecDeque;
@@ -69,6 +69,14 @@ impl Buffer {
         self.0.extend_from_slice(bytes);
     }
 
+    /// Makes room for at least `additional` bytes more, as [`push_bytes`](Self::push_bytes) does.
+    pub fn make_room(&mut self, additional: usize) {
+        if self.0.capacity() - self.0.len() < additional {
+            self.grow(additional);
+            self.0.reserve(additional);
+        }
+    }
+
     #[cold]
     fn grow(&mut self, additional: usize) {
         let capacity = (self.0.len() + additional).max(self.0.capacity() * 2);
@@ -100,6 +108,19 @@ impl Drop for Buffer {
 impl From<Vec<u8>> for Buffer {
     fn from(bytes: Vec<u8>) -> Self {
         Self(bytes)
+    }
+}
+
+/// Bytes that several may hold: the last one that is dropped gives the buffer back.
+impl From<Buffer> for bytes::Bytes {
+    fn from(buffer: Buffer) -> Self {
+        Self::from_owner(buffer)
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -146,6 +167,18 @@ mod tests {
         growing.push_bytes(&vec![b'x'; POOLED_BYTES_MIN]);
         assert!(growing.starts_with(b"first xxx") && growing.len() == POOLED_BYTES_MIN + 6);
         assert_eq!(growing.capacity(), size);
+    }
+
+    #[test]
+    fn shared_bytes_are_used_again_once_nobody_holds_them() {
+        let size = (5 << 20) + 3;
+        let bytes = bytes::Bytes::from(Buffer(buffer(size)));
+        let part = bytes.slice(2..6);
+        drop(bytes);
+        assert_ne!(Buffer::with_capacity(size - 1).capacity(), size, "a part of it is still held");
+        assert_eq!(part, &b"ft o"[..]);
+        drop(part);
+        assert_eq!(Buffer::with_capacity(size - 1).capacity(), size);
     }
 
     #[test]

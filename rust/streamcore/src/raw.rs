@@ -1,16 +1,21 @@
 //! A batch of undecoded records of one lane: bytes end to end, with positions and times.
 //!
 //! Sources fill it (through the binding), `decode` reads it, and refused or late records are
-//! copied out of it; `raw/frames.rs` takes records that stand behind their lengths, `raw/lines.rs` finds the end of lines. Invariants: offsets rise
-//! strictly; the value bytes are followed by [`PADDING`] spaces, so that wide loads may read past the last
-//! value; of a value over the limit only the beginning is here.
+//! copied out of it; `raw/frames.rs` takes records that stand behind their lengths, `raw/lines.rs` finds the end of lines,
+//! `raw/placed.rs` leaves values in bytes that are shared, `raw/split.rs` makes two batches of one. Invariants: offsets rise
+//! strictly; the value bytes are followed by [`PADDING`] more, spaces where they are the batch's own, so that wide loads may
+//! read past the last value; of a value over the limit only the beginning is in [`RawBatch::value`].
 
+mod data;
 pub mod frames;
 pub mod lines;
+pub mod placed;
+mod split;
 
 use crate::batch::Bytes;
 use crate::buffer::Buffer;
 use crate::error::{Error, ErrorKind, Result};
+use data::Data;
 use lines::{BYTE_ORDER_MARK, is_blank};
 use std::sync::Arc;
 
@@ -85,8 +90,8 @@ pub struct RawBatch {
     pub input: i32,
     /// Topic, file path or name of the source, for dead letters and `_topic`.
     pub topic: Arc<str>,
-    /// Value bytes, then [`PADDING`] spaces once sealed.
-    data: Buffer,
+    /// Value bytes, then [`PADDING`] more once sealed.
+    data: Data,
     /// One span a record.
     values: Vec<Span>,
     /// Position of each record, rising.
@@ -117,7 +122,7 @@ impl RawBatch {
         Self {
             lane,
             topic,
-            data: Buffer::with_capacity(bytes + PADDING),
+            data: Data::Own(Buffer::with_capacity(bytes + PADDING)),
             values: Vec::with_capacity(records),
             offsets: Vec::with_capacity(records),
             ..Self::default()
@@ -173,7 +178,7 @@ impl RawBatch {
             }
             start += end + 1;
         }
-        batch.data = data;
+        batch.data = Data::Own(data);
         Ok(batch)
     }
 
@@ -232,10 +237,18 @@ impl RawBatch {
     }
 
     fn copy(&mut self, value: &[u8]) -> Result<Span> {
-        check_len(self.data.len() + value.len())?;
-        let start = self.data.len() as u32;
-        self.data.push_bytes(value);
+        let Data::Own(data) = &mut self.data else { return self.copy_slow(value) };
+        check_len(data.len() + value.len())?;
+        let start = data.len() as u32;
+        data.push_bytes(value);
         Ok(Span { start, len: value.len() as u32 })
+    }
+
+    /// The same for a batch of shared bytes, which has its own from then on.
+    #[cold]
+    fn copy_slow(&mut self, value: &[u8]) -> Result<Span> {
+        self.data.own();
+        self.copy(value)
     }
 
     /// Adds the key of the record just pushed. Once called, it is called for every record.
@@ -249,9 +262,11 @@ impl RawBatch {
         self.headers.push(headers);
     }
 
-    /// Adds the padding. The binding calls it once, when the batch is complete.
+    /// Adds the padding. The binding calls it once, when the batch is complete. Shared bytes have theirs.
     pub fn seal(&mut self) {
-        self.data.push_bytes(&[b' '; PADDING]);
+        if let Data::Own(data) = &mut self.data {
+            data.push_bytes(&[b' '; PADDING]);
+        }
     }
 
     /// Number of records.

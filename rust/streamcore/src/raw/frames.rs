@@ -4,6 +4,7 @@
 //! a length that is wrong makes everything behind it unreadable: it is told apart from one that is only cut.
 //! Invariant: nothing is allocated or waited for because a length says so, unless the limit allows it.
 
+use super::data::Data;
 use super::{Fault, RawBatch, check_len, kept_bytes};
 use crate::buffer::Buffer;
 use crate::error::Result;
@@ -144,7 +145,7 @@ impl Frames {
             taken = start + bytes.min(here) as usize;
         }
         let rest = data.split_off(taken);
-        batch.data = data;
+        batch.data = Data::Own(data);
         Ok(Self { batch, taken, first_bytes, beyond, rest })
     }
 }

@@ -1,0 +1,284 @@
+//! The walk over the records that were fetched of one partition: from its bytes to a batch of the engine.
+//!
+//! Before it: whoever fetches, who finds the record sets in the answer. After it: the engine, which decodes the values where they
+//! are. It does what Kafka's own consumer does with the same bytes: batches are checked, those of aborted transactions and
+//! control batches are passed over, and so are records in front of the wanted offset. Invariants: `next_offset` is behind every
+//! record that was handed out or passed over and never falls; of a batch that is refused nothing is handed out.
+//!
+//! Values stay in the frame where no batch of the set is compressed; else all of them are in one buffer. What is between two
+//! values becomes spaces, so that the decoder may look at many records at once, which uses the frame up: it is walked once.
+
+mod taken;
+
+use crate::aborted::{Aborted, AbortedTransaction};
+use crate::batch_head::{Head, Next, any_packed};
+use crate::compression::{Codec, Unpacker};
+use crate::error::{Fault, RecordsError};
+use crate::record;
+use std::ops::Range;
+use std::sync::Arc;
+use streamcore::buffer::Buffer;
+use streamcore::raw::{BATCH_BYTES_MAX, PADDING, RawBatch};
+use taken::Taken;
+
+/// Most bytes of a batch, and of the batches before it in a buffer: the spans of the engine's batch hold both.
+pub const BYTES_MAX: usize = (BATCH_BYTES_MAX - PADDING) / 2;
+
+/// How much room a compressed set is expected to need for each of its bytes.
+const RATIO_EXPECTED: usize = 4;
+
+/// Most bytes of what says how a transaction ended.
+const MARKER_BYTES_MAX: usize = 64 << 10;
+
+/// What the walk of every partition hands out, and how much memory it may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// Whether keys are wanted.
+    pub keys: bool,
+    /// Whether headers are wanted.
+    pub headers: bool,
+    /// Most bytes of a value that is handed out whole; `None`: any.
+    pub record_bytes_max: Option<u64>,
+    /// Most bytes of a batch once it is decompressed; at most [`BYTES_MAX`] counts.
+    pub batch_bytes_max: usize,
+    /// A set is walked no further once so many bytes of it were decompressed; at most [`BYTES_MAX`] counts.
+    pub set_bytes_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            keys: false,
+            headers: false,
+            record_bytes_max: None,
+            batch_bytes_max: BYTES_MAX,
+            set_bytes_max: 256 << 20,
+        }
+    }
+}
+
+/// What was fetched.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// The topic.
+    pub topic: &'a Arc<str>,
+    /// The partition, and the lane of the batch.
+    pub partition: i32,
+    /// The offset that was asked for: a batch may begin before.
+    pub offset: i64,
+    /// The aborted transactions that the answer lists; `None`: uncommitted records are wanted as well.
+    pub aborted: Option<&'a [AbortedTransaction]>,
+}
+
+/// What was met on the way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Whole batches, whatever is in them.
+    pub batches: u64,
+    /// Records handed out.
+    pub records: u64,
+    /// Batches that are the broker's, such as the ends of transactions.
+    pub control_batches: u64,
+    /// Records of transactions that were aborted.
+    pub aborted_records: u64,
+    /// Records in front of the offset that was asked for.
+    pub refetched_records: u64,
+}
+
+/// Where the walk of a set ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// At the end of the set, with a whole batch.
+    Whole,
+    /// At a batch that is not all there, which is usual: a fetch has so many bytes. Where no batch came before it, only a fetch
+    /// of this many bytes or more comes further.
+    Cut {
+        /// Bytes of the batch.
+        bytes: usize,
+    },
+    /// Behind as many decompressed bytes as it may: the next fetch goes on there.
+    Full,
+    /// At a batch that cannot be read. Those before it are handed out; a fetch that begins with it tells whether it stays so.
+    Refused(RecordsError),
+}
+
+/// What came of the record set of one partition.
+#[derive(Debug)]
+pub struct Walked {
+    /// What to fetch next.
+    pub next_offset: i64,
+    /// The leader's epoch of the last whole batch, to be told to whoever is asked for the next ones.
+    pub leader_epoch: Option<i32>,
+    /// What was met.
+    pub counts: Counts,
+    /// Where it ended.
+    pub end: End,
+    taken: Taken,
+    /// Where in the frame the set is, and [`PADDING`] bytes more, where there are.
+    set: Range<usize>,
+}
+
+impl Walked {
+    /// The records, where there are some. `frame` is what was walked, with [`PADDING`] bytes behind it: it is kept as long as the
+    /// batch is.
+    pub fn into_raw(self, frame: &bytes::Bytes) -> streamcore::error::Result<Option<RawBatch>> {
+        if self.taken.is_empty() {
+            return Ok(None);
+        }
+        let set = self.set.start.min(frame.len())..self.set.end.min(frame.len());
+        self.taken.into_raw(|| frame.slice(set)).map(Some)
+    }
+}
+
+/// Walks record sets, one after the other.
+#[derive(Debug)]
+pub struct Walker {
+    settings: Settings,
+    unpacker: Unpacker,
+}
+
+impl Walker {
+    /// A walker that hands out what `settings` say.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        let settings = Settings {
+            batch_bytes_max: settings.batch_bytes_max.min(BYTES_MAX),
+            set_bytes_max: settings.set_bytes_max.min(BYTES_MAX),
+            ..settings
+        };
+        Self { settings, unpacker: Unpacker::default() }
+    }
+
+    /// Walks the records of a partition: those at `set` of `frame`, or what of that is within it.
+    pub fn walk(&mut self, frame: &mut [u8], set: Range<usize>, asked: &Asked<'_>) -> Walked {
+        let end = set.end.min(frame.len());
+        let set = set.start.min(end)..end;
+        let bytes = &mut frame[set.clone()];
+        let unpacked = any_packed(bytes).then(|| Buffer::with_capacity(bytes.len() * RATIO_EXPECTED + PADDING));
+        let mut walk = Walk {
+            settings: &self.settings,
+            unpacker: &mut self.unpacker,
+            asked,
+            aborted: asked.aborted.map(Aborted::new),
+            next_offset: asked.offset,
+            last_offset: -1,
+            leader_epoch: None,
+            counts: Counts::default(),
+            taken: Taken::new(asked, &self.settings, unpacked),
+        };
+        let end = walk.run(bytes);
+        walk.taken.finish(bytes);
+        let Walk { next_offset, leader_epoch, mut counts, taken, .. } = walk;
+        counts.records = taken.len() as u64;
+        Walked { next_offset, leader_epoch, counts, end, taken, set: set.start..set.end + PADDING }
+    }
+}
+
+/// The walk of one set.
+struct Walk<'a> {
+    settings: &'a Settings,
+    unpacker: &'a mut Unpacker,
+    asked: &'a Asked<'a>,
+    /// Which transactions were aborted, where only committed records are wanted.
+    aborted: Option<Aborted>,
+    /// Behind the batches so far.
+    next_offset: i64,
+    /// The last offset of the batch before, -1 before the first.
+    last_offset: i64,
+    leader_epoch: Option<i32>,
+    counts: Counts,
+    taken: Taken,
+}
+
+impl Walk<'_> {
+    fn run(&mut self, set: &mut [u8]) -> End {
+        let mut at = 0;
+        loop {
+            let head = match Head::read(&set[at..]) {
+                Ok(Next::Whole(head)) => head,
+                Ok(Next::Cut(bytes)) => return End::Cut { bytes },
+                Ok(Next::End) => return End::Whole,
+                Err((offset, fault)) => return self.refused(offset, fault),
+            };
+            if self.taken.unpacked_bytes() >= self.settings.set_bytes_max {
+                return End::Full;
+            }
+            if let Err(fault) = self.check(&head, &set[at..]).and_then(|()| self.batch(set, at, &head)) {
+                return self.refused(head.base_offset, fault);
+            }
+            at += head.bytes;
+            self.counts.batches += 1;
+            self.leader_epoch = Some(head.leader_epoch);
+            self.last_offset = head.last_offset();
+            // The offset behind the last record that it was written with: compaction may have taken that away.
+            self.next_offset = self.next_offset.max(self.last_offset + 1);
+        }
+    }
+
+    fn refused(&self, offset: i64, fault: Fault) -> End {
+        let Asked { topic, partition, .. } = *self.asked;
+        End::Refused(RecordsError { topic: topic.clone(), partition, offset, fault })
+    }
+
+    fn check(&self, head: &Head, rest: &[u8]) -> Result<(), Fault> {
+        head.check(rest)?;
+        if head.base_offset <= self.last_offset {
+            return Err(Fault::NotBehind { last_offset: self.last_offset });
+        }
+        Ok(())
+    }
+
+    /// Takes the records of the batch at `at`, or passes them over.
+    fn batch(&mut self, set: &mut [u8], at: usize, head: &Head) -> Result<(), Fault> {
+        let codec = Codec::known(head.codec())?;
+        if head.is_control() {
+            self.counts.control_batches += 1;
+            return self.marker(codec, &set[head.body(at)], head);
+        }
+        if self.is_aborted(head) {
+            self.counts.aborted_records += u64::from(head.count.unsigned_abs());
+            return Ok(());
+        }
+        if head.last_offset() < self.asked.offset {
+            self.counts.refetched_records += u64::from(head.count.unsigned_abs());
+            return Ok(());
+        }
+        if head.count == 0 && head.bytes == head.body(0).start {
+            return Ok(());
+        }
+        let bytes_max = self.settings.batch_bytes_max;
+        let unpack = |packed: &[u8], buffer: &mut Buffer| self.unpacker.unpack(codec, packed, buffer, bytes_max);
+        self.counts.refetched_records += self.taken.batch(set, at, head, unpack)?;
+        Ok(())
+    }
+
+    /// Whether the records of a batch are of a transaction that was aborted.
+    fn is_aborted(&mut self, head: &Head) -> bool {
+        let (Some(aborted), Some(producer_id)) = (&mut self.aborted, head.producer_id()) else { return false };
+        aborted.reach(head.last_offset());
+        head.is_transactional() && aborted.is_aborted(producer_id)
+    }
+
+    /// Reads how a transaction ended, if that is what the control batch says. One that was compacted may be empty.
+    fn marker(&mut self, codec: Codec, body: &[u8], head: &Head) -> Result<(), Fault> {
+        let (Some(aborted), Some(producer_id)) = (&mut self.aborted, head.producer_id()) else { return Ok(()) };
+        aborted.reach(head.last_offset());
+        if head.count == 0 {
+            return Ok(());
+        }
+        let mut unpacked = Buffer::default();
+        self.unpacker.unpack(codec, body, &mut unpacked, MARKER_BYTES_MAX)?;
+        if is_abort(&unpacked).ok_or(Fault::Marker)? {
+            aborted.end(producer_id);
+        }
+        Ok(())
+    }
+}
+
+/// Whether the first record of a control batch ends a transaction by aborting it: its key is a version and then a kind of two
+/// bytes each.
+fn is_abort(body: &[u8]) -> Option<bool> {
+    const ABORT: [u8; 2] = [0, 0];
+    let key = record::read(body, 0).ok()?.key?;
+    Some(*body[key].get(2..4)? == ABORT)
+}
