@@ -54,6 +54,7 @@ KAFKA_LAYERS = (
     {"records", "sasl", "scripted", "tls", "wire"},
     {"connection"},
     {"cluster"},
+    {"fetch"},
 )
 # Steps are wired by plan and lane and know nothing of each other.
 STEPS = {"dedupe", "expr", "join", "window"}

@@ -81,6 +81,16 @@ impl Cluster {
         }
     }
 
+    /// The same by one answer: gives the topics of which it tells an error, and takes over what it tells of the others.
+    ///
+    /// # Errors
+    /// No broker answers by the deadline.
+    pub fn look(&mut self, topics: &[&str], deadline: Instant) -> Result<Vec<(String, ResponseError)>> {
+        let answer = self.ask_any(|version| metadata_request(topics, version), deadline)?;
+        self.backoff.reset();
+        Ok(self.view.apply(&answer))
+    }
+
     /// Forgets connections and asks those brokers first that the settings name, for a cluster that moved.
     pub fn forget(&mut self) {
         self.connections.clear();
@@ -162,14 +172,11 @@ impl Cluster {
     fn pause_until(&mut self, deadline: Instant) -> bool {
         let pause = self.backoff.pause();
         let is_in_time = Instant::now() + pause < deadline;
-        if is_in_time {
-            std::thread::sleep(pause);
-        }
-        is_in_time
+        is_in_time && self.dialer.stop().sleep(pause)
     }
 
     /// A failure of no broker in particular.
-    fn failure(&self, cause: Cause) -> Failure {
+    pub(crate) fn failure(&self, cause: Cause) -> Failure {
         let names: Vec<_> = self.dialer.config().bootstrap.iter().map(ToString::to_string).collect();
         Failure::new(names.join(","), cause)
     }
@@ -189,7 +196,8 @@ fn metadata_request(topics: &[&str], version: i16) -> MetadataRequest {
     if version >= NO_CREATION_FROM { request.with_allow_auto_topic_creation(false) } else { request }
 }
 
-fn topic_cause(topic: &str, error: ResponseError) -> Cause {
+/// The cause of an error that a broker tells of a topic.
+pub(crate) fn topic_cause(topic: &str, error: ResponseError) -> Cause {
     match error {
         ResponseError::UnknownTopicOrPartition => Cause::NoTopic { topic: topic.to_owned() },
         error => Cause::of_answer(format!("describing topic {topic}"), format!("DESCRIBE on topic {topic}"), error),

@@ -1,19 +1,22 @@
 //! A connection to one broker: connected, encrypted, logged in, and at the versions that both sides speak.
 //!
-//! `cluster.rs` and whoever fetches make requests through it, one after the other, from one thread. Invariant: after a failure of
+//! `cluster.rs` and whoever fetches make requests through it, one after the other or one ahead, from one thread. Invariant: after a failure of
 //! the stream nothing more is sent or read, since nobody knows where an answer begins; and with a login nothing but the login is
 //! sent once the broker's session is about to end (KIP-368).
 
 mod backoff;
+mod dialer;
+mod stop;
 mod stream;
 
 pub use backoff::Backoff;
+pub use dialer::Dialer;
+pub use stop::Stop;
 
-use crate::config::{Address, Config, Login};
+use crate::config::{Config, Login};
 use crate::failure::{Cause, Failure, LoginFault, Result, of_io, said};
 use crate::sasl::Exchange;
 use crate::shape::Answered;
-use crate::tls::TlsClient;
 use crate::wire::{self, Unread};
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::ResponseError;
@@ -21,11 +24,13 @@ use kafka_protocol::messages::{
     ApiVersionsRequest, ApiVersionsResponse, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::{Message, StrBytes, VersionRange};
-use rustls::StreamOwned;
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stream::Stream;
+use streamcore::buffer::Buffer;
+use streamcore::raw::PADDING;
 
 /// Messages of a login; more would be a broker that keeps us busy.
 const LOGIN_ROUNDS_MAX: usize = 5;
@@ -44,68 +49,6 @@ const SESSION_MAX: Duration = Duration::from_hours(7 * 24);
 
 const TLS_HANDSHAKE: &str = "the TLS handshake";
 const CONNECTING: &str = "a connection attempt";
-
-/// Opens connections of a cluster: its certificates are read once.
-#[derive(Debug, Clone)]
-pub struct Dialer {
-    config: Arc<Config>,
-    tls: Option<TlsClient>,
-}
-
-impl Dialer {
-    /// Reads certificates and keys.
-    ///
-    /// # Errors
-    /// Those that cannot be used.
-    pub fn new(config: Config) -> Result<Self> {
-        let named = |cause| Failure::new("(settings)", cause);
-        let tls = config.tls.as_ref().map(TlsClient::new).transpose().map_err(named)?;
-        Ok(Self { config: Arc::new(config), tls })
-    }
-
-    /// The settings.
-    #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// Connects, shakes hands, learns versions, logs in: all within the time that the settings have for it.
-    ///
-    /// # Errors
-    /// Any of these that fails. Nothing is tried again here.
-    pub fn open(&self, address: &Address) -> Result<Connection> {
-        self.open_until(address, Instant::now() + self.config.setup_timeout)
-    }
-
-    /// The same until a deadline.
-    ///
-    /// # Errors
-    /// As [`Dialer::open`].
-    pub fn open_until(&self, address: &Address, deadline: Instant) -> Result<Connection> {
-        let named = |cause| Failure::new(address, cause);
-        let timed = stream::connect(address, self.config.family, deadline).map_err(named)?;
-        let stream = match &self.tls {
-            None => Stream::Plain(timed),
-            Some(tls) => {
-                let session = tls.session(&address.host).map_err(named)?;
-                Stream::Tls(Box::new(StreamOwned::new(session, timed)))
-            }
-        };
-        let mut connection = Connection {
-            broker: address.to_string(),
-            config: Arc::clone(&self.config),
-            stream,
-            has_certificate: self.tls.as_ref().is_some_and(|tls| tls.has_certificate),
-            versions: BTreeMap::new(),
-            correlation: 0,
-            request: BytesMut::new(),
-            stage: Stage::New,
-            renew_at: None,
-        };
-        connection.set_up(deadline).map_err(named)?;
-        Ok(connection)
-    }
-}
 
 /// How far a connection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,11 +74,24 @@ pub struct Connection {
     versions: BTreeMap<i16, VersionRange>,
     /// The number of the last request.
     correlation: i32,
+    /// How many requests are not answered yet.
+    outstanding: usize,
     /// The frame of the last request, for its memory.
     request: BytesMut,
     stage: Stage,
     /// When the login must be renewed; never, where sessions do not end.
     renew_at: Option<Instant>,
+}
+
+/// A request that is not answered yet.
+#[derive(Debug)]
+#[must_use = "what comes next would be taken for its answer"]
+pub struct Sent<R> {
+    correlation: i32,
+    version: i16,
+    /// For how long it may take.
+    waited: Duration,
+    request: PhantomData<fn() -> R>,
 }
 
 impl Connection {
@@ -188,13 +144,15 @@ impl Connection {
     /// As [`Connection::call`].
     pub fn call_at<R: Answered>(&mut self, request: &R, version: i16, deadline: Instant) -> Result<R::Response> {
         let mut frame = Vec::new();
-        let begin = self.exchange(request, version, deadline, &mut frame)?;
+        let sent = self.send(request, version, deadline)?;
+        let received = self.receive_frame(&sent, deadline, &mut frame);
+        let begin = received.map_err(|cause| self.fail(cause))?;
+        self.stage = Stage::Used;
         let mut body = Bytes::from(frame).split_off(begin);
         wire::decode::<R>(&mut body, version).map_err(|cause| self.fail(cause))
     }
 
-    /// The same, with the answer as it came: behind what `frame` has, its body from the place on that is given. For answers in
-    /// which records stay where they are.
+    /// Sends a request and waits for its answer, which stays as it came: [`Connection::send`] and [`Connection::receive`].
     ///
     /// # Errors
     /// As [`Connection::call`].
@@ -203,12 +161,38 @@ impl Connection {
         request: &R,
         version: i16,
         deadline: Instant,
-        frame: &mut Vec<u8>,
+        frame: &mut Buffer,
     ) -> Result<usize> {
-        if self.renew_at.is_some_and(|renew_at| Instant::now() >= renew_at) {
+        let sent = self.send(request, version, deadline)?;
+        self.receive(sent, deadline, frame)
+    }
+
+    /// Sends a request, and leaves its answer to [`Connection::receive`], so that something else may be done meanwhile. A login
+    /// that is due is renewed before, unless an answer is outstanding: what comes then would be taken for that of the login.
+    ///
+    /// # Errors
+    /// A stream or a login that fails.
+    pub fn send<R: Answered>(&mut self, request: &R, version: i16, deadline: Instant) -> Result<Sent<R>> {
+        if self.outstanding == 0 && self.renew_at.is_some_and(|renew_at| Instant::now() >= renew_at) {
             self.renew(deadline)?;
         }
-        let begin = self.exchange_frame(request, version, deadline, frame).map_err(|cause| self.fail(cause))?;
+        self.send_frame(request, version, deadline).map_err(|cause| self.fail(cause))
+    }
+
+    /// Reads the frame of an answer behind what `frame` has; gives where its body begins. Room is made at once for all of it and
+    /// [`PADDING`] bytes more, once its length was found to be within the bound. Answers come in the order of requests.
+    ///
+    /// # Errors
+    /// As [`Connection::call`].
+    #[expect(clippy::needless_pass_by_value, reason = "a request is answered once")]
+    pub fn receive<R: Answered>(&mut self, sent: Sent<R>, deadline: Instant, frame: &mut Buffer) -> Result<usize> {
+        let bytes = self.receive_length(&sent, deadline).map_err(|cause| self.fail(cause))?;
+        if frame.is_empty() {
+            // Of about that size: one that grows may be given a much larger one.
+            *frame = Buffer::with_capacity(bytes + PADDING);
+        }
+        frame.make_room(bytes + PADDING);
+        let begin = self.receive_body(&sent, bytes, frame).map_err(|cause| self.fail(cause))?;
         self.stage = Stage::Used;
         Ok(begin)
     }
@@ -338,6 +322,16 @@ impl Connection {
         deadline: Instant,
         frame: &mut Vec<u8>,
     ) -> std::result::Result<usize, Cause> {
+        let sent = self.send_frame(request, version, deadline)?;
+        self.receive_frame(&sent, deadline, frame)
+    }
+
+    fn send_frame<R: Answered>(
+        &mut self,
+        request: &R,
+        version: i16,
+        deadline: Instant,
+    ) -> std::result::Result<Sent<R>, Cause> {
         let waited = deadline.saturating_duration_since(Instant::now());
         if self.stage == Stage::Broken {
             return Err(Cause::Closed { doing: R::NAME, hint: "a request before this one failed" });
@@ -347,18 +341,54 @@ impl Connection {
         wire::encode(request, version, self.correlation, &self.config.client_id, &mut self.request)?;
         let sent = wire::send(&mut self.stream, &self.request);
         sent.map_err(|error| self.of_io(&error, R::NAME, waited))?;
+        self.outstanding += 1;
+        Ok(Sent { correlation: self.correlation, version, waited, request: PhantomData })
+    }
+
+    /// Reads an answer, with memory as its bytes come.
+    fn receive_frame<R: Answered>(
+        &mut self,
+        sent: &Sent<R>,
+        deadline: Instant,
+        frame: &mut Vec<u8>,
+    ) -> std::result::Result<usize, Cause> {
+        let bytes = self.receive_length(sent, deadline)?;
+        self.receive_body(sent, bytes, frame)
+    }
+
+    fn receive_length<R: Answered>(&mut self, sent: &Sent<R>, deadline: Instant) -> std::result::Result<usize, Cause> {
+        if self.stage == Stage::Broken {
+            return Err(Cause::Closed { doing: R::NAME, hint: "a request before this one failed" });
+        }
+        self.stream.set_deadline(deadline);
         let bytes_max = if self.stage == Stage::New { EARLY_BYTES_MAX } else { self.config.answer_bytes_max };
         let bytes_max = bytes_max.min(self.config.answer_bytes_max);
+        wire::receive_length(&mut self.stream, bytes_max).map_err(|unread| self.of_unread::<R>(unread, sent.waited))
+    }
+
+    fn receive_body<R: Answered>(
+        &mut self,
+        sent: &Sent<R>,
+        bytes: usize,
+        frame: &mut Vec<u8>,
+    ) -> std::result::Result<usize, Cause> {
+        let Sent { correlation, version, waited, .. } = *sent;
         let begin = frame.len();
-        let found = wire::receive(&mut self.stream, bytes_max, frame).map_err(|unread| match unread {
-            Unread::Stream(error) => self.of_io(&error, R::NAME, waited),
-            Unread::Frame(cause) => cause,
-        })?;
-        if found != self.correlation {
-            return Err(Cause::Correlation { sent: self.correlation, found });
+        let found = wire::receive_body(&mut self.stream, bytes, frame);
+        let found = found.map_err(|unread| self.of_unread::<R>(unread, waited))?;
+        self.outstanding = self.outstanding.saturating_sub(1);
+        if found != correlation {
+            return Err(Cause::Correlation { sent: correlation, found });
         }
         let head = wire::header_bytes::<R>(frame.get(begin..).unwrap_or_default(), version)?;
         Ok(begin + head)
+    }
+
+    fn of_unread<R: Answered>(&self, unread: Unread, waited: Duration) -> Cause {
+        match unread {
+            Unread::Stream(error) => self.of_io(&error, R::NAME, waited),
+            Unread::Frame(cause) => cause,
+        }
     }
 
     fn of_io(&self, error: &std::io::Error, doing: &'static str, waited: Duration) -> Cause {

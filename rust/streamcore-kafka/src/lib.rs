@@ -5,7 +5,7 @@
 //! [`RawBatch`](streamcore::raw::RawBatch) over those bytes, without a socket or a clock.
 //!
 //! [`cluster`] and [`connection`] are the way to the brokers: blocking sockets with deadlines, TLS, a login, and the newest version of a
-//! request that both sides speak. No thread is started here.
+//! request that both sides speak. [`fetch`] is all of that put together: threads that fetch, and a queue of batches to take from.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -33,6 +33,7 @@ pub mod config;
 pub mod connection;
 pub mod error;
 pub mod failure;
+pub mod fetch;
 mod record;
 pub mod records;
 mod sasl;

@@ -119,6 +119,21 @@ pub struct Walked {
 }
 
 impl Walked {
+    /// Takes back what is at `stop` or behind it.
+    pub fn stop_at(&mut self, stop: i64) {
+        if self.next_offset > stop {
+            self.next_offset = stop;
+            self.taken.truncate_from(stop);
+            self.counts.records = self.taken.len() as u64;
+        }
+    }
+
+    /// Whether the records have bytes of their own, because some were compressed: the frame is not needed for them.
+    #[must_use]
+    pub const fn is_unpacked(&self) -> bool {
+        self.taken.is_unpacked()
+    }
+
     /// The records, where there are some. `frame` is what was walked, with [`PADDING`] bytes behind it: it is kept as long as the
     /// batch is.
     pub fn into_raw(self, frame: &bytes::Bytes) -> streamcore::error::Result<Option<RawBatch>> {

@@ -58,6 +58,8 @@ pub enum Reply {
     Drip(Vec<u8>, Duration),
     /// These bytes, and the end.
     SayAndClose(Vec<u8>),
+    /// Nothing, and the connection stays.
+    Nothing,
 }
 
 /// The versions that a broker says it speaks: for each key the first and the last.
@@ -125,6 +127,7 @@ fn serve(mut stream: TcpStream, log: &Mutex<Vec<(i16, i16)>>, reply: &dyn Fn(&Ca
         log.lock().expect("no panic").push((call.key, call.version));
         let said = match reply(&call) {
             Reply::Say(bytes) => stream.write_all(&bytes),
+            Reply::Nothing => Ok(()),
             Reply::Drip(bytes, pause) => bytes.iter().try_for_each(|byte| {
                 std::thread::sleep(pause);
                 stream.write_all(&[*byte])

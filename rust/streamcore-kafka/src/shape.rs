@@ -171,11 +171,15 @@ impl Shape {
     }
 }
 
-/// How far an answer was walked.
-struct Walk<'a> {
-    rest: &'a [u8],
-    version: i16,
-    is_flexible: bool,
+/// How far an answer was walked. Who reads an answer in place goes through it by this as well.
+#[derive(Debug)]
+pub(crate) struct Walk<'a> {
+    /// What comes next.
+    pub rest: &'a [u8],
+    /// The version that the answer is in.
+    pub version: i16,
+    /// Whether that has compact lengths and tagged fields.
+    pub is_flexible: bool,
 }
 
 impl<'a> Walk<'a> {
@@ -186,18 +190,9 @@ impl<'a> Walk<'a> {
     fn pass_one(&mut self, part: &'static Part) -> Result<(), &'static str> {
         match part {
             Fixed(bytes) => self.take(*bytes).map(drop),
-            Text => {
-                let bytes = if self.is_flexible { self.compact_length()? } else { self.length::<2>()? };
-                self.take(bytes).map(drop)
-            }
-            Octets => {
-                let bytes = if self.is_flexible { self.compact_length()? } else { self.length::<4>()? };
-                self.take(bytes).map(drop)
-            }
-            Many(element) => {
-                let count = if self.is_flexible { self.compact_length()? } else { self.length::<4>()? };
-                (0..count).try_for_each(|_| self.pass(element))
-            }
+            Text => self.text().map(drop),
+            Octets => self.octets().map(drop),
+            Many(element) => (0..self.count()?).try_for_each(|_| self.pass(element)),
             Within(first, last, part) if (*first..=*last).contains(&self.version) => self.pass_one(part),
             Tags(known) if self.is_flexible => self.pass_tags(known),
             Within(..) | Tags(_) => Ok(()),
@@ -220,7 +215,30 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn take(&mut self, bytes: usize) -> Result<&'a [u8], &'static str> {
+    /// A string; one that is null is empty.
+    pub fn text(&mut self) -> Result<&'a [u8], &'static str> {
+        let bytes = if self.is_flexible { self.compact_length()? } else { self.length::<2>()? };
+        self.take(bytes)
+    }
+
+    /// Bytes; those that are null are empty.
+    pub fn octets(&mut self) -> Result<&'a [u8], &'static str> {
+        let bytes = self.count()?;
+        self.take(bytes)
+    }
+
+    /// How many elements an array says that it has, or bytes a field of bytes.
+    pub fn count(&mut self) -> Result<usize, &'static str> {
+        if self.is_flexible { self.compact_length() } else { self.length::<4>() }
+    }
+
+    /// A number of `N` bytes.
+    pub fn number<const N: usize>(&mut self) -> Result<[u8; N], &'static str> {
+        self.take(N)?.first_chunk().copied().ok_or("it ends in the middle")
+    }
+
+    /// So many bytes.
+    pub fn take(&mut self, bytes: usize) -> Result<&'a [u8], &'static str> {
         let (taken, rest) = self.rest.split_at_checked(bytes).ok_or("it ends in the middle")?;
         self.rest = rest;
         Ok(taken)
@@ -241,7 +259,8 @@ impl<'a> Walk<'a> {
         Ok((self.varint()? as usize).saturating_sub(1))
     }
 
-    fn varint(&mut self) -> Result<u32, &'static str> {
+    /// A number of up to 32 bits, seven a byte.
+    pub fn varint(&mut self) -> Result<u32, &'static str> {
         let mut value = 0_u64;
         for shift in [0, 7, 14, 21, 28] {
             let byte = self.take(1)?.first().copied().unwrap_or_default();

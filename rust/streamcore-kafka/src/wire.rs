@@ -1,7 +1,7 @@
 //! Requests and answers as bytes: four of length, a header, a body.
 //!
 //! `connection.rs` gives a stream that keeps a deadline. Invariant: nothing is allocated because an answer says so, but as its bytes
-//! come, and never beyond the bound of the caller.
+//! come, and never beyond the bound of the caller; who wants room for all at once makes it between the length and the body.
 
 use crate::failure::Cause;
 use crate::shape::Answered;
@@ -71,15 +71,22 @@ pub fn send(stream: &mut impl Write, frame: &[u8]) -> io::Result<()> {
     stream.flush()
 }
 
-/// Reads one frame behind what `into` has, without its length; gives the number of the request that it answers, which stands
-/// at its beginning.
+/// Reads how many bytes the next frame has.
 ///
 /// # Errors
 /// A stream that fails or ends; a length that cannot be.
-pub fn receive(stream: &mut impl Read, bytes_max: usize, into: &mut Vec<u8>) -> Result<i32, Unread> {
+pub fn receive_length(stream: &mut impl Read, bytes_max: usize) -> Result<usize, Unread> {
     let mut length = [0; LENGTH_BYTES];
     stream.read_exact(&mut length)?;
-    let bytes = checked_length(length, bytes_max).map_err(Unread::Frame)?;
+    checked_length(length, bytes_max).map_err(Unread::Frame)
+}
+
+/// Reads a frame of that many bytes behind what `into` has; gives the number of the request that it answers, which stands at its
+/// beginning.
+///
+/// # Errors
+/// A stream that fails or ends.
+pub fn receive_body(stream: &mut impl Read, bytes: usize, into: &mut Vec<u8>) -> Result<i32, Unread> {
     let begin = into.len();
     into.reserve(bytes.min(FIRST_BYTES));
     let read = stream.take(bytes as u64).read_to_end(into)?;
@@ -129,6 +136,11 @@ fn malformed<R: Answered>(fault: &str) -> Cause {
 mod tests {
     use super::*;
     use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, MetadataRequest};
+
+    fn receive(stream: &mut impl Read, bytes_max: usize, into: &mut Vec<u8>) -> Result<i32, Unread> {
+        let bytes = receive_length(stream, bytes_max)?;
+        receive_body(stream, bytes, into)
+    }
 
     fn framed(body: &[u8]) -> Vec<u8> {
         [&(body.len() as i32).to_be_bytes()[..], body].concat()

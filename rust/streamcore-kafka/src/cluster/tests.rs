@@ -16,7 +16,7 @@ fn soon() -> Instant {
 }
 
 fn at_once() -> Instant {
-    Instant::now() + Duration::from_millis(300)
+    Instant::now() + Duration::from_millis(900)
 }
 
 /// One broker that leads two partitions of `clicks`; `fault` is asked for the error of its answers, by how many came before of the

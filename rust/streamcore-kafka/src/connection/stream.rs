@@ -3,6 +3,7 @@
 //! `connection.rs` sets the deadline of each request. Invariant: no read or write lasts beyond it, though bytes drip in one by one: the
 //! time left is worked out anew for each call of the system.
 
+use super::stop::{Stop, Watched};
 use crate::config::{Address, Family};
 use crate::failure::{Cause, said};
 use rustls::{ClientConnection, StreamOwned};
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Timed {
     socket: TcpStream,
+    /// What another thread may end it by.
+    _watched: Watched,
     /// When what is under way must be over.
     pub deadline: Instant,
 }
@@ -101,7 +104,7 @@ impl Write for Stream {
 /// Connects to the first address of `address` that answers. Each gets its share of the time, so that a dead one in front does not use it up.
 ///
 /// The look-up of the name is the system's, which has a deadline of its own.
-pub fn connect(address: &Address, family: Family, deadline: Instant) -> Result<Timed, Cause> {
+pub fn connect(address: &Address, family: Family, stop: &Stop, deadline: Instant) -> Result<Timed, Cause> {
     let started = Instant::now();
     let found = resolve(address, family)?;
     let late = |waited| Cause::Timeout { doing: super::CONNECTING, waited };
@@ -118,8 +121,9 @@ pub fn connect(address: &Address, family: Family, deadline: Instant) -> Result<T
         match TcpStream::connect_timeout(one, share) {
             Ok(socket) => {
                 // A request is one write: to hold it back for more would only cost time.
-                socket.set_nodelay(true).map_err(|error| Cause::Unreachable(said(&error.to_string())))?;
-                return Ok(Timed { socket, deadline });
+                let ready = socket.set_nodelay(true).and_then(|()| stop.watch(&socket));
+                let watched = ready.map_err(|error| Cause::Unreachable(said(&error.to_string())))?;
+                return Ok(Timed { socket, _watched: watched, deadline });
             }
             Err(error) => last = super::of_connect(&error, started.elapsed()),
         }

@@ -1,7 +1,7 @@
 //! Connections to a scripted broker: cut, slow, lying, and with logins.
 
 use super::*;
-use crate::config::{ScramHash, User};
+use crate::config::{Address, ScramHash, User};
 use crate::scripted::{Call, Reply, Scripted, all, versions};
 use crate::secret::Secret;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse};
@@ -188,4 +188,41 @@ fn a_wrong_login_is_one_line_without_the_secret() {
     assert!(!wrong.contains("canary") && !wrong.contains('\n'), "{wrong}");
     let other = line(Login::Scram(ScramHash::Sha256, user(CANARY)));
     assert!(other.contains("the broker offers PLAIN alone; set sasl_mechanism"), "{other}");
+}
+
+#[test]
+fn a_request_may_go_out_ahead_and_no_login_is_renewed_before_its_answer() {
+    let broker = with_login();
+    let config = Config { login: Some(Login::Plain(user(CANARY))), ..broker.config() };
+    let mut connection = open(config).expect("open");
+    let version = connection.version::<MetadataRequest>().expect("spoken");
+    let deadline = Instant::now() + Duration::from_secs(5);
+    let ask = |connection: &mut Connection| connection.send(&MetadataRequest::default(), version, deadline);
+    let first = ask(&mut connection).expect("sent");
+    connection.renew_at = Some(Instant::now());
+    let second = ask(&mut connection).expect("sent");
+    let mut frame = Buffer::default();
+    let begin = connection.receive(first, deadline, &mut frame).expect("answered");
+    assert!(begin < frame.len() && frame.capacity() >= frame.len() + PADDING);
+    let logins = || broker.calls().iter().filter(|(key, _)| *key == SaslAuthenticateRequest::KEY).count();
+    assert_eq!(logins(), 1, "one is outstanding");
+    connection.receive(second, deadline, &mut frame).expect("answered");
+    let third = ask(&mut connection).expect("sent");
+    assert_eq!(logins(), 2);
+    connection.receive(third, deadline, &mut frame).expect("answered");
+}
+
+#[test]
+fn a_connection_is_ended_from_another_thread() {
+    let broker = metadata(|_, _| Reply::Nothing);
+    let stop = Stop::default();
+    let dialer = Dialer::new(broker.config()).expect("settings").with_stop(stop.clone());
+    let mut connection = dialer.open(&broker.address).expect("open");
+    let started = Instant::now();
+    let asked = std::thread::spawn(move || ask(&mut connection).map(|_| ()));
+    std::thread::sleep(Duration::from_millis(20));
+    stop.stop();
+    assert!(asked.join().expect("no panic").is_err());
+    assert!(started.elapsed() < Duration::from_secs(3));
+    assert!(dialer.open(&broker.address).is_err(), "it stays so");
 }

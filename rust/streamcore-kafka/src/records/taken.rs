@@ -55,6 +55,14 @@ impl Taken {
         self.placed.is_empty()
     }
 
+    pub(super) const fn is_unpacked(&self) -> bool {
+        self.unpacked.is_some()
+    }
+
+    pub(super) fn truncate_from(&mut self, offset: i64) {
+        self.placed.truncate_from(offset);
+    }
+
     /// Bytes that were decompressed so far.
     pub(super) fn unpacked_bytes(&self) -> usize {
         self.unpacked.as_ref().map_or(0, |buffer| buffer.len())

@@ -87,6 +87,11 @@ impl Placed {
         // `end` and `timed` may be of records that are gone: more is checked, and no timestamps are looked for, than need be.
     }
 
+    /// Shortens to the records in front of `offset`.
+    pub fn truncate_from(&mut self, offset: i64) {
+        self.truncate(self.batch.offsets.partition_point(|before| *before < offset));
+    }
+
     /// The batch, with values that lie in `bytes`: what is between them must be text, as the decoder looks at many records at
     /// once, and [`PADDING`] bytes of any kind are behind the last.
     pub fn within(self, bytes: bytes::Bytes) -> Result<RawBatch> {
@@ -176,11 +181,13 @@ mod tests {
         let (frame, places) = frame(&["far too long", "{}", "too long"]);
         let mut placed = Placed::new(0, "t".into(), Some(4));
         for (offset, place) in places.iter().enumerate() {
-            placed.push(Some(place.clone()), offset as i64, None);
+            placed.push(Some(place.clone()), 2 * offset as i64, None);
             placed.push_key(Some(b"k"));
             placed.push_headers(vec![("h".into(), None)]);
         }
-        placed.truncate(1);
+        placed.truncate_from(3);
+        assert_eq!(placed.len(), 2, "those at 0 and 2");
+        placed.truncate_from(1);
         placed.push(None, 7, Some(5));
         placed.push_key(None);
         placed.push_headers(Vec::new());

@@ -1,0 +1,230 @@
+//! The thread of one broker: asks it for records, and walks them while it looks for the next ones.
+//!
+//! `leaders.rs` starts it, `partitions.rs` says what to ask for and takes what comes. Invariants: one request is under way at most, and the
+//! next one goes out before the answer is walked; what fails is told to the partitions, and tried again after a pause.
+
+use super::answer;
+use super::partitions::{Outcome, Plan, Set, Shared, scanned};
+use super::session::{Applied, Session, Terms};
+use crate::cluster::Isolation;
+use crate::connection::{Backoff, Connection, Dialer, Sent};
+use crate::failure::{Cause, Failure, Result};
+use crate::records::{Asked, Walked, Walker};
+use crate::shape::Answered as _;
+use kafka_protocol::messages::FetchRequest;
+use std::time::{Duration, Instant};
+use streamcore::buffer::Buffer;
+use streamcore::raw::PADDING;
+
+/// What is behind the last record set of a frame.
+const BLANKS: [u8; PADDING] = [b' '; PADDING];
+
+/// A set is walked no further once this part of the queue was decompressed: one in four bytes.
+const SET_SHARE: usize = 4;
+
+/// Fetches from one broker.
+#[derive(Debug)]
+pub struct Fetching<'a> {
+    shared: &'a Shared,
+    dialer: &'a Dialer,
+    broker: i32,
+    walker: Walker,
+    link: Option<Link>,
+    backoff: Backoff,
+    /// Failures one after the other that will not pass.
+    refusals: u32,
+    /// When the broker wants to hear from us again.
+    not_before: Option<Instant>,
+}
+
+/// A connection and what was agreed over it.
+#[derive(Debug)]
+struct Link {
+    connection: Connection,
+    session: Session,
+    /// Whether the last answer was that the session is over.
+    is_anew: bool,
+}
+
+/// A request under way.
+#[derive(Debug)]
+struct Flight {
+    sent: Sent<FetchRequest>,
+    version: i16,
+    deadline: Instant,
+}
+
+/// What came.
+#[derive(Debug)]
+struct Arrived {
+    frame: Buffer,
+    sets: Vec<Set>,
+}
+
+impl<'a> Fetching<'a> {
+    /// Nothing is asked for yet.
+    pub fn new(shared: &'a Shared, dialer: &'a Dialer, broker: i32) -> Self {
+        let settings = &shared.settings;
+        let set_bytes_max = settings.records.set_bytes_max.min(settings.queued_bytes_max / SET_SHARE);
+        let walker = Walker::new(crate::records::Settings { set_bytes_max: set_bytes_max.max(1), ..settings.records });
+        let backoff = Backoff::new(dialer.config());
+        Self { shared, dialer, broker, walker, link: None, backoff, refusals: 0, not_before: None }
+    }
+
+    /// Goes on until nobody needs it.
+    pub fn run(&mut self) {
+        let mut under_way = None;
+        loop {
+            let flight = under_way.take().map_or_else(|| self.begin(), |flight| Some(Ok(flight)));
+            let arrived = match flight {
+                None => return,
+                Some(flight) => flight.and_then(|flight| self.receive(flight)),
+            };
+            match arrived.and_then(|arrived| self.go_on(arrived)) {
+                Ok(flight) => under_way = flight,
+                Err(failure) if self.fail(&failure) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Waits for something to ask for, and asks; none where the thread is to end.
+    fn begin(&mut self) -> Option<Result<Flight>> {
+        let left = self.not_before.take().map(|at| at.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| !self.dialer.stop().sleep(left)) {
+            return None;
+        }
+        let plan = self.shared.wait_for_plan(self.broker)?;
+        Some(self.send(plan))
+    }
+
+    /// Asks for what comes next, and walks what came.
+    fn go_on(&mut self, arrived: Arrived) -> Result<Option<Flight>> {
+        let plan = if self.not_before.is_none() { self.shared.plan(self.broker) } else { None };
+        let flight = plan.map(|plan| self.send(plan)).transpose();
+        self.walk(arrived);
+        flight
+    }
+
+    fn send(&mut self, plan: Plan) -> Result<Flight> {
+        let unknown = || Failure::new(format!("number {}", self.broker), Cause::Name("it is not listed".to_owned()));
+        let address = plan.address.ok_or_else(unknown)?;
+        let link = match &mut self.link {
+            Some(link) => link,
+            none => {
+                let connection = self.dialer.open(&address)?;
+                none.insert(Link { connection, session: Session::default(), is_anew: false })
+            }
+        };
+        let version = link.connection.version_upto::<FetchRequest>(Session::version_max(&plan.wanted))?;
+        let (settings, config) = (&self.shared.settings, self.dialer.config());
+        let terms = Terms {
+            wait_max: plan.wait_max,
+            bytes_max: i32::try_from(plan.bytes_max).unwrap_or(i32::MAX),
+            committed: settings.isolation == Isolation::Committed,
+            rack: config.rack.clone().filter(|_| !plan.avoids_replicas).unwrap_or_default(),
+        };
+        let request = link.session.request(plan.wanted, &terms, version);
+        let deadline = Instant::now() + terms.wait_max + config.request_timeout;
+        let sent = link.connection.send(&request, version, deadline)?;
+        Ok(Flight { sent, version, deadline })
+    }
+
+    fn receive(&mut self, flight: Flight) -> Result<Arrived> {
+        let Some(link) = &mut self.link else {
+            return Err(Failure::new(
+                self.broker,
+                Cause::Closed { doing: FetchRequest::NAME, hint: "it is tried again" },
+            ));
+        };
+        let mut frame = Buffer::default();
+        let begin = link.connection.receive(flight.sent, flight.deadline, &mut frame)?;
+        let name = link.connection.broker();
+        let named = |cause| Failure::new(name, cause);
+        let answer = answer::read(&frame, begin, flight.version)
+            .map_err(|fault| named(Cause::Malformed { request: FetchRequest::NAME, fault: fault.to_owned() }))?;
+        if answer.throttle > Duration::ZERO {
+            self.not_before = Some(Instant::now() + answer.throttle.min(self.dialer.config().request_timeout));
+        }
+        let failed = |error| named(Cause::of_answer("fetching", "READ on its topics", error));
+        let told = match link.session.apply(answer, flight.version) {
+            Applied::Partitions(told) => told,
+            Applied::Anew(error) if link.is_anew => return Err(failed(error)),
+            Applied::Anew(_) => {
+                link.is_anew = true;
+                return Ok(Arrived { frame, sets: Vec::new() });
+            }
+            Applied::Failed(error) => return Err(failed(error)),
+        };
+        link.is_anew = false;
+        self.backoff.reset();
+        self.refusals = 0;
+        let with_next = told.into_iter().map(|one| {
+            let next_offset = scanned(frame.get(one.told.records.clone()).unwrap_or_default(), one.asked.offset);
+            (one, next_offset)
+        });
+        let with_next = with_next.collect();
+        let sets = self.shared.arrive(self.broker, name, link.session.asked(), with_next);
+        Ok(Arrived { frame, sets })
+    }
+
+    /// Walks the sets that came. Those that were compressed are queued one by one, the others once all of them are walked, since
+    /// that writes into the frame which they share.
+    fn walk(&mut self, arrived: Arrived) {
+        let Arrived { mut frame, sets } = arrived;
+        if sets.is_empty() {
+            return;
+        }
+        frame.push_bytes(&BLANKS);
+        let mut in_frame = Vec::new();
+        for set in sets {
+            if !self.shared.wait_for_room(&set) {
+                self.shared.drop_set(&set);
+                continue;
+            }
+            let walked = self.walk_set(&mut frame, &set);
+            if walked.is_unpacked() {
+                self.settle(&set, walked, &bytes::Bytes::new());
+            } else {
+                in_frame.push((set, walked));
+            }
+        }
+        let frame = bytes::Bytes::from(frame);
+        for (set, walked) in in_frame {
+            self.settle(&set, walked, &frame);
+        }
+    }
+
+    fn walk_set(&mut self, frame: &mut Buffer, set: &Set) -> Walked {
+        let is_committed = self.shared.settings.isolation == Isolation::Committed;
+        let asked = Asked {
+            topic: &set.place.topic,
+            partition: set.place.partition,
+            offset: set.offset,
+            aborted: is_committed.then_some(&set.aborted[..]),
+        };
+        let mut walked = self.walker.walk(frame, set.records.clone(), &asked);
+        if let Some(stop) = set.stop {
+            walked.stop_at(stop);
+        }
+        walked
+    }
+
+    fn settle(&self, set: &Set, walked: Walked, frame: &bytes::Bytes) {
+        let (next_offset, leader_epoch) = (walked.next_offset, walked.leader_epoch);
+        let (counts, end) = (walked.counts, walked.end.clone());
+        match walked.into_raw(frame) {
+            Ok(batch) => self.shared.settle(set, Outcome { batch, next_offset, leader_epoch, counts, end }),
+            Err(error) => self.shared.break_down(set, &error.to_string()),
+        }
+    }
+
+    /// The broker cannot be used: tells the partitions, and waits; false where the thread is to end.
+    fn fail(&mut self, failure: &Failure) -> bool {
+        self.link = None;
+        // Once it may be an accident.
+        self.refusals = if failure.is_passing() { 0 } else { self.refusals + 1 };
+        self.shared.fail(self.broker, failure, self.refusals > 1);
+        self.dialer.stop().sleep(self.backoff.pause())
+    }
+}

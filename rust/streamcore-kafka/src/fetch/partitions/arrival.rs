@@ -1,0 +1,279 @@
+//! What an answer and the walk of it mean for the partitions.
+//!
+//! Part of `partitions.rs`. `broker.rs` brings each answer before it is walked, so that the next request can be made, and each set
+//! behind its walk. Invariant: only the walk moves a position; what the heads of batches say is a guess at what comes next.
+
+use super::super::TopicPartition;
+use super::super::answer::Told;
+use super::super::session::{Answered, Wanted};
+use super::super::trouble::TroubleFault;
+use super::partition::{Partition, Queued, Standing};
+use super::{Shared, State};
+use crate::aborted::AbortedTransaction;
+use crate::batch_head::{Head, Next};
+use crate::failure::{Cause, Failure};
+use crate::records::{Counts, End};
+use kafka_protocol::ResponseError;
+use std::ops::Range;
+use std::time::Instant;
+use streamcore::raw::RawBatch;
+
+/// Records that arrived and are to be walked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    /// The partition.
+    pub place: TopicPartition,
+    /// The assignment that they were fetched for.
+    pub token: u64,
+    /// What was asked for.
+    pub offset: i64,
+    /// Records from here on are not wanted.
+    pub stop: Option<i64>,
+    /// Transactions that were aborted.
+    pub aborted: Vec<AbortedTransaction>,
+    /// Where they are in the frame.
+    pub records: Range<usize>,
+}
+
+/// What came of the walk of a set.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The records, if any.
+    pub batch: Option<RawBatch>,
+    /// What to fetch next.
+    pub next_offset: i64,
+    /// The epoch of the last record.
+    pub leader_epoch: Option<i32>,
+    /// What was met.
+    pub counts: Counts,
+    /// Where the walk ended.
+    pub end: End,
+}
+
+/// What comes behind a set, as far as the heads of its batches tell: they are not checked yet.
+#[must_use]
+pub fn scanned(set: &[u8], offset: i64) -> i64 {
+    let (mut at, mut next_offset) = (0, offset);
+    while let Some(Ok(Next::Whole(head))) = set.get(at..).map(Head::read) {
+        let end = head.base_offset.saturating_add(i64::from(head.last_offset_delta)).saturating_add(1);
+        next_offset = next_offset.max(end);
+        at += head.bytes;
+    }
+    next_offset
+}
+
+impl Shared {
+    /// Takes an answer of a broker: gives the sets that are to be walked. `asked`: all that the session asks for; `told`: what is new,
+    /// with what [`scanned`] says of it.
+    pub fn arrive<'a>(
+        &self,
+        broker: i32,
+        name: &str,
+        asked: impl Iterator<Item = &'a Wanted>,
+        told: Vec<(Answered, i64)>,
+    ) -> Vec<Set> {
+        let (now, mut state) = (Instant::now(), self.lock());
+        for wanted in asked {
+            let partition = state.partitions.get_mut(&wanted.place);
+            if let Some(partition) = partition.filter(|partition| partition.token == wanted.token) {
+                partition.silent_since = now;
+            }
+        }
+        let replica_until = now + self.settings.metadata_age_max;
+        let mut sets = Vec::new();
+        for (answered, next_offset) in told {
+            let Answered { asked, told } = answered;
+            let State { partitions, addresses, .. } = &mut *state;
+            let Some(partition) = partitions.get_mut(&asked.place) else { continue };
+            if partition.token != asked.token {
+                continue;
+            }
+            if partition.position != asked.offset {
+                // A guess was wrong, unless what comes in front is being walked.
+                if partition.arrived_bytes == 0 {
+                    partition.planned = partition.position;
+                }
+                continue;
+            }
+            if told.error.is_some() || told.diverging.is_some() {
+                let is_known = |id: i32| addresses.contains_key(&id);
+                partition.refuse(broker, name, &asked, &told, is_known, now);
+                continue;
+            }
+            partition.tell(&told, now);
+            if let Some(replica) = told.preferred_replica.filter(|id| *id != broker && addresses.contains_key(id)) {
+                partition.prefer(replica, replica_until, now);
+            }
+            sets.extend(partition.arrive(asked, told, next_offset));
+        }
+        self.errands.notify_all();
+        self.ready.notify_all();
+        self.work.notify_all();
+        sets
+    }
+
+    /// Lets go of a set that is not walked.
+    pub fn drop_set(&self, set: &Set) {
+        let mut state = self.lock();
+        if let Some(partition) = state.partitions.get_mut(&set.place).filter(|one| one.token == set.token) {
+            partition.arrived_bytes = partition.arrived_bytes.saturating_sub(set.records.len());
+        }
+    }
+
+    /// A set cannot be used, by no fault of its bytes.
+    pub fn break_down(&self, set: &Set, message: &str) {
+        self.drop_set(set);
+        let mut state = self.lock();
+        if let Some(partition) = state.partitions.get_mut(&set.place).filter(|one| one.token == set.token) {
+            partition.stop_for(TroubleFault::Panicked(message.to_owned()));
+        }
+        self.ready.notify_all();
+    }
+
+    /// Queues what came of a set.
+    pub fn settle(&self, set: &Set, outcome: Outcome) {
+        let (now, mut state) = (Instant::now(), self.lock());
+        let is_current = state.is_current(set);
+        let State { partitions, ready, .. } = &mut *state;
+        let Some(partition) = partitions.get_mut(&set.place).filter(|one| one.token == set.token) else { return };
+        partition.arrived_bytes = partition.arrived_bytes.saturating_sub(set.records.len());
+        if !is_current {
+            return;
+        }
+        let was_empty = partition.queue.is_empty();
+        partition.settle(outcome, self.settings.batch_bytes_max, now);
+        if was_empty && !partition.queue.is_empty() && !partition.is_paused {
+            ready.push_back(set.place.clone());
+        }
+        self.ready.notify_all();
+        self.errands.notify_all();
+    }
+}
+
+impl Partition {
+    /// What an answer says beside records.
+    fn tell(&mut self, told: &Told, now: Instant) {
+        self.answered(now);
+        self.high_watermark = told.high_watermark.or(self.high_watermark);
+        self.last_stable_offset = told.last_stable_offset.or(self.last_stable_offset);
+        self.log_start = told.log_start.or(self.log_start);
+    }
+
+    fn arrive(&mut self, asked: Wanted, told: Told, next_offset: i64) -> Option<Set> {
+        self.planned = next_offset.max(asked.offset);
+        if told.records.is_empty() {
+            return None;
+        }
+        self.arrived_bytes += told.records.len();
+        let Wanted { place, token, offset, .. } = asked;
+        Some(Set { place, token, offset, stop: self.stop, aborted: told.aborted, records: told.records })
+    }
+
+    /// An answer that is none.
+    fn refuse(
+        &mut self,
+        broker: i32,
+        name: &str,
+        asked: &Wanted,
+        told: &Told,
+        is_known: impl Fn(i32) -> bool,
+        now: Instant,
+    ) {
+        if self.source(now) != Some(broker) {
+            // It was left in the meantime.
+            return;
+        }
+        if let Some((epoch, end_offset)) = told.diverging.filter(|_| told.error.is_none()) {
+            return self.stop_for(TroubleFault::Truncated { offset: asked.offset, epoch, end_offset });
+        }
+        let Some(error) = told.error else { return };
+        let (topic, number) = (&self.place.topic, self.place.partition);
+        let right = format!("READ on topic {topic}");
+        let cause = Cause::of_answer(format!("fetching partition {number} of topic {topic}"), right, error);
+        let failure = Failure::new(name, cause);
+        if self.is_from_replica(broker) && error != ResponseError::TopicAuthorizationFailed {
+            // Whatever it lacks, the leader may have.
+            self.last_failure = Some(failure);
+            return self.leave_replica(now);
+        }
+        match error {
+            ResponseError::OffsetOutOfRange if asked.fetched_epoch.is_some() => {
+                // It may only be that the broker does not remember that epoch.
+                self.fetched_epoch = None;
+            }
+            ResponseError::OffsetOutOfRange => {
+                self.stop_for(TroubleFault::OutOfRange { offset: asked.offset, log_start: self.log_start });
+            }
+            error if error.is_retriable() || error == ResponseError::UnknownServerError => {
+                self.fail(failure, now);
+                if let Some((leader, epoch)) = told.leader.filter(|(leader, _)| is_known(*leader))
+                    && self.leader_epoch < Some(epoch)
+                    && self.lead(leader, Some(epoch))
+                {
+                    self.standing = Standing::Led;
+                }
+            }
+            _ => self.stop_for(TroubleFault::Failed(failure)),
+        }
+    }
+
+    /// What came of the walk of the set that it waited for.
+    fn settle(&mut self, outcome: Outcome, bytes_cap: usize, now: Instant) {
+        let Outcome { batch, next_offset, leader_epoch, counts, end } = outcome;
+        let offset = self.position;
+        let has_moved = next_offset > offset;
+        if has_moved {
+            self.fetched_epoch = leader_epoch.filter(|epoch| *epoch >= 0).or(self.fetched_epoch);
+            self.push(Queued { batch, next_offset, leader_epoch, counts });
+        }
+        match end {
+            End::Cut { bytes } if !has_moved => self.widen(offset, bytes, bytes_cap, now),
+            End::Whole | End::Full | End::Cut { .. } => self.refused = None,
+            End::Refused(error) => {
+                let is_again = self.refused.as_ref().is_some_and(|known| known.offset == error.offset);
+                if is_again {
+                    self.stop_for(TroubleFault::Refused(error));
+                } else {
+                    self.refused = Some(error);
+                }
+            }
+        }
+        self.planned = self.position;
+    }
+
+    /// Nothing of a batch can be used, because an answer has no room for it.
+    fn widen(&mut self, offset: i64, bytes: usize, bytes_cap: usize, now: Instant) {
+        if bytes > bytes_cap {
+            self.stop_for(TroubleFault::TooLarge { offset, bytes, bytes_max: bytes_cap });
+        } else if bytes > self.bytes_max {
+            self.bytes_max = bytes;
+        } else {
+            // Brokers give the first batch of an answer whole, and its turn comes.
+            let what = format!("fetching {}: a batch of {bytes} bytes", self.place);
+            let cause = Cause::Answer { what, error: ResponseError::MessageTooLarge };
+            self.fail_slowly(Failure::new("(any)", cause), now);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_tell_what_comes_next_as_far_as_they_can() {
+        let batch = |base: i64, last: i32| {
+            let mut bytes = vec![0; 61];
+            bytes[..8].copy_from_slice(&base.to_be_bytes());
+            bytes[8..12].copy_from_slice(&49_i32.to_be_bytes());
+            bytes[16] = 2;
+            bytes[23..27].copy_from_slice(&last.to_be_bytes());
+            bytes
+        };
+        let set = [batch(5, 4), batch(12, 0), batch(13, 7)[..40].to_vec()].concat();
+        assert_eq!(scanned(&set, 6), 13);
+        assert_eq!(scanned(&set[..60], 6), 6);
+        assert_eq!(scanned(&batch(i64::MAX, i32::MAX), 6), i64::MAX);
+        assert_eq!(scanned(&batch(-5, -9), 6), 6);
+    }
+}

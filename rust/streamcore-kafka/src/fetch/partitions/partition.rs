@@ -1,0 +1,315 @@
+//! One partition: how far it was fetched, who has it, and what is queued of it.
+//!
+//! `partitions.rs` keeps them under its lock. Invariants: `taken <= position <= planned`, unless the broker's answer was short of what its
+//! heads said, and `planned` goes back; a new token comes with an empty queue.
+
+use super::super::session::Wanted;
+use super::super::trouble::{Trouble, TroubleFault};
+use super::super::{Assignment, Settings, TopicPartition};
+use crate::connection::Backoff;
+use crate::error::RecordsError;
+use crate::failure::Failure;
+use crate::records::Counts;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+use streamcore::raw::RawBatch;
+use uuid::Uuid;
+
+/// How long a replica that failed is left alone.
+const REPLICA_AVOIDED: Duration = Duration::from_secs(30);
+
+/// Memory of a record beside its bytes: span, offset and time.
+const RECORD_BYTES: usize = 24;
+
+/// Something fetched that nobody took yet.
+#[derive(Debug)]
+pub struct Queued {
+    /// The records; none where all of them were passed over.
+    pub batch: Option<RawBatch>,
+    /// What to fetch behind it.
+    pub next_offset: i64,
+    /// The epoch of the last record before that.
+    pub leader_epoch: Option<i32>,
+    /// What was met.
+    pub counts: Counts,
+}
+
+impl Queued {
+    /// Memory that it takes, about.
+    pub fn bytes(&self) -> usize {
+        let of_batch = |batch: &RawBatch| {
+            // Keys and headers are copied, and as large as the rest at most.
+            let copies = if batch.has_headers() { 2 } else { 1 };
+            batch.byte_len() * copies + batch.len() * RECORD_BYTES
+        };
+        self.batch.as_ref().map_or(0, of_batch)
+    }
+}
+
+/// Whether a partition can be fetched.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// From its leader, or the replica that it prefers.
+    Led,
+    /// Not before the cluster was asked for its leader, which is not done before that time.
+    Lost(Instant),
+    /// Not at all; the trouble, until it is handed out.
+    Stopped(Option<Trouble>),
+}
+
+/// A partition that is assigned.
+#[derive(Debug)]
+pub struct Partition {
+    /// Which one.
+    pub place: TopicPartition,
+    /// Of this assignment; another one after each seek.
+    pub token: u64,
+    /// What was handed out ends here.
+    pub taken: i64,
+    /// What was walked and queued ends here.
+    pub position: i64,
+    /// What is fetched next: behind what is being walked.
+    pub planned: i64,
+    /// Records from here on are not wanted.
+    pub stop: Option<i64>,
+    /// Whether its owner wants none for now.
+    pub is_paused: bool,
+    /// Whether it can be fetched.
+    pub standing: Standing,
+    /// Failures since the last answer.
+    failures: u32,
+    /// Pauses between them.
+    backoff: Backoff,
+    /// The id of its topic.
+    pub topic_id: Option<Uuid>,
+    /// Who leads it.
+    pub leader: Option<i32>,
+    /// In which epoch.
+    pub leader_epoch: Option<i32>,
+    /// Who is nearer, until when that is believed.
+    replica: Option<(i32, Instant)>,
+    /// Until when it is fetched from the leader, though that knows somebody nearer.
+    replica_avoided_until: Option<Instant>,
+    /// The epoch of the record in front of `position`.
+    pub fetched_epoch: Option<i32>,
+    /// Most bytes of it in an answer.
+    pub bytes_max: usize,
+    /// As the last answer told.
+    pub high_watermark: Option<i64>,
+    /// As the last answer told.
+    pub last_stable_offset: Option<i64>,
+    /// As the last answer told.
+    pub log_start: Option<i64>,
+    /// Fetched and not taken, in order.
+    pub queue: VecDeque<Queued>,
+    /// Bytes of these.
+    pub queued_bytes: usize,
+    /// Bytes that arrived and are not walked yet.
+    pub arrived_bytes: usize,
+    /// The batch that could not be read, where it was fetched once.
+    pub refused: Option<RecordsError>,
+    /// The last answer, or since when one is wanted.
+    pub silent_since: Instant,
+    /// The last failure, until an answer.
+    pub last_failure: Option<Failure>,
+}
+
+impl Partition {
+    pub fn new(assignment: &Assignment, token: u64, backoff: Backoff, settings: &Settings, now: Instant) -> Self {
+        let offset = assignment.offset;
+        Self {
+            place: assignment.place.clone(),
+            token,
+            taken: offset,
+            position: offset,
+            planned: offset,
+            stop: assignment.stop,
+            is_paused: false,
+            standing: Standing::Lost(now),
+            failures: 0,
+            backoff,
+            topic_id: None,
+            leader: None,
+            leader_epoch: None,
+            replica: None,
+            replica_avoided_until: None,
+            fetched_epoch: assignment.leader_epoch,
+            bytes_max: settings.partition_bytes_max,
+            high_watermark: None,
+            last_stable_offset: None,
+            log_start: None,
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            arrived_bytes: 0,
+            refused: None,
+            silent_since: now,
+            last_failure: None,
+        }
+    }
+
+    /// Begins at `offset` anew.
+    pub fn seek(&mut self, offset: i64, token: u64, now: Instant) {
+        self.token = token;
+        (self.taken, self.position, self.planned) = (offset, offset, offset);
+        self.queue.clear();
+        (self.queued_bytes, self.arrived_bytes) = (0, 0);
+        self.refused = None;
+        self.fetched_epoch = None;
+        self.silent_since = now;
+        if let Standing::Stopped(_) = self.standing {
+            // Another topic of that name is the one that is meant now.
+            self.topic_id = None;
+            self.standing = Standing::Lost(now);
+            self.failures = 0;
+        }
+    }
+
+    /// Who is asked for it.
+    pub fn source(&self, now: Instant) -> Option<i32> {
+        let replica = self.replica.filter(|(_, until)| now < *until).map(|(id, _)| id);
+        replica.or(self.leader)
+    }
+
+    /// Bytes that it holds.
+    pub const fn held_bytes(&self) -> usize {
+        self.queued_bytes + self.arrived_bytes
+    }
+
+    /// Whether more of it is wanted, if there is room.
+    pub fn is_wanted(&self) -> bool {
+        !self.is_paused
+            && self.stop.is_none_or(|stop| self.planned < stop)
+            && !matches!(self.standing, Standing::Stopped(_))
+    }
+
+    /// What is asked for.
+    pub fn wanted(&self) -> Wanted {
+        Wanted {
+            place: self.place.clone(),
+            topic_id: self.topic_id,
+            token: self.token,
+            offset: self.planned,
+            leader_epoch: self.leader_epoch,
+            // While something is walked nobody knows yet the epoch of its last record.
+            fetched_epoch: self.fetched_epoch.filter(|_| self.planned == self.position),
+            bytes_max: i32::try_from(self.bytes_max).unwrap_or(i32::MAX),
+        }
+    }
+
+    /// An answer came that is no failure.
+    pub fn answered(&mut self, now: Instant) {
+        self.silent_since = now;
+        self.failures = 0;
+        self.backoff.reset();
+        self.last_failure = None;
+    }
+
+    /// Its leader has to be found: at once the first time, then after pauses.
+    pub fn fail(&mut self, failure: Failure, now: Instant) {
+        self.last_failure = Some(failure);
+        if let Standing::Stopped(_) = self.standing {
+            return;
+        }
+        let pause = if self.failures == 0 { Duration::ZERO } else { self.backoff.pause() };
+        self.failures = self.failures.saturating_add(1);
+        self.planned = self.position;
+        self.standing = Standing::Lost(now + pause);
+    }
+
+    /// The same, with a pause also the first time: for what came with an answer.
+    pub fn fail_slowly(&mut self, failure: Failure, now: Instant) {
+        self.failures = self.failures.max(1);
+        self.fail(failure, now);
+    }
+
+    /// It is not fetched on.
+    pub fn stop_for(&mut self, fault: TroubleFault) {
+        if !matches!(self.standing, Standing::Stopped(_)) {
+            self.planned = self.position;
+            self.standing = Standing::Stopped(Some(Trouble { place: self.place.clone(), fault }));
+        }
+    }
+
+    /// The trouble, once all that came before it is taken.
+    pub fn has_trouble(&self) -> bool {
+        self.queue.is_empty() && matches!(self.standing, Standing::Stopped(Some(_)))
+    }
+
+    /// The same, which then is handed out.
+    pub fn take_trouble(&mut self) -> Option<Trouble> {
+        let is_due = self.queue.is_empty();
+        match &mut self.standing {
+            Standing::Stopped(trouble) if is_due => trouble.take(),
+            _ => None,
+        }
+    }
+
+    /// Whether that broker is a replica which is fetched from instead of the leader.
+    pub fn is_from_replica(&self, broker: i32) -> bool {
+        self.replica.is_some_and(|(id, _)| id == broker)
+    }
+
+    /// Whether replicas are left alone.
+    pub fn avoids_replicas(&self, now: Instant) -> bool {
+        self.replica_avoided_until.is_some_and(|until| now < until)
+    }
+
+    /// The leader says who is nearer.
+    pub fn prefer(&mut self, replica: i32, until: Instant, now: Instant) {
+        if !self.avoids_replicas(now) && Some(replica) != self.leader {
+            self.replica = Some((replica, until));
+        }
+    }
+
+    /// Goes back to the leader.
+    pub fn leave_replica(&mut self, now: Instant) {
+        self.replica = None;
+        self.replica_avoided_until = Some(now + REPLICA_AVOIDED);
+        self.planned = self.position;
+    }
+
+    /// Somebody leads it, unless that is older than what is known; says whether it was taken over.
+    pub fn lead(&mut self, leader: i32, epoch: Option<i32>) -> bool {
+        if self.leader_epoch.zip(epoch).is_some_and(|(known, told)| told < known) {
+            return false;
+        }
+        if self.leader != Some(leader) {
+            self.replica = None;
+        }
+        (self.leader, self.leader_epoch) = (Some(leader), epoch);
+        true
+    }
+
+    /// Adds what was walked. Where nothing was handed out, it only says that what is queued goes further.
+    pub fn push(&mut self, queued: Queued) {
+        self.position = queued.next_offset;
+        match self.queue.back_mut() {
+            Some(last) if queued.batch.is_none() => {
+                last.next_offset = queued.next_offset;
+                last.leader_epoch = queued.leader_epoch.or(last.leader_epoch);
+                add(&mut last.counts, &queued.counts);
+            }
+            _ => {
+                self.queued_bytes += queued.bytes();
+                self.queue.push_back(queued);
+            }
+        }
+    }
+
+    /// Takes the next that is queued.
+    pub fn pop(&mut self) -> Option<Queued> {
+        let queued = self.queue.pop_front()?;
+        self.queued_bytes = self.queued_bytes.saturating_sub(queued.bytes());
+        self.taken = queued.next_offset;
+        Some(queued)
+    }
+}
+
+/// Adds what was met elsewhere.
+pub fn add(counts: &mut Counts, more: &Counts) {
+    counts.batches += more.batches;
+    counts.records += more.records;
+    counts.control_batches += more.control_batches;
+    counts.aborted_records += more.aborted_records;
+    counts.refetched_records += more.refetched_records;
+}
