@@ -69,13 +69,15 @@ pub struct Assignment {
     pub leader_epoch: Option<i32>,
     /// Records from here on are not wanted.
     pub stop: Option<i64>,
+    /// Whether it waits until it is resumed.
+    pub is_paused: bool,
 }
 
 impl Assignment {
-    /// All from `offset` on.
+    /// All from `offset` on, at once.
     #[must_use]
     pub const fn new(place: TopicPartition, offset: i64) -> Self {
-        Self { place, offset, leader_epoch: None, stop: None }
+        Self { place, offset, leader_epoch: None, stop: None, is_paused: false }
     }
 }
 
@@ -159,6 +161,11 @@ impl Fetcher {
         self.shared.seek(place, offset)
     }
 
+    /// Records of a partition from `stop` on are not wanted. False where it is not assigned.
+    pub fn stop_at(&self, place: &TopicPartition, stop: Option<i64>) -> bool {
+        self.shared.stop_at(place, stop)
+    }
+
     /// Hands out nothing of these partitions, and fetches no more of them. What was fetched is kept.
     pub fn pause(&self, places: &[TopicPartition]) {
         self.shared.pause(places, true);
@@ -169,7 +176,8 @@ impl Fetcher {
         self.shared.pause(places, false);
     }
 
-    /// Takes what is there; where there is nothing, waits for the first that comes, up to `timeout`.
+    /// Takes what is there, of each partition the next piece; where there is nothing, waits for the first that comes, up to
+    /// `timeout`.
     #[must_use]
     pub fn take(&self, timeout: Duration, limits: Limits) -> Taken {
         self.shared.take(timeout.min(TAKE_MAX), limits)

@@ -95,13 +95,10 @@ impl Fetcher {
     fn assign(&self, py: Python<'_>, offsets: BTreeMap<Place, i64>, paused: bool) -> PyResult<()> {
         enter(py, || {
             let fetcher = self.open()?;
-            let assignment = |(place, offset): (&Place, &i64)| Assignment::new(of(place), *offset);
-            let assignments: Vec<_> = offsets.iter().map(assignment).collect();
-            if paused {
-                fetcher.assign_paused(&assignments);
-            } else {
-                fetcher.assign(&assignments);
-            }
+            let assignment = |(place, offset): (&Place, &i64)| {
+                Assignment { is_paused: paused, ..Assignment::new(of(place), *offset) }
+            };
+            fetcher.assign(&offsets.iter().map(assignment).collect::<Vec<_>>());
             Ok(())
         })
     }

@@ -8,6 +8,7 @@ mod arrow;
 mod checkpoint;
 mod describe;
 mod error;
+mod fetch;
 mod files;
 mod function;
 mod generate;
@@ -73,6 +74,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(state_log::partition_of, module)?)?;
     module.add_class::<raw::Raw>()?;
     module.add_class::<intake::Intake>()?;
+    module.add_class::<fetch::Fetcher>()?;
     module.add_class::<files::FileReader>()?;
     module.add_class::<generate::Generator>()?;
     module.add_class::<arrow::Batch>()?;

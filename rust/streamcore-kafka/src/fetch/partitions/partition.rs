@@ -110,6 +110,8 @@ pub struct Partition {
     pub refused: Option<RecordsError>,
     /// The last answer, or since when one is wanted.
     pub silent_since: Instant,
+    /// The last answer, if one came.
+    pub answered_at: Option<Instant>,
     /// The last failure, until an answer.
     pub last_failure: Option<Failure>,
 }
@@ -124,7 +126,7 @@ impl Partition {
             position: offset,
             planned: offset,
             stop: assignment.stop,
-            is_paused: false,
+            is_paused: assignment.is_paused,
             standing: Standing::Lost(now),
             failures: 0,
             backoff,
@@ -143,6 +145,7 @@ impl Partition {
             arrived_bytes: 0,
             refused: None,
             silent_since: now,
+            answered_at: None,
             last_failure: None,
         }
     }
@@ -296,12 +299,23 @@ impl Partition {
         }
     }
 
-    /// Takes the next that is queued.
-    pub fn pop(&mut self) -> Option<Queued> {
-        let queued = self.queue.pop_front()?;
-        self.queued_bytes = self.queued_bytes.saturating_sub(queued.bytes());
-        self.taken = queued.next_offset;
-        Some(queued)
+    /// Takes the next that is queued, of it at most `records_max`.
+    pub fn pop(&mut self, records_max: usize) -> Option<Queued> {
+        let mut queued = self.queue.pop_front()?;
+        let rest = queued.batch.as_mut().filter(|batch| batch.len() > records_max).map(|batch| {
+            let first = batch.split_first(records_max);
+            std::mem::replace(batch, first)
+        });
+        let Some(rest) = rest else {
+            self.queued_bytes = self.queued_bytes.saturating_sub(queued.bytes);
+            self.taken = queued.next_offset;
+            return Some(queued);
+        };
+        self.taken = rest.offset(0);
+        let first = Queued { next_offset: self.taken, bytes: 0, counts: Counts::default(), ..queued };
+        let rest = Queued { batch: Some(rest), leader_epoch: first.leader_epoch, ..queued };
+        self.queue.push_front(rest);
+        Some(first)
     }
 }
 
