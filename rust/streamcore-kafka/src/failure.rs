@@ -38,6 +38,12 @@ impl Failure {
     pub fn is_passing(&self) -> bool {
         self.cause.is_passing()
     }
+
+    /// Whether a right is missing.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(*self.cause, Cause::NotAllowed { .. })
+    }
 }
 
 /// What is wrong with a broker, or with what is known of it.

@@ -154,6 +154,20 @@ impl Shared {
         true
     }
 
+    /// Says where a partition is to end; what is queued of it is fetched again where that goes further. False where it is not assigned.
+    pub fn stop_at(&self, place: &TopicPartition, stop: Option<i64>) -> bool {
+        let mut state = self.lock();
+        let token = state.next_token();
+        let Some(partition) = state.partitions.get_mut(place) else { return false };
+        partition.stop = stop;
+        if stop.is_some_and(|stop| partition.planned > stop) {
+            partition.seek(partition.taken, token, Instant::now());
+            state.ready.retain(|ready| ready != place);
+        }
+        self.changed();
+        true
+    }
+
     /// Pauses partitions, or resumes them.
     pub fn pause(&self, places: &[TopicPartition], is_paused: bool) {
         let mut state = self.lock();

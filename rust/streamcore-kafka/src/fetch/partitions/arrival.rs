@@ -77,6 +77,7 @@ impl Shared {
             let partition = state.partitions.get_mut(&wanted.place);
             if let Some(partition) = partition.filter(|partition| partition.token == wanted.token) {
                 partition.silent_since = now;
+                partition.answered_at = Some(now);
             }
         }
         let replica_until = now + self.settings.metadata_age_max;

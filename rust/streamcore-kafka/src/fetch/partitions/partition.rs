@@ -302,20 +302,17 @@ impl Partition {
     /// Takes the next that is queued, of it at most `records_max`.
     pub fn pop(&mut self, records_max: usize) -> Option<Queued> {
         let mut queued = self.queue.pop_front()?;
-        let rest = queued.batch.as_mut().filter(|batch| batch.len() > records_max).map(|batch| {
-            let first = batch.split_first(records_max);
-            std::mem::replace(batch, first)
-        });
-        let Some(rest) = rest else {
-            self.queued_bytes = self.queued_bytes.saturating_sub(queued.bytes);
-            self.taken = queued.next_offset;
-            return Some(queued);
-        };
-        self.taken = rest.offset(0);
-        let first = Queued { next_offset: self.taken, bytes: 0, counts: Counts::default(), ..queued };
-        let rest = Queued { batch: Some(rest), leader_epoch: first.leader_epoch, ..queued };
-        self.queue.push_front(rest);
-        Some(first)
+        self.queued_bytes = self.queued_bytes.saturating_sub(queued.bytes());
+        if let Some(rest) = queued.batch.as_mut().filter(|batch| batch.len() > records_max) {
+            let batch = rest.split_first(records_max);
+            let next_offset = rest.offset(0);
+            // The epoch and the counts are those of the whole, which ends with the rest.
+            let first = Queued { batch: Some(batch), next_offset, leader_epoch: None, counts: Counts::default() };
+            self.queued_bytes += queued.bytes();
+            self.queue.push_front(std::mem::replace(&mut queued, first));
+        }
+        self.taken = queued.next_offset;
+        Some(queued)
     }
 }
 

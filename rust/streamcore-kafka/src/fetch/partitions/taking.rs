@@ -1,6 +1,6 @@
 //! What the owner of the partitions takes, and what is told of how far they are.
 //!
-//! Part of `partitions.rs`. Invariant: of a partition everything comes in order, and its trouble behind the last of it.
+//! Part of `partitions.rs`. Invariant: of a partition everything comes in order, one piece at once, and its trouble behind the last of it.
 
 use super::super::TopicPartition;
 use super::super::trouble::Trouble;
@@ -13,7 +13,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 use streamcore::raw::RawBatch;
 
-/// How much is taken at once: a batch that comes first is taken whatever it has.
+/// How much is taken at once: records that come first are taken whatever bytes they have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Most records.
@@ -73,6 +73,8 @@ pub struct Progress {
     pub log_start: Option<i64>,
     /// Bytes that are queued.
     pub queued_bytes: usize,
+    /// How long ago an answer came, which told what is known of it.
+    pub answered_for: Option<Duration>,
     /// For how long no answer came, where one is wanted: not while it is paused, full, at its stop or in trouble.
     pub silent_for: Option<Duration>,
     /// What failed last, until an answer comes.
@@ -116,6 +118,7 @@ impl Shared {
                 last_stable_offset: partition.last_stable_offset,
                 log_start: partition.log_start,
                 queued_bytes: partition.queued_bytes,
+                answered_for: partition.answered_at.map(|at| now.saturating_duration_since(at)),
                 silent_for: is_asked_for.then(|| now.saturating_duration_since(since)),
                 last_failure: partition.last_failure.clone(),
             };
@@ -131,32 +134,32 @@ impl State {
     }
 
     fn take(&mut self, limits: Limits, share: usize, now: Instant) -> Taken {
-        let (mut taken, mut moved) = (Taken::default(), BTreeMap::new());
+        let (mut taken, mut again) = (Taken::default(), Vec::new());
         let (mut records, mut bytes) = (0, 0);
         while let Some(place) = self.ready.pop_front() {
             let Some(partition) = self.partitions.get_mut(&place) else { continue };
             let next = partition.queue.front().and_then(|queued| queued.batch.as_ref());
-            let (more_records, more_bytes) = next.map_or((0, 0), |batch| (batch.len(), batch.byte_len()));
-            let is_over = records + more_records > limits.records_max || bytes + more_bytes > limits.bytes_max;
+            let more_bytes = next.map_or(0, RawBatch::byte_len);
+            let is_over = records >= limits.records_max || bytes + more_bytes > limits.bytes_max;
             if is_over && !taken.batches.is_empty() {
                 self.ready.push_front(place);
                 break;
             }
-            (records, bytes) = (records + more_records, bytes + more_bytes);
             if partition.held_bytes() >= share {
                 partition.silent_since = now;
             }
-            let Some(queued) = partition.pop() else { continue };
+            let Some(queued) = partition.pop(limits.records_max.saturating_sub(records).max(1)) else { continue };
+            (records, bytes) = (records + queued.batch.as_ref().map_or(0, RawBatch::len), bytes + more_bytes);
             partition::add(&mut taken.counts, &queued.counts);
             taken.batches.extend(queued.batch);
-            moved.insert(place.clone(), (queued.next_offset, queued.leader_epoch));
+            let (next_offset, leader_epoch) = (queued.next_offset, queued.leader_epoch);
+            taken.moved.push(Moved { place: place.clone(), next_offset, leader_epoch });
             if !partition.queue.is_empty() {
-                self.ready.push_back(place);
+                again.push(place);
             }
         }
-        let moved = moved.into_iter();
-        taken.moved =
-            moved.map(|(place, (next_offset, leader_epoch))| Moved { place, next_offset, leader_epoch }).collect();
+        self.ready.extend(again);
+        taken.moved.sort_by(|one, other| one.place.cmp(&other.place));
         taken.troubles = self.partitions.values_mut().filter_map(Partition::take_trouble).collect();
         taken
     }
