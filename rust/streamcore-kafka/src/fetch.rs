@@ -6,7 +6,7 @@
 //! record is handed out once, in order, and none of an assignment that is over; fetching stops while the queue is full, and
 //! nothing else does; what may pass by itself is tried for ever and seen in [`Fetcher::progress`] alone.
 
-mod answer;
+pub mod answer;
 mod broker;
 mod leaders;
 mod partitions;

@@ -4,12 +4,12 @@
 //! next one goes out before the answer is walked; what fails is told to the partitions, and tried again after a pause.
 
 use super::answer;
-use super::partitions::{Outcome, Plan, Set, Shared, scanned};
+use super::partitions::{Outcome, Plan, Rest, Set, Shared, scanned};
 use super::session::{Applied, Session, Terms};
 use crate::cluster::Isolation;
 use crate::connection::{Backoff, Connection, Dialer, Sent};
 use crate::failure::{Cause, Failure, Result};
-use crate::records::{Asked, Walked, Walker};
+use crate::records::{Asked, Counts, End, Walked, Walker};
 use crate::shape::Answered as _;
 use kafka_protocol::messages::FetchRequest;
 use std::time::{Duration, Instant};
@@ -51,7 +51,8 @@ struct Link {
 struct Flight {
     sent: Sent<FetchRequest>,
     version: i16,
-    deadline: Instant,
+    /// How long its answer may take from when it is waited for: until then a full queue may have kept us.
+    patience: Duration,
 }
 
 /// What came.
@@ -125,9 +126,9 @@ impl<'a> Fetching<'a> {
             rack: config.rack.clone().filter(|_| !plan.avoids_replicas).unwrap_or_default(),
         };
         let request = link.session.request(plan.wanted, &terms, version);
-        let deadline = Instant::now() + terms.wait_max + config.request_timeout;
-        let sent = link.connection.send(&request, version, deadline)?;
-        Ok(Flight { sent, version, deadline })
+        let patience = terms.wait_max + config.request_timeout;
+        let sent = link.connection.send(&request, version, Instant::now() + patience)?;
+        Ok(Flight { sent, version, patience })
     }
 
     fn receive(&mut self, flight: Flight) -> Result<Arrived> {
@@ -138,7 +139,7 @@ impl<'a> Fetching<'a> {
             ));
         };
         let mut frame = Buffer::default();
-        let begin = link.connection.receive(flight.sent, flight.deadline, &mut frame)?;
+        let begin = link.connection.receive(flight.sent, Instant::now() + flight.patience, &mut frame)?;
         let name = link.connection.broker();
         let named = |cause| Failure::new(name, cause);
         let answer = answer::read(&frame, begin, flight.version)
@@ -178,20 +179,42 @@ impl<'a> Fetching<'a> {
         frame.push_bytes(&BLANKS);
         let mut in_frame = Vec::new();
         for set in sets {
-            if !self.shared.wait_for_room(&set) {
-                self.shared.drop_set(&set);
-                continue;
-            }
-            let walked = self.walk_set(&mut frame, &set);
-            if walked.is_unpacked() {
-                self.settle(&set, walked, &bytes::Bytes::new());
-            } else {
-                in_frame.push((set, walked));
+            if let Some(walked) = self.unpack(&mut frame, set) {
+                in_frame.push(walked);
             }
         }
         let frame = bytes::Bytes::from(frame);
         for (set, walked) in in_frame {
-            self.settle(&set, walked, &frame);
+            self.settle(&set, walked, &frame, Rest::None);
+        }
+    }
+
+    /// Walks a set, piece by piece where it was compressed, as there is room. Gives it back with its records, where these stay in
+    /// the frame.
+    fn unpack(&mut self, frame: &mut Buffer, mut set: Set) -> Option<(Set, Walked)> {
+        let mut passed = Counts::default();
+        loop {
+            if !self.shared.wait_for_room(&set) {
+                self.shared.drop_set(&set);
+                return None;
+            }
+            let mut walked = self.walk_set(frame, &set);
+            if !walked.is_unpacked() {
+                return Some((set, walked));
+            }
+            // Each piece is walked from the beginning of the set, since transactions may begin there.
+            let counts = walked.counts;
+            walked.counts = without(counts, &passed);
+            passed = Counts { refetched_records: counts.refetched_records + counts.records, ..counts };
+            let next_offset = walked.next_offset;
+            let has_rest =
+                walked.end == End::Full && next_offset > set.offset && set.stop.is_none_or(|stop| next_offset < stop);
+            if !has_rest {
+                self.settle(&set, walked, &bytes::Bytes::new(), Rest::None);
+                return None;
+            }
+            self.settle(&set, walked, &bytes::Bytes::new(), Rest::Follows);
+            set.offset = next_offset;
         }
     }
 
@@ -210,11 +233,11 @@ impl<'a> Fetching<'a> {
         walked
     }
 
-    fn settle(&self, set: &Set, walked: Walked, frame: &bytes::Bytes) {
+    fn settle(&self, set: &Set, walked: Walked, frame: &bytes::Bytes, rest: Rest) {
         let (next_offset, leader_epoch) = (walked.next_offset, walked.leader_epoch);
         let (counts, end) = (walked.counts, walked.end.clone());
         match walked.into_raw(frame) {
-            Ok(batch) => self.shared.settle(set, Outcome { batch, next_offset, leader_epoch, counts, end }),
+            Ok(batch) => self.shared.settle(set, Outcome { batch, next_offset, leader_epoch, counts, end, rest }),
             Err(error) => self.shared.break_down(set, &error.to_string()),
         }
     }
@@ -226,5 +249,16 @@ impl<'a> Fetching<'a> {
         self.refusals = if failure.is_passing() { 0 } else { self.refusals + 1 };
         self.shared.fail(self.broker, failure, self.refusals > 1);
         self.dialer.stop().sleep(self.backoff.pause())
+    }
+}
+
+/// What of `counts` was not met before.
+const fn without(counts: Counts, before: &Counts) -> Counts {
+    Counts {
+        batches: counts.batches - before.batches,
+        records: counts.records,
+        control_batches: counts.control_batches - before.control_batches,
+        aborted_records: counts.aborted_records - before.aborted_records,
+        refetched_records: counts.refetched_records - before.refetched_records,
     }
 }

@@ -9,7 +9,7 @@ mod arrival;
 mod partition;
 mod taking;
 
-pub use arrival::{Outcome, Set, scanned};
+pub use arrival::{Outcome, Rest, Set, scanned};
 pub use partition::Partition;
 #[cfg(test)]
 pub use partition::add;
@@ -266,6 +266,7 @@ impl Shared {
             if state.is_stopped {
                 return Errand::Stop;
             }
+            let replica_until = state.partitions.values_mut().filter_map(|one| one.replica_until(now)).min();
             let missing = state.missing(now);
             if !missing.is_empty() {
                 state.running.extend(&missing);
@@ -276,11 +277,11 @@ impl Shared {
                 _ => None,
             });
             let due = lost.chain((!state.partitions.is_empty()).then_some(refresh_at)).min();
-            let left = match due {
-                Some(due) if due <= now => return Errand::Look(state.topics()),
-                Some(due) => due - now,
-                None => LINGER,
-            };
+            if due.is_some_and(|due| due <= now) {
+                return Errand::Look(state.topics());
+            }
+            let next = due.into_iter().chain(replica_until).min();
+            let left = next.map_or(LINGER, |next| next - now);
             state = self.errands.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }

@@ -1,5 +1,6 @@
 //! The fetcher against brokers that have logs: what is handed out, once and in order, whatever happens on the way.
 
+mod chaos;
 mod faults;
 mod flow;
 mod model;

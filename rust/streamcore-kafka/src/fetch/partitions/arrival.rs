@@ -35,6 +35,15 @@ pub struct Set {
     pub records: Range<usize>,
 }
 
+/// What is left of a set behind what was walked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// Nothing.
+    None,
+    /// More: it is walked next.
+    Follows,
+}
+
 /// What came of the walk of a set.
 #[derive(Debug)]
 pub struct Outcome {
@@ -48,6 +57,8 @@ pub struct Outcome {
     pub counts: Counts,
     /// Where the walk ended.
     pub end: End,
+    /// Whether it goes on.
+    pub rest: Rest,
 }
 
 /// What comes behind a set, as far as the heads of its batches tell: they are not checked yet.
@@ -81,7 +92,7 @@ impl Shared {
             }
         }
         let replica_until = now + self.settings.metadata_age_max;
-        let mut sets = Vec::new();
+        let (mut sets, mut is_changed) = (Vec::new(), false);
         for (answered, next_offset) in told {
             let Answered { asked, told } = answered;
             let State { partitions, addresses, .. } = &mut *state;
@@ -98,18 +109,19 @@ impl Shared {
             }
             if told.error.is_some() || told.diverging.is_some() {
                 let is_known = |id: i32| addresses.contains_key(&id);
+                is_changed = true;
                 partition.refuse(broker, name, &asked, &told, is_known, now);
                 continue;
             }
             partition.tell(&told, now);
             if let Some(replica) = told.preferred_replica.filter(|id| *id != broker && addresses.contains_key(id)) {
-                partition.prefer(replica, replica_until, now);
+                is_changed |= partition.prefer(replica, replica_until, now);
             }
             sets.extend(partition.arrive(asked, told, next_offset));
         }
-        self.errands.notify_all();
-        self.ready.notify_all();
-        self.work.notify_all();
+        if is_changed {
+            self.changed();
+        }
         sets
     }
 
@@ -137,7 +149,9 @@ impl Shared {
         let is_current = state.is_current(set);
         let State { partitions, ready, .. } = &mut *state;
         let Some(partition) = partitions.get_mut(&set.place).filter(|one| one.token == set.token) else { return };
-        partition.arrived_bytes = partition.arrived_bytes.saturating_sub(set.records.len());
+        if outcome.rest == Rest::None || !is_current {
+            partition.arrived_bytes = partition.arrived_bytes.saturating_sub(set.records.len());
+        }
         if !is_current {
             return;
         }
@@ -220,7 +234,7 @@ impl Partition {
 
     /// What came of the walk of the set that it waited for.
     fn settle(&mut self, outcome: Outcome, bytes_cap: usize, now: Instant) {
-        let Outcome { batch, next_offset, leader_epoch, counts, end } = outcome;
+        let Outcome { batch, next_offset, leader_epoch, counts, end, rest } = outcome;
         let offset = self.position;
         let has_moved = next_offset > offset;
         if has_moved {
@@ -239,7 +253,9 @@ impl Partition {
                 }
             }
         }
-        self.planned = self.position;
+        if rest == Rest::None {
+            self.planned = self.position;
+        }
     }
 
     /// Nothing of a batch can be used, because an answer has no room for it.

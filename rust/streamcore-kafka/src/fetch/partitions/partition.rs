@@ -257,11 +257,19 @@ impl Partition {
         self.replica_avoided_until.is_some_and(|until| now < until)
     }
 
-    /// The leader says who is nearer.
-    pub fn prefer(&mut self, replica: i32, until: Instant, now: Instant) {
-        if !self.avoids_replicas(now) && Some(replica) != self.leader {
+    /// The leader says who is nearer; says whether that is believed.
+    pub fn prefer(&mut self, replica: i32, until: Instant, now: Instant) -> bool {
+        let is_believed = !self.avoids_replicas(now) && Some(replica) != self.leader;
+        if is_believed {
             self.replica = Some((replica, until));
         }
+        is_believed
+    }
+
+    /// Until when a replica is believed to be nearer, if one is; from then on the leader is asked.
+    pub fn replica_until(&mut self, now: Instant) -> Option<Instant> {
+        self.replica = self.replica.filter(|(_, until)| now < *until);
+        self.replica.map(|(_, until)| until)
     }
 
     /// Goes back to the leader.

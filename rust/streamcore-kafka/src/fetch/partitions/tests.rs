@@ -68,7 +68,14 @@ fn outcome(offset: i64, next_offset: i64) -> Outcome {
     let mut batch = RawBatch::new(0, "t".into(), 1, 8);
     batch.push(Some(b"{}"), offset, None).expect("small");
     batch.seal();
-    Outcome { batch: Some(batch), next_offset, leader_epoch: Some(3), counts: Counts::default(), end: End::Whole }
+    Outcome {
+        batch: Some(batch),
+        next_offset,
+        leader_epoch: Some(3),
+        counts: Counts::default(),
+        end: End::Whole,
+        rest: Rest::None,
+    }
 }
 
 fn offsets(shared: &Shared) -> Vec<i64> {

@@ -128,6 +128,9 @@ fn what_is_decompressed_waits_for_room_too() {
         assert!(queued <= queued_bytes_max + queued_bytes_max / 4 + 120_000, "{queued}");
     }
     assert_eq!(reader.of(0), upto(4_000));
+    assert_eq!((reader.counts.records, reader.counts.batches, reader.counts.refetched_records), (4_000, 40, 0));
+    let asked: Vec<_> = model.seen().into_iter().flat_map(|seen| seen.asked).collect();
+    assert_eq!(asked, [(0, 0), (0, 4_000)], "one answer is walked piece by piece");
 }
 
 #[test]
