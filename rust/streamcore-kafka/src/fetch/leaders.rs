@@ -18,7 +18,7 @@ use std::time::Instant;
 /// Starts the thread.
 pub fn start(shared: &Arc<Shared>, dialer: &Dialer) -> io::Result<()> {
     let (theirs, dialer) = (Arc::clone(shared), dialer.clone());
-    spawn(shared, "kafka-leaders".to_owned(), None, move || {
+    spawn(shared, "kafka-leaders".to_owned(), move || {
         while let Err(message) = guarded(|| Leaders::new(&theirs, &dialer).run()) {
             theirs.panicked(None, &message);
             let mut backoff = Backoff::new(dialer.config());
@@ -31,27 +31,23 @@ pub fn start(shared: &Arc<Shared>, dialer: &Dialer) -> io::Result<()> {
 
 fn start_broker(shared: &Arc<Shared>, dialer: &Dialer, broker: i32) -> io::Result<()> {
     let (theirs, dialer) = (Arc::clone(shared), dialer.clone());
-    spawn(shared, format!("kafka-fetch-{broker}"), Some(broker), move || {
+    spawn(shared, format!("kafka-fetch-{broker}"), move || {
         if let Err(message) = guarded(|| Fetching::new(&theirs, &dialer, broker).run()) {
             theirs.panicked(Some(broker), &message);
+            theirs.not_running(broker);
         }
     })
 }
 
 /// Starts a thread that is counted until it ends.
-fn spawn(
-    shared: &Arc<Shared>,
-    name: String,
-    broker: Option<i32>,
-    body: impl FnOnce() + Send + 'static,
-) -> io::Result<()> {
+fn spawn(shared: &Arc<Shared>, name: String, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     shared.thread_began();
     let theirs = Arc::clone(shared);
     let spawned = Builder::new().name(name).spawn(move || {
         body();
-        theirs.thread_ended(broker);
+        theirs.thread_ended();
     });
-    spawned.map(drop).inspect_err(|_| shared.thread_ended(broker))
+    spawned.map(drop).inspect_err(|_| shared.thread_ended())
 }
 
 /// Runs `body`; a panic is its message.
@@ -97,6 +93,7 @@ impl<'a> Leaders<'a> {
         if let Err(error) = start_broker(self.shared, self.dialer, broker) {
             let cause = Cause::Unreachable(said(&format!("no thread for it: {error}")));
             self.shared.fail(broker, &Failure::new(format!("number {broker}"), cause), false);
+            self.shared.not_running(broker);
         }
     }
 

@@ -202,14 +202,16 @@ impl Shared {
         self.lock().threads += 1;
     }
 
-    /// A thread ends; of a broker, if it was that.
-    pub fn thread_ended(&self, broker: Option<i32>) {
+    /// A thread ends.
+    pub fn thread_ended(&self) {
         let mut state = self.lock();
         state.threads = state.threads.saturating_sub(1);
-        if let Some(broker) = broker {
-            state.running.remove(&broker);
-        }
         self.ended.notify_all();
+    }
+
+    /// A broker has no thread after all: who needs it has another one started.
+    pub fn not_running(&self, broker: i32) {
+        self.lock().running.remove(&broker);
         self.errands.notify_all();
     }
 
@@ -266,7 +268,10 @@ impl Shared {
             if state.is_stopped {
                 return Errand::Stop;
             }
-            let replica_until = state.partitions.values_mut().filter_map(|one| one.replica_until(now)).min();
+            let (is_left, replica_until) = state.expire_replicas(now);
+            if is_left {
+                self.work.notify_all();
+            }
             let missing = state.missing(now);
             if !missing.is_empty() {
                 state.running.extend(&missing);
@@ -392,6 +397,19 @@ impl State {
             avoids_replicas: wanted.iter().any(|partition| partition.avoids_replicas(now)),
             wanted: wanted.into_iter().map(Partition::wanted).collect(),
         })
+    }
+
+    /// Goes back to leaders where a replica was believed for long enough: whether that was so, and when it will be next.
+    fn expire_replicas(&mut self, now: Instant) -> (bool, Option<Instant>) {
+        let (mut is_left, mut next) = (false, None);
+        for partition in self.partitions.values_mut() {
+            let was_on = partition.replica_until();
+            partition.expire_replica(now);
+            let until = partition.replica_until();
+            is_left |= was_on.is_some() && until.is_none();
+            next = [next, until].into_iter().flatten().min();
+        }
+        (is_left, next)
     }
 
     /// Brokers that are fetched from and have no thread.

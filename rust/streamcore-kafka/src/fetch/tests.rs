@@ -160,11 +160,11 @@ fn a_session_says_what_changed_and_forgets_what_is_not_wanted() {
     until(|| model.seen().iter().any(|seen| seen.forgotten == [1]));
     model.append(2, 1);
     reader.until_next(&fetcher, 2, 3);
+    // Of the two that are left, one goes on.
+    until(|| model.seen().iter().any(|seen| seen.asked == [(2, 3)]));
     let seen = model.seen();
     assert_eq!((seen[0].session, seen[0].asked.len()), ((0, 0), 3));
     assert!(seen[1..].iter().all(|seen| seen.session.0 == 1), "one session: {seen:?}");
-    let last = seen.iter().rev().find(|seen| !seen.asked.is_empty()).expect("some");
-    assert!(last.asked.iter().all(|(partition, _)| *partition == 2) || last.asked.len() < 3, "{last:?}");
     assert!(seen.iter().any(|seen| seen.asked.is_empty()), "nothing changed, nothing is said");
 }
 

@@ -131,6 +131,7 @@ impl Shared {
         if let Some(partition) = state.partitions.get_mut(&set.place).filter(|one| one.token == set.token) {
             partition.arrived_bytes = partition.arrived_bytes.saturating_sub(set.records.len());
         }
+        self.work.notify_all();
     }
 
     /// A set cannot be used, by no fault of its bytes.
@@ -160,8 +161,8 @@ impl Shared {
         if was_empty && !partition.queue.is_empty() && !partition.is_paused {
             ready.push_back(set.place.clone());
         }
-        self.ready.notify_all();
-        self.errands.notify_all();
+        // Where all was passed over there is room now for the threads of others; where it failed, something to do.
+        self.changed();
     }
 }
 

@@ -267,9 +267,13 @@ impl Partition {
     }
 
     /// Until when a replica is believed to be nearer, if one is; from then on the leader is asked.
-    pub fn replica_until(&mut self, now: Instant) -> Option<Instant> {
-        self.replica = self.replica.filter(|(_, until)| now < *until);
+    pub fn replica_until(&self) -> Option<Instant> {
         self.replica.map(|(_, until)| until)
+    }
+
+    /// Forgets a replica that was believed for long enough.
+    pub fn expire_replica(&mut self, now: Instant) {
+        self.replica = self.replica.filter(|(_, until)| now < *until);
     }
 
     /// Goes back to the leader.

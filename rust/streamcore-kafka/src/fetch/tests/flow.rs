@@ -129,7 +129,9 @@ fn what_is_decompressed_waits_for_room_too() {
     }
     assert_eq!(reader.of(0), upto(4_000));
     assert_eq!((reader.counts.records, reader.counts.batches, reader.counts.refetched_records), (4_000, 40, 0));
-    let asked: Vec<_> = model.seen().into_iter().flat_map(|seen| seen.asked).collect();
+    let mut asked: Vec<_> = model.seen().into_iter().flat_map(|seen| seen.asked).collect();
+    // Once with the epoch of the last record, which is known behind the walk.
+    asked.dedup();
     assert_eq!(asked, [(0, 0), (0, 4_000)], "one answer is walked piece by piece");
 }
 
