@@ -87,7 +87,7 @@ test-neon: need-rust ## the engine's units on aarch64, emulated: the NEON kernel
 	  cargo test --package streamcore --lib --locked --quiet --target aarch64-unknown-linux-gnu
 
 # Tests with servers wait more than they work: so many files at once, each process with servers of its own.
-TESTS_AT_ONCE ?= 2
+TESTS_AT_ONCE ?= 3
 
 test-python: build servers ## everything pytest runs; integration tests start and stop their own servers
 	$(BIN)/python -m pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile $(ARGS)

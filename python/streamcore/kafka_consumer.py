@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 POLL_INTERVAL_MS = 300_000
 """The client's own `max.poll.interval.ms`, which may not be less than the session."""
 
+HEARTBEAT_MS = 1_000
+"""By its next one a member learns that partitions of another are to be had."""
+
 SEEK_TRIES_MAX, SEEK_RETRY_S = 100, 0.02
 
 
@@ -26,7 +29,7 @@ def member_settings(connection: KafkaConnection) -> dict[str, Any]:
     return {
         "session.timeout.ms": session_ms,
         **({"max.poll.interval.ms": session_ms} if session_ms > POLL_INTERVAL_MS else {}),
-        "heartbeat.interval.ms": max(1, min(3_000, session_ms // 3)),
+        "heartbeat.interval.ms": max(1, min(HEARTBEAT_MS, session_ms // 3)),
         "partition.assignment.strategy": "cooperative-sticky",
         "isolation.level": "read_committed",
         "allow.auto.create.topics": False,
