@@ -101,7 +101,8 @@ def test_records_of_any_codec_are_the_same(kafka_server: KafkaServer, unique: st
         producer.produce(unique, partition=number % 3, **written(number))
         producer.poll(0)
     assert producer.flush(TIMEOUT_S) == 0
-    found = same(kafka_server, unique, 3_000, lanes=3)
+    # A null value is no row.
+    found = same(kafka_server, unique, sum(written(number)["value"] is not None for number in range(3_000)), lanes=3)
     for partition, offset, _, key, value, headers in found:
         sent = written(3 * offset + partition)
         assert (key, value, headers) == (sent["key"], sent["value"], sent["headers"])
@@ -271,7 +272,8 @@ def test_a_topic_that_gets_more_partitions_while_it_is_read_alone_goes_on(
 ) -> None:
     create_topic(kafka_server, unique)
     with opened(kafka_server, unique, source={"transport": "native"}) as source:
-        AdminClient({"bootstrap.servers": kafka_server.bootstrap_servers}).create_partitions(
+        admin = AdminClient({"bootstrap.servers": kafka_server.bootstrap_servers})
+        admin.create_partitions(
             [NewPartitions(unique, 3)]
         )[unique].result(TIMEOUT_S)
         produce(kafka_server, unique, [b"1"] * 5)

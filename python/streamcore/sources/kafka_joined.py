@@ -367,11 +367,11 @@ class JoinedSource(InputsSource):
     def close(self) -> None:
         """Leaves the group."""
         self._closing = True
-        reader, self._open_reader = self._open_reader, None
+        if self._open_reader is not None:
+            self._open_reader.close()  # calls back
+            self._open_reader = None
         for topic in self._topics:
             topic.use(None)
-        if reader is not None:
-            reader.close()
 
 
 def aligned(topics: Sequence[str], partitions: Iterable[Any]) -> list[int]:

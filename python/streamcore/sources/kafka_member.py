@@ -303,9 +303,9 @@ class MemberSource(KafkaSource):
     def close(self) -> None:
         """Leaves the group."""
         self._closing = True
-        reader, self._open_reader = self._open_reader, None
-        if reader is not None:
-            reader.close()
+        if self._open_reader is not None:
+            self._open_reader.close()  # calls back
+            self._open_reader = None
 
 
 def _now_ms() -> int:

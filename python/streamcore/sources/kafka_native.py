@@ -121,9 +121,11 @@ class NativeReader(ConsumerReader):
         self.consumer.pause(partition_list(message.topic(), [message.partition()]))
 
     def close(self) -> None:
-        """Ends the fetcher, and leaves the group at once."""
-        self._fetcher.close()
-        super().close()
+        """Leaves the group at once, and ends the fetcher."""
+        try:
+            super().close()  # calls back
+        finally:
+            self._fetcher.close()
 
 
 def places(parts: Sequence[Any]) -> list[Place]:
