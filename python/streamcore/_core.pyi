@@ -215,9 +215,11 @@ class Fetcher:
         """
 
     def progress(self) -> dict[tuple[str, int], dict[str, Any]]:
-        """Of each partition `next_offset`, `high_watermark`, `last_stable_offset`, `log_start`, `queued_bytes`, `answered_s`
-        (how long ago a broker told that), `silent_s` (how long none has, where one was asked) and `last_failure`; None where
-        it is not known."""
+        """How far each partition is, as far as it is known.
+
+        `next_offset`, `high_watermark`, `last_stable_offset`, `log_start`, `queued_bytes`, `answered_s` (how long ago a broker told that),
+        `silent_s` (how long none has, where one was asked) and `last_failure`.
+        """
 
     def close(self) -> None:
         """Ends its threads. Twice is as good as once."""

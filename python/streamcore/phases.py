@@ -77,14 +77,14 @@ def partials_plan(config: PipelineConfig, input_partitions: int) -> TopicPlan:
 def partials_source(config: PipelineConfig) -> KafkaSourceConfig:
     """The topic of partials as a source."""
     assert isinstance(config.source, KafkaSourceConfig)  # noqa: S101 - checked by `choose_delivery`
-    return KafkaSourceConfig(
+    own = KafkaSourceConfig(
         topic=partials_topic(config.name or ""),
         connection=config.source.connection,
         start="earliest",
         poll_records_max=POLL_FRAMES_MAX,
         transport=config.source.transport,
-        stall_timeout=config.source.stall_timeout,
     )
+    return own.model_copy(update={"stall_timeout": config.source.stall_timeout})
 
 
 def handed_over_bytes(engine: _core.Pipeline, phase: Phase) -> int:

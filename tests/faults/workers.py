@@ -57,6 +57,9 @@ s = "sum(v)"
 """
 """What all of them do: the fields and the steps, of a pipeline file."""
 
+TRANSPORT = os.environ.get("STREAMCORE_FAULT_TRANSPORT")
+"""By which workers read; unset: as they come."""
+
 SOURCE_AND_STEPS = (
     """
 name = "{name}"
@@ -157,6 +160,8 @@ class Job:
             **self.environment,
         }
         until = ["--stop", stop] if stop else []
+        if TRANSPORT is not None:
+            until += ["--transport", TRANSPORT]
         if self.reader is None and f'topic = "{self.name}.out"' in self.file.read_text():
             self.reader = Reader(self.server.bootstrap_servers, f"{self.name}.out")
         command = [*under, sys.executable, "-m", "streamcore", "run", str(self.file), *until, *more]

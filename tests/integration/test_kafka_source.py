@@ -174,7 +174,7 @@ def test_going_back_to_records_that_the_client_has_given_up_names_the_gap(
 ) -> None:
     create_topic(kafka_server, unique)
     produce(kafka_server, unique, numbered(100))
-    with opened(kafka_server, unique, group=unique) as source:
+    with opened(kafka_server, unique, group=unique, source={"transport": "librdkafka"}) as source:
         delete_before(kafka_server, unique, 50)
         with pytest.raises(StateError, match="records 10 to 49 of partition 0"):
             go_back_often(source, 10)
@@ -200,7 +200,7 @@ def read_from(source: KafkaSource, position: int) -> None:
 def test_a_gap_left_by_retention_is_an_error_that_names_it(kafka_server: KafkaServer, unique: str) -> None:
     create_topic(kafka_server, unique)
     produce(kafka_server, unique, numbered(100))
-    with opened(kafka_server, unique, group=unique) as source:
+    with opened(kafka_server, unique, group=unique, source={"transport": "librdkafka"}) as source:
         delete_before(kafka_server, unique, 50)
         with pytest.raises(StateError, match="records 10 to 49 of partition 0"):
             read_from(source, 10)

@@ -273,8 +273,6 @@ def test_a_topic_that_gets_more_partitions_while_it_is_read_alone_goes_on(
     create_topic(kafka_server, unique)
     with opened(kafka_server, unique, source={"transport": "native"}) as source:
         admin = AdminClient({"bootstrap.servers": kafka_server.bootstrap_servers})
-        admin.create_partitions(
-            [NewPartitions(unique, 3)]
-        )[unique].result(TIMEOUT_S)
+        admin.create_partitions([NewPartitions(unique, 3)])[unique].result(TIMEOUT_S)
         produce(kafka_server, unique, [b"1"] * 5)
         poll_until(source, records(5))

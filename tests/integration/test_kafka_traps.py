@@ -29,6 +29,10 @@ QUICK_RESTART = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval
 """The controller lets a broker register again only when it has given up the killed one."""
 
 
+BY_THE_CLIENT = {"transport": "librdkafka"}
+"""These traps are those of its `consume`."""
+
+
 class Meddler:
     """Stands before a source's consumer: what `consume` does can be changed, everything else is passed on."""
 
@@ -60,7 +64,9 @@ def test_an_exception_inside_consume_loses_nothing(kafka_server: KafkaServer, un
     create_topic(kafka_server, unique, partitions=2)
     for lane in range(2):
         produce(kafka_server, unique, numbered(2_000), partition=lane)
-    with opened(kafka_server, unique, group=unique, stop="end", source={"poll_records_max": 300}) as source:
+    with opened(
+        kafka_server, unique, group=unique, stop="end", source={**BY_THE_CLIENT, "poll_records_max": 300}
+    ) as source:
         meddler = Meddler(source)
         polled = poll_until(source, records(500))
         meddler.failures = 3
@@ -74,7 +80,7 @@ def test_an_exception_inside_consume_loses_nothing(kafka_server: KafkaServer, un
 def test_a_reader_that_keeps_failing_gives_up(kafka_server: KafkaServer, unique: str) -> None:
     create_topic(kafka_server, unique)
     produce(kafka_server, unique, numbered(10))
-    with opened(kafka_server, unique) as source:
+    with opened(kafka_server, unique, source=BY_THE_CLIENT) as source:
         Meddler(source).failures = 1_000
         with pytest.raises(SourceError, match=f"reading {unique} failed 6 times: a callback failed"):
             poll_until(source, ended)
@@ -89,12 +95,12 @@ def test_records_fetched_again_and_records_of_others_are_left_out_and_counted(
     produce(kafka_server, other, numbered(7))
     stale: list[Any] = []
     for topic in (unique, other):
-        with opened(kafka_server, topic) as source:
+        with opened(kafka_server, topic, source=BY_THE_CLIENT) as source:
             consumer: Any = source._reader.consumer
             source.seek({0: 0})
             while not any(message.topic() == topic for message in stale):
                 stale += consumer.consume(50, 0.2)
-    with opened(kafka_server, unique) as source:
+    with opened(kafka_server, unique, source=BY_THE_CLIENT) as source:
         meddler = Meddler(source)
         poll_until(source, records(100))
         produce(kafka_server, unique, numbered(10))
@@ -107,7 +113,7 @@ def test_records_fetched_again_and_records_of_others_are_left_out_and_counted(
 
 def test_a_poll_never_waits_longer_than_it_may(kafka_server: KafkaServer, unique: str) -> None:
     create_topic(kafka_server, unique)
-    with opened(kafka_server, unique, source={"poll_timeout": "30ms"}) as source:
+    with opened(kafka_server, unique, source={**BY_THE_CLIENT, "poll_timeout": "30ms"}) as source:
         meddler = Meddler(source)
         source.poll(10.0)
         source.poll(0.01)
