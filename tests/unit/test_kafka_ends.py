@@ -6,7 +6,16 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
-from streamcore.sources.kafka_ends import ANSWER_TIMEOUT_S, ASK_INTERVAL_S, FRESH_S, EndWatch
+import pytest
+
+from streamcore.sources.kafka_ends import (
+    ANSWER_TIMEOUT_S,
+    ASK_INTERVAL_S,
+    FRESH_S,
+    LOOK_INTERVAL_S,
+    EndWatch,
+    FetchedEnds,
+)
 
 
 class Broker:
@@ -146,3 +155,51 @@ def test_while_nothing_is_asked_nobody_is_silent() -> None:
     watch.caught_up({0: 3}, 200.0)
     watch.caught_up({0: 3}, 200.0 + ANSWER_TIMEOUT_S)
     assert watch.outage_s(210.0) == 10.0
+
+
+class Fetching:
+    """What a fetcher knows."""
+
+    def __init__(self, **told: dict[str, Any]) -> None:
+        self.lanes = {int(lane[1:]): known for lane, known in told.items()}
+
+    def progress(self) -> dict[int, dict[str, Any]]:
+        return {lane: dict(known) for lane, known in self.lanes.items()}
+
+
+def known(end: int | None, *, answered_s: float | None = 0.0, silent_s: float | None = 0.0) -> dict[str, Any]:
+    return {"last_stable_offset": end, "answered_s": answered_s, "silent_s": silent_s, "last_failure": None}
+
+
+def test_answers_to_fetches_tell_where_lanes_end() -> None:
+    fetching = Fetching(_0=known(10), _1=known(6, answered_s=FRESH_S + 1), _2=known(None))
+    ends = FetchedEnds(fetching.progress)
+    assert ends.caught_up({0: 9, 1: 6, 2: 0}, 100.0) == ()
+    assert ends.caught_up({0: 10, 1: 6, 2: 0}, 100.0) == (0,)
+    assert {lane: (end.position, end.age_s) for lane, end in ends.ends(100.0).items()} == {0: (10, 0.0), 1: (6, 6.0)}
+    # What was looked at a moment ago is a moment older.
+    assert ends.ends(100.0 + LOOK_INTERVAL_S / 2)[0].age_s == pytest.approx(LOOK_INTERVAL_S / 2)
+    fetching.lanes[0] = known(12)
+    assert ends.caught_up({0: 10}, 100.0 + LOOK_INTERVAL_S) == ()
+
+
+def test_an_end_that_was_told_before_it_was_forgotten_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: 50.0)
+    fetching = Fetching(_0=known(10, answered_s=1.0))
+    ends = FetchedEnds(fetching.progress)
+    ends.forget([0])
+    assert ends.caught_up({0: 10}, 50.5) == ()
+    fetching.lanes[0] = known(10, answered_s=0.1)
+    assert ends.caught_up({0: 10}, 51.0) == (0,)
+
+
+def test_an_outage_is_of_all_lanes_that_are_read_and_a_stall_of_one() -> None:
+    fetching = Fetching(_0=known(10, silent_s=40.0), _1=known(6, silent_s=3.0), _2=known(1, silent_s=90.0))
+    fetching.lanes[0]["last_failure"] = "nobody leads it"
+    ends = FetchedEnds(fetching.progress)
+    ends.caught_up({0: 10, 1: 6}, 100.0)
+    assert ends.outage_s(100.0) == 3.0
+    assert ends.stalled(30.0) == (0, "nobody leads it")
+    assert ends.stalled(60.0) is None
+    ends.caught_up({}, 101.0)
+    assert (ends.outage_s(101.0), ends.stalled(1.0)) == (0.0, None)

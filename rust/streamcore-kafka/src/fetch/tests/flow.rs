@@ -175,6 +175,55 @@ fn a_batch_beyond_all_bounds_is_a_trouble() {
     assert_eq!(fetcher.progress()[&at(0)].silent_for, None);
 }
 
+#[test]
+fn a_take_has_one_piece_of_each_partition_and_no_more_records_than_wanted() {
+    let model = Model::start(1, 2);
+    for partition in 0..2 {
+        (0..3).for_each(|_| model.append(partition, 10));
+    }
+    // An answer has a batch of each: what is queued has several pieces.
+    let fetcher = fetcher(&model, Settings { partition_bytes_max: 1, ..quick() });
+    fetcher.assign(&[from(0, 0), from(1, 0)]);
+    let mut reader = Reader::default();
+    let limits = Limits { records_max: 7, ..Limits::default() };
+    while reader.next.values().sum::<i64>() < 60 {
+        let taken = fetcher.take(LONG, limits);
+        assert!(!taken.is_empty());
+        assert!(taken.batches.iter().map(RawBatch::len).sum::<usize>() <= 7);
+        let lanes: Vec<_> = taken.batches.iter().map(|batch| batch.lane).collect();
+        assert!(lanes.len() < 2 || lanes[0] != lanes[1]);
+        for moved in &taken.moved {
+            let last = taken.batches.iter().rfind(|batch| batch.lane == moved.place.partition).expect("records");
+            assert_eq!(last.offset(last.len() - 1) + 1, moved.next_offset);
+        }
+        reader.add(taken);
+    }
+    assert_eq!((reader.of(0), reader.of(1)), (&upto(30)[..], &upto(30)[..]));
+    assert_eq!((reader.counts.records, reader.counts.batches), (60, 6));
+    assert_eq!(fetcher.progress()[&at(0)].queued_bytes, 0);
+}
+
+#[test]
+fn a_stop_that_is_told_later_holds_for_what_is_queued_too() {
+    let model = Model::start(1, 1);
+    model.append(0, 10);
+    let fetcher = fetcher(&model, quick());
+    fetcher.assign(&[Assignment { is_paused: true, ..from(0, 2) }]);
+    std::thread::sleep(Duration::from_millis(150));
+    assert!(fetcher.take(Duration::ZERO, Limits::default()).is_empty(), "it waits until it is resumed");
+    fetcher.resume(&[at(0)]);
+    until(|| fetcher.progress()[&at(0)].queued_bytes > 0);
+    assert!(fetcher.progress()[&at(0)].answered_for.is_some_and(|age| age < LONG));
+    assert!(fetcher.stop_at(&at(0), Some(6)));
+    let mut reader = Reader::default();
+    reader.until_next(&fetcher, 0, 6);
+    assert!(!reader.take(&fetcher, Duration::from_millis(150)));
+    assert!(fetcher.stop_at(&at(0), None));
+    reader.until_next(&fetcher, 0, 10);
+    assert_eq!(reader.of(0), &upto(10)[2..]);
+    assert!(!fetcher.stop_at(&at(1), Some(6)));
+}
+
 /// Leaves 20 kB of the only record set, of an answer in version 4.
 fn cut_records(bytes: &mut Vec<u8>) {
     // Length, number, throttle, topics, name, partitions; index, error, two offsets, aborted: none.
