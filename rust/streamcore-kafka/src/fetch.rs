@@ -162,6 +162,7 @@ impl Fetcher {
     }
 
     /// Records of a partition from `stop` on are not wanted. False where it is not assigned.
+    #[must_use]
     pub fn stop_at(&self, place: &TopicPartition, stop: Option<i64>) -> bool {
         self.shared.stop_at(place, stop)
     }

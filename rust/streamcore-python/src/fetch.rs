@@ -36,6 +36,7 @@ pub struct Fetcher {
     inputs: BTreeMap<String, i32>,
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "what Python hands over is made here")]
 #[pymethods]
 impl Fetcher {
     /// For a cluster that is reached by librdkafka's `settings`; `tokens` gives the token of an OAUTHBEARER login, as
@@ -60,7 +61,7 @@ impl Fetcher {
         queued_bytes_max: usize,
     ) -> PyResult<Self> {
         enter(py, || {
-            let config = match from_librdkafka(&settings, tokens.map(token_source)).map_err(refused)? {
+            let config = match from_librdkafka(&settings, tokens.map(token_source)).map_err(|failure| refused(&failure))? {
                 Choice::Native(config) => *config,
                 Choice::Librdkafka(missing) => {
                     let missing: Vec<_> = missing.into_iter().collect();
@@ -73,7 +74,7 @@ impl Fetcher {
             let wait_max = Duration::from_millis(wait_ms);
             let settings =
                 Settings { records, wait_max, fetch_bytes_max, partition_bytes_max, queued_bytes_max, ..default };
-            let fetcher = fetch::Fetcher::new(Dialer::new(config).map_err(refused)?, settings)
+            let fetcher = fetch::Fetcher::new(Dialer::new(config).map_err(|failure| refused(&failure))?, settings)
                 .map_err(|error| Failure::Source(format!("records cannot be fetched: {error}")))?;
             Ok(Self { fetcher: Mutex::new(Some(Arc::new(fetcher))), inputs: inputs.unwrap_or_default() })
         })
@@ -84,7 +85,7 @@ impl Fetcher {
     fn lacks(py: Python<'_>, settings: BTreeMap<String, String>, has_tokens: bool) -> PyResult<Vec<String>> {
         enter(py, || {
             let none = || TokenSource::new(|| Err("none is asked for".to_owned()));
-            match from_librdkafka(&settings, has_tokens.then(none)).map_err(refused)? {
+            match from_librdkafka(&settings, has_tokens.then(none)).map_err(|failure| refused(&failure))? {
                 Choice::Native(_) => Ok(Vec::new()),
                 Choice::Librdkafka(missing) => Ok(missing.into_iter().collect()),
             }
@@ -209,7 +210,7 @@ fn kind(fault: &TroubleFault) -> &'static str {
 }
 
 /// Settings that cannot be used.
-fn refused(failure: BrokerFailure) -> Failure {
+fn refused(failure: &BrokerFailure) -> Failure {
     Error::new(ErrorKind::Config, failure.to_string()).into()
 }
 
