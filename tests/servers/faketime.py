@@ -17,15 +17,32 @@ from tests.servers.process import ServerError
 SLEEP = """
 #define _GNU_SOURCE
 #include <errno.h>
+#include <pthread.h>
 #include <sys/syscall.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
 int clock_nanosleep(clockid_t clock, int flags, const struct timespec *request, struct timespec *left) {
     return syscall(SYS_clock_nanosleep, clock, flags, request, left) ? errno : 0;
 }
+
+int cnd_timedwait(cnd_t *condition, mtx_t *mutex, const struct timespec *until) {
+    struct timespec now, steady;
+    timespec_get(&now, TIME_UTC);
+    clock_gettime(CLOCK_MONOTONIC, &steady);
+    long long left = (until->tv_sec - now.tv_sec) * 1000000000LL + until->tv_nsec - now.tv_nsec;
+    long long end = steady.tv_sec * 1000000000LL + steady.tv_nsec + (left > 0 ? left : 0);
+    steady.tv_sec = end / 1000000000LL;
+    steady.tv_nsec = end % 1000000000LL;
+    int failed = pthread_cond_clockwait((pthread_cond_t *)condition, (pthread_mutex_t *)mutex, CLOCK_MONOTONIC, &steady);
+    return failed == 0 ? thrd_success : failed == ETIMEDOUT ? thrd_timedout : thrd_error;
+}
 """
-"""In C. Libfaketime 0.9.10 refuses a sleep until a time of the clock that it was told to leave alone, which is every `time.sleep` of Python."""
+"""In C. Libfaketime 0.9.10 refuses a sleep until a time of the clock that it was told to leave alone, which is every `time.sleep` of Python. And it does
+not know `cnd_timedwait`, by which all threads of the Kafka client wait: they would wait by the right clock for a time that the wrong one told them, for a
+day where that was a day ahead.
+"""
 
 FOLDERS = ("/usr/lib", "/usr/local/lib")
 LIBRARY = "faketime/libfaketimeMT.so.1"
