@@ -1,71 +1,99 @@
-"""A clock on the wall that a test sets, for a process of its own: Debian's libfaketime, preloaded.
+"""A clock on the wall that a test sets, for a process of its own: a library of a page, preloaded.
 
-`scripts/install-servers.sh` installs it. Before it: the environment of a process that a test starts. After it: what that process reads
-when it asks for the time of day. Clocks that nobody sets (`CLOCK_MONOTONIC`) stay as they are, as when a real clock is set;
-unlike then, who waits for a time of day waits as long as it was when the waiting began.
+Before it: the environment of a process that a test starts. After it: what that process reads when it asks for the time of day. Clocks that
+nobody sets (`CLOCK_MONOTONIC`) stay as they are, as when a real clock is set; unlike then, who waits for a time of day waits as long as it
+was when the waiting began.
+
+Libfaketime is not used: it does not know `cnd_timedwait`, by which the Kafka client waits, and a broker does not start with it.
 """
 
 from __future__ import annotations
 
 import random
+import struct
 import subprocess
 import threading
 from pathlib import Path
 
-from tests.servers.process import ServerError
+VARIABLE = "STREAMCORE_TEST_CLOCK"
 
-SLEEP = """
+CLOCK = """
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
-int clock_nanosleep(clockid_t clock, int flags, const struct timespec *request, struct timespec *left) {
-    return syscall(SYS_clock_nanosleep, clock, flags, request, left) ? errno : 0;
+static const long long second = 1000000000LL;
+static const volatile long long *ahead_ns;
+
+__attribute__((constructor)) static void begin(void) {
+    const char *path = getenv("STREAMCORE_TEST_CLOCK");
+    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    void *found = file < 0 ? MAP_FAILED : mmap(NULL, sizeof *ahead_ns, PROT_READ, MAP_SHARED, file, 0);
+    if (found != MAP_FAILED) ahead_ns = found;
+    if (file >= 0) close(file);
 }
 
-int cnd_timedwait(cnd_t *condition, mtx_t *mutex, const struct timespec *until) {
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    if (syscall(SYS_clock_gettime, clock, now)) return -1;
+    if (ahead_ns && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) {
+        long long ns = now->tv_sec * second + now->tv_nsec + *ahead_ns;
+        now->tv_sec = ns / second;
+        now->tv_nsec = ns % second;
+    }
+    return 0;
+}
+
+int timespec_get(struct timespec *now, int base) {
+    return base == TIME_UTC && clock_gettime(CLOCK_REALTIME, now) == 0 ? base : 0;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    struct timespec found;
+    (void)zone;
+    if (clock_gettime(CLOCK_REALTIME, &found)) return -1;
+    now->tv_sec = found.tv_sec;
+    now->tv_usec = found.tv_nsec / 1000;
+    return 0;
+}
+
+time_t time(time_t *now) {
+    struct timespec found;
+    if (clock_gettime(CLOCK_REALTIME, &found)) return -1;
+    if (now) *now = found.tv_sec;
+    return found.tv_sec;
+}
+
+int cnd_timedwait(cnd_t *restrict condition, mtx_t *restrict mutex, const struct timespec *restrict until) {
     struct timespec now, steady;
-    timespec_get(&now, TIME_UTC);
+    clock_gettime(CLOCK_REALTIME, &now);
     clock_gettime(CLOCK_MONOTONIC, &steady);
-    long long left = (until->tv_sec - now.tv_sec) * 1000000000LL + until->tv_nsec - now.tv_nsec;
-    long long end = steady.tv_sec * 1000000000LL + steady.tv_nsec + (left > 0 ? left : 0);
-    steady.tv_sec = end / 1000000000LL;
-    steady.tv_nsec = end % 1000000000LL;
+    long long left = (until->tv_sec - now.tv_sec) * second + until->tv_nsec - now.tv_nsec;
+    long long end = steady.tv_sec * second + steady.tv_nsec + (left > 0 ? left : 0);
+    steady.tv_sec = end / second;
+    steady.tv_nsec = end % second;
     int failed = pthread_cond_clockwait((pthread_cond_t *)condition, (pthread_mutex_t *)mutex, CLOCK_MONOTONIC, &steady);
     return failed == 0 ? thrd_success : failed == ETIMEDOUT ? thrd_timedout : thrd_error;
 }
 """
-"""In C. Libfaketime 0.9.10 refuses a sleep until a time of the clock that it was told to leave alone, which is every `time.sleep` of Python. And it does
-not know `cnd_timedwait`, by which all threads of the Kafka client wait: they would wait by the right clock for a time that the wrong one told them, for a
-day where that was a day ahead.
-"""
-
-FOLDERS = ("/usr/lib", "/usr/local/lib")
-LIBRARY = "faketime/libfaketimeMT.so.1"
-"""For processes of several threads."""
+"""In C. How far the clock is ahead, in nanoseconds, is the first eight bytes of a file."""
 
 SECOND_S, HOUR_S, DAY_S = 5, 3_600, 86_400
 JUMPS_S = (SECOND_S, -SECOND_S, HOUR_S, -HOUR_S, DAY_S, -DAY_S)
 
 
-def library() -> Path:
-    """Where libfaketime is. Raises `ServerError` with the line to type."""
-    for folder in map(Path, FOLDERS):
-        for found in (folder / LIBRARY, *sorted(folder.glob(f"*/{LIBRARY}"))):
-            if found.is_file():
-                return found
-    raise ServerError("libfaketime is missing: apt-get install libfaketime")
-
-
-def _sleep(folder: Path) -> Path:
-    """`SLEEP`, by the compiler that Rust links with."""
-    source, made = folder / "sleep.c", folder / "sleep.so"
-    source.write_text(SLEEP)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", made, source], check=True, timeout=60)
+def _library(folder: Path) -> Path:
+    """`CLOCK`, by the compiler that Rust links with."""
+    source, made = folder / "clock.c", folder / "clock.so"
+    source.write_text(CLOCK)
+    subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", made, source], check=True, timeout=60)
     return made
 
 
@@ -74,22 +102,15 @@ class WallClock:
 
     def __init__(self, folder: Path) -> None:
         """Keeps its offset in a file there."""
-        self._file = folder / "faketime"
-        self.environment = {
-            "LD_PRELOAD": f"{_sleep(folder)}:{library()}",
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
+        self._file = folder / "clock.ns"
+        self._file.write_bytes(bytes(8))
+        self.environment = {"LD_PRELOAD": str(_library(folder)), VARIABLE: str(self._file)}
         """Of the process that is to read it."""
-        self.set(0)
 
     def set(self, ahead_s: int) -> None:
-        """Whole or not at all: who reads the file meanwhile finds the offset before or this one."""
-        new = self._file.with_suffix(".new")
-        new.write_text(f"{ahead_s:+d}\n")
-        new.replace(self._file)
+        """At once, for all who read it."""
+        with self._file.open("r+b") as file:
+            file.write(struct.pack("=q", ahead_s * 1_000_000_000))
 
 
 class Jumps:
