@@ -18,8 +18,8 @@ from confluent_kafka import Producer
 from tests.faults import oracle, traffic
 from tests.faults.network import PROPERTIES
 from tests.faults.workers import PARTITIONS, SOURCE_AND_STEPS, TOPIC_SINK, Job
-from tests.servers.wall_clock import DAY_S, JUMPS_S, Jumps, WallClock
 from tests.servers.kafka import KafkaServer
+from tests.servers.wall_clock import DAY_S, JUMPS_S, Jumps, WallClock
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
 ROUNDS = 2
