@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Gets what the integration tests and the example need besides Python packages: Redis, Java, Maven and a clock that can be set
-# for one process from Debian, and Kafka's jars through Maven. Usage: scripts/install-servers.sh [PYTHON]
+# Gets what the integration tests and the example need besides Python packages: Redis, Java and Maven from Debian, and Kafka's
+# jars through Maven. Usage: scripts/install-servers.sh [PYTHON]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -8,7 +8,6 @@ missing=()
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v java >/dev/null || missing+=(openjdk-17-jre-headless)
 command -v mvn >/dev/null || missing+=(maven)
-compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || missing+=(libfaketime)
 
 if ((${#missing[@]})); then
   if [[ $(id -u) != 0 ]] || ! command -v apt-get >/dev/null; then

@@ -24,7 +24,7 @@ from tests.faults.network import Network
 from tests.faults.proxy import END_TXN, Weather
 from tests.faults.vitals import BOUNDS, WARM_S, Vitals
 from tests.faults.workers import RESTARTABLE, RUN_S, SESSION_S, SOURCE_AND_STEPS, TOPIC_SINK, Job
-from tests.servers.faketime import JUMPS_S, WallClock
+from tests.servers.wall_clock import JUMPS_S, WallClock
 
 SOAK_S = float(os.environ.get("STREAMCORE_SOAK_S", "3600"))
 SEED = int(os.environ.get("STREAMCORE_SOAK_SEED", "0"))

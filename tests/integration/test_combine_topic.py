@@ -12,13 +12,17 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from confluent_kafka import Producer
 
 import streamcore as sc
+from streamcore.config import KafkaSourceConfig
 from streamcore.errors import StateError
 from streamcore.run import Run
+from streamcore.sources.base import Start
+from streamcore.sources.kafka_partials import PartialsSource
 from tests.integration.kafka_tools import TIMEOUT_S, connection, create_topic, produce, read_topic
 from tests.servers.kafka import KafkaServer
 
@@ -293,3 +297,41 @@ def _until(done: Any, *, within_s: float = 30.0) -> None:
     while not done():
         assert time.monotonic() < deadline, "not reached in time"
         time.sleep(0.1)
+
+
+def test_partials_whose_commit_is_on_its_way_are_waited_for(kafka_server: KafkaServer, unique: str) -> None:
+    """A run ended well without the rows of its last transaction: that was committed, but its markers were not in the topic yet."""
+    topic = f"{unique}.0.partials.g1"
+    create_topic(kafka_server, topic, 1)
+    producer = Producer({"bootstrap.servers": kafka_server.bootstrap_servers, "transactional.id": unique})
+    producer.init_transactions(TIMEOUT_S)
+    producer.begin_transaction()
+    producer.produce(topic, key=b"0", value=b"partial")
+    assert producer.flush(TIMEOUT_S) == 0
+    source = PartialsSource(
+        connection(kafka_server),
+        KafkaSourceConfig(topic=topic),
+        group=unique,
+        until_ended=True,
+        have_ended=lambda: True,  # as a run that goes on from one that had ended
+    )
+    source.open(Start(default="earliest"))
+    try:
+        source.join(Mock())
+        source.finish()
+        deadline = time.monotonic() + TIMEOUT_S
+        while not source.owned:
+            assert time.monotonic() < deadline
+            assert not source.poll(0.05).ended
+        source.place({0: None})
+        source.feed([0])
+        for _ in range(40):
+            assert not source.poll(0.05).ended
+        producer.commit_transaction(TIMEOUT_S)
+        records = 0
+        while not (polled := source.poll(0.05)).ended:
+            assert time.monotonic() < deadline
+            records += polled.raw is not None
+        assert records == 1
+    finally:
+        source.close()

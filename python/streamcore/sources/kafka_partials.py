@@ -45,7 +45,10 @@ class PartialsSource(MemberSource):
             return False
         if not self._known_ends:
             try:
-                self._known_ends = self._cluster.offsets(self._topic.name, self._topic.partitions, "latest")
+                # A commit is answered before its markers are in the partitions: what is readable may end before it.
+                self._known_ends = self._cluster.offsets(
+                    self._topic.name, self._topic.partitions, "latest", committed=False
+                )
             except SourceError as error:
                 if not error.unreachable:
                     raise
