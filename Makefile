@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BENCH_VENV ?= .venv-bench
 FLINK_VENV ?= .venv-flink
+PATHWAY_VENV ?= .venv-pathway
 BIN := $(VENV)/bin
 SOURCES := python tests bench examples
 # An input that takes ten seconds, or a gigabyte, is a find as well.
@@ -13,7 +14,7 @@ FUZZ_FLAGS := -max_total_time=600 -max_len=8192 -timeout=10 -rss_limit_mb=1024 -
 CORPUS ?= ../.cache/fuzz/corpus corpus
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python test-integration test-differential-nightly test-faults test-faults-nightly test-soak test-kills-nightly test-simulation test-flink test-asan test-miri test-neon fuzz fuzz-short servers example bench bench-decode bench-windows bench-joins bench-state docs lint fmt clean need-rust need-cxx need-python
+.PHONY: help build demo test test-rust test-python test-integration test-differential-nightly test-faults test-faults-nightly test-soak test-kills-nightly test-simulation test-flink test-asan test-miri test-neon fuzz fuzz-short servers example bench bench-decode bench-windows bench-joins bench-state bench-rivals bench-kafka docs lint fmt clean need-rust need-cxx need-python
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,9 +36,11 @@ $(VENV)/.locked: requirements-dev.lock | need-python
 	@touch $@
 
 # With the points at which tests make a worker fail; a package is built without them.
+BUILD_ARGS := --features faults
+
 build: $(VENV)/.locked | need-rust ## compile the engine and install the package into .venv
 	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  --no-deps --no-build-isolation --config-settings=build-args="--features faults" --editable .
+	  --no-deps --no-build-isolation $(if $(BUILD_ARGS),--config-settings=build-args="$(BUILD_ARGS)") --editable .
 
 demo: build ## windows over a generated clickstream, in this terminal, without a broker
 	$(BIN)/streamcore demo $(ARGS)
@@ -135,6 +138,9 @@ $(BENCH_VENV)/.locked: bench/peers/requirements.txt requirements-dev.lock | need
 	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement bench/peers/requirements.txt
 	@touch $@
 
+# What is measured is what is shipped.
+bench bench-state bench-kafka: BUILD_ARGS :=
+
 bench: build servers $(BENCH_VENV)/.locked ## against the rivals, side by side; writes bench/results/
 	$(BIN)/python bench/python/run.py --rivals $(BENCH_VENV)/bin/python $(ARGS)
 
@@ -146,6 +152,18 @@ bench-windows: $(VENV)/.locked $(BENCH_VENV)/.locked | need-rust ## windows, ses
 
 bench-state: build servers ## what exactly once costs: throughput, commits, restore, hand-over
 	$(BIN)/python bench/python/run.py --only state --events 12000000 --rounds 5 $(ARGS)
+
+# Rivals too large for everybody: they take part once their environment is there.
+$(PATHWAY_VENV)/.locked: bench/peers/pathway.txt | need-python
+	$(PYTHON) -m venv $(PATHWAY_VENV)
+	$(PATHWAY_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --requirement bench/peers/pathway.txt
+	@touch $@
+
+bench-rivals: $(PATHWAY_VENV)/.locked $(FLINK_VENV)/.locked ## pathway and Flink, for make bench-kafka; a gigabyte
+
+bench-kafka: build servers $(BENCH_VENV)/.locked ## Kafka to Kafka, exactly once, beside the limit of fetching and rivals
+	$(BIN)/python bench/python/run.py --rivals $(BENCH_VENV)/bin/python --pathway $(PATHWAY_VENV)/bin/python --flink $(FLINK_VENV)/bin/python \
+	  --only kafka --events 12000000 --rounds 5 $(ARGS)
 
 bench-joins: $(VENV)/.locked | need-rust ## one core: joins of two inputs of 100,000 keys
 	$(BIN)/python bench/python/run.py --only joins --rounds 5 $(ARGS)
@@ -173,5 +191,5 @@ fmt: $(VENV)/.locked ## format Rust and Python
 	$(BIN)/ruff format --quiet $(SOURCES)
 
 clean: ## remove what the verbs made
-	rm -rf target bench/rust/target fuzz/target $(VENV) $(BENCH_VENV) $(FLINK_VENV) .cache .streamcore dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -rf target bench/rust/target fuzz/target $(VENV) $(BENCH_VENV) $(FLINK_VENV) $(PATHWAY_VENV) .cache .streamcore dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
 	rm -f python/streamcore/*.so

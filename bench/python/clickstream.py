@@ -7,6 +7,7 @@ reports a time. Invariant: the answer comes from the numbers drawn, never from r
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import json
 import random
 from collections import Counter
@@ -19,6 +20,9 @@ EVENTS_PER_MS = 20
 PAGES = 1_000
 USERS = 100_000
 MINUTE_MS = 60_000
+
+USER_AT = 146
+"""Where in an event its user is."""
 
 Counts = dict[tuple[str, int], int]
 """Views by page and start of the minute, ms."""
@@ -61,26 +65,31 @@ def _event(draw: random.Random, user: str, page: str, time_ms: int) -> bytes:
     ).encode()
 
 
-def prepare(folder: Path, events: int) -> Input:
-    """The input file and its answer, made once and kept for the next run."""
-    path, answer = folder / f"clicks-{events}.jsonl", folder / f"clicks-{events}.counts.json"
+def prepare(folder: Path, events: int, every: int = 1) -> Input:
+    """The input file and its answer, made once and kept for the next run: of `events` events every `every`-th."""
+    name = f"clicks-{events}" if every == 1 else f"clicks-{events}-every-{every}"
+    path, answer = folder / f"{name}.jsonl", folder / f"{name}.counts.json"
     if not (path.is_file() and answer.is_file()):
         folder.mkdir(parents=True, exist_ok=True)
         counts: Counter[tuple[str, int]] = Counter()
         partial = path.with_suffix(".partial")
         with partial.open("wb") as file:
-            for click in clicks(events):
+            for click in itertools.islice(clicks(events), 0, None, every):
                 file.write(click.value + b"\n")
                 counts[click.page, click.time_ms - click.time_ms % MINUTE_MS] += 1
         answer.write_text(json.dumps([[page, start, count] for (page, start), count in counts.items()]))
         partial.rename(path)
-    return Input(path, events, {(page, start): count for page, start, count in json.loads(answer.read_text())})
+    counted = {(page, start): count for page, start, count in json.loads(answer.read_text())}
+    return Input(path, len(range(0, events, every)), counted)
 
 
-def sampled_counts(events: int, every: int) -> Counts:
-    """The answer over every `every`-th event."""
-    counts: Counter[tuple[str, int]] = Counter()
-    for number, click in enumerate(clicks(events)):
-        if number % every == 0:
-            counts[click.page, click.time_ms - click.time_ms % MINUTE_MS] += 1
-    return dict(counts)
+def values(data: Input) -> Iterator[bytes]:
+    """Its events, from the file."""
+    with data.path.open("rb") as file:
+        for line in file:
+            yield line[:-1]
+
+
+def user_of(value: bytes) -> bytes:
+    """The user of a reference event, whose fields in front of it are always as long."""
+    return value[USER_AT : value.index(b'"', USER_AT)]

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 import uuid
 
 from confluent_kafka import Consumer, KafkaError
 
 WAIT_S = 10
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def windows(bootstrap: str, topic: str) -> list[tuple[str, int, int]]:
+    """Page, start of the window (ms) and views: of each key the last row."""
+    rows = map(json.loads, last_values(bootstrap, topic).values())
+    return [(row["page_id"], _ms(row["window_start"]), row["views"]) for row in rows]
+
+
+def _ms(text: str) -> int:
+    return round((dt.datetime.fromisoformat(text) - EPOCH).total_seconds() * 1000)
 
 
 def last_values(bootstrap: str, topic: str) -> dict[bytes, bytes]:

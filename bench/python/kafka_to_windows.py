@@ -1,67 +1,101 @@
-"""Kafka to final windows, against the same consumer doing nothing and a `StreamingDataFrame` doing the same job.
+"""Kafka to windows and back to Kafka, exactly once, beside the limit of fetching, bare `consume()` and rivals with the same job.
 
-The topic has 4 partitions and is keyed by user; windows are grouped by page, so lanes' partials meet in the combine
-stage. The `StreamingDataFrame` gets every 20th event, in a topic of its own with the same keys: the whole input would
-take it minutes a round.
+Topics are keyed by user and windows are grouped by page, so lanes' partials meet in the combine stage. Slow rivals get a part
+of the events, every so many-th, in topics of their own with the same keys: the whole would take them minutes a round.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.python.clickstream import Input, clicks, sampled_counts
+from bench.python.clickstream import Input, prepare
+from bench.python.kafka_cases import LIMIT, NATIVE, Topic, cases, fetch_limit, topic
+from bench.python.kafka_rivals import TARGETS, Rivals
+from bench.python.kafka_topics import PARTITIONS, delete_topics
 from bench.python.measure import Contestant, Figure, Measured, figure, measure, say
 from tests.servers.kafka import KafkaServer
 
-BENCH = "kafka_to_windows"
-PARTITIONS = 4
-SAMPLE_EVERY = 20
-CONSUME_TARGET = 0.7
-FRAME_TARGET = 30.0
+BENCH = "kafka"
+CONSUME = "consume()"
+LIBRDKAFKA = "streamcore librdkafka"
+AT_LEAST_ONCE = "streamcore at least once"
+LIMIT_TARGET = 0.75
+CONSUME_TARGET = 0.85
+SAMPLE_EVENTS = 2_000_000
+FRAME_EVENTS = 200_000
 POLL_TIMEOUT_S = 0.05
 
 
 @dataclass(frozen=True)
 class KafkaBench:
     clicks: Input
-    rivals: str
+    rivals: Rivals
     rounds: int
 
     def run(self) -> tuple[list[Measured], list[Figure]]:
+        program = fetch_limit()
         with KafkaServer() as server:
-            events = self.clicks.events
-            fill(server.bootstrap_servers, "clicks", ((click.user, click.value) for click in clicks(events)))
-            sample = (click for number, click in enumerate(clicks(events)) if number % SAMPLE_EVERY == 0)
-            fill(server.bootstrap_servers, "clicks-sample", ((click.user, click.value) for click in sample))
-            found = measure(self._contestants(server.bootstrap_servers), self.rounds)
-        own = found["streamcore"]
-        return list(found.values()), [
-            figure(BENCH, "kafka to windows vs bare consume()", own, found["consume()"], CONSUME_TARGET),
-            figure(BENCH, "kafka to windows vs StreamingDataFrame", own, found["StreamingDataFrame"], FRAME_TARGET),
-        ]
+            bootstrap = server.bootstrap_servers
+            base = topic(bootstrap, "clicks", self.clicks)
+            found = measure(self._contestants(base, program), self.rounds)
+            measured, figures = list(found.values()), base_figures(found)
+            delete_topics(bootstrap, ["clicks", "clicks-sample", "clicks-frame"])
+            for case, one in cases(bootstrap, self.clicks):
+                say(f"  {case}: {one.sent.events:,} events")
+                both = measure([one.limit(program), one.streamcore()], self.rounds)
+                figures.append(limit_figure(case, both))
+                for entry in both.values():
+                    entry.name = f"{entry.name}, {case}"
+                    measured.append(entry)
+                delete_topics(bootstrap, [one.name])
+        return measured, figures
 
-    def _contestants(self, bootstrap: str) -> list[Contestant]:
-        from streamcore.sources.kafka import CONSUME_RECORDS
+    def _contestants(self, base: Topic, program: str) -> list[Contestant]:
+        """Streamcore three times, and who is there beside it."""
+        from streamcore.sources.kafka_reader import CONSUME_RECORDS
 
-        events = self.clicks.events
-        whole = {"bootstrap": bootstrap, "topic": "clicks", "events": events}
         bare = {
-            **whole,
+            **base.arguments,
             "partitions": PARTITIONS,
             "records_max": CONSUME_RECORDS,
             "timeout_s": POLL_TIMEOUT_S,
             "settings": consumer_settings(),
         }
-        sample = {"bootstrap": bootstrap, "topic": "clicks-sample", "events": len(range(0, events, SAMPLE_EVERY))}
-        counts = sampled_counts(events, SAMPLE_EVERY)
-        frame = "peers/quixstreams_kafka.py"
+        sample, frame = (self._part(base, *part) for part in (("sample", SAMPLE_EVENTS), ("frame", FRAME_EVENTS)))
+        worker = "peers/quixstreams_kafka.py"
         return [
-            Contestant("streamcore", "python/streamcore_kafka.py", sys.executable, whole, self.clicks.counts),
-            Contestant("consume()", "peers/consume_kafka.py", self.rivals, bare, None),
-            Contestant("StreamingDataFrame", frame, self.rivals, sample, counts),
+            base.limit(program),
+            base.streamcore(),
+            base.streamcore(AT_LEAST_ONCE, delivery="at_least_once"),
+            base.streamcore(LIBRDKAFKA, transport="librdkafka"),
+            Contestant(CONSUME, "peers/consume_kafka.py", self.rivals.python, bare, None),
+            Contestant("StreamingDataFrame", worker, self.rivals.python, frame.arguments, frame.data.counts),
+            *self.rivals.contestants(sample.arguments, sample.data),
         ]
+
+    def _part(self, base: Topic, name: str, events: int) -> Topic:
+        """A topic of about so many of the events."""
+        every = max(1, round(self.clicks.events / events))
+        data = prepare(self.clicks.path.parent, self.clicks.events, every)
+        return topic(base.bootstrap, f"{base.name}-{name}", data)
+
+
+def base_figures(found: Mapping[str, Measured]) -> list[Figure]:
+    """Of the base case."""
+    own = found[NATIVE]
+    at_least_once = figure(BENCH, "exactly once vs at least once", own, found[AT_LEAST_ONCE], None)
+    bare = figure(BENCH, "through librdkafka vs bare consume()", found[LIBRDKAFKA], found[CONSUME], CONSUME_TARGET)
+    return [
+        limit_figure("4 partitions, lz4", found),
+        *(figure(BENCH, f"vs {name}", own, found[name], target) for name, target in TARGETS.items() if name in found),
+        bare,
+        at_least_once,
+    ]
+
+
+def limit_figure(case: str, found: Mapping[str, Measured]) -> Figure:
+    return figure(BENCH, f"{case}: exactly once vs {LIMIT}", found[NATIVE], found[LIMIT], LIMIT_TARGET)
 
 
 def consumer_settings() -> dict[str, object]:
@@ -69,32 +103,3 @@ def consumer_settings() -> dict[str, object]:
     from streamcore.sources.kafka import FETCH_SETTINGS
 
     return {**FETCH_SETTINGS, "isolation.level": "read_committed"}
-
-
-def fill(bootstrap: str, topic: str, records: Iterable[tuple[str, bytes]]) -> None:
-    """Makes the topic and produces the records, partitioned as Java clients would."""
-    from confluent_kafka import Producer
-
-    say(f"  filling {topic}")
-    create_topic(bootstrap, topic)
-    settings = {"linger.ms": 50, "compression.type": "lz4", "partitioner": "murmur2", "acks": "all"}
-    producer = Producer({"bootstrap.servers": bootstrap, "queue.buffering.max.messages": 200_000, **settings})
-    for number, (key, value) in enumerate(records):
-        while True:
-            try:
-                producer.produce(topic, value, key)
-                break
-            except BufferError:
-                producer.poll(0.1)
-        if number % 10_000 == 0:
-            producer.poll(0)
-    if producer.flush(120):
-        raise RuntimeError(f"the broker did not take every record of {topic}")
-
-
-def create_topic(bootstrap: str, topic: str) -> None:
-    """Of as many partitions as all inputs here have."""
-    from confluent_kafka.admin import AdminClient, NewTopic
-
-    admin = AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(topic, num_partitions=PARTITIONS, replication_factor=1)])[topic].result(30)

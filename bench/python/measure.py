@@ -111,8 +111,8 @@ def check(contestant: Contestant, result: Mapping[str, Any]) -> None:
 
 
 def figure(bench: str, name: str, own: Measured, rival: Measured, target: float | None) -> Figure:
-    """`own` against `rival`: the ratio of medians."""
-    ratio = own.median / rival.median
+    """`own` against `rival`: the median of the rounds' ratios, as a machine may be busy in one of them."""
+    ratio = statistics.median(one / other for one, other in zip(own.rates, rival.rates, strict=True))
     holds = None if target is None else ratio >= target
     title = f"{rival.name} {rival.version}".strip()
     return Figure(bench, name, round(own.median), "events/s", title, round(ratio, 2), target, holds, machine())

@@ -23,6 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 from bench.python import clickstream, decode, group_by, joins, lane, nexmark, startup, windows  # noqa: E402
 from bench.python.file_to_windows import FileBench  # noqa: E402
+from bench.python.kafka_rivals import Rivals  # noqa: E402
 from bench.python.kafka_to_windows import KafkaBench  # noqa: E402
 from bench.python.measure import Figure, Measured, WrongAnswerError, machine, say  # noqa: E402
 from bench.python.state import StateBench  # noqa: E402
@@ -37,6 +38,8 @@ CACHE = ROOT / ".cache" / "bench"
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rivals", help="Python of the environment that has bench/peers/requirements.txt")
+    parser.add_argument("--pathway", help="Python of the environment that has pathway, where there is one")
+    parser.add_argument("--flink", help="the same of Flink")
     parser.add_argument("--only", choices=NAMES, action="append", help="run only this part; may be given again")
     parser.add_argument("--events", type=int, default=4_000_000, help="events of the reference job")
     parser.add_argument("--rounds", type=int, default=5)
@@ -92,9 +95,10 @@ def on_clicks(options: argparse.Namespace, chosen: Sequence[str]) -> tuple[list[
     """The parts whose input is the reference job's."""
     measured: list[Measured] = []
     figures: list[Figure] = []
+    rivals = Rivals(options.rivals, options.pathway, options.flink)
     benches: dict[str, Callable[[clickstream.Input], FileBench | KafkaBench | StateBench]] = {
         "file": lambda data: FileBench(data, options.rivals, options.rounds),
-        "kafka": lambda data: KafkaBench(data, options.rivals, options.rounds),
+        "kafka": lambda data: KafkaBench(data, rivals, options.rounds),
         "state": lambda data: StateBench(data, options.rounds),
     }
     if set(benches) & set(chosen):

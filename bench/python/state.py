@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.python import handover
-from bench.python.clickstream import Input, clicks
-from bench.python.kafka_to_windows import create_topic, fill
+from bench.python.clickstream import Input, values
+from bench.python.kafka_topics import create_topic, fill
 from bench.python.measure import (
     BENCH,
     WORKER_TIMEOUT_S,
@@ -56,9 +56,7 @@ class StateBench:
 
     def run(self) -> tuple[list[Measured], list[Figure]]:
         with KafkaServer(properties=PROPERTIES) as server:
-            fill(
-                server.bootstrap_servers, "clicks", ((click.user, click.value) for click in clicks(self.clicks.events))
-            )
+            fill(server.bootstrap_servers, "clicks", values(self.clicks))
             found = measure(self._contestants(server.bootstrap_servers), self.rounds)
             own, other = found["exactly_once"], found["at_least_once"]
             figures = [figure(NAME, "exactly once vs at least once", own, other, THROUGHPUT_TARGET)]

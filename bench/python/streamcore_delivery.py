@@ -1,13 +1,12 @@
 """Worker: the reference job from topic to topic under one promise, at a commit a second.
 
-Argument: `{"bootstrap", "topic", "events", "delivery", "name"}`; prints `{"seconds", "begin_seconds", "events", "rows",
-"version"}`. The time is from the first records to the last commit; before it, to have connected, joined the group and recovered took
+Argument: `{"bootstrap", "topic", "events", "delivery"}` and perhaps `transport`; prints `{"seconds", "begin_seconds", "events",
+"rows", "version"}`. The time is from the first records to the last commit; before it, to have connected, joined the group and recovered took
 `begin_seconds`. The rows are then read from the output topic by a reader of committed records, which takes the last of each key.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import os
 import sys
@@ -15,7 +14,6 @@ import tempfile
 import time
 import uuid
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 
 import streamcore as sc
@@ -30,9 +28,7 @@ with warnings.catch_warnings(record=True):
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from bench.python.committed_topic import last_values  # noqa: E402
-
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+from bench.python.committed_topic import windows  # noqa: E402
 
 
 def main() -> None:
@@ -54,9 +50,16 @@ def main() -> None:
         os.environ["STREAMCORE_STATE_DIR"] = folder
         first = FirstRecords()
         began = time.perf_counter()
-        pipeline.run(name=name, delivery=arguments["delivery"], commit_interval="1s", combine="local", stop="end")
+        pipeline.run(
+            name=name,
+            delivery=arguments["delivery"],
+            transport=arguments.get("transport"),
+            commit_interval="1s",
+            combine="local",
+            stop="end",
+        )
         ended = time.perf_counter()
-    rows = windows(last_values(bootstrap, f"{name}.out").values())
+    rows = windows(bootstrap, f"{name}.out")
     found = {
         "seconds": ended - first.at,
         "begin_seconds": first.at - began,
@@ -80,16 +83,6 @@ class FirstRecords:
             return polled
 
         Runner._poll = poll  # type: ignore[method-assign, assignment]  # noqa: SLF001
-
-
-def windows(values: Iterable[bytes]) -> list[tuple[str, int, int]]:
-    """Page, start of the window (ms) and views of each row."""
-    rows = map(json.loads, values)
-    return [(row["page_id"], _ms(row["window_start"]), row["views"]) for row in rows]
-
-
-def _ms(text: str) -> int:
-    return round((dt.datetime.fromisoformat(text) - EPOCH).total_seconds() * 1000)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ from tests.servers.ports import free_ports
 from tests.servers.process import Server, ServerError, ServerProcess
 
 POM = Path(__file__).with_name("kafka.xml")
-VERSION = re.findall(r"<kafka.version>(.+?)<", POM.read_text())[0]
 COPY_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 INSTALL_TIMEOUT_S = 600.0
 START_TIMEOUT_S = 120.0
@@ -54,32 +53,40 @@ PROPERTIES = {
 }
 
 
-def libraries() -> Path:
-    """The folder of the broker's jars, fetched first if need be. Raises `ServerError` with the line to type."""
+def version(pom: Path = POM) -> str:
+    """Of what `pom` is there for: its property `NAME.version`."""
+    found: list[str] = re.findall(r"<[a-z]+\.version>(.+?)<", pom.read_text())
+    return found[0]
+
+
+def libraries(pom: Path = POM) -> Path:
+    """The folder of the jars of `pom`, fetched first if need be. Raises `ServerError` with the line to type."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamcore"
-    folder = cache / f"kafka-{VERSION}"
+    folder = cache / f"{pom.stem}-{version(pom)}"
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "kafka.lock").open("w") as lock:  # two test sessions may start at once
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
-            _fetch(folder)
+            _fetch(pom, folder)
     return folder
 
 
-def _fetch(folder: Path) -> None:
+def _fetch(pom: Path, folder: Path) -> None:
     maven = shutil.which("mvn")
     if maven is None:
-        raise ServerError("Kafka's jars are fetched by Maven, which is missing: apt-get install maven")
-    partial = Path(tempfile.mkdtemp(prefix="kafka-", dir=folder.parent))
+        raise ServerError("jars are fetched by Maven, which is missing: apt-get install maven")
+    partial = Path(tempfile.mkdtemp(prefix=f"{pom.stem}-", dir=folder.parent))
     try:
-        command = [maven, "-q", "-B", "-f", str(POM), COPY_GOAL, f"-DoutputDirectory={partial}"]
+        command = [maven, "-q", "-B", "-f", str(pom), COPY_GOAL, f"-DoutputDirectory={partial}"]
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=INSTALL_TIMEOUT_S, check=False
         )
         if done.returncode != 0:
-            raise ServerError(f"Maven could not fetch Kafka {VERSION}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+            raise ServerError(
+                f"Maven could not fetch the jars of {pom.name}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+            )
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,7 +1,8 @@
 //! Reads a topic to its end and does nothing with it: how fast records can be fetched, checked, decompressed and walked.
 //!
 //! `cargo run --release -p streamcore-kafka --example fetch_limit -- TOPIC NAME=VALUE...`, with settings of librdkafka and those of
-//! `KNOBS`. It prints one line of JSON: records, bytes of their values, a checksum of both with the offsets, and seconds.
+//! `KNOBS`. It prints one line of JSON: records, bytes of their values, a checksum of both with the offsets, and seconds from the first
+//! records to the last.
 #![expect(clippy::print_stdout, reason = "whoever runs it reads what comes")]
 
 use std::collections::BTreeMap;
@@ -82,9 +83,9 @@ fn main() -> Outcome<()> {
     let dialer = Dialer::new(config)?;
     let assignments = whole(&mut Cluster::new(dialer.clone()), &topic)?;
     let mut missing: BTreeMap<_, _> = assignments.iter().map(|one| (one.place.clone(), one.stop)).collect();
-    let started = Instant::now();
     let fetcher = Fetcher::new(dialer, settings)?;
     fetcher.assign(&assignments);
+    let mut started = None;
     let mut sum = Sum::default();
     while !missing.is_empty() {
         let taken = fetcher.take(SILENCE_MAX, Limits::default());
@@ -94,6 +95,7 @@ fn main() -> Outcome<()> {
         if taken.moved.is_empty() {
             return Err(format!("nothing comes: {:?}", fetcher.progress()).into());
         }
+        started.get_or_insert_with(Instant::now);
         taken.batches.iter().for_each(|batch| sum.add(batch));
         for moved in taken.moved {
             let is_done = missing.get(&moved.place).is_some_and(|stop| Some(moved.next_offset) >= *stop);
@@ -102,7 +104,7 @@ fn main() -> Outcome<()> {
             }
         }
     }
-    let seconds = started.elapsed().as_secs_f64();
+    let seconds = started.map_or(0.0, |started| started.elapsed().as_secs_f64());
     let Sum { records, bytes, checksum } = sum;
     let rate = records as f64 / seconds;
     println!(
