@@ -137,7 +137,8 @@ def delete_topics(bootstrap: str, topics: Sequence[str]) -> None:
     """So that what the next case sends finds the memory free."""
     from confluent_kafka.admin import AdminClient
 
-    for done in AdminClient({"bootstrap.servers": bootstrap}).delete_topics(list(topics)).values():
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for done in admin.delete_topics(list(topics)).values():
         done.result(30)
 
 
