@@ -99,7 +99,7 @@ class KafkaSourceConfig(KeyedSource):
         "Where a new pipeline begins: `earliest`, `latest`, an ISO time, or `-2h` (before now); "
         "times are those of the records in Kafka.",
     )
-    poll_records_max: int = setting(10_000, "Most records taken by one poll.", unit="records", ge=1, le=1_000_000)
+    poll_records_max: int = setting(50_000, "Most records taken by one poll.", unit="records", ge=1, le=1_000_000)
     poll_timeout: PositiveDuration = setting(50, "How long one poll waits for records.")
     transport: Transport = setting(
         "auto",
