@@ -101,7 +101,7 @@ pub struct RawBatch {
     /// Record keys with a presence flag; empty when the plan needs none.
     keys: Bytes,
     key_present: Vec<bool>,
-    /// Headers of each record; empty when the plan needs none.
+    /// Headers of each record, up to the last that has some; empty when the plan needs none.
     headers: Vec<Vec<Header>>,
     /// Rows whose value is not all here, rising.
     faults: Vec<(u32, Fault)>,
@@ -257,9 +257,13 @@ impl RawBatch {
         self.key_present.push(key.is_some());
     }
 
-    /// Adds the headers of the record just pushed. Once called, it is called for every record.
+    /// Adds the headers of the record just pushed. Records without any take no memory for them until one has some.
+    #[inline]
     pub fn push_headers(&mut self, headers: Vec<Header>) {
-        self.headers.push(headers);
+        if !headers.is_empty() {
+            self.headers.resize_with(self.len().saturating_sub(1), Vec::new);
+            self.headers.push(headers);
+        }
     }
 
     /// Adds the padding. The binding calls it once, when the batch is complete. Shared bytes have theirs.
@@ -362,7 +366,7 @@ impl RawBatch {
         self.key_present.get(row).copied().unwrap_or(false).then(|| self.keys.get(row))
     }
 
-    /// True when headers were taken along.
+    /// True when headers were taken along and some record has some.
     #[must_use]
     pub fn has_headers(&self) -> bool {
         !self.headers.is_empty()

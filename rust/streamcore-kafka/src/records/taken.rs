@@ -6,7 +6,7 @@
 use super::{Asked, Settings};
 use crate::batch_head::Head;
 use crate::error::{Fault, RecordFault};
-use crate::record::{self, RECORD_BYTES_MIN, Record};
+use crate::record::{self, RECORD_BYTES_MIN};
 use std::ops::Range;
 use streamcore::buffer::Buffer;
 use streamcore::raw::{PADDING, RawBatch, placed::Placed};
@@ -16,6 +16,9 @@ const BLANK: u8 = b' ';
 
 /// What stands for no time in a record, in Kafka's words `NO_TIMESTAMP`.
 const NO_TIME_MS: i64 = -1;
+
+/// The headers of a record that has none: their number.
+const NO_HEADERS: [u8; 1] = [0];
 
 /// How many bytes between values are written at once.
 const BLANKS: usize = 16;
@@ -122,8 +125,8 @@ impl Taken {
             } else {
                 head.base_timestamp_ms.checked_add(record.timestamp_delta_ms).ok_or(fault(RecordFault::Time))?
             };
-            if self.keys || self.headers {
-                self.parts(bytes, &record).map_err(fault)?;
+            if self.keys {
+                self.placed.push_key(record.key.clone().map(|key| &bytes[key]));
             }
             if let Some(value) = &record.value {
                 if let Some(from) = self.value_end {
@@ -132,6 +135,10 @@ impl Taken {
                 self.value_end = Some(value.end);
             }
             self.placed.push(record.value, offset, (time_ms != NO_TIME_MS).then_some(time_ms));
+            // They are behind the value: spaces are written there with the next one.
+            if self.headers && bytes[record.headers.clone()] != NO_HEADERS {
+                self.headers_of(&bytes[record.headers]).map_err(fault)?;
+            }
         }
         if at < body.end {
             return Err(Fault::Left { bytes: body.end - at });
@@ -139,14 +146,10 @@ impl Taken {
         Ok(refetched)
     }
 
-    /// Copies the key and the headers of the record that is placed next.
-    fn parts(&mut self, bytes: &[u8], record: &Record) -> Result<(), RecordFault> {
-        if self.headers {
-            self.placed.push_headers(record::read_headers(&bytes[record.headers.clone()])?);
-        }
-        if self.keys {
-            self.placed.push_key(record.key.clone().map(|key| &bytes[key]));
-        }
+    /// Copies the headers of the record that was placed last.
+    #[cold]
+    fn headers_of(&mut self, bytes: &[u8]) -> Result<(), RecordFault> {
+        self.placed.push_headers(record::read_headers(bytes)?);
         Ok(())
     }
 

@@ -69,7 +69,8 @@ impl Placed {
         self.batch.push_key(key);
     }
 
-    /// Adds the headers of the record just placed. Once called, it is called for every record.
+    /// Adds the headers of the record just placed.
+    #[inline]
     pub fn push_headers(&mut self, headers: Vec<Header>) {
         self.batch.push_headers(headers);
     }
