@@ -291,6 +291,12 @@ impl RawBatch {
         self.data.len()
     }
 
+    /// Bytes of the keys that were copied.
+    #[must_use]
+    pub fn key_bytes(&self) -> usize {
+        self.keys.byte_len()
+    }
+
     /// Value of record `row`; `None` is a tombstone.
     #[must_use]
     #[inline]

@@ -38,9 +38,9 @@ impl Queued {
     /// Memory that it takes, about.
     pub fn bytes(&self) -> usize {
         let of_batch = |batch: &RawBatch| {
-            // Keys and headers are copied, and as large as the rest at most.
+            // Headers are copied, and as large as the rest at most.
             let copies = if batch.has_headers() { 2 } else { 1 };
-            batch.byte_len() * copies + batch.len() * RECORD_BYTES
+            batch.byte_len() * copies + batch.key_bytes() + batch.len() * RECORD_BYTES
         };
         self.batch.as_ref().map_or(0, of_batch)
     }
