@@ -24,6 +24,9 @@ TOKENS = "oauth_cb"
 
 SERVE_INTERVAL_S = 0.25
 
+GOES_ON = "the last token is gone on with until it ends"
+WAITS = "the last token is over, and clients wait for a new one"
+
 log = logging.getLogger("streamcore.kafka")
 
 
@@ -48,10 +51,13 @@ class Tokens:
                 return given
         except Exception as error:  # noqa: BLE001 - it is not ours
             why = type(error).__name__
-        if self._last is not None and float(self._last[1]) > time.time():
-            log.warning("the token callback failed (%s); the last token is gone on with until it ends", why)
-            return self._last
         self.failure = f"the token callback failed ({why}); look at what it logs"
+        if self._last is not None:
+            holds = float(self._last[1]) > time.time()
+            log.warning("the token callback failed (%s); %s", why, GOES_ON if holds else WAITS)
+            if holds:
+                self.failure = None
+                return self._last
         raise SourceError(self.failure, unreachable=True) from None
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.secure_job import RECORDS, Ended, SecureJob
+from tests.integration.secure_job import RECORDS, Ended, SecureJob, lines
+from tests.integration.state_job import PIPELINE, Job
 from tests.servers.certificates import Identity
 from tests.servers.kafka import USER
 from tests.servers.secure_kafka import KEY_PASSWORD, Issuer, SecureKafka
@@ -54,6 +55,9 @@ def login(mechanism: str, password: str = USER[1], *, over_tls: bool = False) ->
     own = {"sasl_mechanism": mechanism, "sasl_username": USER[0], "sasl_password": password}
     plain = {**own, "security_protocol": "sasl_plaintext", "insecure": True}
     return lambda secure: {**tls(secure), **own, "security_protocol": "sasl_ssl"} if over_tls else plain
+
+
+SCRAM_OVER_TLS = login("SCRAM-SHA-512", over_tls=True)
 
 
 def secrets(secure: SecureKafka) -> list[str]:
@@ -211,6 +215,20 @@ def test_what_is_wrong_is_exit_code_4_and_one_line(job: SecureJob, run: Run, way
     assert way.told in error
     assert hint == f"hint: {way.hint}"
     check_secrets(ended, job.secure)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_rows_are_written_exactly_once_with_a_login_over_tls(
+    secure_kafka: SecureKafka, unique: str, tmp_path: Path, transport: str
+) -> None:
+    """Producers and all questions go the same way in."""
+    settings = lines({"bootstrap_servers": secure_kafka.bootstrap("TLSLOGIN"), **SCRAM_OVER_TLS(secure_kafka)})
+    job = Job(secure_kafka.server, unique, tmp_path, text=PIPELINE.replace('bootstrap_servers = "SERVERS"', settings))
+    job.send(range(25))
+    ended = job.run("--transport", transport)
+    assert ended.code == 0, ended.err
+    assert job.rows().total() == 18
+    assert not [secret for secret in secrets(secure_kafka) if secret in ended.out + ended.err]
 
 
 @pytest.mark.parametrize("transport", ["auto", "native", "librdkafka"])

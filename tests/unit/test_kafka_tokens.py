@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from streamcore.errors import SourceError
-from streamcore.kafka_tokens import SERVE_INTERVAL_S, Tokens, ask_for_token, keep_asking
+from streamcore.kafka_tokens import GOES_ON, SERVE_INTERVAL_S, WAITS, Tokens, ask_for_token, keep_asking
 
 
 class Callback:
@@ -43,7 +43,14 @@ def test_a_callback_that_fails_is_told_without_its_words_and_the_last_token_goes
     first, callback.given = callback.given, RuntimeError("canary")
     assert tokens("") == first
     assert tokens.failure is None
-    assert "the token callback failed (RuntimeError)" in caplog.text
+    assert f"the token callback failed (RuntimeError); {GOES_ON}" in caplog.text
+    callback.given = ("canary", time.time() + 0.05)
+    assert tokens("") == callback.given
+    time.sleep(0.1)
+    callback.given = RuntimeError("canary")
+    with pytest.raises(SourceError, match="the token callback failed"):
+        tokens("")
+    assert WAITS in caplog.text
     assert "canary" not in caplog.text
 
 
