@@ -287,3 +287,25 @@ def with_token(job: SecureJob, token: tuple[str, float] | None, *, over_tls: boo
     if over_tls:
         settings |= {**tls(job.secure), "security_protocol": "sasl_ssl"}
     return job.module("TLSLOGIN" if over_tls else "LOGIN", settings, token)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("given", ["no password", "a wrong password", "no CA file", "the key of another"])
+def test_certificates_and_keys_that_cannot_be_used_are_exit_code_3(
+    job: SecureJob, run: Run, given: str, transport: str
+) -> None:
+    secure = job.secure
+    encrypted = {**shown(secure.client), "ssl_key_location": str(secure.client.encrypted_key)}
+    settings = {
+        "no password": tls(secure, **encrypted),
+        "a wrong password": tls(secure, **encrypted, ssl_key_password=WRONG_PASSWORD),
+        "no CA file": tls(secure, ssl_ca_location=str(job.folder / "no-such.pem")),
+        "the key of another": tls(
+            secure, **{**shown(secure.client), "ssl_key_location": str(secure.strange_client.key)}
+        ),
+    }
+    ended = run(job, job.file("MUTUAL", settings[given], {}), transport)
+    assert ended.code == EXIT_CONFIG, ended.err
+    assert ended.error[0] == "error: Kafka settings are refused"
+    assert f"ssl.{'ca' if given == 'no CA file' else 'key'}.location failed" in ended.err
+    check_secrets(ended, secure)
