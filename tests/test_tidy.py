@@ -72,6 +72,8 @@ PACKAGE_LAYERS = (
             "kafka_consumer",
             "kafka_errors",
             "kafka_producer",
+            "kafka_refusals",
+            "kafka_tokens",
         ),
         *("group_offsets", "kafka_questions", "memory_log", "options", "tables", "topics", "topic_watch"),
         *("transaction_client", "transaction_errors"),

@@ -27,6 +27,7 @@ from streamcore.kafka_producer import (
     PRODUCER_SETTINGS,
     Headers,
 )
+from streamcore.kafka_tokens import ask_for_token
 from streamcore.topic_watch import TopicWatch
 from streamcore.transaction_client import let_go, make_client
 from streamcore.transaction_errors import classified, may_be_of_a_record
@@ -183,6 +184,7 @@ class Transactions:
             client = make_client(producer, lost=self._note_loss, refused=self._refused.add)
         # Outside: an answer that does not come is no fault of the settings.
         try:
+            ask_for_token(client, self._connection.options)
             client.init_transactions(timeout_s)
         except BaseException as error:
             del client  # what is raised keeps this frame
@@ -228,6 +230,7 @@ class Transactions:
             self._open_for(wanted_ms, min(RENEW_S, self._left_s()))
         self._failure = self._too_large = None
         self._refused.clear()
+        ask_for_token(self._open, self._connection.options)  # there may have been nothing to commit for long
         self._open.begin_transaction()
         self._is_open = True
         if self.watch is not None:
