@@ -57,10 +57,11 @@ fuzz: need-rust need-cxx ## changed JSON records against two parsers for ten min
 	@mkdir -p .cache/fuzz/corpus
 	cd fuzz && cargo run --release --locked --quiet $(if $(TARGET),--bin $(TARGET)) -- $(FUZZ_FLAGS) $(ARGS) $(CORPUS)
 
-fuzz-short: need-rust need-cxx ## the decoder for one minute, copies for a quarter of one
+fuzz-short: need-rust need-cxx ## the decoder for one minute; copies, record sets and answers of brokers for a quarter of one each
 	@$(MAKE) --no-print-directory fuzz ARGS="-max_total_time=60 $(ARGS)"
-	@mkdir -p .cache/fuzz/copies
-	@$(MAKE) --no-print-directory fuzz TARGET=copy CORPUS=../.cache/fuzz/copies ARGS="-max_total_time=15 $(ARGS)"
+	@for target in copy records answers; do \
+	  mkdir -p .cache/fuzz/$$target && $(MAKE) --no-print-directory fuzz TARGET=$$target CORPUS=../.cache/fuzz/$$target ARGS="-max_total_time=15 $(ARGS)" || exit 1; \
+	done
 
 # The sanitizer comes with stable Rust; only the flag that asks for it does not. Builds of its own: with that variable
 # set, some build scripts run again.
