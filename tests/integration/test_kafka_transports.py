@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from streamcore import _core
 from streamcore.config import KafkaConnection
 from streamcore.errors import ConfigError, StateError
-from streamcore.sources.base import Polled, Start
+from streamcore.sources.base import Start
 from streamcore.sources.kafka import KafkaSource
 from streamcore.sources.kafka_native import NativeReader
 from streamcore.sources.kafka_reader import ConsumerReader
@@ -33,32 +30,10 @@ from tests.integration.kafka_tools import (
     records,
     transaction,
 )
+from tests.integration.transports import TRANSPORTS, Row, check_transport, parts
 from tests.servers.kafka import USER, KafkaServer
 
-TRANSPORTS = ("native", "librdkafka")
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
-SPEC = json.dumps({"source": {"event_time": "at", "schema": {"at": "string"}}, "steps": []}).encode()
-"""Refuses every record of ours, so that all parts of it are rows."""
-
-Row = tuple[int, int, int | None, bytes | None, bytes | None, Any]
-
-
-def parts(polled: list[Polled], lanes: int) -> list[Row]:
-    """Partition, offset, time, key, value and headers of each record, in order of partitions."""
-    engine = _core.Pipeline(SPEC)
-    engine.assign(list(range(lanes)))
-    found: list[Row] = []
-    for raw in (one.raw for one in polled if one.raw is not None):
-        for batch in [*engine.push(raw, 0)]:
-            found += rows(batch)
-    return sorted(found, key=lambda row: row[:2])
-
-
-def rows(batch: _core.Batch) -> Iterator[Row]:
-    assert batch.output == "rejected"
-    for place, row in enumerate(batch.to_rows()):
-        key = (row["_partition"], row["_offset"], row.get("_timestamp"), row["_key"], row["_value"])
-        yield (*key, batch.headers(place))
 
 
 def read(
@@ -67,10 +42,9 @@ def read(
     """Everything up to the end, and where that is."""
     source = {"transport": transport, **options.pop("source", {})}
     with opened(server, topic, stop="end", keys=True, headers=True, source=source, **options) as opened_source:
-        wanted = NativeReader if transport == "native" else ConsumerReader
-        assert type(opened_source._reader) is wanted
+        check_transport(opened_source, transport)
         polled = poll_until(opened_source, ended)
-        return parts(polled, lanes), opened_source.positions()
+        return parts(polled, lanes)[0], opened_source.positions()
 
 
 def same(server: KafkaServer, topic: str, count: int, lanes: int = 1, **options: Any) -> list[Row]:
@@ -118,7 +92,7 @@ def test_markers_and_aborted_records_are_left_out_and_an_open_transaction_ends_t
     produce(kafka_server, unique, [b"outside"])
     pending = open_transaction(kafka_server, unique, [b"open"])
     try:
-        options = {"group": unique} if group else {}
+        options: dict[str, Any] = {"group": unique} if group else {}
         found = same(kafka_server, unique, 8 * 50 + 1, **options)
         assert found[-1][4] == b"outside"
     finally:

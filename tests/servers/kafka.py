@@ -51,17 +51,24 @@ PROPERTIES = {
     "group.initial.rebalance.delay.ms": "0",
     # So that a killed member's seat is free again in test time.
     "group.min.session.timeout.ms": "1000",
+    # A compacted topic is looked at again after this; the default of 15 s is longer than a test.
+    "log.cleaner.backoff.ms": "500",
 }
+
+
+def cache() -> Path:
+    """The folder of what is fetched or built once a machine."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamcore"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def libraries() -> Path:
     """The folder of the broker's jars, fetched first if need be. Raises `ServerError` with the line to type."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamcore"
-    folder = cache / f"kafka-{VERSION}"
+    folder = cache() / f"kafka-{VERSION}"
     if folder.is_dir():
         return folder
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "kafka.lock").open("w") as lock:  # two test sessions may start at once
+    with (cache() / "kafka.lock").open("w") as lock:  # two test sessions may start at once
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
             _fetch(folder)
