@@ -9,9 +9,10 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
 
+import streamcore as sc
 from streamcore.config import KafkaConnection
 from streamcore.errors import ConfigError, StateError
-from streamcore.sources.base import Start
+from streamcore.sources.base import Start, lags
 from streamcore.sources.kafka import KafkaSource
 from streamcore.sources.kafka_native import NativeReader
 from streamcore.sources.kafka_reader import ConsumerReader
@@ -250,3 +251,36 @@ def test_a_topic_that_gets_more_partitions_while_it_is_read_alone_goes_on(
         admin.create_partitions([NewPartitions(unique, 3)])[unique].result(TIMEOUT_S)
         produce(kafka_server, unique, [b"1"] * 5)
         poll_until(source, records(5))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_how_far_each_partition_is_from_its_end_is_told(kafka_server: KafkaServer, unique: str, transport: str) -> None:
+    create_topic(kafka_server, unique, partitions=2)
+    for partition, count in ((0, 5), (1, 3)):
+        produce(kafka_server, unique, [b'{"n": 1}'] * count, partition=partition)
+    producer = open_transaction(kafka_server, unique, [b'{"n": 1}'] * 2)
+    with opened(kafka_server, unique, source={"transport": transport}) as source:
+        poll_until(source, lambda _: lags(source.positions(), source.ends()).keys() == {0, 1})
+        poll_until(source, records(8))
+        poll_until(source, lambda _: {end.position for end in source.ends().values()} == {3, 5})
+        told = lags(source.positions(), source.ends())
+        assert [told[lane]["lag"] for lane in range(2)] == [0, 0]
+        # librdkafka's ends are asked for, and are those of what can be read.
+        high = [told[lane]["high_watermark"] for lane in range(2)]
+        assert high == ([7, 3] if transport == "native" else [None, None])
+    producer.abort_transaction(TIMEOUT_S)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_report_has_the_lag_of_each_partition(kafka_server: KafkaServer, unique: str, transport: str) -> None:
+    create_topic(kafka_server, unique, partitions=2)
+    connection = {"bootstrap_servers": kafka_server.bootstrap_servers}
+    source = sc.kafka(unique, connection=connection, event_time="n", event_time_unit="ms", schema={"n": "int64"})
+    with source.filter("n >= 0").start(transport=transport, start="earliest") as run:
+        for partition, count in ((0, 5), (1, 3)):
+            produce(kafka_server, unique, [b'{"n": 1}'] * count, partition=partition)
+        deadline = time.monotonic() + TIMEOUT_S
+        while [(lane["end"], lane["lag"]) for lane in run.report.lags.values()] != [(5, 0), (3, 0)]:
+            assert time.monotonic() < deadline, run.report
+            time.sleep(0.05)
+        assert '"lags": {"0": {"lag": 0, "end": 5' in json.dumps(run.report.to_dict())
