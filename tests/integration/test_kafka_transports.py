@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -260,7 +261,6 @@ def test_how_far_each_partition_is_from_its_end_is_told(kafka_server: KafkaServe
         produce(kafka_server, unique, [b'{"n": 1}'] * count, partition=partition)
     producer = open_transaction(kafka_server, unique, [b'{"n": 1}'] * 2)
     with opened(kafka_server, unique, source={"transport": transport}) as source:
-        poll_until(source, lambda _: lags(source.positions(), source.ends()).keys() == {0, 1})
         poll_until(source, records(8))
         poll_until(source, lambda _: {end.position for end in source.ends().values()} == {3, 5})
         told = lags(source.positions(), source.ends())
@@ -276,7 +276,8 @@ def test_a_report_has_the_lag_of_each_partition(kafka_server: KafkaServer, uniqu
     create_topic(kafka_server, unique, partitions=2)
     connection = {"bootstrap_servers": kafka_server.bootstrap_servers}
     source = sc.kafka(unique, connection=connection, event_time="n", event_time_unit="ms", schema={"n": "int64"})
-    with source.filter("n >= 0").start(transport=transport, start="earliest") as run:
+    counted = source.window(sc.tumbling("1m")).agg(rows=sc.count())
+    with counted.start(transport=transport, start="earliest") as run:
         for partition, count in ((0, 5), (1, 3)):
             produce(kafka_server, unique, [b'{"n": 1}'] * count, partition=partition)
         deadline = time.monotonic() + TIMEOUT_S
