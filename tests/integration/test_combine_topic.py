@@ -44,7 +44,9 @@ class Clicks:
     def send(self, seed: int, seconds: range, *, users: int = 30, pages: int = 12, late: int = 0) -> None:
         """Some clicks in each second, out of order within the bound; `late` of them a minute too late."""
         chance = random.Random(seed)
-        producer = Producer({"bootstrap.servers": self.server.bootstrap_servers, "linger.ms": 5})
+        producer = Producer(
+            {"bootstrap.servers": self.server.bootstrap_servers, "enable.idempotence": True, "linger.ms": 5}
+        )
         rows: list[dict[str, Any]] = []
         for second in seconds:
             for number in range(10):
@@ -206,7 +208,7 @@ def test_a_restart_goes_on_and_so_do_windows_that_the_end_had_closed(clicks: Cli
 
 
 def test_windows_close_where_lanes_are_idle_and_where_all_are(clicks: Clicks) -> None:
-    producer = Producer({"bootstrap.servers": clicks.server.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": clicks.server.bootstrap_servers, "enable.idempotence": True})
     now_ms = time.time_ns() // 1_000_000
 
     def click(lane: int, at_ms: int) -> None:
@@ -307,7 +309,9 @@ def test_partials_whose_commit_is_on_its_way_are_waited_for(kafka_server: KafkaS
     """A run ended well without the rows of its last transaction: that was committed, but its markers were not in the topic yet."""
     topic = f"{unique}.0.partials.g1"
     create_topic(kafka_server, topic, 1)
-    producer = Producer({"bootstrap.servers": kafka_server.bootstrap_servers, "transactional.id": unique})
+    producer = Producer(
+        {"bootstrap.servers": kafka_server.bootstrap_servers, "enable.idempotence": True, "transactional.id": unique}
+    )
     producer.init_transactions(TIMEOUT_S)
     producer.begin_transaction()
     producer.produce(topic, key=b"0", value=b"partial")

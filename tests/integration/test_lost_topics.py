@@ -68,7 +68,10 @@ def test_an_input_that_was_made_again_while_the_worker_stood_still_is_not_read_o
     code, said = worker.ended()
     assert code == EXIT_STATE, said
     # Whoever hears of it first: the native transport, or the question beside a transaction.
-    told = (f"topic {job.name}-in, which is read, was deleted and made again", f"of {job.name}-in: its topic was made again")
+    told = (
+        f"topic {job.name}-in, which is read, was deleted and made again",
+        f"of {job.name}-in: its topic was made again",
+    )
     assert any(each in said for each in told), said
     assert job.rows() == rows
 
