@@ -14,7 +14,7 @@ FUZZ_FLAGS := -max_total_time=600 -max_len=8192 -timeout=10 -rss_limit_mb=1024 -
 CORPUS ?= ../.cache/fuzz/corpus corpus
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python test-integration test-differential-nightly test-faults test-faults-nightly test-soak test-kills-nightly test-simulation test-flink test-asan test-miri test-neon fuzz fuzz-short servers example bench bench-decode bench-windows bench-joins bench-state bench-rivals bench-kafka docs lint fmt clean need-rust need-cxx need-python
+.PHONY: help build demo test test-rust test-python test-integration test-differential-nightly test-faults test-faults-nightly test-soak test-kills-nightly test-simulation test-flink test-asan test-miri test-neon fuzz fuzz-short servers producers example bench bench-decode bench-windows bench-joins bench-state bench-rivals bench-kafka docs lint fmt clean need-rust need-cxx need-python
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,10 +60,11 @@ fuzz: need-rust need-cxx ## changed JSON records against two parsers for ten min
 	@mkdir -p .cache/fuzz/corpus
 	cd fuzz && cargo run --release --locked --quiet $(if $(TARGET),--bin $(TARGET)) -- $(FUZZ_FLAGS) $(ARGS) $(CORPUS)
 
-fuzz-short: need-rust need-cxx ## the decoder for one minute, copies for a quarter of one
+fuzz-short: need-rust need-cxx ## the decoder for one minute; copies, record sets and answers of brokers for a quarter of one each
 	@$(MAKE) --no-print-directory fuzz ARGS="-max_total_time=60 $(ARGS)"
-	@mkdir -p .cache/fuzz/copies
-	@$(MAKE) --no-print-directory fuzz TARGET=copy CORPUS=../.cache/fuzz/copies ARGS="-max_total_time=15 $(ARGS)"
+	@for target in copy records answers; do \
+	  mkdir -p .cache/fuzz/$$target && $(MAKE) --no-print-directory fuzz TARGET=$$target CORPUS=../.cache/fuzz/$$target ARGS="-max_total_time=15 $(ARGS)" || exit 1; \
+	done
 
 # The sanitizer comes with stable Rust; only the flag that asks for it does not. Builds of its own: with that variable
 # set, some build scripts run again.
@@ -92,10 +93,10 @@ test-neon: need-rust ## the engine's units on aarch64, emulated: the NEON kernel
 # Tests with servers wait more than they work: so many files at once, each process with servers of its own.
 TESTS_AT_ONCE ?= 3
 
-test-python: build servers ## everything pytest runs; integration tests start and stop their own servers
+test-python: build producers ## everything pytest runs; integration tests start and stop their own servers
 	$(BIN)/python -m pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile $(ARGS)
 
-test-integration: build servers ## only the tests against real servers
+test-integration: build producers ## only the tests against real servers
 	$(BIN)/python -m pytest tests/integration $(ARGS)
 
 test-differential-nightly: build ## random pipelines and joins, engine against naive models: 10,000 seeds, or ARGS="--seed N" for one
@@ -129,6 +130,9 @@ test-flink: build $(FLINK_VENV)/.locked ## windows and joins against a local Fli
 
 servers: $(VENV)/.locked ## get Kafka's jars and redis-server, or say how
 	@scripts/install-servers.sh $(BIN)/python
+
+producers: $(VENV)/.locked ## these servers, and the programs of Java and Go that write to Kafka for the tests
+	@scripts/install-servers.sh $(BIN)/python producers
 
 example: build servers ## the clickstream service with real Kafka and Redis: send traffic, ask, stop
 	$(BIN)/python examples/clickstream/example.py $(ARGS)

@@ -72,9 +72,11 @@ PACKAGE_LAYERS = (
             "kafka_consumer",
             "kafka_errors",
             "kafka_producer",
+            "kafka_refusals",
+            "kafka_tokens",
         ),
         *("group_offsets", "kafka_questions", "memory_log", "options", "tables", "topics", "topic_watch"),
-        "transaction_errors",
+        *("transaction_client", "transaction_errors"),
     },
     {"layouts"},
     {
@@ -136,7 +138,8 @@ HOMES = {
             "kafka_questions",
             "sources.kafka",
         ),
-        *("sources.kafka_member", "state_changes", "topic_watch", "transaction_errors", "transactions", "versions"),
+        *("sources.kafka_member", "state_changes", "topic_watch"),
+        *("transaction_client", "transaction_errors", "transactions", "versions"),
     ),
     "httpx": ("sinks.webhook",),
     "orjson": (

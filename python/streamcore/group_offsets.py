@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from streamcore.config import KafkaConnection
 from streamcore.kafka_client import application, creating_client, is_passing, partition_list
 from streamcore.kafka_questions import RETRY_INTERVAL_S
+from streamcore.kafka_tokens import ask_for_token
 
 if TYPE_CHECKING:
     from quixstreams.kafka import Consumer
@@ -31,6 +32,7 @@ class GroupOffsets:
         with creating_client(connection):
             app = application(connection, group=group, defaults={}, settings=settings)
             self._consumer: Consumer = app.get_consumer(auto_commit_enable=False)
+        ask_for_token(self._consumer, connection.options)
 
     def of(self, topic: str, lanes: Sequence[int], timeout_s: float) -> dict[int, int | None]:
         """Where it stands, once no transaction on it is pending; None: nowhere. Raises `KafkaException`."""

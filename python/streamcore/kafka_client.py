@@ -10,17 +10,19 @@ import logging
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from streamcore.config import KafkaConnection, format_duration
+from streamcore.config import KafkaConnection
 from streamcore.config.suggest import did_you_mean
 from streamcore.config.validation import refused_keys
 from streamcore.errors import ConfigError, FencedError, Problem, SinkError, SourceError
 from streamcore.kafka_errors import PASSING, SETTLING, UNANSWERED, denied
 from streamcore.kafka_questions import RETRY_INTERVAL_S, Question, answer_of
+from streamcore.kafka_refusals import refusal, silence
+from streamcore.kafka_tokens import TOKENS, Tokens, keep_asking
 from streamcore.topics import REPLICATION_MAX, TopicPlan, missing_topic
 
 if TYPE_CHECKING:
@@ -30,7 +32,10 @@ REQUEST_TIMEOUT_S = 10.0
 """One admin request to a cluster that was reachable a moment ago."""
 
 PROBE_INTERVAL_S = 1.0
-"""How often a first contact looks whether it was refused rather than unanswered."""
+"""How often a first contact asks anew."""
+
+LOOK_INTERVAL_S = 0.05
+"""How often it looks whether it was refused rather than unanswered."""
 
 
 log = logging.getLogger("streamcore.kafka")
@@ -44,7 +49,7 @@ for _name in ("quixstreams", "streamcore.kafka.librdkafka"):
 def client_settings(connection: KafkaConnection) -> dict[str, Any]:
     """Librdkafka's settings for reaching a cluster, secrets in the clear: for clients only, never for a message."""
     password, key_password = connection.sasl_password, connection.ssl_key_password
-    named = {
+    named: dict[str, Any] = {
         "bootstrap.servers": connection.bootstrap_servers,
         "security.protocol": connection.security_protocol,
         "sasl.mechanism": connection.sasl_mechanism,
@@ -55,7 +60,10 @@ def client_settings(connection: KafkaConnection) -> dict[str, Any]:
         "ssl.key.location": connection.ssl_key_location,
         "ssl.key.password": key_password and key_password.get_secret_value(),
     }
-    return {name: value for name, value in named.items() if value is not None} | connection.options
+    settings = {name: value for name, value in named.items() if value is not None} | connection.options
+    if callable(tokens := settings.get(TOKENS)):
+        settings[TOKENS] = Tokens(tokens)
+    return settings
 
 
 def application(
@@ -75,7 +83,8 @@ def application(
         from quixstreams import Application
         from quixstreams.kafka import ConnectionConfig
     known = ConnectionConfig.from_librdkafka_dict(client_settings(connection), ignore_extras=True)
-    extra = {"client.id": "streamcore", **defaults, **connection.options, **settings}
+    options = {name: value for name, value in connection.options.items() if name != TOKENS}  # known already
+    extra = {"client.id": "streamcore", **defaults, **options, **settings}
     return Application(
         broker_address=known,
         consumer_group=group,
@@ -144,14 +153,18 @@ class Cluster:
 
         self._connection = connection
         self._error = error
-        self._seen: dict[int, str] = {}
+        self._seen: dict[str, str] = {}
+        """What the client reported of connections, by the name of the error."""
         settings = {**client_settings(connection), "error_cb": self._note}
+        self._tokens: Tokens | None = settings.get(TOKENS)
         with creating_client(connection):
             self._admin = AdminClient(settings, logger=logging.getLogger("streamcore.kafka.librdkafka"))
+        if self._tokens is not None:
+            keep_asking(self._admin)
         self._brokers = 0
 
     def _note(self, error: Any) -> None:
-        self._seen[error.code()] = error.str()
+        self._seen[error.name()] = error.str()
 
     def connect(self) -> None:
         """First contact: returns once a broker has answered, at most `connect_timeout` later."""
@@ -160,44 +173,32 @@ class Cluster:
         deadline = time.monotonic() + self._connection.connect_timeout / 1000
         while True:
             patience = max(0.1, min(PROBE_INTERVAL_S, deadline - time.monotonic()))
+            until_s = time.monotonic() + patience
+            asked = self._admin.describe_cluster(request_timeout=patience)
+            while not wait([asked], LOOK_INTERVAL_S).done and time.monotonic() < until_s:
+                self._admin.poll(0)
+                if "_ALL_BROKERS_DOWN" in self._seen:  # else another may let us in
+                    self._check_refused()
             try:
-                described = answer_of(self._admin.describe_cluster(request_timeout=patience), patience)
-                self._brokers = len(described.nodes)
+                self._brokers = len(answer_of(asked, max(0.0, until_s - time.monotonic())).nodes)
             except KafkaException:
                 self._admin.poll(0)
-                refusal = self._refusal()
-                if refusal is not None:
-                    raise self._error(refusal, unreachable=True) from None
+                self._check_refused()
                 if time.monotonic() >= deadline:
-                    raise self._error(self._silence(), unreachable=True) from None
+                    raise self._error(silence(self._connection, self._seen), unreachable=True) from None
             else:
                 return
 
+    def _check_refused(self) -> None:
+        refused = self._refusal()
+        if refused is not None:
+            raise self._error(refused, unreachable=True) from None
+
     def _refusal(self) -> str | None:
         """Why trying on is pointless, if it is."""
-        from confluent_kafka import KafkaError
-
-        where, user = self._connection.bootstrap_servers, self._connection.sasl_username
-        for code in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):  # noqa: SLF001
-            if code in self._seen:
-                return (
-                    f"Kafka at {where} refused the login of {user!r} ({self._connection.sasl_mechanism}); "
-                    "check sasl_username, sasl_password and sasl_mechanism"
-                )
-        if KafkaError._SSL in self._seen:  # noqa: SLF001
-            return f"Kafka at {where}: TLS failed ({_bare(self._seen[KafkaError._SSL])}); check the ssl_ keys"  # noqa: SLF001
-        return None
-
-    def _silence(self) -> str:
-        from confluent_kafka import KafkaError
-
-        codes = (KafkaError._RESOLVE, KafkaError._TRANSPORT)  # noqa: SLF001
-        why = next((f" ({_bare(self._seen[code])})" for code in codes if code in self._seen), "")
-        waited = format_duration(self._connection.connect_timeout)
-        return (
-            f"Kafka at {self._connection.bootstrap_servers} gave no answer within {waited}{why}; "
-            "start the broker, or set bootstrap_servers in [kafka] or KAFKA_BOOTSTRAP_SERVERS"
-        )
+        if self._tokens is not None and self._tokens.failure is not None:
+            return self._tokens.failure
+        return refusal(self._connection, client_settings(self._connection), self._seen)
 
     def ask(
         self, ask: Callable[[], Sequence[Future[Any]]], doing: str, *, within_s: float = REQUEST_TIMEOUT_S
@@ -481,12 +482,6 @@ class Cluster:
 def is_passing(error: Any) -> bool:
     """Whether this `KafkaError` passes by itself: the client goes on trying, and whoever waits has a bound of its own."""
     return error.name() in PASSING
-
-
-def _bare(text: str) -> str:
-    """Librdkafka's message without the broker thread's name in front and the timing behind."""
-    head, _, tail = text.partition(": ")
-    return (tail if "/" in head and tail else text).partition(" (after ")[0]
 
 
 def partition_list(topic: str, positions: Mapping[int, int] | Sequence[int]) -> list[Any]:

@@ -9,10 +9,11 @@ Elsewhere a line is `{"progress": {...}}`, and the last one `{"report": {..., "l
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from streamcore._core import LANES_PER_INPUT
 from streamcore.report import Report
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class JsonProgress:
                 "duplicate": ledger.duplicate,
                 "rejected": ledger.rejected,
                 "epoch": report.epoch,
+                "lags": {str(lane): told for lane, told in report.lags.items()},
             },
         )
 
@@ -142,10 +144,20 @@ def progress_text(report: Report, records_per_second: float) -> str:
         f"watermark {time_text(report.watermark_ms) or '-'}",
         _counted(report.open_windows, "open window"),
     ]
+    if report.lags:
+        parts.append(lag_text(report.lags))
     parts += [f"{count:,} {name}" for name, count in _exceptions(report)]
     if report.retries:
         parts.append(f"{report.retries:,} epochs tried again")
     return " · ".join(parts)
+
+
+def lag_text(lags: Mapping[int, Mapping[str, Any]]) -> str:
+    """How many offsets are still to be read, and of which partition most."""
+    of_lanes = {lane: int(told["lag"]) for lane, told in lags.items()}
+    total, most = sum(of_lanes.values()), max(of_lanes, key=lambda lane: of_lanes[lane])
+    of_one = f" ([{most % LANES_PER_INPUT}] {of_lanes[most]:,})" if 0 < of_lanes[most] < total else ""
+    return f"lag {total:,}{of_one}"
 
 
 def summary_text(report: Report) -> str:

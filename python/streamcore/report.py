@@ -119,6 +119,10 @@ class Report:
     """Where inputs are joined, the ledger of each in this run: under `""` the pipeline's own, the others by name."""
     join_rows: tuple[int, int] | None = None
     """Rows that a join holds of the left and the right side."""
+    lags: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """Of each partition of Kafka that this worker reads and has heard of: `lag`, the offsets between where it reads on and `end`, behind which
+    nothing can be read; `high_watermark`, behind which there is nothing (None where the transport does not tell); and `age_s`, how long
+    ago a broker said so."""
     cache: dict[str, int] = field(default_factory=dict)
     """Under `exactly_once`, where the state of lanes was read from, in records and bytes: the worker's own copies or the
     state's topic; and how many copies were `rejected`, `dropped` (the disk was too slow) or `given_up` (it refused)."""
@@ -138,6 +142,7 @@ class Report:
         content["elapsed_s"] = round(self.elapsed_s, 3)
         content["ledger"] = asdict(self.ledger)
         content["lanes"] = {str(lane): counts for lane, counts in self.lanes.items()}
+        content["lags"] = {str(lane): told for lane, told in self.lags.items()}
         content["skipped"] = {str(lane): offsets for lane, offsets in self.skipped.items()}
         return content
 

@@ -21,7 +21,7 @@ from streamcore.faults import fault_point
 from streamcore.held_outputs import HeldOutputs
 from streamcore.outputs import Outputs, UndeliveredError
 from streamcore.report import Report, by_input, describe_refusal, watermark
-from streamcore.sources.base import Measured, Polled, Position, Source
+from streamcore.sources.base import Measured, Polled, Position, Source, lags
 
 POLL_TIMEOUT_S = 0.05
 """Also how long a stop may go unnoticed while nothing arrives."""
@@ -195,8 +195,13 @@ class Runner:
             dedupes=self._engine.dedupes(),
             inputs=by_input(self._committer.ledger(), tuple(self._first_report.inputs)),
             join_rows=self._engine.join_rows,
+            lags=self._lags(),
             cache=dict(self._first_report.cache),
         )
+
+    def _lags(self) -> dict[int, dict[str, Any]]:
+        source = self._source
+        return lags(source.positions(), source.ends()) if isinstance(source, Measured) else {}
 
     def status(self, window_end_ms: int | None) -> dict[str, Any]:
         """Report, clocks and positions, and the open windows that end at `window_end_ms`. From the runner's thread only."""

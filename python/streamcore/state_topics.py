@@ -18,6 +18,7 @@ from streamcore.config import KafkaConnection
 from streamcore.errors import StateError
 from streamcore.kafka_client import Cluster, Topic, application, creating_client, partition_list
 from streamcore.kafka_errors import failed_reading
+from streamcore.kafka_tokens import ask_for_token
 from streamcore.layouts import (
     MEETING_LANE,
     find_layout,
@@ -249,6 +250,7 @@ def group_of_nobody(connection: KafkaConnection, settings: Mapping[str, Any]) ->
         app = application(connection, group=group, defaults={}, settings=settings)
         consumer = app.get_consumer(auto_commit_enable=False)
         consumer.assignment()  # quixstreams makes the client at its first use
+    ask_for_token(consumer, connection.options)
     return consumer
 
 

@@ -8,13 +8,12 @@ Invariant: a producer whose last call did not end clearly is never used again; i
 
 from __future__ import annotations
 
-import logging
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, cast
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote
 
 from streamcore.config import KafkaConnection
@@ -28,11 +27,12 @@ from streamcore.kafka_producer import (
     PRODUCER_SETTINGS,
     Headers,
 )
+from streamcore.kafka_tokens import ask_for_token
 from streamcore.topic_watch import TopicWatch
-from streamcore.transaction_errors import may_be_of_a_record
+from streamcore.transaction_client import let_go, make_client
+from streamcore.transaction_errors import classified, may_be_of_a_record
 
 if TYPE_CHECKING:
-    from confluent_kafka import Producer as Client
     from quixstreams.kafka import Producer
 
 ROWS_PER_S = 20_000
@@ -61,35 +61,24 @@ LEAST_S = 0.5
 KEY_SHOWN = 100
 """Bytes of a key that an error shows."""
 
-UP = " in state UP"
-"""Of a connection that ends: it was one. An attempt that fails is none, and happens wherever a name has several addresses."""
+
+_Call = TypeVar("_Call", bound=Callable[..., Any])
 
 
-REFUSED = re.compile(r'Failed to add partition "([^"]+)" .*authorization failed')
-"""Of a topic that the client could not make part of the transaction."""
+def _noted(call: _Call) -> _Call:
+    """Notes of a call of the client that the producer was fenced."""
 
+    @wraps(call)
+    def noted(self: Transactions, *arguments: Any, **options: Any) -> Any:
+        from confluent_kafka import KafkaException
 
-class _Watch:
-    """Takes what a client logs, passes it on, and tells of connections that end.
+        try:
+            return call(self, *arguments, **options)
+        except KafkaException as error:
+            self._is_fenced = self._is_fenced or classified(error.args[0]) == "fenced"
+            raise
 
-    Nothing else does: the client's `error_cb` is not called for a connection that ends and is made anew, and a request that was on
-    it is sent again without a word. A line that is like the one before is left out by the client for 30 s, so of several losses
-    only the first is sure to be told; it counts until the producer is replaced.
-    """
-
-    def __init__(self, log: logging.Logger, lost: Callable[[], None], refused: Callable[[str], None]) -> None:
-        """`refused` is told of a topic that the transaction may not have: the error that the client raises does not name it."""
-        self._log = log
-        self._lost = lost
-        self._refused = refused
-
-    def log(self, level: int, pattern: str, *parts: Any) -> None:
-        """As `logging.Logger` has it, which is what the client calls."""
-        if "FAIL" in parts and any(UP in str(part) for part in parts):
-            self._lost()
-        for topic in REFUSED.findall(" ".join(map(str, parts))) if "ADDPARTS" in parts else ():
-            self._refused(topic)
-        self._log.log(level, pattern, *parts)
+    return cast("_Call", noted)
 
 
 class Transactions:
@@ -131,6 +120,8 @@ class Transactions:
         """Topics that records were ever sent to."""
         self._lost_connection = False
         """Whether the producer has lost a connection: a request may have been sent twice then."""
+        self._is_fenced = False
+        """Whether a call has said that the producer was."""
 
     @property
     def transactional_id(self) -> str:
@@ -190,17 +181,18 @@ class Transactions:
             defaults = {**PRODUCER_SETTINGS, "linger.ms": LINGER_MS}
             app = application(self._connection, group="", defaults=defaults, settings=settings)
             producer = app.get_producer(transactional=True)
-            client = self._make_client(producer)
+            client = make_client(producer, lost=self._note_loss, refused=self._refused.add)
         # Outside: an answer that does not come is no fault of the settings.
         try:
+            ask_for_token(client, self._connection.options)
             client.init_transactions(timeout_s)
         except BaseException as error:
             del client  # what is raised keeps this frame
-            _let_go(producer)
+            let_go(producer)
             self._check_allowed(error, open_ms)
             raise
         self._producer, self._open_ms = producer, open_ms
-        self._failure, self._lost_connection = None, False
+        self._failure, self._lost_connection, self._is_fenced = None, False, False
 
     def _check_allowed(self, error: BaseException, open_ms: int) -> None:
         """Raises `ConfigError` where the broker does not allow this producer, or transactions of this length."""
@@ -216,15 +208,6 @@ class Transactions:
                 f"the broker refuses transactions of {open_ms:,} ms (its transaction.max.timeout.ms): raise that{self._shorter}"
             ) from error
 
-    def _make_client(self, producer: Producer) -> Client:
-        """The client inside, whose first call would else wait for the coordinator for ever."""
-        from confluent_kafka import Producer as Client
-
-        settings = producer._producer_config  # noqa: SLF001
-        client = Client({**settings, "logger": _Watch(settings["logger"], self._note_loss, self._refused.add)})
-        producer._inner_producer = client  # noqa: SLF001
-        return client
-
     def _note_loss(self) -> None:
         self._lost_connection = True
 
@@ -234,6 +217,7 @@ class Transactions:
             raise SinkError("there is no transactional producer; this is a mistake of streamcore, please report it")
         return self._producer
 
+    @_noted
     def begin(self, rows: int = 0, *, size_bytes: int = 0) -> None:
         """Begins a transaction of about so many rows, or bytes, and others; the end of an input may have millions of rows.
 
@@ -246,11 +230,13 @@ class Transactions:
             self._open_for(wanted_ms, min(RENEW_S, self._left_s()))
         self._failure = self._too_large = None
         self._refused.clear()
+        ask_for_token(self._open, self._connection.options)  # there may have been nothing to commit for long
         self._open.begin_transaction()
         self._is_open = True
         if self.watch is not None:
             self.watch.ask()
 
+    @_noted
     def send(
         self,
         topic: str,
@@ -304,6 +290,7 @@ class Transactions:
 
         return note
 
+    @_noted
     def flush(self, timeout_s: float) -> int:
         """Waits for acknowledgements; gives how many records are left.
 
@@ -348,6 +335,7 @@ class Transactions:
                 self._open.poll(POLL_S)
             self._check_delivered()
 
+    @_noted
     def send_offsets(self, offsets: Sequence[Any], group: Any, timeout_s: float) -> None:
         """Puts the group's offsets into the transaction: the step that fences. Records may be on their way meanwhile; raises as `flush` does.
 
@@ -364,6 +352,7 @@ class Transactions:
             self._blame(error)
             raise
 
+    @_noted
     def commit(self, timeout_s: float) -> bool:
         """Commits; gives whether a connection was lost since the producer was made. Raises as `flush` does where a topic is gone."""
         from confluent_kafka import KafkaException
@@ -380,6 +369,7 @@ class Transactions:
         self._open.poll(0)  # what the client has to say about its connections
         return self._lost_connection
 
+    @_noted
     def abort(self, timeout_s: float) -> bool:
         """Aborts; gives whether a connection was lost since the producer was made, or may have been.
 
@@ -406,7 +396,7 @@ class Transactions:
         """Lets go of the producer, without waiting for anything."""
         producer, self._producer, self._is_open = self._producer, None, False
         if producer is not None:
-            _let_go(producer)
+            let_go(producer, is_fenced=self._is_fenced)
 
 
 def transactional_id(group: str, worker: str) -> str:
@@ -422,21 +412,6 @@ def group_of(transactional_id: str) -> str:
 def worker_of(transactional_id: str) -> str:
     """The worker in a name that `transactional_id` made."""
     return unquote(transactional_id.rpartition("/")[2])
-
-
-def _let_go(producer: Producer) -> None:
-    """Ends the client inside: what is queued is dropped, which it would else wait for.
-
-    At once, and not when garbage is collected: it would go on meanwhile to ask for its producer id, and fence its successor.
-    """
-    from confluent_kafka import KafkaException
-
-    client, producer._inner_producer = producer._inner_producer, None  # noqa: SLF001
-    if client is not None:
-        with suppress(KafkaException):
-            # One that was fenced says so once more.
-            client.purge()
-            client.poll(0)
 
 
 class InTransaction:

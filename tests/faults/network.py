@@ -30,7 +30,7 @@ class Network:
     def _aim(self, server: KafkaServer) -> None:
         """The broker speaks to itself when it starts: the proxies must know it by then."""
         for name, proxy in (("WORKERS", self.workers), ("MARKERS", self.markers)):
-            proxy.target = ("127.0.0.1", server.proxied_ports[name])
+            proxy.target = ("127.0.0.1", server.ports[name])
 
     @property
     def bootstrap(self) -> str:

@@ -113,7 +113,7 @@ def _jump_once(clock: WallClock, ahead_s: int) -> None:
 
 def _send_to_each(job: Job, time_ms: int) -> None:
     """A record for each lane, in the window that is over at 10 s."""
-    producer = Producer({"bootstrap.servers": job.server.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": job.server.bootstrap_servers, "enable.idempotence": True})
     for lane in range(PARTITIONS):
         row = {"t": time_ms, "k": f"k{lane}", "v": 1, "id": f"{lane}-{time_ms}"}
         producer.produce(job.input, key=f"k{lane}", value=json.dumps(row), partition=lane)

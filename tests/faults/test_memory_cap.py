@@ -72,7 +72,9 @@ def _give(job: Job, state_bytes: int, on_full: str) -> None:
 
 def _flood(job: Job) -> None:
     servers = job.server.bootstrap_servers
-    producer = Producer({"bootstrap.servers": servers, "linger.ms": 20, "compression.type": "lz4"})
+    producer = Producer(
+        {"bootstrap.servers": servers, "enable.idempotence": True, "linger.ms": 20, "compression.type": "lz4"}
+    )
     for number in range(RECORDS):
         key = f"{number:0{KEY_LENGTH}}"
         row = {"t": number % 5_000, "k": key, "v": number % 7, "id": str(number)}

@@ -36,7 +36,12 @@ def create_topic(server: KafkaServer, name: str, partitions: int = 1, **settings
 
 
 def produce(server: KafkaServer, topic: str, values: Iterable[bytes | None], partition: int = 0, **fields: Any) -> None:
-    settings = {"bootstrap.servers": server.bootstrap_servers, "linger.ms": 5, "message.max.bytes": 8 << 20}
+    settings = {
+        "bootstrap.servers": server.bootstrap_servers,
+        "linger.ms": 5,
+        "message.max.bytes": 8 << 20,
+        "enable.idempotence": True,
+    }
     producer = Producer(settings)
     for value in values:
         try:

@@ -97,7 +97,7 @@ class Job:
 
     def send(self, times_s: range, *, keys: int = 3, partition: int | None = None) -> None:
         """A record a second for each key, some of them without a place (`v < 0`)."""
-        producer = Producer({"bootstrap.servers": self.server.bootstrap_servers})
+        producer = Producer({"bootstrap.servers": self.server.bootstrap_servers, "enable.idempotence": True})
         for lane in range(self.partitions) if partition is None else [partition]:
             for at, key in product(times_s, range(keys)):
                 name = f"{lane}-{key}"

@@ -41,7 +41,7 @@ def produce(kafka: KafkaServer, topic: str, rows: list[dict[str, object]]) -> No
     from confluent_kafka import Producer
 
     Cluster(KafkaConnection(bootstrap_servers=kafka.bootstrap_servers)).create_topic(TopicPlan(topic, "input", 2))
-    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "enable.idempotence": True})
     for row in rows:
         producer.produce(topic, json.dumps(row).encode())
     assert producer.flush(30) == 0

@@ -71,7 +71,7 @@ def test_a_partition_that_grows_is_read_from_where_it_was_placed(kafka_server: K
 
 
 def _grow(server: KafkaServer, topic: str, stopping: threading.Event) -> None:
-    producer = Producer({"bootstrap.servers": server.bootstrap_servers, "linger.ms": 1})
+    producer = Producer({"bootstrap.servers": server.bootstrap_servers, "enable.idempotence": True, "linger.ms": 1})
     number = 0
     while not stopping.wait(0.001):
         producer.produce(topic, b"new", partition=number % 4)

@@ -67,7 +67,7 @@ def _topics(server: KafkaServer, name: str) -> None:
 
 def _send(server: KafkaServer, topic: str, column: str, numbers: range, *, shift_ms: int = 0) -> None:
     """A row a number; a key is in the same partition of each topic."""
-    producer = Producer({"bootstrap.servers": server.bootstrap_servers, "linger.ms": 5})
+    producer = Producer({"bootstrap.servers": server.bootstrap_servers, "enable.idempotence": True, "linger.ms": 5})
     for number in numbers:
         key = number % KEYS
         row = {"t": number * 100 + shift_ms, "k": f"k{key}", column: number}

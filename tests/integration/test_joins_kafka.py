@@ -17,7 +17,7 @@ KEYS: dict[str, Any] = {"event_time": "t", "event_time_unit": "ms", "out_of_orde
 
 
 def send(server: KafkaServer, topic: str, rows: Iterable[tuple[str, dict[str, Any] | None]]) -> None:
-    producer = Producer({"bootstrap.servers": server.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": server.bootstrap_servers, "enable.idempotence": True})
     for key, row in rows:
         producer.produce(topic, key=key.encode(), value=None if row is None else json.dumps(row).encode())
         producer.poll(0)

@@ -106,7 +106,9 @@ class Traffic(threading.Thread):
 
     def __init__(self, server: KafkaServer, topics: dict[str, tuple[int, list[dict[str, Any]]]]) -> None:
         super().__init__(daemon=True)
-        self._producer = Producer({"bootstrap.servers": server.bootstrap_servers, "linger.ms": 1})
+        self._producer = Producer(
+            {"bootstrap.servers": server.bootstrap_servers, "enable.idempotence": True, "linger.ms": 1}
+        )
         self._topics = topics
         self.rounds = threading.Semaphore(1)
         """Rounds that may be sent."""

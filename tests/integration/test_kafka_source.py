@@ -158,7 +158,8 @@ def test_a_lane_is_caught_up_only_when_everything_readable_is_read(kafka_server:
     create_topic(kafka_server, unique, partitions=2)
     produce(kafka_server, unique, numbered(10))
     with opened(kafka_server, unique, group=unique) as source:
-        assert source.poll(0.0).caught_up == ()
+        first = source.poll(0.0)
+        assert 0 not in first.caught_up or source.positions()[0] == 10
         poll_until(source, caught_up(0, 1))
         transaction(kafka_server, unique, numbered(5), commit=False)
         poll_until(source, lambda _: source.positions() == {0: 16, 1: 0})

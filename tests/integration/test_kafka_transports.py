@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from streamcore import _core
+import streamcore as sc
 from streamcore.config import KafkaConnection
 from streamcore.errors import ConfigError, StateError
-from streamcore.sources.base import Polled, Start
+from streamcore.sources.base import Start, lags
 from streamcore.sources.kafka import KafkaSource
 from streamcore.sources.kafka_native import NativeReader
 from streamcore.sources.kafka_reader import ConsumerReader
@@ -33,32 +32,10 @@ from tests.integration.kafka_tools import (
     records,
     transaction,
 )
+from tests.integration.transports import TRANSPORTS, Row, check_transport, parts
 from tests.servers.kafka import USER, KafkaServer
 
-TRANSPORTS = ("native", "librdkafka")
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
-SPEC = json.dumps({"source": {"event_time": "at", "schema": {"at": "string"}}, "steps": []}).encode()
-"""Refuses every record of ours, so that all parts of it are rows."""
-
-Row = tuple[int, int, int | None, bytes | None, bytes | None, Any]
-
-
-def parts(polled: list[Polled], lanes: int) -> list[Row]:
-    """Partition, offset, time, key, value and headers of each record, in order of partitions."""
-    engine = _core.Pipeline(SPEC)
-    engine.assign(list(range(lanes)))
-    found: list[Row] = []
-    for raw in (one.raw for one in polled if one.raw is not None):
-        for batch in [*engine.push(raw, 0)]:
-            found += rows(batch)
-    return sorted(found, key=lambda row: row[:2])
-
-
-def rows(batch: _core.Batch) -> Iterator[Row]:
-    assert batch.output == "rejected"
-    for place, row in enumerate(batch.to_rows()):
-        key = (row["_partition"], row["_offset"], row.get("_timestamp"), row["_key"], row["_value"])
-        yield (*key, batch.headers(place))
 
 
 def read(
@@ -67,10 +44,9 @@ def read(
     """Everything up to the end, and where that is."""
     source = {"transport": transport, **options.pop("source", {})}
     with opened(server, topic, stop="end", keys=True, headers=True, source=source, **options) as opened_source:
-        wanted = NativeReader if transport == "native" else ConsumerReader
-        assert type(opened_source._reader) is wanted
+        check_transport(opened_source, transport)
         polled = poll_until(opened_source, ended)
-        return parts(polled, lanes), opened_source.positions()
+        return parts(polled, lanes)[0], opened_source.positions()
 
 
 def same(server: KafkaServer, topic: str, count: int, lanes: int = 1, **options: Any) -> list[Row]:
@@ -118,7 +94,7 @@ def test_markers_and_aborted_records_are_left_out_and_an_open_transaction_ends_t
     produce(kafka_server, unique, [b"outside"])
     pending = open_transaction(kafka_server, unique, [b"open"])
     try:
-        options = {"group": unique} if group else {}
+        options: dict[str, Any] = {"group": unique} if group else {}
         found = same(kafka_server, unique, 8 * 50 + 1, **options)
         assert found[-1][4] == b"outside"
     finally:
@@ -276,3 +252,36 @@ def test_a_topic_that_gets_more_partitions_while_it_is_read_alone_goes_on(
         admin.create_partitions([NewPartitions(unique, 3)])[unique].result(TIMEOUT_S)
         produce(kafka_server, unique, [b"1"] * 5)
         poll_until(source, records(5))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_how_far_each_partition_is_from_its_end_is_told(kafka_server: KafkaServer, unique: str, transport: str) -> None:
+    create_topic(kafka_server, unique, partitions=2)
+    for partition, count in ((0, 5), (1, 3)):
+        produce(kafka_server, unique, [b'{"n": 1}'] * count, partition=partition)
+    producer = open_transaction(kafka_server, unique, [b'{"n": 1}'] * 2)
+    with opened(kafka_server, unique, source={"transport": transport}) as source:
+        poll_until(source, records(8))
+        poll_until(source, lambda _: {end.position for end in source.ends().values()} == {3, 5})
+        told = lags(source.positions(), source.ends())
+        assert [told[lane]["lag"] for lane in range(2)] == [0, 0]
+        # librdkafka's ends are asked for, and are those of what can be read.
+        high = [told[lane]["high_watermark"] for lane in range(2)]
+        assert high == ([7, 3] if transport == "native" else [None, None])
+    producer.abort_transaction(TIMEOUT_S)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_report_has_the_lag_of_each_partition(kafka_server: KafkaServer, unique: str, transport: str) -> None:
+    create_topic(kafka_server, unique, partitions=2)
+    connection = {"bootstrap_servers": kafka_server.bootstrap_servers}
+    source = sc.kafka(unique, connection=connection, event_time="n", event_time_unit="ms", schema={"n": "int64"})
+    counted = source.window(sc.tumbling("1m")).agg(rows=sc.count())
+    with counted.start(transport=transport, start="earliest") as run:
+        for partition, count in ((0, 5), (1, 3)):
+            produce(kafka_server, unique, [b'{"n": 1}'] * count, partition=partition)
+        deadline = time.monotonic() + TIMEOUT_S
+        while [(lane["end"], lane["lag"]) for lane in run.report.lags.values()] != [(5, 0), (3, 0)]:
+            assert time.monotonic() < deadline, run.report
+            time.sleep(0.05)
+        assert '"lags": {"0": {"lag": 0, "end": 5' in json.dumps(run.report.to_dict())

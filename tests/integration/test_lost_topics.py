@@ -67,7 +67,12 @@ def test_an_input_that_was_made_again_while_the_worker_stood_still_is_not_read_o
     os.kill(worker.process.pid, signal.SIGCONT)
     code, said = worker.ended()
     assert code == EXIT_STATE, said
-    assert f"topic {job.name}-in, which is read, was deleted and made again" in said
+    # Whoever hears of it first: the native transport, or the question beside a transaction.
+    told = (
+        f"topic {job.name}-in, which is read, was deleted and made again",
+        f"of {job.name}-in: its topic was made again",
+    )
+    assert any(each in said for each in told), said
     assert job.rows() == rows
 
 
@@ -75,7 +80,8 @@ def test_an_input_that_was_made_again_while_the_worker_stood_still_is_not_read_o
 def test_a_state_topic_that_was_made_again_ends_the_worker(worker: Worker) -> None:
     job = worker.job
     job.make_again(job.state_topic, job.partitions)
-    job.send(range(25, 50))
+    for second in range(25, 50):  # for several transactions: the answer to what is asked with one may come behind it
+        job.send(range(second, second + 1))
     code, said = worker.ended()
     assert code == EXIT_STATE, said
     assert f"topic {job.state_topic}, which keeps the state, was deleted" in said

@@ -46,7 +46,9 @@ class Growing(Job):
         counts: bool = True,
     ) -> None:
         """A record a second for each key, in the order of their times. Windows are to have them if it `counts`."""
-        producer = Producer({"bootstrap.servers": self.server.bootstrap_servers, "partitioner": partitioner})
+        producer = Producer(
+            {"bootstrap.servers": self.server.bootstrap_servers, "enable.idempotence": True, "partitioner": partitioner}
+        )
         producer.list_topics(self.input, timeout=TIMEOUT_S)
         for at in times_s:
             for key in keys:
@@ -192,7 +194,13 @@ def test_what_the_old_partitions_have_left_is_read_with_the_state_as_it_was(job:
 def test_records_of_producers_that_knew_and_of_others_are_refused(job: Growing) -> None:
     job.put(range(12))
     job.read()
-    late = Producer({"bootstrap.servers": job.server.bootstrap_servers, "topic.metadata.refresh.interval.ms": -1})
+    late = Producer(
+        {
+            "bootstrap.servers": job.server.bootstrap_servers,
+            "enable.idempotence": True,
+            "topic.metadata.refresh.interval.ms": -1,
+        }
+    )
     late.list_topics(job.input, timeout=TIMEOUT_S)
     job.grow(3)
     job.put(range(12, 14))

@@ -44,7 +44,9 @@ class Input:
 
     def send(self, side: str, numbers: range, *, keys: range = range(KEYS)) -> None:
         """A record a number; the right side has no partner for every third of the left one."""
-        producer = Producer({"bootstrap.servers": self.server.bootstrap_servers, "linger.ms": 5})
+        producer = Producer(
+            {"bootstrap.servers": self.server.bootstrap_servers, "enable.idempotence": True, "linger.ms": 5}
+        )
         for number in numbers:
             key = keys[number % len(keys)]
             if side == "right" and number % 3 == 0:

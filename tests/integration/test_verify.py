@@ -75,7 +75,7 @@ def view(job: Job, second: int, partition: int, **more: str) -> None:
 
 def fill(job: Job, partitions: range, *, minutes: int = MINUTES) -> str:
     """A view every second, in one of the partitions after the other; a time of Kafka behind them all."""
-    producer = Producer({"bootstrap.servers": job.server.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": job.server.bootstrap_servers, "enable.idempotence": True})
     for second in range(minutes * 60):
         partition = partitions[second % len(partitions)]
         user = f"user-{partition}"

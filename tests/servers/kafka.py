@@ -1,7 +1,7 @@
 """A real Apache Kafka broker: one KRaft node on free loopback ports, its data in a temporary folder.
 
 The jars come from Maven (coordinates in `kafka.xml`) into `~/.cache/streamcore/kafka-<version>`, once a machine.
-Two client listeners: `bootstrap_servers` without login and `sasl_bootstrap_servers` (SCRAM-SHA-512, `USER`).
+Two client listeners: `bootstrap_servers` without login and `sasl_bootstrap_servers` (SCRAM-SHA-512, `USER`); tests may add more.
 """
 
 from __future__ import annotations
@@ -50,7 +50,16 @@ PROPERTIES = {
     "group.initial.rebalance.delay.ms": "0",
     # So that a killed member's seat is free again in test time.
     "group.min.session.timeout.ms": "1000",
+    # A compacted topic is looked at again after this; the default of 15 s is longer than a test.
+    "log.cleaner.backoff.ms": "500",
 }
+
+
+def cache() -> Path:
+    """The folder of what is fetched or built once a machine."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamcore"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def version(pom: Path = POM) -> str:
@@ -61,12 +70,10 @@ def version(pom: Path = POM) -> str:
 
 def libraries(pom: Path = POM) -> Path:
     """The folder of the jars of `pom`, fetched first if need be. Raises `ServerError` with the line to type."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamcore"
-    folder = cache / f"{pom.stem}-{version(pom)}"
+    folder = cache() / f"{pom.stem}-{version(pom)}"
     if folder.is_dir():
         return folder
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "kafka.lock").open("w") as lock:  # two test sessions may start at once
+    with (cache() / "kafka.lock").open("w") as lock:  # two test sessions may start at once
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
             _fetch(pom, folder)
@@ -112,22 +119,25 @@ class KafkaServer(Server):
         *,
         properties: Mapping[str, str] | None = None,
         jvm_options: Sequence[str] = JVM_OPTIONS,
+        listeners: Mapping[str, str] | None = None,
         proxies: Mapping[str, int] | None = None,
         environment: Mapping[str, str] | None = None,
         before_start: Callable[[KafkaServer], None] = lambda _: None,
     ) -> None:
-        """`proxies`: more listeners, each by its name, advertised at the port of a proxy that stands before it.
+        """`listeners`: more of them, each by its name with its security protocol.
 
-        `before_start` is called when its ports are known and nothing listens there yet.
+        `proxies`: listeners, which need not be among those, that are advertised at the port of a proxy that stands before
+        them. `before_start` is called when the ports are known and nothing listens there yet.
         """
         self._java = [java(), "-cp", f"{libraries()}/*"]
         self._jvm_options = list(jvm_options)
         self.directory = Path(tempfile.mkdtemp(prefix="streamcore-kafka-"))
         self._proxies = dict(proxies or {})
+        self._protocols = {**dict.fromkeys(self._proxies, "PLAINTEXT"), **(listeners or {})}
         self._environment = dict(environment or {})
-        self.port, self.sasl_port, controller, *behind = free_ports(3 + len(self._proxies))
-        self.proxied_ports = dict(zip(self._proxies, behind, strict=True))
-        """By name of a listener that is advertised at a proxy: where the proxy finds it."""
+        self.port, self.sasl_port, controller, *others = free_ports(3 + len(self._protocols))
+        self.ports = dict(zip(self._protocols, others, strict=True))
+        """By name of a further listener: where it is found, by its proxy too."""
         self._write_properties(controller, properties or {})
         self._format()
         before_start(self)
@@ -143,13 +153,13 @@ class KafkaServer(Server):
 
     def _write_properties(self, controller: int, extra: Mapping[str, str]) -> None:
         ports = {"PLAINTEXT": self.port, "SASL": self.sasl_port}
-        protocols = ",".join(f"{name}:PLAINTEXT" for name in self._proxies)
+        protocols = [f"{name}:{protocol}" for name, protocol in self._protocols.items()]
         settings = {
             **PROPERTIES,
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
-            "listeners": _listeners({**ports, **self.proxied_ports, "CONTROLLER": controller}),
-            "advertised.listeners": _listeners({**ports, **self._proxies}),
-            "listener.security.protocol.map": f"{PROPERTIES['listener.security.protocol.map']},{protocols}".rstrip(","),
+            "listeners": _listeners({**ports, **self.ports, "CONTROLLER": controller}),
+            "advertised.listeners": _listeners({**ports, **self.ports, **self._proxies}),
+            "listener.security.protocol.map": ",".join([PROPERTIES["listener.security.protocol.map"], *protocols]),
             "log.dirs": str(self.directory / "data"),
             **extra,
         }
@@ -158,9 +168,10 @@ class KafkaServer(Server):
 
     def _format(self) -> None:
         user, password = USER
-        scram = f"SCRAM-SHA-512=[name={user},password={password}]"
         identity = "c3RyZWFtY29yZS10ZXN0cw"  # any 16 bytes in base64; a folder's data belong to one cluster
-        options = ["-t", identity, "-c", str(self._properties), "--add-scram", scram]
+        options = ["-t", identity, "-c", str(self._properties)]
+        for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
+            options += ["--add-scram", f"{mechanism}=[name={user},password={password}]"]
         command = [*self._java[:1], "-XX:TieredStopAtLevel=1", *self._java[1:]]
         command += ["kafka.tools.StorageTool", "format", *options]
         done = subprocess.run(command, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False)

@@ -168,7 +168,14 @@ class Fetching:
 
 
 def known(end: int | None, *, answered_s: float | None = 0.0, silent_s: float | None = 0.0) -> dict[str, Any]:
-    return {"last_stable_offset": end, "answered_s": answered_s, "silent_s": silent_s, "last_failure": None}
+    high = None if end is None else end + 2
+    return {
+        "last_stable_offset": end,
+        "high_watermark": high,
+        "answered_s": answered_s,
+        "silent_s": silent_s,
+        "last_failure": None,
+    }
 
 
 def test_answers_to_fetches_tell_where_lanes_end() -> None:
@@ -177,10 +184,11 @@ def test_answers_to_fetches_tell_where_lanes_end() -> None:
     assert ends.caught_up({0: 9, 1: 6, 2: 0}, 100.0) == ()
     assert ends.caught_up({0: 10, 1: 6, 2: 0}, 100.0) == (0,)
     assert {lane: (end.position, end.age_s) for lane, end in ends.ends(100.0).items()} == {0: (10, 0.0), 1: (6, 6.0)}
+    assert ends.ends(100.0)[0].high_watermark == 12
     # What was looked at a moment ago is a moment older.
     assert ends.ends(100.0 + LOOK_INTERVAL_S / 2)[0].age_s == pytest.approx(LOOK_INTERVAL_S / 2)
     fetching.lanes[0] = known(12)
-    assert ends.caught_up({0: 10}, 100.0 + LOOK_INTERVAL_S) == ()
+    assert ends.caught_up({0: 10}, 100.0 + 2 * LOOK_INTERVAL_S) == ()
 
 
 def test_an_end_that_was_told_before_it_was_forgotten_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from streamcore.errors import ConfigError, StateError
 from streamcore.sources.base import Polled
 from streamcore.sources.inputs import Input, check_sizes
 from streamcore.sources.kafka_joined import JoinedSource, aligned
+from streamcore.sources.kafka_reader import ConsumerReader, Wanted
 
 RIGHT = LANES_PER_INPUT
 
@@ -157,7 +158,9 @@ def joined(*, table: bool = False) -> tuple[JoinedSource, Topic, Topic, Consumer
         Input("right", cast("Any", right), "earliest", is_table=table, unread=set() if table else None),
     ]
     source = JoinedSource(cast("Any", [left, right]), inputs, KafkaSourceConfig(topic="left"))
-    source._consumer, source._listener = consumer, listener
+    wanted = Wanted(keys=False, headers=False, record_bytes_max=None)
+    source._open_reader = ConsumerReader(cast("Any", consumer), wanted, source, name="left and right")
+    source._listener = listener
     return source, left, right, consumer, listener
 
 

@@ -20,6 +20,10 @@ REPORT = Report(
     watermark_ms=1_767_225_600_000,
     open_windows=4,
     lanes=LANES,
+    lags={
+        0: {"lag": 1_200, "end": 3_200, "high_watermark": 3_300, "age_s": 0.1},
+        3: {"lag": 34, "end": 34, "high_watermark": None, "age_s": 0.5},
+    },
 )
 ENDED = Report(state="ended", elapsed_s=2.0, lanes={0: {"read": 2_000}}, rows={"result": 7}, open_windows=4)
 
@@ -41,6 +45,10 @@ def test_elsewhere_it_is_json_lines() -> None:
         "duplicate": 60,
         "rejected": 10,
         "epoch": 3,
+        "lags": {
+            "0": {"lag": 1_200, "end": 3_200, "high_watermark": 3_300, "age_s": 0.1},
+            "3": {"lag": 34, "end": 34, "high_watermark": None, "age_s": 0.5},
+        },
     }
     assert last["report"]["ledger"]["read"] == 2_000
 
@@ -71,7 +79,7 @@ def test_under_a_table_it_is_the_caption() -> None:
     file, captions = io.StringIO(), list[str]()
     progress = CaptionProgress(captions.append, Console(file=file, width=200))
     progress.update(REPORT)
-    assert captions[0].endswith("4 open windows · 60 duplicate · 30 late · 10 rejected")
+    assert captions[0].endswith("4 open windows · lag 1,234 ([0] 1,200) · 60 duplicate · 30 late · 10 rejected")
     assert file.getvalue() == ""
     progress.update(replace(REPORT, retries=2))
     assert captions[1].endswith("10 rejected · 2 epochs tried again")

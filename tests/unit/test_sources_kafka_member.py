@@ -11,6 +11,7 @@ from streamcore.config import KafkaConnection, KafkaSourceConfig
 from streamcore.errors import StateError
 from streamcore.kafka_client import Cluster, Topic
 from streamcore.sources.kafka_member import MemberSource
+from streamcore.sources.kafka_reader import ConsumerReader, Wanted
 
 
 class Told:
@@ -56,7 +57,10 @@ def _assigned(count: int | None) -> tuple[Told, MemberSource]:
     source, told = MemberSource(KafkaConnection(), KafkaSourceConfig(topic="in"), group="g"), Told()
     source._cluster = cast("Cluster", Sized(count))
     source._topic, source._listener, source._first = Topic("in", "id", (0, 1)), told, {0: 0, 1: 0}
-    source._on_assign(InCallback(), [TopicPartition("in", 0), TopicPartition("in", 1)])
+    wanted = Wanted(keys=False, headers=False, record_bytes_max=None)
+    consumer = cast("Any", InCallback())
+    source._open_reader = ConsumerReader(consumer, wanted, source, name="in")
+    source._on_assign(consumer, [TopicPartition("in", 0), TopicPartition("in", 1)])
     return told, source
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import gc
 import logging
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import Mock
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from streamcore import transactions
+from streamcore import transaction_client, transactions
 from streamcore.config import KafkaConnection
 from streamcore.errors import ConfigError, SinkError
 from streamcore.transaction_errors import classified, failure
@@ -200,7 +202,7 @@ def test_a_producer_whose_name_may_not_be_used_is_a_configuration_error(monkeypa
         def poll(self, _: float) -> None: ...
 
     made = Transactions(KafkaConnection(), transactional_id=transactional_id("g/1", "w"), timeout_ms=1_000)
-    monkeypatch.setattr(made, "_make_client", lambda _: Denied())
+    monkeypatch.setattr(transactions, "make_client", lambda *_, **__: Denied())
     with pytest.raises(ConfigError, match="grant the user WRITE and DESCRIBE on transactional id streamcore/g%2F1/w"):
         made.renew(1.0)
 
@@ -223,7 +225,7 @@ def test_a_question_has_what_is_left_of_a_revoke_and_never_nothing(monkeypatch: 
 def test_a_topic_that_is_refused_is_named_whatever_call_fails_first() -> None:
     """The client names it in its log alone, and the call may fail as the transaction has failed."""
     made = Transactions(KafkaConnection(), transactional_id=transactional_id("g", "w"), timeout_ms=1_000)
-    watch = transactions._Watch(logging.getLogger(__name__), lambda: None, made._refused.add)
+    watch = transaction_client._Watch(logging.getLogger(__name__), lambda: None, made._refused.add)
     state = KafkaError(KafkaError._STATE, "erroneous state")
     line = 'TxnCoordinator/1: Failed to add partition "out" [0] to transaction: Broker: '
     watch.log(logging.ERROR, "%s %s %s", "ADDPARTS", "producer-1", line + "Not coordinator")
@@ -240,3 +242,24 @@ def test_a_client_that_was_fenced_says_so_once_more_and_that_is_no_error_of_ours
     made._producer.poll.side_effect = KafkaException(fenced)  # type: ignore[union-attr]
     assert made.denied(fenced, "this worker") is None
     assert classified(fenced) == "fenced"
+
+
+@pytest.mark.parametrize(("code", "is_kept"), [(KafkaError._FENCED, True), (KafkaError._TIMED_OUT, False)])
+def test_a_client_that_was_fenced_is_left_to_the_end_of_the_process(code: int, is_kept: bool) -> None:
+    """As its threads ended, one in some forty aborted the process: librdkafka had freed a text twice."""
+
+    class Failing:
+        def purge(self) -> None:
+            raise KafkaException(KafkaError(code, "no", True, False, False))
+
+        poll = commit_transaction = lambda self, _: self.purge()
+
+    client, made = Failing(), Transactions(KafkaConnection(), transactional_id="t", timeout_ms=1_000)
+    made._producer = cast("Any", SimpleNamespace(_inner_producer=client, commit_transaction=client.commit_transaction))
+    with pytest.raises(KafkaException):
+        made.commit(1.0)
+    made.close()
+    there = weakref.ref(client)
+    del client
+    gc.collect()
+    assert (there() is not None) == is_kept

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from streamcore import _core
 
@@ -58,6 +58,22 @@ class End:
     position: Position
     age_s: float
     """How long ago that was found out."""
+    high_watermark: Position | None = None
+    """Where records end that cannot be read yet, as their transactions are open; None where that is not known."""
+
+
+def lags(positions: Mapping[int, Position], ends: Mapping[int, End]) -> dict[int, dict[str, Any]]:
+    """How far each lane is from its end, where that is known; see `Report.lags`."""
+    return {
+        lane: {
+            "lag": max(0, end.position - positions[lane]),
+            "end": end.position,
+            "high_watermark": end.high_watermark,
+            "age_s": round(end.age_s, 3),
+        }
+        for lane, end in sorted(ends.items())
+        if lane in positions
+    }
 
 
 @runtime_checkable

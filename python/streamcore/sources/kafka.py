@@ -32,6 +32,7 @@ from streamcore.kafka_client import (
 from streamcore.kafka_consumer import member_settings
 from streamcore.kafka_errors import denied
 from streamcore.kafka_questions import RETRY_INTERVAL_S
+from streamcore.kafka_tokens import ask_for_token
 from streamcore.sources.base import End, Polled, Start
 from streamcore.sources.kafka_ends import Ends
 from streamcore.sources.kafka_group import JOIN_TIMEOUT_S, Seat, wait_for_free_group
@@ -167,6 +168,7 @@ class KafkaSource:
                 self._connection, group=group, defaults={**FETCH_SETTINGS, **name}, settings=settings
             ).get_consumer(auto_commit_enable=False)
             consumer.assignment()  # quixstreams makes the client at its first use
+        ask_for_token(consumer, self._connection.options)
         return consumer
 
     def _seat_settings(self) -> dict[str, str]:

@@ -146,7 +146,7 @@ class FetchedEnds:
             age_s = None if told["answered_s"] is None else told["answered_s"] + now_s - self._looked_s
             is_known = age_s is not None and now_s - age_s > self._forgotten_s.get(lane, float("-inf"))
             if is_known and age_s is not None and told["last_stable_offset"] is not None:
-                found[lane] = End(told["last_stable_offset"], age_s)
+                found[lane] = End(told["last_stable_offset"], age_s, told["high_watermark"])
         return found
 
     def forget(self, lanes: Iterable[int]) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from streamcore import _core
-from streamcore.errors import SourceError
+from streamcore.errors import Error, SourceError
 from streamcore.kafka_client import log
 from streamcore.kafka_consumer import seek
 from streamcore.sources.kafka_ends import Ask, Ends, EndWatch
@@ -156,6 +156,8 @@ class ConsumerReader:
             timeout_s = 0.0
         try:
             messages: list[Any] = self.consumer.consume(records, timeout_s)
+        except Error:
+            raise  # there is no token any more
         except Exception as error:
             self._failures += 1
             if self._failures > CONSUME_FAILURES_MAX:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from streamcore import _core
 from streamcore.errors import ConfigError, Problem
 from streamcore.kafka_client import log
+from streamcore.kafka_tokens import TOKENS, Tokens
 from streamcore.sources.kafka_native import NativeReader
 from streamcore.sources.kafka_reader import ConsumerReader, Listening, Wanted
 
@@ -32,8 +33,6 @@ FETCH_KEYS = {
 
 IGNORED = frozenset({"fetch.queue.backoff.ms", "fetch.error.backoff.ms", "fetch.min.bytes"})
 """Those that say how librdkafka goes about it, of which a fetcher has no need."""
-
-TOKENS = "oauth_cb"
 
 
 def make_reader(
@@ -83,4 +82,6 @@ def parted(settings: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, int],
             sizes[known] = int(value) * unit
         elif name not in IGNORED and name != TOKENS:
             own[name] = str(value).lower() if isinstance(value, bool) else str(value)
-    return own, sizes, settings.get(TOKENS)
+    tokens = settings.get(TOKENS)
+    # The fetcher asks for one at each login, tries again where there is none, and names what the callback itself raised.
+    return own, sizes, tokens.callback if isinstance(tokens, Tokens) else tokens

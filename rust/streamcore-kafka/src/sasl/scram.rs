@@ -171,6 +171,7 @@ impl<'a> ServerFirst<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     /// The example of RFC 7677, section 3.
     const NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
@@ -262,5 +263,32 @@ mod tests {
     fn a_name_is_escaped_and_nonces_differ() {
         assert!(begin(ScramHash::Sha256, "a=b,c").1.starts_with("n,,n=a=3Db=2Cc,r="));
         assert_ne!(nonce(), nonce());
+    }
+    /// Messages of a broker, mostly ones that begin as they should.
+    fn said_by_a_broker() -> impl Strategy<Value = String> {
+        let part =
+            prop_oneof!["[ -~]{0,12}", "(r=rOprNGfwEbeRWgbNEkqO|s=|i=|v=|e=|m=|,|=)[0-9A-Za-z=]{0,8}", "\\PC{0,4}"];
+        let rounds = prop_oneof![Just(4_096_i64), 4_000..5_000_i64, any::<i64>()];
+        let first = (part.clone(), "[A-Za-z0-9+/=]{0,9}", rounds, part.clone());
+        let first = first.prop_map(|(nonce, salt, rounds, more)| format!("r={NONCE}{nonce},s={salt},i={rounds}{more}"));
+        prop_oneof![first, proptest::collection::vec(part, 0..5).prop_map(|parts| parts.join(","))]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+
+        #[test]
+        fn whatever_the_broker_says_the_login_goes_on_or_is_refused_and_never_over(
+            messages in proptest::collection::vec(said_by_a_broker(), 1..4),
+        ) {
+            let (mut scram, _) = begin(ScramHash::Sha256, "user");
+            for message in messages {
+                // Over is a login whose signature is right, which cannot be guessed.
+                match scram.answer(message.as_bytes()) {
+                    Ok(sent) => prop_assert!(sent.is_some()),
+                    Err(fault) => prop_assert!(!fault.to_string().contains('\n')),
+                }
+            }
+        }
     }
 }
