@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.producers.script import Script
-from tests.servers.kafka import VERSION, cache, java, libraries
+from tests.servers.kafka import cache, java, libraries, version
 from tests.servers.process import ServerError
 
 HERE = Path(__file__).parent
@@ -57,7 +57,7 @@ def java_classes() -> Path:
         command = [compiler, "-d", str(folder), "-cp", f"{libraries()}/*", str(JAVA_SOURCE)]
         check(command, cwd=HERE, env=os.environ, needs="Java 17 or newer")
 
-    return built("java", (JAVA_SOURCE,), build, version=VERSION)
+    return built("java", (JAVA_SOURCE,), build, version=version())
 
 
 def franz_folder() -> Path:

@@ -158,7 +158,7 @@ def joined(*, table: bool = False) -> tuple[JoinedSource, Topic, Topic, Consumer
         Input("right", cast("Any", right), "earliest", is_table=table, unread=set() if table else None),
     ]
     source = JoinedSource(cast("Any", [left, right]), inputs, KafkaSourceConfig(topic="left"))
-    wanted = Wanted(keys=False, headers=False, record_bytes_max=None)
+    wanted = Wanted(keys=False, headers=False, record_bytes_max=None, inputs={"left": 0, "right": 1})
     source._open_reader = ConsumerReader(cast("Any", consumer), wanted, source, name="left and right")
     source._listener = listener
     return source, left, right, consumer, listener
