@@ -61,14 +61,15 @@ impl Fetcher {
         queued_bytes_max: usize,
     ) -> PyResult<Self> {
         enter(py, || {
-            let config = match from_librdkafka(&settings, tokens.map(token_source)).map_err(|failure| refused(&failure))? {
-                Choice::Native(config) => *config,
-                Choice::Librdkafka(missing) => {
-                    let missing: Vec<_> = missing.into_iter().collect();
-                    let message = format!("the native transport does not have {}", missing.join(", "));
-                    return Err(Error::new(ErrorKind::Config, message).into());
-                }
-            };
+            let config =
+                match from_librdkafka(&settings, tokens.map(token_source)).map_err(|failure| refused(&failure))? {
+                    Choice::Native(config) => *config,
+                    Choice::Librdkafka(missing) => {
+                        let missing: Vec<_> = missing.into_iter().collect();
+                        let message = format!("the native transport does not have {}", missing.join(", "));
+                        return Err(Error::new(ErrorKind::Config, message).into());
+                    }
+                };
             let default = Settings::default();
             let records = streamcore_kafka::records::Settings { keys, headers, record_bytes_max, ..default.records };
             let wait_max = Duration::from_millis(wait_ms);
@@ -96,8 +97,9 @@ impl Fetcher {
     fn assign(&self, py: Python<'_>, offsets: BTreeMap<Place, i64>, paused: bool) -> PyResult<()> {
         enter(py, || {
             let fetcher = self.open()?;
-            let assignment = |(place, offset): (&Place, &i64)| {
-                Assignment { is_paused: paused, ..Assignment::new(of(place), *offset) }
+            let assignment = |(place, offset): (&Place, &i64)| Assignment {
+                is_paused: paused,
+                ..Assignment::new(of(place), *offset)
             };
             fetcher.assign(&offsets.iter().map(assignment).collect::<Vec<_>>());
             Ok(())
@@ -141,9 +143,10 @@ impl Fetcher {
                 batch.input = self.inputs.get(&*batch.topic).copied().unwrap_or(0);
             }
             let moved = taken.moved.iter().map(|moved| (name(&moved.place), moved.next_offset)).collect();
-            let troubles = taken.troubles.iter().map(|trouble| {
-                (name(&trouble.place), kind(&trouble.fault), trouble.fault.to_string())
-            });
+            let troubles = taken
+                .troubles
+                .iter()
+                .map(|trouble| (name(&trouble.place), kind(&trouble.fault), trouble.fault.to_string()));
             Ok((Raw::from_batches(batches), moved, taken.counts.refetched_records, troubles.collect()))
         })
     }
