@@ -24,7 +24,7 @@ const BEHIND: u8 = 0xfe;
 
 fuzz_target!(|input: &[u8]| {
     let [flags, offset, rest @ ..] = input else { return };
-    let set = if flags & 3 == 0 { rest.to_vec() } else { forged(rest) };
+    let set = if flags.is_multiple_of(4) { rest.to_vec() } else { forged(rest) };
     let settings = Settings {
         keys: flags & 4 > 0,
         headers: flags & 8 > 0,

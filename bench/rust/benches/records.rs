@@ -59,9 +59,9 @@ fn walk(walker: &mut Walker, frame: &mut Buffer, topic: &Arc<str>) -> Walked {
 
 fn check(set: &RecordSet) {
     let (mut frame, mut walker) = (frame(set), Walker::new(Settings::default()));
-    let walked = walk(&mut walker, &mut frame, &"clicks".into());
-    assert_eq!((&walked.end, walked.next_offset), (&End::Whole, set.records as i64));
-    let raw = walked.into_raw(&frame.into()).expect("padded").expect("records");
+    let batches = walk(&mut walker, &mut frame, &"clicks".into());
+    assert_eq!((&batches.end, batches.next_offset), (&End::Whole, set.records as i64));
+    let raw = batches.into_raw(&frame.into()).expect("padded").expect("records");
     let values: Vec<u8> = (0..raw.len()).flat_map(|row| raw.value(row).unwrap_or_default()).copied().collect();
     assert!(raw.len() == set.records && values == set.values, "values that were not written");
 }
@@ -73,10 +73,10 @@ fn taken(set: &RecordSet, how: How, passes: u64) -> Duration {
     let mut one = |_| {
         let mut frame = frame(set);
         let start = CpuTime.start();
-        let walked = walk(&mut walker, &mut frame, &topic);
-        assert_eq!(walked.counts.records, set.records as u64);
+        let batches = walk(&mut walker, &mut frame, &topic);
+        assert_eq!(batches.counts.records, set.records as u64);
         if how != How::Walk {
-            let raw = walked.into_raw(&frame.into()).expect("padded").expect("records");
+            let raw = batches.into_raw(&frame.into()).expect("padded").expect("records");
             assert_eq!(value_bytes(&raw), set.values.len());
         }
         CpuTime.end(start)
