@@ -10,6 +10,7 @@ __all__ = [
     "PARTITIONERS",
     "Batch",
     "CommitMachine",
+    "Fetcher",
     "FileReader",
     "Generator",
     "Intake",
