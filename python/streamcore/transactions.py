@@ -182,13 +182,15 @@ class Transactions:
             app = application(self._connection, group="", defaults=defaults, settings=settings)
             producer = app.get_producer(transactional=True)
             client = make_client(producer, lost=self._note_loss, refused=self._refused.add)
+        from confluent_kafka import KafkaException
+
         # Outside: an answer that does not come is no fault of the settings.
         try:
             ask_for_token(client, self._connection.options)
             client.init_transactions(timeout_s)
         except BaseException as error:
             del client  # what is raised keeps this frame
-            let_go(producer)
+            let_go(producer, is_fenced=isinstance(error, KafkaException) and classified(error.args[0]) == "fenced")
             self._check_allowed(error, open_ms)
             raise
         self._producer, self._open_ms = producer, open_ms

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from streamcore.sources.base import End
 from streamcore.sources.kafka_ends import (
     ANSWER_TIMEOUT_S,
     ASK_INTERVAL_S,
@@ -209,5 +210,16 @@ def test_an_outage_is_of_all_lanes_that_are_read_and_a_stall_of_one() -> None:
     assert ends.outage_s(100.0) == 3.0
     assert ends.stalled(30.0) == (0, "nobody leads it")
     assert ends.stalled(60.0) is None
+    # While none is answered for it is an outage, which is borne for longer.
+    fetching.lanes[1] = known(6, silent_s=FRESH_S + 1)
+    ends.caught_up({0: 10, 1: 6}, 101.0)
+    assert (ends.stalled(30.0), ends.outage_s(101.0)) == (None, FRESH_S + 1)
     ends.caught_up({}, 101.0)
     assert (ends.outage_s(101.0), ends.stalled(1.0)) == (0.0, None)
+
+
+def test_what_was_told_last_stays_once_the_fetcher_is_closed() -> None:
+    fetching: list[dict[int, dict[str, Any]] | None] = [{0: known(10)}, None]
+    ends = FetchedEnds(lambda: fetching.pop(0))
+    assert ends.ends(100.0)[0].position == 10
+    assert ends.ends(200.0)[0] == End(10, 100.0, 12)

@@ -117,8 +117,8 @@ class EndWatch:
 class FetchedEnds:
     """Knows what came with the answers to fetches; see `Ends`."""
 
-    def __init__(self, progress: Callable[[], Mapping[int, Mapping[str, Any]]]) -> None:
-        """`progress` is that of `_core.Fetcher`, by lane."""
+    def __init__(self, progress: Callable[[], Mapping[int, Mapping[str, Any]] | None]) -> None:
+        """`progress` is that of `_core.Fetcher`, by lane; None once that is closed: what was told last stays."""
         self._progress = progress
         self._told: Mapping[int, Mapping[str, Any]] = {}
         self._looked_s = float("-inf")
@@ -126,18 +126,15 @@ class FetchedEnds:
         self._read: set[int] = set()
 
     def _look(self, now_s: float) -> Mapping[int, Mapping[str, Any]]:
-        if now_s - self._looked_s >= LOOK_INTERVAL_S:
-            self._told, self._looked_s = self._progress(), now_s
+        if now_s - self._looked_s >= LOOK_INTERVAL_S and (told := self._progress()) is not None:
+            self._told, self._looked_s = told, now_s
         return self._told
 
     def caught_up(self, positions: Mapping[int, int], now_s: float) -> tuple[int, ...]:
         """See `Ends`."""
         self._read = set(positions)
-        return tuple(sorted(lane for lane, position in positions.items() if self._at_end(lane, position, now_s)))
-
-    def _at_end(self, lane: int, position: int, now_s: float) -> bool:
-        end = self.ends(now_s).get(lane)
-        return end is not None and end.age_s <= FRESH_S and position >= end.position
+        ends = {lane: end for lane, end in self.ends(now_s).items() if end.age_s <= FRESH_S}
+        return tuple(sorted(lane for lane in positions.keys() & ends.keys() if positions[lane] >= ends[lane].position))
 
     def ends(self, now_s: float) -> dict[int, End]:
         """See `Ends`."""
@@ -164,7 +161,9 @@ class FetchedEnds:
 
     def stalled(self, longest_s: float) -> tuple[int, str] | None:
         """See `Ends`."""
-        for lane, told in sorted(self._told.items()):
-            if lane in self._read and (told["silent_s"] or 0.0) > longest_s:
-                return lane, told["last_failure"] or "no answer came"
+        silent = {lane: told["silent_s"] or 0.0 for lane, told in self._told.items() if lane in self._read}
+        if len(silent) > 1 and min(silent.values()) > FRESH_S:
+            return None  # nobody answers: an outage, which is borne for as long as that is
+        for lane in sorted(lane for lane, silent_s in silent.items() if silent_s > longest_s):
+            return lane, self._told[lane]["last_failure"] or "no answer came"
         return None

@@ -40,10 +40,14 @@ class NativeReader(ConsumerReader):
         """What the fetcher was told of where to stop."""
         self.strays = 0
         """Records that the consumer brought all the same."""
+        self._is_moved = False
+        """Partitions came or went since the last `take` began, whose stops and pauses are not told yet."""
+        self._is_closed = False
 
     def assign(self, parts: Sequence[Any], *, incremental: bool, paused: bool = False) -> None:
         """Takes over partitions at their offsets, inside the group's callback."""
         super().assign(parts, incremental=incremental, paused=True)
+        self._is_moved = True
         if not incremental:
             self._fetcher.revoke([place for place in self._fetcher.progress() if place not in places(parts)])
         self._fetcher.assign({(part.topic, part.partition): part.offset for part in parts}, paused)
@@ -52,6 +56,7 @@ class NativeReader(ConsumerReader):
 
     def revoke(self, parts: Sequence[Any]) -> None:
         """These partitions are not ours any more."""
+        self._is_moved = True
         self._fetcher.revoke(places(parts))
 
     def pause(self, parts: Sequence[Any]) -> None:
@@ -78,10 +83,11 @@ class NativeReader(ConsumerReader):
         for place, (_, stop) in bounds.items():
             if self._stops.get(place, None) != stop and self._fetcher.stop_at(place, stop):
                 self._stops[place] = stop
+        self._is_moved = False
         until_s = time.monotonic() + timeout_s
         while True:
             self._serve()
-            if self._source.is_disturbed:
+            if self._source.is_disturbed or self._is_moved:
                 return _core.Intake({}, keys=False, headers=False).finish()
             left_s = until_s - time.monotonic()
             raw, moved, refetched, troubles = self._fetcher.take(records_max, max(0.0, min(left_s, POLL_INTERVAL_S)))
@@ -93,8 +99,13 @@ class NativeReader(ConsumerReader):
     def ends(self, topic: str, ask: Ask) -> Ends:
         """Who knows where partitions of a topic end: whoever fetches them."""
         del ask
-        progress = self._fetcher.progress
-        return FetchedEnds(lambda: {lane: told for (name, lane), told in progress().items() if name == topic})
+
+        def progress() -> dict[int, dict[str, Any]] | None:
+            if self._is_closed:
+                return None
+            return {lane: told for (name, lane), told in self._fetcher.progress().items() if name == topic}
+
+        return FetchedEnds(progress)
 
     def discard(self, timeout_s: float) -> bool:
         """See `ConsumerReader`: nothing is lost, as the consumer brings nothing."""
@@ -104,12 +115,19 @@ class NativeReader(ConsumerReader):
 
     def _serve(self) -> None:
         """Has the client call back. What it brings is of partitions that it did not keep paused, and of no use."""
-        for message in self._consume(STRAYS_AT_ONCE, 0.0, is_silent=False):
+        failures = self._failures
+        messages = self._consume(STRAYS_AT_ONCE, 0.0, is_silent=False)
+        if self._failures == failures:
+            self._failures = 0  # it brings no records by which that would show
+        for message in messages:
             place = message.topic(), message.partition()
             if message.error() is not None:
                 self._source.refuse(message.error(), place if None not in place else None)
             else:
                 self._stray(message)
+
+    def _failed_once(self) -> None:
+        """Nothing: what the fetcher has is right whatever the client's call came to."""
 
     def _stray(self, message: Any) -> None:
         self.strays += 1
@@ -125,6 +143,7 @@ class NativeReader(ConsumerReader):
         try:
             super().close()  # calls back
         finally:
+            self._is_closed = True
             self._fetcher.close()
 
 

@@ -162,12 +162,16 @@ class ConsumerReader:
             self._failures += 1
             if self._failures > CONSUME_FAILURES_MAX:
                 raise SourceError(f"reading {self._name} failed {self._failures} times: {error}") from error
-            log.warning("reading %s failed (%s); going back to the last position", self._name, error)
-            self._source.go_back()
+            log.warning("reading %s failed (%s)", self._name, error)
+            self._failed_once()
             return []
         if messages:
             self._failures = 0
         return messages
+
+    def _failed_once(self) -> None:
+        """What a call that failed has read is lost."""
+        self._source.go_back()
 
     def close(self) -> None:
         """Leaves the group at once."""

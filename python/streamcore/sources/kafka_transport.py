@@ -51,16 +51,28 @@ def make_reader(
     if transport == "librdkafka":
         return ConsumerReader(consumer, wanted, source, name=name)
     own, sizes, tokens = parted(settings)
-    missing = _core.Fetcher.lacks(own, tokens is not None)
-    if missing and transport == "native":
-        message = f"the native transport does not have {', '.join(missing)}"
-        raise ConfigError(
-            "records cannot be fetched", [Problem("source.transport", message, hint="leave it out, or say librdkafka")]
-        )
-    if missing:
-        log.warning("%s is read through librdkafka: the native transport does not have %s", name, ", ".join(missing))
+    try:
+        missing = _core.Fetcher.lacks(own, tokens is not None)
+        lacking = f"the native transport does not have {', '.join(missing)}"
+        fetcher = None if missing else _fetcher(own, wanted, tokens, sizes)
+    except ConfigError as error:
+        if transport == "native":
+            raise
+        # As a kind of key that only the client can use. What neither can is refused by that.
+        fetcher, lacking = None, str(error)
+    if fetcher is None and transport == "native":
+        hint = "leave it out, or say librdkafka"
+        raise ConfigError("records cannot be fetched", [Problem("source.transport", lacking, hint=hint)])
+    if fetcher is None:
+        log.warning("%s is read through librdkafka: %s", name, lacking)
         return ConsumerReader(consumer, wanted, source, name=name)
-    fetcher = _core.Fetcher(
+    return NativeReader(consumer, wanted, source, name=name, fetcher=fetcher)
+
+
+def _fetcher(
+    own: dict[str, str], wanted: Wanted, tokens: Callable[..., Any] | None, sizes: dict[str, int]
+) -> _core.Fetcher:
+    return _core.Fetcher(
         own,
         keys=wanted.keys,
         headers=wanted.headers,
@@ -69,7 +81,6 @@ def make_reader(
         tokens=tokens,
         **sizes,
     )
-    return NativeReader(consumer, wanted, source, name=name, fetcher=fetcher)
 
 
 def parted(settings: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, int], Callable[..., Any] | None]:

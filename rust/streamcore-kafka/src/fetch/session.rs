@@ -129,6 +129,10 @@ impl Session {
         if version < SESSIONS_FROM {
             return request.with_topics(self.all(wanted, version));
         }
+        if wanted.iter().any(|one| self.asked.get(&one.place).is_some_and(|known| known.token != one.token)) {
+            // A broker leaves out what it has told already, also to who has forgotten it: where a quiet partition ends.
+            self.epoch = 0;
+        }
         let request = request.with_session_id(self.id).with_session_epoch(self.epoch);
         if self.epoch == 0 {
             return request.with_topics(self.all(wanted, version));
@@ -158,17 +162,12 @@ impl Session {
         topics
     }
 
-    /// Forgets what is not wanted any more, and what goes by another id now. What is wanted alike takes over the new token.
+    /// Forgets what is not wanted any more, and what goes by another id now.
     fn forget(&mut self, wanted: &[Wanted], version: i16) -> Vec<ForgottenTopic> {
         let wanted: BTreeMap<_, _> = wanted.iter().map(|one| (&one.place, one)).collect();
         let mut forgotten: Vec<ForgottenTopic> = Vec::new();
         self.asked.retain(|place, known| match wanted.get(place) {
-            Some(one) if one.topic_id == known.topic_id => {
-                if is_said_alike(known, one) {
-                    known.token = one.token;
-                }
-                true
-            }
+            Some(one) if one.topic_id == known.topic_id => true,
             _ => {
                 forget(&mut forgotten, known, version);
                 false

@@ -85,7 +85,10 @@ impl Placed {
         batch.key_present.truncate(len);
         batch.headers.truncate(len);
         batch.faults.retain(|(row, _)| (*row as usize) < len);
-        // `end` and `timed` may be of records that are gone: more is checked, and no timestamps are looked for, than need be.
+        // The bytes of those that are gone may be gone with them.
+        let ends = batch.values.iter().filter(|span| **span != NULL).map(|span| (span.start + span.len) as usize);
+        self.end = ends.max().unwrap_or(0);
+        // `timed` may be of records that are gone: columns of no time are kept then.
     }
 
     /// Shortens to the records in front of `offset`.
@@ -196,6 +199,20 @@ mod tests {
         assert_eq!((batch.len(), batch.offset(1), batch.timestamp_ms(1)), (2, 7, Some(5)));
         assert_eq!((batch.key(0), batch.key(1), batch.headers(1)), (Some(&b"k"[..]), None, &[][..]));
         assert_eq!([0, 1].map(|row| batch.fault(row)), [Some(Fault::TooLong(12)), None]);
+    }
+
+    #[test]
+    fn records_taken_back_need_no_bytes() {
+        let (frame, places) = frame(&["{}", "decompressed, and then not to be read"]);
+        let bytes: bytes::Bytes = frame.into();
+        let mut placed = Placed::new(0, "t".into(), None);
+        for (offset, place) in places.iter().enumerate() {
+            placed.push(Some(place.clone()), offset as i64, None);
+        }
+        placed.truncate(1);
+        let kept = bytes.slice(..places[0].end + PADDING);
+        let batch = placed.within(kept).expect("padded");
+        assert_eq!((batch.len(), batch.value(0)), (1, Some(&b"{}"[..])));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::batch_head::{Head, Next};
 use crate::failure::{Cause, Failure};
 use crate::records::{Counts, End};
 use kafka_protocol::ResponseError;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Instant;
 use streamcore::raw::RawBatch;
@@ -84,7 +85,13 @@ impl Shared {
         told: Vec<(Answered, i64)>,
     ) -> Vec<Set> {
         let (now, mut state) = (Instant::now(), self.lock());
-        for wanted in asked {
+        // What is told with an error says nothing of where the partition ends, and a partition of which nothing else is told is silent.
+        let failed = told
+            .iter()
+            .map(|(answered, _)| answered)
+            .filter(|one| one.told.error.is_some() || one.told.diverging.is_some());
+        let failed: BTreeSet<_> = failed.map(|one| one.asked.place.clone()).collect();
+        for wanted in asked.filter(|wanted| !failed.contains(&wanted.place)) {
             let partition = state.partitions.get_mut(&wanted.place);
             if let Some(partition) = partition.filter(|partition| partition.token == wanted.token) {
                 partition.silent_since = now;
@@ -114,8 +121,16 @@ impl Shared {
                 continue;
             }
             partition.tell(&told, now);
-            if let Some(replica) = told.preferred_replica.filter(|id| *id != broker && addresses.contains_key(id)) {
-                is_changed |= partition.prefer(replica, replica_until, now);
+            match told.preferred_replica.filter(|id| *id != broker) {
+                Some(replica) if addresses.contains_key(&replica) => {
+                    is_changed |= partition.prefer(replica, replica_until, now);
+                }
+                Some(_) => {
+                    // The leader would name it again and again, at once and without records.
+                    partition.leave_replica(now);
+                    is_changed = true;
+                }
+                None => {}
             }
             sets.extend(partition.arrive(asked, told, next_offset));
         }
@@ -200,6 +215,10 @@ impl Partition {
             return;
         }
         if let Some((epoch, end_offset)) = told.diverging.filter(|_| told.error.is_none()) {
+            if self.is_from_replica(broker) {
+                // Its log may be cut where the leader's is not.
+                return self.leave_replica(now);
+            }
             return self.stop_for(TroubleFault::Truncated { offset: asked.offset, epoch, end_offset });
         }
         let Some(error) = told.error else { return };

@@ -162,6 +162,7 @@ impl Partition {
         if let Standing::Stopped(_) = self.standing {
             // Another topic of that name is the one that is meant now.
             self.topic_id = None;
+            (self.leader, self.leader_epoch, self.replica) = (None, None, None);
             self.standing = Standing::Lost(now);
             self.failures = 0;
         }

@@ -177,3 +177,31 @@ fn a_thread_that_breaks_down_is_a_trouble_behind_what_is_queued() {
     assert_eq!(shared.wait_for_errand(Instant::now() + LINGER), Errand::Start(vec![1]));
     assert!(asked(&shared, 1).is_some());
 }
+
+#[test]
+fn an_error_is_no_answer_of_where_a_partition_ends() {
+    let shared = assigned(Settings::default());
+    let first = asked(&shared, 1).expect("wanted");
+    let refused = |error| {
+        let answered = answered(&first, 0);
+        Answered { told: Told { error, ..answered.told }, ..answered }
+    };
+    let told = |shared: &Shared, error| {
+        shared.arrive(1, "b", std::iter::once(&first), vec![(refused(error), 5)]);
+        shared.progress().remove(&place()).expect("assigned").answered_for
+    };
+    assert_eq!(told(&shared, Some(ResponseError::KafkaStorageError)), None);
+    let shared = assigned(Settings::default());
+    assert!(told(&shared, None).is_some());
+}
+
+#[test]
+fn a_replica_that_nobody_knows_is_not_asked_for_again() {
+    let shared = assigned(Settings::default());
+    let first = asked(&shared, 1).expect("wanted");
+    let answered = answered(&first, 0);
+    let near = Answered { told: Told { preferred_replica: Some(7), ..answered.told }, ..answered };
+    assert_eq!(arrive(&shared, 1, near, 5), None);
+    let plan = shared.plan(1).expect("the leader is asked");
+    assert!(plan.avoids_replicas, "or it would name it again, at once");
+}
