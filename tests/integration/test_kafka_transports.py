@@ -276,7 +276,7 @@ def test_a_report_has_the_lag_of_each_partition(kafka_server: KafkaServer, uniqu
     create_topic(kafka_server, unique, partitions=2)
     connection = {"bootstrap_servers": kafka_server.bootstrap_servers}
     source = sc.kafka(unique, connection=connection, event_time="n", event_time_unit="ms", schema={"n": "int64"})
-    counted = source.window(sc.tumbling("1m")).agg(rows=sc.count())
+    counted = source.window(sc.tumbling("1m")).agg(rows=sc.count()).sink_kafka(f"{unique}-out")
     with counted.start(transport=transport, start="earliest") as run:
         for partition, count in ((0, 5), (1, 3)):
             produce(kafka_server, unique, [b'{"n": 1}'] * count, partition=partition)
