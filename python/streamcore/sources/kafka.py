@@ -1,4 +1,4 @@
-"""Owns reading one Kafka topic, one lane a partition, through quixstreams' consumer in whole batches.
+"""Owns reading one Kafka topic, one lane a partition, in whole batches, beside quixstreams' consumer or through it.
 
 Before it: the broker. After it: the runner, which gets a `Raw` without a Python object per record of ours.
 Invariant: `positions` says exactly what `poll` handed out; whatever the client does, the next record handed out of a
@@ -69,7 +69,7 @@ FETCH_SETTINGS = {
     # A batch damaged on disk must stop the lane, not be decoded.
     "check.crcs": True,
 }
-"""Read settings sized for throughput; `options` of the source may set others."""
+"""Settings of the client, sized for throughput where it is read through; `options` of the source may set others."""
 
 OUTAGE_MAX_S = 120.0
 """How long no broker may answer before the run ends with exit code 4; until then it waits for one to come back."""
