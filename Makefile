@@ -14,7 +14,7 @@ FUZZ_FLAGS := -max_total_time=600 -max_len=8192 -timeout=10 -rss_limit_mb=1024 -
 CORPUS ?= ../.cache/fuzz/corpus corpus
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-rust test-python test-integration test-differential-nightly test-faults test-faults-nightly test-soak test-kills-nightly test-simulation test-flink test-asan test-miri test-neon fuzz fuzz-short servers producers example bench bench-decode bench-windows bench-joins bench-state bench-rivals bench-kafka docs lint fmt clean need-rust need-cxx need-python
+.PHONY: help build demo test test-rust test-python test-integration test-differential-nightly test-faults test-faults-nightly test-soak test-kills-nightly test-simulation test-flink test-asan test-miri test-neon fuzz fuzz-short servers producers example bench bench-decode bench-windows bench-joins bench-state bench-latency bench-rivals bench-kafka docs lint fmt clean need-rust need-cxx need-python
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -143,7 +143,7 @@ $(BENCH_VENV)/.locked: bench/peers/requirements.txt requirements-dev.lock | need
 	@touch $@
 
 # What is measured is what is shipped.
-bench bench-state bench-kafka: BUILD_ARGS :=
+bench bench-state bench-latency bench-kafka: BUILD_ARGS :=
 
 bench: build servers $(BENCH_VENV)/.locked ## against the rivals, side by side; writes bench/results/
 	$(BIN)/python bench/python/run.py --rivals $(BENCH_VENV)/bin/python $(ARGS)
@@ -156,6 +156,9 @@ bench-windows: $(VENV)/.locked $(BENCH_VENV)/.locked | need-rust ## windows, ses
 
 bench-state: build servers ## what exactly once costs: throughput, commits, restore, hand-over
 	$(BIN)/python bench/python/run.py --only state --events 12000000 --rounds 5 $(ARGS)
+
+bench-latency: build servers ## how long a row takes at 100,000 events a second, and what an idle worker costs
+	$(BIN)/python bench/python/run.py --only latency --events 3000000 --rounds 3 $(ARGS)
 
 # Rivals too large for everybody: they take part once their environment is there.
 $(PATHWAY_VENV)/.locked: bench/peers/pathway.txt | need-python

@@ -15,10 +15,11 @@ EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 def windows(bootstrap: str, topic: str) -> list[tuple[str, int, int]]:
     """Page, start of the window (ms) and views: of each key the last row."""
     rows = map(json.loads, last_values(bootstrap, topic).values())
-    return [(row["page_id"], _ms(row["window_start"]), row["views"]) for row in rows]
+    return [(row["page_id"], milliseconds(row["window_start"]), row["views"]) for row in rows]
 
 
-def _ms(text: str) -> int:
+def milliseconds(text: str) -> int:
+    """A time in a row."""
     return round((dt.datetime.fromisoformat(text) - EPOCH).total_seconds() * 1000)
 
 

@@ -25,10 +25,11 @@ from bench.python import clickstream, decode, group_by, joins, lane, nexmark, st
 from bench.python.file_to_windows import FileBench  # noqa: E402
 from bench.python.kafka_rivals import Rivals  # noqa: E402
 from bench.python.kafka_to_windows import KafkaBench  # noqa: E402
+from bench.python.latency import LatencyBench  # noqa: E402
 from bench.python.measure import Figure, Measured, WrongAnswerError, machine, say  # noqa: E402
 from bench.python.state import StateBench  # noqa: E402
 
-NAMES = ("startup", "decode", "lane", "windows", "joins", "group_by", "nexmark", "file", "kafka", "state")
+NAMES = ("startup", "decode", "lane", "windows", "joins", "group_by", "nexmark", "file", "kafka", "state", "latency")
 WITH_RIVALS = {"group_by", "file", "kafka"}
 LEFT = {"windows", "joins", "nexmark"}
 """Parts whose rounds are in the file that they leave."""
@@ -96,10 +97,11 @@ def on_clicks(options: argparse.Namespace, chosen: Sequence[str]) -> tuple[list[
     measured: list[Measured] = []
     figures: list[Figure] = []
     rivals = Rivals(options.rivals, options.pathway, options.flink)
-    benches: dict[str, Callable[[clickstream.Input], FileBench | KafkaBench | StateBench]] = {
+    benches: dict[str, Callable[[clickstream.Input], FileBench | KafkaBench | StateBench | LatencyBench]] = {
         "file": lambda data: FileBench(data, options.rivals, options.rounds),
         "kafka": lambda data: KafkaBench(data, rivals, options.rounds),
         "state": lambda data: StateBench(data, options.rounds),
+        "latency": lambda data: LatencyBench(data, options.rounds),
     }
     if set(benches) & set(chosen):
         say(f"preparing {options.events:,} events")

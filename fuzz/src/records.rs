@@ -30,7 +30,7 @@ fuzz_target!(|input: &[u8]| {
         headers: flags & 8 > 0,
         record_bytes_max: (flags & 16 > 0).then_some(5),
         batch_bytes_max: BYTES_MAX,
-        set_bytes_max: 2 * BYTES_MAX,
+        piece_bytes_max: 2 * BYTES_MAX,
     };
     let aborted = [AbortedTransaction { producer_id: i64::from(flags >> 5), first_offset: i64::from(*offset) / 2 }];
     let aborted = (flags & 32 > 0).then_some(&aborted[..]);

@@ -102,13 +102,10 @@ impl Output<'_> {
         len: usize,
         fill: impl FnOnce(&[u8], &mut [u8]) -> Result<usize, Refusal>,
     ) -> Result<(), Refusal> {
-        self.buffer.make_room(len);
-        let end = self.buffer.len();
-        self.buffer.resize(end + len, 0);
-        let (before, room) = self.buffer.split_at_mut(end);
-        let written = fill(&before[self.start..], room);
-        self.buffer.truncate(end + written.as_ref().map_or(0, |written| (*written).min(len)));
-        written.map(drop)
+        let (before, room) = self.buffer.room(len);
+        let written = fill(&before[self.start..], room)?;
+        self.buffer.advance(written.min(len));
+        Ok(())
     }
 }
 
@@ -163,17 +160,16 @@ impl Unpacker {
         let mut input = InBuffer::around(packed);
         let mut wanted = 1;
         while input.pos < packed.len() || wanted > 0 {
-            if output.buffer.len() == output.buffer.capacity() {
-                output.buffer.make_room(STEP_BYTES);
-            }
-            let (read, filled) = (input.pos, output.buffer.len());
-            let mut room = OutBuffer::around_pos(&mut **output.buffer, filled);
+            let (read, step) = (input.pos, output.buffer.written().max(STEP_BYTES));
+            let mut room = OutBuffer::around(output.buffer.room(step).1);
             wanted = decoder.run(&mut input, &mut room)?;
-            if output.buffer.len() - output.start > output.bytes_max {
+            let written = room.pos();
+            if written > output.left() {
                 return Err(Refusal::TooLarge);
             }
+            output.buffer.advance(written);
             // There was room, so it waits for bytes that are not there.
-            if (input.pos, output.buffer.len()) == (read, filled) {
+            if (input.pos, written) == (read, 0) {
                 return Err(Refusal::Broken("it ends within a frame".into()));
             }
         }

@@ -143,7 +143,7 @@ impl Connection {
     /// # Errors
     /// As [`Connection::call`].
     pub fn call_at<R: Answered>(&mut self, request: &R, version: i16, deadline: Instant) -> Result<R::Response> {
-        let mut frame = Vec::new();
+        let mut frame = Buffer::default();
         let sent = self.send(request, version, deadline)?;
         let received = self.receive_frame(&sent, deadline, &mut frame);
         let begin = received.map_err(|cause| self.fail(cause))?;
@@ -245,7 +245,7 @@ impl Connection {
         version: i16,
         deadline: Instant,
     ) -> std::result::Result<ApiVersionsResponse, Cause> {
-        let mut frame = Vec::new();
+        let mut frame = Buffer::default();
         let begin = self.exchange_frame(request, version, deadline, &mut frame)?;
         let mut body = Bytes::from(frame).split_off(begin);
         let is_unsupported = body.starts_with(&ResponseError::UnsupportedVersion.code().to_be_bytes());
@@ -309,7 +309,7 @@ impl Connection {
         version: i16,
         deadline: Instant,
     ) -> std::result::Result<R::Response, Cause> {
-        let mut frame = Vec::new();
+        let mut frame = Buffer::default();
         let begin = self.exchange_frame(request, version, deadline, &mut frame)?;
         wire::decode::<R>(&mut Bytes::from(frame).split_off(begin), version)
     }
@@ -320,7 +320,7 @@ impl Connection {
         request: &R,
         version: i16,
         deadline: Instant,
-        frame: &mut Vec<u8>,
+        frame: &mut Buffer,
     ) -> std::result::Result<usize, Cause> {
         let sent = self.send_frame(request, version, deadline)?;
         self.receive_frame(&sent, deadline, frame)
@@ -350,7 +350,7 @@ impl Connection {
         &mut self,
         sent: &Sent<R>,
         deadline: Instant,
-        frame: &mut Vec<u8>,
+        frame: &mut Buffer,
     ) -> std::result::Result<usize, Cause> {
         let bytes = self.receive_length(sent, deadline)?;
         self.receive_body(sent, bytes, frame)
@@ -370,7 +370,7 @@ impl Connection {
         &mut self,
         sent: &Sent<R>,
         bytes: usize,
-        frame: &mut Vec<u8>,
+        frame: &mut Buffer,
     ) -> std::result::Result<usize, Cause> {
         let Sent { correlation, version, waited, .. } = *sent;
         let begin = frame.len();

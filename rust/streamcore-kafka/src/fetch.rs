@@ -36,6 +36,10 @@ const TAKE_MAX: Duration = Duration::from_hours(24);
 /// Part of the bytes of an answer that its records may have, in percent: the rest is for what is around them.
 const RECORDS_PERCENT: usize = 90;
 
+/// Bytes that a piece has of a set which was compressed: some ten thousand records of the usual size, which are still in the cache of the
+/// processor when they are decoded.
+const PIECE_BYTES: usize = 4 << 20;
+
 /// A partition of a topic.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TopicPartition {
@@ -107,7 +111,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             isolation: Isolation::Committed,
-            records: records::Settings::default(),
+            records: records::Settings { piece_bytes_max: PIECE_BYTES, ..records::Settings::default() },
             wait_max: Duration::from_millis(500),
             fetch_bytes_max: 32 << 20,
             partition_bytes_max: 4 << 20,

@@ -41,8 +41,8 @@ pub struct Settings {
     pub record_bytes_max: Option<u64>,
     /// Most bytes of a batch once it is decompressed; at most [`BYTES_MAX`] counts.
     pub batch_bytes_max: usize,
-    /// A set is walked no further once so many bytes of it were decompressed; at most [`BYTES_MAX`] counts.
-    pub set_bytes_max: usize,
+    /// A piece of a set ends once so many bytes of it were decompressed; at most [`BYTES_MAX`] counts.
+    pub piece_bytes_max: usize,
 }
 
 impl Default for Settings {
@@ -52,7 +52,7 @@ impl Default for Settings {
             headers: false,
             record_bytes_max: None,
             batch_bytes_max: BYTES_MAX,
-            set_bytes_max: 256 << 20,
+            piece_bytes_max: 256 << 20,
         }
     }
 }
@@ -96,13 +96,36 @@ pub enum End {
         /// Bytes of the batch.
         bytes: usize,
     },
-    /// Behind as many decompressed bytes as it may: the next fetch goes on there.
+    /// Behind as many decompressed bytes as a piece has: the next one goes on there.
     Full,
     /// At a batch that cannot be read. Those before it are handed out; a fetch that begins with it tells whether it stays so.
     Refused(RecordsError),
 }
 
-/// What came of the record set of one partition.
+/// How far a set was walked, piece by piece.
+#[derive(Debug)]
+pub struct Course {
+    /// Where in the set the next batch begins.
+    at: usize,
+    /// Which transactions were aborted, where only committed records are wanted.
+    aborted: Option<Aborted>,
+    /// Behind the batches so far.
+    next_offset: i64,
+    /// The last offset of the batch before, -1 before the first.
+    last_offset: i64,
+    leader_epoch: Option<i32>,
+}
+
+impl Course {
+    /// Of a set that was asked for so, at its beginning.
+    #[must_use]
+    pub fn new(asked: &Asked<'_>) -> Self {
+        let aborted = asked.aborted.map(Aborted::new);
+        Self { at: 0, aborted, next_offset: asked.offset, last_offset: -1, leader_epoch: None }
+    }
+}
+
+/// What came of the record set of one partition, or of a piece of it.
 #[derive(Debug)]
 pub struct Walked {
     /// What to fetch next.
@@ -150,6 +173,8 @@ impl Walked {
 pub struct Walker {
     settings: Settings,
     unpacker: Unpacker,
+    /// Records of the last piece: the next one is expected to have about as many.
+    records: usize,
 }
 
 impl Walker {
@@ -158,75 +183,92 @@ impl Walker {
     pub fn new(settings: Settings) -> Self {
         let settings = Settings {
             batch_bytes_max: settings.batch_bytes_max.min(BYTES_MAX),
-            set_bytes_max: settings.set_bytes_max.min(BYTES_MAX),
+            piece_bytes_max: settings.piece_bytes_max.min(BYTES_MAX),
             ..settings
         };
-        Self { settings, unpacker: Unpacker::default() }
+        Self { settings, unpacker: Unpacker::default(), records: 0 }
     }
 
-    /// Walks the records of a partition: those at `set` of `frame`, or what of that is within it.
+    /// Walks the records of a partition: those at `set` of `frame`, or what of that is within it. Behind a piece that is
+    /// [`End::Full`] nothing is read.
     pub fn walk(&mut self, frame: &mut [u8], set: Range<usize>, asked: &Asked<'_>) -> Walked {
+        self.walk_on(frame, set, asked, &mut Course::new(asked))
+    }
+
+    /// Walks the next piece of such a set, which has another one behind [`End::Full`] alone. What stays in the frame is one piece,
+    /// the last.
+    pub fn walk_on(&mut self, frame: &mut [u8], set: Range<usize>, asked: &Asked<'_>, course: &mut Course) -> Walked {
         let end = set.end.min(frame.len());
         let set = set.start.min(end)..end;
         let bytes = &mut frame[set.clone()];
-        let unpacked = any_packed(bytes).then(|| Buffer::with_capacity(bytes.len() * RATIO_EXPECTED + PADDING));
+        let rest = &bytes[course.at.min(bytes.len())..];
+        let piece_bytes_max = self.settings.piece_bytes_max;
+        let unpacked = any_packed(rest).then(|| Buffer::with_capacity(room_expected(rest.len(), piece_bytes_max)));
+        let mut taken = Taken::new(asked, &self.settings, unpacked);
+        taken.expect(self.records.min(rest.len()) / 8 * 9);
         let mut walk = Walk {
             settings: &self.settings,
             unpacker: &mut self.unpacker,
             asked,
-            aborted: asked.aborted.map(Aborted::new),
-            next_offset: asked.offset,
-            last_offset: -1,
-            leader_epoch: None,
             counts: Counts::default(),
-            taken: Taken::new(asked, &self.settings, unpacked),
+            taken,
+            course,
         };
         let end = walk.run(bytes);
         walk.taken.finish(bytes);
-        let Walk { next_offset, leader_epoch, mut counts, taken, .. } = walk;
+        let Walk { mut counts, taken, course: Course { next_offset, leader_epoch, .. }, .. } = walk;
         counts.records = taken.len() as u64;
-        Walked { next_offset, leader_epoch, counts, end, taken, set: set.start..set.end + PADDING }
+        self.records = taken.len();
+        Walked {
+            next_offset: *next_offset,
+            leader_epoch: *leader_epoch,
+            counts,
+            end,
+            taken,
+            set: set.start..set.end + PADDING,
+        }
     }
 }
 
-/// The walk of one set.
+/// Bytes that are expected of a piece of `packed` bytes: it goes beyond its bound by a batch.
+const fn room_expected(packed: usize, piece_bytes_max: usize) -> usize {
+    let (whole, piece) = (packed.saturating_mul(RATIO_EXPECTED), piece_bytes_max / 4 * 5);
+    (if whole < piece { whole } else { piece }) + PADDING
+}
+
+/// The walk of a piece.
 struct Walk<'a> {
     settings: &'a Settings,
     unpacker: &'a mut Unpacker,
     asked: &'a Asked<'a>,
-    /// Which transactions were aborted, where only committed records are wanted.
-    aborted: Option<Aborted>,
-    /// Behind the batches so far.
-    next_offset: i64,
-    /// The last offset of the batch before, -1 before the first.
-    last_offset: i64,
-    leader_epoch: Option<i32>,
     counts: Counts,
     taken: Taken,
+    course: &'a mut Course,
 }
 
 impl Walk<'_> {
     fn run(&mut self, set: &mut [u8]) -> End {
-        let mut at = 0;
         loop {
+            let at = self.course.at;
             let head = match Head::read(&set[at..]) {
                 Ok(Next::Whole(head)) => head,
                 Ok(Next::Cut(bytes)) => return End::Cut { bytes },
                 Ok(Next::End) => return End::Whole,
                 Err((offset, fault)) => return self.refused(offset, fault),
             };
-            if self.taken.unpacked_bytes() >= self.settings.set_bytes_max {
+            if self.taken.unpacked_bytes() >= self.settings.piece_bytes_max {
                 return End::Full;
             }
             if let Err(fault) = self.check(&head, &set[at..]).and_then(|()| self.batch(set, at, &head)) {
                 return self.refused(head.base_offset, fault);
             }
-            at += head.bytes;
             self.counts.batches += 1;
-            self.leader_epoch = Some(head.leader_epoch);
-            self.last_offset = head.last_offset();
+            let course = &mut *self.course;
+            course.at += head.bytes;
+            course.leader_epoch = Some(head.leader_epoch);
+            course.last_offset = head.last_offset();
             // The offset behind the last record that it was written with: compaction may have taken that away.
-            self.next_offset = self.next_offset.max(self.last_offset + 1);
+            course.next_offset = course.next_offset.max(course.last_offset + 1);
         }
     }
 
@@ -237,8 +279,9 @@ impl Walk<'_> {
 
     fn check(&self, head: &Head, rest: &[u8]) -> Result<(), Fault> {
         head.check(rest)?;
-        if head.base_offset <= self.last_offset {
-            return Err(Fault::NotBehind { last_offset: self.last_offset });
+        let last_offset = self.course.last_offset;
+        if head.base_offset <= last_offset {
+            return Err(Fault::NotBehind { last_offset });
         }
         Ok(())
     }
@@ -269,14 +312,14 @@ impl Walk<'_> {
 
     /// Whether the records of a batch are of a transaction that was aborted.
     fn is_aborted(&mut self, head: &Head) -> bool {
-        let (Some(aborted), Some(producer_id)) = (&mut self.aborted, head.producer_id()) else { return false };
+        let (Some(aborted), Some(producer_id)) = (&mut self.course.aborted, head.producer_id()) else { return false };
         aborted.reach(head.last_offset());
         head.is_transactional() && aborted.is_aborted(producer_id)
     }
 
     /// Reads how a transaction ended, if that is what the control batch says. One that was compacted may be empty.
     fn marker(&mut self, codec: Codec, body: &[u8], head: &Head) -> Result<(), Fault> {
-        let (Some(aborted), Some(producer_id)) = (&mut self.aborted, head.producer_id()) else { return Ok(()) };
+        let (Some(aborted), Some(producer_id)) = (&mut self.course.aborted, head.producer_id()) else { return Ok(()) };
         aborted.reach(head.last_offset());
         if head.count == 0 {
             return Ok(());

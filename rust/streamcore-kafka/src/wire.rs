@@ -9,9 +9,7 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::{RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, StrBytes};
 use std::io::{self, Read, Write};
-
-/// Room that is made at once; more comes as bytes do.
-const FIRST_BYTES: usize = 64 << 10;
+use streamcore::buffer::Buffer;
 
 /// The length and the number of the request that is answered.
 const LENGTH_BYTES: usize = 4;
@@ -86,11 +84,9 @@ pub fn receive_length(stream: &mut impl Read, bytes_max: usize) -> Result<usize,
 ///
 /// # Errors
 /// A stream that fails or ends.
-pub fn receive_body(stream: &mut impl Read, bytes: usize, into: &mut Vec<u8>) -> Result<i32, Unread> {
+pub fn receive_body(stream: &mut impl Read, bytes: usize, into: &mut Buffer) -> Result<i32, Unread> {
     let begin = into.len();
-    into.reserve(bytes.min(FIRST_BYTES));
-    let read = stream.take(bytes as u64).read_to_end(into)?;
-    if read < bytes {
+    if into.read_from(stream, bytes)? < bytes {
         return Err(Unread::Stream(io::ErrorKind::UnexpectedEof.into()));
     }
     let correlation = into.get(begin..).and_then(|frame| frame.first_chunk()).map(|number| i32::from_be_bytes(*number));
@@ -137,7 +133,7 @@ mod tests {
     use super::*;
     use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse, MetadataRequest};
 
-    fn receive(stream: &mut impl Read, bytes_max: usize, into: &mut Vec<u8>) -> Result<i32, Unread> {
+    fn receive(stream: &mut impl Read, bytes_max: usize, into: &mut Buffer) -> Result<i32, Unread> {
         let bytes = receive_length(stream, bytes_max)?;
         receive_body(stream, bytes, into)
     }
@@ -148,7 +144,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_read_behind_what_is_there() {
-        let mut into = b"  ".to_vec();
+        let mut into = Buffer::from(b"  ".to_vec());
         let correlation = receive(&mut &framed(&[0, 0, 0, 7, 1, 2])[..], 100, &mut into).expect("read");
         assert_eq!((correlation, &into[..]), (7, &[b' ', b' ', 0, 0, 0, 7, 1, 2][..]));
     }
@@ -157,7 +153,7 @@ mod tests {
     fn a_frame_cut_at_any_byte_is_an_end() {
         let frame = framed(&[0, 0, 0, 7, 1, 2, 3]);
         for length in 0..frame.len() {
-            let read = receive(&mut &frame[..length], 100, &mut Vec::new());
+            let read = receive(&mut &frame[..length], 100, &mut Buffer::default());
             assert!(matches!(read, Err(Unread::Stream(error)) if error.kind() == io::ErrorKind::UnexpectedEof));
         }
     }
@@ -167,15 +163,15 @@ mod tests {
         for (length, hint) in
             [([0x15, 3, 3, 0], "TLS"), (*b"HTTP", "HTTP"), ([0, 0, 1, 0], "raise"), ([0xff; 4], "look")]
         {
-            let mut into = Vec::new();
+            let mut into = Buffer::default();
             let Err(Unread::Frame(cause)) = receive(&mut &length[..], 255, &mut into) else { panic!("{length:?}") };
             assert!(cause.to_string().contains(hint), "{cause}");
             assert_eq!(into.capacity(), 0);
         }
-        let mut into = Vec::new();
+        let mut into = Buffer::default();
         // As large as may be, and not there.
         assert!(receive(&mut &[5, 0, 0, 0, 0][..], 100_000_000, &mut into).is_err());
-        assert!(into.capacity() <= 2 * FIRST_BYTES);
+        assert!(into.capacity() <= 32 << 20, "not room for all of it");
     }
 
     #[test]

@@ -6,10 +6,11 @@
 use super::answer;
 use super::partitions::{Outcome, Plan, Rest, Set, Shared, scanned};
 use super::session::{Applied, Session, Terms};
+use crate::aborted::AbortedTransaction;
 use crate::cluster::Isolation;
 use crate::connection::{Backoff, Connection, Dialer, Sent};
 use crate::failure::{Cause, Failure, Result};
-use crate::records::{Asked, Counts, End, Walked, Walker};
+use crate::records::{Asked, Course, End, Walked, Walker};
 use crate::shape::Answered as _;
 use kafka_protocol::messages::FetchRequest;
 use std::time::{Duration, Instant};
@@ -19,8 +20,8 @@ use streamcore::raw::PADDING;
 /// What is behind the last record set of a frame.
 const BLANKS: [u8; PADDING] = [b' '; PADDING];
 
-/// A set is walked no further once this part of the queue was decompressed: one in four bytes.
-const SET_SHARE: usize = 4;
+/// A piece of a set ends once this part of the queue was decompressed: one in four bytes.
+const PIECE_SHARE: usize = 4;
 
 /// Fetches from one broker.
 #[derive(Debug)]
@@ -66,8 +67,8 @@ impl<'a> Fetching<'a> {
     /// Nothing is asked for yet.
     pub fn new(shared: &'a Shared, dialer: &'a Dialer, broker: i32) -> Self {
         let settings = &shared.settings;
-        let set_bytes_max = settings.records.set_bytes_max.min(settings.queued_bytes_max / SET_SHARE);
-        let walker = Walker::new(crate::records::Settings { set_bytes_max: set_bytes_max.max(1), ..settings.records });
+        let piece_bytes_max = settings.records.piece_bytes_max.min(settings.queued_bytes_max / PIECE_SHARE).max(1);
+        let walker = Walker::new(crate::records::Settings { piece_bytes_max, ..settings.records });
         let backoff = Backoff::new(dialer.config());
         Self { shared, dialer, broker, walker, link: None, backoff, refusals: 0, not_before: None }
     }
@@ -192,45 +193,30 @@ impl<'a> Fetching<'a> {
     /// Walks a set, piece by piece where it was compressed, as there is room. Gives it back with its records, where these stay in
     /// the frame.
     fn unpack(&mut self, frame: &mut Buffer, mut set: Set) -> Option<(Set, Walked)> {
-        let mut passed = Counts::default();
+        let is_committed = self.shared.settings.isolation == Isolation::Committed;
+        let aborted = std::mem::take(&mut set.aborted);
+        let mut course = Course::new(&asked(&set, is_committed.then_some(&aborted)));
         loop {
             if !self.shared.wait_for_room(&set) {
                 self.shared.drop_set(&set);
                 return None;
             }
-            let mut walked = self.walk_set(frame, &set);
+            let mut walked = self.walker.walk_on(frame, set.records.clone(), &asked(&set, None), &mut course);
+            if let Some(stop) = set.stop {
+                walked.stop_at(stop);
+            }
             if !walked.is_unpacked() {
                 return Some((set, walked));
             }
-            // Each piece is walked from the beginning of the set, since transactions may begin there.
-            let counts = walked.counts;
-            walked.counts = without(counts, &passed);
-            passed = Counts { refetched_records: counts.refetched_records + counts.records, ..counts };
             let next_offset = walked.next_offset;
-            let has_rest =
-                walked.end == End::Full && next_offset > set.offset && set.stop.is_none_or(|stop| next_offset < stop);
+            let has_rest = walked.end == End::Full && set.stop.is_none_or(|stop| next_offset < stop);
+            let rest = if has_rest { Rest::Follows } else { Rest::None };
+            self.settle(&set, walked, &bytes::Bytes::new(), rest);
             if !has_rest {
-                self.settle(&set, walked, &bytes::Bytes::new(), Rest::None);
                 return None;
             }
-            self.settle(&set, walked, &bytes::Bytes::new(), Rest::Follows);
             set.offset = next_offset;
         }
-    }
-
-    fn walk_set(&mut self, frame: &mut Buffer, set: &Set) -> Walked {
-        let is_committed = self.shared.settings.isolation == Isolation::Committed;
-        let asked = Asked {
-            topic: &set.place.topic,
-            partition: set.place.partition,
-            offset: set.offset,
-            aborted: is_committed.then_some(&set.aborted[..]),
-        };
-        let mut walked = self.walker.walk(frame, set.records.clone(), &asked);
-        if let Some(stop) = set.stop {
-            walked.stop_at(stop);
-        }
-        walked
     }
 
     fn settle(&self, set: &Set, walked: Walked, frame: &bytes::Bytes, rest: Rest) {
@@ -252,13 +238,7 @@ impl<'a> Fetching<'a> {
     }
 }
 
-/// What of `counts` was not met before.
-const fn without(counts: Counts, before: &Counts) -> Counts {
-    Counts {
-        batches: counts.batches - before.batches,
-        records: counts.records,
-        control_batches: counts.control_batches - before.control_batches,
-        aborted_records: counts.aborted_records - before.aborted_records,
-        refetched_records: counts.refetched_records - before.refetched_records,
-    }
+/// What was asked for.
+fn asked<'a>(set: &'a Set, aborted: Option<&'a [AbortedTransaction]>) -> Asked<'a> {
+    Asked { topic: &set.place.topic, partition: set.place.partition, offset: set.offset, aborted }
 }

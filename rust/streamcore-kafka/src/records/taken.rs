@@ -50,6 +50,11 @@ impl Taken {
         }
     }
 
+    /// Makes room for so many records.
+    pub(super) fn expect(&mut self, records: usize) {
+        self.placed.reserve(records);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.placed.len()
     }
@@ -158,7 +163,7 @@ impl Taken {
         let bytes = match &mut self.unpacked {
             Some(buffer) => {
                 buffer.push_bytes(&[BLANK; PADDING]);
-                buffer.as_mut_slice()
+                &mut **buffer
             }
             None => set,
         };

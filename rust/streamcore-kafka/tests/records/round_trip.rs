@@ -1,7 +1,7 @@
 //! Any records, in batches of any size and codec, come back as they were written, from whatever offset on.
 
 use crate::encoder::{APPEND_TIME, Batch, CODECS, Codec, DELETE_HORIZON, Row};
-use crate::walked::{ALL, walk, walk_with};
+use crate::walked::{ALL, walk, walk_pieces, walk_with};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -157,15 +157,17 @@ fn a_value_over_the_limit_is_a_fault_and_its_neighbours_are_whole() {
 }
 
 #[test]
-fn a_set_is_walked_no_further_than_it_may_be_decompressed() {
+fn a_set_is_walked_in_pieces_of_what_may_be_decompressed_at_once() {
     let row = |offset| Row { offset, value: Some(vec![b'x'; 1_000]), ..Row::default() };
     let set: Vec<u8> = (0..10).flat_map(|offset| Batch::of(offset, &[row(offset)], Codec::Zstd).write()).collect();
-    let settings = Settings { set_bytes_max: 2_500, ..ALL };
-    let mut next = 0;
-    for expected in [3, 6, 9, 10] {
-        let walked = walk_with(settings, &set, next, None);
-        next = walked.next_offset;
-        let end = if next == 10 { End::Whole } else { End::Full };
-        assert_eq!((next, walked.end), (expected, end));
-    }
+    let settings = Settings { piece_bytes_max: 2_500, ..ALL };
+    let pieces = walk_pieces(settings, &set, 1, None);
+    let ends: Vec<_> = pieces.iter().map(|piece| (piece.next_offset, piece.end.clone())).collect();
+    assert_eq!(ends, [(4, End::Full), (7, End::Full), (10, End::Whole)]);
+    assert_eq!(
+        pieces.iter().flat_map(|piece| &piece.rows).map(|row| row.offset).collect::<Vec<_>>(),
+        [1, 2, 3, 4, 5, 6, 7, 8, 9]
+    );
+    let counts: Vec<_> = pieces.iter().map(|piece| (piece.counts.batches, piece.counts.refetched_records)).collect();
+    assert_eq!(counts, [(4, 1), (3, 0), (3, 0)]);
 }

@@ -2,11 +2,11 @@
 //! reading of the whole log says.
 
 use crate::encoder::{Batch, CODECS, Codec, Row, TRANSACTIONAL};
-use crate::walked::{ALL, walk_with};
+use crate::walked::{ALL, walk_pieces, walk_with};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use streamcore_kafka::aborted::AbortedTransaction;
-use streamcore_kafka::records::End;
+use streamcore_kafka::records::{Counts, End, Settings};
 
 const PRODUCERS: i64 = 4;
 
@@ -93,6 +93,7 @@ proptest! {
         from in any::<prop::sample::Index>(),
         until in any::<prop::sample::Index>(),
         order in any::<bool>(),
+        piece_bytes_max in any::<prop::sample::Index>(),
     ) {
         let log = Log::of(&events, codec);
         // As brokers do: from the batch with the wanted offset on, up to the end of some batch.
@@ -116,6 +117,14 @@ proptest! {
         prop_assert_eq!((committed.next_offset, &committed.end), (end, &End::Whole));
         let markers = taken.iter().filter(|batch| batch.flags != 0 && batch.flags != TRANSACTIONAL).count() as u64;
         prop_assert_eq!(committed.counts.control_batches, markers);
+        // A record takes some fourteen bytes.
+        let settings = Settings { piece_bytes_max: 1 + piece_bytes_max.index(60), ..ALL };
+        let pieces = walk_pieces(settings, &set, offset, Some(&listed));
+        let rows: Vec<Row> = pieces.iter().flat_map(|piece| piece.rows.clone()).collect();
+        prop_assert_eq!((&rows, pieces.last().map(|last| last.next_offset)), (&committed.rows, Some(end)));
+        let total = |count: fn(&Counts) -> u64| pieces.iter().map(|piece| count(&piece.counts)).sum::<u64>();
+        prop_assert_eq!(total(|counts| counts.aborted_records), committed.counts.aborted_records);
+        prop_assert_eq!(total(|counts| counts.batches), committed.counts.batches);
         let uncommitted = read(None);
         prop_assert_eq!((&uncommitted.rows, uncommitted.next_offset), (&expected(true), end));
         prop_assert_eq!(uncommitted.counts.aborted_records, 0);

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use streamcore::buffer::Buffer;
 use streamcore::raw::{PADDING, RawBatch};
 use streamcore_kafka::aborted::AbortedTransaction;
-use streamcore_kafka::records::{Asked, Counts, End, Settings, Walker};
+use streamcore_kafka::records::{Asked, Counts, Course, End, Settings, Walked, Walker};
 
 /// Bytes of other partitions, of all values.
 const OTHERS: usize = 300;
 
 /// Everything is wanted.
 pub const ALL: Settings =
-    Settings { keys: true, headers: true, record_bytes_max: None, batch_bytes_max: 1 << 20, set_bytes_max: 4 << 20 };
+    Settings { keys: true, headers: true, record_bytes_max: None, batch_bytes_max: 1 << 20, piece_bytes_max: 4 << 20 };
 
 /// What came of a walk.
 #[derive(Debug)]
@@ -31,6 +31,18 @@ pub fn walk(set: &[u8], offset: i64) -> Outcome {
 }
 
 pub fn walk_with(settings: Settings, set: &[u8], offset: i64, aborted: Option<&[AbortedTransaction]>) -> Outcome {
+    let mut pieces = walk_pieces(settings, set, offset, aborted);
+    assert_eq!(pieces.len(), 1, "in one piece");
+    pieces.remove(0)
+}
+
+/// The same in pieces.
+pub fn walk_pieces(
+    settings: Settings,
+    set: &[u8],
+    offset: i64,
+    aborted: Option<&[AbortedTransaction]>,
+) -> Vec<Outcome> {
     let others: Vec<u8> = (0..OTHERS).map(|at| (at * 37) as u8).collect();
     let mut frame = Buffer::default();
     for bytes in [&others[..], set, &others[..]] {
@@ -39,11 +51,23 @@ pub fn walk_with(settings: Settings, set: &[u8], offset: i64, aborted: Option<&[
     let place = OTHERS..OTHERS + set.len();
     let topic = Arc::from("clicks");
     let asked = Asked { topic: &topic, partition: 3, offset, aborted };
-    let walked = Walker::new(settings).walk(&mut frame, place.clone(), &asked);
-    assert_eq!((&frame[..OTHERS], &frame[place.end..]), (&others[..], &others[..]), "bytes of others");
+    let (mut walker, mut course, mut pieces) = (Walker::new(settings), Course::new(&asked), Vec::new());
+    loop {
+        let walked = walker.walk_on(&mut frame, place.clone(), &asked, &mut course);
+        assert_eq!((&frame[..OTHERS], &frame[place.end..]), (&others[..], &others[..]), "bytes of others");
+        if walked.end != End::Full {
+            pieces.push(outcome(settings, offset, walked, &frame.into()));
+            return pieces;
+        }
+        assert!(walked.is_unpacked() && walked.next_offset > offset, "a piece that is full has something");
+        pieces.push(outcome(settings, offset, walked, &bytes::Bytes::new()));
+    }
+}
+
+fn outcome(settings: Settings, offset: i64, walked: Walked, frame: &bytes::Bytes) -> Outcome {
     let (next_offset, leader_epoch, counts) = (walked.next_offset, walked.leader_epoch, walked.counts);
     let end = walked.end.clone();
-    let raw = walked.into_raw(&frame.into()).expect("there is padding");
+    let raw = walked.into_raw(frame).expect("there is padding");
     let rows: Vec<Row> = raw.iter().flat_map(|raw| (0..raw.len()).map(|row| row_of(raw, row))).collect();
     if let Some(raw) = &raw {
         assert_eq!((raw.lane, &*raw.topic), (3, "clicks"));

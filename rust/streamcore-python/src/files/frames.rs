@@ -55,7 +55,7 @@ impl FrameCutter {
     }
 
     /// The file ends within a record, or before one.
-    fn end(&self, input: &mut Input, mut data: Buffer) -> Piece {
+    fn end(&self, input: &mut Input, data: Buffer) -> Piece {
         let (behind_length, whole) = match self.prefix.read(&data) {
             Length::Known { prefix, bytes } => (prefix, Some(bytes)),
             Length::Cut | Length::Broken => (0, None),
@@ -64,7 +64,7 @@ impl FrameCutter {
             return Err(too_long(input, bytes, input.position + data.len() as u64));
         }
         if data.is_empty() || self.grows {
-            input.rest.append(&mut data);
+            input.rest.extend_from_slice(&data);
             return Ok(None);
         }
         let mut batch = input.batch();

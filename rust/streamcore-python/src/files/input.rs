@@ -5,7 +5,7 @@
 
 use crate::error::Failure;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Seek, SeekFrom};
 use std::sync::Arc;
 use streamcore::buffer::Buffer;
 use streamcore::raw::{PADDING, RawBatch};
@@ -52,14 +52,14 @@ impl Input {
     /// A buffer that begins with what was read before, with room for `piece` bytes more.
     pub fn buffer(&mut self, piece: usize) -> Buffer {
         let mut data = Buffer::with_capacity(self.rest.len() + piece + PADDING);
-        data.append(&mut self.rest);
+        data.push_bytes(&std::mem::take(&mut self.rest));
         data
     }
 
     /// Appends the next bytes of the file, up to `piece`; true at its end.
-    pub fn fill(&mut self, data: &mut Vec<u8>, piece: usize) -> Result<bool, Failure> {
-        data.reserve(piece + PADDING);
-        match self.file.by_ref().take(piece as u64).read_to_end(data) {
+    pub fn fill(&mut self, data: &mut Buffer, piece: usize) -> Result<bool, Failure> {
+        data.make_room(piece + PADDING);
+        match data.read_from(&mut self.file, piece) {
             Ok(read) => {
                 self.next += read as u64;
                 Ok(read < piece)

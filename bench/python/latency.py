@@ -1,0 +1,248 @@
+"""How long a row takes at a steady rate, exactly once, and what a worker costs that has nothing to do.
+
+A worker process counts pages in windows of a second while another sends 100,000 events a second. Of each row is measured from when the
+record was handed to the producer by which the clocks of all partitions are past its window's end, until a reader of committed
+records has it. Then nothing is sent any more, and the processor time that the worker takes all the same is read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer
+
+from bench.python.clickstream import EVENTS_PER_MS, MINUTE_MS, START_MS, Input
+from bench.python.committed_topic import milliseconds
+from bench.python.kafka_topics import create_topic
+from bench.python.measure import BENCH, Figure, Measured, WrongAnswerError, machine, say
+from bench.python.paced_sender import BATCH_EVENTS
+from tests.servers.kafka import KafkaServer
+
+NAME = "latency"
+RATE = 100_000
+WINDOW_MS = 1_000
+WINDOW_EVENTS = WINDOW_MS * EVENTS_PER_MS
+"""In each window; a multiple of `BATCH_EVENTS`, so that a window ends with the first record of a batch."""
+COMMIT_MS = 1_000
+WARM_UP_S = 5.0
+LAST_ROWS_S = 30.0
+IDLE_AFTER_S, IDLE_S = 3.0, 20.0
+
+TARGETS_MS = {"local": COMMIT_MS + 100.0, "topic": 2 * COMMIT_MS + 150.0}
+"""By how windows meet."""
+IDLE_TARGET = 2.0
+
+PIPELINE = """
+name = "{name}"
+delivery = "exactly_once"
+commit_interval = "{commit_ms}ms"
+combine = "{combine}"
+
+[source]
+type = "kafka"
+topic = "{name}.in"
+event_time = "timestamp"
+out_of_orderness = "0s"
+
+[source.schema]
+"payload.page_id" = "string"
+
+[[steps]]
+window = "tumbling"
+size = "{window_ms}ms"
+by = "payload.page_id"
+[steps.aggregate]
+views = "count()"
+
+[[sinks]]
+type = "kafka"
+topic = "{name}.out"
+
+[dead_letters]
+topic = "{name}.dead-letters"
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One that a reader had."""
+
+    page: str
+    start_ms: int
+    views: int
+    seen_s: float
+
+
+@dataclass
+class Reader:
+    """Takes rows as they come, on a thread of its own."""
+
+    bootstrap: str
+    topic: str
+
+    def __post_init__(self) -> None:
+        self.rows: list[Row] = []
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        settings = {"auto.offset.reset": "earliest", "isolation.level": "read_committed", "enable.auto.commit": False}
+        consumer = Consumer({"bootstrap.servers": self.bootstrap, "group.id": uuid.uuid4().hex, **settings})
+        consumer.subscribe([self.topic])
+        while not self._ending.is_set():
+            messages = consumer.consume(1_000, 0.002)
+            seen_s = time.time()
+            for message in messages:
+                if message.error() is not None:
+                    raise RuntimeError(message.error().str())
+                row = json.loads(message.value())
+                self.rows.append(Row(row["page_id"], milliseconds(row["window_start"]), row["views"], seen_s))
+        consumer.close()
+
+    def await_window(self, start_ms: int) -> None:
+        """Until there is a row of that window, which is the last to come."""
+        deadline = time.monotonic() + LAST_ROWS_S
+        while not any(row.start_ms == start_ms for row in self.rows[-WINDOW_EVENTS:]):
+            if time.monotonic() > deadline:
+                raise WrongAnswerError(f"no row of the last window came within {LAST_ROWS_S:.0f} s")
+            time.sleep(0.05)
+
+    def close(self) -> None:
+        self._ending.set()
+        self._thread.join()
+
+
+@dataclass(frozen=True)
+class LatencyBench:
+    clicks: Input
+    rounds: int
+
+    def run(self) -> tuple[list[Measured], list[Figure]]:
+        """Both ways in turn, round after round. Raises `WrongAnswerError`."""
+        latencies: dict[str, list[float]] = {combine: [] for combine in TARGETS_MS}
+        idle: list[float] = []
+        with KafkaServer() as server:
+            for number in range(self.rounds):
+                for combine, found in latencies.items():
+                    p99_ms, percent = self._round(server.bootstrap_servers, combine)
+                    say(f"  round {number + 1}: combine {combine}: p99 {p99_ms:,.0f} ms; idle {percent:.1f} %")
+                    found.append(p99_ms)
+                    idle.append(percent)
+        figures = [
+            _figure(f"a row at {RATE:,} events/s, combine {combine}, p99", found, "ms", TARGETS_MS[combine])
+            for combine, found in latencies.items()
+        ]
+        return [], [*figures, _figure("a worker without events", idle, "% of a core", IDLE_TARGET)]
+
+    def _round(self, bootstrap: str, combine: str) -> tuple[float, float]:
+        """The 99th percentile of rows (ms), and what the worker takes of a core afterwards (%)."""
+        name = f"latency-{uuid.uuid4().hex[:8]}"
+        for topic in ("in", "out"):
+            create_topic(bootstrap, f"{name}.{topic}")
+        reader = Reader(bootstrap, f"{name}.out")
+        try:
+            with worker(bootstrap, name, combine) as process:
+                sent_s = self._send(bootstrap, f"{name}.in")
+                reader.await_window(START_MS + (self._windows - 2) * WINDOW_MS)
+                time.sleep(IDLE_AFTER_S)
+                percent = share_of_a_core(process.pid, IDLE_S)
+        finally:
+            reader.close()
+        self._check(reader.rows)
+        return percentile_ms(reader.rows, sent_s), percent
+
+    @property
+    def _windows(self) -> int:
+        """Those that have all their events."""
+        return self.clicks.events // WINDOW_EVENTS
+
+    def _send(self, bootstrap: str, topic: str) -> list[float]:
+        arguments = {"path": str(self.clicks.path), "events": self._windows * WINDOW_EVENTS, "rate": RATE}
+        arguments |= {"bootstrap": bootstrap, "topic": topic}
+        command = [sys.executable, str(BENCH / "python" / "paced_sender.py"), json.dumps(arguments)]
+        done = subprocess.run(command, capture_output=True, check=False, text=True)
+        if done.returncode != 0:
+            raise RuntimeError(f"the events could not be sent:\n{done.stderr[-4000:]}")
+        sent_s: list[float] = json.loads(done.stdout)["sent_s"]
+        return sent_s
+
+    def _check(self, rows: Sequence[Row]) -> None:
+        """Every window but the last is closed: of minutes that are over, pages have their counts. Raises `WrongAnswerError`."""
+        got: Counter[tuple[str, int]] = Counter()
+        for row in rows:
+            got[row.page, row.start_ms - row.start_ms % MINUTE_MS] += row.views
+        end_ms = START_MS + (self._windows - 1) * WINDOW_MS
+        over = {place: views for place, views in self.clicks.counts.items() if place[1] + MINUTE_MS <= end_ms}
+        wrong = {place: views for place, views in over.items() if got[place] != views}
+        if wrong or sum(got.values()) != (self._windows - 1) * WINDOW_EVENTS:
+            raise WrongAnswerError(
+                f"{sum(got.values()):,} events were counted, and {len(wrong)} counts of a minute are wrong"
+            )
+
+
+@contextmanager
+def worker(bootstrap: str, name: str, combine: str) -> Iterator[subprocess.Popen[bytes]]:
+    """One that runs until the block is over."""
+    with tempfile.TemporaryDirectory() as folder:
+        path, log = Path(folder) / "pipeline.toml", Path(folder) / "worker.log"
+        path.write_text(PIPELINE.format(name=name, combine=combine, commit_ms=COMMIT_MS, window_ms=WINDOW_MS))
+        environment = {**os.environ, "KAFKA_BOOTSTRAP_SERVERS": bootstrap, "STREAMCORE_STATE_DIR": folder}
+        with log.open("wb") as output:
+            command = [sys.executable, "-m", "streamcore", "run", str(path)]
+            process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        try:
+            yield process
+            process.send_signal(signal.SIGTERM)
+            if process.wait(60):
+                raise RuntimeError(f"the worker ended with {process.returncode}:\n{log.read_text()[-4000:]}")
+        except WrongAnswerError as error:
+            raise WrongAnswerError(f"{error}\n{log.read_text()[-4000:]}") from None
+        finally:
+            process.kill()
+            process.wait()
+
+
+def percentile_ms(rows: Sequence[Row], sent_s: Sequence[float]) -> float:
+    """The 99th, of rows whose windows ended after the warm-up."""
+    took_ms = []
+    for row in rows:
+        # The batch after the window's events brings its end to all partitions: of 500 records each has some.
+        closed_s = sent_s[(row.start_ms + WINDOW_MS - START_MS) * EVENTS_PER_MS // BATCH_EVENTS]
+        if closed_s >= sent_s[0] + WARM_UP_S:
+            took_ms.append((row.seen_s - closed_s) * 1000)
+    return statistics.quantiles(took_ms, n=100)[98]
+
+
+def share_of_a_core(pid: int, seconds: float) -> float:
+    """Processor time that a process takes meanwhile, in percent of a core."""
+    before, began = processor_s(pid), time.monotonic()
+    time.sleep(seconds)
+    return 100 * (processor_s(pid) - before) / (time.monotonic() - began)
+
+
+def processor_s(pid: int) -> float:
+    """All that a process has taken of processors, s."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _figure(name: str, found: Sequence[float], unit: str, target: float) -> Figure:
+    """The median of the rounds, which must not be above its target."""
+    value: Any = round(statistics.median(found), 1)
+    return Figure(NAME, name, value, unit, None, None, target, value <= target, machine())
