@@ -148,6 +148,8 @@ def cpu_flags() -> list[str]:
 
 
 def show(measured: Sequence[Measured]) -> None:
+    if not measured:
+        return
     width = max(22, *(len(entry.name) for entry in measured)) + 2
     say(f"\n{'who':<{width}}{'version':<10}{'events/s':>14}{'spread':>9}")
     for entry in measured:

@@ -389,10 +389,10 @@ class Runner:
         return is_committed
 
     def _begin_epoch(self, *, commit_s: float) -> None:
-        """`commit_s`: how long the commit before it took."""
+        """`commit_s`: how long the commit before it took, which began an interval before the next one; half of that is to read in."""
         share_s = COMMIT_SHARE * commit_s if self._committer.writes_whole else 0.0
-        wait_s = max(self._pace.commit_interval_ms / 1_000, share_s)
-        self._commit_due_s = self._clock.monotonic_s() + wait_s
+        interval_s = self._pace.commit_interval_ms / 1_000
+        self._commit_due_s = self._clock.monotonic_s() + max(interval_s - commit_s, interval_s / 2, share_s)
         self._epoch = self._engine.epoch
         self._epoch_bytes = self._epoch_records = self._epoch_polls = self._epoch_refused = 0
         if self._records_again == 0:
