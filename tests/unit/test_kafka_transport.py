@@ -115,7 +115,8 @@ def test_settings_are_told_as_text_and_sizes_by_the_fetchers_names() -> None:
 
     settings = {**ADDRESS, "queued.max.messages.kbytes": 2, "max.partition.fetch.bytes": "7", "check.crcs": True}
     own, sizes, callback = parted({**settings, "fetch.min.bytes": 1, "oauth_cb": tokens})
-    assert own == {**ADDRESS, "check.crcs": "true"}
+    assert own == {**ADDRESS, "check.crcs": "true", "reconnect.backoff.max.ms": "1000"}
+    assert parted({"reconnect.backoff.max.ms": 50})[0] == {"reconnect.backoff.max.ms": "50"}
     assert sizes == {"queued_bytes_max": 2048, "partition_bytes_max": 7}
     assert callback is tokens
 

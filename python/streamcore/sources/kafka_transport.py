@@ -31,6 +31,9 @@ FETCH_KEYS = {
 }
 """librdkafka's settings of reading that the fetcher has: its own name, and the unit in its own."""
 
+DEFAULTS = {"reconnect.backoff.max.ms": "1000"}
+"""Of the connections of the fetcher: a broker that comes back is noticed within this, as by the client."""
+
 IGNORED = frozenset({"fetch.queue.backoff.ms", "fetch.error.backoff.ms", "fetch.min.bytes"})
 """Those that say how librdkafka goes about it, of which a fetcher has no need."""
 
@@ -85,7 +88,7 @@ def _fetcher(
 
 def parted(settings: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, int], Callable[..., Any] | None]:
     """The settings of the connection, as text; sizes of fetches by the fetcher's names; and the callback for tokens."""
-    own: dict[str, str] = {}
+    own = dict(DEFAULTS)
     sizes: dict[str, int] = {}
     for name, value in settings.items():
         if name in FETCH_KEYS:

@@ -340,6 +340,8 @@ impl Connection {
         self.correlation = self.correlation.wrapping_add(1);
         wire::encode(request, version, self.correlation, &self.config.client_id, &mut self.request)?;
         let sent = wire::send(&mut self.stream, &self.request);
+        // A login's has a password or a token.
+        self.request.clear();
         sent.map_err(|error| self.of_io(&error, R::NAME, waited))?;
         self.outstanding += 1;
         Ok(Sent { correlation: self.correlation, version, waited, request: PhantomData })

@@ -177,7 +177,8 @@ impl Cause {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Login { fault, .. } => matches!(fault, LoginFault::Token(_)),
-            Self::Answer { error, .. } => error.is_retriable(),
+            // What a broker cannot name may be a disk of its, or a release that is being rolled out.
+            Self::Answer { error, .. } => error.is_retriable() || *error == ResponseError::UnknownServerError,
             Self::Tls(fault) => matches!(fault, TlsFault::Other(_)),
             Self::Name(_)
             | Self::Refused
@@ -310,6 +311,7 @@ mod tests {
         assert_eq!(denied.to_string(), "reading topic t is not allowed to this user; grant it: READ on topic t");
         assert!(!denied.is_passing());
         assert!(cause(ResponseError::NotLeaderOrFollower).is_passing());
+        assert!(cause(ResponseError::UnknownServerError).is_passing());
         assert!(!cause(ResponseError::Unknown(999)).is_passing());
     }
 }

@@ -161,6 +161,7 @@ fn a_login_is_renewed_before_its_session_ends() {
     let broker = with_login();
     let config = Config { login: Some(Login::Plain(user(CANARY))), ..broker.config() };
     let mut connection = open(config).expect("open");
+    assert!(!format!("{connection:?}").contains(CANARY), "the request of the login is not shown");
     assert!(ask(&mut connection).is_ok());
     let logins = || broker.calls().iter().filter(|(key, _)| *key == SaslAuthenticateRequest::KEY).count();
     assert_eq!(logins(), 1);

@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::{digest, hmac, pbkdf2};
+use std::fmt;
 use std::num::NonZeroU32;
 
 /// Rounds of hashing: fewer make a password that was overheard easy to find.
@@ -39,13 +40,22 @@ pub struct Scram {
     waits_for: WaitsFor,
 }
 
+/// The key of a signature, which is not shown.
+struct Key(Vec<u8>);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").finish_non_exhaustive()
+    }
+}
+
 /// What the broker says next.
 #[derive(Debug)]
 enum WaitsFor {
     /// Salt and rounds.
     Salt,
     /// Its signature, which is of this message by this key.
-    Signature { key: Vec<u8>, message: Vec<u8> },
+    Signature { key: Key, message: Vec<u8> },
     /// Nothing.
     Nothing,
 }
@@ -75,7 +85,7 @@ impl Scram {
         let text = std::str::from_utf8(challenge).map_err(|_| LoginFault::Broken("its message is no text"))?;
         match std::mem::replace(&mut self.waits_for, WaitsFor::Nothing) {
             WaitsFor::Salt => self.prove(text).map(Some),
-            WaitsFor::Signature { key, message } => self.verify(text, &key, &message).map(|()| None),
+            WaitsFor::Signature { key, message } => self.verify(text, &key.0, &message).map(|()| None),
             WaitsFor::Nothing => Err(LoginFault::Broken("it goes on after the end")),
         }
     }
@@ -94,7 +104,7 @@ impl Scram {
         let message = format!("{},{text},{last}", self.first).into_bytes();
         let signature = self.sign(stored_key.as_ref(), &message);
         let proof: Vec<u8> = client_key.as_ref().iter().zip(signature.as_ref()).map(|(key, sign)| key ^ sign).collect();
-        let key = self.sign(&salted, b"Server Key").as_ref().to_vec();
+        let key = Key(self.sign(&salted, b"Server Key").as_ref().to_vec());
         self.waits_for = WaitsFor::Signature { key, message };
         Ok(format!("{last},p={}", BASE64.encode(proof)).into_bytes())
     }
@@ -195,6 +205,8 @@ mod tests {
         let expected = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,\
                         p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
         assert_eq!(proof, expected);
+        let shown = format!("{scram:?}");
+        assert!(shown.contains("Key { .. }") && !shown.contains("pencil"), "{shown}");
         let signature = b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
         assert_eq!(scram.answer(signature), Ok(None));
         assert!(matches!(scram.answer(signature), Err(LoginFault::Broken(_))));

@@ -32,7 +32,7 @@ impl FrameCutter {
             match self.prefix.first(&data, input.record_bytes_max) {
                 First::Ready => return self.take(input, data),
                 First::Broken => return Err(broken(input)),
-                First::Partial if ended => return self.end(input, data),
+                First::Partial if ended => return self.end(input, &data),
                 First::Partial => ended = input.fill(&mut data, piece)?,
             }
         }
@@ -55,8 +55,8 @@ impl FrameCutter {
     }
 
     /// The file ends within a record, or before one.
-    fn end(&self, input: &mut Input, data: Buffer) -> Piece {
-        let (behind_length, whole) = match self.prefix.read(&data) {
+    fn end(&self, input: &mut Input, data: &Buffer) -> Piece {
+        let (behind_length, whole) = match self.prefix.read(data) {
             Length::Known { prefix, bytes } => (prefix, Some(bytes)),
             Length::Cut | Length::Broken => (0, None),
         };
@@ -64,7 +64,7 @@ impl FrameCutter {
             return Err(too_long(input, bytes, input.position + data.len() as u64));
         }
         if data.is_empty() || self.grows {
-            input.rest.extend_from_slice(&data);
+            input.rest.extend_from_slice(data);
             return Ok(None);
         }
         let mut batch = input.batch();
