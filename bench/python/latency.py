@@ -1,8 +1,8 @@
 """How long a row takes at a steady rate, exactly once, and what a worker costs that has nothing to do.
 
-A worker process counts pages in windows of a second while another sends 100,000 events a second. Of each row is measured from when the
-record was handed to the producer by which the clocks of all partitions are past its window's end, until a reader of committed
-records has it. Then nothing is sent any more, and the processor time that the worker takes all the same is read.
+A worker process that has joined its group counts pages in windows of a second while another sends 100,000 events a second. Of each row is
+measured from when the record was handed to the producer by which the clocks of all partitions are past its window's end, until a reader of
+committed records has it. Then nothing is sent any more, and the processor time that the worker takes all the same is read.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaException
+from confluent_kafka.admin import AdminClient
 
 from bench.python.clickstream import EVENTS_PER_MS, MINUTE_MS, START_MS, Input
 from bench.python.committed_topic import milliseconds
@@ -41,7 +42,11 @@ WINDOW_EVENTS = WINDOW_MS * EVENTS_PER_MS
 """In each window; a multiple of `BATCH_EVENTS`, so that a window ends with the first record of a batch."""
 COMMIT_MS = 1_000
 WARM_UP_S = 5.0
+EVENTS_MIN = 2 * round(WARM_UP_S * RATE)
 LAST_ROWS_S = 30.0
+SEAT_S = 60.0
+LATE_S = 0.05
+"""Who sends later than this is said so."""
 IDLE_AFTER_S, IDLE_S = 3.0, 20.0
 
 TARGETS_MS = {"local": COMMIT_MS + 100.0, "topic": 2 * COMMIT_MS + 150.0}
@@ -97,7 +102,9 @@ class Reader:
     topic: str
 
     def __post_init__(self) -> None:
-        self.rows: list[Row] = []
+        self.taken: list[tuple[float, bytes]] = []
+        """Values, and when they were here: read as rows once all are."""
+        self.error = ""
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -109,20 +116,28 @@ class Reader:
         while not self._ending.is_set():
             messages = consumer.consume(1_000, 0.002)
             seen_s = time.time()
-            for message in messages:
-                if message.error() is not None:
-                    raise RuntimeError(message.error().str())
-                row = json.loads(message.value())
-                self.rows.append(Row(row["page_id"], milliseconds(row["window_start"]), row["views"], seen_s))
+            self.taken += [(seen_s, message.value()) for message in messages if message.error() is None]
+            self.error = next((found.error().str() for found in messages if found.error() is not None), self.error)
         consumer.close()
+
+    def rows(self, first: int = 0) -> list[Row]:
+        """Those taken so far, from the `first`-th on. Raises where the topic could not be read."""
+        if self.error:
+            raise RuntimeError(f"{self.topic} cannot be read: {self.error}")
+        rows = ((seen_s, json.loads(value)) for seen_s, value in self.taken[first:])
+        return [Row(row["page_id"], milliseconds(row["window_start"]), row["views"], seen_s) for seen_s, row in rows]
 
     def await_window(self, start_ms: int) -> None:
         """Until there is a row of that window, which is the last to come."""
-        deadline = time.monotonic() + LAST_ROWS_S
-        while not any(row.start_ms == start_ms for row in self.rows[-WINDOW_EVENTS:]):
+        deadline, looked_at = time.monotonic() + LAST_ROWS_S, 0
+        while True:
+            fresh = self.rows(looked_at)
+            if any(row.start_ms == start_ms for row in fresh):
+                return
             if time.monotonic() > deadline:
-                raise WrongAnswerError(f"no row of the last window came within {LAST_ROWS_S:.0f} s")
-            time.sleep(0.05)
+                raise RuntimeError(f"no row of the last window came within {LAST_ROWS_S:.0f} s")
+            looked_at += len(fresh)
+            time.sleep(0.1)
 
     def close(self) -> None:
         self._ending.set()
@@ -136,6 +151,10 @@ class LatencyBench:
 
     def run(self) -> tuple[list[Measured], list[Figure]]:
         """Both ways in turn, round after round. Raises `WrongAnswerError`."""
+        if self.clicks.events < EVENTS_MIN:
+            raise SystemExit(
+                f"latency needs {EVENTS_MIN:,} events or more, as rows of the first {WARM_UP_S:.0f} s do not count"
+            )
         latencies: dict[str, list[float]] = {combine: [] for combine in TARGETS_MS}
         idle: dict[str, list[float]] = {combine: [] for combine in TARGETS_MS}
         with KafkaServer() as server:
@@ -163,14 +182,16 @@ class LatencyBench:
         reader = Reader(bootstrap, f"{name}.out")
         try:
             with worker(bootstrap, name, combine) as process:
+                await_seat(bootstrap, name)
                 sent_s = self._send(bootstrap, f"{name}.in")
                 reader.await_window(START_MS + (self._windows - 2) * WINDOW_MS)
                 time.sleep(IDLE_AFTER_S)
                 percent = share_of_a_core(process.pid, IDLE_S)
         finally:
             reader.close()
-        self._check(reader.rows)
-        return percentile_ms(reader.rows, sent_s), percent
+        rows = reader.rows()
+        self._check(rows)
+        return percentile_ms(rows, sent_s), percent
 
     @property
     def _windows(self) -> int:
@@ -184,7 +205,10 @@ class LatencyBench:
         done = subprocess.run(command, capture_output=True, check=False, text=True)
         if done.returncode != 0:
             raise RuntimeError(f"the events could not be sent:\n{done.stderr[-4000:]}")
-        sent_s: list[float] = json.loads(done.stdout)["sent_s"]
+        sent = json.loads(done.stdout)
+        if sent["late_s"] > LATE_S:
+            say(f"  this machine was late by {sent['late_s'] * 1000:.0f} ms in sending: the rate was not steady")
+        sent_s: list[float] = sent["sent_s"]
         return sent_s
 
     def _check(self, rows: Sequence[Row]) -> None:
@@ -214,13 +238,27 @@ def worker(bootstrap: str, name: str, combine: str) -> Iterator[subprocess.Popen
         try:
             yield process
             process.send_signal(signal.SIGTERM)
-            if process.wait(60):
-                raise RuntimeError(f"the worker ended with {process.returncode}:\n{log.read_text()[-4000:]}")
-        except WrongAnswerError as error:
-            raise WrongAnswerError(f"{error}\n{log.read_text()[-4000:]}") from None
+            ended = process.wait(60)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}\n{log.read_text()[-4000:]}") from None
         finally:
             process.kill()
             process.wait()
+        if ended:
+            raise RuntimeError(f"the worker ended with {ended}:\n{log.read_text()[-4000:]}")
+
+
+def await_seat(bootstrap: str, group: str) -> None:
+    """Until the group has a member with partitions."""
+    admin, deadline = AdminClient({"bootstrap.servers": bootstrap}), time.monotonic() + SEAT_S
+    while True:
+        with suppress(KafkaException):  # there is no such group yet
+            members = admin.describe_consumer_groups([group])[group].result(SEAT_S).members
+            if any(member.assignment.topic_partitions for member in members):
+                return
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the worker has no partition after {SEAT_S:.0f} s")
+        time.sleep(0.1)
 
 
 def percentile_ms(rows: Sequence[Row], sent_s: Sequence[float]) -> float:

@@ -1,7 +1,7 @@
 """Worker: sends the reference events at a steady rate.
 
-Argument: `{"bootstrap", "topic", "path", "events", "rate"}`: how many events of the file, and how many a second. Prints `{"sent_s"}`:
-when each batch of `BATCH_EVENTS` was handed to the client, by the clock on the wall.
+Argument: `{"bootstrap", "topic", "path", "events", "rate"}`: how many events of the file, and how many a second. Prints `{"sent_s",
+"late_s"}`: when each batch of `BATCH_EVENTS` was handed to the client, by the clock on the wall, and by how much one of them was late at most.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def main() -> None:
     )
     producer.list_topics(arguments["topic"], 30)
     sent_s: list[float] = []
+    late_s = 0.0
     with Path(arguments["path"]).open("rb") as file:
         lines = itertools.islice(file, arguments["events"])
         began = time.monotonic()
@@ -38,12 +39,13 @@ def main() -> None:
             producer.poll(0)
             due = began + len(sent_s) * BATCH_EVENTS / arguments["rate"]
             time.sleep(max(0.0, due - time.monotonic()))
+            late_s = max(late_s, time.monotonic() - due)
             sent_s.append(time.time())
             if producer.produce_batch(arguments["topic"], batch) != len(batch):
                 raise SystemExit("the client's queue is full: the broker does not take so many")
     if producer.flush(60):
         raise SystemExit("the broker did not take every record")
-    print(json.dumps({"sent_s": sent_s}))
+    print(json.dumps({"sent_s": sent_s, "late_s": late_s}))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use streamcore::buffer::Buffer;
 use streamcore::raw::{PADDING, RawBatch};
 use streamcore_kafka::aborted::AbortedTransaction;
-use streamcore_kafka::records::{Asked, End, Settings, Walker};
+use streamcore_kafka::records::{Asked, Course, End, Settings, Walked, Walker};
 
 /// Most bytes of a batch once it is decompressed: libFuzzer is told that a gigabyte is too much.
 const BYTES_MAX: usize = 1 << 20;
@@ -30,7 +30,7 @@ fuzz_target!(|input: &[u8]| {
         headers: flags & 8 > 0,
         record_bytes_max: (flags & 16 > 0).then_some(5),
         batch_bytes_max: BYTES_MAX,
-        piece_bytes_max: 2 * BYTES_MAX,
+        piece_bytes_max: if flags & 64 > 0 { usize::from(*offset) } else { 2 * BYTES_MAX },
     };
     let aborted = [AbortedTransaction { producer_id: i64::from(flags >> 5), first_offset: i64::from(*offset) / 2 }];
     let aborted = (flags & 32 > 0).then_some(&aborted[..]);
@@ -43,14 +43,28 @@ fn walk(settings: Settings, set: &[u8], offset: i64, aborted: Option<&[AbortedTr
     frame.push_bytes(&[BEHIND; PADDING]);
     let topic = Arc::from("t");
     let asked = Asked { topic: &topic, partition: 0, offset, aborted };
-    let walked = Walker::new(settings).walk(&mut frame, 0..set.len(), &asked);
-    assert!(frame[set.len()..].iter().all(|byte| *byte == BEHIND), "bytes of others");
+    let (mut walker, mut course, mut offset) = (Walker::new(settings), Course::new(&asked), offset);
+    loop {
+        let walked = walker.walk_on(&mut frame, 0..set.len(), &asked, &mut course);
+        assert!(frame[set.len()..].iter().all(|byte| *byte == BEHIND), "bytes of others");
+        if walked.end != End::Full {
+            return check(settings, set.len(), offset, walked, &frame.into());
+        }
+        assert!(walked.is_unpacked() && walked.next_offset > offset);
+        let next_offset = walked.next_offset;
+        check(settings, set.len(), offset, walked, &bytes::Bytes::new());
+        offset = next_offset;
+    }
+}
+
+/// A piece, of records from `offset` on.
+fn check(settings: Settings, set_bytes: usize, offset: i64, walked: Walked, frame: &bytes::Bytes) {
     if let End::Refused(error) = &walked.end {
         assert!(!error.to_string().is_empty());
     }
     let (next_offset, records) = (walked.next_offset, walked.counts.records);
     assert!(next_offset >= offset);
-    let Some(raw) = walked.into_raw(&frame.into()).expect("there is padding") else {
+    let Some(raw) = walked.into_raw(frame).expect("there is padding") else {
         assert_eq!(records, 0);
         return;
     };
@@ -59,7 +73,7 @@ fn walk(settings: Settings, set: &[u8], offset: i64, aborted: Option<&[AbortedTr
     for row in 0..raw.len() {
         let record = raw.record(row);
         assert!(record.offset > last && record.offset < next_offset);
-        assert!(record.value.is_none_or(|value| value.len() <= BYTES_MAX.max(set.len())));
+        assert!(record.value.is_none_or(|value| value.len() <= BYTES_MAX.max(set_bytes)));
         last = record.offset;
     }
     if settings.record_bytes_max.is_none() {

@@ -42,8 +42,8 @@ EPOCH_REFUSED_MAX = 50_000
 EPOCH_ROWS_MAX = 50_000
 """So is one with more rows that wait for it: a transaction stays open while they are sent, and not for ever."""
 
-PUSH_BEHIND_RECORDS_MIN = 2_000
-"""Polls of at least this many records are pushed while the next polls go on; smaller ones are not kept waiting."""
+PUSH_BEHIND_RECORDS_MIN, PUSH_BEHIND_BYTES_MIN = 2_000, 1 << 20
+"""Polls of at least so many are pushed while the next polls go on; smaller ones are not kept waiting."""
 
 PUSHES_MAX = 1_024
 """More than are ever under way."""
@@ -272,12 +272,12 @@ class Runner:
         if self._look_at is not None and self._look_at(polled.raw):
             self._look_at = None
         fault_point("before-push")
-        records = len(polled.raw)
+        records, size = len(polled.raw), polled.raw.byte_len
         self._epoch_records += records
         self._epoch_polls += 1
         self._records_again = max(0, self._records_again - records)
-        self._epoch_bytes += polled.raw.byte_len
-        if records < PUSH_BEHIND_RECORDS_MIN:
+        self._epoch_bytes += size
+        if records < PUSH_BEHIND_RECORDS_MIN and size < PUSH_BEHIND_BYTES_MIN:
             # No epoch may end here: these records count as read.
             self._settle(cut=False)
             self._write(self._engine.push(polled.raw, self._clock.wall_ms(), self._steady_ms()))
@@ -389,10 +389,10 @@ class Runner:
         return is_committed
 
     def _begin_epoch(self, *, commit_s: float) -> None:
-        """`commit_s`: how long the commit before it took, which began an interval before the next one; half of that is to read in."""
+        """`commit_s`: how long the commit before it took; the next one begins an interval after that, if as long is left to read in."""
         share_s = COMMIT_SHARE * commit_s if self._committer.writes_whole else 0.0
         interval_s = self._pace.commit_interval_ms / 1_000
-        self._commit_due_s = self._clock.monotonic_s() + max(interval_s - commit_s, interval_s / 2, share_s)
+        self._commit_due_s = self._clock.monotonic_s() + max(interval_s - commit_s, min(interval_s, commit_s), share_s)
         self._epoch = self._engine.epoch
         self._epoch_bytes = self._epoch_records = self._epoch_polls = self._epoch_refused = 0
         if self._records_again == 0:

@@ -159,6 +159,24 @@ def test_a_slow_commit_spaces_out_the_next() -> None:
     assert committed[1] == f"source committed {{0: {3 + COMMIT_SHARE * 200 // POLL_MS}}}"
 
 
+@pytest.mark.parametrize(("commit_ms", "polls"), [(0, 6), (250, 4), (350, 4), (550, 6), (2_000, 6)])
+def test_commits_begin_at_the_interval_and_leave_as_long_to_read_in_as_they_take(
+    commit_ms: int, polls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = Parts(total=40, interval_ms=600)
+    monkeypatch.setattr(Committer, "writes_whole", property(lambda _: False))
+    flush = parts.sink.flush
+
+    def slow() -> None:
+        parts.clock.advance(commit_ms)
+        flush()
+
+    parts.sink.flush = slow  # type: ignore[method-assign]
+    parts.runner.run()
+    committed = [entry for entry in parts.log if entry.startswith("source committed")]
+    assert committed[:2] == ["source committed {0: 6}", f"source committed {{0: {6 + polls}}}"]
+
+
 @pytest.mark.parametrize("bound", ["EPOCH_BYTES_MAX", "EPOCH_RECORDS_MAX"])
 def test_a_long_epoch_is_cut(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = 4 * len(b"{}") if bound == "EPOCH_BYTES_MAX" else 4

@@ -11,7 +11,7 @@ pub use view::{Broker, Leader, Topic, View};
 
 use crate::config::Address;
 use crate::connection::{Backoff, Connection, Dialer};
-use crate::failure::{Cause, Failure, Result};
+use crate::failure::{Cause, Failure, Result, may_pass};
 use crate::shape::Answered;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::MetadataRequest;
@@ -74,7 +74,7 @@ impl Cluster {
                 return Ok(&self.view);
             };
             let failure = self.failure(topic_cause(&topic, error));
-            if !error.is_retriable() || !self.pause_until(deadline) {
+            if !may_pass(error) || !self.pause_until(deadline) {
                 return Err(failure);
             }
             last = Some(failure);

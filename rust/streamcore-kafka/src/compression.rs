@@ -17,6 +17,9 @@ use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
 /// Bytes that are decompressed at a time where nobody knows how many there are.
 const STEP_BYTES: usize = 64 << 10;
 
+/// How many times as long as its bytes a frame of zstd is believed to be, where it says so.
+const RATIO_BELIEVED: usize = 64;
+
 /// How the records of a batch are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
@@ -152,15 +155,18 @@ impl Unpacker {
             }
             none => none.insert(Decoder::new()?),
         };
-        // A frame says how long it is where its producer had all of it at once.
+        // A frame says how long it is where its producer had all of it at once; with room for that it is decompressed in one go.
+        let mut told = 0;
         if let Ok(Some(bytes)) = zstd::zstd_safe::get_frame_content_size(packed) {
             let bytes = usize::try_from(bytes).ok().filter(|bytes| *bytes <= output.left()).ok_or(Refusal::TooLarge)?;
-            output.buffer.make_room(bytes);
+            told = bytes.min(packed.len().saturating_mul(RATIO_BELIEVED));
         }
         let mut input = InBuffer::around(packed);
         let mut wanted = 1;
         while input.pos < packed.len() || wanted > 0 {
-            let (read, step) = (input.pos, output.buffer.written().max(STEP_BYTES));
+            let spare = output.buffer.capacity() - output.buffer.len();
+            let step = output.buffer.written().max(told).max(spare.min(STEP_BYTES));
+            let (read, step) = (input.pos, if step == 0 { STEP_BYTES } else { step });
             let mut room = OutBuffer::around(output.buffer.room(step).1);
             wanted = decoder.run(&mut input, &mut room)?;
             let written = room.pos();
@@ -168,6 +174,7 @@ impl Unpacker {
                 return Err(Refusal::TooLarge);
             }
             output.buffer.advance(written);
+            told = told.saturating_sub(written);
             // There was room, so it waits for bytes that are not there.
             if (input.pos, written) == (read, 0) {
                 return Err(Refusal::Broken("it ends within a frame".into()));

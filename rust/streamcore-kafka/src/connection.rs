@@ -338,11 +338,11 @@ impl Connection {
         }
         self.stream.set_deadline(deadline);
         self.correlation = self.correlation.wrapping_add(1);
-        wire::encode(request, version, self.correlation, &self.config.client_id, &mut self.request)?;
-        let sent = wire::send(&mut self.stream, &self.request);
+        let encoded = wire::encode(request, version, self.correlation, &self.config.client_id, &mut self.request);
+        let sent = encoded.map(|()| wire::send(&mut self.stream, &self.request));
         // A login's has a password or a token.
         self.request.clear();
-        sent.map_err(|error| self.of_io(&error, R::NAME, waited))?;
+        sent?.map_err(|error| self.of_io(&error, R::NAME, waited))?;
         self.outstanding += 1;
         Ok(Sent { correlation: self.correlation, version, waited, request: PhantomData })
     }

@@ -46,6 +46,13 @@ impl Failure {
     }
 }
 
+/// Whether what a broker answers may be other after a while. What it cannot name may be a disk of its, or a release that is being
+/// rolled out.
+#[must_use]
+pub fn may_pass(error: ResponseError) -> bool {
+    error.is_retriable() || error == ResponseError::UnknownServerError
+}
+
 /// What is wrong with a broker, or with what is known of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
@@ -177,8 +184,7 @@ impl Cause {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::Login { fault, .. } => matches!(fault, LoginFault::Token(_)),
-            // What a broker cannot name may be a disk of its, or a release that is being rolled out.
-            Self::Answer { error, .. } => error.is_retriable() || *error == ResponseError::UnknownServerError,
+            Self::Answer { error, .. } => may_pass(*error),
             Self::Tls(fault) => matches!(fault, TlsFault::Other(_)),
             Self::Name(_)
             | Self::Refused

@@ -173,8 +173,8 @@ impl Walked {
 pub struct Walker {
     settings: Settings,
     unpacker: Unpacker,
-    /// Records of the last piece: the next one is expected to have about as many.
-    records: usize,
+    /// Records of the last piece, and its bytes as they were fetched: the next one is expected to be like it.
+    last: (usize, usize),
 }
 
 impl Walker {
@@ -183,10 +183,10 @@ impl Walker {
     pub fn new(settings: Settings) -> Self {
         let settings = Settings {
             batch_bytes_max: settings.batch_bytes_max.min(BYTES_MAX),
-            piece_bytes_max: settings.piece_bytes_max.min(BYTES_MAX),
+            piece_bytes_max: settings.piece_bytes_max.clamp(1, BYTES_MAX),
             ..settings
         };
-        Self { settings, unpacker: Unpacker::default(), records: 0 }
+        Self { settings, unpacker: Unpacker::default(), last: (0, 1) }
     }
 
     /// Walks the records of a partition: those at `set` of `frame`, or what of that is within it. Behind a piece that is
@@ -205,7 +205,10 @@ impl Walker {
         let piece_bytes_max = self.settings.piece_bytes_max;
         let unpacked = any_packed(rest).then(|| Buffer::with_capacity(room_expected(rest.len(), piece_bytes_max)));
         let mut taken = Taken::new(asked, &self.settings, unpacked);
-        taken.expect(self.records.min(rest.len()) / 8 * 9);
+        let (begin, (records, packed)) = (course.at, self.last);
+        // As many as that many bytes had, and some more.
+        let likely = records.saturating_mul(rest.len().min(packed / 8 * 9)) / packed;
+        taken.expect(likely.min(rest.len()));
         let mut walk = Walk {
             settings: &self.settings,
             unpacker: &mut self.unpacker,
@@ -216,9 +219,9 @@ impl Walker {
         };
         let end = walk.run(bytes);
         walk.taken.finish(bytes);
-        let Walk { mut counts, taken, course: Course { next_offset, leader_epoch, .. }, .. } = walk;
+        let Walk { mut counts, taken, course: Course { at, next_offset, leader_epoch, .. }, .. } = walk;
         counts.records = taken.len() as u64;
-        self.records = taken.len();
+        self.last = (taken.len(), (*at - begin).max(1));
         Walked {
             next_offset: *next_offset,
             leader_epoch: *leader_epoch,

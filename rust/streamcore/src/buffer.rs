@@ -6,6 +6,7 @@
 //! what was in one is never seen as part of another.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, Read};
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
@@ -41,6 +42,9 @@ impl Idle {
 
     /// Keeps `buffer`; gives those that it takes the place of.
     fn keep(&mut self, buffer: Vec<u8>) -> Vec<Vec<u8>> {
+        if buffer.capacity() > IDLE_BYTES_MAX {
+            return vec![buffer];
+        }
         self.0.push_back(buffer);
         let mut gone = Vec::new();
         let mut held: usize = self.0.iter().map(Vec::capacity).sum();
@@ -54,7 +58,7 @@ impl Idle {
 }
 
 /// Bytes like those of a `Vec<u8>`, whose memory goes to a later buffer when it is dropped.
-#[derive(Debug, Clone, Default)]
+#[derive(Default)]
 pub struct Buffer {
     /// The bytes, and behind them whatever was written there before.
     bytes: Vec<u8>,
@@ -92,8 +96,12 @@ impl Buffer {
     #[inline]
     fn push_behind(&mut self, bytes: &[u8]) {
         self.make_room(bytes.len());
-        self.bytes.truncate(self.len);
-        self.bytes.extend_from_slice(bytes);
+        if let Some(over) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
+            over.copy_from_slice(bytes);
+        } else {
+            self.bytes.truncate(self.len);
+            self.bytes.extend_from_slice(bytes);
+        }
     }
 
     /// Makes room for at least `additional` bytes more, as [`push_bytes`](Self::push_bytes) does.
@@ -106,15 +114,17 @@ impl Buffer {
 
     #[cold]
     fn grow(&mut self, additional: usize) {
-        self.bytes.truncate(self.len);
         let capacity = (self.len + additional).max(self.bytes.capacity() * 2);
         if let Some(mut larger) = used(capacity, GROWING_WASTE_MAX) {
-            match larger.get_mut(..self.len) {
-                Some(over) => over.copy_from_slice(&self.bytes),
-                None => larger.clone_from(&self.bytes),
+            if let Some(over) = larger.get_mut(..self.len) {
+                over.copy_from_slice(self);
+            } else {
+                larger.clear();
+                larger.extend_from_slice(self);
             }
             drop(Self { bytes: std::mem::replace(&mut self.bytes, larger), len: 0 });
         } else {
+            self.bytes.truncate(self.len);
             self.bytes.reserve(additional);
         }
     }
@@ -187,6 +197,20 @@ fn used(capacity: usize, waste: usize) -> Option<Vec<u8>> {
         return None;
     }
     IDLE.lock().unwrap_or_else(PoisonError::into_inner).take(capacity, waste)
+}
+
+impl Clone for Buffer {
+    fn clone(&self) -> Self {
+        let mut copy = Self::with_capacity(self.len);
+        copy.push_bytes(self);
+        copy
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
 }
 
 impl Drop for Buffer {
@@ -285,6 +309,8 @@ mod tests {
         assert_eq!((used.split_off(21), used.len()), (b"xx".to_vec(), 21));
         used.make_room(2 * size);
         assert_eq!((used.len(), &used[..4]), (21, &b"newx"[..]));
+        let (copy, shown) = (used.clone(), format!("{used:?}"));
+        assert_eq!((&copy[..], shown), (&used[..], format!("{:?}", &used[..])), "no more than counts");
     }
 
     #[test]
@@ -340,6 +366,6 @@ mod tests {
         let gone: Vec<usize> =
             sizes.iter().flat_map(|size| idle.keep(buffer(*size))).map(|gone| gone.capacity()).collect();
         assert_eq!(gone, [IDLE_BYTES_MAX / 2]);
-        assert_eq!(idle.keep(buffer(IDLE_BYTES_MAX + 1)).len(), 3, "one too large for all is not kept either");
+        assert_eq!(idle.keep(buffer(IDLE_BYTES_MAX + 1)).len(), 1, "one too large for all is not kept");
     }
 }

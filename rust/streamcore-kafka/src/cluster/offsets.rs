@@ -4,7 +4,7 @@
 
 use super::{Cluster, later};
 use crate::config::Address;
-use crate::failure::{Cause, Failure, Result};
+use crate::failure::{Cause, Failure, Result, may_pass};
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::list_offsets_response::ListOffsetsPartitionResponse;
@@ -181,7 +181,7 @@ fn take(
             (Some(error), _) => {
                 let what = format!("listing offsets of topic {} partition {partition}", asked.topic);
                 last = Some(Cause::of_answer(what, format!("DESCRIBE on topic {}", asked.topic), error));
-                if !error.is_retriable() {
+                if !may_pass(error) {
                     return last;
                 }
             }

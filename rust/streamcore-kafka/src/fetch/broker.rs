@@ -211,21 +211,25 @@ impl<'a> Fetching<'a> {
             let next_offset = walked.next_offset;
             let has_rest = walked.end == End::Full && set.stop.is_none_or(|stop| next_offset < stop);
             let rest = if has_rest { Rest::Follows } else { Rest::None };
-            self.settle(&set, walked, &bytes::Bytes::new(), rest);
-            if !has_rest {
+            if !self.settle(&set, walked, &bytes::Bytes::new(), rest) || !has_rest {
                 return None;
             }
             set.offset = next_offset;
         }
     }
 
-    fn settle(&self, set: &Set, walked: Walked, frame: &bytes::Bytes, rest: Rest) {
+    /// Queues what came of a walk; false where it cannot be used, and the set was let go of.
+    fn settle(&self, set: &Set, walked: Walked, frame: &bytes::Bytes, rest: Rest) -> bool {
         let (next_offset, leader_epoch) = (walked.next_offset, walked.leader_epoch);
         let (counts, end) = (walked.counts, walked.end.clone());
         match walked.into_raw(frame) {
             Ok(batch) => self.shared.settle(set, Outcome { batch, next_offset, leader_epoch, counts, end, rest }),
-            Err(error) => self.shared.break_down(set, &error.to_string()),
+            Err(error) => {
+                self.shared.break_down(set, &error.to_string());
+                return false;
+            }
         }
+        true
     }
 
     /// The broker cannot be used: tells the partitions, and waits; false where the thread is to end.

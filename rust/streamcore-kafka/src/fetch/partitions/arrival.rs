@@ -11,7 +11,7 @@ use super::partition::{Partition, Queued, Standing};
 use super::{Shared, State};
 use crate::aborted::AbortedTransaction;
 use crate::batch_head::{Head, Next};
-use crate::failure::{Cause, Failure};
+use crate::failure::{Cause, Failure, may_pass};
 use crate::records::{Counts, End};
 use kafka_protocol::ResponseError;
 use std::collections::BTreeSet;
@@ -165,7 +165,8 @@ impl Shared {
         let is_current = state.is_current(set);
         let State { partitions, ready, .. } = &mut *state;
         let Some(partition) = partitions.get_mut(&set.place).filter(|one| one.token == set.token) else { return };
-        if outcome.rest == Rest::None || !is_current {
+        // One that is not wanted any more is dropped before its next piece.
+        if outcome.rest == Rest::None {
             partition.arrived_bytes = partition.arrived_bytes.saturating_sub(set.records.len());
         }
         if !is_current {
@@ -239,7 +240,7 @@ impl Partition {
             ResponseError::OffsetOutOfRange => {
                 self.stop_for(TroubleFault::OutOfRange { offset: asked.offset, log_start: self.log_start });
             }
-            error if error.is_retriable() || error == ResponseError::UnknownServerError => {
+            error if may_pass(error) => {
                 self.fail(failure, now);
                 if let Some((leader, epoch)) = told.leader.filter(|(leader, _)| is_known(*leader))
                     && self.leader_epoch < Some(epoch)
