@@ -14,6 +14,8 @@ from confluent_kafka import KafkaException, Message, Producer
 
 TIMEOUT_S = 60.0
 LINGER_MS = 20_000
+TRANSACTION_TIMEOUT_MS = 300_000
+"""Of a busy machine: the broker would end a transaction that takes longer."""
 REQUEST_BYTES_MAX = 16 << 20
 
 
@@ -51,7 +53,9 @@ class Scripted:
             "acks": "all",
         }
         name = operation["transactional_id"]
-        producer = Producer(settings if name is None else {**settings, "transactional.id": name})
+        if name is not None:
+            settings |= {"transactional.id": name, "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS}
+        producer = Producer(settings)
         if name is not None:
             producer.init_transactions(TIMEOUT_S)
         return producer

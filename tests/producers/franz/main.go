@@ -21,6 +21,9 @@ const (
 	requestBytesMax  = 64 << 20
 	bufferedRecords  = 100_000
 	operationTimeout = time.Minute
+
+	// Of a busy machine: the broker would end a transaction that takes longer.
+	transactionTimeout = 5 * time.Minute
 )
 
 type operation struct {
@@ -124,7 +127,7 @@ func (program *scripted) open(next operation) (*kgo.Client, error) {
 		options = append(options, kgo.DisableIdempotentWrite(), kgo.MaxProduceRequestsInflightPerBroker(1))
 	}
 	if next.TransactionalID != nil {
-		options = append(options, kgo.TransactionalID(*next.TransactionalID))
+		options = append(options, kgo.TransactionalID(*next.TransactionalID), kgo.TransactionTimeout(transactionTimeout))
 	}
 	return kgo.NewClient(options...)
 }

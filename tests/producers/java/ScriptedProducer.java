@@ -22,6 +22,9 @@ public final class ScriptedProducer {
     private static final int REQUEST_BYTES_MAX = 16 << 20;
     private static final long LINGER_MS = 60_000;
 
+    /** Of a busy machine: the broker would end a transaction that takes longer. */
+    private static final int TRANSACTION_TIMEOUT_MS = 300_000;
+
     private final String servers;
     private final Map<String, KafkaProducer<byte[], byte[]>> producers = new HashMap<>();
     private final List<Future<RecordMetadata>> sent = new ArrayList<>();
@@ -70,6 +73,7 @@ public final class ScriptedProducer {
         JsonNode transactions = operation.get("transactional_id");
         if (!transactions.isNull()) {
             settings.put(ProducerConfig.TRANSACTIONAL_ID_CONFIG, transactions.textValue());
+            settings.put(ProducerConfig.TRANSACTION_TIMEOUT_CONFIG, TRANSACTION_TIMEOUT_MS);
         }
         KafkaProducer<byte[], byte[]> producer =
             new KafkaProducer<>(settings, new ByteArraySerializer(), new ByteArraySerializer());
