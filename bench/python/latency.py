@@ -22,7 +22,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from confluent_kafka import Consumer, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -287,5 +286,5 @@ def processor_s(pid: int) -> float:
 
 def _figure(name: str, found: Sequence[float], unit: str, target: float) -> Figure:
     """The median of the rounds, which must not be above its target."""
-    value: Any = round(statistics.median(found), 1)
+    value = round(statistics.median(found), 1)
     return Figure(NAME, name, value, unit, None, None, target, value <= target, machine())

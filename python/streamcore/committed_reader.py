@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamcore.config import KafkaConnection
 from streamcore.errors import SinkError
-from streamcore.kafka_client import Cluster, application, creating_client, is_passing, partition_list
+from streamcore.kafka_client import RECONNECT_MS_MAX, Cluster, application, creating_client, is_passing, partition_list
 from streamcore.kafka_consumer import member_settings, seek
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ READ_SETTINGS = {
     "queued.max.messages.kbytes": 16 << 10,
     "queued.min.messages": 10_000,
     "fetch.wait.max.ms": 50,
-    "reconnect.backoff.max.ms": 1_000,
+    "reconnect.backoff.max.ms": RECONNECT_MS_MAX,
     "check.crcs": True,
 }
 REQUEST_S = 10.0

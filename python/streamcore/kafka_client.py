@@ -34,6 +34,9 @@ REQUEST_TIMEOUT_S = 10.0
 PROBE_INTERVAL_S = 1.0
 """How often a first contact asks anew."""
 
+RECONNECT_MS_MAX = 1_000
+"""A broker that comes back is noticed within this, by whoever reads; the client's default waits up to ten seconds."""
+
 LOOK_INTERVAL_S = 0.05
 """How often it looks whether it was refused rather than unanswered."""
 

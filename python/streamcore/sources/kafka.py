@@ -20,6 +20,7 @@ from streamcore.config import KafkaConnection, KafkaSourceConfig, format_duratio
 from streamcore.errors import ConfigError, FencedError, Problem, SourceError, StateError
 from streamcore.gaps import Span, found_gaps
 from streamcore.kafka_client import (
+    RECONNECT_MS_MAX,
     Cluster,
     Topic,
     application,
@@ -62,8 +63,7 @@ FETCH_SETTINGS = {
     "fetch.wait.max.ms": 100,
     # A full queue is looked at again after this; the default of a second starves a fast reader.
     "fetch.queue.backoff.ms": 5,
-    # A broker that comes back is noticed within this; the default waits up to ten seconds.
-    "reconnect.backoff.max.ms": 1_000,
+    "reconnect.backoff.max.ms": RECONNECT_MS_MAX,
     # That the topic got more partitions, which moves keys, is noticed within this; the default is five minutes.
     "topic.metadata.refresh.interval.ms": 30_000,
     # A batch damaged on disk must stop the lane, not be decoded.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamcore import _core
 from streamcore.errors import ConfigError, Problem
-from streamcore.kafka_client import log
+from streamcore.kafka_client import RECONNECT_MS_MAX, log
 from streamcore.kafka_tokens import TOKENS, Tokens
 from streamcore.sources.kafka_native import NativeReader
 from streamcore.sources.kafka_reader import ConsumerReader, Listening, Wanted
@@ -31,8 +31,8 @@ FETCH_KEYS = {
 }
 """librdkafka's settings of reading that the fetcher has: its own name, and the unit in its own."""
 
-DEFAULTS = {"reconnect.backoff.max.ms": "1000"}
-"""Of the connections of the fetcher: a broker that comes back is noticed within this, as by the client."""
+DEFAULTS = {"reconnect.backoff.max.ms": str(RECONNECT_MS_MAX)}
+"""Of the connections of the fetcher, where the client has the same."""
 
 IGNORED = frozenset({"fetch.queue.backoff.ms", "fetch.error.backoff.ms", "fetch.min.bytes"})
 """Those that say how librdkafka goes about it, of which a fetcher has no need."""

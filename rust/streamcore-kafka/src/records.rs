@@ -208,7 +208,7 @@ impl Walker {
         let (begin, (records, packed)) = (course.at, self.last);
         // As many as that many bytes had, and some more.
         let likely = records.saturating_mul(rest.len().min(packed / 8 * 9)) / packed;
-        taken.expect(likely.min(rest.len()));
+        taken.reserve(likely.min(rest.len()));
         let mut walk = Walk {
             settings: &self.settings,
             unpacker: &mut self.unpacker,

@@ -67,7 +67,7 @@ impl<'a> Fetching<'a> {
     /// Nothing is asked for yet.
     pub fn new(shared: &'a Shared, dialer: &'a Dialer, broker: i32) -> Self {
         let settings = &shared.settings;
-        let piece_bytes_max = settings.records.piece_bytes_max.min(settings.queued_bytes_max / PIECE_SHARE).max(1);
+        let piece_bytes_max = settings.records.piece_bytes_max.min(settings.queued_bytes_max / PIECE_SHARE);
         let walker = Walker::new(crate::records::Settings { piece_bytes_max, ..settings.records });
         let backoff = Backoff::new(dialer.config());
         Self { shared, dialer, broker, walker, link: None, backoff, refusals: 0, not_before: None }

@@ -51,7 +51,7 @@ impl Taken {
     }
 
     /// Makes room for so many records.
-    pub(super) fn expect(&mut self, records: usize) {
+    pub(super) fn reserve(&mut self, records: usize) {
         self.placed.reserve(records);
     }
 

@@ -52,7 +52,8 @@ impl Input {
     /// A buffer that begins with what was read before, with room for `piece` bytes more.
     pub fn buffer(&mut self, piece: usize) -> Buffer {
         let mut data = Buffer::with_capacity(self.rest.len() + piece + PADDING);
-        data.push_bytes(&std::mem::take(&mut self.rest));
+        data.push_bytes(&self.rest);
+        self.rest.clear();
         data
     }
 
