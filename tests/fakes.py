@@ -28,6 +28,10 @@ class FakeBatch:
     def num_rows(self) -> int:
         return len(self.rows)
 
+    @property
+    def nbytes(self) -> int:
+        return 8 * len(self.rows)
+
     def select(self, columns: Sequence[str]) -> FakeBatch:
         return FakeBatch(self.output, [dict.fromkeys(columns, row) for row in self.rows])
 

@@ -111,7 +111,7 @@ PACKAGE_LAYERS = (
         "views",
         "why",
     },
-    {"endings", "membership", "unread"},
+    {"endings", "membership", "unread", "epoch_size"},
     {"commit", "epochs", "runner"},
     {"phase_runner"},
     {"assemble", "assemble_exactly_once"},

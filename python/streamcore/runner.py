@@ -16,6 +16,7 @@ from typing import Any
 from streamcore import _core
 from streamcore.clock import Clock
 from streamcore.commit import Commits
+from streamcore.epoch_size import EpochSize
 from streamcore.errors import ErrorRateError, SinkError, StateFullError
 from streamcore.faults import fault_point
 from streamcore.held_outputs import HeldOutputs
@@ -32,15 +33,8 @@ ADVANCE_INTERVAL_S = 0.25
 COMMIT_SHARE = 10
 """The next commit is no sooner than this many times the last one's duration."""
 
-EPOCH_BYTES_MAX = 256 << 20
-EPOCH_RECORDS_MAX = 2_000_000
-"""A longer epoch is committed before its time: they bound the undo log and what sources and sinks keep of an epoch."""
-
-EPOCH_REFUSED_MAX = 50_000
-"""So is one with more refused records: their letters, each some hundred bytes larger than its record, wait for the commit."""
-
 EPOCH_ROWS_MAX = 50_000
-"""So is one with more rows that wait for it: a transaction stays open while they are sent, and not for ever."""
+"""With more rows that wait for it an epoch is committed before its time: a transaction stays open while they are sent, and not for ever."""
 
 PUSH_BEHIND_RECORDS_MIN, PUSH_BEHIND_BYTES_MIN = 2_000, 1 << 20
 """Polls of at least so many are pushed while the next polls go on; smaller ones are not kept waiting."""
@@ -125,11 +119,7 @@ class Runner:
         self._first_refusal: str | None = None
         self._epoch = 0
         """Number of the epoch being filled."""
-        self._epoch_bytes = 0
-        self._epoch_records = 0
-        self._epoch_polls = 0
-        self._epoch_refused = 0
-        self._epoch_records_max = EPOCH_RECORDS_MAX
+        self._size = EpochSize()
         self._records_again = 0
         """Records of an epoch that did not fit the state, and that come again in shorter ones."""
         self._started_s = self._commit_due_s = self._advance_due_s = self._report_due_s = clock.monotonic_s()
@@ -273,10 +263,8 @@ class Runner:
             self._look_at = None
         fault_point("before-push")
         records, size = len(polled.raw), polled.raw.byte_len
-        self._epoch_records += records
-        self._epoch_polls += 1
+        self._size.read(polled, records, size)
         self._records_again = max(0, self._records_again - records)
-        self._epoch_bytes += size
         if records < PUSH_BEHIND_RECORDS_MIN and size < PUSH_BEHIND_BYTES_MIN:
             # No epoch may end here: these records count as read.
             self._settle(cut=False)
@@ -333,10 +321,10 @@ class Runner:
 
     def _write(self, batches: list[_core.Batch]) -> None:
         """Hands out rows of pushes that were applied, and has the refused among their records counted, push by push."""
-        refused = [batch for batch in batches if batch.output == "rejected"]
-        self._epoch_refused += sum(batch.num_rows for batch in refused)
-        if refused and self._first_refusal is None:
-            self._first_refusal = describe_refusal(refused[0])
+        self._size.wrote(batches)
+        if self._first_refusal is None:
+            refused = next((batch for batch in batches if batch.output == "rejected"), None)
+            self._first_refusal = None if refused is None else describe_refusal(refused)
         self._outputs.write(batches, epoch=self._epoch)
         for read, rejected in self._engine.pushed():
             self._observe_rejected(read, rejected)
@@ -372,7 +360,7 @@ class Runner:
 
     def _nothing_new(self) -> bool:
         """Whether the state is still the one the end of the input left, so closing its windows would repeat rows."""
-        return self._committer.header.ended and self._epoch_records == 0
+        return self._committer.header.ended and self._size.records == 0
 
     def _commit(self, *, ended: bool) -> bool:
         """Ends the epoch; nothing that was pushed is under way. False where what was read comes again."""
@@ -394,16 +382,14 @@ class Runner:
         interval_s = self._pace.commit_interval_ms / 1_000
         self._commit_due_s = self._clock.monotonic_s() + max(interval_s - commit_s, min(interval_s, commit_s), share_s)
         self._epoch = self._engine.epoch
-        self._epoch_bytes = self._epoch_records = self._epoch_polls = self._epoch_refused = 0
+        self._size.begin()
         if self._records_again == 0:
-            self._epoch_records_max = EPOCH_RECORDS_MAX
+            self._size.records_bound = None
 
     def _commit_is_due(self) -> bool:
         return (
             self._clock.monotonic_s() >= self._commit_due_s
-            or self._epoch_bytes >= EPOCH_BYTES_MAX
-            or self._epoch_records >= self._epoch_records_max
-            or self._epoch_refused >= EPOCH_REFUSED_MAX
+            or self._size.is_full
             or self._outputs.held_rows >= EPOCH_ROWS_MAX
             or bool(self._commit_requests)
             or self._engine.is_due
@@ -438,7 +424,7 @@ class Runner:
         """Commits what was read before the stop. Where that fails, it is read again, as any other epoch is."""
         if self._committer.stop():
             return
-        records = self._epoch_records
+        records = self._size.records
         # The stop must not cut the wait short: a sink that is away for a moment would be asked in one go.
         never = threading.Event()
         while not self._attempt(lambda: self._read_and_commit(records), never):
@@ -447,7 +433,7 @@ class Runner:
     def _read_and_commit(self, records: int) -> None:
         """Reads until the epoch has `records` or a commit is due, and commits; windows stay open."""
         ended, epoch = False, self._epoch
-        while not ended and self._epoch_records < records and self._epoch == epoch and not self._commit_is_due():
+        while not ended and self._size.records < records and self._epoch == epoch and not self._commit_is_due():
             polled = self._poll()
             self._push(polled)
             self._advance(polled)
@@ -462,7 +448,7 @@ class Runner:
         """
         if not self._committer.is_kept:
             raise error
-        polls, records = self._epoch_polls, self._epoch_records
+        polls, records = self._size.polls, self._size.records
         self._roll_back()
         if polls <= 1:
             epoch, many = self._committer.header.epoch, "1 record" if records == 1 else f"{records:,} records"
@@ -477,7 +463,7 @@ class Runner:
             ) from None
         self._records_again += records
         # Shorter each time, whatever the polls are cut to.
-        self._epoch_records_max = max(1, min(records, self._epoch_records_max) // 2)
+        self._size.records_bound = max(1, min(records, self._size.records_bound or records) // 2)
         self._begin_epoch(commit_s=0.0)
 
     def _roll_back(self) -> None:

@@ -38,10 +38,10 @@ PROGRAM = """
 import os, signal, sys, threading
 
 import streamcore as sc
-from streamcore import runner
+from streamcore import epoch_size
 
 servers, name, folder, delay_s, stop = sys.argv[1:]
-runner.EPOCH_RECORDS_MAX = 200
+epoch_size.EPOCH_RECORDS_MAX = 200
 
 
 class Killer:

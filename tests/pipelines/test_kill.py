@@ -20,11 +20,11 @@ PROGRAM = """
 import os, signal, sys
 
 import streamcore as sc
-from streamcore import runner
+from streamcore import epoch_size
 from streamcore.config import ParquetSinkConfig
 from streamcore.sinks.parquet import ParquetSink
 
-runner.EPOCH_RECORDS_MAX = 1
+epoch_size.EPOCH_RECORDS_MAX = 1
 
 
 class Killer:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from streamcore import _core, memory_log, runner
+from streamcore import _core, epoch_size, memory_log, runner
 from streamcore.assemble import assemble, make_plan
 from streamcore.checkpoint import Checkpoint
 from streamcore.config import MemorySinkConfig, PipelineConfig, load
@@ -182,7 +182,7 @@ def test_cut_into_polls(case: Case, records: int, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("records", [1, 1_000])
 def test_a_commit_after_every_poll(case: Case, records: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "POLL_RECORDS_MAX", records)
-    monkeypatch.setattr(runner, "EPOCH_RECORDS_MAX", 1)
+    monkeypatch.setattr(epoch_size, "EPOCH_RECORDS_MAX", 1)
     case.feed(case.rows)
     case.run()
     case.check()
@@ -192,7 +192,7 @@ def test_a_commit_after_every_poll(case: Case, records: int, monkeypatch: pytest
 def test_pushed_behind(case: Case, records: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "POLL_RECORDS_MAX", records)
     monkeypatch.setattr(runner, "PUSH_BEHIND_RECORDS_MIN", 1)
-    monkeypatch.setattr(runner, "EPOCH_RECORDS_MAX", 4)
+    monkeypatch.setattr(epoch_size, "EPOCH_RECORDS_MAX", 4)
     case.feed(case.rows)
     case.run()
     case.check()
@@ -211,7 +211,7 @@ def test_stopped_and_restarted(case: Case, parts: int) -> None:
 @pytest.mark.parametrize("records", [1, 3])
 def test_through_a_chain_of_crashes(case: Case, records: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "POLL_RECORDS_MAX", records)
-    monkeypatch.setattr(runner, "EPOCH_RECORDS_MAX", 1)
+    monkeypatch.setattr(epoch_size, "EPOCH_RECORDS_MAX", 1)
     case.feed(case.rows)
     for _ in range(CRASHES_MAX):
         try:
@@ -226,7 +226,7 @@ def test_through_a_chain_of_crashes(case: Case, records: int, monkeypatch: pytes
 
 def test_through_failures_that_pass(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "POLL_RECORDS_MAX", 2)
-    monkeypatch.setattr(runner, "EPOCH_RECORDS_MAX", 1)
+    monkeypatch.setattr(epoch_size, "EPOCH_RECORDS_MAX", 1)
     case.feed(case.rows)
     assert case.run(FlakySink()).retries > 0
     case.check()

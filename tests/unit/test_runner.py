@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from streamcore import _core
+from streamcore import _core, epoch_size
 from streamcore import runner as runner_module
 from streamcore.checkpoint import Checkpoint, Header
 from streamcore.commit import Committer
@@ -177,14 +178,26 @@ def test_commits_begin_at_the_interval_and_leave_as_long_to_read_in_as_they_take
     assert committed[:2] == ["source committed {0: 6}", f"source committed {{0: {6 + polls}}}"]
 
 
-@pytest.mark.parametrize("bound", ["EPOCH_BYTES_MAX", "EPOCH_RECORDS_MAX"])
-def test_a_long_epoch_is_cut(bound: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    limit = 4 * len(b"{}") if bound == "EPOCH_BYTES_MAX" else 4
-    monkeypatch.setattr(runner_module, bound, limit)
+@pytest.mark.parametrize(
+    ("bound", "limit"),
+    [("EPOCH_BYTES_MAX", 4 * len(b"{}")), ("EPOCH_RECORDS_MAX", 4), ("EPOCH_OUTPUT_BYTES_MAX", 4 * 8)],
+)
+def test_a_long_epoch_is_cut(bound: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epoch_size, bound, limit)
     parts = Parts(total=8, interval_ms=1_000_000)
     parts.runner.run()
     committed = [entry for entry in parts.log if entry.startswith("source committed")]
     assert committed == ["source committed {0: 4}", "source committed {0: 8}", "source committed {0: 8}"]
+
+
+def test_an_epoch_is_cut_where_the_source_must_not_keep_more() -> None:
+    parts = Parts(total=8, interval_ms=1_000_000)
+    polls = iter([False, False, True, *[False] * 6])
+    poll = parts.source.poll
+    parts.source.poll = lambda timeout_s: replace(poll(timeout_s), source_is_full=next(polls))  # type: ignore[method-assign]
+    parts.runner.run()
+    committed = [entry for entry in parts.log if entry.startswith("source committed")]
+    assert committed == ["source committed {0: 3}", "source committed {0: 8}"]
 
 
 def test_a_failed_epoch_is_rolled_back_and_tried_again() -> None:

@@ -88,7 +88,7 @@ def test_an_epoch_whose_undoing_takes_much_is_committed_early(checkpoint: Checkp
 
 
 def test_an_epoch_with_many_letters_is_committed_early(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamcore.runner.EPOCH_REFUSED_MAX", 2)
+    monkeypatch.setattr("streamcore.epoch_size.EPOCH_REFUSED_MAX", 2)
     parts = Parts(total=6, interval_ms=1_000_000)
     parts.engine.refuses = True
     parts.runner.run()

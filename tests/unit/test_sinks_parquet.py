@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import streamcore as sc
-from streamcore import runner
+from streamcore import epoch_size
 from streamcore.config import ParquetSinkConfig
 from streamcore.errors import SinkError, StateError
 from streamcore.outputs import Outputs
@@ -207,7 +207,7 @@ def test_a_device_that_is_full_is_a_sink_error(sink: ParquetSink) -> None:
 
 
 def test_early_rows_stay_and_the_highest_revision_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "EPOCH_RECORDS_MAX", 1)
+    monkeypatch.setattr(epoch_size, "EPOCH_RECORDS_MAX", 1)
     records = ({"page": "home", "at": second, "ms": 2} for second in range(5))
     pages = sc.records(records, event_time="at", event_time_unit="s", schema={"page": "string", "ms": "int64"})
     by_minute = pages.window(sc.tumbling("1m"), by="page", emit="updates").agg(n=sc.count(), total="sum(ms)")

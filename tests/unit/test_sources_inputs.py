@@ -9,6 +9,7 @@ from streamcore._core import LANES_PER_INPUT
 from streamcore.config import MemorySourceConfig
 from streamcore.errors import ConfigError, Error
 from streamcore.memory_log import MemoryLog
+from streamcore.sources import iterable
 from streamcore.sources.base import Source, Start
 from streamcore.sources.inputs import Input, InputsSource
 from streamcore.sources.iterable import Record, RecordsSource
@@ -106,6 +107,17 @@ def test_an_iterable_is_held_back_as_a_whole(log: MemoryLog) -> None:
     polled = source.poll(0)
     assert count(polled.raw) == 2
     assert source.poll(0).finished == (RIGHT,), "it ended while the other goes on"
+
+
+def test_it_says_which_of_them_must_not_keep_more(log: MemoryLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(iterable, "KEPT_RECORDS_MAX", 2)
+    source = InputsSource(
+        [Input("", RecordsSource([b"{}"] * 2), "earliest"), Input("right", memory(log, "right"), "earliest")]
+    )
+    source.open(Start())
+    assert source.poll(0).source_is_full
+    source.committed(source.positions())
+    assert not source.poll(0).source_is_full
 
 
 def test_the_facts_of_each_are_told_apart(log: MemoryLog) -> None:

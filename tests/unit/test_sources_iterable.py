@@ -118,6 +118,21 @@ def test_what_was_committed_is_forgotten() -> None:
     assert source._kept == []
 
 
+@pytest.mark.parametrize("bound", [("KEPT_RECORDS_MAX", 4), ("KEPT_BYTES_MAX", 7)])
+def test_it_says_when_it_must_not_keep_more(bound: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(iterable, "POLL_RECORDS_MAX", 2)
+    monkeypatch.setattr(iterable, *bound)
+    source = opened(iter([b"10", b"20", b"30", b"40", b"50", b"60"]))
+    assert [source.poll(0).source_is_full for _ in range(3)] == [False, True, True]
+    source.seek({0: 0})
+    assert source.poll(0).source_is_full
+    source.committed(source.positions())
+    assert source._kept_bytes == 8
+    source.poll(0)
+    source.committed(source.positions())
+    assert [source.poll(0).source_is_full for _ in range(2)] == [False, False]
+
+
 def test_it_cannot_start_in_the_middle() -> None:
     with pytest.raises(SourceError, match="cannot be read from a position"):
         RecordsSource([]).open(Start(positions={0: 5}))

@@ -35,6 +35,8 @@ class Polled:
     """True once every lane has reached the end of a bounded read; nothing will follow."""
     refetched: int = 0
     """Messages fetched again after a seek and left out."""
+    source_is_full: bool = False
+    """Whether the source itself keeps so much since the last commit, to hand it out again, that the next one is due."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class InputsSource:
             more = self._poll(timeout_s / len(self.inputs))
             more.lanes_added += polled.lanes_added
             more.refetched += polled.refetched
+            more.source_is_full |= polled.source_is_full
             return more
         return polled
 
@@ -97,6 +98,7 @@ class InputsSource:
             whole.caught_up += tuple(self._number(number, lane) for lane in polled.caught_up)
             whole.lanes_added += tuple(self._number(number, lane) for lane in polled.lanes_added)
             whole.refetched += polled.refetched
+            whole.source_is_full |= polled.source_is_full
         self._note_ends(whole)
         return whole
 

@@ -23,6 +23,9 @@ from streamcore.sources.base import POLL_BYTES_MAX, Polled, Position, Start
 POLL_RECORDS_MAX = 10_000
 """Most records of one poll; `POLL_BYTES_MAX` bounds their values."""
 
+KEPT_RECORDS_MAX, KEPT_BYTES_MAX = 2_000_000, 256 << 20
+"""With as many records since the last commit, or as many bytes of their values, the next commit is due."""
+
 RANGES = {"partition": (0, 2**31 - 1), "offset": (0, 2**63 - 2), "timestamp_ms": (-(2**63), 2**63 - 1)}
 """Smallest and largest value of each number of a record."""
 
@@ -67,6 +70,8 @@ class RecordsSource:
         """Records taken from the iterator."""
         self._kept: list[tuple[int, _Parts]] = []
         """Since the last commit, in order."""
+        self._kept_bytes = 0
+        """Of their values."""
         self._replayed = 0
         """How many of `_kept` have been handed out."""
         self._exhausted = False
@@ -86,6 +91,7 @@ class RecordsSource:
             portion = self._next_records()
             self._exhausted = not portion
             self._kept += portion
+            self._kept_bytes += sum(len(parts[0] or b"") for _, parts in portion)
         self._replayed += len(portion)
         added = tuple(sorted({lane for lane, _ in portion} - set(self._next_offsets)))
         by_lane: defaultdict[int, list[_Parts]] = defaultdict(list)
@@ -100,7 +106,9 @@ class RecordsSource:
             else:
                 raw.add(part)
         ended = self._exhausted and self._replayed == len(self._kept)
-        return Polled(raw, tuple(self._next_offsets) if ended else (), lanes_added=added, ended=ended)
+        is_full = len(self._kept) >= KEPT_RECORDS_MAX or self._kept_bytes >= KEPT_BYTES_MAX
+        caught_up = tuple(self._next_offsets) if ended else ()
+        return Polled(raw, caught_up, lanes_added=added, ended=ended, source_is_full=is_full)
 
     def positions(self) -> dict[int, Position]:
         """The next offset of each partition."""
@@ -116,6 +124,7 @@ class RecordsSource:
 
     def committed(self, positions: Mapping[int, Position]) -> None:
         """Forgets what a rollback no longer needs."""
+        self._kept_bytes -= sum(len(parts[0] or b"") for _, parts in self._kept[: self._replayed])
         del self._kept[: self._replayed]
         self._replayed = 0
 

@@ -73,6 +73,13 @@ impl Batch {
         self.rows.num_rows()
     }
 
+    /// Bytes of the rows. Of what several batches share each has its own part.
+    #[getter]
+    fn nbytes(&self, py: Python<'_>) -> PyResult<usize> {
+        let sizes = self.rows.columns().iter().map(|column| column.to_data().get_slice_memory_size());
+        held(py, || Ok(sizes.sum::<Result<_, _>>()?))
+    }
+
     #[getter]
     fn column_names(&self) -> Vec<String> {
         self.rows.schema_ref().fields().iter().map(|field| field.name().clone()).collect()
