@@ -105,6 +105,10 @@ test-differential-nightly: build ## random pipelines and joins, engine against n
 # Fault tests wait more than they work: so many at once, each process with servers of its own.
 FAULTS_AT_ONCE ?= 3
 
+# By which workers read in tests of faults, `native` or `librdkafka`; empty: as they come, which is native.
+TRANSPORT ?=
+test-faults test-faults-nightly test-soak: export STREAMCORE_FAULT_TRANSPORT := $(TRANSPORT)
+
 test-faults: build servers ## exactly once under faults: crash points, kills, rebalances, a bad network, a broker that dies; `make test` runs the essential part
 	STREAMCORE_FAULT_RUNS=1 $(BIN)/python -m pytest tests/faults --numprocesses $(FAULTS_AT_ONCE) $(ARGS)
 

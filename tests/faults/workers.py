@@ -57,8 +57,8 @@ s = "sum(v)"
 """
 """What all of them do: the fields and the steps, of a pipeline file."""
 
-TRANSPORT = os.environ.get("STREAMCORE_FAULT_TRANSPORT")
-"""By which workers read; unset: as they come."""
+TRANSPORT = os.environ.get("STREAMCORE_FAULT_TRANSPORT") or None
+"""By which workers read; unset or empty: as they come."""
 
 SOURCE_AND_STEPS = (
     """

@@ -83,6 +83,7 @@ def test_a_promise_that_cannot_be_kept_is_refused(keys: dict[str, Any], message:
         ({}, {"topic": "t"}, "two inputs read topic t"),
         ({}, {"group_id": "own"}, r"sources.right has a group of its own"),
         ({}, {"options": {"fetch.wait.max.ms": 1}}, r"sources.right has options of its own"),
+        ({}, {"transport": "librdkafka"}, r"sources.right has a transport of its own \(librdkafka\)"),
         ({"connections": {"far": {"type": "kafka"}}}, {"connection": "far"}, r"sources.right is on another cluster"),
     ],
 )

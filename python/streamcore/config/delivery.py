@@ -128,6 +128,8 @@ def _why_not_with(source: SourceConfig, own: KafkaSourceConfig) -> str | None:
         return "is on another cluster than the source's"
     if source.group_id not in (None, own.group_id):
         return "has a group of its own, and one group reads all topics"
+    if source.transport not in ("auto", own.transport):
+        return f"has a transport of its own ({source.transport}), and one reader brings the records of all topics"
     return (
         "has options of its own, and one consumer reads all topics" if source.options not in ({}, own.options) else None
     )

@@ -93,6 +93,8 @@ pub struct Pipeline {
     ended: Ended,
     /// The epoch being filled, from 1.
     epoch: u64,
+    /// Bytes of state as they were first looked at in this epoch.
+    first_bytes: Option<u64>,
     /// The latest time told, by the steady clock; it never falls.
     now_ms: i64,
     /// Threads used inside one call.
@@ -134,6 +136,7 @@ impl Pipeline {
             ending: None,
             ended: Ended::default(),
             epoch: 1,
+            first_bytes: None,
             now_ms: i64::MIN,
             threads: bound.max(1),
         })
@@ -304,6 +307,7 @@ impl Pipeline {
         self.ended.commit();
         self.more_committed = self.more;
         self.epoch += 1;
+        self.first_bytes = None;
     }
 
     /// Everything since the last commit is taken back.
@@ -320,6 +324,7 @@ impl Pipeline {
         (self.more, self.ending) = (self.more_committed, None);
         self.ended.rollback();
         self.stages.rollback();
+        self.first_bytes = None;
     }
 
     /// Each lane's ledger.

@@ -11,9 +11,13 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{StatefulKind, StatefulStep};
 use crate::room::Usage;
 use crate::spec::OnFullSpec;
+use std::ops::Add as _;
 
 /// Part of the bound on bytes that undoing the epoch may take before it is to be committed.
 const UNDO_SHARE: u64 = 4;
+
+/// Bytes of state that an epoch may add or change before it is to be committed: as much goes into one transaction.
+const CHANGED_BYTES_MAX: u64 = 256 << 20;
 
 impl Pipeline {
     /// What each step that keeps state holds, in all lanes and where they meet.
@@ -54,10 +58,12 @@ impl Pipeline {
         self.sums().iter().map(|usage| usage.bytes).sum()
     }
 
-    /// Whether going back to the last commit takes so much that the epoch is to be committed.
+    /// Whether so much has changed, or going back to the last commit takes so much, that the epoch is to be committed.
     pub fn is_due(&mut self) -> bool {
-        let undo_bytes: u64 = self.sums().iter().map(|usage| usage.undo_bytes).sum();
-        undo_bytes > self.plan.limits.state_bytes_max / UNDO_SHARE
+        let Usage { bytes, undo_bytes, .. } = self.sums().into_iter().fold(Usage::default(), Usage::add);
+        let first_bytes = *self.first_bytes.get_or_insert(bytes);
+        let changed_bytes = undo_bytes + bytes.saturating_sub(first_bytes);
+        undo_bytes > self.plan.limits.state_bytes_max / UNDO_SHARE || changed_bytes > CHANGED_BYTES_MAX
     }
 
     /// Makes sure that the state is within its bounds; an error is of kind `Full`. Appends rows that leave meanwhile. While

@@ -63,6 +63,7 @@ impl Pipeline {
 
     /// All lanes that have saved state have it.
     pub fn restored(&mut self) {
+        self.first_bytes = None;
         if let Some(combine) = &self.combine {
             combine.tell_keys(self.lanes.values_mut().map(|lane| &mut lane.held));
         }
