@@ -65,6 +65,7 @@ class FakeEngine:
     state_bytes = 100
     join_rows = None
     is_due = False
+    changed_bytes = 0
     layouts_forgotten = 0
     batches_not_interned = 0
 

@@ -300,7 +300,7 @@ class Batch:
     def num_rows(self) -> int: ...
     @property
     def nbytes(self) -> int:
-        """Bytes of the rows. Of what several batches share each has its own part."""
+        """Bytes of the rows and their headers. Of what several batches share each has its own part."""
     @property
     def column_names(self) -> list[str]: ...
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
@@ -586,6 +586,9 @@ class Pipeline:
     @property
     def is_due(self) -> bool:
         """Whether going back to the last commit takes so much memory that the epoch is to be committed."""
+    @property
+    def changed_bytes(self) -> int:
+        """Bytes of state that the epoch has changed or added by the last push that was applied, roughly: before compression."""
     @property
     def join_rows(self) -> tuple[int, int] | None:
         """Rows that the join holds of the left and the right side; None without a join."""

@@ -340,7 +340,8 @@ class Epochs:
 
     def _do_begin(self, _action: Action) -> Event:
         self._sealed, self._seals_end, self._is_done = set(self._feed), self._ended, False
-        self._transactions.begin(self._outputs.held_rows, size_bytes=handed_over_bytes(self._engine, self._phase))
+        size_bytes = max(handed_over_bytes(self._engine, self._phase), self._engine.changed_bytes)
+        self._transactions.begin(self._outputs.held_rows, size_bytes=size_bytes)
         return {"event": "began"}
 
     def _do_seal(self, _action: Action) -> Event:

@@ -389,7 +389,7 @@ class Runner:
     def _commit_is_due(self) -> bool:
         return (
             self._clock.monotonic_s() >= self._commit_due_s
-            or self._size.is_full
+            or self._size.is_full(0 if self._committer.writes_whole else self._engine.changed_bytes)
             or self._outputs.held_rows >= EPOCH_ROWS_MAX
             or bool(self._commit_requests)
             or self._engine.is_due

@@ -55,8 +55,8 @@ VERDICT_S, POLL_S = 0.2, 0.02
 GIVE_UP_S = 2.0
 """How long the abort at the end of a run may take that could not go on."""
 
-LEAST_S = 0.5
-"""How long a question may take though the time is over."""
+LEAST_S = 2.0
+"""How long a question may take though the time is over: a broker that has much to do answers within that."""
 
 KEY_SHOWN = 100
 """Bytes of a key that an error shows."""

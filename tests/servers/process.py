@@ -95,7 +95,10 @@ class ServerProcess:
             time.sleep(POLL_INTERVAL_S)
 
     def log_tail(self, lines: int = 20) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+        """The end of the log, and before that its first errors, where a server tells much of its end."""
+        told = self.log.read_text(errors="replace").splitlines()
+        errors = [line for line in told[:-lines] if " ERROR " in line or "Exception" in line]
+        return "\n".join([*errors[:lines], *told[-lines:]])
 
     def kill(self) -> None:
         """SIGKILL, then reaps."""

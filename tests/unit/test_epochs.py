@@ -30,6 +30,8 @@ def _epochs(engine: _core.Pipeline, **parts_given: Any) -> Epochs:
     fakes["outputs"].held_rows = 0
     fakes["source"].numbers = lambda lane: [lane]
     fakes["source"].starts_late = False
+    if isinstance(engine, Mock):
+        engine.changed_bytes = 0
     epochs = Epochs(engine=engine, **(fakes | parts_given))
     epochs._rest({"feed": [LANE], "tick_ms": None})
     return epochs

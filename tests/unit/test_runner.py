@@ -180,7 +180,12 @@ def test_commits_begin_at_the_interval_and_leave_as_long_to_read_in_as_they_take
 
 @pytest.mark.parametrize(
     ("bound", "limit"),
-    [("EPOCH_BYTES_MAX", 4 * len(b"{}")), ("EPOCH_RECORDS_MAX", 4), ("EPOCH_OUTPUT_BYTES_MAX", 4 * 8)],
+    [
+        ("EPOCH_BYTES_MAX", 4 * len(b"{}")),
+        ("EPOCH_RECORDS_MAX", 4),
+        ("EPOCH_OUTPUT_BYTES_MAX", 4 * 8),
+        ("EPOCH_OUTPUT_ROWS_MAX", 4),
+    ],
 )
 def test_a_long_epoch_is_cut(bound: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(epoch_size, bound, limit)
@@ -188,6 +193,17 @@ def test_a_long_epoch_is_cut(bound: str, limit: int, monkeypatch: pytest.MonkeyP
     parts.runner.run()
     committed = [entry for entry in parts.log if entry.startswith("source committed")]
     assert committed == ["source committed {0: 4}", "source committed {0: 8}", "source committed {0: 8}"]
+
+
+@pytest.mark.parametrize("writes_whole", [False, True])
+def test_an_epoch_that_changed_much_is_cut_where_changes_are_written(
+    monkeypatch: pytest.MonkeyPatch, *, writes_whole: bool
+) -> None:
+    monkeypatch.setattr(Committer, "writes_whole", property(lambda _: writes_whole))
+    parts = Parts(total=3, interval_ms=1_000_000)
+    parts.engine.changed_bytes = epoch_size.EPOCH_CHANGED_BYTES_MAX
+    parts.runner.run()
+    assert parts.log.count("engine committed") == (1 if writes_whole else 4)
 
 
 def test_an_epoch_is_cut_where_the_source_must_not_keep_more() -> None:

@@ -56,17 +56,6 @@ def test_a_run_stops_at_its_bound_and_goes_on_where_there_is_more_room(tmp_path:
     assert (rows.height, rows["page"].n_unique(), rows["n"].to_list()) == (KEYS, KEYS, [2] * KEYS)
 
 
-def test_an_epoch_that_changes_much_of_the_state_is_committed_before_its_time(tmp_path: Path) -> None:
-    keys, key_bytes = 5_000, 60_000
-    with (tmp_path / "in.jsonl").open("w") as file:
-        file.writelines(f'{{"at": 0, "page": "{number:04}{"x" * key_bytes}"}}\n' for number in range(keys))
-    source = sc.files(str(tmp_path / "in.jsonl"), event_time="at", event_time_unit="s", schema={"page": "string"})
-    pipeline = source.window(sc.tumbling("1h"), by="page").agg(n=sc.count()).sink_parquet(str(tmp_path / "out"))
-    pipeline = pipeline.configure(state_dir=str(tmp_path / "state"), limits={"max_key_bytes": 1 << 16})
-    report = pipeline.run(name="job", commit_interval="1h")
-    assert (report.epoch, report.rows) == (2, {"result": keys})
-
-
 def test_a_run_without_a_name_stops_as_well(tmp_path: Path) -> None:
     with pytest.raises(StateFullError, match="max_keys = 10"):
         counted(tmp_path, max_keys=10).collect()

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import random
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -178,7 +179,7 @@ class WebhookSink:
         self._config = config
         self._pipeline = pipeline
         self._sender = Sender(config, pipeline=pipeline, refuse=refuse)
-        self._rows: list[Row] = []
+        self._rows: deque[Row] = deque()
 
     def open(self) -> None:
         """Makes the client."""
@@ -197,7 +198,7 @@ class WebhookSink:
         """Sends the rows; each is taken, or a dead letter, when this returns. Raises `SinkError`."""
         while self._rows:
             self._send_patiently(self._rows[0])
-            del self._rows[0]
+            self._rows.popleft()
 
     def _send_patiently(self, row: Row) -> None:
         for attempt in range(TRIES_MAX):

@@ -77,7 +77,6 @@ class InputsSource:
             more = self._poll(timeout_s / len(self.inputs))
             more.lanes_added += polled.lanes_added
             more.refetched += polled.refetched
-            more.source_is_full |= polled.source_is_full
             return more
         return polled
 

@@ -124,8 +124,8 @@ class RecordsSource:
 
     def committed(self, positions: Mapping[int, Position]) -> None:
         """Forgets what a rollback no longer needs."""
-        self._kept_bytes -= sum(len(parts[0] or b"") for _, parts in self._kept[: self._replayed])
         del self._kept[: self._replayed]
+        self._kept_bytes = sum(len(parts[0] or b"") for _, parts in self._kept)
         self._replayed = 0
 
     def describe(self) -> dict[str, object]:

@@ -14,6 +14,7 @@ use std::ffi::CStr;
 use std::sync::Arc;
 use streamcore::encode::{TimeFormat, json_rows, null_rows};
 use streamcore::error::{Error, Problem};
+use streamcore::pipeline::OutputBatch;
 use streamcore::raw::Header;
 
 /// Names that the Arrow `PyCapsule` interface fixes.
@@ -61,6 +62,12 @@ impl Batch {
     }
 }
 
+impl From<OutputBatch> for Batch {
+    fn from(output: OutputBatch) -> Self {
+        Self::new(output.kind.as_str(), output.batch, output.headers)
+    }
+}
+
 #[pymethods]
 impl Batch {
     #[getter]
@@ -73,11 +80,13 @@ impl Batch {
         self.rows.num_rows()
     }
 
-    /// Bytes of the rows. Of what several batches share each has its own part.
+    /// Bytes of the rows and their headers. Of what several batches share each has its own part.
     #[getter]
     fn nbytes(&self, py: Python<'_>) -> PyResult<usize> {
         let sizes = self.rows.columns().iter().map(|column| column.to_data().get_slice_memory_size());
-        held(py, || Ok(sizes.sum::<Result<_, _>>()?))
+        let headers = self.headers.iter().skip(self.headers_start).take(self.rows.num_rows()).flatten();
+        let in_headers: usize = headers.map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len)).sum();
+        held(py, || Ok(in_headers + sizes.sum::<Result<usize, _>>()?))
     }
 
     #[getter]

@@ -59,7 +59,7 @@ impl Pipeline {
             workers.run(call)?;
             Ok(workers.take()?.0)
         })?;
-        Ok(outputs.into_iter().map(batch).collect())
+        Ok(outputs.into_iter().map(Batch::from).collect())
     }
 
     fn with<T: Send>(
@@ -108,12 +108,12 @@ impl Pipeline {
     /// `now_ms` is by the clock on the wall, `steady_ms` by one that nobody sets.
     #[pyo3(signature = (raw, now_ms, steady_ms = None))]
     fn push(&self, py: Python<'_>, raw: &Raw, now_ms: i64, steady_ms: Option<i64>) -> PyResult<Vec<Batch>> {
-        let now = moment(now_ms, steady_ms);
+        let now = Now { wall_ms: now_ms, steady_ms: steady_ms.unwrap_or(now_ms) };
         let outputs = self.with(py, |workers| {
             workers.push_now(&raw.take()?, now)?;
             Ok(workers.take()?.0)
         })?;
-        Ok(outputs.into_iter().map(batch).collect())
+        Ok(outputs.into_iter().map(Batch::from).collect())
     }
 
     /// The same in the background; gives rows of earlier pushes, and whether the records were taken: if not, `raw` is as it
@@ -126,7 +126,7 @@ impl Pipeline {
         now_ms: i64,
         steady_ms: Option<i64>,
     ) -> PyResult<(Vec<Batch>, bool)> {
-        let now = moment(now_ms, steady_ms);
+        let now = Now { wall_ms: now_ms, steady_ms: steady_ms.unwrap_or(now_ms) };
         let (outputs, taken) = self.with(py, |workers| {
             let has_room = workers.make_room(raw.bytes()?)?;
             if has_room {
@@ -134,7 +134,7 @@ impl Pipeline {
             }
             Ok((workers.take()?.0, has_room))
         })?;
-        Ok((outputs.into_iter().map(batch).collect(), taken))
+        Ok((outputs.into_iter().map(Batch::from).collect(), taken))
     }
 
     /// Records of each push that was applied since the last call, and how many of them were refused.
@@ -156,7 +156,7 @@ impl Pipeline {
             let (outputs, under_way) = workers.take()?;
             Ok((outputs, under_way, more))
         })?;
-        Ok((outputs.into_iter().map(batch).collect(), under_way, more))
+        Ok((outputs.into_iter().map(Batch::from).collect(), under_way, more))
     }
 
     /// Drops pushes that wait for rows of the one before them to leave; gives how many, the last ones.
@@ -466,6 +466,12 @@ impl Pipeline {
         self.with(py, |workers| Ok(workers.is_due()))
     }
 
+    /// Bytes of state that the epoch has changed or added by the last push that was applied, roughly.
+    #[getter]
+    fn changed_bytes(&self, py: Python<'_>) -> PyResult<u64> {
+        self.with(py, |workers| Ok(workers.changed_bytes()))
+    }
+
     /// How often records had more layouts than the decoder keeps, so that it forgot them all.
     #[getter]
     fn layouts_forgotten(&self, py: Python<'_>) -> PyResult<u64> {
@@ -488,13 +494,4 @@ impl Pipeline {
     fn fingerprint(&self, py: Python<'_>) -> PyResult<String> {
         self.run(py, |pipeline| Ok(fingerprint(pipeline.plan())))
     }
-}
-
-/// The time of a call; without a steady clock both are one.
-fn moment(wall_ms: i64, steady_ms: Option<i64>) -> Now {
-    Now { wall_ms, steady_ms: steady_ms.unwrap_or(wall_ms) }
-}
-
-pub fn batch(output: OutputBatch) -> Batch {
-    Batch::new(output.kind.as_str(), output.batch, output.headers)
 }

@@ -3,7 +3,6 @@
 //! `pipeline.rs` makes it. Invariant: its rows are made Python objects once.
 
 use crate::arrow::Batch;
-use crate::pipeline::batch;
 use pyo3::prelude::*;
 
 /// What an epoch leaves behind when it is sealed.
@@ -17,7 +16,7 @@ pub struct Sealed {
 impl Sealed {
     /// Of what the engine gave.
     pub fn new(py: Python<'_>, sealed: streamcore::pipeline::Sealed) -> PyResult<Self> {
-        let outputs = sealed.outputs.into_iter().map(|output| Py::new(py, batch(output)));
+        let outputs = sealed.outputs.into_iter().map(|output| Py::new(py, Batch::from(output)));
         Ok(Self { epoch: sealed.epoch, outputs: outputs.collect::<PyResult<_>>()?, digest: sealed.digest })
     }
 }

@@ -93,8 +93,8 @@ pub struct Pipeline {
     ended: Ended,
     /// The epoch being filled, from 1.
     epoch: u64,
-    /// Bytes of state as they were first looked at in this epoch.
-    first_bytes: Option<u64>,
+    /// Bytes that were held at the last commit, of the lanes that are there.
+    committed_bytes: u64,
     /// The latest time told, by the steady clock; it never falls.
     now_ms: i64,
     /// Threads used inside one call.
@@ -136,7 +136,7 @@ impl Pipeline {
             ending: None,
             ended: Ended::default(),
             epoch: 1,
-            first_bytes: None,
+            committed_bytes: 0,
             now_ms: i64::MIN,
             threads: bound.max(1),
         })
@@ -176,6 +176,10 @@ impl Pipeline {
 
     /// Drops lanes and their state; [`COMBINE_LANE`] is what lanes share where they meet.
     pub fn revoke(&mut self, lanes: &[i32]) {
+        self.beside_changes(|pipeline| pipeline.drop_lanes(lanes));
+    }
+
+    fn drop_lanes(&mut self, lanes: &[i32]) {
         for id in lanes {
             if *id == COMBINE_LANE {
                 self.combine = meeting_windows(&self.plan);
@@ -307,7 +311,7 @@ impl Pipeline {
         self.ended.commit();
         self.more_committed = self.more;
         self.epoch += 1;
-        self.first_bytes = None;
+        self.committed_bytes = self.held_bytes();
     }
 
     /// Everything since the last commit is taken back.
@@ -324,7 +328,7 @@ impl Pipeline {
         (self.more, self.ending) = (self.more_committed, None);
         self.ended.rollback();
         self.stages.rollback();
-        self.first_bytes = None;
+        self.committed_bytes = self.held_bytes();
     }
 
     /// Each lane's ledger.

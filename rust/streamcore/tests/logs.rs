@@ -181,6 +181,27 @@ fn an_epoch_writes_in_proportion_to_what_changed() {
 }
 
 #[test]
+fn what_an_epoch_changes_is_counted_and_what_comes_or_goes_with_lanes_is_not() {
+    let mut run = Run::new(3_600_000);
+    run.push(0..1_000, 0);
+    run.push_to(1, 0..1_000, 0);
+    let added = run.pipeline.changed_bytes();
+    assert!(added as usize > run.bytes() && added > 2_000 * 40, "{added}");
+    run.commit();
+    assert_eq!(run.pipeline.changed_bytes(), 0);
+    run.push(0..500, 1);
+    let changed = run.pipeline.changed_bytes();
+    assert!(500 * 20 < changed && changed < added / 2, "{changed} of {added}");
+    run.pipeline.revoke(&[1]);
+    assert_eq!(run.pipeline.changed_bytes(), changed);
+    run.pipeline.rollback();
+    assert_eq!(run.pipeline.changed_bytes(), 0);
+    let mut recovered = run.recovered();
+    assert_eq!(recovered.changed_bytes(), 0);
+    assert!(recovered.state_bytes() > run.pipeline.state_bytes());
+}
+
+#[test]
 fn the_log_of_short_windows_stays_as_small_as_they_are() {
     let mut run = Run::new(10_000);
     let mut most = 0;

@@ -11,13 +11,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{StatefulKind, StatefulStep};
 use crate::room::Usage;
 use crate::spec::OnFullSpec;
-use std::ops::Add as _;
 
 /// Part of the bound on bytes that undoing the epoch may take before it is to be committed.
 const UNDO_SHARE: u64 = 4;
-
-/// Bytes of state that an epoch may add or change before it is to be committed: as much goes into one transaction.
-const CHANGED_BYTES_MAX: u64 = 256 << 20;
 
 impl Pipeline {
     /// What each step that keeps state holds, in all lanes and where they meet.
@@ -58,12 +54,29 @@ impl Pipeline {
         self.sums().iter().map(|usage| usage.bytes).sum()
     }
 
-    /// Whether so much has changed, or going back to the last commit takes so much, that the epoch is to be committed.
+    /// Whether going back to the last commit takes so much that the epoch is to be committed.
     pub fn is_due(&mut self) -> bool {
-        let Usage { bytes, undo_bytes, .. } = self.sums().into_iter().fold(Usage::default(), Usage::add);
-        let first_bytes = *self.first_bytes.get_or_insert(bytes);
-        let changed_bytes = undo_bytes + bytes.saturating_sub(first_bytes);
-        undo_bytes > self.plan.limits.state_bytes_max / UNDO_SHARE || changed_bytes > CHANGED_BYTES_MAX
+        let undo_bytes: u64 = self.sums().iter().map(|usage| usage.undo_bytes).sum();
+        undo_bytes > self.plan.limits.state_bytes_max / UNDO_SHARE
+    }
+
+    /// Bytes of state that the epoch has changed or added, roughly: what a commit of the changes writes, before it is
+    /// compressed. Windows on their way to where lanes meet in a topic count twice, as they go with the commit.
+    pub fn changed_bytes(&mut self) -> u64 {
+        self.held_bytes().saturating_sub(self.committed_bytes)
+    }
+
+    /// Bytes of state, and of what it takes to go back to the last commit.
+    pub(super) fn held_bytes(&mut self) -> u64 {
+        self.sums().iter().map(|usage| usage.bytes + usage.undo_bytes).sum()
+    }
+
+    /// Lanes that come or go with their state are no change of the epoch.
+    pub(super) fn beside_changes<T>(&mut self, change: impl FnOnce(&mut Self) -> T) -> T {
+        let before = self.held_bytes();
+        let done = change(self);
+        self.committed_bytes = (self.committed_bytes + self.held_bytes()).saturating_sub(before);
+        done
     }
 
     /// Makes sure that the state is within its bounds; an error is of kind `Full`. Appends rows that leave meanwhile. While

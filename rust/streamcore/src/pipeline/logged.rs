@@ -74,8 +74,11 @@ impl Pipeline {
     /// all lanes are taken, [`restored`](Self::restored) is to be told.
     pub fn recover_lane(&mut self, records: &Recovery, id: i32, repair: bool) -> Result<Option<Manifest>> {
         let Some(recovered) = records.newest(repair)? else { return Ok(None) };
-        self.restore_lane(id, recovered.loading()?)?;
-        let digest = self.digest_of(id)?;
+        let loading = recovered.loading()?;
+        let digest = self.beside_changes(|pipeline| {
+            pipeline.restore_lane(id, loading)?;
+            pipeline.digest_of(id)
+        })?;
         self.digests.insert(id, digest);
         let (found, said) = (hex(digest), &recovered.manifest.digest);
         if found != *said {

@@ -58,12 +58,12 @@ impl Pipeline {
     /// lanes are taken, [`restored`](Self::restored) is to be told.
     pub fn restore_lane(&mut self, id: i32, saved: Loading<'_>) -> Result<()> {
         self.ended.forget(id);
-        self.load_lane(id, saved).map_err(|error| error.within(format!("lane {id}")))
+        let loaded = self.beside_changes(|pipeline| pipeline.load_lane(id, saved));
+        loaded.map_err(|error| error.within(format!("lane {id}")))
     }
 
     /// All lanes that have saved state have it.
     pub fn restored(&mut self) {
-        self.first_bytes = None;
         if let Some(combine) = &self.combine {
             combine.tell_keys(self.lanes.values_mut().map(|lane| &mut lane.held));
         }

@@ -17,7 +17,7 @@ pub use queue::{BYTES_UNDER_WAY_MAX, Counts};
 use queue::{Decoded, Failure, Push, Queue, Turn, byte_len, records};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 
@@ -31,6 +31,8 @@ struct Shared {
     decoders: Arc<Vec<Decoder>>,
     /// See [`Workers::is_due`].
     is_due: AtomicBool,
+    /// See [`Workers::changed_bytes`].
+    changed_bytes: AtomicU64,
     /// Threads that apply the lanes of one push.
     threads: usize,
 }
@@ -55,6 +57,7 @@ impl Workers {
             done: Condvar::new(),
             decoders: pipeline.decoders(),
             is_due: AtomicBool::new(false),
+            changed_bytes: AtomicU64::new(0),
             pipeline: Mutex::new(pipeline),
             threads: threads.saturating_sub(1).max(1),
         };
@@ -141,7 +144,7 @@ impl Workers {
     fn apply(&self, call: impl FnOnce(&mut Pipeline) -> Result<Vec<OutputBatch>>) -> Result<MutexGuard<'_, Queue>> {
         let mut pipeline = self.pipeline()?;
         let outputs = call(&mut pipeline)?;
-        self.shared.note_due(&mut pipeline);
+        self.shared.note(&mut pipeline);
         let turn = Turn::behind(&pipeline);
         drop(pipeline);
         let mut queue = self.shared.queue();
@@ -241,13 +244,19 @@ impl Workers {
         self.shared.is_due.load(Ordering::Relaxed)
     }
 
+    /// Bytes of state that the epoch has changed or added, roughly, as of the last push that was applied. Waits for nothing.
+    #[must_use]
+    pub fn changed_bytes(&self) -> u64 {
+        self.shared.changed_bytes.load(Ordering::Relaxed)
+    }
+
     /// The sealed epoch is durable.
     ///
     /// # Errors
     /// As [`settled`](Self::settled).
     pub fn committed(&mut self) -> Result<()> {
         self.settled()?.committed();
-        self.shared.is_due.store(false, Ordering::Relaxed);
+        self.shared.note_none();
         Ok(())
     }
 
@@ -264,7 +273,7 @@ impl Workers {
         queue.failure = None;
         queue.failed = false;
         drop(queue);
-        self.shared.is_due.store(false, Ordering::Relaxed);
+        self.shared.note_none();
         self.apply(|pipeline| {
             pipeline.rollback();
             Ok(Vec::new())
@@ -372,13 +381,21 @@ impl Shared {
     fn apply(&self, decoded: Decoded) -> Result<(Vec<OutputBatch>, Turn)> {
         let mut pipeline = self.pipeline()?;
         let outputs = pipeline.push_decoded(&decoded.raws, decoded.batches, decoded.now, self.threads)?;
-        self.note_due(&mut pipeline);
+        self.note(&mut pipeline);
         Ok((outputs, Turn::behind(&pipeline)))
     }
 
-    fn note_due(&self, pipeline: &mut Pipeline) {
+    /// Notes how much the epoch has changed by now.
+    fn note(&self, pipeline: &mut Pipeline) {
         if pipeline.is_due() {
             self.is_due.store(true, Ordering::Relaxed);
         }
+        self.changed_bytes.store(pipeline.changed_bytes(), Ordering::Relaxed);
+    }
+
+    /// Another epoch begins.
+    fn note_none(&self) {
+        self.is_due.store(false, Ordering::Relaxed);
+        self.changed_bytes.store(0, Ordering::Relaxed);
     }
 }
