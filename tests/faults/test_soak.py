@@ -22,7 +22,7 @@ import pytest
 from tests.faults import oracle, traffic
 from tests.faults.network import Network
 from tests.faults.proxy import END_TXN, Weather
-from tests.faults.vitals import BOUNDS, WARM_S, Vitals
+from tests.faults.vitals import BOUNDS, Vitals
 from tests.faults.workers import RESTARTABLE, RUN_S, SESSION_S, SOURCE_AND_STEPS, TOPIC_SINK, Job
 from tests.servers.wall_clock import JUMPS_S, WallClock
 
@@ -34,6 +34,9 @@ BACK_S = 45.0
 """How soon after a fault is over the group must get further: session, transaction and restart, on a machine with two cores."""
 
 WEATHERS: tuple[Weather, ...] = ("cut", "blackhole", "reset", "slow", "slices", "deaf", "mute")
+PARTS = 8
+"""Of a life, in what is told of it."""
+
 PAUSE_S = 0.2
 """Between hundreds of records."""
 
@@ -56,6 +59,8 @@ class Soak:
     offsets: dict[int, int] = field(default_factory=dict)
     done: Counter[str] = field(default_factory=Counter)
     back_s: list[float] = field(default_factory=list)
+    warm_s: float | None = None
+    """When each fault had been done (monotonic)."""
 
     def start(self, worker: str) -> None:
         self.running[worker] = self.job.start(worker=worker)
@@ -188,6 +193,8 @@ def _faults(soak: Soak) -> None:
         fault(soak)
         soak.done[fault.__name__.strip("_")] += 1
         soak.progress(BACK_S)
+        if soak.warm_s is None and len(soak.done) == len(FAULTS):
+            soak.warm_s = time.monotonic()
 
 
 def _end(soak: Soak, stream: traffic.Stream) -> None:
@@ -204,16 +211,18 @@ def _end(soak: Soak, stream: traffic.Stream) -> None:
     wanted = oracle.expected(job.server.bootstrap_servers, job.input)
     print(f"faults: {dict(soak.done)}; records: {sum(wanted.ends.values()):,}; rows: {len(wanted.rows):,}")
     print(f"back after {max(soak.back_s):.1f} s at most; exit codes: {Counter(one.returncode for one in job.workers)}")
-    _nothing_grows(soak.vitals)
+    _nothing_grows(soak.vitals, soak.warm_s)
 
 
-def _nothing_grows(vitals: Vitals) -> None:
-    """Of whoever lived longest."""
+def _nothing_grows(vitals: Vitals, warm_s: float | None) -> None:
+    """Of whoever lived longest, once each fault had been done."""
     life = vitals.longest()
-    growth = {name: life.growth(name) for name in BOUNDS}
-    shown = {
-        name: f"{life.values[name][0]:.0f} to {life.values[name][-1]:.0f}, by {growth[name]:+.1f}" for name in BOUNDS
-    }
-    print(f"{life.name} lived for {life.length_s:.0f} s: {shown}")
-    assert life.length_s > WARM_S, "nobody lived long enough to tell"
+    assert warm_s is not None, "too short for each fault to be done"
+    assert life.at_s[0] < warm_s < life.at_s[-1], "nobody lived long enough to tell"
+    growth = {name: life.growth(name, warm_s) for name in BOUNDS}
+    for name in BOUNDS:
+        course = " ".join(f"{value:.0f}" for value in life.course(name, PARTS))
+        print(
+            f"{life.name}, {life.length_s:.0f} s, {name}: {course}; by {growth[name]:+.1f} in the last {life.at_s[-1] - warm_s:.0f} s"
+        )
     assert {name: more for name, more in growth.items() if more > BOUNDS[name]} == {}

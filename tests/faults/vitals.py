@@ -1,6 +1,7 @@
 """What processes take while they run: memory, open files, threads; and whether any of it grows.
 
-Invariant: only a process that lived long enough says something, and only what came after it had warmed up.
+Invariant: only a process that lived long enough says something, and only what came after it had warmed up: what it does for the
+first time takes memory that stays, for the threads, connections and buffers of the next time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from pathlib import Path
 from statistics import median
 
 EVERY_S = 2.0
-WARM_S = 60.0
 POINTS_MAX = 200
 """Of a process, thinned out: slopes are taken between all pairs."""
 
@@ -30,13 +30,18 @@ class Life:
     at_s: list[float] = field(default_factory=list)
     values: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in BOUNDS})
 
+    def course(self, name: str, parts: int) -> list[float]:
+        """What it had at the beginning of each of so many parts of its life, and at the end."""
+        values = self.values[name]
+        return [values[at * (len(values) - 1) // parts] for at in range(parts + 1)]
+
     @property
     def length_s(self) -> float:
         return self.at_s[-1] - self.at_s[0] if self.at_s else 0.0
 
-    def growth(self, name: str) -> float:
-        """The median of the slopes between all pairs of points, times the time between the first and the last."""
-        warm = [point for point in zip(self.at_s, self.values[name], strict=True) if point[0] >= self.at_s[0] + WARM_S]
+    def growth(self, name: str, since_s: float) -> float:
+        """The median of the slopes between all pairs of points since then (monotonic), times the time between the first and the last."""
+        warm = [point for point in zip(self.at_s, self.values[name], strict=True) if point[0] >= since_s]
         points = warm[:: max(1, len(warm) // POINTS_MAX)]
         slopes = [(late[1] - early[1]) / (late[0] - early[0]) for early, late in combinations(points, 2)]
         return median(slopes) * (points[-1][0] - points[0][0]) if slopes else 0.0
