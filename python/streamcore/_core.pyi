@@ -22,9 +22,9 @@ __all__ = [
     "__version__",
     "absent_fields",
     "check_copy",
+    "checkpoint_parts",
     "decode_checkpoint",
     "describe",
-    "encode_checkpoint",
     "infer_fields",
     "inspect_partial",
     "locate_toml",
@@ -93,11 +93,11 @@ def inspect_partial(value: bytes) -> dict[str, Any]:
     `frames`, `events`. Raises `StateError` for a record that is none, or damaged.
     """
 
-def encode_checkpoint(header: bytes, lanes: Sequence[tuple[int, bytes]]) -> bytes:
-    """One checkpoint file: magic, version, `header` (JSON of the caller's), lane states, checksums."""
+def checkpoint_parts(header: bytes, lanes: Sequence[tuple[int, bytes]]) -> list[bytes]:
+    """The parts of one checkpoint file: magic, version, `header` (JSON of the caller's), lane states, checksums; the states as they are."""
 
 def decode_checkpoint(data: bytes) -> tuple[bytes, list[tuple[int, bytes]]]:
-    """Undoes `encode_checkpoint`. Raises `StateError` that says which part is damaged or unknown."""
+    """Undoes `checkpoint_parts`, joined. Raises `StateError` that says which part is damaged or unknown."""
 
 @final
 class Raw:

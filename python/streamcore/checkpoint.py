@@ -150,20 +150,20 @@ class Checkpoint:
 
     def write(self, header: Header, lanes: Sequence[tuple[int, bytes]]) -> None:
         """Replaces the checkpoint; when this returns, it will survive a power cut. Raises `StateError`."""
-        data = _core.encode_checkpoint(header.to_json(), lanes)
+        parts = _core.checkpoint_parts(header.to_json(), lanes)
         try:
-            self._replace(data)
+            self._replace(parts)
         except OSError as error:
             raise StateError(
                 f"{self.path}: cannot be written: {error.strerror}; the one before it is whole, so nothing is lost: "
                 "make room or mend the rights, then start again"
             ) from error
 
-    def _replace(self, data: bytes) -> None:
+    def _replace(self, parts: Sequence[bytes]) -> None:
         new, previous = self.folder / "checkpoint.new", self.folder / "checkpoint.previous"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(new, flags, 0o600), "wb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         if self.path.exists():

@@ -116,7 +116,8 @@ def write(committed: CommittedState, manifests: dict[int, dict[str, Any]], folde
     for lane, state_bytes in committed.engine.save():
         if lane in manifests:
             head = orjson.dumps({"lane": lane, "digest": manifests[lane]["digest"]})
-            (folder / state_file(lane)).write_bytes(_core.encode_checkpoint(head, [(lane, state_bytes)]))
+            with (folder / state_file(lane)).open("wb") as file:
+                file.writelines(_core.checkpoint_parts(head, [(lane, state_bytes)]))
     rows = _write_windows(committed, windows)
     content = {
         "format": FORMAT,

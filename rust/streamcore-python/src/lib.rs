@@ -67,7 +67,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(partials::inspect_partial, module)?)?;
     module.add_function(wrap_pyfunction!(raw::infer_fields, module)?)?;
     module.add_function(wrap_pyfunction!(raw::absent_fields, module)?)?;
-    module.add_function(wrap_pyfunction!(checkpoint::encode_checkpoint, module)?)?;
+    module.add_function(wrap_pyfunction!(checkpoint::checkpoint_parts, module)?)?;
     module.add_function(wrap_pyfunction!(checkpoint::decode_checkpoint, module)?)?;
     module.add_function(wrap_pyfunction!(state_copy::check_copy, module)?)?;
     module.add("PARTITIONERS", streamcore::partition::Partitioner::NAMES.to_vec())?;

@@ -13,6 +13,7 @@ use crate::failure::{Cause, Failure, Result};
 use crate::records::{Asked, Course, End, Walked, Walker};
 use crate::shape::Answered as _;
 use kafka_protocol::messages::FetchRequest;
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use streamcore::buffer::Buffer;
 use streamcore::raw::PADDING;
@@ -61,6 +62,17 @@ struct Flight {
 struct Arrived {
     frame: Buffer,
     sets: Vec<Set>,
+}
+
+/// What comes behind a piece of a set.
+#[derive(Debug)]
+enum Turn {
+    /// The next one.
+    GoesOn,
+    /// Nothing: it was the last, and its records stay in the frame.
+    Stays(Box<Walked>),
+    /// Nothing.
+    Over,
 }
 
 impl<'a> Fetching<'a> {
@@ -170,18 +182,27 @@ impl<'a> Fetching<'a> {
         Ok(Arrived { frame, sets })
     }
 
-    /// Walks the sets that came. Those that were compressed are queued one by one, the others once all of them are walked, since
-    /// that writes into the frame which they share.
+    /// Walks the sets that came, a piece of each in turn, so that none waits for all of another. Pieces that were compressed are queued one
+    /// by one; what is in the frame, once all sets are walked, since that writes into the frame which they share.
     fn walk(&mut self, arrived: Arrived) {
         let Arrived { mut frame, sets } = arrived;
         if sets.is_empty() {
             return;
         }
         frame.push_bytes(&BLANKS);
+        let is_committed = self.shared.settings.isolation == Isolation::Committed;
+        let begin = |mut set: Set| {
+            let aborted = std::mem::take(&mut set.aborted);
+            let course = Course::new(&asked(&set, is_committed.then_some(&aborted)));
+            (set, course)
+        };
+        let mut begun: VecDeque<_> = sets.into_iter().map(begin).collect();
         let mut in_frame = Vec::new();
-        for set in sets {
-            if let Some(walked) = self.unpack(&mut frame, set) {
-                in_frame.push(walked);
+        while let Some((mut set, mut course)) = begun.pop_front() {
+            match self.turn(&mut frame, &mut set, &mut course) {
+                Turn::GoesOn => begun.push_back((set, course)),
+                Turn::Stays(walked) => in_frame.push((set, *walked)),
+                Turn::Over => {}
             }
         }
         let frame = bytes::Bytes::from(frame);
@@ -190,32 +211,27 @@ impl<'a> Fetching<'a> {
         }
     }
 
-    /// Walks a set, piece by piece where it was compressed, as there is room. Gives it back with its records, where these stay in
-    /// the frame.
-    fn unpack(&mut self, frame: &mut Buffer, mut set: Set) -> Option<(Set, Walked)> {
-        let is_committed = self.shared.settings.isolation == Isolation::Committed;
-        let aborted = std::mem::take(&mut set.aborted);
-        let mut course = Course::new(&asked(&set, is_committed.then_some(&aborted)));
-        loop {
-            if !self.shared.wait_for_room(&set) {
-                self.shared.drop_set(&set);
-                return None;
-            }
-            let mut walked = self.walker.walk_on(frame, set.records.clone(), &asked(&set, None), &mut course);
-            if let Some(stop) = set.stop {
-                walked.stop_at(stop);
-            }
-            if !walked.is_unpacked() {
-                return Some((set, walked));
-            }
-            let next_offset = walked.next_offset;
-            let has_rest = walked.end == End::Full && set.stop.is_none_or(|stop| next_offset < stop);
-            let rest = if has_rest { Rest::Follows } else { Rest::None };
-            if !self.settle(&set, walked, &bytes::Bytes::new(), rest) || !has_rest {
-                return None;
-            }
-            set.offset = next_offset;
+    /// Walks the next piece of a set, once there is room for it.
+    fn turn(&mut self, frame: &mut Buffer, set: &mut Set, course: &mut Course) -> Turn {
+        if !self.shared.wait_for_room(set) {
+            self.shared.drop_set(set);
+            return Turn::Over;
         }
+        let mut walked = self.walker.walk_on(frame, set.records.clone(), &asked(set, None), course);
+        if let Some(stop) = set.stop {
+            walked.stop_at(stop);
+        }
+        if !walked.is_unpacked() {
+            return Turn::Stays(Box::new(walked));
+        }
+        let next_offset = walked.next_offset;
+        let has_rest = walked.end == End::Full && set.stop.is_none_or(|stop| next_offset < stop);
+        let rest = if has_rest { Rest::Follows } else { Rest::None };
+        if !self.settle(set, walked, &bytes::Bytes::new(), rest) || !has_rest {
+            return Turn::Over;
+        }
+        set.offset = next_offset;
+        Turn::GoesOn
     }
 
     /// Queues what came of a walk; false where it cannot be used, and the set was let go of.

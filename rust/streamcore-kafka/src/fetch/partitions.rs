@@ -395,7 +395,7 @@ impl State {
             // What is left out now may be wanted soon, and an answer is waited for before it can be asked for.
             wait_max: if full.is_empty() { settings.wait_max } else { settings.wait_max / HASTE },
             avoids_replicas: wanted.iter().any(|partition| partition.avoids_replicas(now)),
-            wanted: wanted.into_iter().map(Partition::wanted).collect(),
+            wanted: wanted.into_iter().map(|partition| partition.wanted(share)).collect(),
         })
     }
 

@@ -25,21 +25,24 @@ const CHECKSUM_BYTES: usize = 4;
 /// The header and the saved state of each lane.
 pub type Contents<'a> = (&'a [u8], Vec<(i32, &'a [u8])>);
 
-/// Writes a checkpoint file.
+/// What a checkpoint file has around the states: before each of them, and behind the last. The states themselves may be large, and
+/// are written from where they are.
 #[must_use]
-pub fn encode<B: AsRef<[u8]>>(header: &[u8], lanes: &[(i32, B)]) -> Vec<u8> {
-    let body: usize = lanes.iter().map(|(_, state)| SECTION_HEAD_BYTES + state.as_ref().len()).sum();
-    let mut out = Vec::with_capacity(PREFIX_BYTES + SECTION_HEAD_BYTES + header.len() + body + CHECKSUM_BYTES);
-    out.extend_from_slice(MAGIC);
-    out.extend_from_slice(&VERSION.to_le_bytes());
-    out.extend_from_slice(&(lanes.len() as u32 + 1).to_le_bytes());
-    write_section(&mut out, 0, header);
+pub fn frame<B: AsRef<[u8]>>(header: &[u8], lanes: &[(i32, B)]) -> Vec<Vec<u8>> {
+    let mut part = [&MAGIC[..], &VERSION.to_le_bytes(), &(lanes.len() as u32 + 1).to_le_bytes()].concat();
+    part.extend_from_slice(&section_head(0, header));
+    part.extend_from_slice(header);
+    let (mut parts, mut checksum) = (Vec::with_capacity(lanes.len() + 1), 0);
     for (lane, state) in lanes {
-        write_section(&mut out, *lane, state.as_ref());
+        let state = state.as_ref();
+        part.extend_from_slice(&section_head(*lane, state));
+        checksum = crc32c::crc32c_append(crc32c::crc32c_append(checksum, &part), state);
+        parts.push(std::mem::take(&mut part));
     }
-    let checksum = crc32c::crc32c(&out);
-    out.extend_from_slice(&checksum.to_le_bytes());
-    out
+    checksum = crc32c::crc32c_append(checksum, &part);
+    part.extend_from_slice(&checksum.to_le_bytes());
+    parts.push(part);
+    parts
 }
 
 /// Reads a checkpoint file; the parts are slices of it.
@@ -100,11 +103,12 @@ fn whole_checksum(bytes: &[u8]) -> u32 {
     u32::from_le_bytes(*last)
 }
 
-fn write_section(out: &mut Vec<u8>, lane: i32, data: &[u8]) {
-    out.extend_from_slice(&lane.to_le_bytes());
-    out.extend_from_slice(&(data.len() as u64).to_le_bytes());
-    out.extend_from_slice(&section_checksum(lane, data).to_le_bytes());
-    out.extend_from_slice(data);
+fn section_head(lane: i32, data: &[u8]) -> [u8; SECTION_HEAD_BYTES] {
+    let mut head = [0; SECTION_HEAD_BYTES];
+    head[..4].copy_from_slice(&lane.to_le_bytes());
+    head[4..12].copy_from_slice(&(data.len() as u64).to_le_bytes());
+    head[12..].copy_from_slice(&section_checksum(lane, data).to_le_bytes());
+    head
 }
 
 fn read_section<'a>(rest: &mut Cursor<'a>, part: &str) -> Result<(i32, &'a [u8])> {
@@ -153,6 +157,13 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
     use proptest::prelude::*;
+
+    fn encode(header: &[u8], lanes: &[(i32, Vec<u8>)]) -> Vec<u8> {
+        let states = lanes.iter().map(|(_, state)| state.as_slice()).chain([&[][..]]);
+        let parts = frame(header, lanes);
+        assert_eq!(parts.len(), lanes.len() + 1);
+        parts.iter().zip(states).flat_map(|(part, state)| [part, state].concat()).collect()
+    }
 
     fn small() -> Vec<u8> {
         encode(br#"{"name":"pages"}"#, &[(0, b"lane zero".to_vec()), (7, Vec::new()), (-1, vec![0; 20])])

@@ -14,4 +14,4 @@ pub mod machine;
 pub mod manifest;
 pub mod recovery;
 
-pub use file::{decode, encode};
+pub use file::{decode, frame};

@@ -144,7 +144,7 @@ impl Shared {
     pub fn drop_set(&self, set: &Set) {
         let mut state = self.lock();
         if let Some(partition) = state.partitions.get_mut(&set.place).filter(|one| one.token == set.token) {
-            partition.arrived_bytes = partition.arrived_bytes.saturating_sub(set.records.len());
+            partition.set_ended(set.records.len());
         }
         self.work.notify_all();
     }
@@ -165,17 +165,17 @@ impl Shared {
         let is_current = state.is_current(set);
         let State { partitions, ready, .. } = &mut *state;
         let Some(partition) = partitions.get_mut(&set.place).filter(|one| one.token == set.token) else { return };
+        let is_last = outcome.rest == Rest::None;
+        if is_current {
+            let was_empty = partition.queue.is_empty();
+            partition.settle(outcome, self.settings.batch_bytes_max, now);
+            if was_empty && !partition.queue.is_empty() && !partition.is_paused {
+                ready.push_back(set.place.clone());
+            }
+        }
         // One that is not wanted any more is dropped before its next piece.
-        if outcome.rest == Rest::None {
-            partition.arrived_bytes = partition.arrived_bytes.saturating_sub(set.records.len());
-        }
-        if !is_current {
-            return;
-        }
-        let was_empty = partition.queue.is_empty();
-        partition.settle(outcome, self.settings.batch_bytes_max, now);
-        if was_empty && !partition.queue.is_empty() && !partition.is_paused {
-            ready.push_back(set.place.clone());
+        if is_last {
+            partition.set_ended(set.records.len());
         }
         // Where all was passed over there is room now for the threads of others; where it failed, something to do.
         self.changed();
@@ -283,8 +283,8 @@ impl Partition {
     fn widen(&mut self, offset: i64, bytes: usize, bytes_cap: usize, now: Instant) {
         if bytes > bytes_cap {
             self.stop_for(TroubleFault::TooLarge { offset, bytes, bytes_max: bytes_cap });
-        } else if bytes > self.bytes_max {
-            self.bytes_max = bytes;
+        } else if bytes > self.batch_bytes {
+            self.batch_bytes = bytes;
         } else {
             // Brokers give the first batch of an answer whole, and its turn comes.
             let what = format!("fetching {}: a batch of {bytes} bytes", self.place);

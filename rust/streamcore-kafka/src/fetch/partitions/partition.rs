@@ -18,6 +18,15 @@ use uuid::Uuid;
 /// How long a replica that failed is left alone.
 const REPLICA_AVOIDED: Duration = Duration::from_secs(30);
 
+/// What is asked for of a partition before anything of it was walked: nobody knows yet how far that is compressed.
+const FIRST_BYTES: usize = 64 << 10;
+
+/// What is asked for at least, however far it is compressed: as many bytes as producers gather by themselves.
+const ASKED_BYTES_MIN: usize = 16 << 10;
+
+/// Parts of a byte in which [`Expansion`] counts.
+const PARTS: usize = 16;
+
 /// Memory of a record beside its bytes: span, offset and time.
 const RECORD_BYTES: usize = 24;
 
@@ -43,6 +52,32 @@ impl Queued {
             batch.byte_len() * copies + batch.key_bytes() + batch.len() * RECORD_BYTES
         };
         self.batch.as_ref().map_or(0, of_batch)
+    }
+}
+
+/// How many bytes of memory become of one that is fetched.
+#[derive(Debug, Default)]
+struct Expansion {
+    /// As the last sets had it, in sixteenths; none before the first.
+    parts: Option<usize>,
+    /// Memory of the pieces so far of the set that is being walked.
+    walked_bytes: usize,
+}
+
+impl Expansion {
+    /// A set of `bytes` was walked to its end. More than before is believed at once, less bit by bit.
+    fn end(&mut self, bytes: usize) {
+        let walked_bytes = std::mem::take(&mut self.walked_bytes);
+        if walked_bytes > 0 {
+            let now = (walked_bytes.saturating_mul(PARTS) / bytes.max(1)).max(PARTS);
+            let smoothed = self.parts.map_or(0, |before| before - before / 4 + now / 4);
+            self.parts = Some(now.max(smoothed));
+        }
+    }
+
+    /// Bytes to fetch so that these are what becomes of them; none where that is not known yet.
+    fn packed(&self, bytes: usize) -> Option<usize> {
+        self.parts.map(|parts| bytes.saturating_mul(PARTS) / parts)
     }
 }
 
@@ -92,8 +127,12 @@ pub struct Partition {
     replica_avoided_until: Option<Instant>,
     /// The epoch of the record in front of `position`.
     pub fetched_epoch: Option<i32>,
-    /// Most bytes of it in an answer.
-    pub bytes_max: usize,
+    /// Most bytes of it in an answer, unless a batch needs more.
+    bytes_max: usize,
+    /// What the largest batch needs that did not fit into an answer.
+    pub batch_bytes: usize,
+    /// What becomes of its bytes.
+    expansion: Expansion,
     /// As the last answer told.
     pub high_watermark: Option<i64>,
     /// As the last answer told.
@@ -137,6 +176,8 @@ impl Partition {
             replica_avoided_until: None,
             fetched_epoch: assignment.leader_epoch,
             bytes_max: settings.partition_bytes_max,
+            batch_bytes: 0,
+            expansion: Expansion::default(),
             high_watermark: None,
             last_stable_offset: None,
             log_start: None,
@@ -155,7 +196,7 @@ impl Partition {
         self.token = token;
         (self.taken, self.position, self.planned) = (offset, offset, offset);
         self.queue.clear();
-        (self.queued_bytes, self.arrived_bytes) = (0, 0);
+        (self.queued_bytes, self.arrived_bytes, self.expansion.walked_bytes) = (0, 0, 0);
         self.refused = None;
         self.fetched_epoch = None;
         self.silent_since = now;
@@ -186,8 +227,8 @@ impl Partition {
             && !matches!(self.standing, Standing::Stopped(_))
     }
 
-    /// What is asked for.
-    pub fn wanted(&self) -> Wanted {
+    /// What is asked for, of a partition that may hold `share` bytes.
+    pub fn wanted(&self, share: usize) -> Wanted {
         Wanted {
             place: self.place.clone(),
             topic_id: self.topic_id,
@@ -196,7 +237,7 @@ impl Partition {
             leader_epoch: self.leader_epoch,
             // While something is walked nobody knows yet the epoch of its last record.
             fetched_epoch: self.fetched_epoch.filter(|_| self.planned == self.position),
-            bytes_max: i32::try_from(self.bytes_max).unwrap_or(i32::MAX),
+            bytes_max: i32::try_from(self.asked_bytes(share)).unwrap_or(i32::MAX),
         }
     }
 
@@ -296,6 +337,20 @@ impl Partition {
         true
     }
 
+    /// Most bytes to ask for: what its share has room for once it is decompressed, or half of a share, so that the broker's thread
+    /// is not kept by one partition while the others have new records.
+    fn asked_bytes(&self, share: usize) -> usize {
+        let room = share.saturating_sub(self.queued_bytes).max(share / 2);
+        let asked = self.expansion.packed(room).unwrap_or(FIRST_BYTES).max(ASKED_BYTES_MIN);
+        asked.min(self.bytes_max).max(self.batch_bytes)
+    }
+
+    /// A set of `bytes` was walked to its end, or let go of.
+    pub fn set_ended(&mut self, bytes: usize) {
+        self.arrived_bytes = self.arrived_bytes.saturating_sub(bytes);
+        self.expansion.end(bytes);
+    }
+
     /// Adds what was walked. Where nothing was handed out, it only says that what is queued goes further.
     pub fn push(&mut self, queued: Queued) {
         self.position = queued.next_offset;
@@ -306,7 +361,9 @@ impl Partition {
                 add(&mut last.counts, &queued.counts);
             }
             _ => {
-                self.queued_bytes += queued.bytes();
+                let bytes = queued.bytes();
+                self.queued_bytes += bytes;
+                self.expansion.walked_bytes += bytes;
                 self.queue.push_back(queued);
             }
         }

@@ -135,6 +135,50 @@ fn what_is_decompressed_waits_for_room_too() {
     assert_eq!(asked, [(0, 0), (0, 4_000)], "one answer is walked piece by piece");
 }
 
+/// Batches of 100 kB which take a hundredth of that in an answer.
+const DENSE: Kind =
+    Kind { producer: None, control: None, compression: kafka_protocol::records::Compression::Zstd, value_bytes: 1_000 };
+
+#[test]
+fn partitions_of_an_answer_come_in_turn_however_much_the_first_has_once_it_is_decompressed() {
+    let model = Model::start(1, 3);
+    (0..40).for_each(|_| model.append_as(0, 100, DENSE));
+    model.append_as(1, 100, DENSE);
+    model.append(2, 3);
+    let fetcher = fetcher(&model, Settings { queued_bytes_max: 400_000, ..quick() });
+    fetcher.assign(&[from(0, 0), from(1, 0), from(2, 0)]);
+    let mut reader = Reader::default();
+    while reader.next.get(&1) != Some(&100) {
+        reader.add(fetcher.take(LONG, Limits { records_max: 10, ..Limits::default() }));
+    }
+    assert_eq!(model.seen()[0].asked, [(0, 0), (1, 0), (2, 0)]);
+    assert!(reader.of(0).len() < 2_000, "{} records of the first came before", reader.of(0).len());
+    reader.until_next(&fetcher, 0, 4_000);
+    assert_eq!((reader.of(0), reader.of(1), reader.of(2)), (&upto(4_000)[..], &upto(100)[..], &upto(3)[..]));
+}
+
+#[test]
+fn what_is_new_of_one_partition_does_not_wait_for_the_backlog_of_another() {
+    let model = Model::start(1, 2);
+    (0..1_000).for_each(|_| model.append_as(0, 100, DENSE));
+    let queued_bytes_max = 2_000_000;
+    let fetcher = fetcher(&model, Settings { queued_bytes_max, ..quick() });
+    fetcher.assign(&[from(0, 0), from(1, 0)]);
+    let mut reader = Reader::default();
+    let mut take_until = |is_done: &dyn Fn(&Reader) -> bool| {
+        while !is_done(&reader) {
+            reader.add(fetcher.take(LONG, Limits { records_max: 50, ..Limits::default() }));
+        }
+        reader.next[&0]
+    };
+    // By then it is known how far that is compressed.
+    let begun = take_until(&|reader| reader.next.get(&0).is_some_and(|next| *next >= 25_000));
+    model.append(1, 1);
+    let seen = take_until(&|reader| reader.next.get(&1) == Some(&1));
+    let taken_bytes = (seen - begun) * 1_000;
+    assert!(taken_bytes <= 2 * queued_bytes_max as i64, "{taken_bytes} bytes of the other came first");
+}
+
 #[test]
 fn a_batch_larger_than_a_fetch_comes_all_the_same() {
     let model = Model::start(1, 2);
