@@ -167,7 +167,7 @@ class Fetcher:
     `settings` are librdkafka's of a connection, as text; `tokens` is its `oauth_cb`. Keys and headers are taken if asked for. Of a
     value of more than `record_bytes_max` bytes there is its beginning: it is refused when decoded. `inputs` says of topics
     which input they are. A broker waits up to `wait_ms` for records; an answer has about `fetch_bytes_max` bytes, and
-    `partition_bytes_max` of a partition; about `queued_bytes_max` are held ahead of `take`. Raises `ConfigError`.
+    `partition_bytes_max`, at most, of a partition; about `queued_bytes_max` are held ahead of `take`. Raises `ConfigError`.
     """
 
     def __new__(

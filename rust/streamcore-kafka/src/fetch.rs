@@ -96,7 +96,7 @@ pub struct Settings {
     pub wait_max: Duration,
     /// Most bytes of an answer, unless its first batch has more.
     pub fetch_bytes_max: usize,
-    /// The same of each partition in it.
+    /// The same of each partition in it; less is asked for where its share of the queue has no room for what becomes of them.
     pub partition_bytes_max: usize,
     /// Most bytes of a batch as it is fetched: a larger one is a [`Trouble`]. What an answer may have counts as well.
     pub batch_bytes_max: usize,

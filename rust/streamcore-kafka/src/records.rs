@@ -136,6 +136,8 @@ pub struct Walked {
     pub counts: Counts,
     /// Where it ended.
     pub end: End,
+    /// Bytes of the set in front of that: of its whole batches.
+    pub whole_bytes: usize,
     taken: Taken,
     /// Where in the frame the set is, and [`PADDING`] bytes more, where there are.
     set: Range<usize>,
@@ -227,6 +229,7 @@ impl Walker {
             leader_epoch: *leader_epoch,
             counts,
             end,
+            whole_bytes: *at,
             taken,
             set: set.start..set.end + PADDING,
         }

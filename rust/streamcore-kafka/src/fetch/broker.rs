@@ -173,12 +173,12 @@ impl<'a> Fetching<'a> {
         link.is_anew = false;
         self.backoff.reset();
         self.refusals = 0;
-        let with_next = told.into_iter().map(|one| {
-            let next_offset = scanned(frame.get(one.told.records.clone()).unwrap_or_default(), one.asked.offset);
-            (one, next_offset)
+        let with_scan = told.into_iter().map(|one| {
+            let scan = scanned(frame.get(one.told.records.clone()).unwrap_or_default(), one.asked.offset);
+            (one, scan)
         });
-        let with_next = with_next.collect();
-        let sets = self.shared.arrive(self.broker, name, link.session.asked(), with_next);
+        let with_scan = with_scan.collect();
+        let sets = self.shared.arrive(self.broker, name, link.session.asked(), with_scan);
         Ok(Arrived { frame, sets })
     }
 
@@ -237,15 +237,18 @@ impl<'a> Fetching<'a> {
     /// Queues what came of a walk; false where it cannot be used, and the set was let go of.
     fn settle(&self, set: &Set, walked: Walked, frame: &bytes::Bytes, rest: Rest) -> bool {
         let (next_offset, leader_epoch) = (walked.next_offset, walked.leader_epoch);
-        let (counts, end) = (walked.counts, walked.end.clone());
+        let (counts, end, whole_bytes) = (walked.counts, walked.end.clone(), walked.whole_bytes);
         match walked.into_raw(frame) {
-            Ok(batch) => self.shared.settle(set, Outcome { batch, next_offset, leader_epoch, counts, end, rest }),
+            Ok(batch) => {
+                let outcome = Outcome { batch, next_offset, leader_epoch, counts, end, whole_bytes, rest };
+                self.shared.settle(set, outcome);
+                true
+            }
             Err(error) => {
                 self.shared.break_down(set, &error.to_string());
-                return false;
+                false
             }
         }
-        true
     }
 
     /// The broker cannot be used: tells the partitions, and waits; false where the thread is to end.

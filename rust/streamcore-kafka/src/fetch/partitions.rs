@@ -382,7 +382,8 @@ impl State {
         }
         let share = self.share(settings);
         let is_of = |partition: &&Partition| {
-            partition.standing == Standing::Led && partition.source(now) == Some(broker) && partition.is_wanted()
+            let is_led = partition.standing == Standing::Led && partition.source(now) == Some(broker);
+            is_led && partition.is_wanted() && partition.follows(broker)
         };
         let (wanted, full): (Vec<_>, Vec<_>) =
             self.partitions.values().filter(is_of).partition(|partition| partition.held_bytes() < share);

@@ -58,20 +58,37 @@ pub struct Outcome {
     pub counts: Counts,
     /// Where the walk ended.
     pub end: End,
+    /// Bytes of the set in front of that.
+    pub whole_bytes: usize,
     /// Whether it goes on.
     pub rest: Rest,
 }
 
-/// What comes behind a set, as far as the heads of its batches tell: they are not checked yet.
+/// What the heads of the batches of a set tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scan {
+    /// What comes behind it.
+    pub next_offset: i64,
+    /// Bytes of its largest batch, also of one at the end that is not all there.
+    pub batch_bytes: usize,
+}
+
+/// What the heads of its batches tell of a set that was asked for from `offset` on: they are not checked yet.
 #[must_use]
-pub fn scanned(set: &[u8], offset: i64) -> i64 {
-    let (mut at, mut next_offset) = (0, offset);
-    while let Some(Ok(Next::Whole(head))) = set.get(at..).map(Head::read) {
-        let end = head.base_offset.saturating_add(i64::from(head.last_offset_delta)).saturating_add(1);
-        next_offset = next_offset.max(end);
-        at += head.bytes;
+pub fn scanned(set: &[u8], offset: i64) -> Scan {
+    let (mut at, mut scan) = (0, Scan { next_offset: offset, batch_bytes: 0 });
+    loop {
+        match set.get(at..).map(Head::read) {
+            Some(Ok(Next::Whole(head))) => {
+                let end = head.base_offset.saturating_add(i64::from(head.last_offset_delta)).saturating_add(1);
+                scan.next_offset = scan.next_offset.max(end);
+                scan.batch_bytes = scan.batch_bytes.max(head.bytes);
+                at += head.bytes;
+            }
+            Some(Ok(Next::Cut(bytes))) => return Scan { batch_bytes: scan.batch_bytes.max(bytes), ..scan },
+            _ => return scan,
+        }
     }
-    next_offset
 }
 
 impl Shared {
@@ -82,7 +99,7 @@ impl Shared {
         broker: i32,
         name: &str,
         asked: impl Iterator<Item = &'a Wanted>,
-        told: Vec<(Answered, i64)>,
+        told: Vec<(Answered, Scan)>,
     ) -> Vec<Set> {
         let (now, mut state) = (Instant::now(), self.lock());
         // What is told with an error says nothing of where the partition ends, and a partition of which nothing else is told is silent.
@@ -100,7 +117,7 @@ impl Shared {
         }
         let replica_until = now + self.settings.metadata_age_max;
         let (mut sets, mut is_changed) = (Vec::new(), false);
-        for (answered, next_offset) in told {
+        for (answered, scan) in told {
             let Answered { asked, told } = answered;
             let State { partitions, addresses, .. } = &mut *state;
             let Some(partition) = partitions.get_mut(&asked.place) else { continue };
@@ -132,7 +149,7 @@ impl Shared {
                 }
                 None => {}
             }
-            sets.extend(partition.arrive(asked, told, next_offset));
+            sets.extend(partition.arrive(broker, asked, told, scan));
         }
         if is_changed {
             self.changed();
@@ -144,7 +161,7 @@ impl Shared {
     pub fn drop_set(&self, set: &Set) {
         let mut state = self.lock();
         if let Some(partition) = state.partitions.get_mut(&set.place).filter(|one| one.token == set.token) {
-            partition.set_ended(set.records.len());
+            partition.set_went(set.records.len());
         }
         self.work.notify_all();
     }
@@ -165,17 +182,16 @@ impl Shared {
         let is_current = state.is_current(set);
         let State { partitions, ready, .. } = &mut *state;
         let Some(partition) = partitions.get_mut(&set.place).filter(|one| one.token == set.token) else { return };
-        let is_last = outcome.rest == Rest::None;
+        // One that is not wanted any more is dropped before its next piece.
+        if outcome.rest == Rest::None {
+            partition.set_went(set.records.len());
+        }
         if is_current {
             let was_empty = partition.queue.is_empty();
             partition.settle(outcome, self.settings.batch_bytes_max, now);
             if was_empty && !partition.queue.is_empty() && !partition.is_paused {
                 ready.push_back(set.place.clone());
             }
-        }
-        // One that is not wanted any more is dropped before its next piece.
-        if is_last {
-            partition.set_ended(set.records.len());
         }
         // Where all was passed over there is room now for the threads of others; where it failed, something to do.
         self.changed();
@@ -191,12 +207,12 @@ impl Partition {
         self.log_start = told.log_start.or(self.log_start);
     }
 
-    fn arrive(&mut self, asked: Wanted, told: Told, next_offset: i64) -> Option<Set> {
-        self.planned = next_offset.max(asked.offset);
+    fn arrive(&mut self, broker: i32, asked: Wanted, told: Told, scan: Scan) -> Option<Set> {
+        self.planned = scan.next_offset.max(asked.offset);
         if told.records.is_empty() {
             return None;
         }
-        self.arrived_bytes += told.records.len();
+        self.set_came(broker, told.records.len(), scan.batch_bytes);
         let Wanted { place, token, offset, .. } = asked;
         Some(Set { place, token, offset, stop: self.stop, aborted: told.aborted, records: told.records })
     }
@@ -255,7 +271,7 @@ impl Partition {
 
     /// What came of the walk of the set that it waited for.
     fn settle(&mut self, outcome: Outcome, bytes_cap: usize, now: Instant) {
-        let Outcome { batch, next_offset, leader_epoch, counts, end, rest } = outcome;
+        let Outcome { batch, next_offset, leader_epoch, counts, end, whole_bytes, rest } = outcome;
         let offset = self.position;
         let has_moved = next_offset > offset;
         if has_moved {
@@ -274,8 +290,12 @@ impl Partition {
                 }
             }
         }
-        if rest == Rest::None {
-            self.planned = self.position;
+        match rest {
+            Rest::None => {
+                self.set_ended(whole_bytes);
+                self.planned = self.position;
+            }
+            Rest::Follows => self.planned = self.planned.max(self.position),
         }
     }
 
@@ -309,9 +329,11 @@ mod tests {
             bytes
         };
         let set = [batch(5, 4), batch(12, 0), batch(13, 7)[..40].to_vec()].concat();
-        assert_eq!(scanned(&set, 6), 13);
-        assert_eq!(scanned(&set[..60], 6), 6);
-        assert_eq!(scanned(&batch(i64::MAX, i32::MAX), 6), i64::MAX);
-        assert_eq!(scanned(&batch(-5, -9), 6), 6);
+        let scan = |next_offset, batch_bytes| Scan { next_offset, batch_bytes };
+        assert_eq!(scanned(&set, 6), scan(13, 61));
+        assert_eq!(scanned(&set[..60], 6), scan(6, 61));
+        assert_eq!(scanned(&set[..10], 6), scan(6, 61), "a head has as many");
+        assert_eq!(scanned(&batch(i64::MAX, i32::MAX), 6), scan(i64::MAX, 61));
+        assert_eq!(scanned(&batch(-5, -9), 6), scan(6, 61));
     }
 }

@@ -18,11 +18,9 @@ use uuid::Uuid;
 /// How long a replica that failed is left alone.
 const REPLICA_AVOIDED: Duration = Duration::from_secs(30);
 
-/// What is asked for of a partition before anything of it was walked: nobody knows yet how far that is compressed.
-const FIRST_BYTES: usize = 64 << 10;
-
-/// What is asked for at least, however far it is compressed: as many bytes as producers gather by themselves.
-const ASKED_BYTES_MIN: usize = 16 << 10;
+/// What is asked for of a partition before anything of it came: nobody knows yet how far that is compressed, and unless brokers are told
+/// otherwise no batch has more (`message.max.bytes`).
+const FIRST_BYTES: usize = 1 << 20;
 
 /// Parts of a byte in which [`Expansion`] counts.
 const PARTS: usize = 16;
@@ -65,20 +63,29 @@ struct Expansion {
 }
 
 impl Expansion {
-    /// A set of `bytes` was walked to its end. More than before is believed at once, less bit by bit.
+    /// A set was walked to its end, whose whole batches have `bytes`. More than before is believed at once, less bit by bit.
     fn end(&mut self, bytes: usize) {
         let walked_bytes = std::mem::take(&mut self.walked_bytes);
-        if walked_bytes > 0 {
-            let now = (walked_bytes.saturating_mul(PARTS) / bytes.max(1)).max(PARTS);
-            let smoothed = self.parts.map_or(0, |before| before - before / 4 + now / 4);
-            self.parts = Some(now.max(smoothed));
+        if let Some(now) = walked_bytes.saturating_mul(PARTS).checked_div(bytes) {
+            // Where little comes of it, since it was aborted or is in front of what is wanted, it counts for itself.
+            self.parts = Some(now.max(PARTS).max(self.parts.map_or(0, slowly)));
         }
     }
 
-    /// Bytes to fetch so that these are what becomes of them; none where that is not known yet.
+    /// Bytes to fetch, of which these become; none where that is not known yet.
     fn packed(&self, bytes: usize) -> Option<usize> {
         self.parts.map(|parts| bytes.saturating_mul(PARTS) / parts)
     }
+
+    /// What becomes of `bytes`, as far as that is known.
+    fn unpacked(&self, bytes: usize) -> usize {
+        bytes.saturating_mul(self.parts.unwrap_or(PARTS)) / PARTS
+    }
+}
+
+/// What is left of a figure that is not seen again.
+const fn slowly(before: usize) -> usize {
+    before - before / 4
 }
 
 /// Whether a partition can be fetched.
@@ -129,8 +136,10 @@ pub struct Partition {
     pub fetched_epoch: Option<i32>,
     /// Most bytes of it in an answer, unless a batch needs more.
     bytes_max: usize,
-    /// What the largest batch needs that did not fit into an answer.
+    /// What the largest batch needs that did not fit into an answer, though it was the first.
     pub batch_bytes: usize,
+    /// The largest batch of the last answers: a broker gives one that is not whole only where it comes first of all.
+    seen_bytes: usize,
     /// What becomes of its bytes.
     expansion: Expansion,
     /// As the last answer told.
@@ -145,6 +154,8 @@ pub struct Partition {
     pub queued_bytes: usize,
     /// Bytes that arrived and are not walked yet.
     pub arrived_bytes: usize,
+    /// The broker that gave them.
+    pub arrived_from: Option<i32>,
     /// The batch that could not be read, where it was fetched once.
     pub refused: Option<RecordsError>,
     /// The last answer, or since when one is wanted.
@@ -177,6 +188,7 @@ impl Partition {
             fetched_epoch: assignment.leader_epoch,
             bytes_max: settings.partition_bytes_max,
             batch_bytes: 0,
+            seen_bytes: 0,
             expansion: Expansion::default(),
             high_watermark: None,
             last_stable_offset: None,
@@ -184,6 +196,7 @@ impl Partition {
             queue: VecDeque::new(),
             queued_bytes: 0,
             arrived_bytes: 0,
+            arrived_from: None,
             refused: None,
             silent_since: now,
             answered_at: None,
@@ -338,17 +351,36 @@ impl Partition {
     }
 
     /// Most bytes to ask for: what its share has room for once it is decompressed, or half of a share, so that the broker's thread
-    /// is not kept by one partition while the others have new records.
+    /// is not kept by one partition while the others have new records; but no less than a batch has.
     fn asked_bytes(&self, share: usize) -> usize {
-        let room = share.saturating_sub(self.queued_bytes).max(share / 2);
-        let asked = self.expansion.packed(room).unwrap_or(FIRST_BYTES).max(ASKED_BYTES_MIN);
+        let held = self.queued_bytes + self.expansion.unpacked(self.arrived_bytes);
+        let room = share.saturating_sub(held).max(share / 2);
+        let unknown = FIRST_BYTES.min(self.bytes_max).saturating_sub(self.arrived_bytes);
+        let asked = self.expansion.packed(room).unwrap_or(unknown).max(self.seen_bytes);
         asked.min(self.bytes_max).max(self.batch_bytes)
     }
 
-    /// A set of `bytes` was walked to its end, or let go of.
-    pub fn set_ended(&mut self, bytes: usize) {
+    /// A set of `bytes` came from `broker`, whose largest batch has `batch_bytes`.
+    pub fn set_came(&mut self, broker: i32, bytes: usize, batch_bytes: usize) {
+        self.arrived_bytes += bytes;
+        self.arrived_from = Some(broker);
+        self.expansion.walked_bytes = 0;
+        self.seen_bytes = batch_bytes.max(slowly(self.seen_bytes));
+    }
+
+    /// A set of `bytes` will not be walked further.
+    pub const fn set_went(&mut self, bytes: usize) {
         self.arrived_bytes = self.arrived_bytes.saturating_sub(bytes);
-        self.expansion.end(bytes);
+    }
+
+    /// It was walked to its end, of which `whole_bytes` are whole batches.
+    pub fn set_ended(&mut self, whole_bytes: usize) {
+        self.expansion.end(whole_bytes);
+    }
+
+    /// Whether `broker` may be asked for it: nobody else gave what is being walked, behind which the next records are.
+    pub fn follows(&self, broker: i32) -> bool {
+        self.arrived_bytes == 0 || self.arrived_from == Some(broker)
     }
 
     /// Adds what was walked. Where nothing was handed out, it only says that what is queued goes further.

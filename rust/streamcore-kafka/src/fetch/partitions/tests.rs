@@ -2,6 +2,7 @@
 
 use super::super::answer::{Told, TopicName};
 use super::super::session::Answered;
+use super::arrival::Scan;
 use super::*;
 use crate::config::Config;
 use crate::records::{Counts, End};
@@ -61,7 +62,7 @@ fn answered(asked: &Wanted, bytes: usize) -> Answered {
 }
 
 fn arrive(shared: &Shared, broker: i32, answered: Answered, guess: i64) -> Option<Set> {
-    shared.arrive(broker, "b", std::iter::empty(), vec![(answered, guess)]).pop()
+    shared.arrive(broker, "b", std::iter::empty(), vec![(answered, Scan { next_offset: guess, batch_bytes: 50 })]).pop()
 }
 
 fn outcome(offset: i64, next_offset: i64) -> Outcome {
@@ -74,6 +75,7 @@ fn outcome(offset: i64, next_offset: i64) -> Outcome {
         leader_epoch: Some(3),
         counts: Counts::default(),
         end: End::Whole,
+        whole_bytes: 100,
         rest: Rest::None,
     }
 }
@@ -187,7 +189,7 @@ fn an_error_is_no_answer_of_where_a_partition_ends() {
         Answered { told: Told { error, ..answered.told }, ..answered }
     };
     let told = |shared: &Shared, error| {
-        shared.arrive(1, "b", std::iter::once(&first), vec![(refused(error), 5)]);
+        shared.arrive(1, "b", std::iter::once(&first), vec![(refused(error), Scan { next_offset: 5, batch_bytes: 0 })]);
         shared.progress().remove(&place()).expect("assigned").answered_for
     };
     assert_eq!(told(&shared, Some(ResponseError::KafkaStorageError)), None);
@@ -204,4 +206,49 @@ fn a_replica_that_nobody_knows_is_not_asked_for_again() {
     assert_eq!(arrive(&shared, 1, near, 5), None);
     let plan = shared.plan(1).expect("the leader is asked");
     assert!(plan.avoids_replicas, "or it would name it again, at once");
+}
+
+#[test]
+fn what_is_asked_for_has_room_once_it_is_decompressed_and_is_no_less_than_a_batch() {
+    let shared = assigned(Settings { queued_bytes_max: 10_000, ..Settings::default() });
+    let sizes = |shared: &Shared| asked(shared, 1).map(|wanted| wanted.bytes_max);
+    assert_eq!(sizes(&shared), Some(1 << 20), "nobody knows");
+    let first = asked(&shared, 1).expect("wanted");
+    let set = arrive(&shared, 1, answered(&first, 100), 9).expect("records");
+    assert_eq!(sizes(&shared), Some((1 << 20) - 100));
+    // A record of two bytes, 64 behind it and 24 beside, of one byte.
+    shared.settle(&set, Outcome { whole_bytes: 1, ..outcome(5, 9) });
+    assert_eq!(sizes(&shared), Some((10_000 - 90) / 90));
+    let second = asked(&shared, 1).expect("wanted");
+    let scan = Scan { next_offset: 12, batch_bytes: 700 };
+    let set = shared.arrive(1, "b", std::iter::empty(), vec![(answered(&second, 300), scan)]).pop().expect("records");
+    assert_eq!(sizes(&shared), Some(700), "of smaller pieces nothing would come");
+    shared.drop_set(&set);
+    assert!(asked(&shared, 2).is_none());
+}
+
+#[test]
+fn a_batch_that_is_cut_is_asked_for_whole_and_then_waits_for_its_turn() {
+    let shared = assigned(Settings::default());
+    let cut = |shared: &Shared, wanted: &Wanted| {
+        let set = arrive(shared, 1, answered(wanted, 100), 5).expect("records");
+        let end = End::Cut { bytes: 9_000_000 };
+        shared.settle(&set, Outcome { batch: None, next_offset: 5, end, whole_bytes: 0, ..outcome(5, 5) });
+    };
+    cut(&shared, &asked(&shared, 1).expect("wanted"));
+    let whole = asked(&shared, 1).expect("at once");
+    assert_eq!((whole.offset, whole.bytes_max), (5, 9_000_000));
+    cut(&shared, &whole);
+    assert!(asked(&shared, 1).is_none(), "not before a pause");
+}
+
+#[test]
+fn who_leads_now_is_not_asked_before_what_came_from_another_was_walked() {
+    let shared = assigned(Settings::default());
+    let first = asked(&shared, 1).expect("wanted");
+    let set = arrive(&shared, 1, answered(&first, 100), 9).expect("records");
+    lead(&shared, 2, 4);
+    assert!(asked(&shared, 2).is_none(), "what it gave would be of no use");
+    shared.settle(&set, outcome(5, 9));
+    assert_eq!(asked(&shared, 2).map(|wanted| wanted.offset), Some(9));
 }

@@ -90,13 +90,17 @@ impl Log {
         self.batches.push(Batch { last: base + count - 1, bytes: bytes.freeze() });
     }
 
-    fn read(&self, offset: i64, bytes_max: usize) -> Bytes {
+    /// As a broker: cut where the bytes are over. A batch at the beginning that would be is given whole where `is_first`, and not
+    /// at all where something of another partition comes before.
+    fn read(&self, offset: i64, bytes_max: usize, is_first: bool) -> Bytes {
         let mut set = BytesMut::new();
         for batch in self.batches.iter().filter(|batch| batch.last >= offset) {
+            if set.is_empty() && batch.bytes.len() > bytes_max {
+                return if is_first { batch.bytes.clone() } else { Bytes::new() };
+            }
             set.extend_from_slice(&batch.bytes);
             if set.len() >= bytes_max {
-                // A broker cuts where the bytes are over, but for the first batch.
-                set.truncate(bytes_max.max(batch.bytes.len()));
+                set.truncate(bytes_max);
                 break;
             }
         }
@@ -349,7 +353,8 @@ fn told(world: &mut World, broker: i32, version: i16, request: &FetchRequest, se
             answer.push(data.with_preferred_read_replica(replica.into()));
             continue;
         }
-        let records = log.read(kept.offset, kept.bytes_max);
+        let has_records = |data: &PartitionData| data.records.as_ref().is_some_and(|records| !records.is_empty());
+        let records = log.read(kept.offset, kept.bytes_max, !answer.iter().any(has_records));
         // Without a session everything is told each time, but not before there is something.
         let is_new = !records.is_empty() || kept.told != Some(log.end()) && session != 0;
         kept.told = Some(log.end());
