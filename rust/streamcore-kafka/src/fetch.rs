@@ -113,7 +113,7 @@ impl Default for Settings {
             isolation: Isolation::Committed,
             records: records::Settings { piece_bytes_max: PIECE_BYTES, ..records::Settings::default() },
             wait_max: Duration::from_millis(500),
-            fetch_bytes_max: 32 << 20,
+            fetch_bytes_max: 16 << 20,
             partition_bytes_max: 4 << 20,
             batch_bytes_max: 256 << 20,
             queued_bytes_max: 128 << 20,

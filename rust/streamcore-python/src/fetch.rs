@@ -44,7 +44,7 @@ impl Fetcher {
     #[new]
     #[pyo3(signature = (
         settings, *, keys, headers, record_bytes_max = None, inputs = None, tokens = None, wait_ms = 500,
-        fetch_bytes_max = 32 << 20, partition_bytes_max = 4 << 20, queued_bytes_max = 128 << 20
+        fetch_bytes_max = 16 << 20, partition_bytes_max = 4 << 20, queued_bytes_max = 128 << 20
     ))]
     #[expect(clippy::too_many_arguments, reason = "keywords of Python")]
     fn new(
